@@ -1,0 +1,1 @@
+"""Studies: code that runs them, and their committed results."""

@@ -1,0 +1,1 @@
+"""Which loss, scale and schedule train UHMAN; see README.md in this folder."""

@@ -1,0 +1,151 @@
+"""Every field has a range or a kind, is read somewhere, and survives the way through JSON."""
+
+import dataclasses
+import enum
+import json
+import pathlib
+import re
+
+import pytest
+
+from uhman_jax import config as config_lib
+from uhman_jax.config import Config, Decay, Estimator, differences, flatten, from_dict, to_dict
+from uhman_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def with_field(path, value):
+    config = Config()
+    *sections, name = path.split(".")
+    target = config
+    for section in sections:
+        target = getattr(target, section)
+    setattr(target, name, value)
+    return config
+
+
+def test_defaults_are_valid():
+    config_lib.validate(Config())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.stem)
+def test_every_config_file_is_valid_and_named_after_its_file(path):
+    space = {}
+    exec(compile(path.read_text(), path, "exec"), space)
+    config = space["get_config"]()
+    config_lib.validate(config)
+    assert config.name == path.stem
+
+
+def test_every_number_has_a_range_and_every_range_a_number():
+    numbers = {path for path, value in flatten(Config()).items() if type(value) in (int, float)}
+    ranged = " ".join(config_lib._RANGES.values()).split()
+    assert sorted(ranged) == sorted(numbers)
+
+
+def test_every_field_is_read_somewhere():
+    sources = " ".join(
+        path.read_text() for path in (ROOT / "uhman_jax").rglob("*.py") if path.name != "config.py"
+    )
+    unread = [
+        path
+        for path in flatten(Config())
+        if not re.search(rf"\.{path.rsplit('.', 1)[-1]}\b", sources)
+    ]
+    assert not unread
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("train.batch_size", 0, r"train\.batch_size must be in \[1, inf\), got 0; .*32"),
+        ("train.batch_size", 1.5, r"train\.batch_size must be a whole number, got 1\.5"),
+        ("train.batch_size", True, "train.batch_size must be a whole number, got True"),
+        ("train.learning_rate", float("nan"), "train.learning_rate must be a finite number"),
+        ("train.learning_rate", 0.0, r"train\.learning_rate must be in \(0, inf\), got 0\.0"),
+        ("train.momentum", 1.0, r"train\.momentum must be in \[0, 1\), got 1\.0"),
+        ("model.unit_length", 1, "model.unit_length must be true or false, got 1"),
+        ("loss.estimator", "exact", "loss.estimator must be one of sampled exact"),
+        ("model.num_heads", 5, r"num_heads must divide model\.hidden_size 32, got 5; use e\.g\. 1"),
+        ("train.decay_at", (0.9, 0.5), r"train\.decay_at must be rising shares"),
+        ("train.decay_at", (0.5, 0.5), r"train\.decay_at must be rising shares"),
+        ("train.decay_at", (0.5, "x"), "train.decay_at must be a tuple of numbers"),
+        ("evaluate.select_by", "P@7", r"select_by must be one of .*, got 'P@7'; use e\.g\. P@10"),
+        ("name", "a/b", "name must be a plain folder name, got 'a/b'"),
+        ("name", "", "name must be a plain folder name"),
+        ("preprocess.weights", "", "preprocess.weights must be imagenet, random or"),
+        ("data.simulated_dir", "", "data.simulated_dir must name a folder"),
+        ("simulator.num_hashtags", 5, "num_hashtags must leave a word for each of the"),
+        ("simulator.objects_per_clip", 999, "objects_per_clip must be at most num_classes"),
+        ("simulator.frames_per_object", 999, "frames_per_object must be at most num_frames"),
+        ("simulator.min_seconds", 99.0, "min_seconds must be at most max_seconds .*, got 99"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_with_rule_value_and_remedy(path, value, message):
+    with pytest.raises(UserError, match=message) as caught:
+        config_lib.validate(with_field(path, value))
+    assert "\n" not in str(caught.value)
+
+
+def test_all_wrong_values_are_listed_at_once():
+    config = with_field("train.batch_size", 0)
+    config.view.test_share = 1.0
+    with pytest.raises(UserError) as caught:
+        config_lib.validate(config)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_whole_numbers_are_fine_where_a_float_is_expected():
+    config_lib.validate(with_field("train.learning_rate", 1))
+
+
+def test_config_survives_json():
+    config = with_field("train.decay_at", (0.25,))
+    config.loss.estimator = Estimator.SAMPLED
+    config.train.decay = Decay.PLATEAU
+    config.data.root = "clips/α β"
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_an_absent_field_keeps_its_default():
+    assert from_dict({"train": {"batch_size": 7}}) == with_field("train.batch_size", 7)
+
+
+@pytest.mark.parametrize("values", [{"nme": "x"}, {"loss": {"estimator": "best"}}])
+def test_an_unknown_field_or_choice_in_a_stored_config_is_an_error(values):
+    with pytest.raises(UserError, match="nme|one of sampled exact, got 'best'"):
+        from_dict(values)
+
+
+def test_differences_name_each_field_with_both_values():
+    other = with_field("train.batch_size", 64)
+    other.loss.estimator = Estimator.SAMPLED
+    assert differences(Config(), other) == [
+        "loss.estimator: exact before, sampled now",
+        "train.batch_size: 32 before, 64 now",
+    ]
+    assert differences(other, other) == []
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("loss.estimatr", "loss.estimator"),
+        ("train.learning_rat", "train.learning_rate"),
+        ("train.batchsize", "train.batch_size"),
+        ("batch_size", "train.batch_size"),
+        ("model.learning_rate", "train.learning_rate"),
+        ("los.margin", "loss.margin"),
+        ("sed", "seed"),
+    ],
+)
+def test_the_nearest_field_is_the_one_meant(misspelt, meant):
+    assert config_lib.nearest_field(misspelt) == meant
+
+
+def test_fields_are_mutable_and_of_types_that_flags_can_set():
+    for value in flatten(Config()).values():
+        assert isinstance(value, bool | int | float | str | tuple | enum.Enum)
+    assert not Config.__dataclass_params__.frozen
+    assert dataclasses.is_dataclass(Config().train)

@@ -1,0 +1,318 @@
+import itertools
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from uhman_jax import input_pipeline
+from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, Ragged, View
+from uhman_jax.errors import UserError
+from uhman_jax.shards import quantize, store, tfrecord
+
+V, C, M, T = 11, 7, 64, 5
+MAX_FRAMES, MAX_HISTORY, MAX_POSITIVES = 4, 3, 2
+SPLIT_V = [0, 0, 2, 0, 1, 0, 0, 2, 0, 1, 0]
+NUM_TRAIN = SPLIT_V.count(TRAIN)
+
+
+def features(number):
+    """Clip `number`: 1 to 4 frames, one constant channel and one with a large mean."""
+    rng = np.random.default_rng(number)
+    features_FMC = rng.normal(size=(1 + number % MAX_FRAMES, M, C)).astype(np.float32)
+    features_FMC[:, :, 2] = 3
+    features_FMC[:, :, 4] += 1000
+    return features_FMC
+
+
+def ragged(rows):
+    values = np.array(list(itertools.chain(*rows)), np.int32)
+    return Ragged(values, np.cumsum([0, *map(len, rows)]).astype(np.int64))
+
+
+POSITIVES = [[v % T] if v % 3 else [v % (T - 1), T - 1] for v in range(V)]
+HISTORY = [list(range(v % (MAX_HISTORY + 1))) for v in range(V)]
+
+
+@pytest.fixture
+def view():
+    rng = np.random.default_rng(0)
+    return View(
+        hashtags=tuple("abcde"),
+        counts_T=np.arange(T, 0, -1),
+        genders=("unknown", "f", "m"),
+        ages=("unknown", "18-24"),
+        countries=("unknown", "DE", "BR", "JP"),
+        video_ids=tuple(f"v{v}" for v in range(V)),
+        user_ids=tuple(f"u{v % 3}" for v in range(V)),
+        split_V=np.array(SPLIT_V, np.int8),
+        gender_V=rng.integers(0, 3, V).astype(np.int32),
+        age_V=rng.integers(0, 2, V).astype(np.int32),
+        country_V=rng.integers(0, 4, V).astype(np.int32),
+        history=ragged(HISTORY),
+        positives=ragged(POSITIVES),
+        max_positives=MAX_POSITIVES,
+        max_history=MAX_HISTORY,
+        report={},
+        fingerprint="0" * 12,
+    )
+
+
+def write_store(directory, storage="uint8", numbers=range(V)):
+    """Videos in another order than the view's, and one that the view does not have."""
+    directory.mkdir()
+    numbers = [99, *reversed(numbers)]
+    schema = store.Schema(C, storage)
+    for index in range(2):
+        records = []
+        for number in numbers[index::2]:
+            packed = quantize.pack(features(number), storage)
+            times_F = np.arange(len(packed.codes_FMC), dtype=np.float32)
+            records.append(store.FrameRecord(f"v{number}", *packed, times_F))
+        store.write_shard(directory, index, 2, records, schema)
+    store.write_metadata(directory, 2, schema, {})
+    return directory
+
+
+@pytest.fixture
+def frames(tmp_path):
+    return store.FrameStore.open(write_store(tmp_path / "shards"))
+
+
+def assert_same(got, want):
+    for a, b in zip(leaves(got), leaves(want), strict=True):
+        assert a.dtype == b.dtype and a.shape == b.shape
+        np.testing.assert_array_equal(a, b)
+
+
+def leaves(batch):
+    return [*batch.video, *batch.user, *batch[2:]]
+
+
+def train(view, frames, batch_size=3, seed=5, **kwargs):
+    rows = view.rows(TRAIN)
+    return input_pipeline.train_batches(
+        view, frames, rows=rows, batch_size=batch_size, seed=seed, **kwargs
+    )
+
+
+@pytest.mark.parametrize("storage", ["uint8", "bfloat16", "float32"])
+def test_batch_holds_the_rows_asked_for(tmp_path, view, storage):
+    frames = store.FrameStore.open(write_store(tmp_path / "shards", storage))
+    rows = [7, 0, -1, 3]
+    batch = input_pipeline.Join(view, frames)(np.array(rows))
+    assert batch.video.codes_BFMC.shape == (4, MAX_FRAMES, M, C)
+    assert batch.user.history_BR.shape == (4, MAX_HISTORY)
+    assert batch.positives_BP.shape == (4, MAX_POSITIVES)
+    assert batch.row_B.tolist() == rows and batch.mask_B.tolist() == [True, True, False, True]
+    for slot, row in enumerate(rows):
+        got = [leaf[slot] for leaf in leaves(batch)]
+        if row == -1:
+            assert not any(leaf.astype(float).any() for leaf in got[:-2])
+            continue
+        codes_FMC, scale_C, offset_C = quantize.pack(features(row), storage)
+        n = len(codes_FMC)
+        np.testing.assert_array_equal(got[0][:n], codes_FMC)
+        assert got[0].dtype == codes_FMC.dtype and not got[0][n:].astype(float).any()
+        np.testing.assert_array_equal(got[1], scale_C)
+        np.testing.assert_array_equal(got[2], offset_C)
+        assert got[3].tolist() == [True] * n + [False] * (MAX_FRAMES - n)
+        assert got[4:7] == [view.gender_V[row], view.age_V[row], view.country_V[row]]
+        assert got[7][got[8]].tolist() == HISTORY[row] and not got[7][~got[8]].any()
+        assert got[9][got[10]].tolist() == POSITIVES[row] and not got[9][~got[10]].any()
+    types = [leaf.dtype.name for leaf in leaves(batch)[1:]]
+    assert types == (
+        ["float32", "float32", "bool", "int32", "int32", "int32", "int32", "bool"]
+        + ["int32", "bool", "int32", "bool"]
+    )
+
+
+def test_max_frames_only_adds_padding(view, frames):
+    rows = np.array([3, 1])
+    short = input_pipeline.Join(view, frames)(rows)
+    long = input_pipeline.Join(view, frames, max_frames=6)(rows)
+    assert long.video.codes_BFMC.shape == (2, 6, M, C)
+    np.testing.assert_array_equal(long.video.codes_BFMC[:, :MAX_FRAMES], short.video.codes_BFMC)
+    np.testing.assert_array_equal(long.video.mask_BF[:, :MAX_FRAMES], short.video.mask_BF)
+    assert not long.video.mask_BF[:, MAX_FRAMES:].any()
+    with pytest.raises(UserError, match="max_frames must be at least the 4 frames .*, got 3"):
+        input_pipeline.Join(view, frames, max_frames=3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 16])
+def test_every_row_exactly_once_per_epoch(view, frames, batch_size):
+    batches = train(view, frames, batch_size)
+    num_epochs = 4
+    steps = -(-num_epochs * NUM_TRAIN // batch_size)
+    got = np.concatenate([batches[step].row_B for step in range(steps)])
+    epochs = got[: num_epochs * NUM_TRAIN].reshape(num_epochs, NUM_TRAIN)
+    for epoch in epochs:
+        assert sorted(epoch) == view.rows(TRAIN).tolist()
+    assert len({tuple(epoch) for epoch in epochs}) == num_epochs  # reshuffled
+    assert all(batches[step].mask_B.all() for step in range(steps))
+
+
+def test_order_depends_on_the_seed_alone(view, frames):
+    rows = view.rows(TRAIN)
+    orders = [
+        np.concatenate([input_pipeline.train_order(rows, 3, seed)[s] for s in range(9)]).tolist()
+        for seed in (0, 0, 1, 2)
+    ]
+    assert orders[0] == orders[1]
+    assert len(set(map(tuple, orders))) == 3
+    assert [train(view, frames, seed=0)[s].row_B.tolist() for s in range(2)] == [
+        orders[0][:3],
+        orders[0][3:6],
+    ]
+    code = f"""
+from uhman_jax import input_pipeline
+import numpy as np
+order = input_pipeline.train_order(np.array({rows.tolist()}), 3, 0)
+print(np.concatenate([order[s] for s in range(9)]).tolist())
+"""
+    other_process = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "7", "JAX_PLATFORMS": "cpu"},
+    )
+    assert other_process.stdout.strip() == str(orders[0])
+
+
+@pytest.mark.parametrize("start", [1, 2, 5, 8, 100])
+def test_a_fresh_iterator_goes_on_where_another_stopped(tmp_path, view, frames, start):
+    unbroken = input_pipeline.iterate(train(view, frames))
+    for _ in range(start):
+        next(unbroken)
+    reopened = store.FrameStore.open(frames.directory)
+    fresh = input_pipeline.iterate(train(view, reopened), start, num_threads=1, prefetch=1)
+    for step in range(start, start + 6):  # over the border of an epoch
+        batch = next(fresh)
+        assert_same(batch, next(unbroken))
+        assert_same(batch, train(view, frames)[step])
+
+
+def test_rows_batches_and_iterators_end_cleanly(view, frames):
+    batches = input_pipeline.eval_batches(view, frames, rows=view.rows(TEST), batch_size=3)
+    assert len(list(input_pipeline.iterate(batches))) == 1
+    assert list(input_pipeline.iterate(batches, 1)) == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 16])
+def test_eval_batches_hold_every_row_once_in_order(view, frames, batch_size):
+    rows = np.array([9, 4, 0, 7, 2])
+    batches = list(
+        input_pipeline.iterate(
+            input_pipeline.eval_batches(view, frames, rows=rows, batch_size=batch_size)
+        )
+    )
+    assert len(batches) == -(-5 // batch_size)
+    assert all(batch.video.codes_BFMC.shape[0] == batch_size for batch in batches)
+    got = np.concatenate([batch.row_B[batch.mask_B] for batch in batches])
+    assert got.tolist() == rows.tolist()
+    masks = np.concatenate([batch.mask_B for batch in batches])
+    assert masks.tolist() == [True] * 5 + [False] * (len(masks) - 5)
+
+
+def test_no_row(view, frames):
+    none = np.array([], np.int64)
+    assert len(input_pipeline.eval_batches(view, frames, rows=none, batch_size=3)) == 0
+    with pytest.raises(UserError, match="one video or more, got none"):
+        input_pipeline.train_order(none, 3, 0)
+
+
+def test_a_damaged_record_stops_the_iterator_and_is_named(view, frames):
+    path = store.shard_path(frames.directory, 1, 2)
+    offset = int(tfrecord.index(tfrecord.map_file(path), path)[2])
+    data = bytearray(path.read_bytes())
+    data[offset + 500] ^= 4
+    path.write_bytes(data)
+    reopened = store.FrameStore.open(frames.directory)
+    batches = input_pipeline.eval_batches(view, reopened, rows=np.arange(V), batch_size=2)
+    with pytest.raises(tfrecord.DamagedRecordError) as caught:
+        list(input_pipeline.iterate(batches))
+    assert (caught.value.path, caught.value.offset) == (path, offset)
+
+
+def test_a_video_without_features_is_named(tmp_path, view):
+    frames = store.FrameStore.open(write_store(tmp_path / "shards", numbers=range(V - 1)))
+    with pytest.raises(UserError, match="needs features in .*, v10 is missing"):
+        input_pipeline.Join(view, frames)
+
+
+def test_batches_keep_their_values_while_held(view, frames):
+    batches = train(view, frames)
+    held = [batches[step] for step in range(20)]
+    for step, batch in enumerate(held):
+        assert_same(batch, batches[step])
+
+
+def test_can_be_pickled(view, frames):
+    join = input_pipeline.Join(view, frames, max_frames=5)
+    assert_same(pickle.loads(pickle.dumps(join))(np.array([2, 0])), join(np.array([2, 0])))
+
+
+def test_rows_wider_than_the_padding_are_refused():
+    with pytest.raises(ValueError, match="must fit the width 1, got one of 2 values"):
+        input_pipeline.pad(ragged([[1], [2, 3]]), np.array([0, 1]), 1)
+
+
+@pytest.mark.parametrize("storage", ["uint8", "bfloat16", "float32"])
+def test_channel_statistics(tmp_path, view, storage):
+    frames = store.FrameStore.open(write_store(tmp_path / "shards", storage))
+    mean_C, std_C = input_pipeline.channel_statistics(view, frames, progress=False)
+    values_NC = np.concatenate(
+        [
+            quantize.decode(quantize.pack(features(row), storage)).reshape(-1, C)
+            for row in view.rows(TRAIN)
+        ]
+    ).astype(np.float64)
+    want_C = values_NC.std(axis=0)
+    assert want_C[2] < 1e-6
+    want_C[2] = 1e-3 * np.sqrt(np.mean(want_C**2))  # the floor of a constant channel
+    assert mean_C.dtype == std_C.dtype == np.float32
+    np.testing.assert_allclose(mean_C, values_NC.mean(axis=0), rtol=1e-6, atol=1e-7)
+    # decode rounds to float32: around 1000 that is 1e-5 of the deviation of 1
+    np.testing.assert_allclose(std_C, want_C, rtol=2e-6)
+
+
+def test_channel_statistics_of_many_frames_stay_exact():
+    """The largest codes, over several blocks of 256: float32 would round their squares."""
+    codes_FMC = np.full((9, M, 1), 255, np.uint8)
+    codes_FMC[0, 0] = 254
+    size, mean_C, square_C = input_pipeline._moments(codes_FMC)
+    values = codes_FMC.astype(np.float64)
+    assert size == 9 * M
+    np.testing.assert_allclose(mean_C, values.mean(), rtol=1e-15)
+    np.testing.assert_allclose(square_C, np.square(values - values.mean()).sum(), rtol=1e-7)
+
+
+def test_channel_statistics_when_nothing_varies(tmp_path, view):
+    directory = tmp_path / "shards"
+    directory.mkdir()
+    packed = quantize.encode(np.full((1, M, C), 2.5, np.float32))
+    times_F = np.zeros(1, np.float32)
+    records = [store.FrameRecord(f"v{v}", *packed, times_F) for v in range(V)]
+    store.write_shard(directory, 0, 1, records, store.Schema(C))
+    store.write_metadata(directory, 1, store.Schema(C), {})
+    frames = store.FrameStore.open(directory)
+    mean_C, std_C = input_pipeline.channel_statistics(view, frames, progress=False)
+    np.testing.assert_array_equal(mean_C, np.full(C, 2.5, np.float32))
+    np.testing.assert_array_equal(std_C, np.ones(C, np.float32))
+
+
+def test_channel_statistics_read_train_rows_alone(tmp_path, view, frames):
+    """Damage in the record of every other row goes unseen."""
+    want = input_pipeline.channel_statistics(view, frames, progress=False)
+    others = [*view.rows(VALIDATION), *view.rows(TEST)]
+    for index in frames.rows([view.video_ids[row] for row in others]):
+        path = frames._paths[frames._shard_V[index]]
+        data = bytearray(path.read_bytes())
+        data[int(frames._offset_V[index]) + 500] ^= 1
+        path.write_bytes(data)
+    reopened = store.FrameStore.open(frames.directory)
+    got = input_pipeline.channel_statistics(view, reopened, progress=False)
+    np.testing.assert_array_equal(got, want)

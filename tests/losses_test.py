@@ -1,0 +1,369 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from uhman_jax import losses
+
+B, P, N, T = 3, 5, 7, 23
+MARGIN = 0.1
+WEIGHTS = ["none", "wsabie"]
+
+
+def harmonic(rank):
+    return math.fsum(1 / i for i in range(1, rank + 1))
+
+
+def make_batch(seed=0, num_hashtags=T, scale=0.1):
+    """Scores of the order of the margin; 5, 2 and 0 positives in random slots."""
+    rng = np.random.default_rng(seed)
+    scores_BT = rng.normal(scale=scale, size=(B, num_hashtags)).astype(np.float32)
+    positives_BP = np.stack([rng.permutation(num_hashtags)[:P] for _ in range(B)]).astype(np.int32)
+    mask_BP = np.array([[1, 1, 1, 1, 1], [0, 1, 0, 0, 1], [0, 0, 0, 0, 0]], bool)
+    return scores_BT, positives_BP, mask_BP
+
+
+def examples(scores_BT, positives_BP, mask_BP):
+    """Yields (example, score of a positive, scores of the non-positives) in float64."""
+    for b in range(len(scores_BT)):
+        own = positives_BP[b][mask_BP[b]]
+        others = np.delete(scores_BT[b].astype(np.float64), own)
+        for p in own:
+            yield b, float(scores_BT[b, p]), others
+
+
+def obvious_exact(scores_BT, positives_BP, mask_BP, rank_weight, num_negatives):
+    loss_B = np.zeros(len(scores_BT))
+    for b, positive, others in examples(scores_BT, positives_BP, mask_BP):
+        violators = [MARGIN - positive + s for s in others if MARGIN - positive + s > 0]
+        if rank_weight == "none":
+            loss_B[b] += num_negatives * sum(violators) / len(others)
+        elif violators:
+            loss_B[b] += harmonic(len(violators)) * sum(violators) / len(violators)
+    return loss_B
+
+
+def sequential_wsabie(positive, draws, num_hashtags, known_rank=None):
+    """One step of [15]: draw until a violator; its rank from the number of draws, or known."""
+    for n, negative in enumerate(draws[: num_hashtags - 1], start=1):
+        hinge = MARGIN - positive + negative
+        if hinge > 0:
+            rank = (num_hashtags - 1) // n if known_rank is None else known_rank
+            return harmonic(rank) * hinge
+    return 0.0
+
+
+@pytest.mark.parametrize("highest", [0, 1, 22, 1_000_000])
+def test_harmonic_numbers_are_exact_to_float32(highest):
+    table = losses.harmonic_numbers(highest)
+    assert table.dtype == np.float32 and table.shape == (highest + 1,)
+    assert table[highest] == np.float32(harmonic(highest))
+
+
+@pytest.mark.parametrize("rank_weight", WEIGHTS)
+def test_exact_is_the_obvious_loop(rank_weight):
+    for seed in range(5):
+        batch = make_batch(seed)
+        loss_B = losses.warp_exact(*batch, margin=MARGIN, rank_weight=rank_weight, num_negatives=N)
+        expected_B = obvious_exact(*batch, rank_weight, N)
+        assert loss_B.dtype == jnp.float32 and expected_B[0] > 0.1
+        np.testing.assert_allclose(loss_B, expected_B, rtol=1e-5, atol=1e-7)
+
+
+def test_exact_is_sequential_wsabie_with_the_rank_known():
+    batch = make_batch(1)
+    rng = np.random.default_rng(0)
+    expected_B, variance_B = np.zeros(B), np.zeros(B)
+    for b, positive, others in examples(*batch):
+        rank = int(np.sum(MARGIN - positive + others > 0))
+        share = 1 - (1 - rank / len(others)) ** (T - 1)  # it gives up after T - 1 draws
+        steps = [
+            sequential_wsabie(positive, rng.choice(others, T - 1), T, known_rank=rank)
+            for _ in range(4000)
+        ]
+        expected_B[b] += np.mean(steps) / max(share, 1e-9)
+        variance_B[b] += np.var(steps) / len(steps)
+    loss_B = losses.warp_exact(*batch, margin=MARGIN, rank_weight="wsabie")
+    tolerance_B = 4 * np.sqrt(variance_B)
+    assert np.all(tolerance_B[:2] < 0.05 * expected_B[:2])  # tight enough to fail
+    assert np.all(np.abs(loss_B - expected_B) <= tolerance_B)
+
+
+def test_sampled_is_sequential_wsabie_on_the_same_draws():
+    scores_BT, positives_BP, mask_BP = make_batch(2, scale=0.05)
+    negatives_BPN = losses.sample_negatives(
+        jax.random.key(0), positives_BP, mask_BP, num_hashtags=T, num_negatives=N
+    )
+    positive_BP = np.take_along_axis(scores_BT, positives_BP, axis=1) + 0.15  # violators are rare
+    negative_BPN = scores_BT[np.arange(B)[:, None, None], negatives_BPN]
+    loss_B = losses.warp_sampled(
+        positive_BP, mask_BP, negative_BPN, margin=MARGIN, rank_weight="wsabie", num_hashtags=T
+    )
+    step_BP = [
+        [sequential_wsabie(float(positive_BP[b, p]), negative_BPN[b, p], T) for p in range(P)]
+        for b in range(B)
+    ]
+    first = [np.argmax(MARGIN - positive_BP[0, p] + negative_BPN[0, p] > 0) for p in range(P)]
+    assert len(set(first)) > 2  # violators at several places of the order
+    np.testing.assert_allclose(loss_B, np.sum(step_BP * mask_BP, axis=1), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("rank_weight", WEIGHTS)
+def test_sampled_in_expectation(rank_weight):
+    scores_BT, positives_BP, mask_BP = make_batch(3)
+    positive_BP = jnp.take_along_axis(jnp.asarray(scores_BT), positives_BP, axis=1)
+
+    @jax.jit
+    @jax.vmap
+    def one_draw(key):
+        ids_BPN = losses.sample_negatives(
+            key, positives_BP, mask_BP, num_hashtags=T, num_negatives=N
+        )
+        negative_BPN = jnp.asarray(scores_BT)[jnp.arange(B)[:, None, None], ids_BPN]
+        return losses.warp_sampled(
+            positive_BP,
+            mask_BP,
+            negative_BPN,
+            margin=MARGIN,
+            rank_weight=rank_weight,
+            num_hashtags=T,
+        )
+
+    loss_XB = np.asarray(one_draw(jax.random.split(jax.random.key(5), 20_000)))
+    if rank_weight == "none":
+        expected_B = losses.warp_exact(
+            scores_BT, positives_BP, mask_BP, margin=MARGIN, rank_weight="none", num_negatives=N
+        )
+    else:  # the expectation of the sequential step, stopped after N draws
+        expected_B = np.zeros(B)
+        for b, positive, others in examples(scores_BT, positives_BP, mask_BP):
+            hinges = np.maximum(MARGIN - positive + others, 0)
+            prob = np.mean(hinges > 0)
+            weight = sum(
+                (1 - prob) ** (n - 1) * prob * harmonic((T - 1) // n) for n in range(1, N + 1)
+            )
+            expected_B[b] += weight * hinges.sum() / max(np.sum(hinges > 0), 1)
+    tolerance_B = 4 * loss_XB.std(axis=0) / np.sqrt(len(loss_XB))
+    assert np.all(tolerance_B[:2] < 0.02 * np.asarray(expected_B)[:2])  # tight enough to fail
+    assert np.all(np.abs(loss_XB.mean(axis=0) - expected_B) <= tolerance_B)
+
+
+@pytest.mark.parametrize("rank_weight", WEIGHTS)
+def test_the_weight_passes_no_gradient(rank_weight):
+    scores_BT, positives_BP, mask_BP = make_batch(4)
+    gradient_BT = jax.grad(
+        lambda scores: losses.warp_exact(
+            scores, positives_BP, mask_BP, margin=MARGIN, rank_weight=rank_weight, num_negatives=N
+        ).sum()
+    )(jnp.asarray(scores_BT))
+    expected_BT = np.zeros((B, T))
+    for b in range(B):
+        own = positives_BP[b][mask_BP[b]]
+        for p in own:
+            violators = [
+                t for t in range(T)
+                if t not in own and MARGIN - scores_BT[b, p] + scores_BT[b, t] > 0
+            ]  # fmt: skip
+            if rank_weight == "none":
+                weight = N / (T - len(own))
+            else:
+                weight = harmonic(len(violators)) / max(len(violators), 1)
+            expected_BT[b, violators] += weight
+            expected_BT[b, p] -= weight * len(violators)
+    np.testing.assert_allclose(gradient_BT, expected_BT, rtol=1e-5, atol=1e-6)
+
+
+def test_sampled_gradient_reaches_the_first_violator_only():
+    positive, mask = jnp.array([[0.5]]), jnp.array([[True]])
+    negatives = jnp.array([[[0.3, 0.45, 0.9]]])
+    loss, gradients = jax.value_and_grad(
+        lambda p, n: losses.warp_sampled(
+            p, mask, n, margin=MARGIN, rank_weight="wsabie", num_hashtags=8
+        ).sum(),
+        argnums=(0, 1),
+    )(positive, negatives)
+    weight = 1 + 1 / 2 + 1 / 3  # L(floor(7 / 2))
+    np.testing.assert_allclose(loss, weight * 0.05, rtol=1e-5)
+    np.testing.assert_allclose(gradients[0], [[-weight]], rtol=1e-6)
+    np.testing.assert_allclose(gradients[1], [[[0, weight, 0]]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("rank_weight", WEIGHTS)
+def test_a_hinge_of_exactly_zero_is_no_violation(rank_weight):
+    scores = jnp.array([[0.5, 0.25, 0.0]])
+    positive, mask = jnp.array([[0]]), jnp.array([[True]])
+
+    def exact(scores):
+        return losses.warp_exact(scores, positive, mask, margin=0.25, rank_weight=rank_weight)[0]
+
+    loss, gradient = jax.value_and_grad(exact)(scores)
+    assert loss == 0 and not gradient.any()
+
+
+def test_ties_violate():
+    scores = jnp.full((1, T), 0.3)  # all 22 others violate by the margin
+    loss = losses.warp_exact(
+        scores, jnp.array([[4]]), jnp.array([[True]]), margin=MARGIN, rank_weight="wsabie"
+    )
+    np.testing.assert_allclose(loss, [harmonic(T - 1) * MARGIN], rtol=1e-6)
+
+
+@pytest.mark.parametrize("rank_weight", WEIGHTS)
+@pytest.mark.parametrize("garbage", [-5, 0, 10**6])
+def test_padding_slots_change_nothing(rank_weight, garbage):
+    scores_BT, positives_BP, mask_BP = make_batch(6)
+    filled_BP = np.where(mask_BP, positives_BP, garbage).astype(np.int32)
+
+    def exact(scores, positives):
+        return losses.warp_exact(
+            scores, positives, mask_BP, margin=MARGIN, rank_weight=rank_weight
+        ).sum()
+
+    def draw(positives):
+        return losses.sample_negatives(
+            jax.random.key(1), positives, mask_BP, num_hashtags=T, num_negatives=N
+        )
+
+    exact = jax.value_and_grad(exact)
+    for got, expected in zip(
+        exact(scores_BT, filled_BP), exact(scores_BT, positives_BP), strict=True
+    ):
+        np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(draw(filled_BP), draw(positives_BP))
+
+    def sampled(positive_BP, negative_BPN):
+        return losses.warp_sampled(
+            positive_BP,
+            mask_BP,
+            negative_BPN,
+            margin=MARGIN,
+            rank_weight=rank_weight,
+            num_hashtags=T,
+        ).sum()
+
+    gradients = jax.grad(sampled, argnums=(0, 1))(jnp.zeros((B, P)), jnp.zeros((B, P, N)))
+    assert all(not g[~mask_BP].any() and g[mask_BP].any() for g in gradients)
+
+
+@pytest.mark.parametrize("rank_weight", WEIGHTS)
+@pytest.mark.parametrize("num_positives", [0, P])
+def test_nothing_to_rank_is_loss_zero(rank_weight, num_positives):
+    """No positive at all, or a vocabulary of P hashtags that are all positive."""
+    positives = jnp.arange(P)[None, :]
+    mask = jnp.arange(P)[None, :] < num_positives
+    scores = jnp.linspace(-1, 1, P)[None, :]
+    settings = dict(margin=MARGIN, rank_weight=rank_weight)
+    negatives = losses.sample_negatives(
+        jax.random.key(0), positives, mask, num_hashtags=P, num_negatives=N
+    )
+    assert negatives.min() >= 0 and negatives.max() < P
+
+    def both(scores):
+        sampled = losses.warp_sampled(
+            scores, mask, scores[0][negatives], num_hashtags=P, **settings
+        )
+        return losses.warp_exact(scores, positives, mask, **settings).sum() + sampled.sum()
+
+    loss, gradient = jax.value_and_grad(both)(scores)
+    assert loss == 0 and not gradient.any()
+
+
+@pytest.mark.parametrize("rank_weight", WEIGHTS)
+def test_nan_stays_visible(rank_weight):
+    scores_BT, positives_BP, mask_BP = make_batch(7, scale=0.001)
+    negative = next(t for t in range(T) if t not in positives_BP[0])
+    settings = dict(margin=MARGIN, rank_weight=rank_weight)
+    for t in (positives_BP[0, 0], negative):
+        poisoned_BT = scores_BT.copy()
+        poisoned_BT[0, t] = np.nan
+        loss_B = losses.warp_exact(poisoned_BT, positives_BP, mask_BP, **settings)
+        assert np.isnan(loss_B[0]) and np.isfinite(loss_B[1])
+    one, mask = jnp.array([[9.0]]), jnp.array([[True]])
+    negatives = jnp.array([[[0.0, np.nan, 0.0]]])
+    assert np.isnan(losses.warp_sampled(one, mask, negatives, num_hashtags=T, **settings))
+
+
+def test_negatives_are_uniform_over_the_non_positives():
+    num_negatives = 20_000
+    positives_BP = jnp.array([[6, 0, 22, 7, 1], [4, 4, 4, 12, 4], [0, 0, 0, 0, 0]])
+    mask_BP = np.array([[1, 1, 1, 1, 1], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0]], bool)
+    negatives_BPN = np.asarray(
+        losses.sample_negatives(
+            jax.random.key(2), positives_BP, mask_BP, num_hashtags=T, num_negatives=num_negatives
+        )
+    )
+    for b in range(B):
+        allowed = np.setdiff1d(np.arange(T), np.asarray(positives_BP)[b][mask_BP[b]])
+        for p in range(P):
+            counts_T = np.bincount(negatives_BPN[b, p], minlength=T)
+            assert counts_T.sum() == counts_T[allowed].sum() == num_negatives
+            assert stats.chisquare(counts_T[allowed]).pvalue > 1e-5
+        # Consecutive draws, and draws of two slots, are independent.
+        for first, second in [
+            (negatives_BPN[b, 0, ::2], negatives_BPN[b, 0, 1::2]),
+            (negatives_BPN[b, 0], negatives_BPN[b, 1]),
+        ]:
+            table, _, _ = np.histogram2d(first, second, bins=[np.arange(T + 1)] * 2)
+            assert stats.chi2_contingency(table[np.ix_(allowed, allowed)]).pvalue > 1e-5
+
+
+def test_the_sampled_estimator_costs_the_same_at_any_vocabulary():
+    def cost(num_hashtags):
+        def estimate(key, positives_BP, mask_BP, score_BP, score_BPN):
+            ids = losses.sample_negatives(
+                key, positives_BP, mask_BP, num_hashtags=num_hashtags, num_negatives=N
+            )
+            loss = losses.warp_sampled(
+                score_BP, mask_BP, score_BPN, margin=MARGIN, rank_weight="wsabie",
+                num_hashtags=num_hashtags,
+            )  # fmt: skip
+            return ids, loss
+
+        shapes = [
+            jax.random.key(0),
+            jnp.zeros((B, P), jnp.int32),
+            jnp.ones((B, P), bool),
+            jnp.zeros((B, P)),
+            jnp.zeros((B, P, N)),
+        ]
+        compiled = jax.jit(estimate).lower(*shapes).compile()
+        memory = compiled.memory_analysis()
+        return compiled.cost_analysis()["flops"], memory.temp_size_in_bytes
+
+    assert cost(669) == cost(1_000_000)
+
+
+def test_exact_keeps_no_array_of_every_slot_and_hashtag():
+    num_hashtags, slots = 5_003, 31
+    scores_BT = jnp.zeros((B, num_hashtags))
+    positives_BP = jnp.broadcast_to(jnp.arange(slots), (B, slots))
+    gradient = jax.grad(
+        lambda scores, positives: losses.warp_exact(
+            scores, positives, jnp.ones((B, slots), bool), margin=MARGIN, rank_weight="wsabie"
+        ).sum()
+    )
+    memory = jax.jit(gradient).lower(scores_BT, positives_BP).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < B * slots * num_hashtags  # not even one byte for each
+
+
+def test_compiles_once():
+    step = jax.jit(
+        lambda *batch: losses.warp_exact(*batch, margin=MARGIN, rank_weight="wsabie").sum()
+    )
+    for seed in range(3):
+        step(*make_batch(seed))
+    assert step._cache_size() == 1
+
+
+def test_unknown_rank_weight_says_what_to_use():
+    message = "rank_weight must be 'none' or 'wsabie', got 'warp'; use one"
+    with pytest.raises(ValueError, match=message):
+        losses.warp_exact(*make_batch(), margin=MARGIN, rank_weight="warp")
+    with pytest.raises(ValueError, match=message):
+        losses.warp_sampled(
+            jnp.zeros((B, P)), jnp.ones((B, P), bool), jnp.zeros((B, P, N)),
+            margin=MARGIN, rank_weight="warp", num_hashtags=T,
+        )  # fmt: skip

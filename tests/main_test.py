@@ -1,0 +1,251 @@
+"""The command line: messages, exit status, and what a second start reuses."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import tiny_world
+
+from uhman_jax import main as main_lib
+from uhman_jax import run
+from uhman_jax.config import Distribution, Estimator
+
+ROOT = pathlib.Path(__file__).parents[1]
+TINY = """
+import pathlib, sys
+sys.path.insert(0, {tests!r})
+import tiny_world
+def get_config():
+    return tiny_world.make_config({root!r})
+"""
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("main")
+    root = tiny_world.write_dataset(folder / "data")
+    path = folder / "tiny.py"
+    path.write_text(TINY.format(tests=str(ROOT / "tests"), root=str(root)))
+    return path
+
+
+def call(*argv):
+    """Runs the command line in its own process."""
+    command = [sys.executable, "-m", "uhman_jax.main", *map(str, argv)]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment
+    )
+
+
+# Flags
+
+
+def test_help_tells_the_command_and_the_flags(capsys):
+    assert main_lib.main(["--help"]) == 0
+    output = capsys.readouterr().out
+    for word in ("--config", "--workdir", "--mode", "train_and_evaluate|evaluate", "75"):
+        assert word in output
+
+
+def test_overrides_reach_the_config():
+    arguments = main_lib.parse(
+        [
+            "--config=configs/natural.py",
+            "--config.train.learning_rate=0.05",
+            "--config.loss.estimator=sampled",
+            "--config.view.distribution=balanced",
+            "--config.train.decay_at=0.5,0.75",
+            "--noconfig.model.unit_length",
+            "--config.train.num_seeds",
+            "3",
+            "--workdir=there",
+            "--mode=evaluate",
+        ]
+    )
+    config = arguments.config
+    assert config.train.learning_rate == 0.05 and config.train.num_seeds == 3
+    assert config.loss.estimator is Estimator.SAMPLED
+    assert config.view.distribution is Distribution.BALANCED
+    assert config.train.decay_at == (0.5, 0.75) and config.model.unit_length is False
+    assert str(arguments.workdir) == "there" and arguments.mode == "evaluate"
+
+
+def test_the_run_directory_is_named_after_the_config():
+    arguments = main_lib.parse(["--config=configs/natural.py"])
+    assert arguments.workdir == pathlib.Path("runs/natural")
+    assert arguments.mode == "train_and_evaluate"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "--config must name a file, got none; there are "),
+        (["--config=configs/none.py"], "--config must name a file, got 'configs/none.py'"),
+        (["--config=configs"], "--config must name a file, got 'configs'"),
+        (["--config.loss.estimatr=sampled"], "did you mean --config.loss.estimator?"),
+        (["--noconfig.model.unit_lenght"], "did you mean --config.model.unit_length?"),
+        (["--config.loss=1"], "no setting is called 'loss'; did you mean --config.loss."),
+        (
+            ["--config.loss.estimator=sampld"],
+            "--config.loss.estimator must be one of sampled exact, got 'sampld'; "
+            "write e.g. --config.loss.estimator=exact",
+        ),
+        (
+            ["--config.train.batch_size=many"],
+            "--config.train.batch_size must be a whole number, got 'many'; write e.g.",
+        ),
+        (["--config.train.batch_size=2.5"], "must be a whole number, got '2.5'"),
+        (["--config.model.unit_length=maybe"], "must be true or false, got 'maybe'"),
+        (["--config.train.decay_at=early"], "train.decay_at must be a tuple of numbers"),
+        (["--config.train.batch_size=0"], "train.batch_size must be in [1, inf), got 0"),
+        (["--config.train.batch_size"], "Missing value for flag --config.train.batch_size"),
+        (["--mode=test"], "value should be one of <train_and_evaluate|evaluate>"),
+        (["--wrkdir=x"], "Unknown command line flag 'wrkdir'. Did you mean: workdir"),
+        (["train"], "settings are given as --flag=value, got 'train'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence_and_status_2(argv, message, capsys, monkeypatch):
+    monkeypatch.setattr(run, "run", lambda *arguments: pytest.fail("the run began"))
+    if argv and not any(arg.startswith("--config=") for arg in argv):
+        argv = ["--config=configs/natural.py", *argv]
+    assert main_lib.main(argv) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1 and not captured.out
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def get_config(: pass", "SyntaxError"),
+        ("x = 1", "get_config"),
+        ("import no_such_module", "No module named 'no_such_module'"),
+        ("def get_config(): return {'a': 1}", "must return a uhman_jax.config.Config, got dict"),
+    ],
+)
+def test_a_broken_config_file_is_a_sentence(tmp_path, code, message, capsys):
+    path = tmp_path / "broken.py"
+    path.write_text(code)
+    assert main_lib.main([f"--config={path}"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+# A run
+
+
+def test_a_run_is_made_once_reused_and_guarded(config_file, tmp_path):
+    workdir = tmp_path / "run"
+    flags = [f"--config={config_file}", f"--workdir={workdir}"]
+
+    result = call(*flags, "--mode=evaluate")
+    assert result.returncode == 2
+    assert "--mode=evaluate needs a trained run, got no checkpoint" in result.stderr
+
+    result = call(*flags)
+    assert result.returncode == 0, result.stderr
+    for column in ("P@1", "P@50", "R@10", "F1@10", "NDCG@10", "MRR", "MAP", "kP/R"):
+        assert column in result.stdout
+    assert "popularity" in result.stdout and "UHMAN" in result.stdout
+    assert f"Report: {workdir / 'report.html'}" in result.stdout
+    assert "step/s" in result.stderr or "it/s" in result.stderr
+    names = {path.name for path in workdir.iterdir()}
+    assert names == {
+        *("config.json", "view.npz", "metrics.jsonl", "metrics.json", "checkpoints"),
+        *("predictions.parquet", "examples.npz", "report.html"),
+    }
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["name"] == "tiny" and config["run"]["versions"]["jax"]
+    before = {path: path.stat().st_mtime_ns for path in workdir.iterdir()}
+
+    started = time.monotonic()
+    again = call(*flags)
+    assert again.returncode == 0 and "reused" in again.stdout
+    assert again.stdout.split("\n\n")[1] == result.stdout.split("\n\n")[1], "the same table"
+    assert time.monotonic() - started < 20
+    assert {path: path.stat().st_mtime_ns for path in workdir.iterdir()} == before
+
+    other = call(*flags, "--config.train.learning_rate=0.3", "--config.seed=4")
+    assert other.returncode == 2 and "Traceback" not in other.stderr
+    assert "train.learning_rate: " in other.stderr and " before, 0.3 now" in other.stderr
+    assert "seed: 0 before, 4 now" in other.stderr and "use another --workdir" in other.stderr
+
+    (workdir / "report.html").unlink()
+    evaluated = call(*flags, "--mode=evaluate")
+    assert evaluated.returncode == 0 and (workdir / "report.html").exists()
+    assert evaluated.stdout.split("\n\n")[1] == result.stdout.split("\n\n")[1]
+
+
+def test_a_finished_run_imports_neither_jax_nor_tensorflow(config_file, tmp_path):
+    flags = [f"--config={config_file}", f"--workdir={tmp_path}", "--config.train.num_epochs=1"]
+    assert call(*flags).returncode == 0
+    code = (
+        "import sys; from uhman_jax import main; status = main.main(sys.argv[1:]); "
+        "assert not {'jax', 'tensorflow', 'keras'} & set(sys.modules); sys.exit(status)"
+    )
+    command = [sys.executable, "-c", code, *flags]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_sigterm_saves_and_exits_with_75_and_the_same_command_goes_on(config_file, tmp_path):
+    flags = [
+        f"--config={config_file}",
+        f"--workdir={tmp_path}",
+        "--config.train.num_epochs=40",
+        "--config.train.eval_every=20",
+    ]
+    command = [sys.executable, "-m", "uhman_jax.main", *flags]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    log = tmp_path / "metrics.jsonl"
+    while process.poll() is None and not (log.exists() and log.stat().st_size):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 75, error
+    assert "Saved at step" in output and "the same command goes on" in error
+    assert "Traceback" not in error
+    result = call(*flags)
+    assert result.returncode == 0, result.stderr
+    assert "Resumed at step" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", '{"nme": 1}', '{"loss": 3}', '{"train": {"decay_at": 1}}']
+)
+def test_a_damaged_config_of_a_run_is_a_sentence(config_file, tmp_path, damage, capsys):
+    (tmp_path / "config.json").write_text(damage)
+    assert main_lib.main([f"--config={config_file}", f"--workdir={tmp_path}"]) == 2
+    error = capsys.readouterr().err
+    assert str(tmp_path / "config.json") in error and "damaged" in error
+
+
+def test_a_missing_dataset_is_a_sentence(config_file, tmp_path, capsys):
+    flags = [f"--config={config_file}", f"--workdir={tmp_path / 'run'}"]
+    assert main_lib.main([*flags, "--config.data.root=/nowhere"]) == 2
+    assert "/nowhere" in capsys.readouterr().err
+
+
+def test_changed_data_are_noticed(config_file, tmp_path, capsys):
+    root = tiny_world.write_dataset(tmp_path / "data")
+    flags = [
+        f"--config={config_file}",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.data.root={root}",
+        "--config.train.num_epochs=1",
+    ]
+    assert main_lib.main(flags) == 0
+    videos = root / "videos.csv"
+    lines = videos.read_text().splitlines(keepends=True)
+    videos.write_text("".join(lines[:-20]))
+    capsys.readouterr()
+    assert main_lib.main(flags) == 2
+    assert "the data must stay as they were when the run began" in capsys.readouterr().err

@@ -1,0 +1,140 @@
+"""What is made, what is reused, and what is said of it."""
+
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+import tiny_world
+
+from uhman_jax import input_pipeline, prepare
+from uhman_jax.config import Config, Door
+from uhman_jax.dataset.raw import User, Video, write_raw_dataset
+from uhman_jax.dataset.view import TRAIN
+from uhman_jax.errors import UserError
+from uhman_jax.preprocess import pipeline
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tiny_world.write_dataset(tmp_path / "data")
+
+
+def test_a_dataset_with_features_needs_nothing_made(root, said):
+    prepared = prepare.prepare(tiny_world.make_config(root), said.append)
+    assert len(prepared.raw.videos) == len(prepared.store) == 150
+    assert prepared.truth is None
+    text = "\n".join(said)
+    assert f"Dataset: 150 videos of 150 users in {root}." in text
+    assert "108 train, 12 validation, 30 test videos, 9 hashtags." in text
+
+
+def test_bad_rows_are_counted_and_the_first_are_shown(root, said):
+    videos = root / "videos.csv"
+    lines = videos.read_text().splitlines()
+    bad = [line.rsplit(",", 1)[0] + ",noon" for line in lines[1:8]]  # no timestamps
+    videos.write_text("\n".join([lines[0], *bad, *lines[8:]]) + "\n")
+    prepared = prepare.prepare(tiny_world.make_config(root), said.append)
+    assert len(prepared.raw.videos) == 143
+    shown = [line for line in said if line.startswith("  videos.csv:")]
+    assert len(shown) == prepare.MAX_PROBLEMS and "videos.csv:2" in shown[0]
+    assert any("data.strict" in line for line in said)
+    config = tiny_world.make_config(root)
+    config.data.strict = True
+    with pytest.raises(UserError, match=r"videos\.csv:8"):
+        prepare.prepare(config, said.append)
+
+
+def test_a_simulated_world_is_made_once(tmp_path, said):
+    config = Config()
+    config.data.simulated_dir = str(tmp_path)
+    config.view.min_count = 1
+    config.simulator = dataclasses.replace(
+        config.simulator,
+        door=Door.FEATURES,
+        num_videos=40,
+        num_users=10,
+        num_channels=12,
+        posterior_samples=16,
+    )
+    first = prepare.prepare(config, said.append)
+    assert any(line.startswith("Simulating 40 clips into") for line in said)
+    assert first.truth is not None and len(first.truth.video_ids) == 40
+    assert first.raw.root.parent == tmp_path and first.raw.root.name.startswith("features-")
+    said.clear()
+    again = prepare.prepare(config, said.append)
+    assert any(line.startswith("Simulated dataset: reused") for line in said)
+    assert again.view.fingerprint == first.view.fingerprint
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_clips_are_encoded_only_where_features_are_missing(tmp_path, said, monkeypatch, complete):
+    """The dataset has clips; a stand-in for the pipeline encodes them."""
+    root = tmp_path / "clips"
+    root.mkdir()
+    videos = [Video(f"v{v}", f"v{v}.mp4", "u", ("a",), None) for v in range(10)]
+    for video in videos:
+        (root / video.path).write_bytes(b"film")
+    write_raw_dataset(root, videos, [User("u", "", None, "", ())])
+    config = Config()
+    config.data.root, config.view.min_count = str(root), 1
+    calls = []
+    features = types.SimpleNamespace(video_ids=tuple(video.video_id for video in videos))
+    monkeypatch.setattr(pipeline, "is_complete", lambda *arguments: complete)
+    monkeypatch.setattr(pipeline, "preprocess", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(prepare.FrameStore, "open", lambda directory: features)
+    prepare.prepare(config, said.append)
+    directory = pipeline.features_dir(root, config.preprocess)
+    if complete:
+        assert not calls and f"Features: reused {directory}." in said
+    else:
+        inputs = [(video.video_id, video.path) for video in videos]
+        assert calls == [(root, inputs, directory, config.preprocess)]
+    config.preprocess.output_dir = str(tmp_path / "elsewhere")
+    prepare.prepare(config, said.append)
+    assert any(str(tmp_path / "elsewhere") in line for line in said)
+
+
+def test_channel_statistics_are_kept_beside_the_shards_and_made_again_if_damaged(
+    root, said, monkeypatch
+):
+    prepared = prepare.prepare(tiny_world.make_config(root), said.append)
+    mean_C, std_C = prepare.channel_statistics(prepared, said.append)
+    rows = [prepared.view.video_ids[row] for row in prepared.view.rows(TRAIN)]
+    records = [prepared.store[index] for index in prepared.store.rows(rows)]
+    values_NC = np.concatenate(
+        [(r.codes_FMC * r.scale_C + r.offset_C).reshape(-1, len(mean_C)) for r in records]
+    )
+    np.testing.assert_allclose(mean_C, values_NC.mean(0), atol=1e-5)
+    np.testing.assert_allclose(std_C, values_NC.std(0), rtol=1e-4)
+    (path,) = (prepared.store.directory / "statistics").iterdir()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(input_pipeline, "channel_statistics", None)  # must not be called
+        again = prepare.channel_statistics(prepared, said.append)
+    np.testing.assert_array_equal(again, (mean_C, std_C))
+    path.write_bytes(path.read_bytes()[:50])
+    again = prepare.channel_statistics(prepared, said.append)
+    np.testing.assert_array_equal(again, (mean_C, std_C))
+    assert said[-1] == f"{path} is damaged; it is made again."
+    # Another view has other training videos, hence other statistics.
+    config = tiny_world.make_config(root)
+    config.view.seed = 1
+    other = prepare.prepare(config, said.append)
+    assert not np.array_equal(prepare.channel_statistics(other, said.append)[0], mean_C)
+
+
+def test_other_data_than_those_of_the_run_are_noticed(root, tmp_path, said):
+    view = prepare.prepare(tiny_world.make_config(root), said.append).view
+    view.save(tmp_path / "view.npz")
+    prepare.check_same_view(view, tmp_path / "view.npz")
+    config = tiny_world.make_config(root)
+    config.view.seed = 1
+    other = prepare.prepare(config, said.append).view
+    with pytest.raises(UserError, match="must stay as they were when the run began"):
+        prepare.check_same_view(other, tmp_path / "view.npz")

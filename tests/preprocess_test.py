@@ -1,0 +1,446 @@
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import clips
+import numpy as np
+import pytest
+from small_network import SmallNetwork, small_config
+
+from uhman_jax.config import Storage
+from uhman_jax.errors import UserError
+from uhman_jax.preprocess import ledger, making, pipeline
+from uhman_jax.preprocess.pool import DecoderPool
+from uhman_jax.shards import quantize
+from uhman_jax.shards.store import FrameStore
+
+TESTS = Path(__file__).parent
+OPTIONS = {"max_frames": 3, "size": 8}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Seven clips: five good ones of 1 to 4 frames, a text and a folder's worth of nothing."""
+    root = tmp_path_factory.mktemp("clips")
+    rng = np.random.default_rng(0)
+    for i, count in enumerate((1, 2, 4, 3, 2)):
+        images = [rng.integers(0, 256, (16, 24, 3)).astype(np.uint8) for _ in range(count)]
+        clips.write_clip(root / f"{i}.mp4", images, [200 * k for k in range(count)])
+    (root / "5_text.mp4").write_text("no video")
+    (root / "6_empty.mp4").touch()
+    return root
+
+
+def inputs_of(root):
+    return [(path.name, path.name) for path in root.glob("*.mp4")]
+
+
+def run(root, output, inputs=None, *, network=SmallNetwork, retry=(), **changes):
+    return pipeline.preprocess(
+        root,
+        inputs_of(root) if inputs is None else inputs,
+        output,
+        small_config(**changes),
+        network=network,
+        progress=False,
+        retry=retry,
+    )
+
+
+def contents(output):
+    """Bytes of every file; the ones that name versions and times are the same on one machine."""
+    return {
+        str(path.relative_to(output)): path.read_bytes()
+        for path in sorted(Path(output).rglob("*"))
+        if path.is_file()
+    }
+
+
+def messages(error):
+    return str(error.value)
+
+
+def test_every_input_is_in_the_ledger_once_and_the_good_ones_in_the_store(folder, tmp_path):
+    summary = run(folder, tmp_path)
+    assert summary.counts == {
+        "ok": 5, "short": 0, "corrupt": 2, "no_video": 0, "unsupported": 0, "timeout": 0
+    }  # fmt: skip
+    lines = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
+    assert [line["video_id"] for line in lines] == sorted(p.name for p in folder.glob("*"))
+    assert [line["frames"] for line in lines] == [1, 2, 3, 3, 2, 0, 0]
+    assert set(lines[0]) == {"video_id", "path", "state", "frames", "seconds", "reason"}
+    assert "empty" in lines[6]["reason"]
+    assert ledger.read_ledger(tmp_path) == list(summary.entries)
+    store = FrameStore.open(tmp_path)
+    assert store.video_ids == tuple(f"{i}.mp4" for i in range(5))
+    assert store.info["extractor"] == "random numbers" and store.info["weights"] == "random"
+    assert len(store.info["fingerprint"]) == 64 and store.info["max_frames"] == 3
+
+
+def test_features_are_those_of_each_clip_alone(folder, tmp_path):
+    run(folder, tmp_path, storage=Storage.FLOAT32)
+    extractor = pipeline.restore_extractor(tmp_path, SmallNetwork)
+    store = FrameStore.open(tmp_path)
+    with DecoderPool(
+        [str(folder / n) for n in store.video_ids], OPTIONS, num_decoders=1, timeout=60
+    ) as pool:
+        for i, clip in enumerate(pool):
+            np.testing.assert_array_equal(store[i].codes_FMC, extractor.features(clip.images))
+            np.testing.assert_array_equal(store[i].times_F, clip.times_F)
+
+
+def test_quantised_features_are_near(folder, tmp_path):
+    run(folder, tmp_path / "exact", storage=Storage.FLOAT32)
+    run(folder, tmp_path / "codes")
+    exact, codes = FrameStore.open(tmp_path / "exact"), FrameStore.open(tmp_path / "codes")
+    for i in range(len(exact)):
+        record = codes[i]
+        near = quantize.decode((record.codes_FMC, record.scale_C, record.offset_C))
+        bound = record.scale_C.max() * 0.51
+        np.testing.assert_allclose(near, exact[i].codes_FMC, atol=bound)
+
+
+def test_tfds_reads_the_folder(folder, tmp_path):
+    import tensorflow_datasets as tfds
+
+    run(folder, tmp_path)
+    builder = tfds.builder_from_directory(tmp_path)
+    assert builder.info.splits["train"].num_examples == 5
+    assert list(builder.info.splits["train"].shard_lengths) == [2, 2, 1, 0]
+
+
+def test_batches_shards_and_decoders_do_not_change_features(folder, tmp_path):
+    """The stand-in is exact per image; `extractor_test` shows that Inception is too."""
+    stores = []
+    for name, changes in {
+        "a": {},
+        "b": {"batch_frames": 1, "num_decoders": 2},
+        "c": {"videos_per_shard": 5, "batch_frames": 7},
+    }.items():
+        run(folder, tmp_path / name, **changes)
+        stores.append(FrameStore.open(tmp_path / name))
+    for store in stores[1:]:
+        for i in range(len(store)):
+            for one, other in zip(store[i], stores[0][i], strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_order_of_inputs_changes_no_byte(folder, tmp_path):
+    run(folder, tmp_path / "a", sorted(inputs_of(folder)))
+    run(folder, tmp_path / "b", sorted(inputs_of(folder), reverse=True))
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_interrupted_work_goes_on_where_it_was(folder, tmp_path):
+    run(folder, tmp_path / "whole")
+    for calls in range(5):
+
+        class Dying(SmallNetwork):
+            fail_after = calls
+
+        output = tmp_path / f"cut{calls}"
+        try:
+            run(folder, output, network=Dying)
+            assert calls == 4  # three shards with frames: 3, 6 and 2 frames in batches of 4
+        except KeyboardInterrupt:
+            assert not (output / "extractor.json").exists()
+        before = {path: path.stat().st_ino for path in output.glob("*.tfrecord-*")}
+        summary = run(folder, output)
+        assert summary.reused == min(7, 2 * len(before) + (len(before) == 4) * -1)
+        assert all(path.stat().st_ino == inode for path, inode in before.items())
+        assert contents(output) == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("repeat", range(2))
+def test_killed_work_goes_on(folder, tmp_path, repeat):
+    run(folder, tmp_path / "whole")
+    output = tmp_path / "cut"
+    command = [sys.executable, TESTS / "small_network.py", "preprocess", folder, output]
+    slow = environment() | {"SMALL_NETWORK_SECONDS": "0.4"}
+    process = subprocess.Popen(command, env=slow, stderr=subprocess.DEVNULL)
+    while not list(output.glob("ledger/*.jsonl")) and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(random.Random(repeat).uniform(0, 0.8))
+    process.kill()
+    process.wait()
+    assert list(output.glob("ledger/*.jsonl"))
+    subprocess.run(command, env=environment(), stderr=subprocess.DEVNULL, check=True)
+    assert contents(output) == contents(tmp_path / "whole")
+
+
+def environment():
+    return os.environ | {"PYTHONPATH": str(TESTS.parent)}
+
+
+def test_nothing_is_done_twice(folder, tmp_path):
+    run(folder, tmp_path)
+    before = contents(tmp_path)
+    assert pipeline.is_complete(tmp_path, inputs_of(folder), small_config())
+
+    class Unused:
+        IMAGE_SIZE = 8  # anything else raises AttributeError
+
+    summary = run(folder, tmp_path, network=Unused)
+    assert summary.reused == 7 and summary.frames == 0 and summary.counts["ok"] == 5
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("lost", ["extractor.json", "ledger.jsonl", "features.json"])
+def test_lost_summaries_are_written_again(folder, tmp_path, lost):
+    run(folder, tmp_path)
+    before = contents(tmp_path)
+    (tmp_path / lost).unlink()
+    assert not pipeline.is_complete(tmp_path, inputs_of(folder), small_config())
+    assert run(folder, tmp_path).reused == 7
+    assert contents(tmp_path) == before
+
+
+def test_lost_and_damaged_parts_are_made_again(folder, tmp_path):
+    run(folder, tmp_path)
+    before = contents(tmp_path)
+    next(tmp_path.glob("*-00001-of-00004")).unlink()
+    (tmp_path / "ledger" / "00002.jsonl").write_text('{"key": "')
+    assert not pipeline.is_complete(tmp_path, inputs_of(folder), small_config())
+    assert run(folder, tmp_path).reused == 3
+    assert contents(tmp_path) == before
+    (tmp_path / "extractor.weights.h5").unlink()
+    next(tmp_path.glob("*-00001-of-00004")).unlink()
+    assert run(folder, tmp_path).reused == 0
+    assert contents(tmp_path) == before
+
+
+def test_added_and_changed_videos(folder, tmp_path):
+    root, output = tmp_path / "clips", tmp_path / "out"
+    shutil.copytree(folder, root)
+    run(root, output)
+    shutil.copy(root / "0.mp4", root / "7.mp4")
+    shutil.copy(root / "0.mp4", root / "8.mp4")
+    summary = run(root, output)  # 9 videos, 5 shards: only the last two are new
+    assert summary.reused == 6 and summary.counts["ok"] == 7
+    assert sorted(FrameStore.open(output).video_ids)[-1] == "8.mp4"
+    assert len(list(output.glob("*-of-00005"))) == 5 == len(list(output.glob("*.tfrecord-*")))
+    shutil.copy(root / "2.mp4", root / "0.mp4")
+    assert pipeline.is_complete(output, inputs_of(root), small_config())
+    assert not pipeline.is_complete(output, inputs_of(root), small_config(), root)
+    assert run(root, output).reused == 7
+    for name in ("2.mp4", "3.mp4", "4.mp4", "5_text.mp4", "6_empty.mp4", "7.mp4", "8.mp4"):
+        (root / name).unlink()
+    run(root, output)
+    assert FrameStore.open(output).video_ids == ("0.mp4", "1.mp4")
+    assert [path.name for path in output.glob("*.tfrecord-*")] == [
+        "frames-train.tfrecord-00000-of-00001"
+    ]
+
+
+def test_other_settings_are_refused_by_name(folder, tmp_path):
+    run(folder, tmp_path)
+    with pytest.raises(UserError) as error:
+        run(folder, tmp_path, max_frames=2, weights_seed=1)
+    assert "max_frames 3 -> 2, weights_seed 0 -> 1" in messages(error)
+    assert "--output" in messages(error)
+    run(folder, tmp_path, num_decoders=1, clip_timeout=9.0)  # these decide nothing
+
+
+def test_a_folder_of_other_shards_is_left_alone(folder, tmp_path):
+    (tmp_path / "frames-train.tfrecord-00000-of-00001").touch()
+    with pytest.raises(UserError, match="folder of their own"):
+        run(folder, tmp_path)
+
+
+def test_features_dir_depends_on_what_decides_the_features(tmp_path):
+    names = {
+        pipeline.features_dir(tmp_path, small_config(**changes)).name
+        for changes in ({}, {"max_frames": 2}, {"weights_seed": 1}, {"weights": "imagenet"})
+    }
+    assert len(names) == 4 and all(len(name) == 12 for name in names)
+    same = pipeline.features_dir(tmp_path, small_config(num_decoders=7))
+    assert same == pipeline.features_dir(tmp_path, small_config())
+    assert same.parent == tmp_path / "features"
+    with pytest.raises(UserError, match="nowhere.h5.*No such file"):
+        pipeline.features_dir(tmp_path, small_config(weights="nowhere.h5"))
+
+
+def test_inputs_must_be_there_and_have_one_id_each(folder, tmp_path):
+    with pytest.raises(UserError, match="got none"):
+        run(folder, tmp_path, [])
+    with pytest.raises(UserError, match="'a' twice"):
+        run(folder, tmp_path, [("a", "0.mp4"), ("a", "1.mp4")])
+
+
+def test_without_any_good_clip_the_ledger_is_still_written(folder, tmp_path):
+    broken = [(name, name) for name in ("5_text.mp4", "6_empty.mp4", "absent.mp4")]
+    for _ in range(2):
+        with pytest.raises(UserError, match="got 3 corrupt; the reasons are in .*ledger.jsonl"):
+            run(folder, tmp_path, broken)
+    assert len(ledger.read_ledger(tmp_path)) == 3
+
+
+def test_nothing_outside_the_folder_is_read(folder, tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    shutil.copy(folder / "1.mp4", root / "good.mp4")
+    (root / "alias.mp4").symlink_to(root / "good.mp4")
+    (root / "link.mp4").symlink_to(folder / "0.mp4")
+    (root / "loop.mp4").symlink_to(root / "loop.mp4")
+    os.mkfifo(root / "pipe.mp4")
+    videos = [
+        *inputs_of(root),
+        ("dots", "../root/../root/good.mp4"),
+        ("out", str(folder / "0.mp4")),
+    ]
+    summary = run(root, tmp_path / "out", videos)
+    states = {entry.video_id: entry.state for entry in summary.entries}
+    assert states == {
+        "good.mp4": "ok", "alias.mp4": "ok", "dots": "ok", "link.mp4": "unsupported",
+        "out": "unsupported", "loop.mp4": "corrupt", "pipe.mp4": "corrupt",
+    }  # fmt: skip
+
+
+def test_unwritable_output_is_one_sentence(folder, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="must be written below .*Not a directory"):
+        run(folder, tmp_path / "file" / "out")
+
+
+def test_calibration_frames_are_spread_and_failures_replaced(folder, tmp_path):
+    assert making.spread(10, 3) == [1, 5, 8] and making.spread(2, 5) == [0, 1]
+    shapes = []
+
+    class Watching(SmallNetwork):
+        @classmethod
+        def load(cls, weights, *, calibration_images, **rest):
+            shapes.append(calibration_images.shape)
+            return super().load(weights, calibration_images=calibration_images, **rest)
+
+    run(folder, tmp_path / "a", network=Watching, calibration_frames=2)
+    run(folder, tmp_path / "b", network=Watching, calibration_frames=9)
+    run(folder, tmp_path / "c", network=Watching, calibration_frames=100)
+    assert shapes == [(2, 8, 8, 3), (9, 8, 8, 3), (12, 8, 8, 3)]
+
+
+@pytest.fixture
+def misbehaving(folder, tmp_path):
+    paths = []
+    for i, name in enumerate("good hang good2 crash exit good3 surprise greedy good4".split()):
+        paths.append(str(tmp_path / f"{i}_{name}.mp4"))
+        shutil.copy(folder / "1.mp4", paths[-1])
+    return paths
+
+
+def test_hangs_and_crashes_cost_one_clip_each(misbehaving):
+    command = (sys.executable, str(TESTS / "small_network.py"), "child")
+    started = time.monotonic()
+    with DecoderPool(
+        misbehaving, OPTIONS, num_decoders=2, timeout=4, memory_bytes=3 << 30, command=command
+    ) as pool:
+        found = list(pool)
+    assert time.monotonic() - started < 60
+    assert [clip.state for clip in found] == [
+        "ok", "timeout", "ok", "corrupt", "corrupt", "ok", "corrupt", "unsupported", "ok"
+    ]  # fmt: skip
+    assert found[1].reason == "decoding took longer than 4 s"
+    assert "SIGSEGV" in found[3].reason and "exit status 3" in found[4].reason
+    assert "ZeroDivisionError" in found[6].reason and "memory" in found[7].reason
+    assert all(len(clip.images) == 2 * (clip.state == "ok") for clip in found)
+    np.testing.assert_array_equal(found[0].images, found[-1].images)
+
+
+def test_timeouts_are_kept_until_a_retry_is_asked_for(folder, tmp_path):
+    output = tmp_path / "out"
+    run(folder, output)
+    path = output / "ledger" / "00000.jsonl"
+    path.write_text(path.read_text().replace('"ok"', '"timeout"'))
+    (output / "extractor.json").unlink()
+    assert run(folder, output).counts["timeout"] == 2
+    summary = run(folder, output, retry=("timeout",))
+    assert summary.counts["timeout"] == 0 and summary.reused == 5
+
+
+def test_few_clips_wait_for_the_network(folder):
+    with DecoderPool([str(folder / "2.mp4")] * 60, OPTIONS, num_decoders=2, timeout=60) as pool:
+        clips_iterator = iter(pool)
+        next(clips_iterator)
+        time.sleep(1)
+        assert pool.ready() <= 8  # four per decoder
+
+
+def test_decoders_end_with_the_pool(folder):
+    with DecoderPool([str(folder / "2.mp4")] * 60, OPTIONS, num_decoders=2, timeout=60) as pool:
+        next(iter(pool))
+        children = subprocess.run(
+            ["ps", "--ppid", str(os.getpid()), "-o", "pid,args"], capture_output=True, text=True
+        ).stdout
+        assert children.count("preprocess.child") == 2
+    children = subprocess.run(
+        ["ps", "--ppid", str(os.getpid()), "-o", "pid,args"], capture_output=True, text=True
+    ).stdout
+    assert "preprocess.child" not in children
+
+
+@pytest.mark.parametrize("module", ["uhman_jax.preprocess.child", "uhman_jax.preprocess.pipeline"])
+def test_decoders_and_checks_import_no_heavy_library(module):
+    program = f"import {module}, sys; print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    found = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    loaded = set(found.stdout.split())
+    assert module in loaded and not loaded & {"tensorflow", "keras", "jax", "flax"}
+
+
+def command_line(*arguments):
+    command = [sys.executable, "-m", "uhman_jax.preprocess", *map(str, arguments)]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, cwd=TESTS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--root=/nowhere"], "--root must be a folder of videos, got '/nowhere'"),
+        (["--root=.", "--max_frames=0"], "max_frames must be in [1, inf), got 0"),
+        (["--root=.", "--weights=no.h5"], "got 'no.h5' (No such file or directory)"),
+        (["--root=.", "--retry=later"], "--retry must name states"),
+        (["--root=.", "extra"], "everything is a flag, got 'extra'"),
+    ],
+)
+def test_mistakes_at_the_command_line_are_one_sentence(arguments, sentence):
+    result = command_line(*arguments)
+    assert result.returncode == 2, result.stderr
+    assert sentence in result.stderr and "Traceback" not in result.stderr
+    assert not result.stdout
+
+
+def test_inputs_without_a_table(tmp_path):
+    for name in ("b.mp4", "sub/a.webm", ".hidden/c.mp4", ".d.mp4", "features/x/e.mp4", "notes.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    program = (
+        "import sys, pathlib; from uhman_jax.preprocess.__main__ import list_inputs;"
+        "print(list_inputs(pathlib.Path(sys.argv[1])))"
+    )
+    command = [sys.executable, "-c", program, tmp_path]
+    found = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == str([("b.mp4", "b.mp4"), ("sub/a.webm", "sub/a.webm")])
+
+
+@pytest.mark.slow
+def test_real_clips_with_real_weights(tmp_path):
+    import tensorflow_datasets as tfds
+
+    folder = Path(clips.shared_videos())
+    weights = folder.parent / "weights" / "inception_v3_imagenet_partial.weights.h5"
+    if not weights.exists():
+        pytest.skip("no weights in ../shared/weights")
+    result = command_line(
+        f"--root={folder}", f"--output={tmp_path}", f"--weights={weights}", "--max_frames=2"
+    )
+    assert result.returncode == 0, result.stderr
+    entries = ledger.read_ledger(tmp_path)
+    names = sorted(path.name for path in folder.iterdir() if path.suffix != ".csv")
+    assert [entry.video_id for entry in entries] == names
+    good = sum(entry.state == "ok" for entry in entries)
+    assert tfds.builder_from_directory(tmp_path).info.splits["train"].num_examples == good
+    assert good == 64

@@ -1,0 +1,463 @@
+"""Reading, checking and writing the raw dataset."""
+
+import csv
+import os
+import random
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uhman_jax.dataset.raw import (
+    User,
+    Video,
+    read_raw_dataset,
+    summarise_problems,
+    write_raw_dataset,
+)
+from uhman_jax.errors import UserError
+
+VIDEOS = "video_id,path,user_id,hashtags,timestamp\n"
+USERS = "user_id,gender,age,country,history\n"
+GOOD = "good,clips/a.mp4,u1,#Fun cat,1700000000\n"
+GOOD_USERS = USERS + "u1,f,17,de,dog\n"
+
+
+def write(root, videos, users=GOOD_USERS):
+    """Writes tables as they are given, and the clips that good rows name."""
+    (root / "clips").mkdir(exist_ok=True)
+    for name in ("a", "b"):
+        (root / "clips" / f"{name}.mp4").write_bytes(b"not looked into")
+    for file, text in (("videos.csv", videos), ("users.csv", users)):
+        if text is not None:
+            (root / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return root
+
+
+def read(root, videos, users=GOOD_USERS, **options):
+    return read_raw_dataset(write(root, videos, users), **{"strict": False} | options)
+
+
+def message(call, *args, **options):
+    with pytest.raises(UserError) as caught:
+        call(*args, **options)
+    return str(caught.value)
+
+
+def test_good_rows(tmp_path):
+    raw = read(tmp_path, VIDEOS + GOOD + "v2,clips/b.mp4,u2,b,\n", GOOD_USERS + "u2,,,,\n")
+    assert raw.videos == (
+        Video("good", "clips/a.mp4", "u1", ("fun", "cat"), 1_700_000_000),
+        Video("v2", "clips/b.mp4", "u2", ("b",), None),
+    )
+    assert raw.users == {
+        "u1": User("u1", "f", 17, "de", ("dog",)),
+        "u2": User("u2", "", None, "", ()),
+    }
+    assert raw.problems == () and raw.root == tmp_path
+    assert summarise_problems(raw) == ""
+
+
+# Each bad row stands on line 2, before a good one: kind, row, and what the message must say.
+BAD_VIDEOS = {
+    "missing file": ("x,clips/no.mp4,u1,t,", "path must name an existing file, got 'clips/no.mp4'"),
+    "not a regular file": ("x,clips,u1,t,", "path must name a regular file"),
+    "unreadable file": (f"x,{'n' * 300},u1,t,", "path must name a readable file"),
+    "path outside": ("x,../a.mp4,u1,t,", "path must stay inside the dataset's folder, got '../a"),
+    "no path": ("x,,u1,t,", "path must name the video file, got ''; fill it in"),
+    "no hashtags": ("x,clips/b.mp4,u1, # ,", "hashtags must name at least one hashtag, got '#'"),
+    "bad timestamp": ("x,clips/b.mp4,u1,t,2020-01-01", "timestamp must be whole unix seconds"),
+    "empty video_id": (" ,clips/b.mp4,u1,t,", "video_id must not be empty, got ''"),
+    "empty user_id": ("x,clips/b.mp4,,t,", "user_id must not be empty, got ''"),
+    "wrong field count": ("x,clips/b.mp4,u1,t", "as many fields as the header (5), got 4 in"),
+    "open quote": ('x,clips/b.mp4,u1,"t,', "well-formed CSV (unexpected end of data)"),
+    "field too long": (f"x,clips/b.mp4,u1,{'t' * 140_000},", "at most 131072 characters"),
+    "NUL byte": ("x,clips/b.mp4,u1,t\0,", "a row must not hold NUL bytes"),
+    "bad encoding": (b"x,clips/b.mp4,u1,caf\xe9,", "a row must be UTF-8, got b'x,clips/b.mp4"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_VIDEOS)
+def test_bad_video_row_is_named_and_its_neighbour_kept(tmp_path, kind):
+    row, rule = BAD_VIDEOS[kind]
+    row = row if isinstance(row, bytes) else row.encode()
+    table = VIDEOS.encode() + row + b"\n" + GOOD.encode()
+    raw = read(tmp_path, table)
+    assert [video.video_id for video in raw.videos] == ["good"]
+    (problem,) = raw.problems
+    assert (problem.file, problem.line, problem.kind) == ("videos.csv", 2, kind)
+    line = str(problem)
+    assert line.startswith("videos.csv:2: ") and rule in line and "\n" not in line and "; " in line
+    assert len(line) < 320, "a long value is cut"
+    assert line in message(read_raw_dataset, tmp_path, strict=True)
+    assert summarise_problems(raw) == f"dropped 1 of 2 rows of videos.csv: 1 {kind}"
+
+
+BAD_USERS = {
+    "bad age": ("x,f,old,de,", "age must be whole years from 1 to 120, got 'old'"),
+    "empty user_id": (",f,20,de,", "user_id must not be empty, got ''"),
+    "wrong field count": ("x,f,20,de", "as many fields as the header (5), got 4 in"),
+    "bad encoding": (b"x,f,20,\xff,", "a row must be UTF-8"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_USERS)
+def test_bad_user_row_is_named_and_its_neighbour_kept(tmp_path, kind):
+    row, rule = BAD_USERS[kind]
+    row = row if isinstance(row, bytes) else row.encode()
+    raw = read(tmp_path, VIDEOS + GOOD, USERS.encode() + row + b"\nu1,f,17,de,dog\n")
+    assert list(raw.users) == ["u1"]
+    (problem,) = raw.problems
+    assert str(problem).startswith("users.csv:2: ") and rule in str(problem)
+    assert problem.kind == kind
+    assert str(problem) in message(read_raw_dataset, tmp_path, strict=True)
+    assert summarise_problems(raw) == f"dropped 1 of 2 rows of users.csv: 1 {kind}"
+
+
+def test_duplicates_name_the_line_of_the_first(tmp_path):
+    twice = "good,clips/b.mp4,u1,t,\n"
+    raw = read(tmp_path, VIDEOS + GOOD + twice, GOOD_USERS + "u1,m,,,\n")
+    assert [video.path for video in raw.videos] == ["clips/a.mp4"] and raw.users["u1"].gender == "f"
+    assert [str(problem).split(";")[0] for problem in raw.problems] == [
+        "videos.csv:3: video_id must be unique, got 'good', which line 2 has too",
+        "users.csv:3: user_id must be unique, got 'u1', which line 2 has too",
+    ]
+
+
+def test_bad_row_does_not_claim_its_id(tmp_path):
+    raw = read(tmp_path, VIDEOS + "good,clips/no.mp4,u1,t,\n" + GOOD)
+    assert [video.path for video in raw.videos] == ["clips/a.mp4"]
+    assert [problem.kind for problem in raw.problems] == ["missing file"]
+
+
+def test_unknown_user_keeps_the_video_unless_strict(tmp_path):
+    raw = read(tmp_path, VIDEOS + GOOD + "v2,clips/b.mp4,u9,t,\n")
+    assert [video.user_id for video in raw.videos] == ["u1", "u9"]
+    (problem,) = raw.problems
+    assert not problem.dropped
+    assert str(problem) == (
+        "videos.csv:3: user_id must stand in users.csv, got 'u9'; "
+        "add the user; until then all attributes are unknown"
+    )
+    assert summarise_problems(raw) == "kept 1 of 2 rows of videos.csv: 1 unknown user"
+    assert str(problem) in message(read_raw_dataset, tmp_path, strict=True)
+
+
+def test_user_of_a_bad_row_is_reported_once(tmp_path):
+    raw = read(tmp_path, VIDEOS + GOOD, USERS + "u1,f,-3,de,\nu2,,,,\n")
+    assert [problem.kind for problem in raw.problems] == ["bad age"]
+    assert len(raw.videos) == 1
+
+
+@pytest.mark.parametrize("users", [None, USERS])
+def test_no_users_at_all_is_no_problem(tmp_path, users):
+    raw = read(tmp_path, VIDEOS + GOOD, users, strict=True)
+    assert len(raw.videos) == 1 and raw.users == {}
+
+
+def test_all_problems_come_at_once_and_in_order(tmp_path):
+    rows = "".join(
+        f"x{i},clips/{'a' if i % 3 else 'no'}.mp4,u1,{'t' if i % 2 else ''},\n" for i in range(12)
+    )
+    raw = read(tmp_path, VIDEOS + rows, USERS + "u1,,999,,\nu2,,,,\n")
+    lines = message(read_raw_dataset, tmp_path, strict=True).splitlines()
+    assert lines[1:] == [f"  {problem}" for problem in raw.problems]
+    assert "got 11 in" in lines[0]  # 4 files missing, 6 rows without hashtags, 1 age
+    places = [(problem.file, problem.line) for problem in raw.problems]
+    assert places[:10] == sorted(places[:10]) and places[10] == ("users.csv", 2)
+    assert places.count(("videos.csv", 2)) == 2, "a row may have several problems"
+    assert summarise_problems(raw) == (
+        "dropped 8 of 12 rows of videos.csv: 4 missing file, 4 no hashtags\n"
+        "dropped 1 of 2 rows of users.csv: 1 bad age"
+    )
+
+
+def test_line_numbers_are_those_of_the_file(tmp_path):
+    rows = (
+        '\nv1,clips/a.mp4,u1,"#one\n#two",\n'  # lines 3 and 4
+        "\n"
+        "bad,clips/no.mp4,u1,t,\n"  # line 6
+        'v2,clips/b.mp4,u1,"three\r\nfour\n\nfive",\n'  # lines 7 to 10
+        "worse,clips/a.mp4,u1,,\n"  # line 11
+    )
+    raw = read(tmp_path, VIDEOS + rows)
+    assert [video.hashtags for video in raw.videos] == [("one", "two"), ("three", "four", "five")]
+    assert [(p.line, p.kind) for p in raw.problems] == [(6, "missing file"), (11, "no hashtags")]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        'x,clips/b.mp4,u1,"t,1',  # nothing closes it
+        'x,"clips/b.mp4,u1,t,1',
+        '"x,clips/b.mp4,u1,t,1',
+        'x,clips/b.mp4,u1,"t,"1"',
+    ],
+)
+@pytest.mark.parametrize("later", ["", '"q1",clips/a.mp4,u1,"t u",\n', 'q2,clips/a.mp4,u1,t",1\n'])
+def test_open_quote_swallows_no_good_row(tmp_path, broken, later):
+    rows = f"{broken}\n{GOOD}{later}g2,clips/b.mp4,u1,t,\n"
+    raw = read(tmp_path, VIDEOS + rows)
+    kept = {video.video_id for video in raw.videos}
+    assert {"good", "g2"} <= kept and "x" not in kept
+    assert 2 in {problem.line for problem in raw.problems}
+
+
+def test_quote_that_closes_rows_later_swallows_no_good_row(tmp_path):
+    rows = f'x,clips/b.mp4,u1,"t,1\n{GOOD}y,clips/b.mp4,u1,t",1\n'  # five fields in all
+    raw = read(tmp_path, VIDEOS + rows)
+    assert "good" in {video.video_id for video in raw.videos}
+    assert raw.problems[0].kind == "open quote" and raw.problems[0].line == 2
+
+
+def test_open_quote_in_a_long_table_is_called_by_its_name(tmp_path):
+    rows = "".join(f"v{i},clips/a.mp4,u1,t,\n" for i in range(9_000))
+    raw = read(tmp_path, VIDEOS + 'x,clips/b.mp4,u1,"t,\n' + rows)
+    assert len(raw.videos) == 9_000
+    assert [problem.kind for problem in raw.problems] == ["open quote"]
+
+
+@pytest.mark.parametrize("row", ['x,"clips/\nb.mp4",u1,t,', '"x\r\ny",clips/b.mp4,u1,t,'])
+def test_only_hashtags_may_span_lines(tmp_path, row):
+    raw = read(tmp_path, VIDEOS + row + "\n" + GOOD)
+    assert [video.video_id for video in raw.videos] == ["good"]
+    (problem,) = raw.problems
+    assert (problem.line, problem.kind) == (2, "open quote")
+    assert "must end on its line unless its list of hashtags is quoted" in str(problem)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_byte_order_mark_and_line_ends_do_not_matter(tmp_path, end, mark):
+    table = mark + (VIDEOS + GOOD).replace("\n", end).encode()
+    users = mark + GOOD_USERS.replace("\n", end).encode()
+    raw = read(tmp_path, table, users, strict=True)
+    assert raw.videos[0].video_id == "good" and raw.users["u1"].history == ("dog",)
+
+
+def test_columns_in_any_order_with_others_between(tmp_path):
+    table = 'note, hashtags ,path,video_id,timestamp,user_id\n"a, b",#T, clips/a.mp4 , v1 ,7.0,u1\n'
+    raw = read(tmp_path, table, strict=True)
+    assert raw.videos == (Video("v1", "clips/a.mp4", "u1", ("t",), 7),)
+
+
+@pytest.mark.parametrize(
+    "table, said",
+    [
+        ("", "got none; add video_id, path, user_id, hashtags, timestamp"),
+        ("v1,a.mp4,u1,t,\n", "must name its columns video_id,path,user_id,hashtags,timestamp"),
+        ("video_id,path,user_id,tags,timestamp\n", "'tags', 'timestamp'; add hashtags"),
+        (VIDEOS.replace(",", ";") + GOOD, "separated by commas"),
+        ("video_id,path,user_id,hashtags,timestamp,path\n", "name each column once"),
+        ("\ufeff".encode("utf-16-le") + VIDEOS.encode("utf-16-le"), "must be UTF-8, got UTF-16"),
+    ],
+)
+def test_unusable_table_is_an_error_even_without_strict(tmp_path, table, said):
+    text = message(read, tmp_path, table)
+    assert "videos.csv" in text and said in text
+
+
+def test_unusable_users_table_is_an_error_even_without_strict(tmp_path):
+    text = message(read, tmp_path, VIDEOS + GOOD, "user_id,gender,age,country\nu1,,,\n")
+    assert "users.csv must name its columns" in text and "add history" in text
+
+
+def test_missing_tables(tmp_path):
+    assert "must be a folder" in message(read_raw_dataset, tmp_path / "no", strict=False)
+    text = message(read_raw_dataset, tmp_path, strict=False)
+    assert "must hold videos.csv" in text and str(tmp_path) in text
+    (tmp_path / "videos.csv").mkdir()
+    assert "must be a readable file" in message(read_raw_dataset, tmp_path, strict=False)
+
+
+def test_no_good_row_at_all_lists_why(tmp_path):
+    text = message(read, tmp_path, VIDEOS + "x,clips/no.mp4,u1,t,\n")
+    assert "at least one good row" in text and "videos.csv:2: path must name an existing" in text
+    assert "at least one good row, got none; add" in message(read, tmp_path, VIDEOS)
+
+
+@pytest.mark.parametrize("value", ["1e9", "-5", "1700000000000", "١٢٣", "12.5", "nan", "9" * 30])
+def test_bad_timestamps(tmp_path, value):
+    raw = read(tmp_path, VIDEOS + GOOD + f"x,clips/b.mp4,u1,t,{value}\n")
+    assert [problem.kind for problem in raw.problems] == ["bad timestamp"]
+
+
+@pytest.mark.parametrize("value, age", [("1", 1), ("120", 120), ("25.0", 25), ("", None)])
+def test_good_ages(tmp_path, value, age):
+    assert read(tmp_path, VIDEOS + GOOD, USERS + f"u1,,{value},,\n").users["u1"].age == age
+
+
+@pytest.mark.parametrize("value", ["0", "121", "-1", "25.5", "18-24", "٢٥"])
+def test_bad_ages(tmp_path, value):
+    raw = read(tmp_path, VIDEOS + GOOD, USERS + f"u1,,{value},,\n")
+    assert [problem.kind for problem in raw.problems] == ["bad age"] and raw.users == {}
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "clips/../../x.mp4", "..", "../root/clips/a.mp4"])
+@pytest.mark.parametrize("check_files", [True, False])
+def test_paths_that_leave_the_root(tmp_path, path, check_files):
+    raw = read(tmp_path, VIDEOS + GOOD + f"x,{path},u1,t,\n", check_files=check_files)
+    assert [problem.kind for problem in raw.problems] == ["path outside"]
+
+
+def test_paths_that_stay_in_the_root(tmp_path):
+    (tmp_path / "..name").mkdir()
+    (tmp_path / "..name" / "a.mp4").touch()
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "link.mp4").symlink_to(tmp_path / "..name" / "a.mp4")
+    rows = "v1,clips/../clips/a.mp4,u1,t,\nv2,..name/a.mp4,u1,t,\nv3,clips/link.mp4,u1,t,\n"
+    assert len(read(tmp_path, VIDEOS + rows, strict=True).videos) == 3
+
+
+def test_pipe_is_refused_without_opening_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")  # opening it would wait for ever
+    raw = read(tmp_path, VIDEOS + GOOD + "x,pipe.mp4,u1,t,\n")
+    assert [problem.kind for problem in raw.problems] == ["not a regular file"]
+
+
+def test_file_without_permission(tmp_path, monkeypatch):
+    write(tmp_path, VIDEOS + GOOD + "x,clips/b.mp4,u1,t,\n")
+    refused = tmp_path / "clips" / "b.mp4"
+    monkeypatch.setattr(os, "access", lambda path, mode: path != refused)  # root reads everything
+    (problem,) = read_raw_dataset(tmp_path, strict=False).problems
+    assert problem.kind == "unreadable file" and "permissions" in str(problem)
+
+
+def test_features_need_no_files(tmp_path):
+    raw = read(tmp_path, VIDEOS + "v1,,u1,t,\nv2,gone.mp4,u1,t,\n", strict=True, check_files=False)
+    assert [video.path for video in raw.videos] == ["", "gone.mp4"]
+
+
+def test_fingerprint_sees_every_field_and_no_order(tmp_path):
+    rows = [GOOD, "v2,clips/b.mp4,u2,t,\n", "v3,clips/b.mp4,u2,t u,5\n"]
+    users = ["u1,f,17,de,dog\n", "u2,m,,,\n"]
+    reference = read(tmp_path, VIDEOS + "".join(rows), USERS + "".join(users)).fingerprint
+    assert len(reference) == 64
+    shuffled = VIDEOS + "".join(rows[::-1]), USERS + "".join(users[::-1])
+    assert read(tmp_path, *shuffled).fingerprint == reference
+    before = VIDEOS + "".join(rows) + USERS + "".join(users)
+    for old, new in [
+        ("v2", "v4"), ("a.mp4", "b.mp4"), ("u2,t,", "u1,t,"), ("cat", "cow"), ("t u", "u t"),
+        (",5", ",6"), ("f,17", "m,17"), (",17,", ",18,"), (",de,", ",at,"), ("dog", "cow"),
+    ]:  # fmt: skip
+        videos, users_text = before.replace(old, new, 1).split(USERS)
+        changed = read(tmp_path, videos, USERS + users_text)
+        assert changed.fingerprint != reference, (old, new)
+
+
+hashtags = st.lists(st.sampled_from(["a", "b,c", 'q"q', "日本", "é", "c++", "-"]), unique=True)
+ids = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8).filter(
+    lambda text: text == text.strip()
+)
+tables = st.tuples(
+    st.lists(
+        st.builds(
+            Video,
+            ids,
+            st.sampled_from(["", "a.mp4", 'clips/x, "y".mp4', "é/日本.mov"]),
+            ids,
+            hashtags.filter(bool).map(tuple),
+            st.none() | st.integers(0, 4_000_000_000),
+        ),
+        min_size=1,
+        max_size=7,
+        unique_by=lambda video: video.video_id,
+    ),
+    st.lists(
+        st.builds(
+            User,
+            ids,
+            ids | st.just(""),
+            st.none() | st.integers(1, 120),
+            ids | st.just(""),
+            hashtags.map(tuple),
+        ),
+        max_size=5,
+        unique_by=lambda user: user.user_id,
+    ),
+)
+
+
+@given(tables)
+def test_what_is_written_is_read(tmp_path_factory, rows):
+    root = tmp_path_factory.mktemp("root")
+    videos, users = rows
+    write_raw_dataset(root, videos, users)
+    raw = read_raw_dataset(root, strict=False, check_files=False)
+    assert list(raw.videos) == videos and list(raw.users.values()) == users
+    assert sorted(os.listdir(root)) == ["users.csv", "videos.csv"]
+    before = (root / "videos.csv").read_bytes(), (root / "users.csv").read_bytes()
+    write_raw_dataset(root, raw.videos, raw.users)
+    assert before == ((root / "videos.csv").read_bytes(), (root / "users.csv").read_bytes())
+
+
+VIDEO = Video("v1", "a.mp4", "u1", ("t",), 5)
+
+
+@pytest.mark.parametrize(
+    "videos, users, said",
+    [
+        ([VIDEO, VIDEO], [], "video_id must be unique"),
+        ([Video("v1", "a", "u", ("#T",), None)], [], "normalise its hashtags"),
+        ([Video("v1", "a", "u", ("t u",), None)], [], "normalise its hashtags"),
+        ([Video("v1", "a", "u", (), None)], [], "at least one hashtag"),
+        ([Video(" v1", "a", "u", ("t",), None)], [], "strip its fields"),
+        ([Video("v\n1", "a", "u", ("t",), None)], [], "must have good rows only"),
+        ([Video("v\ud800", "a", "u", ("t",), None)], [], "must be UTF-8"),
+        ([Video("v1", "../a", "u", ("t",), None)], [], "stay inside"),
+        ([Video("v1", "a", "u", ("t",), -1)], [], "timestamp must be"),
+        ([VIDEO], [User("u1", "", 0, "", ())], "age must be"),
+    ],
+)
+def test_what_would_not_come_back_is_not_written(tmp_path, videos, users, said):
+    (tmp_path / "videos.csv").write_text("as it was")
+    assert said in message(write_raw_dataset, tmp_path, videos, users)
+    assert os.listdir(tmp_path) == ["videos.csv"]
+    assert (tmp_path / "videos.csv").read_text() == "as it was"
+
+
+def test_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
+    write_raw_dataset(tmp_path, [VIDEO], [])
+    before = (tmp_path / "videos.csv").read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_raw_dataset(tmp_path, [Video("v2", "b", "u", ("t",), None)], [])
+    assert (tmp_path / "videos.csv").read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["users.csv", "videos.csv"]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_bytes_cost_at_most_the_rows_they_touch(tmp_path, seed):
+    rng = random.Random(seed)
+    rows = [f'v{i},clips/a.mp4,u{i},"t{i} s",{i}' for i in range(60)]
+    text = bytearray((VIDEOS + "\n".join(rows) + "\n").encode())
+    touched = set()
+    for _ in range(5):
+        position = rng.randrange(len(VIDEOS), len(text))
+        if text[position] == ord("\n"):
+            continue  # joins two rows
+        text[position] = rng.choice([*b'\0\xff\xc3,"\r #\nx'])
+        touched.add(bytes(text[:position]).count(b"\n"))
+    raw = read(tmp_path, bytes(text), None)
+    kept = {video.video_id for video in raw.videos}
+    # New line ends shift what follows, so rows are told by their text.
+    whole = {row.split(",")[0] for row in rows if f"\n{row}\n".encode() in bytes(text)}
+    assert whole - kept == set()
+    assert all("\n" not in str(problem) for problem in raw.problems)
+
+
+def test_many_rows_are_read_in_no_time(tmp_path):
+    with open(write(tmp_path, VIDEOS) / "videos.csv", "a", newline="") as file:
+        csv.writer(file).writerows(
+            (f"v{i}", "clips/a.mp4", f"u{i % 50}", "a b c", i) for i in range(10_000)
+        )
+        file.write('x,clips/a.mp4,u1,"t,1\n' * 3_000)  # each could swallow the rest
+    started = time.monotonic()
+    raw = read_raw_dataset(tmp_path, strict=False)
+    assert time.monotonic() - started < 20, "generous: about 1 s when the machine is idle"
+    assert len(raw.videos) == 10_000 and len(raw.problems) > 3_000

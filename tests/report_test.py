@@ -1,0 +1,542 @@
+"""The report page, made from run directories that hold the files of the contract."""
+
+import base64
+import dataclasses
+import io
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from uhman_jax.config import Config
+from uhman_jax.dataset.raw import User, Video, write_raw_dataset
+from uhman_jax.dataset.view import Ragged, View
+from uhman_jax.errors import UserError
+from uhman_jax.report import write_report
+from uhman_jax.report.plots import loss_curve, score_curve
+from uhman_jax.report.run import load_run
+from uhman_jax.report.tables import number
+from uhman_jax.report.thumbnails import heat_levels, heat_png
+
+ROOT = pathlib.Path(__file__).parents[1]
+WORDS = "dance cat sunset fyp skate coffee beach dog guitar city makeup snow".split()
+NUM_CLIPS, NUM_FRAMES, NUM_REGIONS = 12, 16, 64
+METRICS = [f"{kind}@{k}" for kind in ("P", "R", "F1") for k in (1, 5, 10, 50)]
+METRICS += ["NDCG@10", "MRR", "MAP", "kP/R@10"]
+
+
+def write_clip(path, shade, num_frames=24, width=90, height=160):
+    """A square that moves over a gradient, as H.264."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=12, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        rows = np.linspace(40, 200, height)[:, None]
+        for t in range(num_frames):
+            image = np.zeros((height, width, 3), np.uint8)
+            image[..., 0], image[..., 1] = rows, 220 - rows
+            image[..., 2] = shade
+            x, y = int(t / num_frames * (width - 30)), int(t / num_frames * (height - 30))
+            image[y : y + 30, x : x + 30] = (250, 240, 90)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+def make_metrics(rng, num_seeds, simulated):
+    """Different numbers everywhere, so that a swapped cell shows."""
+    metrics = {
+        "simulated": simulated,
+        "num_seeds": num_seeds,
+        "extractor": "Inception-v3 mixed10, random weights (seed 0), calibrated",
+        "data": {"videos": 10291, "train_videos": 7410, "hashtags": 669, "users": 6500},
+    }
+    for metric in METRICS:
+        seeds = rng.uniform(0.2, 0.4, num_seeds)
+        metrics[f"test/{metric}"] = float(seeds.mean())
+        metrics[f"test/{metric}/seeds"] = seeds.tolist()
+        metrics[f"test/{metric}/interval"] = float(2.1 * seeds.std()) if num_seeds > 1 else None
+        metrics[f"popularity/{metric}"] = float(rng.uniform(0.05, 0.15))
+        if simulated:
+            metrics[f"observable_oracle/{metric}"] = float(rng.uniform(0.5, 0.6))
+            metrics[f"oracle/{metric}"] = float(rng.uniform(0.65, 0.8))
+    if simulated:
+        low, high = metrics["popularity/P@5"], metrics["oracle/P@5"]
+        metrics["gap_closed/P@5"] = (metrics["test/P@5"] - low) / (high - low)
+        metrics["gap_closed/P@5/interval"] = 0.037 if num_seeds > 1 else None
+        metrics |= {"attention/object_mass": 0.503, "attention/object_chance": 0.161}
+        metrics |= {"attention/tagged_mass": 0.274, "attention/tagged_frame_mass": 0.731}
+        metrics["attention/tagged_frame_chance"] = 0.52
+    names = [("frequency", "10 to 29 uses"), ("frequency", "30 to 99 uses")]
+    names += [("frequency", "100 uses or more"), ("user", "full profile, history")]
+    names += [("user", "no history"), ("user", "missing attributes")]
+    metrics["slices"] = [
+        {"by": by, "name": name, "num_videos": 1037 + i}
+        | {"P@10": float(rng.uniform(0.1, 0.3)), "R@10": float(rng.uniform(0.3, 0.6))}
+        for i, (by, name) in enumerate(names)
+    ]
+    return metrics
+
+
+def make_curve(rng, num_seeds):
+    for epoch in range(1, 21):
+        yield {
+            "step": 40 * epoch,
+            "epoch": epoch,
+            "loss": (2.5 * np.exp(-epoch / 8) + rng.uniform(0.3, 0.5, num_seeds)).tolist(),
+            "learning_rate": [0.1 if epoch < 12 else 0.01] * num_seeds,
+            "validation/P@10": (
+                0.2 - 0.15 * np.exp(-epoch / 4) + rng.normal(0, 0.006, num_seeds)
+            ).tolist(),
+            "train/P@10": (
+                0.28 - 0.22 * np.exp(-epoch / 6) + rng.normal(0, 0.004, num_seeds)
+            ).tolist(),
+            "seconds": 1.5 * epoch,
+            "steps_per_second": 26.0,
+        }
+
+
+def make_view(rng, video_ids, hashtags):
+    num_videos, num_hashtags = len(video_ids), len(hashtags)
+    # The first clip's user is wholly unknown and has no history.
+    lengths = np.r_[0, rng.integers(2, num_hashtags, num_videos - 1)]
+    history = [rng.permutation(num_hashtags)[:n] for n in lengths]
+    offsets = np.r_[0, np.cumsum(lengths)].astype(np.int64)
+    known = (np.arange(num_videos) > 0).astype(np.int32)
+    return View(
+        hashtags=tuple(hashtags),
+        counts_T=np.arange(num_hashtags, 0, -1, dtype=np.int64) * 10,
+        genders=("unknown", "female", "male"),
+        ages=("unknown", "18-24", "25-34"),
+        countries=("unknown", "BR", "NO"),
+        video_ids=tuple(video_ids),
+        user_ids=tuple(f"user-{v}" for v in range(num_videos)),
+        split_V=np.full(num_videos, 2, np.int8),
+        gender_V=known * rng.integers(1, 3, num_videos, dtype=np.int32),
+        age_V=known * rng.integers(1, 3, num_videos, dtype=np.int32),
+        country_V=known * rng.integers(1, 3, num_videos, dtype=np.int32),
+        history=Ragged(np.concatenate(history).astype(np.int32), offsets),
+        positives=Ragged(
+            np.arange(num_videos, dtype=np.int32) % num_hashtags,
+            np.arange(num_videos + 1, dtype=np.int64),
+        ),
+        max_positives=4,
+        max_history=32,
+        report={},
+        fingerprint="0123456789ab",
+    )
+
+
+def make_examples(rng, video_ids):
+    """Attention near the moving square; the last clip has five real frames only."""
+    times_EF = np.tile(np.arange(NUM_FRAMES, dtype=np.float32) / 8, (len(video_ids), 1))
+    mask_EF = np.ones((len(video_ids), NUM_FRAMES), bool)
+    mask_EF[-1, 5:] = False
+    y, x = np.divmod(np.arange(NUM_REGIONS), 8)
+    at = 0.5 + 6.5 * np.arange(NUM_FRAMES) / NUM_FRAMES
+    distance = (x - at[:, None]) ** 2 + (y - at[:, None]) ** 2
+    logits = -distance / 3 + rng.normal(0, 0.4, (len(video_ids), NUM_FRAMES, NUM_REGIONS))
+    regions = np.exp(logits)
+    frames = np.where(mask_EF, rng.gamma(2, 1, mask_EF.shape), 0)
+    return {
+        "video_ids": np.array(video_ids),
+        "times_EF": times_EF,
+        "frame_mask_EF": mask_EF,
+        "regions_EFM": (regions / regions.sum(-1, keepdims=True)).astype(np.float32),
+        "frames_EF": (frames / frames.sum(-1, keepdims=True)).astype(np.float32),
+    }
+
+
+def make_run(folder, *, num_seeds=3, simulated=True, videos=True, hashtags=WORDS):
+    """A run directory and its raw dataset, with every file that the report reads."""
+    rng = np.random.default_rng(7)
+    workdir, root = folder / "run", folder / "root"
+    workdir.mkdir(parents=True)
+    (root / "clips").mkdir(parents=True)
+    video_ids = [f"clip-{v:02d}" for v in range(NUM_CLIPS)]
+    rows, predictions = [], []
+    for v, video_id in enumerate(video_ids):
+        path = f"clips/{video_id}.mp4" if videos else ""
+        if videos:
+            write_clip(root / path, shade=20 * v)
+        true = [hashtags[int(i)] for i in rng.permutation(len(hashtags))[: 1 + v % 4]]
+        rows.append(Video(video_id, path, f"user-{v}", tuple(true), None))
+        for seed in range(num_seeds):
+            order = [hashtags[int(i)] for i in rng.permutation(len(hashtags))]
+            predictions.append(
+                {"video_id": video_id, "user_id": f"user-{v}", "seed": seed}
+                | {"true_hashtags": true, "hashtags": order}
+                | {"scores": np.linspace(1, 0, len(order)).tolist()}
+            )
+    users = [User(f"user-{v}", "", None, "", ()) for v in range(NUM_CLIPS)]
+    write_raw_dataset(root, rows, users)
+    pq.write_table(pa.Table.from_pylist(predictions), workdir / "predictions.parquet")
+    np.savez(workdir / "examples.npz", **make_examples(rng, video_ids))
+    make_view(rng, video_ids, hashtags).save(workdir / "view.npz")
+    config = dataclasses.asdict(Config(name="natural"))
+    config["preprocess"]["frames_per_second"] = 8.0
+    (workdir / "config.json").write_text(json.dumps(config, default=lambda value: value.value))
+    metrics = make_metrics(rng, num_seeds, simulated)
+    (workdir / "metrics.json").write_text(json.dumps(metrics))
+    lines = [json.dumps(entry) + "\n" for entry in make_curve(rng, num_seeds)]
+    (workdir / "metrics.jsonl").write_text("".join(lines))
+    return workdir, root
+
+
+class Page(HTMLParser):
+    """The parts of a page that tests ask for: elements, text, tables, SVG."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.text, self.tables, self._cell = [], "", [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self._cell = True
+        elif tag == "small" and self._cell:
+            self.tables[-1][-1][-1] += " "
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self._cell = False
+
+    def handle_data(self, data):
+        self.text += data
+        if self._cell:
+            self.tables[-1][-1][-1] += data
+
+    def cells(self):
+        """(row name, column name) -> text, of all tables."""
+        return {
+            (row[0], column): cell
+            for head, *rows in self.tables
+            for row in rows
+            for column, cell in zip(head[1:], row[1:], strict=True)
+        }
+
+    def sources(self, kind):
+        """Pictures of one format, decoded."""
+        head = f"data:image/{kind};base64,"
+        uris = [attrs["src"] for tag, attrs in self.elements if tag == "img"]
+        data = [uri.removeprefix(head) for uri in uris if uri.startswith(head)]
+        return [Image.open(io.BytesIO(base64.b64decode(datum))) for datum in data]
+
+
+def read_page(workdir, root=None):
+    path = write_report(workdir, root)
+    assert path == workdir / "report.html"
+    return Page(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    """A run on simulated clips with three seeds; tests must not change it."""
+    return make_run(tmp_path_factory.mktemp("simulated"))
+
+
+@pytest.fixture(scope="module")
+def simulated_page(simulated):
+    return read_page(*simulated)
+
+
+def test_every_metric_stands_in_its_row_and_column(simulated, simulated_page):
+    metrics = json.loads((simulated[0] / "metrics.json").read_text())
+    cells = simulated_page.cells()
+    names = [row[0] for row in simulated_page.tables[0][1:]]
+    assert names == ["Popularity", "UHMAN", "Observable oracle", "Oracle"]
+    systems = {"popularity": "Popularity", "observable_oracle": "Observable oracle"}
+    systems |= {"oracle": "Oracle"}
+    for metric in METRICS:
+        for prefix, system in systems.items():
+            assert cells[system, metric] == f"{metrics[f'{prefix}/{metric}']:.4f}"
+        mean, width = metrics[f"test/{metric}"], metrics[f"test/{metric}/interval"]
+        assert cells["UHMAN", metric] == f"{mean:.4f} ±\u202f{width:.4f}"
+        for seed in range(3):
+            value = metrics[f"test/{metric}/seeds"][seed]
+            assert cells[f"Seed {seed}", metric] == f"{value:.4f}"
+
+
+def test_every_slice_stands_in_its_row_with_a_bar(simulated, simulated_page):
+    slices = json.loads((simulated[0] / "metrics.json").read_text())["slices"]
+    cells = simulated_page.cells()
+    for entry in slices:
+        assert cells[entry["name"], "Clips"] == f"{entry['num_videos']:,}".replace(",", "\u202f")
+        assert cells[entry["name"], "R@10"] == f"{entry['R@10']:.4f}"
+    widths = [e["style"] for _, e in simulated_page.elements if e.get("class") == "mini"]
+    user = [entry["P@10"] for entry in slices if entry["by"] == "user"]
+    assert widths[6:11:2] == [f"width:{100 * value / max(user):.1f}%" for value in user]
+
+
+def test_gap_figure_measures_from_popularity_to_oracle(simulated, simulated_page):
+    metrics = json.loads((simulated[0] / "metrics.json").read_text())
+    low, value, high = (metrics[f"{key}/P@5"] for key in ("popularity", "test", "oracle"))
+    share = 100 * (value - low) / (high - low)
+    assert f"closes {share:.0f}\u202f% of it" in simulated_page.text
+    assert f"{share:.0f}\u202f%±\u202f4\u202f%" in simulated_page.text, "its interval is 0.037"
+    styles = {e["style"] for _, e in simulated_page.elements if "style" in e}
+    full = 1.04 * high
+    band = f"left:{100 * low / full:.2f}%;width:{100 * (high - low) / full:.2f}%"
+    assert band in styles
+    assert f"width:{100 * value / full:.2f}%" in styles
+    assert f"{5 * value:.2f} are right on average" in simulated_page.text
+
+
+def test_run_below_popularity_is_told_plainly(simulated, tmp_path):
+    shutil.copytree(simulated[0], tmp_path / "run")
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    metrics["gap_closed/P@5"] = -0.042
+    (tmp_path / "run/metrics.json").write_text(json.dumps(metrics))
+    page = read_page(tmp_path / "run")
+    assert "UHMAN is below it" in page.text and "closes" not in page.text
+    assert "−4\u202f%" in page.text
+
+
+def test_attention_is_shown_beside_chance(simulated_page):
+    assert "3.1 times chance, 16\u202f%" in simulated_page.text  # 0.503 / 0.161
+    assert "27\u202f%" in simulated_page.text
+    assert "1.4 times chance, 52\u202f%" in simulated_page.text
+
+
+def test_head_says_what_was_run(simulated_page):
+    assert "Simulated data" in simulated_page.text
+    assert "random weights (seed 0), calibrated" in simulated_page.text
+    assert "10\u202f291" in simulated_page.text
+    assert "train.learning_rate" in simulated_page.text
+
+
+def test_page_loads_nothing_and_runs_nothing(simulated, simulated_page):
+    for tag, attrs in simulated_page.elements:
+        assert tag not in ("script", "link", "iframe", "object", "base")
+        assert attrs.get("src", "data:").startswith("data:")
+        assert not [name for name in attrs if name.startswith("on")]
+        if tag != "use":
+            assert "href" not in attrs and "xlink:href" not in attrs
+    text = (simulated[0] / "report.html").read_text()
+    assert "url(http" not in text and "@import" not in text
+
+
+def test_plots_follow_the_page_and_share_no_ids(simulated_page):
+    styles = " ".join(e["style"] for _, e in simulated_page.elements if "style" in e)
+    assert "var(--model)" in styles and "var(--train)" in styles
+    assert not re.search(r"#0[0-9a-f0]{5}|#101112", styles), "a placeholder colour was left"
+    ids = [e["id"] for _, e in simulated_page.elements if "id" in e]
+    assert len(ids) == len(set(ids))
+    assert len([tag for tag, _ in simulated_page.elements if tag == "svg"]) == 2
+
+
+def test_one_dot_per_seed_marks_the_best_validation(simulated_page):
+    dots = [
+        attrs
+        for tag, attrs in simulated_page.elements
+        if tag == "use" and "fill: var(--model)" in attrs.get("style", "")
+    ]
+    assert len(dots) == 3
+
+
+def test_clips_show_real_frames_with_attention_and_weights(simulated_page):
+    num_frames = (NUM_CLIPS - 1) * NUM_FRAMES + 5  # the last clip has five real frames
+    thumbnails = simulated_page.sources("jpeg")
+    heats = simulated_page.sources("png")
+    assert len(thumbnails) == len(heats) == num_frames
+    assert {picture.size for picture in thumbnails} == {(140, 249)}  # 90 x 160
+    assert {picture.size for picture in heats} == {(32, 32)}
+    for picture, corner in ((thumbnails[0], (20, 20)), (thumbnails[12], (100, 180))):
+        red, green, blue = picture.convert("RGB").getpixel(corner)
+        assert red > 190 and green > 180 and blue < 150, "the yellow square is elsewhere"
+
+
+def test_hits_are_marked_by_more_than_colour(simulated, simulated_page):
+    rows = pq.read_table(simulated[0] / "predictions.parquet").to_pylist()
+    first = {row["video_id"]: row for row in rows if row["seed"] == 0}
+    hits = sum(len(set(r["true_hashtags"]) & set(r["hashtags"][:10])) for r in first.values())
+    assert simulated_page.text.count("hit: ") == 2 * hits, "once among the true, once suggested"
+    row = first["clip-03"]
+    rank = 1 + row["hashtags"].index(row["true_hashtags"][0])
+    assert f"#{row['true_hashtags'][0]}rank {rank}" in simulated_page.text
+
+
+def test_hostile_text_stays_text(tmp_path):
+    hostile = [
+        "<script>alert(1)</script>",
+        "\"'><img/src=x/onerror=alert(1)>",
+        "&amp;",
+        "\u202eevil",
+    ]
+    workdir, _ = make_run(tmp_path, hashtags=hostile + WORDS, num_seeds=1)
+    metrics = json.loads((workdir / "metrics.json").read_text())
+    metrics["extractor"] = "</style><script>bad()</script>"
+    metrics["slices"][0]["name"] = "<b onclick=x>"
+    (workdir / "metrics.json").write_text(json.dumps(metrics))
+    config = json.loads((workdir / "config.json").read_text())
+    config["name"] = "</title><script>"
+    config["data"]["root"] = "broken \udcff byte"
+    (workdir / "config.json").write_text(json.dumps(config))
+    page = read_page(workdir)
+    assert "script" not in [tag for tag, _ in page.elements]
+    assert not [name for _, attrs in page.elements for name in attrs if name.startswith("on")]
+    assert len(page.sources("png")) == len([1 for tag, _ in page.elements if tag == "img"])
+    for text in (*hostile, metrics["extractor"], "<b onclick=x>", "</title><script>"):
+        assert text in page.text
+
+
+def test_missing_and_broken_clips_say_why_and_keep_their_attention(simulated, tmp_path):
+    workdir, root = tmp_path / "run", tmp_path / "root"
+    shutil.copytree(simulated[0], workdir)
+    shutil.copytree(simulated[1], root)
+    (root / "clips/clip-01.mp4").unlink()
+    (root / "clips/clip-02.mp4").write_bytes(b"no video at all")
+    page = read_page(workdir, root)
+    notes = [e for _, e in page.elements if e.get("class") == "placeholder"]
+    assert len(notes) == 2
+    assert page.text.count("The clip cannot be shown") == 2
+    assert str(tmp_path) not in page.text, "a page is passed on; reasons name no local folder"
+    assert len(page.sources("jpeg")) == (NUM_CLIPS - 3) * NUM_FRAMES + 5
+    assert len([p for p in page.sources("png") if p.size == (8, 8)]) == 2 * NUM_FRAMES
+
+
+def test_clip_that_left_the_dataset_says_so(simulated, tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    write_raw_dataset(
+        root, [Video("other", "", "u", ("cat",), None)], [User("u", "", None, "", ())]
+    )
+    page = read_page(simulated[0], root)
+    assert page.text.count("no longer lists it") == NUM_CLIPS
+    page = read_page(simulated[0], tmp_path / "nowhere")
+    assert page.text.count("The clips cannot be shown") == NUM_CLIPS
+
+
+def test_features_without_videos_draw_the_maps_alone(tmp_path):
+    workdir, root = make_run(tmp_path, videos=False)
+    for page in (read_page(workdir, root), read_page(workdir)):
+        assert not page.sources("jpeg")
+        assert {picture.size for picture in page.sources("png")} == {(8, 8)}
+        assert "cannot be shown" not in page.text
+
+
+def test_real_data_and_one_seed(tmp_path):
+    page = read_page(*make_run(tmp_path, simulated=False, num_seeds=1))
+    cells = page.cells()
+    assert {row for row, column in cells if column == "P@10"} >= {"Popularity", "UHMAN"}
+    assert "Real data" in page.text and "nobody knows the best possible ranking" in page.text
+    assert "Oracle" not in page.text and "Does it look" not in page.text
+    assert "±" not in page.text and "Every seed" not in page.text and "Seed 0" not in page.text
+
+
+def test_page_stays_small_even_for_noise(tmp_path):
+    workdir, root = make_run(tmp_path, videos=True)
+    noise = tmp_path / "noise.mp4"
+    rng = np.random.default_rng(0)
+    with av.open(str(noise), "w") as container:
+        stream = container.add_stream("libx264", rate=8, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 360, 640, "yuv420p"
+        for _ in range(16):
+            image = rng.integers(0, 256, (640, 360, 3), np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    for v in range(NUM_CLIPS):
+        shutil.copy(noise, root / f"clips/clip-{v:02d}.mp4")
+    assert write_report(workdir, root).stat().st_size < 3_000_000
+
+
+def test_heat_peaks_where_the_attention_is():
+    regions_FM = np.full((1, 64), 0.5 / 63)
+    regions_FM[0, 2 * 8 + 5] = 0.5  # row 2, column 5
+    levels_FYX = heat_levels(regions_FM)
+    assert levels_FYX[0, 2, 5] == levels_FYX.max() == 1
+    assert levels_FYX[0, 0, 0] == 0, "less than an even share is no heat"
+    uri = heat_png(levels_FYX[0], smooth=True).removeprefix("data:image/png;base64,")
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri))).convert("RGBA"))
+    y, x = np.unravel_index(picture[..., 3].argmax(), (32, 32))
+    assert 8 <= y < 12 and 20 <= x < 24
+    assert picture[0, 0, 3] == 0
+
+
+def test_even_attention_is_no_heat():
+    assert not heat_levels(np.full((3, 64), 1 / 64)).any()
+    assert heat_levels(np.array([[2.0] + [62 / 63] * 63]) / 64).max() == pytest.approx(1 / 3)
+
+
+def test_page_is_reproducible(simulated):
+    page = write_report(*simulated).read_bytes()
+    assert write_report(*simulated).read_bytes() == page
+
+
+def test_report_leaves_matplotlib_alone_and_imports_no_heavy_library():
+    code = """if True:
+        import sys
+        import matplotlib
+        before = matplotlib.rcParams.copy()
+        import uhman_jax.report
+        from uhman_jax.report.plots import loss_curve, score_curve
+        entry = {"step": 1, "loss": [1.0], "validation/P@10": [0.5]}
+        loss_curve([entry]), score_curve([entry], "P@10")
+        print({"matplotlib.pyplot", "tensorflow", "jax"} & set(sys.modules))
+        keys = set(before) - {"backend"}  # asking for the backend sets it
+        print({key for key in keys if matplotlib.rcParams[key] != before[key]})
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert result.stdout.split() == ["set()", "set()"], result.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    "config.json metrics.json metrics.jsonl examples.npz view.npz predictions.parquet".split(),
+)
+def test_missing_or_damaged_file_is_named(simulated, tmp_path, name):
+    workdir = tmp_path / "run"
+    shutil.copytree(simulated[0], workdir, ignore=shutil.ignore_patterns(name, "report.html"))
+    with pytest.raises(UserError, match=f"needs {re.escape(name)} .* train and evaluate"):
+        write_report(workdir)
+    (workdir / name).write_bytes(b"{]\n{]\n")
+    with pytest.raises(UserError, match=re.escape(name)):
+        write_report(workdir)
+    assert not (workdir / "report.html").exists()
+
+
+def test_half_a_last_line_of_an_interrupted_run_is_ignored(simulated, tmp_path):
+    shutil.copytree(simulated[0], tmp_path / "run")
+    with open(tmp_path / "run/metrics.jsonl", "a") as file:
+        file.write('{"step": 840, "lo')
+    assert load_run(tmp_path / "run").curve == load_run(simulated[0]).curve
+
+
+def test_steps_written_twice_count_once_and_in_order(simulated, tmp_path):
+    shutil.copytree(simulated[0], tmp_path / "run")
+    path = tmp_path / "run/metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[9:] + lines[:12]))
+    curve = load_run(tmp_path / "run").curve
+    assert curve == load_run(simulated[0]).curve
+    assert [entry["step"] for entry in curve] == list(range(40, 801, 40))
+
+
+def test_curves_survive_missing_and_infinite_values():
+    entry = {"step": 1, "epoch": 1, "loss": [float("nan"), 1.0], "validation/P@10": [None, 0.5]}
+    assert "svg" in loss_curve([entry]) and "svg" in score_curve([entry], "P@10")
+    assert "svg" in loss_curve([{"step": 3}]) and "svg" in score_curve([{"step": 3}], "P@10")
+
+
+def test_numbers_without_a_value_are_a_dash():
+    assert number(None) == number(float("nan")) == number("x") == "–"

@@ -1,0 +1,93 @@
+"""The table, the stop by signals, and the guards of a run directory."""
+
+import json
+import os
+import signal
+
+import pytest
+import tiny_world
+
+from uhman_jax import run
+from uhman_jax.config import Config, to_dict
+from uhman_jax.errors import UserError
+
+
+def make_metrics(num_seeds=3):
+    columns = (*run.COLUMNS, run.RATIO)
+    metrics = {"num_seeds": num_seeds, "gap_closed/P@5": 0.4567}
+    for row, prefix in enumerate(("popularity", "test", "observable_oracle", "oracle")):
+        metrics |= {f"{prefix}/{name}": row + 0.01 * i for i, name in enumerate(columns)}
+    width = 0.0123 if num_seeds > 1 else None
+    return metrics | {f"test/{name}/interval": width for name in columns}
+
+
+def test_table_has_a_row_per_system_and_a_column_per_metric():
+    lines = run.table(Config(), make_metrics()).splitlines()
+    assert lines[0].split() == [*run.COLUMNS, "kP/R"]
+    assert [line.split("  ")[0] for line in lines[1:3]] == ["popularity", "UHMAN"]
+    assert lines[2].split() == ["UHMAN", *(f"{1 + 0.01 * i:.4f}" for i in range(11))]
+    assert lines[3].split() == ["+-", "95", "%,", "3", "seeds", *["0.0123"] * 10]
+    assert lines[4].startswith("observable oracle") and lines[5].startswith("oracle ")
+    assert lines[6] == "Gap closed between popularity and oracle in P@5: 0.46"
+    assert len({line.index(line.split()[-1]) + len(line.split()[-1]) for line in lines[1:3]}) == 1
+
+
+def test_table_of_one_seed_on_real_data_has_neither_intervals_nor_oracles():
+    metrics = {
+        key: value
+        for key, value in make_metrics(1).items()
+        if not key.startswith(("oracle", "observable", "gap"))
+    }
+    lines = run.table(Config(), metrics | {"test/MAP": None}).splitlines()
+    assert len(lines) == 3 and lines[2].split()[-2] == "-"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_sets_a_flag_the_second_interrupts(number):
+    before = signal.getsignal(number)
+    with run.stop_signals() as stopped:
+        assert not stopped()
+        os.kill(os.getpid(), number)
+        assert stopped()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) == before
+
+
+def test_another_config_is_refused_before_any_work(tmp_path):
+    config = tiny_world.make_config("/nowhere")
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(config) | {"run": {"data": "x"}}))
+    other = tiny_world.make_config("/nowhere", learning_rate=0.5)
+    with pytest.raises(UserError, match="these differ: train.learning_rate: .* before, 0.5 now"):
+        run.run(other, tmp_path, say=print)
+    # The same config gets past the guard, to the dataset that is not there.
+    with pytest.raises(UserError, match="/nowhere"):
+        run.run(config, tmp_path, say=print)
+
+
+def test_checkpoints_without_a_config_are_not_touched(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="must hold its config.json, got none"):
+        run.run(tiny_world.make_config("/nowhere"), tmp_path)
+
+
+def test_metrics_count_as_final_only_at_the_last_step(tmp_path):
+    path = tmp_path / "metrics.json"
+    assert run._finished_metrics(tmp_path) is None
+    for text, final in (
+        ('{"step": 5, "num_steps": 9}', False),
+        ('{"step": 9, "num_steps": 9}', True),
+        ('{"step": 9', False),
+        ("[]", False),
+    ):
+        path.write_text(text)
+        assert (run._finished_metrics(tmp_path) is not None) == final
+
+
+def test_compiled_programs_are_kept_where_the_environment_says(monkeypatch, tmp_path):
+    import jax
+
+    before = jax.config.jax_compilation_cache_dir
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(before))
+    run.keep_compiled_programs()
+    assert jax.config.jax_compilation_cache_dir == before

@@ -1,0 +1,526 @@
+"""The simulated world: its laws, its probabilities, and what its two doors deliver."""
+
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from uhman_jax.config import Door, SimulatorConfig, World
+from uhman_jax.dataset import simulator
+from uhman_jax.dataset.raw import read_raw_dataset
+from uhman_jax.dataset.simulator import features, motion, names, pixels, posterior, posts, world
+from uhman_jax.dataset.truth import load_truth
+from uhman_jax.errors import UserError
+from uhman_jax.shards.store import FrameStore
+
+WORLDS = list(World)
+
+
+def tiny(**changes) -> SimulatorConfig:
+    config = SimulatorConfig(
+        door=Door.FEATURES,
+        num_videos=40,
+        num_users=17,
+        num_hashtags=29,
+        num_generic=2,
+        num_classes=7,
+        num_countries=3,
+        posterior_samples=400,
+        min_seconds=0.6,
+        max_seconds=1.0,
+        num_channels=11,
+        num_frames=5,
+        regions_per_object=6,
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def files(root):
+    return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def precision(scores_VT, probability_VT, k: int) -> float:
+    """Expected P@k of a ranking."""
+    top_Vk = np.argsort(-scores_VT, axis=1, kind="stable")[:, :k]
+    return float(np.take_along_axis(probability_VT, top_Vk, axis=1).mean())
+
+
+# --- the whole
+
+
+def test_same_settings_give_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        simulator.simulate(tmp_path / name, tiny())
+    first, second = files(tmp_path / "a"), files(tmp_path / "b")
+    assert first == second
+    assert {str(path) for path in first} >= {
+        "videos.csv", "users.csv", "simulated.json", "truth/probability.npy",
+        "truth/observable.npy", "truth/objects.parquet", "truth/clips.parquet",
+    }  # fmt: skip
+    simulator.simulate(tmp_path / "c", tiny(seed=1))
+    assert files(tmp_path / "c")[Path("videos.csv")] != first[Path("videos.csv")]
+
+
+def test_dataset_is_a_good_raw_dataset_and_agrees_with_the_truth(tmp_path):
+    config = tiny()
+    simulator.simulate(tmp_path, config)
+    raw, truth = read_raw_dataset(tmp_path, strict=True, check_files=False), load_truth(tmp_path)
+    assert not raw.problems
+    assert tuple(video.video_id for video in raw.videos) == truth.video_ids
+    assert len(raw.users) == config.num_users
+    column = {hashtag: index for index, hashtag in enumerate(truth.hashtags)}
+    for row, video in enumerate(raw.videos):
+        used = [column[hashtag] for hashtag in video.hashtags]
+        assert (truth.probability_VT[row, used] > 0).all()
+    assert simulator.is_simulated(tmp_path)
+    assert json.loads((tmp_path / "simulated.json").read_text())["fingerprint"] == (
+        simulator.simulated_fingerprint(config)
+    )
+
+
+def test_fingerprint_depends_on_every_setting():
+    default = simulator.simulated_fingerprint(SimulatorConfig())
+    assert len(default) == 12 and int(default, 16) >= 0
+    for field in dataclasses.fields(SimulatorConfig):
+        value = getattr(SimulatorConfig(), field.name)
+        if isinstance(value, int | float):
+            other = dataclasses.replace(SimulatorConfig(), **{field.name: value + 1})
+            assert simulator.simulated_fingerprint(other) != default, field.name
+
+
+def test_refuses_a_folder_that_holds_something_else(tmp_path):
+    simulator.simulate(tmp_path / "world", tiny())
+    with pytest.raises(UserError, match="must hold one world.*name another folder"):
+        simulator.simulate(tmp_path / "world", tiny(seed=3))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "videos.csv").write_text("video_id,path\n")
+    with pytest.raises(UserError, match="must hold no other dataset.*videos.csv"):
+        simulator.simulate(tmp_path / "mine", tiny())
+    assert (tmp_path / "mine" / "videos.csv").read_text() == "video_id,path\n"
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"num_classes": 181, "num_hashtags": 900}, "num_classes must lie in 1 to 180, got 181"),
+        ({"num_hashtags": 8}, "num_hashtags must leave"),
+        ({"num_hashtags": 1000}, "num_hashtags must leave 1 to 30 words per class"),
+        ({"num_generic": 41, "num_hashtags": 60}, "num_generic must lie in 0 to 40, got 41"),
+        ({"num_countries": 30}, "num_countries must lie in 1 to 20, got 30"),
+        ({"mean_hashtags": 9.0}, "mean_hashtags must lie between .* got 9.0"),
+        ({"objects_per_clip": 8}, "objects_per_clip must be at most num_classes 7"),
+        ({"generic_share": 0.0}, "generic_share must be above 0"),
+        ({"no_history_prob": 1.0}, "no_history_prob must be below 1"),
+        ({"regions_per_object": 11}, "regions_per_object must be the area of a block.* got 11"),
+    ],
+)
+def test_settings_without_a_world_are_refused(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        simulator.simulate(tmp_path / "none", tiny(**changes))
+    assert not (tmp_path / "none").exists()
+
+
+# --- probabilities
+
+
+@pytest.mark.parametrize("kind", WORLDS)
+def test_closed_form_probability_is_the_frequency_of_drawn_hashtags(kind):
+    simulated = posts.build_world(tiny(world=kind))
+    laws = simulated.laws
+    probability_VT = posts.probability(simulated)
+    favourite_UG = posts.favourite_prob(laws, simulated.taste_UG)
+    draw = posts.TagDraw(
+        laws, simulated.language, simulated.taste_UG, simulated.dialect_U, favourite_UG
+    )
+    rng, num_draws = np.random.default_rng(5), 6000
+    for clip in (0, 3):
+        user, objects_O = simulated.posts.user_V[clip], simulated.posts.objects_VO[clip]
+        counts_T = np.zeros(len(laws.hashtags))
+        for _ in range(num_draws):
+            counts_T[draw(rng, user, objects_O)[1]] += 1
+        p_T = probability_VT[clip]
+        tolerance_T = 4.5 * np.sqrt(p_T * (1 - p_T) / num_draws) + 1e-9
+        np.testing.assert_array_less(np.abs(counts_T / num_draws - p_T), tolerance_T + 1e-9)
+
+
+def test_probability_of_a_clip_with_one_object_by_hand():
+    simulated = posts.build_world(tiny(objects_per_clip=1))
+    clip = 2
+    kind = simulated.posts.objects_VO[clip, 0]
+    dialect = simulated.dialect_U[simulated.posts.user_V[clip]]
+    rates = {
+        tag: simulated.language.rates_ET[dialect, tag]
+        for tag, owner in enumerate(simulated.language.class_T)
+        if owner in (kind, -1)
+    }
+    nothing = np.prod([1 - rate for rate in rates.values()])
+    expected = [rates.get(tag, 0.0) / (1 - nothing) for tag in range(simulated.config.num_hashtags)]
+    np.testing.assert_allclose(posts.probability(simulated)[clip], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", WORLDS)
+def test_mean_hashtags(kind):
+    config = tiny(world=kind, num_videos=3000, num_users=400, mean_hashtags=2.5)
+    simulated = posts.build_world(config)
+    sizes = np.array([len(tags) for tags in simulated.posts.tags])
+    assert posts.probability(simulated).sum(1).mean() == pytest.approx(2.5, abs=1e-6)
+    assert sizes.min() >= 1
+    assert abs(sizes.mean() - 2.5) < 4 * sizes.std() / np.sqrt(len(sizes))
+
+
+def test_tagged_object_follows_taste():
+    simulated = posts.build_world(tiny(num_videos=3000, num_users=300))
+    played, taste_UG = simulated.posts, simulated.taste_UG
+    logits_VO = np.take_along_axis(taste_UG[played.user_V], played.objects_VO, axis=1)
+    weight_VO = np.exp(logits_VO)
+    chosen_V = weight_VO[np.arange(3000), played.tagged_V] / weight_VO.sum(1)
+    expected_V = ((weight_VO / weight_VO.sum(1, keepdims=True)) ** 2).sum(1)  # E of the same
+    assert abs(chosen_V.mean() - expected_V.mean()) < 4 * chosen_V.std() / np.sqrt(3000)
+    for clip, tags in enumerate(played.tags):
+        owners = set(simulated.language.class_T[tags].tolist()) - {-1}
+        assert owners <= {int(played.objects_VO[clip, played.tagged_V[clip]])}
+
+
+def swap(simulated, user: int, clip: int):
+    """The world where `user` posts the objects of `clip` in every row."""
+    count = simulated.config.num_videos
+    changed = dataclasses.replace(
+        simulated.posts,
+        user_V=np.full(count, user),
+        objects_VO=np.tile(simulated.posts.objects_VO[clip], (count, 1)),
+    )
+    return dataclasses.replace(simulated, posts=changed)
+
+
+def test_additive_world_is_a_sum_and_selection_is_not():
+    gaps = {}
+    for kind in (World.ADDITIVE, World.SELECTION):
+        simulated = posts.build_world(tiny(world=kind))
+        p = {
+            (u, c): posts.probability(swap(simulated, u, c))[0]
+            for u, c in itertools.product((0, 1), (0, 1))
+        }
+        gaps[kind] = np.abs((p[0, 0] - p[0, 1]) - (p[1, 0] - p[1, 1])).max()
+    assert gaps[World.ADDITIVE] < 1e-12
+    assert gaps[World.SELECTION] > 0.01
+
+
+def test_everything_world_ignores_taste():
+    p = [
+        posts.probability(posts.build_world(tiny(world=World.EVERYTHING, taste_strength=strength)))
+        for strength in (0.0, 9.0)
+    ]
+    np.testing.assert_array_equal(*p)
+
+
+def test_no_taste_picks_evenly():
+    simulated = posts.build_world(tiny(taste_strength=0.0, dialect_strength=0.0))
+    given_GT = simulated.language.given_class_EGT()[0]
+    expected_VT = given_GT[simulated.posts.objects_VO].mean(1)
+    np.testing.assert_allclose(posts.probability(simulated), expected_VT, rtol=1e-9)
+
+
+# --- the observable oracle
+
+
+@pytest.mark.parametrize("kind", WORLDS)
+def test_observable_oracle_lies_between_popularity_and_oracle(kind):
+    simulated = posts.build_world(dataclasses.replace(SimulatorConfig(), world=kind))
+    probability_VT = posts.probability(simulated)
+    observable_VT = posterior.observable_probability(simulated)
+    popularity_VT = np.broadcast_to(probability_VT.mean(0), probability_VT.shape)
+    for k in (1, 5, 10):
+        best = precision(probability_VT, probability_VT, k)
+        seen = precision(observable_VT, probability_VT, k)
+        assert precision(popularity_VT, probability_VT, k) < 0.75 * seen
+        assert seen < best
+    if kind is World.SELECTION:  # taste and its private half matter here
+        assert precision(observable_VT, probability_VT, 5) < 0.96 * precision(
+            probability_VT, probability_VT, 5
+        )
+
+
+@pytest.mark.parametrize("kind", WORLDS)
+def test_observable_oracle_is_the_oracle_when_nothing_is_hidden(kind):
+    simulated = posts.build_world(tiny(world=kind, private_share=0.0, missing_prob=0.0))
+    np.testing.assert_allclose(
+        posterior.observable_probability(simulated), posts.probability(simulated), atol=1e-6
+    )
+
+
+def history_likelihood(simulated, taste_G, dialect, tags):
+    """p(hashtags of an earlier post), by the sentence that defines it."""
+    language = simulated.language
+    weight_G = simulated.laws.popularity_G * np.exp(taste_G)
+    total = 0.0
+    for kind, weight in enumerate(weight_G / weight_G.sum()):
+        ids = np.flatnonzero((language.class_T == kind) | (language.class_T == -1))
+        if not set(tags) <= set(ids):
+            continue
+        rates = dict(zip(ids, language.rates_ET[dialect, ids], strict=True))
+        this = np.prod([rates[i] if i in tags else 1 - rates[i] for i in ids])
+        total += weight * this / (1 - np.prod([1 - rate for rate in rates.values()]))
+    return total
+
+
+def test_observable_oracle_by_quadrature():
+    """One private dimension on a grid, a missing gender summed over, everything spelt out."""
+    config = tiny(private_rank=1, private_share=0.7, posterior_samples=40_000, missing_prob=0.4)
+    simulated = posts.build_world(config)
+    laws, users = simulated.laws, simulated.laws.users
+    posts_U = np.bincount(simulated.posts.user_V, minlength=config.num_users)
+    hides_gender_U = (users.known_UA == [False, True, True]).all(1)
+    with_history_U = np.array([len(history) > 0 for history in simulated.history])
+    user = int(np.flatnonzero((posts_U >= 2) & hides_gender_U & with_history_U)[0])
+    clips = np.flatnonzero(simulated.posts.user_V == user)
+    clip, others = clips[0], clips[1:]
+    dialect, given_GT = simulated.dialect_U[user], simulated.language.given_class_EGT()
+    given_GT = given_GT[dialect]
+    weights, values = [], []
+    for gender, z in itertools.product((0, 1), np.linspace(-5, 5, 201)):
+        taste_G = laws.taste.of_attributes(gender, users.age_U[user], users.country_U[user])
+        taste_G = taste_G + z * laws.taste.private_LG[0]
+        weight = names.GENDER_PROB_A[gender] * np.exp(-(z**2) / 2)
+        for tags in simulated.history[user]:
+            weight *= history_likelihood(simulated, taste_G, dialect, set(tags.tolist()))
+        for other in others:
+            objects = simulated.posts.objects_VO[other]
+            chosen = np.exp(taste_G[objects]) / np.exp(taste_G[objects]).sum()
+            alone = [  # a popularity that leaves one class only
+                dataclasses.replace(
+                    simulated,
+                    laws=dataclasses.replace(laws, popularity_G=np.eye(config.num_classes)[kind]),
+                )
+                for kind in objects
+            ]
+            tags = set(simulated.posts.tags[other].tolist())
+            weight *= sum(
+                choice * history_likelihood(one, taste_G, dialect, tags)
+                for choice, one in zip(chosen, alone, strict=True)
+            )
+        objects = simulated.posts.objects_VO[clip]
+        chosen = np.exp(taste_G[objects]) / np.exp(taste_G[objects]).sum()
+        weights.append(weight)
+        values.append(chosen @ given_GT[objects])
+    expected_T = np.average(values, axis=0, weights=weights)
+    actual_T = posterior.observable_probability(simulated)[clip]
+    np.testing.assert_allclose(actual_T, expected_T, atol=0.01)
+    prior_T = np.mean(values, axis=0)
+    assert np.abs(prior_T - expected_T).max() > 0.03  # the evidence matters in this example
+
+
+# --- users and the long tail
+
+
+def test_missing_attributes(tmp_path):
+    simulator.simulate(tmp_path, tiny(num_users=400, missing_prob=0.3))
+    users = read_raw_dataset(tmp_path, strict=True, check_files=False).users.values()
+    for missing in (lambda u: not u.gender, lambda u: u.age is None, lambda u: not u.country):
+        share = np.mean([missing(user) for user in users])
+        assert abs(share - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 400)
+    assert all(user.age is None or 13 <= user.age < 60 for user in users)
+
+
+def test_history_and_posts():
+    config = tiny(num_videos=1500, num_users=1000, mean_history=6.0, no_history_prob=0.25)
+    simulated = posts.build_world(config)
+    lengths = np.array([sum(map(len, history)) for history in simulated.history])
+    assert abs(lengths.mean() - 6.0) < 4 * lengths.std() / np.sqrt(1000)
+    assert (lengths == 0).mean() > 0.2
+    posts_U = np.bincount(simulated.posts.user_V, minlength=1000)
+    assert posts_U.min() == 1 and posts_U.max() >= 8  # everyone posts, few post a lot
+    bare = posts.build_world(tiny(mean_history=0.0))
+    assert not any(bare.history)
+
+
+def test_popularity_has_the_long_tail_of_its_exponent():
+    config = tiny(num_videos=4000, zipf_exponent=1.0, objects_per_clip=1)
+    objects_V = posts.build_world(config).posts.objects_VO[:, 0]
+    rank = np.arange(1, 8)
+    expected_G = 1 / rank / np.sum(1 / rank)
+    counts_G = np.bincount(objects_V, minlength=7)
+    np.testing.assert_allclose(counts_G / 4000, expected_G, atol=0.03)
+
+
+def test_objects_of_a_clip_differ():
+    objects_VO = posts.build_world(tiny()).posts.objects_VO
+    assert all(len(set(row)) == 3 for row in objects_VO.tolist())
+
+
+def test_default_world_keeps_most_of_its_hashtags():
+    simulated = posts.build_world(SimulatorConfig())
+    uses_T = np.bincount(np.concatenate(simulated.posts.tags[:432]), minlength=60)
+    assert (uses_T >= 10).sum() >= 50
+
+
+def test_names_are_distinct_and_normalised():
+    config = tiny(num_classes=names.MAX_CLASSES, num_hashtags=700, num_generic=40)
+    laws = world.build_laws(config)
+    assert len(set(laws.class_names)) == names.MAX_CLASSES
+    assert len(set(laws.hashtags)) == 700
+    assert all(name.isascii() and name.isalpha() and name.islower() for name in laws.hashtags)
+
+
+# --- the pixels door
+
+
+def drawn_frames(plan: motion.ClipPlan):
+    """The frames before encoding, as (640 + 320, 360) planes of Y, U and V like PyAV's."""
+    paint = pixels.painter(plan)
+    for index in range(plan.num_frames):
+        planes = np.zeros((640, 360), np.uint8), *np.zeros((2, 320, 180), np.uint8)
+        paint(index, *planes)
+        yield np.concatenate([planes[0], *(plane.reshape(160, 360) for plane in planes[1:])])
+
+
+def pixel_plan(clip: int = 0, **changes) -> motion.ClipPlan:
+    config = tiny(door=Door.PIXELS, **changes)
+    looks_O3 = np.array([[0, 1, 2], [5, 3, 1], [8, 0, 3]])  # star, fish, cube
+    return motion.plan_clip(config, looks_O3, clip)
+
+
+def test_rendered_clip_is_portrait_h264_of_its_duration(tmp_path):
+    for clip in range(4):
+        plan = pixel_plan(clip)
+        pixels.render_clip(tmp_path / "clip.mp4", plan)
+        with av.open(str(tmp_path / "clip.mp4")) as container:
+            video = container.streams.video[0]
+            assert video.codec_context.name == "h264"
+            assert (video.width, video.height) == (360, 640)
+            assert video.codec_context.pix_fmt == "yuv420p"
+            assert video.average_rate == plan.rate and 24 <= plan.rate <= 30
+            assert 0.55 < plan.seconds < 1.05
+            frames = [(frame.time, frame.to_ndarray()) for frame in container.decode(video)]
+        assert [time for time, _ in frames] == pytest.approx(
+            [index / plan.rate for index in range(plan.num_frames)]
+        )
+        for (_, decoded), drawn in zip(frames, drawn_frames(plan), strict=True):
+            assert np.abs(decoded.astype(int) - drawn).mean() < 4
+
+
+def test_blending_by_hand():
+    target = np.uint8([[50, 200, 50, 50, 200, 255]])
+    values = np.uint8([[200, 50, 200, 200, 50, 0]])
+    opacity = np.uint8([[128, 128, 0, 64, 64, 128]])
+    pixels._blend(target, values, opacity)
+    assert target.tolist() == [[200, 50, 50, 125, 125, 0]]
+
+
+def test_objects_are_where_the_truth_says():
+    num_checked = 0
+    for clip in range(6):
+        plan = pixel_plan(clip, max_seconds=2.0)
+        empty = dataclasses.replace(plan, paths=())
+        for path in plan.paths:
+            alone = dataclasses.replace(plan, paths=(path,))
+            times_F = np.arange(plan.num_frames) / plan.rate
+            boxes_F4, visible_F = path.boxes(times_F)
+            pictures = zip(drawn_frames(alone), drawn_frames(empty), strict=True)
+            for index, (with_object, without) in enumerate(pictures):
+                differs = np.abs(with_object[:640].astype(int) - without[:640]) > 8
+                if not visible_F[index]:
+                    continue
+                rows, columns = np.nonzero(differs)
+                found = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+                expected = boxes_F4[index] * [360, 640, 360, 640]
+                whole = (boxes_F4[index] > 0).all() and (boxes_F4[index] < 1).all()
+                if whole:
+                    np.testing.assert_allclose(found, expected, atol=4)
+                    num_checked += 1
+                else:  # the rest of a shape that the frame cuts may be narrower than its box
+                    assert (np.array([1, 1, -1, -1]) * (found - expected) > -4).all()
+                assert differs.sum() > 0.2 * np.prod(expected[2:] - expected[:2])
+    assert num_checked > 50
+
+
+def test_objects_enter_and_leave():
+    shares = []
+    for clip in range(60):
+        plan = pixel_plan(clip, min_seconds=2.0, max_seconds=6.0)
+        shares += [path.boxes(plan.grid_times())[1].mean() for path in plan.paths]
+    assert 0.35 < np.mean(shares) < 0.7  # in the mean over half of the clip, and
+    assert np.mean(np.array(shares) == 1) < 0.05  # hardly ever in all of it
+    assert np.mean(np.array(shares) == 0) < 0.02
+
+
+def test_grid_times_are_five_per_second_before_the_end():
+    plan = motion.ClipPlan((0, 0), 25, 25, ())
+    np.testing.assert_allclose(plan.grid_times(), [0.0, 0.2, 0.4, 0.6, 0.8])
+    np.testing.assert_allclose(dataclasses.replace(plan, num_frames=26).grid_times()[-1:], [1.0])
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_interrupted_rendering_goes_on(tmp_path, num_workers):
+    config = tiny(door=Door.PIXELS, num_videos=4, num_users=3, objects_per_clip=2)
+    simulator.simulate(tmp_path, config, num_workers=num_workers)
+    before = files(tmp_path)
+    assert sum(path.suffix == ".mp4" for path in before) == 4
+    (tmp_path / "clips" / "v00002.mp4").unlink()
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "clips").iterdir()}
+    simulator.simulate(tmp_path, config, num_workers=num_workers)
+    assert files(tmp_path) == before
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+
+
+def test_complete_dataset_is_left_alone(tmp_path):
+    config = tiny(door=Door.PIXELS, num_videos=2, num_users=2)
+    simulator.simulate(tmp_path, config, num_workers=1)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    simulator.simulate(tmp_path, config, num_workers=1)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == stamps
+    raw = read_raw_dataset(tmp_path, strict=True)
+    assert [video.path for video in raw.videos] == ["clips/v00001.mp4", "clips/v00002.mp4"]
+
+
+# --- the features door
+
+
+def test_features_hold_the_objects_where_the_truth_says():
+    config = tiny(num_channels=64, noise=0.5)
+    prototypes = features.draw_prototypes(config)
+    objects_O = np.array([4, 0, 6])
+    for clip in range(5):
+        features_FMC = features.clip_features(config, prototypes, objects_O, clip)
+        assert features_FMC.dtype == np.float32 and (features_FMC >= 0).all()
+        plain_FMC = features_FMC / prototypes.scale_C
+        likeness_FMO = plain_FMC @ prototypes.class_GC[objects_O].T / 64
+        holds_FMO = np.zeros(likeness_FMO.shape, bool)
+        for index, blocks in enumerate(features.plan_clip(config, clip)):
+            assert len(blocks) == config.frames_per_object
+            for block in blocks:
+                grid_YX = holds_FMO[block.frame, :, index].reshape(8, 8)
+                grid_YX[block.top : block.bottom, block.left : block.right] = True
+        assert holds_FMO.sum((0, 1)).tolist() == [2 * 6] * 3
+        for index in range(3):
+            holds, likeness = holds_FMO[..., index], likeness_FMO[..., index]
+            assert likeness[holds].mean() > likeness[~holds].mean() + 0.4
+
+
+def test_features_are_read_back_from_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "VIDEOS_PER_SHARD", 16)
+    config = tiny()
+    simulator.simulate(tmp_path, config)
+    directory = simulator.features_directory(tmp_path)
+    frames = FrameStore.open(directory)
+    assert frames.video_ids == load_truth(tmp_path).video_ids
+    assert (frames.num_channels, frames.num_regions, frames.max_frames) == (11, 64, 5)
+    assert frames.info["weights"] == "simulated"
+    record = frames[37]
+    np.testing.assert_allclose(record.times_F, [0.0, 0.2, 0.4, 0.6, 0.8], rtol=1e-6)
+    objects_O = posts.build_world(config).posts.objects_VO[37]
+    truth_FMC = features.clip_features(config, features.draw_prototypes(config), objects_O, 37)
+    values_FMC = record.codes_FMC * record.scale_C + record.offset_C
+    assert (np.abs(values_FMC - truth_FMC) <= 0.51 * record.scale_C + 1e-6).all()
+    shards = sorted(directory.glob("*.tfrecord-*"))
+    assert len(shards) == 3  # 16 + 16 + 8
+    before = files(tmp_path)
+    (directory / "extractor.json").unlink()
+    shards[1].write_bytes(shards[1].read_bytes()[:1000])  # as after a crash of the disk
+    kept = shards[0].stat().st_mtime_ns
+    simulator.simulate(tmp_path, config)
+    assert files(tmp_path) == before
+    assert shards[0].stat().st_mtime_ns == kept

@@ -1,0 +1,93 @@
+"""Stands in for Inception in the tests of preprocessing; also the programs that they kill."""
+
+import hashlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from uhman_jax.config import PreprocessConfig
+from uhman_jax.errors import UserError
+
+
+class SmallNetwork:
+    """Four regions of five channels; checks that batches never exceed their size."""
+
+    IMAGE_SIZE = 8
+    NUM_REGIONS = 4
+    NUM_CHANNELS = 5
+    fail_after = None  # calls until it dies
+
+    def __init__(self, matrix, description, batch_frames):
+        self.matrix, self.description, self.batch_frames = matrix, description, batch_frames
+        self.fingerprint = hashlib.sha256(matrix.tobytes()).hexdigest()
+        self.calls = 0
+
+    @classmethod
+    def load(cls, weights, *, seed, calibration_images, batch_frames):
+        matrix = np.random.default_rng(seed).standard_normal((4, 48, 5), np.float32)
+        if calibration_images is not None:
+            assert calibration_images.shape[1:] == (8, 8, 3)
+            matrix = matrix / np.float32(1 + calibration_images.mean())
+        return cls(matrix, f"{weights} numbers", batch_frames)
+
+    @classmethod
+    def restore(cls, path, description, batch_frames):
+        try:
+            matrix = np.load(path)
+        except ValueError as error:
+            raise UserError(f"{path} is damaged") from error
+        return cls(matrix, description, batch_frames)
+
+    def save(self, path):
+        with open(path, "wb") as file:
+            np.save(file, self.matrix)
+
+    def features(self, images):
+        assert 0 < len(images) <= self.batch_frames
+        self.calls += 1
+        if self.fail_after is not None and self.calls > self.fail_after:
+            raise KeyboardInterrupt
+        time.sleep(float(os.environ.get("SMALL_NETWORK_SECONDS", "0")))
+        patches = images.astype(np.float32).reshape(-1, 2, 4, 2, 4, 3).swapaxes(2, 3)
+        return np.einsum("nrp,rpc->nrc", patches.reshape(-1, 4, 48), self.matrix) / 255
+
+
+def small_config(**changes):
+    values = {"max_frames": 3, "videos_per_shard": 2, "batch_frames": 4, "num_decoders": 1}
+    return PreprocessConfig(**(values | {"calibration_frames": 0} | changes))
+
+
+def misbehave(path, **options):
+    """A decoder for `child.serve` that hangs or crashes on files named so."""
+    from uhman_jax.preprocess.decode import sample_frames
+
+    name = os.path.basename(path)
+    if "hang" in name:
+        time.sleep(1000)
+    if "crash" in name:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "exit" in name:
+        os._exit(3)
+    if "greedy" in name:
+        np.ones(1 << 33, np.uint8)
+    if "surprise" in name:
+        raise ZeroDivisionError("a defect of a library")
+    return sample_frames(path, **options)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "preprocess":
+        from uhman_jax.preprocess import pipeline
+
+        folder = Path(sys.argv[2])
+        videos = [(path.name, path.name) for path in folder.glob("*.mp4")]
+        pipeline.preprocess(folder, videos, sys.argv[3], small_config(), network=SmallNetwork)
+    else:
+        from uhman_jax.preprocess import child
+
+        del sys.argv[1]
+        child.serve(misbehave)

@@ -1,0 +1,320 @@
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from uhman_jax.errors import UserError
+from uhman_jax.shards import example, metadata, quantize, store, tfrecord
+
+C = 7
+M = 64
+LENGTHS = (3, 0, 2)  # records of each shard; the second holds none
+INFO = {"weights": "random", "frames_per_second": 5.0}
+
+
+def make_record(number, storage="uint8", num_channels=C):
+    rng = np.random.default_rng(number)
+    num_frames = 1 + number % 4
+    features_FMC = rng.normal(size=(num_frames, M, num_channels)).astype(np.float32)
+    times_F = np.arange(num_frames, dtype=np.float32) / 5
+    return store.FrameRecord(f"vidéo/{number}", *quantize.pack(features_FMC, storage), times_F)
+
+
+def write_store(directory, storage="uint8", lengths=LENGTHS):
+    directory.mkdir(exist_ok=True)
+    schema = store.Schema(C, storage)
+    numbers = iter(range(sum(lengths)))
+    for index, length in enumerate(lengths):
+        records = [make_record(next(numbers), storage) for _ in range(length)]
+        store.write_shard(directory, index, len(lengths), records, schema)
+    store.write_metadata(directory, len(lengths), schema, INFO)
+    return directory
+
+
+def assert_same(got, want):
+    assert got.video_id == want.video_id
+    for a, b in zip(got[1:], want[1:], strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("storage", ["uint8", "bfloat16", "float32"])
+def test_reads_what_was_written(tmp_path, storage):
+    frames = store.FrameStore.open(write_store(tmp_path / "a", storage))
+    assert len(frames) == 5
+    assert frames.video_ids == tuple(f"vidéo/{i}" for i in range(5))
+    assert frames.num_frames_V.tolist() == [1, 2, 3, 4, 1]
+    assert (frames.num_regions, frames.num_channels, frames.storage) == (M, C, storage)
+    assert frames.max_frames == 4
+    assert frames.info == INFO
+    assert frames.rows(["vidéo/4", "vidéo/0"]).tolist() == [4, 0]
+    for i in [3, 0, 4, 1, 2]:
+        assert_same(frames[i], make_record(i, storage))
+
+
+@pytest.mark.parametrize("storage", ["uint8", "bfloat16", "float32"])
+def test_tfds_parses_the_records_without_tensorflow(tmp_path, storage):
+    features = metadata.features_dict(store.Schema(C, storage))
+    record = make_record(2, storage)
+    parts = example.serialize(record, store.Schema(C, storage))
+    parsed = features.deserialize_example_np(b"".join(bytes(part) for part in parts))
+    assert parsed["video_id"].decode() == record.video_id
+    assert parsed["codes"].dtype == record.codes_FMC.dtype
+    for name in ("codes", "scale", "offset", "times"):
+        want = getattr(record, {"codes": "codes_FMC", "times": "times_F"}.get(name, f"{name}_C"))
+        np.testing.assert_array_equal(parsed[name], want)
+
+
+@pytest.mark.parametrize("num_frames, num_channels", [(1, 1), (1, 2), (16, 32), (3, 300)])
+def test_bytes_hold_what_tfds_would_write(num_frames, num_channels):
+    """Sizes at which the lengths inside take one, two and three bytes."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    codes_FMC = np.zeros((num_frames, M, num_channels), np.uint8)
+    channels = np.ones(num_channels, np.float32)
+    times_F = np.arange(num_frames, dtype=np.float32)
+    record = store.FrameRecord("v" * 130, codes_FMC, channels, channels, times_F)
+    schema = store.Schema(num_channels)
+    ours = b"".join(bytes(part) for part in example.serialize(record, schema))
+    message = tf_example_pb2.Example.FromString(ours)
+    head = message.features.feature["head_crc32c"].bytes_list.value[0]
+    theirs = metadata.features_dict(schema).serialize_example(
+        {
+            "video_id": record.video_id,
+            "codes": codes_FMC,
+            "scale": channels,
+            "offset": channels,
+            "times": times_F,
+            "head_crc32c": np.frombuffer(head, np.uint8),
+        }
+    )
+    assert message == tf_example_pb2.Example.FromString(theirs)
+    assert len(ours) == len(theirs)
+    assert_same(example.read(np.frombuffer(ours, np.uint8), schema), record)
+
+
+@pytest.mark.parametrize("storage", ["uint8", "bfloat16"])
+def test_tfds_reads_the_folder(tmp_path, storage):
+    pytest.importorskip("tensorflow")
+    directory = write_store(tmp_path / "a", storage)
+    # In a process of its own: TensorFlow warns on import, and loads for seconds.
+    code = f"""
+import tensorflow_datasets as tfds
+builder = tfds.builder_from_directory({os.fspath(directory)!r})
+assert builder.info.splits["train"].num_examples == 5, builder.info
+assert builder.info.splits["train"].shard_lengths == [3, 0, 2], builder.info
+for row in tfds.as_numpy(builder.as_dataset(split="train")):
+    print(row["video_id"].decode(), row["codes"].shape, row["codes"].dtype,
+          int(row["codes"].astype("float64").sum() * 1000), len(row["times"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONUTF8": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert done.returncode == 0, done.stderr
+    want = [make_record(i, storage) for i in range(5)]
+    assert done.stdout.splitlines() == [
+        f"{r.video_id} {r.codes_FMC.shape} {storage} "
+        f"{int(r.codes_FMC.astype('float64').sum() * 1000)} {len(r.times_F)}"
+        for r in want
+    ]
+
+
+def test_tfds_opens_the_folder_without_tensorflow(tmp_path):
+    directory = write_store(tmp_path / "a")
+    code = f"""
+import sys
+import tensorflow_datasets as tfds
+from uhman_jax.shards import store
+builder = tfds.builder_from_directory({os.fspath(directory)!r})
+assert builder.info.splits["train"].shard_lengths == [3, 0, 2]
+assert builder.info.features["codes"].shape == (None, 64, 7)
+assert len(store.FrameStore.open({os.fspath(directory)!r})) == 5
+assert "tensorflow" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_same_arguments_give_the_same_bytes(tmp_path):
+    one, two = write_store(tmp_path / "one"), write_store(tmp_path / "two")
+    names = sorted(path.name for path in one.iterdir())
+    assert names == sorted(
+        [
+            "dataset_info.json",
+            "extractor.json",
+            "features.json",
+            *(f"frames-train.tfrecord-{i:05d}-of-00003" for i in range(3)),
+        ]
+    )
+    for name in names:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+def test_can_be_pickled(tmp_path):
+    frames = store.FrameStore.open(write_store(tmp_path / "a"))
+    assert_same(pickle.loads(pickle.dumps(frames))[3], make_record(3))
+
+
+def test_failing_records_leave_no_shard(tmp_path):
+    def records():
+        yield make_record(0)
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        store.write_shard(tmp_path, 0, 1, records(), store.Schema(C))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_damaged_byte_anywhere_is_found(tmp_path, seed):
+    directory = write_store(tmp_path / "a")
+    path = store.shard_path(directory, 0, 3)
+    whole = path.read_bytes()
+    offsets = tfrecord.index(tfrecord.map_file(path), path)
+    rng = np.random.default_rng(seed)
+    heads = offsets[:, np.newaxis] + np.arange(120)  # framing, id, times and checksum
+    anywhere = rng.integers(0, len(whole), 150)
+    for byte in {*rng.permutation(heads.reshape(-1))[:60].tolist(), *anywhere.tolist()}:
+        damaged = bytearray(whole)
+        damaged[byte] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        with pytest.raises(tfrecord.DamagedRecordError) as caught:
+            frames = store.FrameStore.open(directory)
+            assert frames.video_ids == tuple(f"vidéo/{i}" for i in range(5))  # ids are trusted
+            for i in range(len(frames)):
+                frames[i]
+        assert isinstance(caught.value, UserError)
+        assert caught.value.path == path
+        assert caught.value.offset == offsets[offsets <= byte].max()
+        with pytest.raises(tfrecord.DamagedRecordError):
+            store.read_heads(path, store.Schema(C), check_data=True)
+
+
+def test_every_truncation_of_a_shard_is_found(tmp_path):
+    directory = write_store(tmp_path / "a")
+    path = store.shard_path(directory, 2, 3)
+    whole = path.read_bytes()
+    second = int(tfrecord.index(tfrecord.map_file(path), path)[1])
+    for size in [0, 1, 11, 12, 100, second - 1, second, second + 5, len(whole) - 1]:
+        path.write_bytes(whole[:size])
+        with pytest.raises(tfrecord.DamagedRecordError) as caught:
+            store.FrameStore.open(directory)
+        assert path.name in str(caught.value) and "delete this file" in str(caught.value)
+
+
+def test_missing_shard_is_named(tmp_path):
+    directory = write_store(tmp_path / "a")
+    path = store.shard_path(directory, 1, 3)
+    path.unlink()
+    with pytest.raises(UserError, match=f"{path.name} is missing; run preprocessing again"):
+        store.FrameStore.open(directory)
+    with pytest.raises(UserError, match=f"{path.name} is missing; run preprocessing again"):
+        store.write_metadata(directory, 3, store.Schema(C), INFO)
+
+
+def test_a_rebuilt_shard_makes_the_folder_whole(tmp_path):
+    directory = write_store(tmp_path / "a")
+    path = store.shard_path(directory, 2, 3)
+    before = path.read_bytes()
+    path.unlink()
+    store.write_shard(directory, 2, 3, [make_record(3), make_record(4)], store.Schema(C))
+    assert path.read_bytes() == before
+    assert_same(store.FrameStore.open(directory)[4], make_record(4))
+
+
+def test_missing_folder_and_metadata_are_named(tmp_path):
+    with pytest.raises(UserError, match="must be a folder of shards, got .*nowhere"):
+        store.FrameStore.open(tmp_path / "nowhere")
+    directory = write_store(tmp_path / "a")
+    for name in ("extractor.json", "features.json", "dataset_info.json"):
+        content = (directory / name).read_bytes()
+        (directory / name).unlink()
+        with pytest.raises(UserError, match=f"needs {name}"):
+            store.FrameStore.open(directory)
+        (directory / name).write_bytes(content)
+
+
+def test_damaged_extractor_json_is_found(tmp_path):
+    directory = write_store(tmp_path / "a")
+    path = directory / "extractor.json"
+    whole = path.read_text()
+    content = json.loads(whole)
+    content["info"]["weights"] = "imagenet"
+    for text in ["", "[]", "{}", whole[:-20], whole.replace("5.0", "6.0"), json.dumps(content)]:
+        path.write_text(text)
+        with pytest.raises(UserError, match="extractor.json must be as it was written"):
+            store.FrameStore.open(directory)
+
+
+def test_video_in_two_shards_is_named(tmp_path):
+    schema = store.Schema(C)
+    for index in range(2):
+        store.write_shard(tmp_path, index, 2, [make_record(0)], schema)
+    store.write_metadata(tmp_path, 2, schema, INFO)
+    with pytest.raises(UserError, match="vidéo/0 is in several"):
+        store.FrameStore.open(tmp_path)
+    with pytest.raises(ValueError, match="once, got 'vidéo/0' twice"):
+        store.write_shard(tmp_path, 0, 2, [make_record(0), make_record(0)], schema)
+
+
+def test_unknown_video_is_named(tmp_path):
+    frames = store.FrameStore.open(write_store(tmp_path / "a"))
+    with pytest.raises(UserError, match="needs features in .*, no-1, no-2 are missing"):
+        frames.rows(["vidéo/1", "no-1", "no-2"])
+
+
+def test_shards_of_another_schema_are_found(tmp_path):
+    directory = write_store(tmp_path / "a")
+    schema = store.Schema(C + 1)
+    records = [make_record(3, num_channels=C + 1), make_record(4, num_channels=C + 1)]
+    path = store.write_shard(directory, 2, 3, records, schema)
+    with pytest.raises(tfrecord.DamagedRecordError) as caught:
+        frames = store.FrameStore.open(directory)
+        frames[3]
+    assert caught.value.path == path
+
+
+def test_metadata_sweeps_up_after_interrupted_writers(tmp_path):
+    directory = write_store(tmp_path / "a")
+    leftover = directory / ".frames-train.tfrecord-00001-of-00003.12ab34cd.tmp"
+    leftover.write_bytes(b"half a shard")
+    (directory / "notes.txt").write_text("mine")
+    store.write_metadata(directory, 3, store.Schema(C), INFO)
+    assert not leftover.exists() and (directory / "notes.txt").exists()
+
+
+def test_empty_store(tmp_path):
+    frames = store.FrameStore.open(write_store(tmp_path / "a", lengths=(0, 0)))
+    assert (len(frames), frames.video_ids, frames.max_frames) == (0, (), 0)
+    assert frames.rows([]).tolist() == []
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"video_id": ""}, "needs a video_id"),
+        ({"codes_FMC": np.zeros((0, M, C), np.uint8)}, r"must be \(1 or more, 64, 7\), got \(0,"),
+        ({"codes_FMC": np.zeros((2, M, C + 1), np.uint8)}, r"64, 7\), got \(2, 64, 8\)"),
+        ({"codes_FMC": np.zeros((2, M, C), np.float32)}, "must be uint8, got float32"),
+        ({"scale_C": np.ones(C + 1, np.float32)}, "scale of .* must be 7 finite float32"),
+        ({"scale_C": np.full(C, np.nan, np.float32)}, "scale of .* must be 7 finite float32"),
+        ({"offset_C": np.zeros(C)}, "offset of .* must be 7 finite float32, got float64"),
+        ({"times_F": np.zeros(1, np.float32)}, "times of .* must be 2 finite float32"),
+    ],
+)
+def test_records_must_fit_the_schema(tmp_path, change, message):
+    record = make_record(1)._replace(**change)
+    with pytest.raises(ValueError, match=message):
+        store.write_shard(tmp_path, 0, 1, [record], store.Schema(C))
+
+
+def test_index_of_a_shard_must_be_in_range(tmp_path):
+    with pytest.raises(ValueError, match=r"in \[0, 3\), got 3"):
+        store.shard_path(tmp_path, 3, 3)

@@ -1,0 +1,127 @@
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from uhman_jax.shards import tfrecord
+
+RECORDS = [b"", b"one", bytes(range(256)) * 5, b"x" * 70_000]
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "a.tfrecord"
+    assert tfrecord.write(path, [[record] for record in RECORDS]) == len(RECORDS)
+    return path
+
+
+def read_all(path):
+    data = tfrecord.map_file(path)
+    return [bytes(tfrecord.read_at(data, at, path)) for at in tfrecord.index(data, path).tolist()]
+
+
+def test_reads_what_was_written(path):
+    assert read_all(path) == RECORDS
+
+
+def test_index_is_where_records_begin(path):
+    offsets = tfrecord.index(tfrecord.map_file(path), path)
+    sizes = [8 + 4 + len(record) + 4 for record in RECORDS]
+    assert offsets.tolist() == [0, *np.cumsum(sizes)[:-1].tolist()]
+    assert os.path.getsize(path) == sum(sizes)
+
+
+def test_parts_make_one_record(tmp_path):
+    path = tmp_path / "a"
+    tfrecord.write(path, [[b"ab", np.arange(3, dtype=np.uint8), b""]])
+    assert read_all(path) == [b"ab\x00\x01\x02"]
+
+
+def test_tensorflow_reads_it_and_writes_the_same_bytes(path, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    got = [x.numpy() for x in tf.data.TFRecordDataset(os.fspath(path))]
+    assert got == RECORDS
+    theirs = tmp_path / "theirs"
+    with tf.io.TFRecordWriter(os.fspath(theirs)) as writer:
+        for record in RECORDS:
+            writer.write(record)
+    assert theirs.read_bytes() == path.read_bytes()
+
+
+def test_empty_file_holds_no_record(tmp_path):
+    path = tmp_path / "a"
+    assert tfrecord.write(path, []) == 0
+    assert read_all(path) == []
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_every_flipped_bit_is_found(tmp_path, part):
+    path = tmp_path / "a"
+    tfrecord.write(path, [[b"first"], [b"second one"]])
+    whole = path.read_bytes()
+    second = 8 + 4 + len(b"first") + 4
+    for byte in range(part, len(whole), 4):
+        for bit in range(8):
+            damaged = bytearray(whole)
+            damaged[byte] ^= 1 << bit
+            path.write_bytes(damaged)
+            with pytest.raises(tfrecord.DamagedRecordError, match="checksum") as caught:
+                read_all(path)
+            assert caught.value.path == path
+            assert caught.value.offset == (0 if byte < second else second)
+
+
+def test_every_truncation_is_found(tmp_path):
+    path = tmp_path / "a"
+    tfrecord.write(path, [[b"first"], [b"second one"]])
+    whole = path.read_bytes()
+    second = 8 + 4 + len(b"first") + 4
+    for size in range(1, len(whole)):
+        path.write_bytes(whole[:size])
+        if size == second:  # a whole shorter file: the store knows how many records belong there
+            assert read_all(path) == [b"first"]
+            continue
+        with pytest.raises(tfrecord.DamagedRecordError, match="the file ends within") as caught:
+            read_all(path)
+        assert caught.value.offset == (0 if size < second else second)
+
+
+def test_message_names_file_byte_and_remedy(path):
+    with open(path, "r+b") as file:
+        file.seek(16 + 8 + 4)  # the first data byte of the second record
+        file.write(b"O")
+    with pytest.raises(tfrecord.DamagedRecordError) as caught:
+        read_all(path)
+    message = str(caught.value)
+    assert str(path) in message and "at byte 16 is damaged" in message
+    assert "delete this file and run preprocessing again" in message
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copy), copy.path, copy.offset) == (message, path, 16)
+
+
+def test_failing_writer_leaves_the_old_file_and_nothing_else(path):
+    before = path.read_bytes()
+
+    def records():
+        yield [b"new"]
+        raise RuntimeError("decoder gone")
+
+    with pytest.raises(RuntimeError, match="decoder gone"):
+        tfrecord.write(path, records())
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_data_is_read_only(path):
+    data = tfrecord.map_file(path)
+    with pytest.raises(ValueError, match="read-only"):
+        tfrecord.read_at(data, 16, path)[0] = 1
+
+
+def test_check_can_be_skipped(path):
+    with open(path, "r+b") as file:
+        file.seek(16 + 8 + 4)
+        file.write(b"O")
+    data = tfrecord.map_file(path)
+    assert bytes(tfrecord.read_at(data, 16, path, check=False)) == b"One"

@@ -1,0 +1,72 @@
+"""A dataset of a few seconds: clips that show one object, users who name it in two ways."""
+
+import numpy as np
+
+from uhman_jax.config import Config, Estimator
+from uhman_jax.dataset.raw import User, Video, read_raw_dataset, write_raw_dataset
+from uhman_jax.dataset.view import build_view
+from uhman_jax.shards import quantize, store
+from uhman_jax.shards.example import FrameRecord, Schema
+
+NUM_CLASSES, NUM_CHANNELS, NUM_COUNTRIES = 4, 7, 2
+
+
+def write_dataset(root, *, num_videos=150, seed=0):
+    """Writes tables and features; the word of a clip's object depends on the user's country.
+
+    Every second clip or so also has the hashtag "all", so that popularity has something to win.
+    """
+    rng = np.random.default_rng(seed)
+    root.mkdir(parents=True, exist_ok=True)
+    users, videos, records = [], [], []
+    for v in range(num_videos):
+        kind, country = rng.integers(NUM_CLASSES), rng.integers(NUM_COUNTRIES)
+        user = User(
+            f"user{v}",
+            gender="f" if v % 3 else "",
+            age=20 + v % 40,
+            country=f"land{country}",
+            history=("all",) if v % 4 else (),
+        )
+        words = (f"thing{kind}land{country}", "all")[: 2 if rng.random() < 0.5 else 1]
+        users.append(user)
+        videos.append(Video(f"clip{v:03}", "", user.user_id, words, 1_600_000_000 + v))
+        features_FMC = rng.normal(size=(1 + v % 3, 64, NUM_CHANNELS)).astype(np.float32)
+        features_FMC[rng.integers(len(features_FMC)), 10:30, kind] += 4
+        encoded = quantize.encode(features_FMC)
+        times_F = np.arange(len(features_FMC), dtype=np.float32) / 5
+        records.append(FrameRecord(f"clip{v:03}", *encoded, times_F))
+    write_raw_dataset(root, videos, users)
+    features = root / "features" / "simulated"
+    features.mkdir(parents=True)
+    schema = Schema(NUM_CHANNELS)
+    store.write_shard(features, 0, 1, records, schema)
+    store.write_metadata(features, 1, schema, {"description": "made by a test"})
+    return root
+
+
+def load(root, config):
+    """View and store of a dataset that `write_dataset` wrote."""
+    frames = store.FrameStore.open(root / "features" / "simulated")
+    raw = read_raw_dataset(root, strict=True, check_files=False)
+    return build_view(raw, frames.video_ids, config.view), frames
+
+
+def make_config(root, **train):
+    """A small model that trains in seconds."""
+    config = Config(name="tiny")
+    config.data.root = str(root)
+    config.view.min_count = 1
+    config.model.hidden_size, config.model.embedding_size, config.model.num_heads = 8, 6, 2
+    config.train.batch_size, config.train.num_epochs = 10, 4
+    config.evaluate.batch_size = 16
+    config.evaluate.select_by = "MAP"  # with nine hashtags every ranking has the same P@10
+    for name, value in train.items():
+        setattr(config.train, name, value)
+    return config
+
+
+def sampled(config):
+    """The same config with the sampled estimator."""
+    config.loss.estimator = Estimator.SAMPLED
+    return config

@@ -1,0 +1,504 @@
+"""One step against plain NumPy, the laws of populations and resumption, and what stops a run."""
+
+import functools
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_world
+
+from uhman_jax import input_pipeline, train
+from uhman_jax.config import Decay, RankWeight
+from uhman_jax.dataset.view import TRAIN, VALIDATION
+from uhman_jax.errors import UserError
+from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
+from uhman_jax.train import checkpoints as checkpoints_lib
+from uhman_jax.train import log as log_lib
+from uhman_jax.train import loop
+from uhman_jax.train import state as state_lib
+from uhman_jax.train import step as step_lib
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tiny_world.write_dataset(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="module")
+def world(root):
+    view, store = tiny_world.load(root, tiny_world.make_config(root))
+    return view, store, *input_pipeline.channel_statistics(view, store, progress=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_trace_per_program():
+    """Runs of equal settings share their jitted functions; a test below starts a fresh process."""
+
+    def shared(make):
+        made = {}
+        return lambda *args: made.setdefault(str(args), make(*args))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("make_train_step", "make_ranker"):
+            patch.setattr(loop, name, shared(getattr(loop, name)))
+        yield
+
+
+def fresh(config, world):
+    """Model and initial state."""
+    view, _, mean_C, std_C = world
+    model = train.build_model(config.model, view)
+    return model, train.init_state(model, config, mean_C, std_C)
+
+
+def run(config, world, workdir, stop_after=None):
+    """Trains; with `stop_after`, asks to stop when that many steps were begun."""
+    view, store, mean_C, std_C = world
+    asked = iter(range(10**6))
+    should_stop = (lambda: False) if stop_after is None else (lambda: next(asked) >= stop_after)
+    return train.train(
+        config, view, store, mean_C, std_C, workdir, should_stop=should_stop, say=lambda line: None
+    )
+
+
+def batch_of(config, world, step=0):
+    view, store, *_ = world
+    rows = view.rows(TRAIN)
+    size = config.train.batch_size
+    return input_pipeline.train_batches(view, store, rows=rows, batch_size=size, seed=0)[step]
+
+
+def assert_same_bytes(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert np.asarray(left).tobytes() == np.asarray(right).tobytes()
+
+
+def log_of(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def without_times(entries):
+    return [
+        {key: value for key, value in entry.items() if not key.startswith(("seconds", "steps_per"))}
+        for entry in entries
+    ]
+
+
+# The loss of a batch and one update
+
+
+@pytest.mark.parametrize("weight", list(RankWeight))
+def test_batch_loss_is_the_sum_over_pairs_divided_by_the_real_examples(root, world, weight):
+    config = tiny_world.make_config(root)
+    config.loss.rank_weight, config.loss.margin = weight, 0.3
+    model, state = fresh(config, world)
+    batch = batch_of(config, world)
+    # The last three examples become padding.
+    real_B = np.arange(len(batch.mask_B)) < len(batch.mask_B) - 3
+    batch = batch._replace(mask_B=real_B)
+    params = jax.tree.map(lambda leaf: leaf[0], state.params)
+    variables = {"params": params, "statistics": state.statistics}
+    loss = step_lib.batch_loss(model, variables, batch, jax.random.key(0), config.loss)
+
+    scores_BT = np.asarray(model.apply(variables, batch.video, batch.user), np.float64)
+    total = 0.0
+    for scores_T, ids, mask in zip(
+        scores_BT[real_B], batch.positives_BP, batch.positives_mask_BP, strict=False
+    ):
+        positives = ids[mask]
+        others = np.setdiff1d(np.arange(len(scores_T)), positives)
+        for positive in positives:
+            hinge = np.maximum(0, 0.3 - scores_T[positive] + scores_T[others])
+            rank = int((hinge > 0).sum())
+            if weight is RankWeight.NONE:
+                total += 4 * hinge.mean()
+            elif rank:
+                total += sum(1 / place for place in range(1, rank + 1)) * hinge.sum() / rank
+    np.testing.assert_allclose(loss, total / real_B.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("weight", list(RankWeight))
+def test_sampled_loss_never_scores_the_whole_vocabulary(root, world, weight):
+    config = tiny_world.sampled(tiny_world.make_config(root))
+    config.loss.rank_weight = weight
+    model, state = fresh(config, world)
+    batch = batch_of(config, world)
+    params = jax.tree.map(lambda leaf: leaf[0], state.params)
+    variables = {"params": params, "statistics": state.statistics}
+    loss = functools.partial(step_lib.batch_loss, model, config=config.loss)
+    shapes = str(jax.make_jaxpr(loss)(variables, batch, jax.random.key(0)))
+    num_examples, num_hashtags = batch.row_B.shape[0], len(world[0].hashtags)
+    assert f"[{num_examples},{num_hashtags}]" not in shapes
+    values = [loss(variables, batch, jax.random.key(seed)) for seed in range(3)]
+    assert np.isfinite(values).all() and len(set(map(float, values))) > 1
+
+
+def test_a_step_is_sgd_with_clipping_decay_of_matrices_momentum_and_rates_of_tables(root, world):
+    config = tiny_world.make_config(
+        root,
+        learning_rate=0.02,
+        user_rate=3.0,
+        hashtag_rate=5.0,
+        clip_norm=0.5,
+        weight_decay=0.01,
+        momentum=0.9,
+    )
+    rates = dict.fromkeys(("gender_AK", "age_AK", "country_AK", "history_TK"), 0.06)
+    rates["hashtag_TK"] = 0.1
+    model, state = fresh(config, world)
+    train_step = train.make_train_step(model, config, num_steps=100)
+    batches = [batch_of(config, world, step) for step in range(3)]
+
+    params = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), state.params)
+    trace = jax.tree.map(np.zeros_like, params)
+    statistics = jax.tree.map(np.asarray, state.statistics)
+
+    @jax.jit
+    @jax.grad
+    def gradient_of(params, batch):
+        variables = {"params": params, "statistics": statistics}
+        return step_lib.batch_loss(model, variables, batch, jax.random.key(0), config.loss)
+
+    for step, batch in enumerate(batches):
+        as_float32 = jax.tree.map(lambda leaf: leaf.astype(np.float32), params)
+        gradient = jax.tree.map(np.asarray, gradient_of(as_float32, batch))
+        norm = np.sqrt(
+            sum((leaf.astype(np.float64) ** 2).sum() for leaf in jax.tree.leaves(gradient))
+        )
+        assert norm > 0.5, "clipping must matter here"
+        gradient = jax.tree.map(lambda leaf: leaf * (0.5 / norm), gradient)  # noqa: B023
+        gradient = jax.tree.map(
+            lambda leaf, param: leaf + (0.01 * param if param.ndim >= 2 else 0), gradient, params
+        )
+        trace = jax.tree.map(lambda old, new: 0.9 * old + new, trace, gradient)
+        params = jax.tree_util.tree_map_with_path(
+            lambda path, param, update: param - rates.get(path[-1].key, 0.02) * update,
+            params,
+            trace,
+        )
+        state, metrics = train_step(state, batch)
+        assert int(state.step) == step + 1
+        np.testing.assert_allclose(metrics.gradient_norm_S[0], norm, rtol=1e-4)
+    jax.tree.map(
+        lambda got, want: np.testing.assert_allclose(got[0], want, atol=2e-6), state.params, params
+    )
+
+
+def test_a_step_compiles_once(root, world):
+    config = tiny_world.make_config(root)
+    model, state = fresh(config, world)
+    train_step = train.make_train_step(model, config, num_steps=100)
+    record = jax.jit(
+        functools.partial(state_lib.record_validation, patience=2, decay_factor=0.1),
+        donate_argnums=0,
+    )
+    for step in range(4):
+        state, _ = train_step(state, batch_of(config, world, step))
+        state = record(state, np.float32([step]))
+    assert train_step._cache_size() == 1
+
+
+def test_learning_rate_falls_at_its_shares_of_the_run():
+    config = tiny_world.make_config("", learning_rate=0.1, decay_at=(0.5, 0.8), decay_factor=0.1)
+    rate = step_lib.learning_rate(config.train, 10)
+    rates = [float(rate(jnp.int32(step))) for step in range(10)]
+    np.testing.assert_allclose(rates, [0.1] * 5 + [0.01] * 3 + [0.001] * 2, rtol=1e-6)
+    config.train.decay = Decay.PLATEAU
+    assert float(step_lib.learning_rate(config.train, 10)(jnp.int32(9))) == pytest.approx(0.1)
+
+
+# Populations
+
+
+def test_a_seed_of_a_population_is_what_it_is_alone(root, world):
+    population = tiny_world.make_config(root, num_seeds=3)
+    alone = tiny_world.make_config(root, num_seeds=1)
+    for config in (population, alone):
+        tiny_world.sampled(config).model.dropout = 0.2
+    alone.seed = 2
+    states = []
+    for config in (population, alone):
+        model, state = fresh(config, world)
+        train_step = train.make_train_step(model, config, num_steps=100)
+        for step in range(5):
+            state, metrics = train_step(state, batch_of(config, world, step))
+        states.append((state, metrics))
+    (many, many_metrics), (one, one_metrics) = states
+    np.testing.assert_allclose(many_metrics.loss_S[2], one_metrics.loss_S[0], rtol=1e-4)
+    jax.tree.map(
+        lambda all_S, one_S: np.testing.assert_allclose(all_S[2], one_S[0], atol=1e-5),
+        many.params,
+        one.params,
+    )
+    assert not np.allclose(many_metrics.loss_S[0], many_metrics.loss_S[1])
+
+
+# Validation: the best parameters and the plateau
+
+
+def test_validation_keeps_the_best_parameters_and_decays_on_a_plateau():
+    config = tiny_world.make_config("", num_seeds=2)
+    params = {"w_SK": jnp.zeros((2, 3))}
+    state = state_lib.State(
+        step=jnp.int32(0),
+        params=params,
+        opt_state=(),
+        statistics={},
+        rate_scale_S=jnp.ones(2),
+        loss_sum_S=jnp.full(2, 7.0),
+        loss_steps=jnp.int32(4),
+        best_params=params,
+        best_score_S=jnp.full(2, -jnp.inf),
+        best_step_S=jnp.zeros(2, jnp.int32),
+        stale_S=jnp.zeros(2, jnp.int32),
+        validated_step=jnp.int32(0),
+    )
+    assert config.train.num_seeds == 2
+    # Seed 0 improves at 1 and 4; seed 1 at 1, then never: a tie is kept, but no improvement, and
+    # NaN is neither.
+    scores = [(0.1, 0.5), (0.1, 0.4), (0.05, 0.5), (0.2, np.nan), (0.1, 0.3), (0.1, 0.2)]
+    for number, score_S in enumerate(scores, start=1):
+        state = state._replace(
+            step=jnp.int32(10 * number), params={"w_SK": jnp.full((2, 3), float(number))}
+        )
+        state = state_lib.record_validation(
+            state, jnp.array(score_S, jnp.float32), patience=2, decay_factor=0.1
+        )
+    np.testing.assert_array_equal(state.best_params["w_SK"], [[4.0] * 3, [3.0] * 3])
+    np.testing.assert_array_equal(state.best_step_S, [40, 30])
+    np.testing.assert_allclose(state.best_score_S, [0.2, 0.5])
+    # Two validations without improvement: seed 0 after 2-3 and 5-6, seed 1 after 2-3 and 4-5.
+    np.testing.assert_allclose(state.rate_scale_S, [0.01, 0.01], rtol=1e-6)
+    np.testing.assert_array_equal(state.stale_S, [0, 1])
+    np.testing.assert_array_equal(state.loss_sum_S, [0, 0])
+    assert int(state.loss_steps) == 0 and int(state.validated_step) == 60
+
+
+def test_a_run_writes_its_log_and_its_best_parameters_score_what_the_log_says(
+    root, world, tmp_path
+):
+    config = tiny_world.make_config(root, num_seeds=2, num_epochs=5)
+    state = run(config, world, tmp_path)
+    entries = log_of(tmp_path)
+    view, store, *_ = world
+    per_epoch = -(-len(view.rows(TRAIN)) // 10)
+    assert [entry["step"] for entry in entries] == [per_epoch * e for e in range(1, 6)]
+    assert int(state.step) == train.total_steps(config, view) == 5 * per_epoch
+    for entry in entries:
+        for key in ("loss", "learning_rate", "validation/P@10", "validation/MAP", "train/MAP"):
+            assert len(entry[key]) == 2 and np.isfinite(entry[key]).all()
+    best_S = np.max([entry["validation/MAP"] for entry in entries], axis=0)
+    np.testing.assert_allclose(state.best_score_S, best_S, rtol=1e-6)
+    batches = input_pipeline.eval_batches(view, store, rows=view.rows(VALIDATION), batch_size=16)
+    ranker = make_ranker(train.build_model(config.model, view))
+    ranking = rank_videos(
+        ranker, state.best_params, state.statistics, input_pipeline.iterate(batches)
+    )
+    scores = summaries(ranking.ranks_SVP, ranking.mask_VP)["MAP"]
+    np.testing.assert_allclose(scores, best_S, rtol=1e-6)
+
+
+def test_the_mean_loss_of_the_log_is_that_of_its_steps(root, world, tmp_path):
+    config = tiny_world.make_config(root, num_epochs=2, eval_every=6)
+    run(config, world, tmp_path)
+    model, state = fresh(config, world)
+    train_step = train.make_train_step(model, config, train.total_steps(config, world[0]))
+    losses = []
+    for step in range(12):
+        state, metrics = train_step(state, batch_of(config, world, step))
+        losses.append(float(metrics.loss_S[0]))
+    got = [entry["loss"][0] for entry in log_of(tmp_path)[:2]]
+    np.testing.assert_allclose(got, [np.mean(losses[:6]), np.mean(losses[6:])], rtol=1e-6)
+
+
+# Stopping and going on
+
+
+def test_a_stopped_and_resumed_run_equals_an_unbroken_one_bit_for_bit(root, world, tmp_path):
+    config = tiny_world.sampled(tiny_world.make_config(root, num_seeds=2, momentum=0.5))
+    config.model.dropout = 0.1
+    whole = run(config, world, tmp_path / "whole")
+    for stop in (3, 9, 1, 30):  # 11 steps are an epoch; asked before steps and batches
+        with pytest.raises(train.Interrupted):
+            run(config, world, tmp_path / "parts", stop_after=stop)
+    parts = run(config, world, tmp_path / "parts")
+    assert_same_bytes(whole, parts)
+    assert without_times(log_of(tmp_path / "whole")) == without_times(log_of(tmp_path / "parts"))
+    # What is on disk is the same too, and starting a finished run changes nothing.
+    view, store, *_ = world
+    assert_same_bytes(whole, train.restore(config, view, store.num_channels, tmp_path / "parts"))
+    assert_same_bytes(whole, run(config, world, tmp_path / "parts"))
+
+
+def test_a_stop_during_validation_saves_the_step_and_validates_it_later(root, world, tmp_path):
+    config = tiny_world.make_config(root, num_epochs=3)
+    view, store, *_ = world
+    whole = run(config, world, tmp_path / "whole")
+    per_epoch = train.steps_per_epoch(config, view)
+    # Asked once before every step, then before every batch of the validation.
+    with pytest.raises(train.Interrupted) as caught:
+        run(config, world, tmp_path / "parts", stop_after=per_epoch + 1)
+    assert caught.value.step == per_epoch
+    state = train.restore(config, view, store.num_channels, tmp_path / "parts")
+    assert (int(state.step), int(state.validated_step)) == (per_epoch, 0)
+    assert_same_bytes(whole, run(config, world, tmp_path / "parts"))
+
+
+def test_a_lost_newest_checkpoint_costs_steps_but_not_the_result(root, world, tmp_path):
+    config = tiny_world.make_config(root)
+    whole = run(config, world, tmp_path / "whole")
+    run(config, world, tmp_path / "parts")
+    newest = max((tmp_path / "parts" / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    for path in newest.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:7])
+    said = []
+    view, store, mean_C, std_C = world
+    parts = train.train(config, view, store, mean_C, std_C, tmp_path / "parts", say=said.append)
+    assert any("Passed over a damaged checkpoint" in line for line in said)
+    assert_same_bytes(whole, parts)
+    assert without_times(log_of(tmp_path / "whole")) == without_times(log_of(tmp_path / "parts"))
+
+    for path in (tmp_path / "parts" / "checkpoints").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.raises(UserError, match="checkpoints must hold a checkpoint that can be read"):
+        run(config, world, tmp_path / "parts")
+
+
+def test_two_checkpoints_are_kept(root, world, tmp_path):
+    config = tiny_world.make_config(root, checkpoint_every=5)
+    run(config, world, tmp_path)
+    steps = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    last = train.total_steps(config, world[0])
+    assert steps == [(last - 1) // 5 * 5, last]
+
+
+def test_sigterm_saves_and_another_process_ends_with_the_bytes_of_an_unbroken_run(
+    root, world, tmp_path
+):
+    script = textwrap.dedent(
+        """
+        import pathlib, sys
+        sys.path.insert(0, "tests")
+        import tiny_world
+        from uhman_jax import input_pipeline, train
+        from uhman_jax.run import stop_signals
+        root, workdir = map(pathlib.Path, sys.argv[1:])
+        config = tiny_world.make_config(root, num_epochs=40, eval_every=60)
+        view, store = tiny_world.load(root, config)
+        statistics = input_pipeline.channel_statistics(view, store, progress=False)
+        with stop_signals() as stopped:
+            try:
+                train.train(config, view, store, *statistics, workdir, should_stop=stopped)
+            except train.Interrupted as interrupted:
+                print("interrupted at", interrupted.step)
+                sys.exit(75)
+        """
+    )
+    command = [sys.executable, "-c", script, str(root)]
+    process = subprocess.Popen(
+        [*command, str(tmp_path / "parts")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    while not (tmp_path / "parts" / "metrics.jsonl").exists() or not log_of(tmp_path / "parts"):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75 and b"interrupted at" in output
+    assert subprocess.run([*command, str(tmp_path / "parts")], check=False).returncode == 0
+    config = tiny_world.make_config(root, num_epochs=40, eval_every=60)
+    whole = run(config, world, tmp_path / "whole")
+    view, store, *_ = world
+    assert int(whole.step) == train.total_steps(config, view)
+    assert_same_bytes(whole, train.restore(config, view, store.num_channels, tmp_path / "parts"))
+    assert without_times(log_of(tmp_path / "whole")) == without_times(log_of(tmp_path / "parts"))
+
+
+# What goes wrong
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step_the_checkpoint_and_remedies(
+    root, world, tmp_path
+):
+    config = tiny_world.make_config(root, clip_norm=0.0, learning_rate=1e-4, checkpoint_every=3)
+    view, store, mean_C, std_C = world
+
+    class Poisoned(type(store)):  # the clip that is trained on at step 7 has a NaN
+        def __getitem__(self, index):
+            record = super().__getitem__(index)
+            return record._replace(offset_C=record.offset_C * np.nan) if index == poison else record
+
+    rows = view.rows(TRAIN)
+    seen = [
+        input_pipeline.train_order(rows, config.train.batch_size, config.seed)[step]
+        for step in range(8)
+    ]
+    row = next(row for row in seen[7] if all(row not in rows_B for rows_B in seen[:7]))
+    poison = store.rows([view.video_ids[row]])[0]
+    with pytest.raises(UserError) as caught:
+        train.train(
+            config, view, Poisoned(store.directory), mean_C, std_C, tmp_path, say=lambda line: None
+        )
+    message = str(caught.value)
+    assert "got a loss of nan at step 7 with seed 0" in message
+    assert f"last good checkpoint: step 6 in {tmp_path / 'checkpoints'}" in message
+    assert "lower train.learning_rate (0.0001)" in message and "train.clip_norm (0.0)" in message
+    state = train.restore(config, view, store.num_channels, tmp_path)
+    assert int(state.step) == 6
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+def test_training_without_videos_is_an_error(root, world, tmp_path):
+    view, *rest = world
+    empty = type("Empty", (), {"rows": lambda self, split: np.zeros(0, np.int64)})()
+    with pytest.raises(UserError, match="at least one video in the training split, got none"):
+        run(tiny_world.make_config(root), (empty, *rest), tmp_path)
+
+
+def test_without_validation_videos_the_last_parameters_are_kept(root, tmp_path):
+    config = tiny_world.make_config(root, num_epochs=2)
+    config.view.validation_share = 0.0
+    view, store = tiny_world.load(root, config)
+    world = view, store, *input_pipeline.channel_statistics(view, store, progress=False)
+    state = run(config, world, tmp_path)
+    assert_same_bytes(state.params, state.best_params)
+    assert "validation/P@10" not in log_of(tmp_path)[-1]
+    config.train.decay = Decay.PLATEAU
+    with pytest.raises(UserError, match="train.decay=plateau needs validation videos, got none"):
+        run(config, world, tmp_path / "other")
+
+
+def test_the_log_drops_later_steps_and_half_a_line_but_no_damaged_line_before(tmp_path):
+    log = log_lib.MetricsLog(tmp_path)
+    log.truncate(0)
+    for step in (5, 10, 15):
+        log.append({"step": step, "seconds": step / 2})
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"step": 20, "sec')
+    log.truncate(10)
+    assert [entry["step"] for entry in log_of(tmp_path)] == [5, 10] and log.seconds == 5.0
+    path.write_text('{"step": 5}\nnonsense\n{"step": 10}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl:2 must be a JSON object.*'nonsense'"):
+        log.truncate(10)
+
+
+def test_checkpoints_of_the_same_step_are_replaced(root, world, tmp_path):
+    config = tiny_world.make_config(root)
+    model, state = fresh(config, world)
+    abstract = state_lib.abstract_state(model, config, world[1].num_channels)
+    with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore(abstract) is None and checkpoints.latest_step is None
+        checkpoints.save(state._replace(step=jnp.int32(4)))
+        checkpoints.save(state._replace(step=jnp.int32(4), validated_step=jnp.int32(4)))
+    with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
+        assert int(checkpoints.restore(abstract).validated_step) == 4

@@ -1,0 +1,118 @@
+"""Reading the truth, and its region masks against boxes worked out by hand."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from uhman_jax.dataset import truth as truth_lib
+from uhman_jax.errors import UserError
+
+
+def cells(mask_M) -> set[tuple[int, int]]:
+    """(row, column) of the regions of a mask."""
+    return {divmod(int(region), 8) for region in np.flatnonzero(mask_M)}
+
+
+def make_truth(objects) -> truth_lib.Truth:
+    columns = [list(column) for column in zip(*objects, strict=True)] or [[]] * 8
+    clips = [["b", "a"], [0, -1], [["star", "fish"], ["moon"]], [[1.5, -0.5], [0.0]]]
+    return truth_lib.Truth(
+        hashtags=("x", "y", "z"),
+        video_ids=("b", "a"),
+        probability_VT=np.float32([[0.5, 0.25, 1], [0, 0, 0.75]]),
+        observable_VT=np.float32([[0.25, 0.25, 0.5], [0, 0.125, 0.75]]),
+        objects=pa.table(columns, schema=truth_lib.OBJECTS_SCHEMA),
+        clips=pa.table(clips, schema=truth_lib.CLIPS_SCHEMA),
+    )
+
+
+OBJECTS = [
+    ("b", 0, "star", 0.2, 0.0, 0.0, 0.25, 0.125),
+    ("b", 0, "star", 0.4, 0.125, 0.0, 0.375, 0.125),
+    ("b", 1, "fish", 0.4, 0.5, 0.5, 1.0, 1.0),
+    ("a", 0, "moon", 0.0, 0.9, 0.9, 0.95, 0.95),
+]
+
+
+@pytest.mark.parametrize(
+    "box, expected",
+    [
+        ((0.0, 0.0, 0.25, 0.125), {(0, 0), (0, 1)}),  # two whole cells
+        ((0.0625, 0.0, 0.1875, 0.125), {(0, 0), (0, 1)}),  # half of either cell, exactly
+        ((0.07, 0.0, 0.18, 0.125), {(0, 0), (0, 1)}),  # 0.055 of a cell's 0.125, half of the box
+        ((0.12, 0.12, 0.13, 0.13), set()),  # a quarter of the box in each of four cells
+        ((0.07, 0.0, 0.17, 0.125), {(0, 0)}),  # 0.055 of 0.1 of the box
+        ((0.26, 0.51, 0.27, 0.52), {(4, 2)}),  # small, inside one cell
+        ((0.0, 0.05, 1.0, 0.2), {(0, x) for x in range(8)} | {(1, x) for x in range(8)}),
+        ((0.0, 0.07, 1.0, 0.2), {(1, x) for x in range(8)}),  # 0.055 / 0.125 of row 0
+        ((0.0, 0.0, 1.0, 1.0), {(y, x) for y in range(8) for x in range(8)}),
+        ((0.3, 0.3, 0.3, 0.3), set()),  # empty
+    ],
+)
+def test_box_regions(box, expected):
+    assert cells(truth_lib.box_regions(np.array([box]))[0]) == expected
+
+
+def test_region_masks_take_the_nearest_grid_time():
+    truth = make_truth(OBJECTS)
+    mask_FOM, objects = truth.region_masks("b", [0.0, 0.09, 0.21, 0.33, 0.45, 0.51])
+    assert objects == (0, 1) and mask_FOM.shape == (6, 2, 64) and mask_FOM.dtype == bool
+    star, fish = [[cells(mask_M) for mask_M in mask_FOM[:, index]] for index in (0, 1)]
+    first, second = {(0, 0), (0, 1)}, {(0, 1), (0, 2)}
+    quarter = {(y, x) for y in range(4, 8) for x in range(4, 8)}
+    assert star == [set(), set(), first, second, second, set()]
+    assert fish == [set(), set(), set(), quarter, quarter, set()]
+
+
+def test_region_masks_of_other_videos_and_of_no_frame():
+    truth = make_truth(OBJECTS)
+    mask_FOM, objects = truth.region_masks("a", [0.0])
+    assert objects == (0,) and cells(mask_FOM[0, 0]) == {(7, 7)}
+    assert truth.region_masks("b", [])[0].shape == (0, 2, 64)
+    unseen = make_truth(OBJECTS[:3])
+    assert not unseen.region_masks("a", [0.0, 0.2])[0].any()
+    assert not make_truth([]).region_masks("b", [0.2])[0].any()
+
+
+def test_rows_and_tagged_objects_by_id():
+    truth = make_truth(OBJECTS)
+    assert truth.tagged == {"b": 0}  # nothing in "a"
+    assert truth.rows(["a", "b", "a"]).tolist() == [1, 0, 1]
+    with pytest.raises(UserError, match="must be one of the simulated ones, got 'c'"):
+        truth.rows(["a", "c"])
+
+
+def test_written_truth_is_read_back(tmp_path):
+    truth = make_truth(OBJECTS)
+    truth_lib.write_truth(tmp_path, truth)
+    assert truth_lib.load_truth(tmp_path) is None  # not complete without the marker
+    (tmp_path / truth_lib.MARKER).write_text("{}")
+    back = truth_lib.load_truth(tmp_path)
+    assert (back.hashtags, back.video_ids) == (truth.hashtags, truth.video_ids)
+    np.testing.assert_array_equal(back.probability_VT, truth.probability_VT)
+    np.testing.assert_array_equal(back.observable_VT, truth.observable_VT)
+    assert back.objects.equals(truth.objects) and back.clips.equals(truth.clips)
+
+
+@pytest.mark.parametrize(
+    "name", ["world.json", "probability.npy", "observable.npy", "objects.parquet", "clips.parquet"]
+)
+@pytest.mark.parametrize("damage", ["missing", "cut", "other"])
+def test_damaged_truth_names_the_file(tmp_path, name, damage):
+    truth_lib.write_truth(tmp_path, make_truth(OBJECTS))
+    (tmp_path / truth_lib.MARKER).write_text("{}")
+    path = tmp_path / "truth" / name
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-9])
+    else:
+        path.write_bytes(json.dumps({"other": 1}).encode())
+    with pytest.raises(UserError, match=f"must be whole, got .*{name}.*simulate it again"):
+        truth_lib.load_truth(tmp_path)
+
+
+def test_no_truth_about_real_data(tmp_path):
+    assert truth_lib.load_truth(tmp_path) is None

@@ -1,0 +1,612 @@
+"""Vocabulary, splits, attributes and histories: what a view knows, and what it must not know."""
+
+import collections
+import dataclasses
+import os
+import random
+import time
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from uhman_jax.config import Distribution, Split, ViewConfig
+from uhman_jax.dataset.balance import draw_uses, keep_rates
+from uhman_jax.dataset.history import place_in_row
+from uhman_jax.dataset.raw import RawDataset, User, Video
+from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View, build_view
+from uhman_jax.errors import UserError
+
+EVERY_SPLIT = list(Split)
+EVERY_VIEW = [(split, distribution) for split in Split for distribution in Distribution]
+
+
+def make_raw(videos, users=()):
+    return RawDataset(None, tuple(videos), {user.user_id: user for user in users}, (), "")
+
+
+def build(videos, users=(), **options):
+    """A view over all videos; every hashtag with a training use is known, unless options say."""
+    config = ViewConfig(**{"min_count": 1} | options)
+    return build_view(make_raw(videos, users), [video.video_id for video in videos], config)
+
+
+def random_world(seed, num_videos=240, num_users=30, num_hashtags=20, missing=0.1):
+    """Videos and users with a long tail of hashtags, more popular with a smaller number."""
+    rng = random.Random(seed)
+    names = [f"t{i:02d}" for i in range(num_hashtags)]
+    weights = [1 / (i + 1) for i in range(num_hashtags)]
+
+    def draw(most):
+        return tuple(dict.fromkeys(rng.choices(names, weights, k=rng.randint(1, most))))
+
+    videos = [
+        Video(
+            f"v{rng.random():.12f}",
+            "",
+            f"u{rng.randrange(num_users):02d}",
+            draw(6),
+            None if rng.random() < missing else rng.randrange(10**9),
+        )
+        for _ in range(num_videos)
+    ]
+    users = [
+        User(
+            f"u{u:02d}",
+            rng.choice(["", "f", "m"]),
+            rng.choice([None, 9, 15, 20, 30, 40, 50]),
+            rng.choice(["", "br", "no", "se"]),
+            draw(6) if rng.random() < 0.7 else (),
+        )
+        for u in range(num_users - 3)  # three users are not listed
+    ]
+    return videos, users
+
+
+def names_of(view, ragged, row):
+    return [view.hashtags[t] for t in ragged.row(row)]
+
+
+def contents(view, rows):
+    """All that a view says of some rows, in words."""
+    return {
+        view.video_ids[row]: (
+            view.user_ids[row],
+            int(view.split_V[row]),
+            view.genders[view.gender_V[row]],
+            view.ages[view.age_V[row]],
+            view.countries[view.country_V[row]],
+            names_of(view, view.history, row),
+            names_of(view, view.positives, row),
+        )
+        for row in rows
+    }
+
+
+def relabel(videos, ids, draw):
+    """The videos with new hashtags where their ids are listed."""
+    return [
+        dataclasses.replace(video, hashtags=draw(video)) if video.video_id in ids else video
+        for video in videos
+    ]
+
+
+# ---- Worked by hand
+
+
+def test_small_view_by_hand():
+    videos = [
+        Video("a", "", "ann", ("sun", "sea"), 1),
+        Video("b", "", "ann", ("sea",), 2),
+        Video("c", "", "bob", ("sea", "sky"), 3),
+        Video("d", "", "ann", ("sky", "new"), 4),
+        Video("e", "", "bob", ("sun",), 5),
+    ]
+    users = [User("ann", "f", 17, "no", ("sky", "old")), User("bob", "m", None, "", ())]
+    view = build(videos, users, split=Split.TEMPORAL)  # test e, validation d, train a b c
+    assert view.video_ids == ("a", "b", "c", "d", "e")
+    assert view.user_ids == ("ann", "ann", "bob", "ann", "bob")
+    assert view.split_V.tolist() == [TRAIN, TRAIN, TRAIN, VALIDATION, TEST]
+    assert view.hashtags == ("sea", "sky", "sun") and view.counts_T.tolist() == [3, 1, 1]
+    assert view.genders == ("unknown", "f", "m") and view.gender_V.tolist() == [1, 1, 2, 1, 2]
+    assert view.ages == ("unknown", "13-17") and view.age_V.tolist() == [1, 1, 0, 1, 0]
+    assert view.countries == ("unknown", "no") and view.country_V.tolist() == [1, 1, 0, 1, 0]
+    assert [names_of(view, view.positives, row) for row in range(5)] == [
+        ["sea", "sun"], ["sea"], ["sea", "sky"], ["sky"], ["sun"],
+    ]  # fmt: skip
+    assert [names_of(view, view.history, row) for row in range(5)] == [
+        ["sea", "sky"],  # b's, and ann's own list
+        ["sea", "sky", "sun"],  # a's, and her list
+        [],  # bob's other video is a test video
+        ["sea", "sky", "sun"],  # a and b use sea twice; not "new", which is d's own
+        ["sea", "sky"],  # c's
+    ]
+    assert (view.max_positives, view.max_history) == (2, 3)
+    assert view.report["rare_uses"] == 1  # "new"
+    for array, kind in [
+        (view.split_V, np.int8), (view.counts_T, np.int64), (view.gender_V, np.int32),
+        (view.history.values, np.int32), (view.positives.offsets, np.int64),
+        (view.rows(TRAIN), np.int64),
+    ]:  # fmt: skip
+        assert array.dtype == kind
+
+
+def test_vocabulary_counts_training_uses_only():
+    videos = [Video(f"v{i:02d}", "", "u", ("all",), i) for i in range(20)]
+    for i in (0, 1, 2):
+        videos[i] = dataclasses.replace(videos[i], hashtags=("all", "three"))
+    for i in (3, 4, 18, 19):  # 16 to 19 are test, 14 and 15 validation
+        videos[i] = dataclasses.replace(videos[i], hashtags=("all", "two"))
+    view = build(videos, split=Split.TEMPORAL, min_count=3)
+    assert view.hashtags == ("all", "three") and view.counts_T.tolist() == [14, 3]
+    assert view.report["rare_uses"] == 4
+
+
+def test_equally_used_hashtags_stand_by_name():
+    videos = [Video(f"v{i}", "", "u", ("b", "c", "a"), i) for i in range(5)]
+    assert build(videos).hashtags == ("a", "b", "c")
+
+
+def test_first_hashtags_of_a_video_are_kept():
+    videos = [Video(f"v{i}", "", "u", ("d", "a", "c", "b"), i) for i in range(10)]
+    view = build(videos, max_positives=3)
+    assert view.hashtags == ("a", "c", "d") and view.max_positives == 3
+    assert view.report["surplus_uses"] == 10
+
+
+def test_hashtag_that_no_train_video_keeps_is_not_known():
+    videos = [Video(f"v{i}", "", "u", ("a", "b"), i) for i in range(10)]
+    videos[9] = dataclasses.replace(videos[9], hashtags=("b", "a"))  # the test keeps b alone
+    videos[8] = dataclasses.replace(videos[8], hashtags=("a",))
+    view = build(videos, split=Split.TEMPORAL, max_positives=1, test_share=0.2)
+    assert view.hashtags == ("a",) and view.counts_T.tolist() == [7]
+    assert "v9" not in view.video_ids and view.report["test_videos_without_hashtag"] == 1
+
+
+def test_history_keeps_the_most_used():
+    videos = [
+        Video(f"v{i}", "", "u", ("d",) + ("b",) * (i > 2) + ("c",) * (i > 4), i) for i in range(8)
+    ]
+    view = build(videos, [User("u", "", None, "", ("a",))], split=Split.TEMPORAL, max_history=2)
+    assert view.max_history == 2
+    test = view.rows(TEST)[0]
+    assert names_of(view, view.history, test) == ["d", "b"]  # of d, b, a and c
+
+
+def test_history_is_not_told_by_what_is_missing():
+    """Leaving out all of a video's own hashtags would give them away."""
+    videos = [Video(f"v{i}", "", "u", ("same",), i) for i in range(5)]
+    view = build(videos)
+    assert all(names_of(view, view.history, row) == ["same"] for row in range(5))
+
+
+def test_no_history_anywhere():
+    videos = [Video(f"v{i}", "", f"u{i}", ("t",), i) for i in range(5)]
+    view = build(videos)
+    assert view.history.values.size == 0 and view.max_history == 1
+    assert view.history.row(3).tolist() == []
+
+
+def test_attribute_values_outside_train_are_unknown():
+    videos = [Video(f"v{i}", "", f"u{i}", ("t",), i) for i in range(10)]
+    genders = ["b", "b", "b", "a", "a", "unknown", "", "c", "b", "c"]  # 7 validation, 8 and 9 test
+    ages = [50, 17, 18, 12, 13, 44, 45, 30, 24, 35]
+    users = [User(f"u{i}", genders[i], ages[i], genders[i], ()) for i in range(10)]
+    view = build(videos, users, split=Split.TEMPORAL)
+    assert view.split_V.tolist() == [TRAIN] * 7 + [VALIDATION] + [TEST] * 2
+    assert view.genders == view.countries == ("unknown", "b", "a")
+    assert view.gender_V.tolist() == view.country_V.tolist() == [1, 1, 1, 2, 2, 0, 0, 0, 1, 0]
+    assert view.ages == ("unknown", "<13", "13-17", "18-24", "35-44", "45+")
+    assert view.age_V.tolist() == [5, 2, 3, 1, 2, 4, 5, 0, 3, 4]
+
+
+def test_videos_without_features_or_hashtags_are_counted():
+    videos = [Video(f"v{i:02d}", "", "u", ("t",), i) for i in range(30)]
+    videos[3] = dataclasses.replace(videos[3], hashtags=("rare",))
+    videos[25] = dataclasses.replace(videos[25], hashtags=("rarer",), timestamp=25)
+    videos[7] = dataclasses.replace(videos[7], timestamp=None)
+    config = ViewConfig(min_count=2, split=Split.TEMPORAL)
+    ids = {video.video_id for video in videos[1:]} | {"of another dataset"}
+    view = build_view(make_raw(videos), ids, config)
+    assert len(view.video_ids) == 27 and {"v00", "v03", "v25"}.isdisjoint(view.video_ids)
+    assert view.report == {
+        "raw_videos": 30,
+        "videos_without_features": 1,
+        "videos_without_timestamp": 1,
+        "rare_uses": 2,
+        "surplus_uses": 0,
+        "train_videos_without_hashtag": 1,
+        "validation_videos_without_hashtag": 0,
+        "test_videos_without_hashtag": 1,
+    }
+
+
+# ---- Against a slow, obvious version
+
+
+def slow_history(view, videos, users, row, max_history):
+    """The history of one row, counted with words."""
+    video_id, user_id = view.video_ids[row], view.user_ids[row]
+    count = collections.Counter()
+    for user in users:
+        if user.user_id == user_id:
+            count.update(user.history)
+    for other in range(len(view.video_ids)):
+        if (
+            view.user_ids[other] == user_id
+            and view.split_V[other] == TRAIN
+            and view.video_ids[other] != video_id
+        ):
+            count.update(names_of(view, view.positives, other))
+    ranked = sorted(count, key=lambda name: (-count[name], name))
+    return [name for name in ranked if name in view.hashtags][:max_history]
+
+
+@pytest.mark.parametrize("split, distribution", EVERY_VIEW)
+@pytest.mark.parametrize("num_users, max_history", [(3, 2), (3, 7), (30, 5), (200, 32)])
+def test_histories_agree_with_counting(split, distribution, num_users, max_history):
+    videos, users = random_world(num_users, num_users=num_users)
+    options = dict(split=split, distribution=distribution, balanced_top=4, min_count=2)
+    view = build(videos, users, max_history=max_history, **options)
+    for row in range(len(view.video_ids)):
+        expected = slow_history(view, videos, users, row, max_history)
+        assert names_of(view, view.history, row) == expected
+    lengths = np.diff(view.history.offsets)
+    assert view.max_history == lengths.max() <= max_history
+    assert view.max_positives == np.diff(view.positives.offsets).max()
+
+
+@pytest.mark.parametrize("split, distribution", EVERY_VIEW)
+def test_counts_are_those_of_the_train_rows(split, distribution):
+    view = build(*random_world(1), split=split, distribution=distribution, balanced_top=4)
+    train = [view.positives.row(row) for row in view.rows(TRAIN)]
+    expected = np.bincount(np.concatenate(train), minlength=len(view.hashtags))
+    assert view.counts_T.tolist() == expected.tolist() and expected.min() >= 1
+    assert all(np.all(np.diff(view.positives.row(row)) > 0) for row in range(len(view.video_ids)))
+    order = sorted(range(len(expected)), key=lambda t: (-expected[t], view.hashtags[t]))
+    assert order == list(range(len(expected)))
+
+
+@given(st.lists(st.integers(0, 4)))
+def test_place_in_row(rows):
+    rows = sorted(rows)
+    expected = [rows[:i].count(row) for i, row in enumerate(rows)]
+    assert place_in_row(np.array(rows, dtype=np.int64)).tolist() == expected
+
+
+# ---- Splits
+
+
+@pytest.mark.parametrize("split", EVERY_SPLIT)
+@pytest.mark.parametrize(
+    "test_share, validation_share", [(0.2, 0.1), (0.5, 0.5), (0.1, 0), (0, 0.3)]
+)
+def test_shares(split, test_share, validation_share):
+    videos, users = random_world(2, num_videos=500, num_users=200)
+    view = build(
+        videos, users, split=split, test_share=test_share, validation_share=validation_share
+    )
+    assert len(view.video_ids) == 500
+    test, validation = len(view.rows(TEST)), len(view.rows(VALIDATION))
+    slack = 4 if split is Split.COLD_USER else 0  # half of a user's videos
+    assert abs(test - 500 * test_share) <= slack
+    assert abs(validation - round((500 - test) * validation_share)) <= slack
+    assert len(view.rows(TRAIN)) == 500 - test - validation
+    rows = np.concatenate([view.rows(s) for s in (TRAIN, VALIDATION, TEST)])
+    assert sorted(rows.tolist()) == list(range(500))
+
+
+def test_temporal_split_puts_the_newest_last():
+    videos, users = random_world(3)
+    view = build(videos, users, split=Split.TEMPORAL)
+    when = {v.video_id: -1 if v.timestamp is None else v.timestamp for v in videos}
+    times = [[when[view.video_ids[row]] for row in view.rows(s)] for s in (TRAIN, VALIDATION, TEST)]
+    assert max(times[0]) < min(times[1]) and max(times[1]) < min(times[2])
+    assert sum(time == -1 for time in times[0]) == view.report["videos_without_timestamp"] > 0
+
+
+def test_cold_users_are_in_one_split():
+    videos, users = random_world(4)
+    view = build(videos, users, split=Split.COLD_USER)
+    members = [{view.user_ids[row] for row in view.rows(s)} for s in (TRAIN, VALIDATION, TEST)]
+    assert all(members) and sum(map(len, members)) == len(set(view.user_ids))
+    for row in view.rows(TEST):  # what a cold user brings along is the own list alone
+        own = [user.history for user in users if user.user_id == view.user_ids[row]]
+        assert set(names_of(view, view.history, row)) <= set(*own)
+
+
+def test_random_split_mixes_users_and_times():
+    videos, users = random_world(5)
+    view = build(videos, users)
+    test = {view.user_ids[row] for row in view.rows(TEST)}
+    assert len(test & {view.user_ids[row] for row in view.rows(TRAIN)}) > 20
+
+
+@pytest.mark.parametrize("split", [Split.RANDOM, Split.COLD_USER])
+def test_seed_changes_the_split(split):
+    videos, users = random_world(6)
+    one, again, two = (build(videos, users, split=split, seed=seed) for seed in (1, 1, 2))
+    assert one.fingerprint == again.fingerprint != two.fingerprint
+    ids = [{view.video_ids[row] for row in view.rows(TEST)} for view in (one, two)]
+    assert ids[0] != ids[1]
+
+
+def test_another_video_moves_few_between_splits():
+    videos, users = random_world(7)
+    fewer, more = build(videos[:-1], users), build(videos, users)
+    split = dict(zip(more.video_ids, more.split_V, strict=True))
+    moved = sum(split[v] != s for v, s in zip(fewer.video_ids, fewer.split_V, strict=True))
+    assert moved <= 2
+
+
+def test_five_clips_are_enough():
+    videos = [Video(f"clip {i}", "", "me", ("t",), None) for i in range(5)]
+    view = build(videos)
+    assert [len(view.rows(split)) for split in (TRAIN, VALIDATION, TEST)] == [3, 1, 1]
+
+
+# ---- Balanced
+
+
+def test_keep_rates():
+    assert keep_rates(np.array([6, 30, 12, 8, 10]), 2).tolist() == [1, 8 / 30, 8 / 12, 1, 1]
+    assert keep_rates(np.array([5, 5, 5]), 0).tolist() == [1, 1, 1]
+
+
+def test_balanced_counts_are_near_uniform():
+    videos, users = random_world(8, num_videos=6000, num_users=900, num_hashtags=40)
+    natural = build(videos, users, min_count=10)
+    view = build(videos, users, distribution=Distribution.BALANCED, balanced_top=25, min_count=10)
+    assert set(view.hashtags) == set(natural.hashtags)
+    target = natural.counts_T[25:].mean()
+    assert natural.counts_T.max() / natural.counts_T.min() > 20
+    assert view.counts_T.max() / view.counts_T.min() < 2.5
+    kept = dict(zip(view.hashtags, view.counts_T, strict=True))
+    for name in natural.hashtags[:25]:  # binomial, so the spread is below the root of the mean
+        assert abs(kept[name] - target) < 4 * target**0.5
+    for name, count in zip(natural.hashtags[25:], natural.counts_T[25:], strict=True):
+        assert kept[name] == count
+    uses = {"natural": natural.positives.values.size, "balanced": view.positives.values.size}
+    assert view.report["downsampled_uses"] == uses["natural"] - uses["balanced"]
+
+
+def test_all_splits_are_downsampled_alike():
+    videos, users = random_world(9, num_videos=6000, num_hashtags=10)
+    view = build(videos, users, distribution=Distribution.BALANCED, balanced_top=1)
+    natural = build(videos, users)
+    assert natural.hashtags[0] == "t00"
+    rate = natural.counts_T[1:].mean() / natural.counts_T[0]
+    for split in (TRAIN, VALIDATION, TEST):
+        kept, all_uses = (
+            sum("t00" in names_of(v, v.positives, row) for row in v.rows(split))
+            for v in (view, natural)
+        )
+        assert abs(kept - rate * all_uses) < 4 * (all_uses * rate * (1 - rate)) ** 0.5
+
+
+def test_draws_are_stateless_and_fair():
+    ids, tags = [f"v{i}" for i in range(2000)], [f"t{i % 7}" for i in range(2000)]
+    drawn = draw_uses([0.3] * 2000, ids, tags, seed=0)
+    assert abs(drawn.mean() - 0.3) < 4 * (0.3 * 0.7 / 2000) ** 0.5
+    assert draw_uses([0.3] * 2000, ids[::-1], tags[::-1], seed=0).tolist() == drawn[::-1].tolist()
+    assert draw_uses([0.3], ids[5:6], tags[5:6], seed=0)[0] == drawn[5]
+    assert np.all(draw_uses([0.6] * 2000, ids, tags, seed=0) >= drawn), "a higher rate keeps more"
+    other = draw_uses([0.3] * 2000, ids, tags, seed=1)
+    assert 0.5 < np.mean(other == drawn) < 0.66  # independent: 0.09 + 0.49
+    assert draw_uses([1.0] * 3, ids[:3], tags[:3], seed=0).all()
+
+
+# ---- Laws
+
+
+@pytest.mark.parametrize("split, distribution", EVERY_VIEW)
+def test_order_of_rows_changes_nothing(split, distribution):
+    videos, users = random_world(10)
+    options = dict(split=split, distribution=distribution, balanced_top=4, min_count=3)
+    reference = build(videos, users, **options)
+    for seed in range(3):
+        random.Random(seed).shuffle(videos)
+        random.Random(seed).shuffle(users)
+        view = build(videos, users, **options)
+        assert view.fingerprint == reference.fingerprint and view.report == reference.report
+        everything = range(len(view.video_ids))
+        assert contents(view, everything) == contents(reference, everything)
+
+
+labels = st.lists(
+    st.sampled_from([f"t{i:02d}" for i in range(25)] + ["never seen", "nor this"]),
+    min_size=1,
+    max_size=8,
+    unique=True,
+).map(tuple)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.sampled_from(EVERY_VIEW), st.integers(0, 5))
+def test_labels_outside_train_are_seen_nowhere(data, kind, seed):
+    """Law: no label of a validation or test video changes a train row or any history."""
+    split, distribution = kind
+    options = dict(split=split, distribution=distribution, balanced_top=4, min_count=3)
+    videos, users = random_world(seed, num_users=8)
+    before = build(videos, users, **options)
+    outside = [before.video_ids[r] for r in range(len(before.video_ids)) if before.split_V[r]]
+    # One row of each split stays as it is, so that neither can run empty.
+    stays = {before.video_ids[before.rows(s)[0]] for s in (VALIDATION, TEST)}
+    ids = data.draw(st.sets(st.sampled_from(outside), min_size=1)) - stays
+    videos = relabel(videos, ids, lambda video: data.draw(labels))
+    after = build(videos, users, **options)
+    assert after.hashtags == before.hashtags
+    assert after.counts_T.tolist() == before.counts_T.tolist()
+    for name in ("genders", "ages", "countries"):
+        assert getattr(after, name) == getattr(before, name)
+    assert contents(after, after.rows(TRAIN)) == contents(before, before.rows(TRAIN))
+    known = set(before.video_ids) & set(after.video_ids)
+    old, new = (contents(v, range(len(v.video_ids))) for v in (before, after))
+    for video_id in known:
+        assert new[video_id][:6] == old[video_id][:6], "all but the label itself"
+    assert known >= set(before.video_ids) - ids
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.sampled_from(EVERY_SPLIT), st.integers(0, 5), st.integers(1, 12))
+def test_own_label_is_not_in_the_own_history(data, split, seed, max_history):
+    """Law: the history of a video is the same whatever its own label is."""
+    videos, users = random_world(seed, num_users=6)
+    # Two of each hashtag are safe in train, so that the vocabulary stays as it is.
+    everything = tuple(f"t{i:02d}" for i in range(25))
+    anchors = [Video(f"anchor {i}", "", f"anchor {i}", everything, None) for i in range(40)]
+    options = dict(split=split, min_count=2, max_positives=30, max_history=max_history)
+    before = build(videos + anchors, users, **options)
+    row = data.draw(st.integers(0, len(before.video_ids) - 1))
+    video_id = before.video_ids[row]
+    changed = relabel(videos + anchors, {video_id}, lambda video: data.draw(labels))
+    after = build(changed, users, **options)
+    assert set(after.hashtags) == set(before.hashtags)
+    if video_id in after.video_ids:
+        new = after.video_ids.index(video_id)
+        assert names_of(after, after.history, new) == names_of(before, before.history, row)
+        assert after.split_V[new] == before.split_V[row]
+
+
+def test_train_label_does_reach_the_other_histories():
+    """The laws above would hold for an empty history too."""
+    videos, users = random_world(11, num_users=6)
+    before = build(videos, users, max_history=99)
+    row = before.rows(TRAIN)[0]
+    videos = relabel(videos, {before.video_ids[row]}, lambda video: ("t00", "brand new"))
+    after = build(videos, users, max_history=99)
+    reached = [r for r in range(len(videos)) if "brand new" in names_of(after, after.history, r)]
+    same_user = [r for r in range(len(videos)) if after.user_ids[r] == after.user_ids[row]]
+    assert reached == [r for r in same_user if r != row] and len(reached) > 5
+
+
+# ---- Errors
+
+
+def test_errors_say_what_to_do():
+    videos = [Video(f"v{i}", "", f"u{i % 2}", (f"t{i % 3}",), None) for i in range(30)]
+
+    def message(videos=videos, ids=None, **options):
+        config = ViewConfig(**{"min_count": 1} | options)
+        ids = [video.video_id for video in videos] if ids is None else ids
+        with pytest.raises(UserError) as caught:
+            build_view(make_raw(videos), ids, config)
+        return str(caught.value)
+
+    assert "got none of 30; preprocess them first" in message(ids=["other"])
+    text = message(min_count=100)
+    assert "must have 100 uses in train (view.min_count), got" in text and "in 22 train" in text
+    balanced = message(distribution=Distribution.BALANCED)
+    assert "below the number of hashtags (3), got 150; use 0" in balanced
+    assert "3), got 3" in message(distribution=Distribution.BALANCED, balanced_top=3)
+    assert "got no timestamp in 30 videos" in message(split=Split.TEMPORAL)
+    assert "got 2 users of which 1 are test and 1 validation" in message(split=Split.COLD_USER)
+    assert "got 2 videos of which 1 are test and 1 validation" in message(videos[:2])
+    alone = [dataclasses.replace(video, hashtags=(video.video_id,)) for video in videos]
+    assert "the validation split must have a video with a hashtag that train" in message(alone)
+
+
+# ---- The file
+
+
+def assert_equal(one, two):
+    for field in dataclasses.fields(View):
+        a, b = getattr(one, field.name), getattr(two, field.name)
+        assert type(a) is type(b), field.name
+        arrays = {np.ndarray: lambda x: [x], type(one.history): list}.get(type(a))
+        if arrays is None:
+            assert a == b, field.name
+        else:
+            for x, y in zip(arrays(a), arrays(b), strict=True):
+                assert x.dtype == y.dtype and x.tolist() == y.tolist(), field.name
+
+
+def test_saved_view_comes_back(tmp_path):
+    videos, users = random_world(12)
+    users.append(User("ü\n☃", "日本", 20, 'a "b"', ()))
+    videos += [Video(f"é{i}", "", "ü\n☃", ("日本", "t00"), i) for i in range(9)]
+    view = build(videos, users)
+    view.save(tmp_path / "view.npz")
+    again = View.load(tmp_path / "view.npz")
+    assert_equal(view, again)
+    assert os.listdir(tmp_path) == ["view.npz"]
+    with zipfile.ZipFile(tmp_path / "view.npz") as archive:
+        assert archive.testzip() is None
+    with np.load(tmp_path / "view.npz", allow_pickle=False) as arrays:
+        assert arrays["split_V"].tolist() == view.split_V.tolist()
+    again.save(tmp_path / "again.npz")
+    assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "view.npz").read_bytes()
+
+
+def test_fingerprint_sees_every_field():
+    view = build(*random_world(13))
+    fingerprints = {view.fingerprint}
+    for seed in range(1, 4):
+        fingerprints.add(build(*random_world(13), seed=seed).fingerprint)
+    fingerprints.add(build(*random_world(13), max_history=3).fingerprint)
+    fingerprints.add(build(*random_world(13), max_positives=2).fingerprint)
+    videos, users = random_world(13)
+    fingerprints.add(build(videos, users[1:]).fingerprint)
+    fingerprints.add(
+        build([*videos[:-1], dataclasses.replace(videos[-1], user_id="x")], users).fingerprint
+    )
+    assert len(fingerprints) == 8
+
+
+def test_any_damage_is_an_error_that_names_the_file(tmp_path):
+    path = tmp_path / "view.npz"
+    build(*random_world(14, num_videos=30)).save(path)
+    content = path.read_bytes()
+    rng = random.Random(0)
+    damaged = [content[:n] for n in (0, 1, 63, 64, 65, len(content) // 2, len(content) - 1)]
+    damaged += [content + b"\0", b"\0" * len(content), b"PK" + content]
+    for position in [*range(0, 40), *rng.sample(range(len(content)), 300), len(content) - 1]:
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << rng.randrange(8)
+        damaged.append(bytes(flipped))
+    for data in damaged:
+        path.write_bytes(data)
+        with pytest.raises(UserError, match="view.npz; delete it and build the view again"):
+            View.load(path)
+
+
+def test_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="no.npz .No such file or directory.; build it again"):
+        View.load(tmp_path / "no.npz")
+
+
+def test_file_of_another_format_is_told_apart(tmp_path, monkeypatch):
+    path = tmp_path / "view.npz"
+    monkeypatch.setattr("uhman_jax.dataset.view._FORMAT", 99)
+    build(*random_world(15)).save(path)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="must be of format 1, got another one in .*view.npz"):
+        View.load(path)
+
+
+def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "view.npz"
+    build(*random_world(16)).save(path)
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        build(*random_world(17)).save(path)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["view.npz"]
+
+
+# ---- Speed
+
+
+@pytest.mark.parametrize("num_users", [1, 6500])
+def test_ten_thousand_videos_take_no_time(num_users):
+    videos, users = random_world(18, num_videos=10_000, num_users=num_users + 3, num_hashtags=700)
+    started = time.monotonic()
+    view = build(videos, users, distribution=Distribution.BALANCED, min_count=10)
+    assert time.monotonic() - started < 5, "generous: about 0.2 s when the machine is idle"
+    assert len(view.video_ids) > 5_000

@@ -1,0 +1,17 @@
+"""UHMAN in JAX: given a short video and who posts it, rank the hashtags they would attach.
+
+Array names carry their axes, one capital per axis, outermost first (`frames_BFMC`):
+
+    B example in the batch            P slot of a positive hashtag
+    F sampled frame (n_f)             N negative sample
+    M image region (M = 64)           H attention head
+    C raw feature channel (2048)      S seed of a population
+    K hidden width (K)                U user
+    D final embedding space (d)       V video of a split
+    T hashtag of the vocabulary (T)   A attribute value
+    R slot of a history hashtag       O object in a simulated clip
+    W feature of one head (K / H)     X item that attention pools (M or F)
+    Q another slot of a positive
+"""
+
+__version__ = "0.1.0"

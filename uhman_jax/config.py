@@ -1,0 +1,474 @@
+"""Every setting of a run: typed, defaulted, with unit and meaning.
+
+`configs/NAME.py` returns a `Config` that differs from these defaults; flags such as
+`--config.train.learning_rate=0.05` override single fields; `validate` is called once after that,
+and nobody writes to a config again. 0 and "" mean "off" or "automatic" where the comment says so.
+"""
+
+import dataclasses
+import difflib
+import enum
+import math
+from dataclasses import field
+from typing import Any
+
+from uhman_jax.errors import UserError
+
+
+class Door(enum.Enum):
+    """How the simulator delivers a world."""
+
+    PIXELS = "pixels"  # real MP4 files, through the whole pipeline
+    FEATURES = "features"  # region features, written straight into shards
+
+
+class World(enum.Enum):
+    """Who tags what in a simulated world."""
+
+    SELECTION = "selection"  # the user's taste picks the object that is tagged
+    ADDITIVE = "additive"  # taste adds to content
+    EVERYTHING = "everything"  # users tag all they see
+
+
+class Storage(enum.Enum):
+    """How shards hold region features."""
+
+    UINT8 = "uint8"
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
+
+
+class Distribution(enum.Enum):
+    """Hashtag distribution of a view (paper, section 3.1)."""
+
+    NATURAL = "natural"
+    BALANCED = "balanced"
+
+
+class Split(enum.Enum):
+    """How videos are divided into train, validation and test."""
+
+    RANDOM = "random"  # by video, the paper's
+    TEMPORAL = "temporal"  # the newest videos are the test
+    COLD_USER = "cold_user"  # test users post nothing in train
+
+
+class ModelName(enum.Enum):
+    """Which system to train."""
+
+    UHMAN = "uhman"
+
+
+class Estimator(enum.Enum):
+    """How the rank of a positive hashtag is found."""
+
+    SAMPLED = "sampled"  # from a few uniform negatives
+    EXACT = "exact"  # from the scores of all hashtags
+
+
+class RankWeight(enum.Enum):
+    """Weight of a positive in the loss, as a function of its rank."""
+
+    NONE = "none"  # section 2.4 to the letter
+    WSABIE = "wsabie"  # L(rank) = 1 + 1/2 + ... + 1/rank
+
+
+class Decay(enum.Enum):
+    """When the learning rate falls."""
+
+    STEPS = "steps"  # at fixed shares of the run
+    PLATEAU = "plateau"  # when the validation score stops improving
+
+
+class Precision(enum.Enum):
+    """Type of the model's activations; parameters, softmax and losses stay float32."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+@dataclasses.dataclass
+class DataConfig:
+    """Where the raw dataset is."""
+
+    root: str = ""  # folder with videos.csv; "": the simulator's, under `simulated_dir`
+    simulated_dir: str = "data"  # simulated datasets go to a subfolder named by their fingerprint
+    strict: bool = False  # stop on any bad row instead of dropping it
+
+
+@dataclasses.dataclass
+class SimulatorConfig:
+    """The simulated world (DESIGN: the embedded default and the study's ground truth)."""
+
+    door: Door = Door.PIXELS
+    world: World = World.SELECTION
+    seed: int = 0  # of the world, its users and its clips
+    num_videos: int = 600  # clips
+    num_users: int = 300
+    num_hashtags: int = 60  # object words and generic hashtags together
+    num_generic: int = 4  # hashtags that fit every clip
+    num_classes: int = 14  # kinds of object; the words are dealt out among them
+    num_countries: int = 6  # a country and an age group (under 19, or not) make a dialect
+    objects_per_clip: int = 3  # objects of different classes in a clip
+    zipf_exponent: float = 0.4  # long tail of object classes: popularity ~ rank ** -exponent
+    taste_strength: float = 3.0  # scale of the taste logits; 0: every user picks at random
+    private_share: float = 0.5  # share of taste variance that attributes do not explain, 0..1
+    private_rank: int = 4  # dimensions of that private taste
+    user_share: float = 0.5  # weight of the user's part against the clip's; additive world only
+    dialect_strength: float = 0.8  # spread of a word's log rate between dialects; 0: one language
+    mean_hashtags: float = 3.42  # hashtags per video (paper, section 3.1)
+    generic_share: float = 0.08  # share of the hashtags that are generic, roughly
+    missing_prob: float = 0.15  # chance that an attribute is left empty
+    mean_history: float = 8.0  # earlier hashtags per user
+    no_history_prob: float = 0.2  # share of users without any
+    posterior_samples: int = 1024  # draws of private taste behind the observable oracle
+    min_seconds: float = 2.0  # shortest clip; pixels door only
+    max_seconds: float = 6.0  # longest clip; pixels door only
+    object_size: float = 0.5  # mean width of an object, share of the frame's; pixels door only
+    visible_share: float = 0.65  # mean share of a clip that shows an object; pixels door only
+    frames_per_object: int = 2  # frames that show an object; features door only
+    regions_per_object: int = 9  # cells of the 8x8 grid that an object covers; features door only
+    noise: float = 1.0  # feature noise in units of the class signal; features door only
+    num_channels: int = 256  # feature channels; features door only
+    num_frames: int = 8  # frames per clip, 5 per second; features door only
+
+
+@dataclasses.dataclass
+class PreprocessConfig:
+    """Videos to region features (paper, section 2.2)."""
+
+    weights: str = "random"  # "imagenet" (download), a Keras .h5 file, or "random" (seeded)
+    weights_seed: int = 0  # of the random weights
+    calibration_frames: int = 64  # frames that set the batch statistics of random weights; 0: raw
+    frames_per_second: float = 5.0  # sampling rate
+    max_frames: int = 16  # frames kept per clip, spread evenly (n_f)
+    storage: Storage = Storage.UINT8
+    videos_per_shard: int = 64
+    batch_frames: int = 16  # frames per Inception call
+    num_decoders: int = 0  # child processes that decode; 0: one per core, at most 8
+    clip_timeout: float = 60.0  # seconds of decoding after which a clip is given up
+    max_megapixels: float = 64.0  # clips with larger pictures are not decoded (8K has 33)
+    decoder_memory: float = 0.75  # GiB of address space of a decoding process; 0: no limit
+    output_dir: str = ""  # shards; "": ROOT/features/<fingerprint>
+
+
+@dataclasses.dataclass
+class ViewConfig:
+    """Which hashtags, which split, which histories."""
+
+    distribution: Distribution = Distribution.NATURAL
+    split: Split = Split.RANDOM
+    seed: int = 0  # of the split and of downsampling
+    min_count: int = 10  # training uses below which a hashtag leaves the vocabulary (section 3.1)
+    test_share: float = 0.2  # of the videos (section 3.1)
+    validation_share: float = 0.1  # of the remaining videos
+    balanced_top: int = 150  # most frequent hashtags that `balanced` downsamples (section 3.1)
+    max_history: int = 32  # history hashtags kept per video, most used first
+    max_positives: int = 16  # hashtags kept per video
+
+
+@dataclasses.dataclass
+class ModelConfig:
+    """The network (paper, sections 2.2 and 2.3)."""
+
+    name: ModelName = ModelName.UHMAN
+    hidden_size: int = 32  # K (section 3.3)
+    embedding_size: int = 32  # d (section 3.3)
+    num_heads: int = 4  # not given in the paper; divides hidden_size
+    region_attention: bool = True  # False: mean over regions, UHMAN(a) (section 3.4)
+    frame_attention: bool = True  # False: mean over frames, UHMAN(b) (section 3.4)
+    unit_length: bool = True  # query and hashtag vectors of length 1: the margin has a scale
+    dropout: float = 0.0  # share of hidden units dropped in training, 0..1
+    precision: Precision = Precision.FLOAT32
+
+
+@dataclasses.dataclass
+class LossConfig:
+    """WARP (paper, section 2.4)."""
+
+    estimator: Estimator = Estimator.EXACT
+    rank_weight: RankWeight = RankWeight.WSABIE
+    margin: float = 0.1  # m (section 2.4)
+    num_negatives: int = 4  # negatives per positive, `sampled` only (section 2.4)
+
+
+@dataclasses.dataclass
+class TrainConfig:
+    """Optimisation (paper, section 2.4)."""
+
+    num_seeds: int = 1  # models trained at once over one read of the features
+    batch_size: int = 32  # videos per step
+    num_epochs: int = 50  # passes over the training split
+    learning_rate: float = 0.05  # of SGD; the paper's is 0.1, for a step per pair (section 2.4)
+    user_rate: float = 30.0  # learning rate of attribute and history rows, times this
+    hashtag_rate: float = 100.0  # learning rate of hashtag rows, times this
+    momentum: float = 0.0
+    weight_decay: float = 0.0  # L2, applied to matrices only
+    clip_norm: float = 5.0  # global norm above which gradients are scaled down; 0: off
+    decay: Decay = Decay.STEPS
+    decay_factor: float = 0.1  # (section 2.4)
+    decay_at: tuple[float, ...] = (0.6, 0.85)  # shares of the run; `steps` only
+    patience: int = 5  # evaluations without improvement before a decay; `plateau` only
+    eval_every: int = 0  # steps between validations; 0: once per epoch
+    checkpoint_every: int = 0  # steps between checkpoints; 0: at every validation
+
+
+@dataclasses.dataclass
+class EvaluateConfig:
+    """Full ranking and what is written of it."""
+
+    batch_size: int = 64  # videos per scoring step
+    top_k: int = 50  # hashtags per video in predictions.parquet
+    select_by: str = "P@10"  # validation metric that picks the best parameters
+
+
+@dataclasses.dataclass
+class Config:
+    """One run."""
+
+    name: str = "natural"  # default workdir is runs/<name>
+    seed: int = 0  # of parameters, batch order and negatives; seed s of a population uses seed + s
+    data: DataConfig = field(default_factory=DataConfig)
+    simulator: SimulatorConfig = field(default_factory=SimulatorConfig)
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    view: ViewConfig = field(default_factory=ViewConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+
+# Ranges of all numbers; a round bracket excludes its end.
+_RANGES = {
+    "[0, 2147483647]": "seed simulator.seed preprocess.weights_seed view.seed",
+    "[1, inf)": """
+        simulator.num_videos simulator.num_users simulator.num_hashtags simulator.num_classes
+        simulator.num_countries simulator.objects_per_clip simulator.private_rank
+        simulator.mean_hashtags simulator.posterior_samples simulator.frames_per_object
+        simulator.num_channels simulator.num_frames preprocess.max_frames
+        preprocess.videos_per_shard preprocess.batch_frames view.min_count view.balanced_top
+        view.max_history view.max_positives model.hidden_size model.embedding_size model.num_heads
+        loss.num_negatives train.num_seeds train.batch_size train.num_epochs train.patience
+        evaluate.batch_size evaluate.top_k""",
+    "[0, inf)": """
+        simulator.num_generic simulator.zipf_exponent simulator.taste_strength
+        simulator.dialect_strength simulator.mean_history simulator.noise
+        preprocess.calibration_frames preprocess.num_decoders preprocess.decoder_memory
+        train.weight_decay train.clip_norm train.eval_every train.checkpoint_every""",
+    "(0, inf)": """
+        simulator.min_seconds simulator.max_seconds preprocess.frames_per_second
+        preprocess.clip_timeout preprocess.max_megapixels loss.margin train.learning_rate
+        train.user_rate train.hashtag_rate""",
+    "[0, 1]": """
+        simulator.private_share simulator.user_share simulator.missing_prob
+        simulator.no_history_prob""",
+    "(0, 1]": "simulator.object_size simulator.visible_share train.decay_factor",
+    "[0, 1)": "simulator.generic_share view.validation_share model.dropout train.momentum",
+    "(0, 1)": "view.test_share",
+    "[1, 64]": "simulator.regions_per_object",
+}
+SCORES = tuple(f"{name}@{k}" for name in ("P", "R", "F1") for k in (1, 5, 10, 50))
+SCORES += ("NDCG@10", "MRR", "MAP")
+
+
+def validate(config: Config) -> None:
+    """Checks every field before any work.
+
+    Raises:
+        UserError: one line per field that is wrong: the rule, the value and the remedy.
+    """
+    values, defaults = flatten(config), flatten(Config())
+    problems = [
+        f"{path} must be {_kind(default)}, got {values[path]!r}; its default is {_text(default)}"
+        for path, default in defaults.items()
+        if not _same_kind(values[path], default)
+    ]
+    if not problems:
+        problems = [
+            f"{path} must be in {interval}, got {values[path]}; its default is {defaults[path]}"
+            for interval, paths in _RANGES.items()
+            for path in paths.split()
+            if not _within(values[path], interval)
+        ]
+        problems += _combined_problems(config)
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _combined_problems(config: Config) -> list[str]:
+    """Rules that are more than the range of one number."""
+    simulator, model, train = config.simulator, config.model, config.train
+    shares = list(train.decay_at)
+    words = simulator.num_hashtags - simulator.num_generic
+    checks = [
+        (
+            config.name not in ("", ".", "..") and not set(config.name) & set("/\\\0"),
+            f"name must be a plain folder name, got {config.name!r}; write e.g. natural",
+        ),
+        (
+            model.hidden_size % model.num_heads == 0,
+            f"model.num_heads must divide model.hidden_size {model.hidden_size}, "
+            f"got {model.num_heads}; use e.g. {math.gcd(model.hidden_size, model.num_heads)}",
+        ),
+        (
+            shares == sorted(set(shares)) and all(0 < share < 1 for share in shares),
+            f"train.decay_at must be rising shares of the run between 0 and 1, got "
+            f"{train.decay_at}; use e.g. (0.6, 0.85)",
+        ),
+        (
+            config.evaluate.select_by in SCORES,
+            f"evaluate.select_by must be one of {' '.join(SCORES)}, got "
+            f"{config.evaluate.select_by!r}; use e.g. P@10",
+        ),
+        (
+            config.preprocess.weights != "",
+            "preprocess.weights must be imagenet, random or a Keras .h5 file, got ''; use random",
+        ),
+        (
+            config.data.root != "" or config.data.simulated_dir != "",
+            "data.simulated_dir must name a folder where data.root is empty, got ''; use data",
+        ),
+        (
+            words >= simulator.num_classes,
+            f"simulator.num_hashtags must leave a word for each of the {simulator.num_classes} "
+            f"classes beside {simulator.num_generic} generic ones, got {simulator.num_hashtags}; "
+            f"use at least {simulator.num_classes + simulator.num_generic}",
+        ),
+        (
+            simulator.objects_per_clip <= simulator.num_classes,
+            f"simulator.objects_per_clip must be at most num_classes {simulator.num_classes}, "
+            f"got {simulator.objects_per_clip}; use a smaller one or more classes",
+        ),
+        (
+            simulator.frames_per_object <= simulator.num_frames,
+            f"simulator.frames_per_object must be at most num_frames {simulator.num_frames}, "
+            f"got {simulator.frames_per_object}; use a smaller one or more frames",
+        ),
+        (
+            simulator.min_seconds <= simulator.max_seconds,
+            f"simulator.min_seconds must be at most max_seconds {simulator.max_seconds}, "
+            f"got {simulator.min_seconds}; use a smaller one",
+        ),
+    ]
+    return [problem for fine, problem in checks if not fine]
+
+
+def _within(value: Any, interval: str) -> bool:
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    return above and (value <= high if interval[-1] == "]" else value < high)
+
+
+def _same_kind(value: object, default: object) -> bool:
+    """Whether a value has its field's type; a whole number is a float too, a bool is no number."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple | list) and all(_same_kind(item, 0.0) for item in value)
+    if isinstance(default, float):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and math.isfinite(value)
+    return type(value) is type(default)
+
+
+def _kind(default: object) -> str:
+    """What a field takes, in words."""
+    if isinstance(default, enum.Enum):
+        return "one of " + " ".join(str(choice.value) for choice in type(default))
+    names: dict[type, str] = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a finite number",
+    }
+    return names.get(type(default), "text" if isinstance(default, str) else "a tuple of numbers")
+
+
+def _text(value: object) -> str:
+    """How a value is written in a flag."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value.value) if isinstance(value, enum.Enum) else str(value) or "''"
+
+
+def flatten(config: object, prefix: str = "") -> dict[str, object]:
+    """Every field by its path, such as `train.batch_size`, in the order of the dataclasses."""
+    fields = {}
+    for item in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            fields |= flatten(value, f"{prefix}{item.name}.")
+        else:
+            fields[prefix + item.name] = value
+    return fields
+
+
+def flag_rule(path: str) -> tuple[str, str]:
+    """What the field at a path takes and an example of it, for messages of the command line."""
+    default = flatten(Config())[path]
+    return f"--config.{path} must be {_kind(default)}", f"--config.{path}={_text(default)}"
+
+
+def nearest_field(path: str) -> str:
+    """The field that a misspelt path most likely means: by its last name and as a whole."""
+    paths = list(flatten(Config()))
+
+    def likeness(candidate: str) -> float:
+        whole = difflib.SequenceMatcher(None, path, candidate).ratio()
+        name, other = path.rsplit(".", 1)[-1], candidate.rsplit(".", 1)[-1]
+        return whole + difflib.SequenceMatcher(None, name, other).ratio()
+
+    return max(paths, key=likeness)
+
+
+def to_dict(config: object) -> dict[str, Any]:
+    """The config as JSON holds it: nested objects, choices by their value, tuples as lists."""
+    result = {}
+    for item in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            value = to_dict(value)
+        elif isinstance(value, enum.Enum):
+            value = value.value
+        elif isinstance(value, tuple):
+            value = list(value)
+        result[item.name] = value
+    return result
+
+
+def from_dict(values: dict[str, Any], default: Any = None) -> Any:
+    """The config that `to_dict` wrote.
+
+    Args:
+        values: nested fields; one that is absent keeps its default.
+        default: the dataclass to fill, by default a `Config`.
+
+    Raises:
+        UserError: a field is unknown or a choice is; types and ranges are `validate`'s.
+    """
+    config = Config() if default is None else default
+    for name, value in values.items():
+        present = getattr(config, name, None)
+        if name not in {item.name for item in dataclasses.fields(config)}:
+            raise UserError(
+                f"a stored config may only hold known fields, got {name!r}; "
+                "use the version of uhman_jax that wrote it"
+            )
+        if dataclasses.is_dataclass(present):
+            value = from_dict(value, present)
+        elif isinstance(present, enum.Enum):
+            try:
+                value = type(present)(value)
+            except ValueError as error:
+                raise UserError(f"{name} must be {_kind(present)}, got {value!r}") from error
+        elif isinstance(present, tuple):
+            value = tuple(value)
+        setattr(config, name, value)
+    return config
+
+
+def differences(before: Config, now: Config) -> list[str]:
+    """One text per field that differs, such as `train.batch_size: 32 before, 64 now`."""
+    old, new = flatten(before), flatten(now)
+    return [
+        f"{path}: {_text(old[path])} before, {_text(new[path])} now"
+        for path in new
+        if old[path] != new[path]
+    ]

@@ -1,0 +1,107 @@
+"""Rows of different lengths, and the hashtags that a user used before."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Ragged(NamedTuple):
+    """One list of ids per video: that of video v is values[offsets[v]:offsets[v + 1]].
+
+    Attributes:
+        values: int32, all lists one after the other.
+        offsets: int64, one more than there are videos.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    def row(self, v: int) -> np.ndarray:
+        """Returns the list of one video, int32."""
+        return self.values[self.offsets[v] : self.offsets[v + 1]]
+
+    @classmethod
+    def build(cls, row: np.ndarray, values: np.ndarray, num_rows: int) -> "Ragged":
+        """Returns the lists of (row, value) pairs that come sorted by row."""
+        return cls(values.astype(np.int32), row_offsets(row, num_rows))
+
+
+def row_offsets(row: np.ndarray, num_rows: int) -> np.ndarray:
+    """Returns where each row starts among entries that are sorted by row, and where the last ends.
+
+    >>> row_offsets(np.array([0, 0, 2]), 3)
+    array([0, 2, 2, 3])
+    """
+    return np.concatenate([[0], np.cumsum(np.bincount(row, minlength=num_rows))]).astype(np.int64)
+
+
+def place_in_row(row: np.ndarray) -> np.ndarray:
+    """Returns the position of each entry within its row; `row` is sorted.
+
+    >>> place_in_row(np.array([0, 0, 2, 5, 5, 5]))
+    array([0, 1, 0, 0, 1, 2])
+    """
+    first = np.concatenate([[True], row[1:] != row[:-1]])[: len(row)]
+    start = np.flatnonzero(first)
+    return np.arange(len(row)) - np.repeat(start, np.diff(np.append(start, len(row))))
+
+
+def build_histories(
+    user_V: np.ndarray,
+    is_train_V: np.ndarray,
+    uses: tuple[np.ndarray, np.ndarray],
+    past: tuple[np.ndarray, np.ndarray],
+    name_rank_T: np.ndarray,
+    max_history: int,
+) -> Ragged:
+    """Lists for each video the hashtags that its user used elsewhere, most used first.
+
+    A use counts if it stands in the user's own list (users.csv) or on *another train* video of the
+    user. The video's own hashtags are never counted, nor are those of validation and test videos.
+    But a hashtag that the user also used elsewhere stays: leaving it out would tell the answer.
+
+    Equally used hashtags stand in the order of their names, since their frequency would depend on
+    the video's own label.
+
+    Args:
+        user_V: user of each video, 0, 1, ...
+        is_train_V: bool.
+        uses: (video, hashtag) of each use on a video, sorted by video; no pair twice.
+        past: (user, hashtag) of each entry in users.csv; no pair twice.
+        name_rank_T: place of each hashtag in the alphabet.
+        max_history: hashtags kept per video.
+
+    Returns:
+        Ragged of hashtag ids, each at most once in a row.
+    """
+    num_videos, num_hashtags = len(user_V), len(name_rank_T)
+    use_video, use_hashtag = uses
+    in_train = is_train_V[use_video]
+    pair = np.concatenate(
+        [
+            user_V[use_video[in_train]] * num_hashtags + use_hashtag[in_train],
+            past[0] * num_hashtags + past[1],
+        ]
+    )
+    pair, count = np.unique(pair, return_counts=True)
+    user, hashtag = pair // num_hashtags, pair % num_hashtags
+    order = np.lexsort((name_rank_T[hashtag], -count, user))
+    # A video takes back at most its own uses, so what stands further behind cannot come in. Without
+    # this bound one user with many videos would cost videos times hashtags.
+    most_own = int(np.bincount(use_video, minlength=1).max())
+    order = order[place_in_row(user[order]) < max_history + most_own]
+    user, hashtag, count = user[order], hashtag[order], count[order]
+
+    offsets_U = row_offsets(user, int(user_V.max(initial=-1)) + 1)
+    length_V = np.diff(offsets_U)[user_V]
+    video = np.repeat(np.arange(num_videos), length_V)
+    entry = offsets_U[user_V[video]] + place_in_row(video)
+    own = np.isin(
+        video * num_hashtags + hashtag[entry],
+        use_video[in_train] * num_hashtags + use_hashtag[in_train],
+    )
+    left = count[entry] - own
+    video, entry, left = video[left > 0], entry[left > 0], left[left > 0]
+    order = np.lexsort((name_rank_T[hashtag[entry]], -left, video))
+    order = order[place_in_row(video[order]) < max_history]
+    return Ragged.build(video[order], hashtag[entry[order]], num_videos)

@@ -1,0 +1,291 @@
+"""The raw dataset that a user brings: `videos.csv`, `users.csv` and the video files.
+
+    ROOT/videos.csv   video_id,path,user_id,hashtags,timestamp
+    ROOT/users.csv    user_id,gender,age,country,history        (the file may be absent)
+
+`hashtags` and `history` are separated by spaces; `path` is relative to ROOT; `timestamp` is in unix
+seconds. Every field of a user but the id may be empty, and so may `timestamp`.
+"""
+
+import collections
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from uhman_jax.dataset.checks import Fault, id_faults, path_faults, whole_number
+from uhman_jax.dataset.hashtags import split_hashtags
+from uhman_jax.dataset.table import Problem, Row, parse_rows, read_bytes, show
+from uhman_jax.errors import UserError
+
+VIDEO_COLUMNS = ("video_id", "path", "user_id", "hashtags", "timestamp")
+USER_COLUMNS = ("user_id", "gender", "age", "country", "history")
+_MAX_TIMESTAMP = 253_402_300_799  # the end of the year 9999; milliseconds lie far above
+_MAX_AGE = 120  # years
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+    """One video and its labels; `path` is relative to the root, `timestamp` in unix seconds."""
+
+    video_id: str
+    path: str
+    user_id: str
+    hashtags: tuple[str, ...]
+    timestamp: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class User:
+    """Who posts; "" and None mean unknown. `history` holds hashtags used before, each once."""
+
+    user_id: str
+    gender: str
+    age: int | None
+    country: str
+    history: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class RawDataset:
+    """The good rows of a raw dataset, in file order, and what is wrong with the others.
+
+    Attributes:
+        root: folder of the tables and the videos.
+        videos: good rows of videos.csv.
+        users: good rows of users.csv by id; a video's user may be absent: all unknown.
+        problems: of both tables, by file and line.
+        fingerprint: SHA-256 of videos and users, whatever their order, in hexadecimal.
+    """
+
+    root: Path
+    videos: tuple[Video, ...]
+    users: dict[str, User]
+    problems: tuple[Problem, ...]
+    fingerprint: str
+
+
+def read_raw_dataset(root: str | Path, *, strict: bool, check_files: bool = True) -> RawDataset:
+    """Reads and checks a raw dataset; all problems are found in one go.
+
+    A bad row is dropped and never takes a good one along. One kind of problem drops nothing: a
+    video whose user users.csv lacks is kept, and all that describes the user is unknown (users.csv
+    may also be absent or hold no row; that is no problem at all). A path must not lead out of the
+    root by "..", but a link inside it may.
+
+    Args:
+        root: folder of the tables.
+        strict: raise on any problem instead.
+        check_files: whether each video must be a regular, readable file. False also admits empty
+            paths, for datasets that come as features.
+
+    Raises:
+        UserError: a table or a column is missing, no row is good, or `strict` and any problem; the
+            message lists every problem, one a line.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(
+            f"a raw dataset must be a folder with videos.csv, got {root}; "
+            "create it or name another one"
+        )
+    videos_csv = read_bytes(root / "videos.csv")
+    users_csv = read_bytes(root / "users.csv") if os.path.lexists(root / "users.csv") else None
+    raw = _parse(root, videos_csv, users_csv, root if check_files else None)
+    listing = "".join(f"\n  {problem}" for problem in raw.problems)
+    if strict and raw.problems:
+        raise UserError(
+            f"a raw dataset must have no problem to be read strictly, got {len(raw.problems)} in "
+            f"{root}; mend them, or read it without strict, which drops bad rows:{listing}"
+        )
+    if not raw.videos:
+        raise UserError(
+            f"{root / 'videos.csv'} must hold at least one good row, got none; "
+            f"add or mend rows{':' if listing else ''}{listing}"
+        )
+    return raw
+
+
+def summarise_problems(raw: RawDataset) -> str:
+    """Returns how many rows were dropped and why, a line per table; "" without problems.
+
+    A row with several problems counts under its first one:
+    "dropped 3 of 120 rows of videos.csv: 2 missing file, 1 bad timestamp".
+    """
+    parts = []
+    for file, num_good in (("videos.csv", len(raw.videos)), ("users.csv", len(raw.users))):
+        own = [problem for problem in raw.problems if problem.file == file]
+        dropped: dict[int, str] = {}
+        kept: dict[int, str] = {}
+        for problem in own:
+            (dropped if problem.dropped else kept).setdefault(problem.line, problem.kind)
+        for verb, kinds in (("dropped", dropped), ("kept", kept)):
+            if kinds:
+                counts = collections.Counter(kinds.values()).most_common()
+                reasons = ", ".join(f"{count} {kind}" for kind, count in counts)
+                total = num_good + len(dropped)
+                parts.append(f"{verb} {len(kinds)} of {total} rows of {file}: {reasons}")
+    return "\n".join(parts)
+
+
+def write_raw_dataset(
+    root: str | Path, videos: Iterable[Video], users: Iterable[User] | Mapping[str, User]
+) -> None:
+    """Writes both tables such that reading them gives exactly these videos and users back.
+
+    Each table is written whole or not at all, videos.csv last; the video files are the caller's.
+
+    Args:
+        root: folder of the dataset, created where it is missing.
+        videos: rows of videos.csv; an empty path stands for a dataset of features.
+        users: rows of users.csv, or a mapping to them.
+
+    Raises:
+        UserError: a row would not come back as it is (its hashtags are not normalised, an id occurs
+            twice, a field starts with a space, ...).
+    """
+    root = Path(root)
+    videos = tuple(videos)
+    users = tuple(users.values() if isinstance(users, Mapping) else users)
+    tables = {
+        "users.csv": _format(
+            USER_COLUMNS,
+            ((u.user_id, u.gender, u.age, u.country, " ".join(u.history)) for u in users),
+        ),
+        "videos.csv": _format(
+            VIDEO_COLUMNS,
+            ((v.video_id, v.path, v.user_id, " ".join(v.hashtags), v.timestamp) for v in videos),
+        ),
+    }
+    back = _parse(root, tables["videos.csv"], tables["users.csv"], None)
+    if lost := [problem for problem in back.problems if problem.dropped]:
+        raise UserError(f"a raw dataset must have good rows only: {lost[0]}")
+    for row, again in zip((*videos, *users), (*back.videos, *back.users.values()), strict=True):
+        if row != again:
+            raise UserError(
+                f"a row must read back as it was written, got {again} for {row}; "
+                "normalise its hashtags and strip its fields"
+            )
+    root.mkdir(parents=True, exist_ok=True)
+    for name, data in tables.items():
+        _write_whole(root / name, data)
+
+
+def _parse(
+    root: Path, videos_csv: bytes, users_csv: bytes | None, files_root: Path | None
+) -> RawDataset:
+    """Reads both tables; video files are looked up below `files_root`, unless it is None."""
+    users: dict[str, User] = {}
+    lost_users: set[str] = set()  # ids of bad rows: no news where videos name them
+    user_problems: list[Problem] = []
+    if users_csv is not None:
+        rows, user_problems = parse_rows(users_csv, "users.csv", USER_COLUMNS, "history")
+        seen: dict[str, int] = {}
+        for row in rows:
+            user, faults = _read_user(row, seen)
+            user_problems += (_problem("users.csv", row, fault) for fault in faults)
+            if faults:
+                lost_users.add(user.user_id)
+            else:
+                users[user.user_id] = user
+                seen[user.user_id] = row.line
+
+    videos: list[Video] = []
+    rows, problems = parse_rows(videos_csv, "videos.csv", VIDEO_COLUMNS, "hashtags")
+    seen = {}
+    for row in rows:
+        video, faults = _read_video(row, seen, files_root)
+        problems += (_problem("videos.csv", row, fault) for fault in faults)
+        if not faults:
+            videos.append(video)
+            seen[video.video_id] = row.line
+            if users and video.user_id not in users and video.user_id not in lost_users:
+                rule = "user_id must stand in users.csv"
+                remedy = "add the user; until then all attributes are unknown"
+                fault = ("unknown user", rule, show(video.user_id), remedy)
+                problems.append(_problem("videos.csv", row, fault, dropped=False))
+    return RawDataset(
+        root,
+        tuple(videos),
+        users,
+        tuple(sorted(problems, key=_line) + sorted(user_problems, key=_line)),
+        _fingerprint(videos, users.values()),
+    )
+
+
+def _line(problem: Problem) -> int:
+    return problem.line
+
+
+def _problem(file: str, row: Row, fault: Fault, dropped: bool = True) -> Problem:
+    kind, rule, value, remedy = fault
+    return Problem(file, row.line, rule, value, remedy, kind, dropped)
+
+
+def _read_video(
+    row: Row, seen: Mapping[str, int], files_root: Path | None
+) -> tuple[Video, list[Fault]]:
+    """Returns a video and what is wrong with it; `seen` maps the ids of good rows to lines."""
+    fields = row.fields
+    faults = id_faults("video_id", fields["video_id"], seen)
+    if fields["path"] or files_root is not None:
+        faults += path_faults(fields["path"], files_root)
+    if not fields["user_id"]:
+        rule = "user_id must not be empty"
+        remedy = "give the poster any id; users.csv need not have it"
+        faults.append(("empty user_id", rule, show(""), remedy))
+    hashtags = split_hashtags(fields["hashtags"])
+    if not hashtags:
+        rule, value = "hashtags must name at least one hashtag", show(fields["hashtags"])
+        faults.append(("no hashtags", rule, value, "add one or delete the row"))
+    timestamp = whole_number(fields["timestamp"], 0, _MAX_TIMESTAMP)
+    if fields["timestamp"] and timestamp is None:
+        rule = f"timestamp must be whole unix seconds (not milliseconds) from 0 to {_MAX_TIMESTAMP}"
+        remedy = "convert it, or leave it empty if unknown"
+        faults.append(("bad timestamp", rule, show(fields["timestamp"]), remedy))
+    video = Video(fields["video_id"], fields["path"], fields["user_id"], hashtags, timestamp)
+    return video, faults
+
+
+def _read_user(row: Row, seen: Mapping[str, int]) -> tuple[User, list[Fault]]:
+    """Returns a user and what is wrong with the row; `seen` maps the ids of good rows to lines."""
+    fields = row.fields
+    faults = id_faults("user_id", fields["user_id"], seen)
+    age = whole_number(fields["age"], 1, _MAX_AGE)
+    if fields["age"] and age is None:
+        rule = f"age must be whole years from 1 to {_MAX_AGE}"
+        remedy = "mend it, or leave it empty if unknown; until then the whole user is unknown"
+        faults.append(("bad age", rule, show(fields["age"]), remedy))
+    history = split_hashtags(fields["history"])
+    return User(fields["user_id"], fields["gender"], age, fields["country"], history), faults
+
+
+def _fingerprint(videos: Iterable[Video], users: Iterable[User]) -> str:
+    lines = sorted(
+        json.dumps([type(row).__name__, *vars(row).values()]) for row in (*videos, *users)
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _format(columns: tuple[str, ...], rows: Iterable[tuple]) -> bytes:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return buffer.getvalue().encode("utf-8", "surrogatepass")  # reading back refuses surrogates
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

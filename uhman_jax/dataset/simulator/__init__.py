@@ -1,0 +1,208 @@
+"""A seeded world in which the truth is known; it writes a raw dataset like any other.
+
+    names.py      what classes, hashtags and countries are called
+    world.py      the laws: users, tastes, popularity, language
+    posts.py      clips, posters, hashtags, histories, and the true probabilities
+    posterior.py  the observable oracle: those probabilities as far as they can be known
+    sprites.py, motion.py, pixels.py   the pixels door: MP4 files
+    features.py   the features door: shards of region features
+
+Nothing here knows a model. Array axes beyond the table in `uhman_jax`: G class of object ("genus"),
+E dialect, L dimension of private taste, Q draw of private taste, A also combination of attributes.
+"""
+
+import collections
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from uhman_jax.config import Door, SimulatorConfig, to_dict
+from uhman_jax.dataset import truth as truth_lib
+from uhman_jax.dataset.raw import User, Video, write_raw_dataset
+from uhman_jax.dataset.simulator import features, motion, names, pixels, posterior, posts
+from uhman_jax.errors import UserError
+
+__all__ = ["features_directory", "is_simulated", "simulate", "simulated_fingerprint"]
+
+_VERSION = 1  # raise it when the same settings give another world
+_STARTED = "simulating.json"
+
+
+def simulated_fingerprint(config: SimulatorConfig) -> str:
+    """Returns 12 hexadecimal digits that name the world of these settings."""
+    text = json.dumps([_VERSION, to_dict(config)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def is_simulated(root: str | os.PathLike) -> bool:
+    """Returns whether `root` holds a complete simulated dataset."""
+    return (Path(root) / truth_lib.MARKER).is_file()
+
+
+def features_directory(root: str | os.PathLike) -> Path:
+    """Returns where the features door writes its shards."""
+    return Path(root) / "features" / "simulated"
+
+
+def simulate(root: str | os.PathLike, config: SimulatorConfig, *, num_workers: int = 0) -> None:
+    """Writes the simulated dataset of `config`: tables, truth, and clips or features.
+
+    `simulated.json` comes last, so a dataset that has it is complete; a run that was stopped goes
+    on where it was, and one that is complete returns at once.
+
+    Args:
+        root: folder of the dataset, made if absent.
+        config: of the world; the tables and probabilities are a pure function of it.
+        num_workers: processes that render clips; 0: one per core; 1: this process alone.
+
+    Raises:
+        UserError: settings that describe no world, or a folder that holds something else.
+    """
+    root = Path(root)
+    fingerprint = simulated_fingerprint(config)
+    if _is_complete(root, fingerprint, config):
+        return
+    world = posts.build_world(config)
+    if config.door is Door.FEATURES:
+        features.block_shape(config.regions_per_object)
+    root.mkdir(parents=True, exist_ok=True)
+    _write_json(root / _STARTED, {"fingerprint": fingerprint, "config": to_dict(config)})
+    video_ids = tuple(f"v{clip + 1:05d}" for clip in range(config.num_videos))
+    if config.door is Door.PIXELS:
+        plans = [
+            motion.plan_clip(config, world.laws.looks_G3[objects_O], clip)
+            for clip, objects_O in enumerate(world.posts.objects_VO)
+        ]
+        rows = [_pixel_rows(plan) for plan in plans]
+        named = dict(zip(video_ids, plans, strict=True))
+        pixels.render_clips(root / "clips", named, num_workers)
+    else:
+        rows = [_feature_rows(features.plan_clip(config, clip)) for clip in range(len(video_ids))]
+        info = _features_info(config, fingerprint)
+        features.write_features(features_directory(root), world, video_ids, info)
+    truth_lib.write_truth(root, _truth(world, video_ids, rows))
+    write_raw_dataset(root, _videos(world, video_ids), _users(world))
+    _write_json(root / truth_lib.MARKER, {"fingerprint": fingerprint, "config": to_dict(config)})
+    (root / _STARTED).unlink()
+
+
+def _is_complete(root: Path, fingerprint: str, config: SimulatorConfig) -> bool:
+    """Returns whether nothing is left to do; raises UserError where `root` holds something else."""
+    for name in (truth_lib.MARKER, _STARTED):
+        try:
+            found = json.loads((root / name).read_bytes())["fingerprint"]
+        except FileNotFoundError:
+            continue
+        except (ValueError, KeyError, TypeError):
+            found = "a damaged file"
+        if found != fingerprint:
+            raise UserError(
+                f"a simulated dataset's folder must hold one world, got {root / name} of world "
+                f"{found} instead of {fingerprint}; name another folder or delete this one"
+            )
+        if name == _STARTED:
+            return False
+        if config.door is Door.FEATURES:
+            return (features_directory(root) / "extractor.json").exists()
+        clips = root / "clips"
+        present = sum(file.suffix == ".mp4" for file in clips.iterdir()) if clips.is_dir() else 0
+        return present >= config.num_videos
+    if (root / "videos.csv").exists():
+        raise UserError(
+            f"a folder to simulate into must hold no other dataset, got {root / 'videos.csv'}; "
+            "name another folder"
+        )
+    return False
+
+
+def _pixel_rows(plan: motion.ClipPlan):
+    """Yields (object, time, box) of everything that is visible in a rendered clip."""
+    times_F = plan.grid_times()
+    for index, path in enumerate(plan.paths):
+        boxes_F4, visible_F = path.boxes(times_F)
+        for time, box in zip(times_F[visible_F], boxes_F4[visible_F], strict=True):
+            yield index, time, box
+
+
+def _feature_rows(objects: tuple[tuple[features.Block, ...], ...]):
+    """Yields (object, time, box) of everything that is visible in a clip of features."""
+    for index, blocks in enumerate(objects):
+        for block in blocks:
+            yield index, block.frame * features.FRAME_SECONDS, block.box()
+
+
+def _truth(world: posts.SimulatedWorld, video_ids: tuple[str, ...], rows) -> truth_lib.Truth:
+    """Returns the truth; `rows` has an iterable of (object, time, box) per video."""
+    class_names = np.array(world.laws.class_names, object)
+    objects_VO = world.posts.objects_VO
+    columns: list[list] = [[] for _ in truth_lib.OBJECTS_SCHEMA]
+    for video_id, objects_O, visible in zip(video_ids, objects_VO, rows, strict=True):
+        for index, time, box in visible:
+            row = (video_id, index, class_names[objects_O[index]], float(time), *map(float, box))
+            for column, value in zip(columns, row, strict=True):
+                column.append(value)
+    affinity_VO = np.take_along_axis(world.taste_UG[world.posts.user_V], objects_VO, axis=1)
+    tagged = (video_ids, world.posts.tagged_V, class_names[objects_VO].tolist())
+    return truth_lib.Truth(
+        hashtags=world.laws.hashtags,
+        video_ids=video_ids,
+        probability_VT=posts.probability(world).astype(np.float32),
+        observable_VT=posterior.observable_probability(world),
+        objects=pa.table(columns, schema=truth_lib.OBJECTS_SCHEMA),
+        clips=pa.table([*tagged, affinity_VO.tolist()], schema=truth_lib.CLIPS_SCHEMA),
+    )
+
+
+def _videos(world: posts.SimulatedWorld, video_ids: tuple[str, ...]):
+    """Yields the rows of videos.csv."""
+    pixels_door = world.config.door is Door.PIXELS
+    for clip, video_id in enumerate(video_ids):
+        yield Video(
+            video_id=video_id,
+            path=f"clips/{video_id}.mp4" if pixels_door else "",
+            user_id=_user_id(world.posts.user_V[clip]),
+            hashtags=tuple(world.laws.hashtags[tag] for tag in world.posts.tags[clip]),
+            timestamp=int(world.posts.timestamp_V[clip]),
+        )
+
+
+def _users(world: posts.SimulatedWorld):
+    """Yields the rows of users.csv; a history lists each hashtag once, the most used first."""
+    users, hashtags = world.laws.users, world.laws.hashtags
+    for user in range(world.config.num_users):
+        uses = collections.Counter(tag for tags in world.history[user] for tag in tags.tolist())
+        tells_gender, tells_age, tells_country = users.known_UA[user]
+        yield User(
+            user_id=_user_id(user),
+            gender=names.GENDERS[users.gender_U[user]] if tells_gender else "",
+            age=int(users.years_U[user]) if tells_age else None,
+            country=names.COUNTRIES[users.country_U[user]] if tells_country else "",
+            history=tuple(hashtags[tag] for tag, _ in uses.most_common()),
+        )
+
+
+def _user_id(user: int) -> str:
+    return f"u{user + 1:05d}"
+
+
+def _features_info(config: SimulatorConfig, fingerprint: str) -> dict:
+    """Returns what the shards say of their features, in the words of a real extraction."""
+    return {
+        "weights": "simulated",
+        "fingerprint": fingerprint,
+        "frames_per_second": 1 / features.FRAME_SECONDS,
+        "max_frames": config.num_frames,
+        "storage": "uint8",
+        "channels": config.num_channels,
+        "versions": {"numpy": np.__version__},
+    }
+
+
+def _write_json(path: Path, value: dict) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(temporary, path)

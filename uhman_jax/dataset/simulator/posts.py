@@ -1,0 +1,232 @@
+"""Clips, who posts them, what they tag, and the probability that they would tag it."""
+
+import dataclasses
+
+import numpy as np
+
+from uhman_jax.config import SimulatorConfig, World
+from uhman_jax.dataset.simulator.world import Language, Laws, build_laws, speak, stream
+from uhman_jax.errors import UserError
+
+FIRST_POST = 1_451_606_400  # 2016-01-01, unix seconds
+POSTING_SECONDS = 2 * 365 * 24 * 3600
+
+
+@dataclasses.dataclass(frozen=True)
+class Posts:
+    """The clips of the dataset."""
+
+    user_V: np.ndarray
+    objects_VO: np.ndarray  # classes, all different within a clip
+    timestamp_V: np.ndarray  # unix seconds
+    tagged_V: np.ndarray  # object (index into the row) that was tagged, -1: none or all of them
+    tags: tuple[np.ndarray, ...]  # hashtag ids, ascending, never empty
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulatedWorld:
+    """A world with everything that happened in it."""
+
+    laws: Laws
+    language: Language
+    taste_UG: np.ndarray
+    dialect_U: np.ndarray
+    posts: Posts
+    history: tuple[tuple[np.ndarray, ...], ...]  # per user, per earlier post: hashtag ids
+
+    @property
+    def config(self) -> SimulatorConfig:
+        """Returns the settings that made this world."""
+        return self.laws.config
+
+
+def build_world(config: SimulatorConfig) -> SimulatedWorld:
+    """Returns the world of `config`, a pure function of it.
+
+    Raises:
+        UserError: a setting describes no world, or one that cannot have `mean_hashtags`.
+    """
+    laws = build_laws(config)
+    users = laws.users
+    taste_UG = laws.taste.of_users(users)
+    dialect_U = laws.dialect_of(users.age_U, users.country_U)
+    rng = stream(config, "clips")
+    user_V = draw_posters(config, rng)
+    objects_VO = draw_objects(laws.popularity_G, config.num_videos, config.objects_per_clip, rng)
+    timestamp_V = FIRST_POST + rng.integers(0, POSTING_SECONDS, config.num_videos)
+    choice_VO = choice_prob(taste_UG[user_V], objects_VO)
+    favourite_UG = favourite_prob(laws, taste_UG)
+    language = calibrate(laws, user_V, dialect_U, objects_VO, choice_VO, favourite_UG)
+    draw = TagDraw(laws, language, taste_UG, dialect_U, favourite_UG)
+    rng = stream(config, "tags")
+    drawn = [draw(rng, user, objects) for user, objects in zip(user_V, objects_VO, strict=True)]
+    tagged_V, tags = np.array([index for index, _ in drawn]), tuple(tags for _, tags in drawn)
+    posts = Posts(user_V, objects_VO, timestamp_V, tagged_V, tags)
+    history = draw_history(laws, language, dialect_U, favourite_UG, stream(config, "history"))
+    return SimulatedWorld(laws, language, taste_UG, dialect_U, posts, history)
+
+
+def draw_posters(config: SimulatorConfig, rng: np.random.Generator) -> np.ndarray:
+    """Returns user_V: everyone posts once while clips last, the rest follows a long tail."""
+    once_U = rng.permutation(config.num_users)[: config.num_videos]
+    weight_U = rng.pareto(2.0, config.num_users) + 0.1
+    more = config.num_videos - len(once_U)
+    again_V = rng.choice(config.num_users, more, p=weight_U / weight_U.sum())
+    return rng.permutation(np.concatenate([once_U, again_V]))
+
+
+def draw_objects(popularity_G, num_clips: int, num_objects: int, rng) -> np.ndarray:
+    """Returns objects_VO, drawn by popularity without replacement (Gumbel top-k)."""
+    gumbel_VG = rng.gumbel(size=(num_clips, len(popularity_G)))
+    return np.argsort(-(np.log(popularity_G) + gumbel_VG), axis=1)[:, :num_objects]
+
+
+def choice_prob(taste_VG: np.ndarray, objects_VO: np.ndarray) -> np.ndarray:
+    """Returns p(object is chosen), a softmax of taste over the objects of the clip."""
+    return _softmax(np.take_along_axis(taste_VG, objects_VO, axis=1))
+
+
+def favourite_prob(laws: Laws, taste_UG: np.ndarray) -> np.ndarray:
+    """Returns p(class) of a user's posts at large: popularity times the exponential of taste.
+
+    It rules the history and the user's part of the additive world. In the everything world taste
+    plays no role.
+    """
+    if laws.config.world is World.EVERYTHING:
+        return np.broadcast_to(laws.popularity_G, taste_UG.shape)
+    return _softmax(np.log(laws.popularity_G) + taste_UG)
+
+
+def calibrate(laws, user_V, dialect_U, objects_VO, choice_VO, favourite_UG) -> Language:
+    """Returns the language in which the expected hashtags per clip are `config.mean_hashtags`."""
+    goal, clips = laws.config.mean_hashtags, (user_V, dialect_U, objects_VO)
+
+    def mean_size(scale: float) -> float:
+        size_V = expected_size(laws, speak(laws, scale), *clips, choice_VO, favourite_UG)
+        return float(size_V.mean())
+
+    low, high = np.log(1e-4), np.log(1e4)
+    smallest, largest = mean_size(np.exp(low)), mean_size(np.exp(high))
+    if not smallest < goal < largest:
+        raise UserError(
+            f"simulator.mean_hashtags must lie between {smallest:.2f} and {largest:.2f} in this "
+            f"world, got {goal}; change it, or num_hashtags against num_classes"
+        )
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if mean_size(np.exp(middle)) < goal else (low, middle)
+    return speak(laws, np.exp(low))
+
+
+def expected_size(laws, language, user_V, dialect_U, objects_VO, choice_VO, favourite_UG):
+    """Returns the expected number of hashtags of every clip: the row sums of `probability`."""
+    config, dialect_V = laws.config, dialect_U[user_V]
+    if config.world is World.EVERYTHING:
+        generic_T = language.class_T < 0
+        generic_E = language.rates_ET[:, generic_T].sum(1)
+        dull_E = np.exp(np.log1p(-language.rates_ET[:, generic_T]).sum(1))
+        words_EG = language.rates_ET @ language.belongs_GT().T - generic_E[:, None]
+        silent_EG = language.empty_EG() / dull_E[:, None]
+        rows_V1 = dialect_V[:, None]
+        silent_V = silent_EG[rows_V1, objects_VO].prod(1) * dull_E[dialect_V]
+        return (words_EG[rows_V1, objects_VO].sum(1) + generic_E[dialect_V]) / (1 - silent_V)
+    size_EG = language.size_EG()
+    if config.world is World.SELECTION:
+        return (choice_VO * size_EG[dialect_V[:, None], objects_VO]).sum(1)
+    content_V = size_EG[language.neutral][objects_VO].mean(1)
+    user_U = (favourite_UG * size_EG[dialect_U]).sum(1)
+    return (1 - config.user_share) * content_V + config.user_share * user_U[user_V]
+
+
+def probability(world: SimulatedWorld) -> np.ndarray:
+    """Returns the true p(hashtag | clip, user) as float64 [V, T].
+
+    Selection: the user picks one object by taste and attaches its words in their dialect. Additive:
+    with `user_share` the words are about a favourite class, in the user's dialect and whatever the
+    clip shows, otherwise about one of its objects at random, in the neutral dialect; so p is a sum
+    of a part of the clip and a part of the user. Everything: the words of all objects, in dialect.
+    """
+    config, posts, language = world.config, world.posts, world.language
+    dialect_V = world.dialect_U[posts.user_V]
+    if config.world is World.EVERYTHING:
+        pairs = zip(dialect_V, posts.objects_VO, strict=True)
+        return np.stack([language.given_set_T(dialect, objects) for dialect, objects in pairs])
+    given_EGT = language.given_class_EGT()
+    if config.world is World.SELECTION:
+        choice_VO = choice_prob(world.taste_UG[posts.user_V], posts.objects_VO)
+        probability_VT = np.zeros((config.num_videos, config.num_hashtags))
+        for choice_V, object_V in zip(choice_VO.T, posts.objects_VO.T, strict=True):
+            probability_VT += choice_V[:, None] * given_EGT[dialect_V, object_V]
+        return probability_VT
+    favourite_UG = favourite_prob(world.laws, world.taste_UG)
+    user_UT = np.stack(
+        [f_G @ given_EGT[e] for f_G, e in zip(favourite_UG, world.dialect_U, strict=True)]
+    )
+    probability_VT = config.user_share * user_UT[posts.user_V]
+    for object_V in posts.objects_VO.T:
+        part = (1 - config.user_share) / config.objects_per_clip
+        probability_VT += part * given_EGT[language.neutral, object_V]
+    return probability_VT
+
+
+@dataclasses.dataclass(frozen=True)
+class TagDraw:
+    """Draws what a user tags in a clip."""
+
+    laws: Laws
+    language: Language
+    taste_UG: np.ndarray
+    dialect_U: np.ndarray
+    favourite_UG: np.ndarray
+
+    def __call__(self, rng: np.random.Generator, user: int, objects_O: np.ndarray):
+        """Returns (object index or -1, ascending hashtag ids, at least one)."""
+        config, dialect = self.laws.config, self.dialect_U[user]
+        if config.world is World.EVERYTHING:
+            return -1, draw_words(self.language, dialect, objects_O, rng)
+        if config.world is World.SELECTION:
+            choice_O = choice_prob(self.taste_UG[user][None], objects_O[None])[0]
+            index = int(rng.choice(len(objects_O), p=choice_O))
+            return index, draw_words(self.language, dialect, objects_O[[index]], rng)
+        if rng.random() >= config.user_share:
+            index = int(rng.integers(len(objects_O)))
+            return index, draw_words(self.language, self.language.neutral, objects_O[[index]], rng)
+        kind = rng.choice(len(self.favourite_UG[user]), p=self.favourite_UG[user])
+        found = np.flatnonzero(objects_O == kind)
+        index = int(found[0]) if len(found) else -1
+        return index, draw_words(self.language, dialect, np.array([kind]), rng)
+
+
+def draw_words(language: Language, dialect: int, classes: np.ndarray, rng) -> np.ndarray:
+    """Returns ascending hashtag ids about some classes, drawn anew while there are none."""
+    ids = np.flatnonzero(np.isin(language.class_T, classes) | (language.class_T < 0))
+    rates = language.rates_ET[dialect, ids]
+    while True:
+        chosen = ids[rng.random(len(ids)) < rates]
+        if len(chosen):
+            return chosen
+
+
+def draw_history(laws, language, dialect_U, favourite_UG, rng):
+    """Returns what every user posted before the dataset begins, some of them nothing.
+
+    An earlier post is about one class, chosen by popularity and taste (`favourite_prob`), and words
+    follow the dialect; the clips themselves are not part of the dataset.
+    """
+    config = laws.config
+    size_U = (favourite_UG * language.size_EG()[dialect_U]).sum(1)
+    mean_posts = config.mean_history / size_U.mean() / max(1 - config.no_history_prob, 1e-9)
+    posts_U = rng.poisson(rng.gamma(1.5, mean_posts / 1.5, config.num_users))
+    posts_U[rng.random(config.num_users) < config.no_history_prob] = 0
+    history = []
+    for user, num_posts in enumerate(posts_U):
+        kinds = rng.choice(config.num_classes, num_posts, p=favourite_UG[user])
+        history.append(
+            tuple(draw_words(language, dialect_U[user], kinds[[i]], rng) for i in range(num_posts))
+        )
+    return tuple(history)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    weight = np.exp(logits - logits.max(-1, keepdims=True))
+    return weight / weight.sum(-1, keepdims=True)

@@ -1,0 +1,209 @@
+"""The laws of a simulated world: its users, its object classes, and how users speak of them."""
+
+import dataclasses
+
+import numpy as np
+
+from uhman_jax.config import Config, SimulatorConfig, validate
+from uhman_jax.dataset.simulator import names
+from uhman_jax.errors import UserError
+
+# Purposes of the independent random streams; a new one goes to the end.
+STREAMS = ("classes", "words", "taste", "users", "clips", "tags", "history", "posterior", "media")
+
+
+def stream(config: SimulatorConfig, purpose: str, *more: int) -> np.random.Generator:
+    """Returns the generator of one purpose (of one clip, with `more`), independent of the rest."""
+    seeds = np.random.SeedSequence([config.seed, STREAMS.index(purpose), *more])
+    return np.random.Generator(np.random.PCG64(seeds))
+
+
+@dataclasses.dataclass(frozen=True)
+class Users:
+    """Who posts. Attributes are indices into `names`; `known_UA` says which the dataset tells."""
+
+    gender_U: np.ndarray
+    age_U: np.ndarray  # bucket
+    years_U: np.ndarray  # age in years
+    country_U: np.ndarray
+    known_UA: np.ndarray  # bool, columns gender, age, country
+    private_UL: np.ndarray  # standard normal latent taste that no attribute explains
+
+
+@dataclasses.dataclass(frozen=True)
+class Taste:
+    """How much whom likes what, as logits over classes (axis G); a user's taste is the sum.
+
+    Each of the four terms has variance over users of its share of `taste_strength` squared.
+    """
+
+    gender_AG: np.ndarray
+    age_AG: np.ndarray
+    country_AG: np.ndarray
+    private_LG: np.ndarray
+
+    def of_attributes(self, gender, age, country) -> np.ndarray:
+        """Returns the part [..., G] that attributes explain."""
+        return self.gender_AG[gender] + self.age_AG[age] + self.country_AG[country]
+
+    def of_users(self, users: Users) -> np.ndarray:
+        """Returns the whole taste_UG."""
+        explained_UG = self.of_attributes(users.gender_U, users.age_U, users.country_U)
+        return explained_UG + users.private_UL @ self.private_LG
+
+
+@dataclasses.dataclass(frozen=True)
+class Language:
+    """With which probability a word is attached once its class is chosen.
+
+    Row e of `rates_ET` is dialect e; the last row is the neutral dialect, the mean of the others.
+    Given a class, each word of the class and each generic hashtag is attached independently with
+    its rate, and the whole is drawn anew while it is empty.
+    """
+
+    class_T: np.ndarray  # class of a hashtag, -1: generic
+    rates_ET: np.ndarray  # in (0, 1)
+
+    @property
+    def neutral(self) -> int:
+        """Returns the index of the neutral dialect."""
+        return len(self.rates_ET) - 1
+
+    def belongs_GT(self) -> np.ndarray:
+        """Returns bool [G, T]: may a post about the class carry the hashtag?"""
+        classes_G1 = np.arange(self.class_T.max() + 1)[:, None]
+        return (self.class_T == classes_G1) | (self.class_T < 0)
+
+    def empty_EG(self) -> np.ndarray:
+        """Returns the probability that one draw for a class attaches nothing."""
+        return np.exp(np.log1p(-self.rates_ET) @ self.belongs_GT().T)
+
+    def size_EG(self) -> np.ndarray:
+        """Returns the expected number of hashtags of a post about a class."""
+        return self.rates_ET @ self.belongs_GT().T / (1 - self.empty_EG())
+
+    def given_class_EGT(self) -> np.ndarray:
+        """Returns p(hashtag is attached | dialect, class)."""
+        rates_EGT = np.where(self.belongs_GT(), self.rates_ET[:, None, :], 0.0)
+        return rates_EGT / (1 - self.empty_EG())[:, :, None]
+
+    def given_set_T(self, dialect: int, classes_O: np.ndarray) -> np.ndarray:
+        """Returns p(hashtag is attached) where the words of several classes are drawn at once."""
+        rates_T = np.where(self.belongs_GT()[classes_O].any(0), self.rates_ET[dialect], 0.0)
+        return rates_T / -np.expm1(np.log1p(-rates_T).sum())
+
+
+@dataclasses.dataclass(frozen=True)
+class Laws:
+    """Everything that is fixed before the first clip is posted."""
+
+    config: SimulatorConfig
+    hashtags: tuple[str, ...]
+    class_names: tuple[str, ...]
+    looks_G3: np.ndarray  # shape, colour, texture of a class
+    popularity_G: np.ndarray  # how often a class is filmed; sums to 1
+    users: Users
+    taste: Taste
+    class_T: np.ndarray  # class of a hashtag, -1: generic
+    appeal_ET: np.ndarray  # relative rate of a word in a dialect, see `word_appeal`
+
+    def dialect_of(self, age, country):
+        """Returns the dialect of an age bucket in a country."""
+        return 2 * country + (np.asarray(age) >= names.NUM_YOUNG)
+
+
+def build_laws(config: SimulatorConfig) -> Laws:
+    """Returns the laws of the world of `config`; a pure function of it."""
+    check(config)
+    looks_G3 = names.class_looks(config, stream(config, "classes"))
+    class_names = names.class_names(looks_G3)
+    hashtags, class_T = names.hashtag_names(config, class_names, stream(config, "words"))
+    popularity_G = np.arange(1.0, config.num_classes + 1) ** -config.zipf_exponent
+    return Laws(
+        config=config,
+        hashtags=hashtags,
+        class_names=class_names,
+        looks_G3=looks_G3,
+        popularity_G=popularity_G / popularity_G.sum(),
+        users=draw_users(config, stream(config, "users")),
+        taste=draw_taste(config, stream(config, "taste")),
+        class_T=class_T,
+        appeal_ET=word_appeal(config, class_T, stream(config, "words", 1)),
+    )
+
+
+def draw_users(config: SimulatorConfig, rng: np.random.Generator) -> Users:
+    """Returns users with independent attributes; countries are Zipf distributed."""
+    num = config.num_users
+    age_U = rng.choice(len(names.AGE_PROB_A), num, p=names.AGE_PROB_A)
+    edges = np.array(names.AGE_EDGES)
+    return Users(
+        gender_U=rng.choice(len(names.GENDERS), num, p=names.GENDER_PROB_A),
+        age_U=age_U,
+        years_U=rng.integers(edges[age_U], edges[age_U + 1]),
+        country_U=rng.choice(config.num_countries, num, p=country_prob_A(config)),
+        known_UA=rng.random((num, 3)) >= config.missing_prob,
+        private_UL=rng.standard_normal((num, config.private_rank)),
+    )
+
+
+def country_prob_A(config: SimulatorConfig) -> np.ndarray:
+    """Returns how the users divide over countries: rank ** -0.7."""
+    weight_A = np.arange(1.0, config.num_countries + 1) ** -0.7
+    return weight_A / weight_A.sum()
+
+
+def draw_taste(config: SimulatorConfig, rng: np.random.Generator) -> Taste:
+    """Returns normal effects of attribute values and private dimensions on every class."""
+    explained = config.taste_strength * np.sqrt((1 - config.private_share) / 3)
+    private = config.taste_strength * np.sqrt(config.private_share / config.private_rank)
+    sizes = (len(names.GENDERS), len(names.AGE_PROB_A), config.num_countries)
+    return Taste(
+        *(explained * rng.standard_normal((size, config.num_classes)) for size in sizes),
+        private_LG=private * rng.standard_normal((config.private_rank, config.num_classes)),
+    )
+
+
+def word_appeal(
+    config: SimulatorConfig, class_T: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Returns appeal_ET, the relative rate of every word in every dialect.
+
+    The log rate of a word is the sum of a fall with its rank in its class, an effect of the country
+    and an effect of the age group. Generic hashtags get `generic_share` of the total on average.
+    """
+    rank_T = np.array([np.sum(class_T[:index] == c) for index, c in enumerate(class_T)])
+    spread = config.dialect_strength / np.sqrt(2)
+    country_AT = spread * rng.standard_normal((config.num_countries, len(class_T)))
+    age_AT = spread * rng.standard_normal((2, len(class_T)))
+    log_EAT = country_AT[:, None] + age_AT[None] - 0.4 * np.log1p(rank_T)
+    appeal_ET = np.exp(log_EAT).reshape(-1, len(class_T))
+    generic_T = class_T < 0
+    if generic_T.any():
+        per_class = appeal_ET[:, ~generic_T].sum(1).mean() / config.num_classes
+        odds = config.generic_share / (1 - config.generic_share)
+        appeal_ET[:, generic_T] *= odds * per_class / appeal_ET[:, generic_T].sum(1).mean()
+    return appeal_ET
+
+
+def speak(laws: Laws, scale: float) -> Language:
+    """Returns the language whose rates are 1 - exp(-scale * appeal), rising in `scale`."""
+    rates_ET = -np.expm1(-scale * laws.appeal_ET)
+    rates_ET = np.clip(rates_ET, 1e-6, 1 - 1e-6)
+    return Language(laws.class_T, np.concatenate([rates_ET, rates_ET.mean(0, keepdims=True)]))
+
+
+def check(config: SimulatorConfig) -> None:
+    """Raises UserError on settings that describe no world."""
+    validate(Config(simulator=config))
+    names.check_names(config)
+    if config.num_generic and not config.generic_share:
+        raise UserError(
+            "simulator.generic_share must be above 0 where there are generic hashtags, got 0; "
+            "set it, or simulator.num_generic=0"
+        )
+    if config.mean_history and config.no_history_prob == 1:
+        raise UserError(
+            "simulator.no_history_prob must be below 1 where mean_history is not 0, got 1; "
+            "lower it, or set simulator.mean_history=0"
+        )

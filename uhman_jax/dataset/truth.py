@@ -1,0 +1,219 @@
+"""What is known of a simulated dataset: true probabilities, and which object is where.
+
+ROOT/simulated.json          the settings; written last, so it marks a complete dataset
+ROOT/truth/world.json        hashtags and video ids, the axes of the tables
+ROOT/truth/probability.npy   p(hashtag | clip, user), float32 [V, T]
+ROOT/truth/observable.npy    the same averaged over what no model can see
+ROOT/truth/objects.parquet   a row per video, object and time on the grid at which it is visible
+ROOT/truth/clips.parquet    a row per video: its objects, the user's taste, the object tagged
+"""
+
+import dataclasses
+import functools
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from uhman_jax.errors import UserError
+
+MARKER = "simulated.json"
+GRID = 8  # cells per side of the region grid
+TIME_TOLERANCE = 0.1 + 1e-6  # seconds; half the distance of the grid times
+
+OBJECTS_SCHEMA = pa.schema(
+    [("video_id", pa.string()), ("object", pa.int32()), ("class_name", pa.string())]
+    + [(name, pa.float32()) for name in ("time_s", "x0", "y0", "x1", "y1")]
+)
+CLIPS_SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("object", pa.int32()),  # that the user tagged; -1: none or all of them
+        ("class_names", pa.list_(pa.string())),  # of the clip's objects
+        ("affinity", pa.list_(pa.float32())),  # the user's taste logit for each
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """The truth about a simulated dataset.
+
+    Attributes:
+        hashtags: columns of the tables.
+        video_ids: rows of the tables.
+        probability_VT: float32, true p(hashtag is attached | clip, user).
+        observable_VT: float32, its mean given what a model may see; see `simulator.posterior`.
+        objects: columns of OBJECTS_SCHEMA; boxes are shares of the frame, from the top left.
+        clips: columns of CLIPS_SCHEMA, in the order of `video_ids`.
+    """
+
+    hashtags: tuple[str, ...]
+    video_ids: tuple[str, ...]
+    probability_VT: np.ndarray
+    observable_VT: np.ndarray
+    objects: pa.Table
+    clips: pa.Table
+
+    def rows(self, video_ids) -> np.ndarray:
+        """Returns the row of each video, int64.
+
+        Raises:
+            UserError: a video is not of this dataset.
+        """
+        missing = [video_id for video_id in video_ids if video_id not in self._row]
+        if missing:
+            raise UserError(
+                f"every video must be one of the simulated ones, got {missing[0]!r}; "
+                "evaluate on the dataset that the run was trained on"
+            )
+        return np.array([self._row[video_id] for video_id in video_ids], np.int64)
+
+    def region_masks(self, video_id: str, times_F) -> tuple[np.ndarray, tuple[int, ...]]:
+        """Returns which regions hold which object in the frames at `times_F` seconds.
+
+        A region holds an object when the object's box covers at least half of the cell, or the cell
+        holds at least half of the box. The truth is that of the nearest time of the 5 per second
+        grid; a frame further than 0.1 s from any visible time of an object does not show it.
+
+        Returns:
+            mask_FOM, bool with M = 64 regions row by row, and the object ids of axis O: all objects
+            of the clip, also those that no frame shows.
+        """
+        row = int(self.rows([video_id])[0])
+        num_objects = len(self.clips["class_names"][row])
+        times_F = np.asarray(times_F, np.float64)
+        mask_FOM = np.zeros((len(times_F), num_objects, GRID * GRID), bool)
+        object_N, time_N, box_N4 = (column[self._span(video_id)] for column in self._columns)
+        for index in range(num_objects):
+            mine = object_N == index
+            if not mine.any():
+                continue
+            distance_FN = np.abs(times_F[:, None] - time_N[mine])
+            nearest_F = distance_FN.argmin(1)
+            shown_F = distance_FN.min(1) <= TIME_TOLERANCE
+            regions_NM = box_regions(box_N4[mine])
+            mask_FOM[:, index] = regions_NM[nearest_F] & shown_F[:, None]
+        return mask_FOM, tuple(range(num_objects))
+
+    @functools.cached_property
+    def tagged(self) -> dict[str, int]:
+        """Returns the object that was tagged, by video; without videos where none or all were."""
+        chosen = zip(self.video_ids, self.clips["object"].to_pylist(), strict=True)
+        return {video_id: index for video_id, index in chosen if index >= 0}
+
+    @functools.cached_property
+    def _row(self) -> dict[str, int]:
+        return {video_id: row for row, video_id in enumerate(self.video_ids)}
+
+    @functools.cached_property
+    def _columns(self):
+        boxes = [self.objects[name].to_numpy() for name in ("x0", "y0", "x1", "y1")]
+        times = self.objects["time_s"].to_numpy().astype(np.float64)
+        return self.objects["object"].to_numpy(), times, np.stack(boxes, axis=1).astype(np.float64)
+
+    @functools.cached_property
+    def _spans(self) -> dict[str, slice]:
+        ids = np.array(self.objects["video_id"].to_pylist(), object)
+        change = np.append(ids[1:] != ids[:-1], True)[: len(ids)]
+        stops = (np.flatnonzero(change) + 1).tolist()
+        return {
+            ids[start]: slice(start, stop)
+            for start, stop in zip([0, *stops[:-1]], stops, strict=False)
+        }
+
+    def _span(self, video_id: str) -> slice:
+        return self._spans.get(video_id, slice(0, 0))
+
+
+def box_regions(boxes_N4: np.ndarray) -> np.ndarray:
+    """Returns bool [N, 64], the regions that hold the object of a box; see `Truth.region_masks`.
+
+    >>> box_regions(np.array([[0.0, 0.0, 0.25, 0.125]])).nonzero()[1].tolist()
+    [0, 1]
+    """
+    edges = np.arange(GRID + 1) / GRID
+    x0_N1, y0_N1, x1_N1, y1_N1 = (boxes_N4[:, [column]] for column in range(4))
+    width_NX = np.clip(np.minimum(x1_N1, edges[1:]) - np.maximum(x0_N1, edges[:-1]), 0, None)
+    height_NY = np.clip(np.minimum(y1_N1, edges[1:]) - np.maximum(y0_N1, edges[:-1]), 0, None)
+    overlap_NM = (height_NY[:, :, None] * width_NX[:, None, :]).reshape(-1, GRID * GRID)
+    box_N1 = (x1_N1 - x0_N1) * (y1_N1 - y0_N1)
+    half = 0.5 - 1e-6  # boxes are stored as float32
+    enough_NM = (overlap_NM >= half / GRID**2) | (overlap_NM >= half * box_N1)
+    return enough_NM & (overlap_NM > 0)
+
+
+def write_truth(root: Path, truth: Truth) -> None:
+    """Writes the files of `ROOT/truth`, each whole or not at all; rows keep their order."""
+    folder = root / "truth"
+    folder.mkdir(parents=True, exist_ok=True)
+    axes = {"hashtags": truth.hashtags, "video_ids": truth.video_ids}
+    _replace(folder / "world.json", lambda file: file.write(json.dumps(axes, indent=0).encode()))
+    _replace(folder / "probability.npy", lambda file: np.save(file, truth.probability_VT))
+    _replace(folder / "observable.npy", lambda file: np.save(file, truth.observable_VT))
+    _replace(folder / "objects.parquet", lambda file: pq.write_table(truth.objects, file))
+    _replace(folder / "clips.parquet", lambda file: pq.write_table(truth.clips, file))
+
+
+def load_truth(root: str | Path) -> Truth | None:
+    """Returns the truth about the dataset in `root`, or None where it was not simulated.
+
+    Raises:
+        UserError: a file of the truth is missing or damaged; names it.
+    """
+    root = Path(root)
+    if not (root / MARKER).exists():
+        return None
+    folder = root / "truth"
+
+    def axes(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        content = json.loads(path.read_bytes())
+        return tuple(content["hashtags"]), tuple(content["video_ids"])
+
+    hashtags, video_ids = _read(folder / "world.json", axes)
+
+    def table(path: Path) -> np.ndarray:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        if values.shape != (len(video_ids), len(hashtags)) or values.dtype != np.float32:
+            raise ValueError(f"{values.dtype} {values.shape}")
+        return np.asarray(values)
+
+    def rows(schema: pa.Schema):
+        def read(path: Path) -> pa.Table:
+            return pq.read_table(path).select(schema.names).cast(schema)
+
+        return read
+
+    return Truth(
+        hashtags=hashtags,
+        video_ids=video_ids,
+        probability_VT=_read(folder / "probability.npy", table),
+        observable_VT=_read(folder / "observable.npy", table),
+        objects=_read(folder / "objects.parquet", rows(OBJECTS_SCHEMA)),
+        clips=_read(folder / "clips.parquet", rows(CLIPS_SCHEMA)),
+    )
+
+
+def _read(path: Path, read):
+    try:
+        return read(path)
+    except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
+        raise UserError(
+            f"the truth of a simulated dataset must be whole, got {path}: {error}; "
+            f"delete {path.parent.parent} and simulate it again"
+        ) from error
+
+
+def _replace(path: Path, write) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,268 @@
+"""A view of the data: vocabulary, splits, attributes and histories, learnt from train alone."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uhman_jax.config import ViewConfig
+from uhman_jax.dataset.attributes import AGE_BUCKETS, age_bucket, encode_attribute
+from uhman_jax.dataset.history import Ragged, build_histories
+from uhman_jax.dataset.raw import RawDataset, User, Video
+from uhman_jax.dataset.split import SPLIT_NAMES, TEST, TRAIN, VALIDATION, assign_splits
+from uhman_jax.dataset.vocabulary import Vocabulary, select_hashtags
+from uhman_jax.errors import UserError
+
+__all__ = ["TEST", "TRAIN", "VALIDATION", "Ragged", "View", "build_view"]
+
+_FORMAT = 1  # of the file
+_DIGEST_SIZE = 64  # characters of a SHA-256 in hexadecimal
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class View:
+    """What training and evaluation know of the videos besides their features.
+
+    Rows are videos in the order of their ids. Two views with one fingerprint have equal contents.
+
+    Attributes:
+        hashtags: vocabulary of T hashtags, most used in train first, then by name.
+        counts_T: int64, uses in the train rows (of `positives`).
+        genders: values of the attribute; index 0 is "unknown", the others by use, then by name.
+        ages: likewise, buckets of years in their order.
+        countries: likewise.
+        video_ids: of each row.
+        user_ids: of each row.
+        split_V: int8, TRAIN, VALIDATION or TEST.
+        gender_V: int32 index into `genders`.
+        age_V: int32 index into `ages`.
+        country_V: int32 index into `countries`.
+        history: hashtag ids that the user used elsewhere, most used first, each once.
+        positives: hashtag ids of the video itself, ascending, one at least.
+        max_positives: longest row of `positives`, 1 at least.
+        max_history: longest row of `history`, 1 at least.
+        report: counts of what was left out and why, by name.
+        fingerprint: SHA-256 of all the above but the report, in hexadecimal.
+    """
+
+    hashtags: tuple[str, ...]
+    counts_T: np.ndarray
+    genders: tuple[str, ...]
+    ages: tuple[str, ...]
+    countries: tuple[str, ...]
+    video_ids: tuple[str, ...]
+    user_ids: tuple[str, ...]
+    split_V: np.ndarray
+    gender_V: np.ndarray
+    age_V: np.ndarray
+    country_V: np.ndarray
+    history: Ragged
+    positives: Ragged
+    max_positives: int
+    max_history: int
+    report: dict[str, int]
+    fingerprint: str
+
+    def rows(self, split: int) -> np.ndarray:
+        """Returns the rows of TRAIN, VALIDATION or TEST, int64, ascending."""
+        return np.flatnonzero(self.split_V == split).astype(np.int64)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes one .npz file without pickled objects, whole or not at all."""
+        header = {name: getattr(self, name) for name in _HEADER_FIELDS} | {"format": _FORMAT}
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
+            **_arrays(self),
+        )
+        # The digest is the archive's ZIP comment, whose length stands in its last two bytes.
+        data = buffer.getvalue()[:-2] + _DIGEST_SIZE.to_bytes(2, "little")
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            with open(partial, "wb") as file:
+                file.write(data + hashlib.sha256(data).hexdigest().encode())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "View":
+        """Reads what `save` wrote.
+
+        Raises:
+            UserError: there is no such file, or any byte of it is not as it was written.
+        """
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"a view must be a readable file, got {path} ({error.strerror}); build it again"
+            ) from None
+        data, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
+        if hashlib.sha256(data).hexdigest().encode() != digest:
+            raise UserError(
+                f"a view must match its checksum, got the damaged or foreign file {path}; "
+                "delete it and build the view again"
+            )
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            header: dict[str, Any] = json.loads(archive["header"].tobytes())
+            if header.pop("format") != _FORMAT:
+                raise UserError(
+                    f"a view must be of format {_FORMAT}, got another one in {path}; "
+                    "delete it and build the view again"
+                )
+            fields: dict[str, Any] = {n: archive[n] for n in archive.files if n != "header"}
+        for name in ("history", "positives"):
+            fields[name] = Ragged(fields.pop(f"{name}_values"), fields.pop(f"{name}_offsets"))
+        for name, value in header.items():
+            fields[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**fields)
+
+
+_HEADER_FIELDS = tuple(
+    field.name for field in dataclasses.fields(View) if field.type not in (np.ndarray, Ragged)
+)
+
+
+def _arrays(view: View) -> dict[str, Any]:
+    """Returns the arrays of a view by the names that they have in its file."""
+    arrays = {}
+    for field in dataclasses.fields(view):
+        value = getattr(view, field.name)
+        if isinstance(value, Ragged):
+            arrays[f"{field.name}_values"] = value.values
+            arrays[f"{field.name}_offsets"] = value.offsets
+        elif isinstance(value, np.ndarray):
+            arrays[field.name] = value
+    return arrays
+
+
+def _fingerprint(view: View) -> str:
+    digest = hashlib.sha256()
+    header = [getattr(view, n) for n in _HEADER_FIELDS if n not in ("report", "fingerprint")]
+    digest.update(json.dumps(header).encode())
+    for name, array in _arrays(view).items():
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def build_view(raw: RawDataset, available_ids: Collection[str], config: ViewConfig) -> View:
+    """Makes the view of a raw dataset that a config asks for.
+
+    Everything is learnt from train: no label of a validation or test video changes a train row, the
+    vocabulary, an attribute value or a history. The order of the raw rows changes nothing. A video
+    left without a hashtag of the vocabulary is no row of the view, but counted in the report.
+
+    Args:
+        raw: what was read.
+        available_ids: ids of the videos that have features; the others are left out.
+        config: of the view.
+
+    Raises:
+        UserError: nothing is left to train on, or a split that was asked for stays empty.
+    """
+    available = set(available_ids)
+    videos = sorted((v for v in raw.videos if v.video_id in available), key=lambda v: v.video_id)
+    if not videos:
+        raise UserError(
+            f"a view must have videos with features, got none of {len(raw.videos)}; "
+            "preprocess them first, and read its ledger for what failed"
+        )
+    split_V = assign_splits(
+        videos,
+        config.split,
+        test_share=config.test_share,
+        validation_share=config.validation_share,
+        seed=config.seed,
+    )
+    report = {
+        "raw_videos": len(raw.videos),
+        "videos_without_features": len(raw.videos) - len(videos),
+        "videos_without_timestamp": sum(video.timestamp is None for video in videos),
+    }
+    vocabulary = select_hashtags(videos, split_V, config)
+    report |= vocabulary.report
+    has_hashtag_V = np.bincount(vocabulary.video, minlength=len(videos)) > 0
+    for split, name in enumerate(SPLIT_NAMES):
+        members = split_V == split
+        report[f"{name}_videos_without_hashtag"] = int(np.sum(members & ~has_hashtag_V))
+        if members.any() and not (members & has_hashtag_V).any():
+            raise UserError(
+                f"the {name} split must have a video with a hashtag that train uses "
+                f"{config.min_count} times (view.min_count), got none in its {members.sum()}; "
+                "lower view.min_count, add videos, or try another view.seed"
+            )
+    videos = [video for video, kept in zip(videos, has_hashtag_V, strict=True) if kept]
+    split_V = split_V[has_hashtag_V]
+    use_video = (np.cumsum(has_hashtag_V) - 1)[vocabulary.video]
+    uses = use_video, vocabulary.hashtag
+    return _assemble(raw, videos, split_V, vocabulary, uses, config.max_history, report)
+
+
+def _assemble(
+    raw: RawDataset,
+    videos: list[Video],
+    split_V: np.ndarray,
+    vocabulary: Vocabulary,
+    uses: tuple[np.ndarray, np.ndarray],
+    max_history: int,
+    report: dict[str, int],
+) -> View:
+    """Joins the videos that are rows of the view with what is known of their users."""
+    is_train_V = split_V == TRAIN
+    user_ids = sorted({video.user_id for video in videos})
+    number = {user_id: u for u, user_id in enumerate(user_ids)}
+    user_V = np.array([number[video.user_id] for video in videos], dtype=np.int64)
+    nobody = User("", "", None, "", ())
+    users = [raw.users.get(user_id, nobody) for user_id in user_ids]
+    genders, gender_V = encode_attribute([users[u].gender for u in user_V], is_train_V)
+    countries, country_V = encode_attribute([users[u].country for u in user_V], is_train_V)
+    buckets = [age_bucket(user.age) for user in users]
+    ages, age_V = encode_attribute([buckets[u] for u in user_V], is_train_V, AGE_BUCKETS)
+
+    index = {name: t for t, name in enumerate(vocabulary.hashtags)}
+    past = [
+        (u, index[name]) for u, user in enumerate(users) for name in user.history if name in index
+    ]
+    past_user, past_hashtag = np.array(past, dtype=np.int64).reshape(-1, 2).T
+    history = build_histories(
+        user_V,
+        is_train_V,
+        uses,
+        (past_user, past_hashtag),
+        name_rank_T=np.argsort(np.argsort(np.array(vocabulary.hashtags, dtype=object))),
+        max_history=max_history,
+    )
+    order = np.lexsort((uses[1], uses[0]))
+    positives = Ragged.build(uses[0][order], uses[1][order], len(videos))
+    view = View(
+        hashtags=vocabulary.hashtags,
+        counts_T=vocabulary.counts_T,
+        genders=genders,
+        ages=ages,
+        countries=countries,
+        video_ids=tuple(video.video_id for video in videos),
+        user_ids=tuple(video.user_id for video in videos),
+        split_V=split_V,
+        gender_V=gender_V,
+        age_V=age_V,
+        country_V=country_V,
+        history=history,
+        positives=positives,
+        max_positives=int(np.diff(positives.offsets).max(initial=1)),
+        max_history=int(np.diff(history.offsets).max(initial=1)),
+        report=report,
+        fingerprint="",
+    )
+    return dataclasses.replace(view, fingerprint=_fingerprint(view))

@@ -1,0 +1,93 @@
+"""Which hashtags a view knows, and which of their uses it keeps."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from uhman_jax.config import Distribution, ViewConfig
+from uhman_jax.dataset.balance import draw_uses, keep_rates
+from uhman_jax.dataset.history import place_in_row
+from uhman_jax.dataset.raw import Video
+from uhman_jax.dataset.split import TRAIN
+from uhman_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The hashtags of a view and where they are used.
+
+    Attributes:
+        hashtags: T names, most used in train first, then by name.
+        counts_T: int64, uses in train, 1 at least.
+        video: int64, of each use, ascending: position among the videos.
+        hashtag: int64, of each use.
+        report: uses that were left out, by reason.
+    """
+
+    hashtags: tuple[str, ...]
+    counts_T: np.ndarray
+    video: np.ndarray
+    hashtag: np.ndarray
+    report: dict[str, int]
+
+
+def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewConfig) -> Vocabulary:
+    """Chooses hashtags by their uses in train, and the uses to keep in all splits.
+
+    In this order: hashtags with fewer than `min_count` uses go; `balanced` downsamples frequent
+    ones; a video keeps its first `max_positives`; a hashtag without a use left in train goes.
+
+    Raises:
+        UserError: no hashtag is frequent enough, or `balanced` has none to compare with.
+    """
+    names = sorted({hashtag for video in videos for hashtag in video.hashtags})
+    index = {name: i for i, name in enumerate(names)}
+    hashtag = np.array([index[name] for video in videos for name in video.hashtags], dtype=np.int64)
+    video = np.repeat(np.arange(len(videos)), [len(video.hashtags) for video in videos])
+
+    def train_counts() -> np.ndarray:
+        return np.bincount(hashtag[split_V[video] == TRAIN], minlength=len(names))
+
+    count_T = train_counts()
+    min_count = max(1, config.min_count)
+    frequent_T = count_T >= min_count
+    if not frequent_T.any():
+        raise UserError(
+            f"a hashtag must have {min_count} uses in train (view.min_count), got "
+            f"{count_T.max()} for the most used one in {np.sum(split_V == TRAIN)} train videos; "
+            "lower view.min_count or add videos"
+        )
+    report = {"rare_uses": int(np.sum(~frequent_T[hashtag]))}
+    keep = frequent_T[hashtag]
+    video, hashtag = video[keep], hashtag[keep]
+
+    if config.distribution is Distribution.BALANCED:
+        rate_T = np.ones(len(names))
+        rate_T[frequent_T] = keep_rates(count_T[frequent_T], config.balanced_top)
+        keep = draw_uses(
+            rate_T[hashtag].tolist(),
+            [videos[v].video_id for v in video],
+            [names[t] for t in hashtag],
+            config.seed,
+        )
+        report["downsampled_uses"] = int(np.sum(~keep))
+        video, hashtag = video[keep], hashtag[keep]
+
+    keep = place_in_row(video) < config.max_positives
+    report["surplus_uses"] = int(np.sum(~keep))
+    video, hashtag = video[keep], hashtag[keep]
+
+    count_T = train_counts()
+    keep = count_T[hashtag] > 0
+    video, hashtag = video[keep], hashtag[keep]
+    chosen = np.argsort(-count_T, kind="stable")[: np.count_nonzero(count_T)]  # names are sorted
+    new_id = np.full(len(names), -1)
+    new_id[chosen] = np.arange(len(chosen))
+    return Vocabulary(
+        tuple(names[t] for t in chosen),
+        count_T[chosen].astype(np.int64),
+        video,
+        new_id[hashtag],
+        report,
+    )

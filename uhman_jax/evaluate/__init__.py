@@ -1,0 +1,115 @@
+"""Evaluation: full ranking of every test video, reference rows, slices and attention.
+
+`evaluate(...)` writes `metrics.json`, `predictions.parquet` and `examples.npz` of a run.
+"""
+
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from flax import linen as nn
+
+from uhman_jax.config import Config
+from uhman_jax.dataset.truth import Truth
+from uhman_jax.dataset.view import TEST, View
+from uhman_jax.errors import UserError
+from uhman_jax.evaluate import attention, references, results
+from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
+from uhman_jax.evaluate.slices import slice_metrics
+from uhman_jax.input_pipeline import Batch, eval_batches, iterate
+from uhman_jax.shards.store import FrameStore
+
+__all__ = ["evaluate"]
+
+NUM_EXAMPLES = 12  # test clips whose attention the report draws
+
+
+def evaluate(
+    model: nn.Module,
+    params: Any,
+    statistics: Any,
+    config: Config,
+    view: View,
+    store: FrameStore,
+    workdir: str | os.PathLike[str],
+    *,
+    truth: Truth | None = None,
+    extra: dict[str, Any] | None = None,
+    say: Callable[[str], object] = print,
+) -> dict[str, Any]:
+    """Ranks all hashtags for every test video and writes what comes out.
+
+    Metrics are one value per video, averaged once over videos, per seed; then over seeds.
+
+    Args:
+        model: query tower and hashtag tower.
+        params: of all seeds, with a leading axis S.
+        statistics: the model's constants.
+        config: a valid one.
+        view: its test split is ranked.
+        store: the region features.
+        workdir: where the files go.
+        truth: of the simulated world, for the oracles and the attention facts.
+        extra: further entries of metrics.json.
+        say: takes lines for a person.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        UserError: the test split is empty, or the truth does not fit the view.
+    """
+    rows_V = view.rows(TEST)
+    if not len(rows_V):
+        raise UserError(
+            "evaluation needs at least one test video, got none; "
+            "use more videos, a larger view.test_share or a smaller view.min_count"
+        )
+    workdir = pathlib.Path(workdir)
+
+    def batches(rows_V: np.ndarray) -> Iterator[Batch]:
+        size = config.evaluate.batch_size
+        return iterate(eval_batches(view, store, rows=rows_V, batch_size=size))
+
+    ranker = make_ranker(model, min(config.evaluate.top_k, len(view.hashtags)))
+    ranking = rank_videos(ranker, params, statistics, batches(rows_V))
+    assert ranking is not None  # nothing asked it to stop
+    say(f"Ranked {len(view.hashtags)} hashtags for {len(rows_V)} test videos.")
+    values: dict[str, Any] = {
+        "simulated": truth is not None,
+        "num_seeds": len(ranking.ranks_SVP),
+        "extractor": str(store.info.get("description", store.info.get("weights", "unknown"))),
+        "data": results.data_counts(view),
+        **(extra or {}),
+        **results.over_seeds("test", summaries(ranking.ranks_SVP, ranking.mask_VP)),
+        **references.reference_metrics(view, rows_V, truth),
+    }
+    observer = attention.make_observer(model)
+    if truth is not None:
+        values |= _gap_closed(values)
+        facts = attention.attention_facts(
+            observer, params, statistics, batches(rows_V), view, store, truth
+        )
+        values |= results.over_seeds("attention", facts)
+    values["slices"] = slice_metrics(view, ranking)
+
+    chosen = np.random.default_rng(config.seed).permutation(rows_V)[:NUM_EXAMPLES]
+    arrays = attention.examples(observer, params, statistics, batches(chosen), view, store)
+    results.write_npz(workdir / "examples.npz", arrays)
+    table = results.predictions_table(view, ranking, config.seed)
+    results.write_parquet(workdir / "predictions.parquet", table)
+    results.write_json(workdir / "metrics.json", values)  # last: it says that all are there
+    return values
+
+
+def _gap_closed(values: dict[str, Any]) -> dict[str, Any]:
+    """Share of the way from popularity to the oracle that the model covers, in P@5 and P@10."""
+    entries: dict[str, Any] = {}
+    for metric in ("P@5", "P@10"):
+        low, high = values[f"popularity/{metric}"], values[f"oracle/{metric}"]
+        if high > low:
+            shares = [(seed - low) / (high - low) for seed in values[f"test/{metric}/seeds"]]
+            entries |= results.over_seeds("gap_closed", {metric: shares})
+    return entries

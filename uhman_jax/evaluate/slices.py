@@ -1,0 +1,78 @@
+"""The test split in groups: by how frequent hashtags are and by what is known of users."""
+
+from typing import Any
+
+import numpy as np
+
+from uhman_jax.dataset.view import View
+from uhman_jax.evaluate.ranking import Ranking
+from uhman_jax.evaluate.references import positives_of
+from uhman_jax.metrics import precision_at_k, recall_at_k
+
+SHOWN = {
+    "P@10": (precision_at_k, 10),
+    "R@10": (recall_at_k, 10),
+    "R@50": (recall_at_k, 50),
+}
+
+
+def slice_metrics(view: View, ranking: Ranking) -> list[dict[str, Any]]:
+    """Metrics of each group, means over seeds; groups without a video are left out.
+
+    Frequency: the vocabulary in three parts of equally many hashtags, by training uses. Only the
+    positives of the part count, over the videos that have one, so R@k is the share of a part's
+    hashtags that are found.
+
+    User: clips without history, clips with an unknown gender, age or country (both may hold), and
+    clips with neither.
+
+    Args:
+        view: of the ranked videos.
+        ranking: of the test split.
+    """
+    positives_VP, _ = positives_of(view, ranking.rows_V)
+    entries = []
+    for name, ids in frequency_groups(view):
+        mask_VP = ranking.mask_VP & np.isin(positives_VP, ids)
+        entries += _entry("frequency", name, ranking, mask_VP, np.any(mask_VP, axis=1))
+    for name, member_V in user_groups(view, ranking.rows_V):
+        entries += _entry("user", name, ranking, ranking.mask_VP, member_V)
+    return entries
+
+
+def frequency_groups(view: View) -> list[tuple[str, np.ndarray]]:
+    """Name and hashtag ids of the rare, medium and frequent third; fewer for tiny vocabularies."""
+    thirds = np.array_split(np.arange(len(view.hashtags)), 3)  # most used first
+    groups = []
+    for name, ids in zip(("frequent", "medium", "rare"), thirds, strict=True):
+        if len(ids):
+            low, high = view.counts_T[ids[-1]], view.counts_T[ids[0]]
+            uses = f"{low} to {high}" if low < high else f"{low}"
+            groups.append((f"{name}: {uses} uses", ids))
+    return groups[::-1]
+
+
+def user_groups(view: View, rows_V: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Name and members (bool, V) of the groups of clips by their users."""
+    length_V = (view.history.offsets[1:] - view.history.offsets[:-1])[rows_V]
+    attributes = (view.gender_V, view.age_V, view.country_V)
+    missing_V = np.any([values[rows_V] == 0 for values in attributes], axis=0)
+    return [
+        ("no history", length_V == 0),
+        ("missing attributes", missing_V),
+        ("history and all attributes", (length_V > 0) & ~missing_V),
+    ]
+
+
+def _entry(
+    by: str, name: str, ranking: Ranking, mask_VP: np.ndarray, member_V: np.ndarray
+) -> list[dict[str, Any]]:
+    """One entry, or none for a group without members."""
+    if not member_V.any():
+        return []
+    entry: dict[str, Any] = {"by": by, "name": name, "num_videos": int(member_V.sum())}
+    for metric, (at_k, k) in SHOWN.items():
+        # Of all videos, so that every group has the same shape and nothing compiles anew.
+        values_SV = [np.asarray(at_k(ranks_VP, mask_VP, k)) for ranks_VP in ranking.ranks_SVP]
+        entry[metric] = float(np.mean(np.array(values_SV, np.float64)[:, member_V]))
+    return [entry]

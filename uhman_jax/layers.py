@@ -1,0 +1,179 @@
+"""What every model is made of: its inputs, the region and user networks, and the score.
+
+A model is a query tower `(video, user) -> query_BD` and a hashtag tower `-> hashtags_TD`; the score
+of a hashtag is their product (the paper's f is its negative: a distance).
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class VideoInput(NamedTuple):
+    """The region features of a batch of videos, as stored.
+
+    The value of a feature is `code * scale + offset`, per video and channel.
+
+    Attributes:
+        codes_BFMC: uint8, bfloat16 or float32; what a padding frame holds does not matter.
+        scale_BC: float32.
+        offset_BC: float32.
+        mask_BF: bool, True for a real frame.
+    """
+
+    codes_BFMC: jax.Array | np.ndarray
+    scale_BC: jax.Array | np.ndarray
+    offset_BC: jax.Array | np.ndarray
+    mask_BF: jax.Array | np.ndarray
+
+
+class UserInput(NamedTuple):
+    """Who posts the videos of a batch.
+
+    Attributes:
+        gender_B: int32 attribute value, 0 is "unknown".
+        age_B: int32 age bucket, 0 is "unknown".
+        country_B: int32 attribute value, 0 is "unknown".
+        history_BR: int32 ids of hashtags used before, without repetition.
+        history_mask_BR: bool, True for a real slot; what other slots hold does not matter.
+    """
+
+    gender_B: jax.Array | np.ndarray
+    age_B: jax.Array | np.ndarray
+    country_B: jax.Array | np.ndarray
+    history_BR: jax.Array | np.ndarray
+    history_mask_BR: jax.Array | np.ndarray
+
+
+def unit_length(vectors):
+    """Returns the vectors scaled to Euclidean length 1 over the last axis, in float32.
+
+    A vector shorter than 1e-6 becomes zero and passes no gradient: it has no direction.
+
+    >>> unit_length(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(3).tolist()
+    [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    vectors = vectors.astype(jnp.float32)
+    square = jnp.sum(vectors**2, axis=-1, keepdims=True)
+    long_enough = square > 1e-12
+    inverse = jax.lax.rsqrt(jnp.where(long_enough, square, 1.0))
+    return vectors * jnp.where(long_enough, inverse, 0.0)
+
+
+def score(query_BD, hashtags_TD):
+    """Returns scores_BT, float32: equation 9 without its sign, so that higher is better.
+
+    >>> score(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 0.0], [0.0, 1.0], [1.0, 1.0]])).tolist()
+    [[3.0, 2.0, 3.0]]
+    """
+    return jnp.einsum(
+        "bd,td->bt",
+        query_BD.astype(jnp.float32),
+        hashtags_TD.astype(jnp.float32),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+
+
+def standardise(video, mean_C, std_C, dtype=jnp.float32):
+    """Returns regions_BFMC: the stored features, decoded and standardised per channel.
+
+    `(code * scale + offset - mean) / std` is one multiplication and one addition per feature, in
+    float32; a padding frame is all zeros, whatever it holds. The example is (10 / 2 + 1 - 2) / 4.
+
+    >>> video = VideoInput(jnp.array([[[[10]], [[9]]]]), jnp.array([[0.5]]), jnp.array([[1.0]]),
+    ...                    jnp.array([[True, False]]))
+    >>> standardise(video, jnp.array([2.0]), jnp.array([4.0])).ravel().tolist()
+    [1.0, 0.0]
+    """
+    factor_BC = video.scale_BC / std_C[None, :]
+    shift_BC = (video.offset_BC - mean_C[None, :]) / std_C[None, :]
+    codes_BFMC = video.codes_BFMC.astype(jnp.float32)
+    regions_BFMC = codes_BFMC * factor_BC[:, None, None, :] + shift_BC[:, None, None, :]
+    return jnp.where(video.mask_BF[:, :, None, None], regions_BFMC, 0.0).astype(dtype)
+
+
+def lookup(table_AK, ids):
+    """Returns rows of a table; an id outside it gives NaN, never silently another row.
+
+    >>> lookup(jnp.array([[1.0], [2.0]]), jnp.array([1, -1, 2])).ravel().tolist()
+    [2.0, nan, nan]
+    """
+    ids = jnp.where(ids < 0, table_AK.shape[0], ids)  # JAX would count negative ids from the end
+    return table_AK.at[ids].get(mode="fill", fill_value=jnp.nan)
+
+
+class FFN(nn.Module):
+    """The two-layer network of equations 4 and 8: W_2 max(0, W_1 x + b_1) + b_2, hidden width K."""
+
+    features: int
+    dropout: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, *, deterministic=True):
+        """Maps the last axis to `features`."""
+        hidden = nn.relu(nn.Dense(self.features, dtype=self.dtype, name="hidden")(x))
+        hidden = nn.Dropout(self.dropout)(hidden, deterministic=deterministic)
+        return nn.Dense(self.features, dtype=self.dtype, name="output")(hidden)
+
+
+class RegionFeatures(nn.Module):
+    """The region network of section 2.2: C channels to K, as `FFN`.
+
+    The first kernel is stored as KC: its gradient is then (K x rows) @ (rows x C), which XLA does
+    on a CPU in a third of the time of the transpose.
+    """
+
+    features: int
+    dropout: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, regions_BFMC, *, deterministic):
+        """Returns regions_BFMK."""
+        init = nn.initializers.lecun_normal(in_axis=1, out_axis=0)
+        kernel_KC = self.param("kernel_KC", init, (self.features, regions_BFMC.shape[-1]))
+        bias_K = self.param("bias_K", nn.initializers.zeros, (self.features,))
+        hidden_BFMK = jnp.einsum("bfmc,kc->bfmk", regions_BFMC, kernel_KC.astype(self.dtype))
+        hidden_BFMK = nn.relu(hidden_BFMK + bias_K.astype(self.dtype)[None, None, None, :])
+        hidden_BFMK = nn.Dropout(self.dropout)(hidden_BFMK, deterministic=deterministic)
+        return nn.Dense(self.features, dtype=self.dtype, name="output")(hidden_BFMK)
+
+
+class UserEmbedding(nn.Module):
+    """u_e of section 2.2: each attribute and the history to K, concatenated, then `FFN` to K.
+
+    Id 0 ("unknown") has a row of its own. A history is the sum of its rows over the root of their
+    number, so that long and short ones have the same scale; an empty one is zeros.
+    """
+
+    num_hashtags: int
+    num_genders: int
+    num_ages: int
+    num_countries: int
+    hidden_size: int
+    dropout: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, user, *, deterministic):
+        """Returns user_BK."""
+        gender_BK = lookup(self._table("gender_AK", self.num_genders, 0.3), user.gender_B)
+        age_BK = lookup(self._table("age_AK", self.num_ages, 0.3), user.age_B)
+        country_BK = lookup(self._table("country_AK", self.num_countries, 0.3), user.country_B)
+        history_BR = jnp.where(user.history_mask_BR, user.history_BR, 0)
+        rows_BRK = lookup(self._table("history_TK", self.num_hashtags, 0.1), history_BR)
+        rows_BRK = jnp.where(user.history_mask_BR[:, :, None], rows_BRK, 0.0)
+        count_B = jnp.maximum(jnp.sum(user.history_mask_BR, axis=1), 1)
+        history_BK = jnp.sum(rows_BRK, axis=1) / jnp.sqrt(count_B.astype(jnp.float32))[:, None]
+        parts = jnp.concatenate([gender_BK, age_BK, country_BK, history_BK], axis=-1)
+        ffn = FFN(self.hidden_size, self.dropout, self.dtype, name="ffn")
+        return ffn(parts.astype(self.dtype), deterministic=deterministic)
+
+    def _table(self, name, num_rows, deviation):
+        """Rows that start small: large random ones are a code by which a user is memorised."""
+        init = nn.initializers.normal(deviation)
+        return self.param(name, init, (num_rows, self.hidden_size))

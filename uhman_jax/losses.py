@@ -1,0 +1,192 @@
+"""WARP, the ranking loss (paper, section 2.4; [15], WSABIE), from sampled or from all hashtags.
+
+The paper samples four negatives per positive and sums the hinges of those that violate the margin,
+without a rank weight: `rank_weight="none"`. WARP proper weighs a positive by L(rank), so that low
+places in the ranking cost little: `rank_weight="wsabie"`. Each can be computed from a few sampled
+negatives, at a cost independent of the vocabulary, or exactly from the scores of all hashtags.
+
+Scores are "higher is better" (the paper's f is their negative). A NaN score violates every margin,
+so that it stays visible in the loss.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_RANK_WEIGHTS = ("none", "wsabie")
+
+
+def harmonic_numbers(highest_rank):
+    """Returns L(r) = 1 + 1/2 + ... + 1/r for r = 0..highest_rank, NumPy float32 [15].
+
+    Summed in float64, so exact to float32 at any rank.
+
+    >>> [round(float(number), 4) for number in harmonic_numbers(3)]
+    [0.0, 1.0, 1.5, 1.8333]
+    """
+    terms = 1.0 / np.arange(1, highest_rank + 1, dtype=np.float64)
+    return np.concatenate([[0.0], np.cumsum(terms)]).astype(np.float32)
+
+
+def warp_exact(scores_BT, positives_BP, positives_mask_BP, *, margin, rank_weight, num_negatives=4):
+    """Returns the WARP loss of each example from the scores of all hashtags.
+
+    A non-positive hashtag t violates positive p when `margin - score_p + score_t` (the hinge) is
+    above 0. With r violators, p contributes
+
+    - "wsabie": L(r) times the mean hinge of the violators: WSABIE with the rank known instead of
+      estimated, and the violator averaged over instead of drawn;
+    - "none": `num_negatives` times the mean hinge over all non-positives: the expectation of
+      `warp_sampled`.
+
+    The weight passes no gradient. An example without positives, or whose positives are the whole
+    vocabulary, has loss 0. Memory is B x T: slots are taken one after the other.
+
+    >>> scores = jnp.array([[0.5, 0.5, 0.75, 0.0]])
+    >>> positive, mask = jnp.array([[0]]), jnp.array([[True]])  # hinges 0.25, 0.5, none
+    >>> # L(2) times the mean of 0.25 and 0.5
+    >>> warp_exact(scores, positive, mask, margin=0.25, rank_weight="wsabie").tolist()
+    [0.5625]
+    >>> warp_exact(scores, positive, mask, margin=0.25, rank_weight="none").tolist()  # 4 * 0.75 / 3
+    [1.0]
+
+    Args:
+        scores_BT: float.
+        positives_BP: int32 hashtag ids, without repetition.
+        positives_mask_BP: bool, True for a real slot; what other slots hold does not matter.
+        margin: m, above 0.
+        rank_weight: "none" or "wsabie".
+        num_negatives: scale of "none", see above.
+
+    Returns:
+        loss_B, float32: the sum over the example's positives.
+    """
+    _check_rank_weight(rank_weight)
+    num_hashtags = scores_BT.shape[1]
+    weights = harmonic_numbers(num_hashtags)
+
+    scores_BT = scores_BT.astype(jnp.float32)
+    positives = jnp.where(positives_mask_BP, positives_BP, num_hashtags)  # the last is nowhere
+    example_B1 = jnp.arange(positives.shape[0])[:, None]
+    negative_BT = jnp.ones(scores_BT.shape, bool).at[example_B1, positives].set(False, mode="drop")
+    num_negative_B = jnp.maximum(jnp.sum(negative_BT, axis=1), 1)
+    positive_scores_BP = jnp.take_along_axis(
+        scores_BT, jnp.where(positives_mask_BP, positives_BP, 0), axis=1
+    )
+
+    @jax.checkpoint  # the gradient computes the hinges again instead of keeping them
+    def loss_of_slot(positive_scores_B):
+        hinge_BT = _hinge(margin, positive_scores_B[:, None], scores_BT)
+        hinge_BT = jnp.where(negative_BT, hinge_BT, 0.0)
+        if rank_weight == "wsabie":
+            rank_B = jnp.sum(_violates(hinge_BT), axis=1)
+            weight_B = jnp.asarray(weights)[rank_B] / jnp.maximum(rank_B, 1)
+        else:
+            weight_B = num_negatives / num_negative_B
+        return weight_B * jnp.sum(hinge_BT, axis=1)
+
+    loss_BP = jax.lax.map(loss_of_slot, positive_scores_BP.T).T
+    return jnp.sum(jnp.where(positives_mask_BP, loss_BP, 0.0), axis=1)
+
+
+def warp_sampled(
+    positive_scores_BP,
+    positives_mask_BP,
+    negative_scores_BPN,
+    *,
+    margin,
+    rank_weight,
+    num_hashtags,
+):
+    """Returns the WARP loss of each example from N sampled negatives for each positive.
+
+    - "none": a positive contributes the sum of the hinges of its negatives (section 2.4);
+    - "wsabie": negatives are taken in order; the first violator, at draw n, contributes
+      L(floor((T - 1) / n)) times its hinge, and no violator 0. This is WSABIE [15] that gives up
+      after N draws instead of T - 1.
+
+    The weight passes no gradient. An example without positives, or whose positives are the whole
+    vocabulary (then there is no negative to sample), has loss 0. The cost is independent of T.
+
+    >>> positive, mask = jnp.array([[0.5]]), jnp.array([[True]])
+    >>> negatives = jnp.array([[[0.0, 0.75, 0.5]]])  # hinges none, 0.5 and 0.25
+    >>> settings = dict(margin=0.25, num_hashtags=5)
+    >>> warp_sampled(positive, mask, negatives, rank_weight="none", **settings).tolist()
+    [0.75]
+    >>> warp_sampled(positive, mask, negatives, rank_weight="wsabie", **settings).tolist()  # L(2)
+    [0.75]
+
+    Args:
+        positive_scores_BP: float.
+        positives_mask_BP: bool, True for a real slot; what other slots hold does not matter.
+        negative_scores_BPN: float, scores of negatives in the order of drawing.
+        margin: m, above 0.
+        rank_weight: "none" or "wsabie".
+        num_hashtags: T.
+
+    Returns:
+        loss_B, float32: the sum over the example's positives.
+    """
+    _check_rank_weight(rank_weight)
+    hinge_BPN = _hinge(
+        margin,
+        positive_scores_BP.astype(jnp.float32)[:, :, None],
+        negative_scores_BPN.astype(jnp.float32),
+    )
+    if rank_weight == "wsabie":
+        num_negatives = negative_scores_BPN.shape[2]
+        ranks_N = (num_hashtags - 1) // np.arange(1, num_negatives + 1)
+        weight_N = harmonic_numbers(num_hashtags)[ranks_N]
+        violates_BPN = _violates(hinge_BPN)
+        first_BPN = violates_BPN & (jnp.cumsum(violates_BPN, axis=2) == 1)
+        hinge_BPN = jnp.where(first_BPN, hinge_BPN * weight_N[None, None, :], 0.0)
+    any_negative_B = jnp.sum(positives_mask_BP, axis=1) < num_hashtags
+    counted_BP = positives_mask_BP & any_negative_B[:, None]
+    return jnp.sum(jnp.where(counted_BP, jnp.sum(hinge_BPN, axis=2), 0.0), axis=1)
+
+
+def sample_negatives(key, positives_BP, positives_mask_BP, *, num_hashtags, num_negatives):
+    """Returns negatives_BPN: ids drawn uniformly, with replacement, from the non-positives.
+
+    A draw is the u-th non-positive: u plus the number of positives at or before it, found by
+    skipping over the sorted positives in O(P), without rejection and independent of T. Slots
+    outside the mask get valid draws too. Where the positives are the whole vocabulary there is
+    nothing to draw: the ids are in range and mean nothing (`warp_sampled` gives loss 0).
+
+    >>> positives, mask = jnp.array([[2, 0, 7]]), jnp.array([[True, True, False]])
+    >>> sample = sample_negatives(
+    ...     jax.random.key(0), positives, mask, num_hashtags=4, num_negatives=50)
+    >>> sample.shape, sorted(set(sample.ravel().tolist()))
+    ((1, 3, 50), [1, 3])
+
+    Args:
+        key: typed random key.
+        positives_BP: int32 hashtag ids, without repetition.
+        positives_mask_BP: bool, True for a real slot; what other slots hold does not matter.
+        num_hashtags: T.
+        num_negatives: N, draws for each positive.
+    """
+    num_slots = positives_BP.shape[1]
+    sorted_BP = jnp.sort(jnp.where(positives_mask_BP, positives_BP, num_hashtags), axis=1)
+    # Non-positives before the i-th positive; a padding slot has at least as many as there are.
+    before_BP = sorted_BP - jnp.arange(num_slots)[None, :]
+    num_negative_B = num_hashtags - jnp.sum(positives_mask_BP, axis=1)
+    before_BP = jnp.where(sorted_BP < num_hashtags, before_BP, num_hashtags)
+    shape = (*positives_BP.shape, num_negatives)
+    draw_BPN = jax.random.randint(key, shape, 0, jnp.maximum(num_negative_B, 1)[:, None, None])
+    skipped_BPN = jnp.sum(before_BP[:, None, None, :] <= draw_BPN[:, :, :, None], axis=3)
+    return jnp.minimum(draw_BPN + skipped_BPN, num_hashtags - 1)
+
+
+def _hinge(margin, positive_scores, negative_scores):
+    """Returns max(0, margin - positive + negative); its gradient at 0 is 0."""
+    return jax.nn.relu(margin - positive_scores + negative_scores)
+
+
+def _violates(hinge):
+    return ~(hinge <= 0)  # so that NaN violates
+
+
+def _check_rank_weight(rank_weight):
+    if rank_weight not in _RANK_WEIGHTS:
+        raise ValueError(f"rank_weight must be 'none' or 'wsabie', got {rank_weight!r}; use one")

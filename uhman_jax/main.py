@@ -1,0 +1,169 @@
+"""Trains and evaluates hashtag recommendation: prepares what is missing, then prints a table.
+
+    python -m uhman_jax.main --config=configs/natural.py [--workdir=DIR] [--config.FIELD=VALUE]
+
+Every field of uhman_jax/config.py can be set, e.g. --config.train.learning_rate=0.05, or
+--config.data.root=FOLDER for a folder with a videos.csv. Whatever an earlier start has finished is
+reused. Exit status: 0 done; 2 something to mend, told in one sentence; 75 stopped by Ctrl-C or
+SIGTERM, and the same command goes on from there.
+"""
+
+import dataclasses
+import errno
+import os
+import pathlib
+import re
+import runpy
+import signal
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from uhman_jax.config import Config, flag_rule, flatten, nearest_field, validate
+from uhman_jax.errors import UserError
+
+WRONG, STOPPED = 2, 75  # exit status; 75 is EX_TEMPFAIL of sysexits.h
+MODES = ("train_and_evaluate", "evaluate")
+_HELP = ("-h", "-help", "--help", "--helpfull", "--helpshort")
+# Failures of the disk that a person can mend; others keep their traceback.
+_DISK = (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What the command line says."""
+
+    config: Config
+    workdir: pathlib.Path
+    mode: str
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs a command line (without the program's name); returns the exit status."""
+    if set(argv) & set(_HELP):
+        print(f"{__doc__}\n{_flags().get_help()}")
+        return 0
+    try:
+        arguments = parse(argv)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        from uhman_jax import run  # everything heavy comes in here
+
+        finished = run.run(arguments.config, arguments.workdir, arguments.mode)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        name = f" {error.filename!r}" if error.filename else ""
+        print(f"error: a file{name} can't be written or read: {error.strerror}", file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        finished = False
+    if not finished:
+        print("Stopped; the same command goes on from there.", file=sys.stderr)
+        return STOPPED
+    return 0
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """Reads and checks the command line.
+
+    Raises:
+        UserError: a flag, a field, a value or the config file is wrong.
+    """
+    path, argv = _config_path(argv)
+    _check_fields(argv)
+    loaded = _load_config(path)
+    try:
+        values = _flags(loaded, argv)
+        rest = values(["main", *argv])[1:]
+    except flags.Error as error:
+        raise UserError(_flag_message(str(error))) from error
+    if rest:
+        raise UserError(f"settings are given as --flag=value, got {rest[0]!r}; see --help")
+    config: Config = values["config"].value  # type: ignore[bad-assignment]
+    validate(config)
+    workdir = str(values["workdir"].value) or os.path.join("runs", config.name)
+    return Arguments(config, pathlib.Path(workdir), str(values["mode"].value))
+
+
+def _flags(config: Config | None = None, argv: Sequence[str] = ()) -> flags.FlagValues:
+    """The flags; with a config, one for each of its fields instead of one for its file."""
+    values = flags.FlagValues()
+    if config is None:
+        text = "file whose get_config() returns the settings"
+        flags.DEFINE_string("config", None, text, flag_values=values)
+    else:
+        config_flags.DEFINE_config_dataclass(
+            "config", config, flag_values=values, sys_argv=["main", *argv]
+        )
+    flags.DEFINE_string(
+        "workdir", "", "run directory; runs/<config name> if empty", flag_values=values
+    )
+    flags.DEFINE_enum(
+        "mode", MODES[0], MODES, "evaluate: of the newest checkpoint", flag_values=values
+    )
+    return values
+
+
+def _config_path(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """Path of the config file, which must exist, and the other arguments."""
+    path, rest, after = None, [], iter(argv)
+    for arg in after:
+        if arg in ("--config", "-config"):
+            path = next(after, "")
+        elif match := re.match(r"--?config=(.*)", arg, re.DOTALL):
+            path = match[1]
+        else:
+            rest.append(arg)
+    if path is None or not os.path.isfile(path):
+        found = sorted(str(path) for path in pathlib.Path("configs").glob("*.py"))
+        known = f"there are {', '.join(found)}" if found else "write --config=configs/natural.py"
+        given = "none" if path is None else repr(path)
+        raise UserError(f"--config must name a file, got {given}; {known}")
+    return path, rest
+
+
+def _check_fields(argv: Sequence[str]) -> None:
+    """Raises UserError for a setting that does not exist; names the nearest one that does."""
+    known = flatten(Config())
+    for arg in argv:
+        match = re.match(r"--?(no)?config\.([^=]*)", arg)
+        if match and match[2] not in known:
+            inside = [path for path in known if path.startswith(match[2] + ".")]
+            meant = inside[0] if inside else nearest_field(match[2])
+            raise UserError(f"no setting is called {match[2]!r}; did you mean --config.{meant}?")
+
+
+def _load_config(path: str) -> Config:
+    """Runs `get_config()` of a file."""
+    try:
+        config = runpy.run_path(path)["get_config"]()
+    except Exception as error:  # whatever the code of a config file may raise
+        what = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"--config must name a Python file with a get_config() that returns a Config, but "
+            f"running {path} ended with {what}; mend the file"
+        ) from error
+    if not isinstance(config, Config):
+        raise UserError(
+            f"get_config() must return a uhman_jax.config.Config, got {type(config).__name__} in "
+            f"{path}; see configs/natural.py"
+        )
+    return config
+
+
+def _flag_message(message: str) -> str:
+    """The message of the flags library; for a setting, the rule, the value and an example."""
+    match = re.match(r"flag --config\.([\w.]+)=(.*?): ", message, re.DOTALL)
+    if match and match[1] in flatten(Config()):
+        rule, example = flag_rule(match[1])
+        return f"{rule}, got {match[2]!r}; write e.g. {example}"
+    return message.rstrip(".") + "; see --help"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,157 @@
+"""Metrics of a full ranking: P, R, F1, NDCG, MRR and MAP, one value per video.
+
+Everything is computed from the ranks of a video's true hashtags among all hashtags. A metric gives
+one value per video; the mean is taken once, over videos. A video without true hashtags gets 0.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def ranks(scores_BT, positives_BP, positives_mask_BP):
+    """Returns ranks_BP: the place of each true hashtag in the ranking of all T, from 1, int32.
+
+    Ties are pessimistic: a non-positive that ties with a positive ranks before it. Positives that
+    tie rank in the order of their slots. NaN ranks last, as minus infinity. A slot outside the
+    mask gets T + 1. Memory is B x T: slots are taken one after the other.
+
+    >>> scores = jnp.array([[0.9, 0.4, 0.4, 0.1]])
+    >>> ranks(scores, jnp.array([[1, 0]]), jnp.array([[True, True]])).tolist()  # 1 ties with 2
+    [[3, 1]]
+
+    Args:
+        scores_BT: float, higher is better.
+        positives_BP: int32 hashtag ids, without repetition.
+        positives_mask_BP: bool, True for a real slot; what other slots hold does not matter.
+    """
+    num_hashtags = scores_BT.shape[1]
+    num_slots = positives_BP.shape[1]
+    scores_BT = jnp.where(jnp.isnan(scores_BT), -jnp.inf, scores_BT)
+    ids_BP = jnp.where(positives_mask_BP, positives_BP, 0)
+    positive_scores_BP = jnp.take_along_axis(scores_BT, ids_BP, axis=1)
+
+    def count_at_least(positive_scores_B):
+        return jnp.sum(scores_BT >= positive_scores_B[:, None], axis=1, dtype=jnp.int32)
+
+    at_least_BP = jax.lax.map(count_at_least, positive_scores_BP.T).T
+    # Of those, positives count only when above or, at a tie, in an earlier slot (Q: the other one).
+    own_BP1, other_B1Q = positive_scores_BP[:, :, None], positive_scores_BP[:, None, :]
+    slot_P = jnp.arange(num_slots)
+    later_PQ = slot_P[:, None] <= slot_P[None, :]
+    not_before_BPQ = (other_B1Q == own_BP1) & later_PQ[None] & positives_mask_BP[:, None, :]
+    ranks_BP = 1 + at_least_BP - jnp.sum(not_before_BPQ, axis=2, dtype=jnp.int32)
+    return jnp.where(positives_mask_BP, ranks_BP, num_hashtags + 1)
+
+
+def precision_at_k(ranks_BP, mask_BP, k):
+    """Returns the share of the first k places that are true hashtags, also where k is above T.
+
+    >>> precision_at_k(jnp.array([[3, 1, 9]]), jnp.array([[True, True, True]]), 5).tolist()  # 2 / 5
+    [0.4000000059604645]
+    """
+    return _hits(ranks_BP, mask_BP, k) / k
+
+
+def recall_at_k(ranks_BP, mask_BP, k):
+    """Returns the share of the true hashtags that are among the first k.
+
+    >>> recall_at_k(jnp.array([[3, 1, 9, 8]]), jnp.array([[True, True, True, True]]), 5).tolist()
+    [0.5]
+    """
+    return _hits(ranks_BP, mask_BP, k) / _at_least_one(mask_BP)
+
+
+def ndcg_at_k(ranks_BP, mask_BP, k):
+    """Returns NDCG@k with gain 1 and discount log2(1 + rank), over that of a perfect ranking.
+
+    >>> ndcg_at_k(jnp.array([[3, 11]]), jnp.array([[True, False]]), 10).tolist()  # 1 / log2(4)
+    [0.5]
+    """
+    hit_BP = mask_BP & (ranks_BP <= k)
+    gain_B = jnp.sum(jnp.where(hit_BP, 1 / jnp.log2(1.0 + ranks_BP), 0.0), axis=1)
+    places_P = jnp.arange(1, ranks_BP.shape[1] + 1)
+    count_B = jnp.sum(mask_BP, axis=1)
+    ideal_BP = (places_P[None, :] <= count_B[:, None]) & (places_P <= k)[None, :]
+    best_B = jnp.sum(jnp.where(ideal_BP, (1 / jnp.log2(1.0 + places_P))[None, :], 0.0), axis=1)
+    return jnp.where(best_B > 0, gain_B / jnp.where(best_B > 0, best_B, 1.0), 0.0)
+
+
+def reciprocal_rank(ranks_BP, mask_BP):
+    """Returns 1 / rank of the first true hashtag (its mean over videos is MRR).
+
+    >>> reciprocal_rank(jnp.array([[4, 2]]), jnp.array([[True, True]])).tolist()
+    [0.5]
+    """
+    inverse_BP = jnp.where(mask_BP, 1 / ranks_BP, 0.0)
+    return jnp.max(inverse_BP, axis=1, initial=0.0)
+
+
+def average_precision(ranks_BP, mask_BP):
+    """Returns the mean over true hashtags of the precision at their rank (its mean is MAP).
+
+    >>> average_precision(jnp.array([[4, 1]]), jnp.array([[True, True]])).tolist()  # (1 + 2/4) / 2
+    [0.75]
+    """
+    better_BPQ = (ranks_BP[:, None, :] <= ranks_BP[:, :, None]) & mask_BP[:, None, :]
+    precision_BP = jnp.sum(better_BPQ, axis=2) / ranks_BP
+    return jnp.sum(jnp.where(mask_BP, precision_BP, 0.0), axis=1) / _at_least_one(mask_BP)
+
+
+def f1(mean_precision, mean_recall):
+    """Returns 2PR / (P + R) of the means over videos, as in the paper's tables; 0 where both are 0.
+
+    >>> round(f1(0.0849, 0.2110), 4)  # Table 1, UHMAN
+    0.1211
+    """
+    total = mean_precision + mean_recall
+    return 2 * mean_precision * mean_recall / total if total > 0 else 0.0
+
+
+def summary(ranks_VP, mask_VP, cutoffs=(1, 5, 10, 50)):
+    """Returns the means over videos, as a dict of floats.
+
+    >>> table = summary(jnp.array([[1, 3]]), jnp.array([[True, True]]), cutoffs=(2,))
+    >>> table["P@2"], table["R@2"], table["F1@2"], table["kP/R@2"], table["MRR"]
+    (0.5, 0.5, 0.5, 2.0, 1.0)
+
+    Args:
+        ranks_VP: from `ranks`, one row per video.
+        mask_VP: bool, True for a real slot.
+        cutoffs: the k of P, R and F1.
+
+    Returns:
+        "P@k", "R@k", "F1@k" and "kP/R@k" for every cut-off, "NDCG@10", "MRR" and "MAP". The ratio
+        k P@k / R@k depends on the data far more than on the model, so it should be about equal for
+        all models; it is 0 where nothing was found.
+
+    Raises:
+        ValueError: there is no video.
+    """
+    if not len(ranks_VP):
+        raise ValueError("metrics need at least one video, got 0; use a split that has videos")
+    ranks_VP, mask_VP = jnp.asarray(ranks_VP), jnp.asarray(mask_VP)
+    table = {}
+    for k in cutoffs:
+        precision = _mean(precision_at_k(ranks_VP, mask_VP, k))
+        recall = _mean(recall_at_k(ranks_VP, mask_VP, k))
+        table[f"P@{k}"] = precision
+        table[f"R@{k}"] = recall
+        table[f"F1@{k}"] = f1(precision, recall)
+        table[f"kP/R@{k}"] = k * precision / recall if recall > 0 else 0.0
+    table["NDCG@10"] = _mean(ndcg_at_k(ranks_VP, mask_VP, 10))
+    table["MRR"] = _mean(reciprocal_rank(ranks_VP, mask_VP))
+    table["MAP"] = _mean(average_precision(ranks_VP, mask_VP))
+    return table
+
+
+def _hits(ranks_BP, mask_BP, k):
+    return jnp.sum(mask_BP & (ranks_BP <= k), axis=1)
+
+
+def _at_least_one(mask_BP):
+    return jnp.maximum(jnp.sum(mask_BP, axis=1), 1)
+
+
+def _mean(values_V):
+    return float(np.mean(np.asarray(values_V), dtype=np.float64))

@@ -1,0 +1,150 @@
+"""From a config to what training reads: raw dataset, features, view, channel statistics.
+
+Each step says in one line what it makes and what an earlier start has left to reuse.
+"""
+
+import dataclasses
+import pathlib
+import zipfile
+from collections.abc import Callable
+
+import numpy as np
+
+from uhman_jax.config import Config
+from uhman_jax.dataset.raw import RawDataset, read_raw_dataset, summarise_problems
+from uhman_jax.dataset.truth import Truth, load_truth
+from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View, build_view
+from uhman_jax.errors import UserError
+from uhman_jax.shards.store import FrameStore
+from uhman_jax.shards.tfrecord import replacing
+
+Say = Callable[[str], object]
+SIMULATED_FEATURES = pathlib.Path("features") / "simulated"  # of the simulator's features door
+MAX_PROBLEMS = 5  # bad rows that are printed; --config.data.strict lists all
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What training and evaluation read.
+
+    Attributes:
+        raw: the dataset as it was read.
+        store: region features of its videos.
+        view: hashtags, splits and histories.
+    """
+
+    raw: RawDataset
+    store: FrameStore
+    view: View
+
+    @property
+    def truth(self) -> Truth | None:
+        """The simulated world's truth; None for real data."""
+        return load_truth(self.raw.root)
+
+
+def prepare(config: Config, say: Say = print) -> Prepared:
+    """Makes or finds the raw dataset, its features and its view.
+
+    Raises:
+        UserError: the dataset, its files or the settings are at fault; the sentence says how.
+    """
+    raw = _raw_dataset(config, say)
+    store = _features(config, raw, say)
+    view = build_view(raw, store.video_ids, config.view)
+    sizes = ", ".join(
+        f"{len(view.rows(split))} {name}"
+        for name, split in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST))
+    )
+    say(f"View: {sizes} videos, {len(view.hashtags)} hashtags.")
+    return Prepared(raw, store, view)
+
+
+def _raw_dataset(config: Config, say: Say) -> RawDataset:
+    """Reads the user's dataset, or the simulator's, which is made where it is not there yet."""
+    root = pathlib.Path(config.data.root)
+    if not config.data.root:
+        root = simulated_root(config, say)
+    has_clips = not (root / SIMULATED_FEATURES).is_dir()
+    raw = read_raw_dataset(root, strict=config.data.strict, check_files=has_clips)
+    say(f"Dataset: {len(raw.videos)} videos of {len(raw.users)} users in {root}.")
+    if raw.problems:
+        say(summarise_problems(raw))
+        for problem in raw.problems[:MAX_PROBLEMS]:
+            say(f"  {problem}")
+        if len(raw.problems) > MAX_PROBLEMS:
+            say("  ... (--config.data.strict lists all and stops)")
+    return raw
+
+
+def simulated_root(config: Config, say: Say = print) -> pathlib.Path:
+    """Folder of the simulated dataset that a config describes; simulates it if it is not there."""
+    from uhman_jax.dataset import simulator  # it draws and encodes clips: not for real data
+
+    fingerprint = simulator.simulated_fingerprint(config.simulator)
+    folder = f"{config.simulator.door.value}-{fingerprint}"
+    root = pathlib.Path(config.data.simulated_dir) / folder
+    if simulator.is_simulated(root):
+        say(f"Simulated dataset: reused {root}.")
+    else:
+        say(f"Simulating {config.simulator.num_videos} clips into {root}.")
+        simulator.simulate(root, config.simulator)
+    return root
+
+
+def _features(config: Config, raw: RawDataset, say: Say) -> FrameStore:
+    """Region features of the videos; decodes and encodes what is not there yet."""
+    simulated = raw.root / SIMULATED_FEATURES
+    if simulated.is_dir():
+        say(f"Features: written by the simulator, reused {simulated}.")
+        return FrameStore.open(simulated)
+    from uhman_jax.preprocess import pipeline  # imports TensorFlow only when there is work
+
+    settings = config.preprocess
+    inputs = [(video.video_id, video.path) for video in raw.videos]
+    directory = pathlib.Path(settings.output_dir or pipeline.features_dir(raw.root, settings))
+    if pipeline.is_complete(directory, inputs, settings, raw.root):
+        say(f"Features: reused {directory}.")
+    else:
+        say(f"Features: encoding the clips into {directory}.")
+        pipeline.preprocess(raw.root, inputs, directory, settings)
+    return FrameStore.open(directory)
+
+
+def channel_statistics(prepared: Prepared, say: Say = print) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation per channel of the training split, float32; cached beside the shards.
+
+    Reads every training video once where they are not cached.
+    """
+    from uhman_jax import input_pipeline
+
+    view, store = prepared.view, prepared.store
+    path = store.directory / "statistics" / f"{view.fingerprint}.npz"
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            mean_C, std_C = arrays["mean_C"], arrays["std_C"]
+        if mean_C.shape == std_C.shape == (store.num_channels,):
+            return mean_C, std_C
+    except FileNotFoundError:
+        pass
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
+        say(f"{path} is damaged; it is made again.")
+    mean_C, std_C = input_pipeline.channel_statistics(view, store)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with replacing(path) as file:
+            np.savez(file, mean_C=mean_C, std_C=std_C)
+    except PermissionError:
+        say(f"Channel statistics are not kept: {path.parent} can't be written.")
+    return mean_C, std_C
+
+
+def check_same_view(view: View, path: pathlib.Path) -> None:
+    """Raises UserError where a run directory's view is not the one that its data give now."""
+    before = View.load(path)
+    if before.fingerprint != view.fingerprint:
+        raise UserError(
+            f"the data must stay as they were when the run began, but {path} describes "
+            f"{len(before.video_ids)} videos and {len(before.hashtags)} hashtags that differ from "
+            f"the {len(view.video_ids)} and {len(view.hashtags)} of now; use another --workdir"
+        )

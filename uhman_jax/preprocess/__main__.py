@@ -1,0 +1,122 @@
+"""`python -m uhman_jax.preprocess --root=FOLDER`: videos to TFRecord shards of region features."""
+
+import dataclasses
+import enum
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+from uhman_jax.config import Config, PreprocessConfig, validate
+from uhman_jax.errors import UserError
+
+_ROOT = flags.DEFINE_string(
+    "root", None, "Folder of the videos; with a videos.csv, those that it lists.", required=True
+)
+_OUTPUT = flags.DEFINE_string("output", "", "Folder of the shards; default: ROOT/features/<hash>.")
+_RETRY = flags.DEFINE_list("retry", [], "States (e.g. timeout) whose shards are made again.")
+_HELP = {
+    "weights": "random (no download), imagenet (download) or a Keras .h5 file (no top)",
+    "weights_seed": "seed of random weights",
+    "calibration_frames": "frames that set the batch statistics of random weights; 0: none",
+    "frames_per_second": "sampling rate",
+    "max_frames": "frames kept per clip, spread evenly",
+    "storage": "how features are held",
+    "videos_per_shard": "videos in a shard, the unit of work",
+    "batch_frames": "frames per call of the network",
+    "num_decoders": "decoding processes; 0: one per core, at most 8",
+    "clip_timeout": "seconds of decoding after which a clip is given up",
+    "max_megapixels": "clips with larger pictures are not decoded",
+    "decoder_memory": "GiB of address space of a decoding process; 0: no limit",
+}
+_DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+_NOT_VIDEOS = {".csv", ".json", ".txt", ".md", ".html", ".parquet", ".h5"}
+
+
+def _define_flags() -> dict[str, flags.FlagHolder]:
+    holders = {}
+    for field in dataclasses.fields(PreprocessConfig):
+        if field.name not in _HELP:
+            continue
+        if isinstance(field.default, enum.Enum):
+            holders[field.name] = flags.DEFINE_enum_class(
+                field.name, field.default, type(field.default), _HELP[field.name]
+            )
+        else:
+            define = _DEFINE[type(field.default)]
+            holders[field.name] = define(field.name, field.default, _HELP[field.name])
+    return holders
+
+
+_FIELDS = _define_flags()
+
+
+def list_inputs(root: Path) -> list[tuple[str, str]]:
+    """(video_id, path) of the videos that videos.csv lists; without it, of every file below root.
+
+    Hidden files and folders, `features` folders and tables or texts are left out.
+
+    Raises:
+        UserError: root is no folder, or the tables cannot be used.
+    """
+    if not root.is_dir():
+        raise UserError(f"--root must be a folder of videos, got {str(root)!r}; correct the path")
+    if (root / "videos.csv").exists():
+        from uhman_jax.dataset.raw import read_raw_dataset
+
+        raw = read_raw_dataset(root, strict=False, check_files=False)
+        for problem in raw.problems:
+            print(problem, file=sys.stderr)
+        return [(video.video_id, video.path) for video in raw.videos]
+    found = []
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root)
+        hidden = any(part.startswith(".") for part in name.parts)
+        if hidden or name.parts[0] == "features" or path.suffix.lower() in _NOT_VIDEOS:
+            continue
+        if not path.is_dir():
+            found.append((name.as_posix(), name.as_posix()))
+    return found
+
+
+def run() -> None:
+    """Makes the features and prints the ledger's counts.
+
+    Raises:
+        UserError: as `pipeline.preprocess`.
+    """
+    from uhman_jax.preprocess import ledger, pipeline
+
+    root = Path(_ROOT.value)
+    config = Config(preprocess=PreprocessConfig(**{k: f.value for k, f in _FIELDS.items()}))
+    validate(config)
+    if unknown := set(_RETRY.value) - set(ledger.STATES):
+        raise UserError(f"--retry must name states of {ledger.STATES}, got {sorted(unknown)}")
+    inputs = list_inputs(root)
+    directory = Path(_OUTPUT.value or pipeline.features_dir(root, config.preprocess))
+    summary = pipeline.preprocess(
+        root, inputs, directory, config.preprocess, retry=tuple(_RETRY.value)
+    )
+    for state, count in summary.counts.items():
+        print(f"{state:12s} {count:8d}")
+    if summary.seconds:
+        rate = summary.frames / summary.seconds
+        print(f"{summary.frames} frames in {summary.seconds:.1f} s, {rate:.1f} frames/s")
+    if summary.reused:
+        print(f"{summary.reused} of {len(summary.entries)} clips were there already")
+    print(f"features and ledger.jsonl are in {directory}")
+
+
+def main(argv: list[str]) -> None:
+    """Turns a user's mistake into one sentence and exit status 2."""
+    try:
+        if len(argv) > 1:
+            raise UserError(f"everything is a flag, got {argv[1]!r}; write e.g. --root=FOLDER")
+        run()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,69 @@
+"""The process that decodes: a hang or a crash in FFmpeg ends here and costs one clip.
+
+Started by `pool` as `python -m uhman_jax.preprocess.child FD BYTES MEMORY NICE`. It reads one JSON
+job per line from standard input, leaves the images in the shared memory behind file descriptor FD
+and answers one JSON line on standard output. It imports neither TensorFlow nor JAX.
+"""
+
+import json
+import mmap
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+
+import av
+import numpy as np
+
+from uhman_jax.preprocess.decode import Frames, sample_frames
+from uhman_jax.preprocess.packets import DecodeError
+
+_GRACE = 5.0  # seconds beyond a job's limit after which an orphan ends itself
+
+
+def serve(decode: Callable[..., Frames] = sample_frames) -> None:
+    """Answers jobs until standard input ends.
+
+    Args:
+        decode: called with the job's "options" and "path"; another one in tests.
+    """
+    descriptor, num_bytes, memory_bytes, nice = map(int, sys.argv[1:5])
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="ascii")
+    os.dup2(2, 1)  # a library that prints must not garble the answers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    av.logging.set_level(av.logging.PANIC)
+    os.nice(nice)
+    if memory_bytes:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    shared = np.frombuffer(mmap.mmap(descriptor, num_bytes), np.uint8)
+    answers.write("{}\n")  # ready: the clock of a clip does not count the start
+    for line in sys.stdin:
+        job = json.loads(line)
+        signal.setitimer(signal.ITIMER_REAL, job["timeout"] + _GRACE)
+        answer = _answer(decode, job, shared)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        answers.write(json.dumps(answer) + "\n")
+
+
+def _answer(decode: Callable[..., Frames], job: dict, shared: np.ndarray) -> dict:
+    try:
+        frames = decode(job["path"], **job["options"])
+    except DecodeError as error:
+        return {"state": error.kind, "reason": error.reason}
+    except MemoryError:
+        return {"state": "unsupported", "reason": "decoding needs more memory than the limit"}
+    except Exception as error:  # the last wall: whatever a file does, the next clip goes on
+        return {"state": "corrupt", "reason": f"{type(error).__name__}: {error}"}
+    shared[: frames.images.size] = frames.images.reshape(-1)
+    return {
+        "state": "ok",
+        "reason": frames.note,
+        "shape": frames.images.shape,
+        "times": frames.times_F.tolist(),
+        "seconds": frames.seconds,
+    }
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,236 @@
+"""One video file to a few frames: 5 per second by timestamp, then at most so many, spread evenly.
+
+Two passes over the file. The first reads packets only (`packets`) and learns when each frame is
+shown; so the frames to keep are known before anything is decoded, and memory does not grow with the
+length of the clip. The second decodes no more than the groups of pictures that hold such a frame.
+FFmpeg can hang or crash on a damaged file: strangers' clips go through `pool`.
+"""
+
+import dataclasses
+import os
+
+import numpy as np
+
+from uhman_jax.preprocess.packets import (
+    LIBRARY_ERRORS,
+    DecodeError,
+    Index,
+    choose,
+    describe,
+    needed_segments,
+    open_stream,
+    read_index,
+    require_regular_file,
+)
+
+IMAGE_SIZE = 299  # Inception-v3's input
+_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames:
+    """What is kept of a clip.
+
+    Attributes:
+        images: uint8 [F, size, size, 3], RGB, display rotation applied, aspect ratio given up.
+        times_F: float32, seconds from the first frame at which each is sampled, ascending.
+        width: of the upright video, in pixels.
+        height: of the upright video, in pixels.
+        seconds: how long the clip is shown.
+        note: "" or what went wrong after at least one good frame.
+    """
+
+    images: np.ndarray
+    times_F: np.ndarray
+    width: int
+    height: int
+    seconds: float
+    note: str
+
+
+def sample_frames(
+    path: str | os.PathLike,
+    frames_per_second: float = 5.0,
+    max_frames: int = 16,
+    size: int = IMAGE_SIZE,
+    max_megapixels: float = 64.0,
+) -> Frames:
+    """Returns the frames shown at times 0, 1/fps, 2/fps, ..., thinned evenly to `max_frames`.
+
+    A frame shown over several sampling times (a still, a slow clip) counts once, at the first of
+    them. Of n > max_frames frames the middles of max_frames equal parts are kept. A clip whose
+    decoding fails after some good frames yields those, and `note` says so. High dynamic range is
+    converted by its matrix alone, without tone mapping; transparency is dropped.
+
+    Args:
+        path: a regular file; any container that FFmpeg reads, save those that open other files.
+        frames_per_second: sampling rate.
+        max_frames: frames to keep at most, >= 1.
+        size: width and height of the images.
+        max_megapixels: larger pictures are refused.
+
+    Raises:
+        DecodeError: no frame could be had.
+    """
+    file = os.fspath(path)
+    require_regular_file(file)
+    index, seconds, note = read_index(file, max_megapixels)
+    wanted = choose(index, frames_per_second, max_frames)
+    attempt = _Decoding(wanted, size)
+    attempt.run(file, index, max_megapixels, skip=not index.counted)
+    if (attempt.missing or attempt.error) and not index.counted:
+        # Damage, or a wrong key-frame mark: decode all, as every player would.
+        attempt = _Decoding(wanted, size)
+        attempt.run(file, index, max_megapixels, skip=False)
+    images = {wanted[key]: image for key, image in attempt.images.items()}
+    if not images and attempt.first is not None:
+        images = {0.0: attempt.first}
+    if not images:
+        if attempt.error:
+            raise DecodeError("corrupt", f"no frame could be decoded: {attempt.error}")
+        raise DecodeError("short", "the video stream holds no frame that can be shown")
+    times = sorted(images)
+    notes = [text for text in (attempt.note(), note) if text]
+    return Frames(
+        images=np.stack([images[time] for time in times]),
+        times_F=np.array(times, np.float32),
+        width=attempt.width,
+        height=attempt.height,
+        seconds=seconds,
+        note="; ".join(notes),
+    )
+
+
+class _Decoding:
+    """One pass of decoding that collects the wanted frames as images.
+
+    Attributes:
+        images: key -> uint8 [size, size, 3].
+        first: image of the first frame that could be decoded, for clips without a wanted one.
+        width: of the upright video; 0 before the first frame.
+        height: of the upright video.
+        error: the first one, or "".
+    """
+
+    def __init__(self, wanted: dict[int, float], size: int):
+        self.wanted = wanted
+        self.size = size
+        self.images: dict[int, np.ndarray] = {}
+        self.first: np.ndarray | None = None
+        self.width = self.height = 0
+        self.error = ""
+        self._count = 0
+
+    @property
+    def missing(self) -> int:
+        """Wanted frames not yet had."""
+        return len(self.wanted) - len(self.images)
+
+    def run(self, path: str, index: Index, max_megapixels: float, *, skip: bool) -> None:
+        """Decodes what holds wanted frames (`skip`) or all packets, until every frame is had."""
+        needed = needed_segments(index, self.wanted) if skip else None
+        container, stream = open_stream(path, max_megapixels)
+        context = stream.codec_context
+        number, previous = 0, None
+        with container:
+            try:
+                for packet in container.demux(stream):
+                    if not packet.size:
+                        continue
+                    if number == len(index.key) or not self.missing:
+                        break
+                    segment, key = int(index.segment[number]), int(index.key[number])
+                    number += 1
+                    if needed is not None and segment not in needed:
+                        continue
+                    if needed is not None and previous is not None and segment > previous + 1:
+                        self._decode(context, None, index.counted)
+                        context.flush_buffers()
+                    if needed is not None:  # frames that no other refers to need not be decoded
+                        context.skip_frame = "DEFAULT" if key in self.wanted else "NONREF"
+                    self._decode(context, packet, index.counted)
+                    previous = segment
+            except LIBRARY_ERRORS as error:
+                self.error = self.error or describe(error)
+            if self.missing:
+                self._decode(context, None, index.counted)
+
+    def note(self) -> str:
+        """What went wrong, or ""."""
+        if not self.missing:
+            return f"some packets could not be decoded: {self.error}" if self.error else ""
+        why = self.error or "frames that the container announces are missing"
+        until = max((self.wanted[key] for key in self.images), default=0.0)
+        lost = [time for key, time in self.wanted.items() if key not in self.images]
+        if min(lost) > until:
+            return f"decoded up to {until:.1f} s: {why}"
+        return f"decoded {len(self.images)} of {len(self.wanted)} sampled frames: {why}"
+
+    def _decode(self, context, packet, counted: bool) -> None:
+        try:
+            frames = context.decode(packet)
+        except LIBRARY_ERRORS as error:
+            # One bad packet does not end a clip: what follows the next key frame may be whole.
+            self.error = self.error or describe(error)
+            return
+        for frame in frames:
+            key = self._count if counted else frame.pts
+            self._count += 1
+            wanted = key in self.wanted and key not in self.images
+            if not wanted and (self.images or self.first is not None):
+                continue
+            image = self._convert(frame)
+            if wanted:
+                self.images[key] = image
+            else:
+                self.first = image
+
+    def _convert(self, frame) -> np.ndarray:
+        """The frame as RGB, scaled to a square, then turned upright."""
+        shrinks = min(frame.width, frame.height) >= self.size
+        # Files that do not say mean BT.709 from 720 lines up, as players take it; else BT.601.
+        high = min(frame.width, frame.height) >= 720 and frame.colorspace == _UNSPECIFIED
+        image = frame.reformat(
+            width=self.size,
+            height=self.size,
+            format="rgb24",
+            src_colorspace="ITU709" if high else None,
+            interpolation="AREA" if shrinks else "BILINEAR",
+            threads=1,
+        ).to_ndarray()
+        matrix = _display_matrix(frame)
+        self.width, self.height = frame.width, frame.height
+        if matrix[0, 0] == 0:
+            self.width, self.height = self.height, self.width
+        return np.ascontiguousarray(upright(image, matrix))
+
+
+def _display_matrix(frame) -> np.ndarray:
+    """Signs [2, 2] of the frame's display matrix; the identity where there is none or garbage."""
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX" and len(bytes(data)) >= 36:
+            matrix = np.frombuffer(bytes(data)[:36], np.int32).reshape(3, 3)[:2, :2]
+            signs = np.sign(matrix)
+            # A quarter turn or a mirror has one entry in each row and column; all else is ignored.
+            if (np.abs(signs).sum(0) == 1).all() and (np.abs(signs).sum(1) == 1).all():
+                return signs
+    return np.eye(2, dtype=np.int32)
+
+
+def upright(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """A square image turned and mirrored as its display matrix says.
+
+    Args:
+        image: [size, size, ...].
+        matrix: [[a, b], [c, d]] of -1, 0, 1: the pixel (x, y) is shown at (a x + c y, b x + d y),
+            y downwards (FFmpeg's AV_FRAME_DATA_DISPLAYMATRIX).
+
+    >>> upright(np.array([[1, 2], [3, 4]]), np.array([[0, 1], [-1, 0]])).tolist()  # clockwise
+    [[3, 1], [4, 2]]
+    """
+    if matrix[0, 0] == 0:  # x and y change places
+        image = image.swapaxes(0, 1)
+        flip_x, flip_y = matrix[1, 0] < 0, matrix[0, 1] < 0
+    else:
+        flip_x, flip_y = matrix[0, 0] < 0, matrix[1, 1] < 0
+    return image[:: -1 if flip_y else 1, :: -1 if flip_x else 1]

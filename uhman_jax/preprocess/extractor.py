@@ -1,0 +1,274 @@
+"""Inception-v3 up to `mixed10`: images to region features (paper, section 2.2).
+
+The only module that imports TensorFlow; importing it takes seconds.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from uhman_jax.errors import UserError
+from uhman_jax.preprocess.decode import IMAGE_SIZE
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Sends file descriptor 2 nowhere: TensorFlow greets from C++ whatever its log level."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+with _quiet():
+    import h5py
+    import keras
+    import tensorflow as tf
+
+_CHOICES = 'use "random" (no download), "imagenet" (downloads) or the path of a Keras .h5 file'
+_CALIBRATION_CHUNK = 32  # frames per pass in training mode: bounds memory
+_LOAD_ERRORS = (ValueError, OSError, KeyError, TypeError, AttributeError, IndexError, RuntimeError)
+
+
+class Extractor:
+    """Inception-v3 without its classifier.
+
+    Attributes:
+        fingerprint: SHA-256 of all weights and of what else decides the features.
+        description: for people: which weights.
+        batch_frames: images per call of the network. It is fixed: then the features of an image do
+            not depend on what else is in the batch, bit for bit, on one machine.
+    """
+
+    IMAGE_SIZE = IMAGE_SIZE
+    NUM_REGIONS = 64
+    NUM_CHANNELS = 2048
+
+    def __init__(self, model: "keras.Model", description: str, batch_frames: int):
+        self.description = description
+        self.batch_frames = batch_frames
+        self._model = model
+        self.fingerprint = _fingerprint(model)
+        shape = (batch_frames, self.IMAGE_SIZE, self.IMAGE_SIZE, 3)
+        self._call = tf.function(
+            lambda images: model(_scale(images), training=False),
+            input_signature=[tf.TensorSpec(shape, tf.uint8)],
+        )
+
+    @classmethod
+    def load(
+        cls,
+        weights: str,
+        *,
+        seed: int = 0,
+        calibration_images: np.ndarray | None = None,
+        batch_frames: int = 16,
+    ) -> "Extractor":
+        """Builds the network with the weights asked for; never with others.
+
+        Args:
+            weights: "imagenet" (Keras' download), "random", or the path of a Keras .h5 file of
+                InceptionV3(include_top=False). Only numbers are read from it, no code.
+            seed: of random weights.
+            calibration_images: uint8 [N, 299, 299, 3]; sets the batch-norm statistics of random
+                weights, without which features are tiny. None or N = 0 leaves mean 0, variance 1.
+            batch_frames: images per call of the network.
+
+        Raises:
+            UserError: the weights cannot be had.
+        """
+        with _quiet():
+            _prepare_devices()
+        if weights == "imagenet":
+            return cls(_download(), "ImageNet weights of Keras", batch_frames)
+        if weights != "random":
+            description = f"weights of {Path(weights).name}"
+            return cls.restore(weights, description, batch_frames)
+        with _quiet():
+            model = _network()
+        _randomise(model, seed)
+        description = f"random weights (seed {seed}), not calibrated"
+        if calibration_images is not None and len(calibration_images):
+            calibrate(model, calibration_images)
+            count = len(calibration_images)
+            description = f"random weights (seed {seed}), calibrated on {count} frames"
+        return cls(model, description, batch_frames)
+
+    @classmethod
+    def restore(cls, path: str | os.PathLike, description: str, batch_frames: int) -> "Extractor":
+        """The extractor that `save` wrote, or with other weights of the same network.
+
+        Raises:
+            UserError: the file is damaged or not there.
+        """
+        _require_hdf5(os.fspath(path))
+        with _quiet():
+            _prepare_devices()
+            model = _network()
+        load_weights(model, os.fspath(path))
+        return cls(model, description, batch_frames)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes all weights, whole or not at all; the name must end in `.weights.h5`."""
+        path = Path(path)
+        temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+        try:
+            self._model.save_weights(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Region features of `mixed10`, float32 [N, 64, 2048], regions row by row.
+
+        Args:
+            images: uint8 [N, 299, 299, 3] RGB; the last batch is padded with zeros.
+        """
+        size = self.batch_frames
+        features = np.empty((len(images), self.NUM_REGIONS, self.NUM_CHANNELS), np.float32)
+        for begin in range(0, len(images), size):
+            batch = images[begin : begin + size]
+            count = len(batch)
+            if count < size:
+                padding = np.zeros((size - count, *batch.shape[1:]), np.uint8)
+                batch = np.concatenate([batch, padding])
+            output = self._call(tf.constant(batch)).numpy()[:count]
+            features[begin : begin + count] = output.reshape(count, *features.shape[1:])
+        return features
+
+
+def _require_hdf5(path: str) -> None:
+    if not os.path.isfile(path):
+        raise UserError(f"weights must name a file, got {path!r}, which does not exist; {_CHOICES}")
+    if not path.endswith(".h5") or not h5py.is_hdf5(path):
+        raise UserError(
+            f"weights must be a Keras .h5 file, got {path!r}, which is none; {_CHOICES}"
+        )
+
+
+def load_weights(model: "keras.Model", path: str) -> None:
+    """Fills the model from a Keras .h5 file.
+
+    Raises:
+        UserError: weights of another network, or not finite.
+    """
+    for weight in model.weights:
+        weight.assign(np.full(weight.shape, np.nan, np.float32))  # Keras only warns of gaps
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.load_weights(path)
+        problem = _first_unfit(model)
+    except _LOAD_ERRORS as error:
+        problem = next(iter(str(error).splitlines()), type(error).__name__)
+    if problem:
+        raise UserError(
+            "weights must fit keras.applications.InceptionV3(include_top=False), "
+            f"{path!r} does not ({problem}); {_CHOICES}"
+        )
+
+
+def _first_unfit(model: "keras.Model") -> str:
+    names = [w.path for w in model.weights if not np.isfinite(w.numpy()).all()]
+    return f"{names[0]} is missing or not finite" if names else ""
+
+
+def _prepare_devices() -> None:
+    """Leaves GPU memory to others and makes kernels repeatable, where there is a GPU."""
+    devices = tf.config.list_physical_devices("GPU")
+    for device in devices:
+        with contextlib.suppress(RuntimeError):  # already in use
+            tf.config.experimental.set_memory_growth(device, True)
+    if devices:
+        tf.config.experimental.enable_op_determinism()
+
+
+def _network(weights: str | None = None) -> "keras.Model":
+    shape = (Extractor.IMAGE_SIZE, Extractor.IMAGE_SIZE, 3)
+    return keras.applications.InceptionV3(include_top=False, weights=weights, input_shape=shape)
+
+
+def _download() -> "keras.Model":
+    try:
+        return _network("imagenet")
+    except Exception as error:  # Keras raises bare Exception when a download fails
+        raise UserError(
+            "weights=imagenet needs Keras' download or its copy in ~/.keras/models, which failed "
+            f'({error}); use "random" (no download) or the path of a Keras .h5 file'
+        ) from error
+
+
+def _scale(images):
+    return tf.cast(images, tf.float32) / 127.5 - 1.0  # Inception's range, [-1, 1]
+
+
+def _randomise(model: "keras.Model", seed: int) -> None:
+    """He-normal kernels (ReLU follows) from NumPy, so that no Keras release changes them."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            shape = tuple(layer.kernel.shape)
+            scale = np.sqrt(2 / np.prod(shape[:-1]))
+            layer.kernel.assign(rng.standard_normal(shape, np.float32) * np.float32(scale))
+
+
+def calibrate(model: "keras.Model", images: np.ndarray, after: str = "mixed9") -> None:
+    """Sets the mean and variance of the last block's batch norms to those of their input.
+
+    Only those `after` mixed9: calibrated from the first layer on, a random network of this depth
+    is so chaotic that a linear reading of what a region shows gets worse
+    (experiments/recipe/random_features.py). One pass in training mode with momentum 0, in chunks
+    that interleave the images; the statistics of the chunks are averaged.
+    """
+    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    last_block = model.layers.index(model.get_layer(after))
+    frozen = [norm for norm in norms if model.layers.index(norm) < last_block]
+    norms = norms[len(frozen) :]
+    momenta = [norm.momentum for norm in norms]
+    for norm in frozen:
+        norm.trainable = False  # keeps its statistics in training mode too
+    for norm in norms:
+        norm.momentum = 0.0
+    run = tf.function(
+        lambda batch: tf.reduce_mean(model(_scale(batch), training=True)),
+        input_signature=[tf.TensorSpec((None, *images.shape[1:]), tf.uint8)],
+    )
+    variables: list = [v for norm in norms for v in (norm.moving_mean, norm.moving_variance)]
+    totals = [np.zeros(v.shape, np.float64) for v in variables]
+    num_chunks = -(-len(images) // _CALIBRATION_CHUNK)
+    for chunk in range(num_chunks):
+        batch = images[chunk::num_chunks]
+        run(tf.constant(batch))
+        for total, variable in zip(totals, variables, strict=True):
+            total += variable.numpy() * (len(batch) / len(images))
+    for total, variable in zip(totals, variables, strict=True):
+        variable.assign(total.astype(np.float32))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    for norm in frozen:
+        norm.trainable = True
+
+
+def _fingerprint(model: "keras.Model") -> str:
+    facts = {"network": "inception_v3", "layer": "mixed10", "size": Extractor.IMAGE_SIZE}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for weight in model.weights:  # names count layers of the process; the order is the network's
+        values = np.ascontiguousarray(weight.numpy())
+        digest.update(f"{values.dtype}{values.shape}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,259 @@
+"""What became of every input video, shard by shard; and which shards are finished.
+
+A folder of features holds, besides the shards and their metadata,
+
+    settings.json            how the features are made; written first
+    extractor.weights.h5     the network's weights, so that every later clip gets the same features
+    ledger/00012.jsonl       of one shard; written after the shard: it is finished
+    ledger.jsonl             of all; written when every shard is finished
+
+No file is ever half written. Nothing here imports TensorFlow.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from uhman_jax.config import PreprocessConfig
+from uhman_jax.errors import UserError
+from uhman_jax.shards import store, tfrecord
+
+STATES = ("ok", "short", "corrupt", "no_video", "unsupported", "timeout")
+SETTINGS_FILE = "settings.json"
+WEIGHTS_FILE = "extractor.weights.h5"
+LEDGER_FILE = "ledger.jsonl"
+_SHARD_LEDGERS = "ledger"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One line of the ledger.
+
+    Attributes:
+        video_id: of the input.
+        path: relative to the root.
+        state: one of STATES; only "ok" has features.
+        frames: sampled and encoded.
+        seconds: how long the clip is shown.
+        reason: "" or one sentence; an "ok" clip has one if its decoding failed after some frames.
+    """
+
+    video_id: str
+    path: str
+    state: str
+    frames: int
+    seconds: float
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """The inputs of one shard.
+
+    Attributes:
+        index: from 0.
+        videos: (video_id, path) in order of id.
+        key: hash of ids and paths.
+        sizes: hash of the sizes of the files; "" = not looked at.
+    """
+
+    index: int
+    videos: tuple[tuple[str, str], ...]
+    key: str
+    sizes: str
+
+
+def plan(
+    root: Path | None, inputs: Iterable[tuple[str, str]], videos_per_shard: int
+) -> list[Shard]:
+    """Divides the videos, in order of id, into shards; without `root` no file is looked at.
+
+    Raises:
+        UserError: no input, or an id twice.
+    """
+    videos = sorted(inputs)
+    if not videos:
+        raise UserError("preprocessing needs a video, got none; put clips below --root")
+    ids = [video_id for video_id, _ in videos]
+    if twice := [a for a, b in zip(ids, ids[1:], strict=False) if a == b]:
+        raise UserError(f"each video_id must be given once, got {twice[0]!r} twice; rename one")
+    if not all(ids):
+        raise UserError("a video_id must not be empty; name every video")
+    shards = []
+    for begin in range(0, len(videos), videos_per_shard):
+        part = tuple(videos[begin : begin + videos_per_shard])
+        sizes = _hash([_size(root / path) for _, path in part]) if root else ""
+        shards.append(Shard(len(shards), part, _hash(part), sizes))
+    return shards
+
+
+def _hash(facts: Sequence) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return -1
+
+
+def settings(config: PreprocessConfig) -> dict:
+    """All that decides the features of a video, besides the video; JSON values.
+
+    Raises:
+        UserError: the weights file cannot be read.
+    """
+    values = {"network": "inception_v3/mixed10", "weights": config.weights}
+    if config.weights == "random":
+        values |= {"weights_seed": config.weights_seed}
+        values |= {"calibration_frames": config.calibration_frames}
+    elif config.weights != "imagenet":
+        try:
+            with open(config.weights, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(
+                "weights must be random, imagenet or a Keras .h5 file that can be read, got "
+                f"{config.weights!r} ({error.strerror}); correct the path"
+            ) from None
+        values["weights"] = f"sha256:{digest}"
+    names = ("frames_per_second", "max_frames", "videos_per_shard", "batch_frames")
+    return values | {n: getattr(config, n) for n in names} | {"storage": config.storage.value}
+
+
+def claim(directory: Path, wanted: dict) -> dict:
+    """Marks a folder as made with these settings; returns what else its settings file says.
+
+    Raises:
+        UserError: it was made with others, or is not a folder of features.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / SETTINGS_FILE
+    if not path.exists():
+        if any(directory.glob("*.tfrecord-*")):
+            raise UserError(
+                f"features must go to a folder of their own, {directory} holds shards that this "
+                "command did not write; name another --output"
+            )
+        write_json(path, {"settings": wanted})
+        return {}
+    found = read_json(path)
+    old = found.get("settings", {})
+    differing = sorted(k for k in old.keys() | wanted.keys() if old.get(k) != wanted.get(k))
+    if differing:
+        changes = ", ".join(f"{k} {old.get(k)!r} -> {wanted.get(k)!r}" for k in differing)
+        raise UserError(
+            f"{directory} was made with other settings ({changes}); keep those or name another "
+            "--output"
+        )
+    return found
+
+
+def read_finished(
+    directory: Path, shard: Shard, num_shards: int, *, take_over: bool = False
+) -> tuple[dict, list[Entry]] | None:
+    """Header and entries of a shard that is finished; None if it must be made.
+
+    With `take_over` a shard of the same videos, from when the folder had another number of shards,
+    gets its new name and counts as finished.
+    """
+    try:
+        lines = _shard_ledger(directory, shard.index).read_text(encoding="utf-8").splitlines()
+        header, *entries = map(json.loads, lines)
+        entries = [Entry(**entry) for entry in entries]
+    except (OSError, ValueError, TypeError):
+        return None
+    same = header.get("key") == shard.key and len(entries) == len(shard.videos)
+    same = same and shard.sizes in ("", header.get("sizes"))
+    path = store.shard_path(directory, shard.index, num_shards)
+    if same and (path.exists() or (take_over and _take_over(directory, shard.index, path))):
+        return header, entries
+    return None
+
+
+def _take_over(directory: Path, index: int, path: Path) -> bool:
+    others = sorted(directory.glob(store.shard_path(directory, index, 99_999).name[:-5] + "*"))
+    if len(others) != 1:
+        return False
+    (directory / store.INFO_FILE).unlink(missing_ok=True)  # no longer complete
+    os.replace(others[0], path)
+    return True
+
+
+def write_shard_ledger(directory: Path, shard: Shard, weights: str, entries: list[Entry]) -> None:
+    """Marks a shard, which must be in place, as finished."""
+    path = _shard_ledger(directory, shard.index)
+    path.parent.mkdir(exist_ok=True)
+    header = {"key": shard.key, "sizes": shard.sizes, "weights": weights}
+    _write_lines(path, [header, *map(dataclasses.asdict, entries)])
+
+
+def merge(directory: Path, entries: Sequence[Entry], num_shards: int) -> None:
+    """Writes the ledger of all videos and removes what belongs to shards that are no more."""
+    kept = {store.shard_path(directory, i, num_shards).name for i in range(num_shards)}
+    for path in directory.glob("*.tfrecord-*-of-*"):
+        if path.name not in kept:
+            path.unlink()
+    for path in (directory / _SHARD_LEDGERS).glob("*.jsonl"):
+        if not path.stem.isdigit() or int(path.stem) >= num_shards:
+            path.unlink()
+    _write_lines(directory / LEDGER_FILE, map(dataclasses.asdict, entries))
+
+
+def counts(entries: Iterable[Entry]) -> dict[str, int]:
+    """Videos by state, all STATES."""
+    found = collections.Counter(entry.state for entry in entries)
+    return {state: found[state] for state in STATES}
+
+
+def read_ledger(directory: str | os.PathLike) -> list[Entry]:
+    """The merged ledger of a folder.
+
+    Raises:
+        UserError: it is not there or damaged.
+    """
+    path = Path(directory) / LEDGER_FILE
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [Entry(**json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} must be as it was written, it cannot be read ({error}); delete it and run "
+            "preprocessing again"
+        ) from None
+
+
+def _shard_ledger(directory: Path, index: int) -> Path:
+    return directory / _SHARD_LEDGERS / f"{index:05d}.jsonl"
+
+
+def _write_lines(path: Path, values: Iterable[dict]) -> None:
+    with tfrecord.replacing(path) as file:
+        for value in values:
+            file.write(json.dumps(value).encode() + b"\n")
+
+
+def write_json(path: Path, value: dict) -> None:
+    """Writes a JSON object, whole or not at all."""
+    with tfrecord.replacing(path) as file:
+        file.write((json.dumps(value, indent=1) + "\n").encode())
+
+
+def read_json(path: Path) -> dict:
+    """Reads what `write_json` wrote.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} must be as it was written; delete its folder and run again")
+    return value

@@ -1,0 +1,176 @@
+"""The making of shards: decoders ahead, one network, one writer."""
+
+import importlib.metadata
+import os
+from pathlib import Path
+
+import numpy as np
+
+from uhman_jax.config import PreprocessConfig
+from uhman_jax.errors import UserError
+from uhman_jax.preprocess import ledger
+from uhman_jax.preprocess.decode import IMAGE_SIZE
+from uhman_jax.preprocess.encode import Meter, encode
+from uhman_jax.preprocess.ledger import Entry, Shard
+from uhman_jax.preprocess.pool import Clip, DecoderPool, failed
+from uhman_jax.shards import store
+from uhman_jax.shards.example import Schema
+
+_PACKAGES = ("av", "keras", "numpy", "tensorflow", "tensorflow-cpu")
+
+
+def restore_extractor(output_dir: str | os.PathLike, network=None):
+    """The extractor that made the features of a folder, weights and all; imports TensorFlow.
+
+    Raises:
+        UserError: the folder or its weights are missing or damaged.
+    """
+    directory = Path(output_dir)
+    facts = ledger.read_json(directory / ledger.SETTINGS_FILE)
+    path = directory / ledger.WEIGHTS_FILE
+    extractor = (network or _inception()).restore(
+        path, facts["description"], facts["settings"]["batch_frames"]
+    )
+    if extractor.fingerprint != facts["fingerprint"]:
+        raise UserError(
+            f"{path} must hold the weights that made the features beside it, it holds others; "
+            "delete the folder and run preprocessing again"
+        )
+    return extractor
+
+
+def _inception():
+    from uhman_jax.preprocess.extractor import Extractor  # seconds: TensorFlow
+
+    return Extractor
+
+
+class Making:
+    """Makes shards: decoders, network and writer together."""
+
+    def __init__(
+        self, root: Path, directory: Path, config: PreprocessConfig, network, meter: Meter
+    ):
+        self._root = root
+        self._directory = directory
+        self._config = config
+        self._network = network
+        self._meter = meter
+
+    def run(self, shards: list[Shard], missing: list[Shard]) -> dict[int, list[Entry]]:
+        """Makes the missing shards; returns their entries."""
+        videos = [video for shard in missing for video in shard.videos]
+        everything = [video for shard in shards for video in shard.videos]
+        extractor = None
+        if not (self._directory / ledger.WEIGHTS_FILE).exists():
+            extractor = self._first_extractor(everything)
+        made = {}
+        self._meter.stage("features")
+        # The decoders start before TensorFlow is imported, and work meanwhile.
+        with self._decode(videos, self._config.max_frames) as pool:
+            if extractor is None:
+                extractor = restore_extractor(self._directory, self._network)
+            clips = iter(pool)
+            for shard in missing:
+                made[shard.index] = self._make(
+                    shard, len(shards), zip(shard.videos, clips, strict=False), extractor
+                )
+        return made
+
+    def _make(self, shard: Shard, num_shards: int, clips, extractor) -> list[Entry]:
+        entries: list[Entry] = []
+        storage = self._config.storage.value
+        schema = Schema(extractor.NUM_CHANNELS, storage, extractor.NUM_REGIONS)
+        records = encode(clips, extractor, storage, entries, self._meter)
+        store.write_shard(self._directory, shard.index, num_shards, records, schema)
+        ledger.write_shard_ledger(self._directory, shard, extractor.fingerprint, entries)
+        return entries
+
+    def _options(self, max_frames: int) -> dict:
+        return {
+            "frames_per_second": self._config.frames_per_second,
+            "max_frames": max_frames,
+            "size": self._network.IMAGE_SIZE if self._network else IMAGE_SIZE,
+            "max_megapixels": self._config.max_megapixels,
+        }
+
+    def _decode(self, videos, max_frames: int) -> DecoderPool:
+        config = self._config
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return DecoderPool(
+            [self._locate(path) for _, path in videos],
+            self._options(max_frames),
+            num_decoders=config.num_decoders or min(8, cores or 1),
+            timeout=config.clip_timeout,
+            memory_bytes=int(config.decoder_memory * 2**30),
+        )
+
+    def _locate(self, path: str) -> str | Clip:
+        """The file, unless a link leads out of the root."""
+        try:
+            target = (self._root / path).resolve()
+            inside = target.is_relative_to(self._root.resolve())
+        except (OSError, ValueError, RuntimeError) as error:
+            return failed("corrupt", f"the path cannot be followed: {error}")
+        return str(target) if inside else failed("unsupported", "the file lies outside the folder")
+
+    def _first_extractor(self, videos):
+        """Loads the weights asked for and keeps them in the folder."""
+        config = self._config
+        images = None
+        self._meter.stage("loading the network")
+        if config.weights == "random" and config.calibration_frames:
+            self._meter.stage("calibrating the network")
+            images = self._calibration_images(videos)
+        extractor = (self._network or _inception()).load(
+            config.weights,
+            seed=config.weights_seed,
+            calibration_images=images,
+            batch_frames=config.batch_frames,
+        )
+        extractor.save(self._directory / ledger.WEIGHTS_FILE)
+        facts = {
+            "settings": ledger.settings(config),
+            "description": extractor.description,
+            "fingerprint": extractor.fingerprint,
+            "channels": extractor.NUM_CHANNELS,
+            "regions": extractor.NUM_REGIONS,
+            "versions": _versions(),
+        }
+        ledger.write_json(self._directory / ledger.SETTINGS_FILE, facts)
+        return extractor
+
+    def _calibration_images(self, videos) -> np.ndarray:
+        """Frames spread over the clips, and over each clip where clips are few."""
+        total = self._config.calibration_frames
+        chosen = spread(len(videos), total)
+        rest = sorted(set(range(len(videos))) - set(chosen))  # stand in for what fails
+        per_clip = -(-total // len(chosen))
+        images: list[np.ndarray] = []
+        with self._decode([videos[i] for i in [*chosen, *rest]], per_clip) as pool:
+            for clip in pool:
+                images.extend(clip.images)
+                if len(images) >= total:
+                    break
+        size = self._options(1)["size"]
+        return np.array(images[:total], np.uint8).reshape(-1, size, size, 3)
+
+
+def spread(count: int, total: int) -> list[int]:
+    """At most `total` indices of `count`, the middles of equal parts.
+
+    >>> spread(10, 3)
+    [1, 5, 8]
+    """
+    total = min(count, total)
+    return [(2 * i + 1) * count // (2 * total) for i in range(total)]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

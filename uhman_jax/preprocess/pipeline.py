@@ -1,0 +1,177 @@
+"""Videos to shards of region features: decode ahead, encode in fixed batches, resume by shard.
+
+A shard is a pure function of its videos, the settings and the weights: batches begin anew with each
+shard, and a finished shard is never made again. The same command goes on after any interruption.
+"""
+
+import dataclasses
+import errno
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from uhman_jax.config import PreprocessConfig
+from uhman_jax.errors import UserError
+from uhman_jax.preprocess import ledger, making
+from uhman_jax.preprocess.encode import Meter
+from uhman_jax.preprocess.ledger import Entry
+from uhman_jax.shards import metadata, store
+from uhman_jax.shards.example import Schema
+
+_CANNOT_WRITE = frozenset(
+    getattr(errno, name)
+    for name in "EACCES EDQUOT EEXIST EFBIG ENAMETOOLONG ENOENT ENOSPC ENOTDIR EPERM EROFS".split()
+    if hasattr(errno, name)
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What preprocessing did.
+
+    Attributes:
+        entries: the ledger, in order of id.
+        counts: videos by state.
+        reused: videos of shards that were there already.
+        frames: encoded by this call.
+        seconds: of encoding, from the first batch to the last; 0 if all was there.
+    """
+
+    entries: tuple[Entry, ...]
+    counts: dict[str, int]
+    reused: int
+    frames: int
+    seconds: float
+
+
+def features_dir(root: str | os.PathLike, config: PreprocessConfig) -> Path:
+    """ROOT/features/<12 hex digits of all settings that decide the features>."""
+    text = json.dumps(ledger.settings(config), sort_keys=True)
+    return Path(root) / "features" / hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def is_complete(
+    output_dir: str | os.PathLike,
+    inputs: Iterable[tuple[str, str]],
+    config: PreprocessConfig,
+    root: str | os.PathLike | None = None,
+) -> bool:
+    """Whether `preprocess` would have nothing to do. Reads small files only, no TensorFlow.
+
+    With `root` it also notices a file whose size is another now.
+    """
+    directory = Path(output_dir)
+    names = (store.INFO_FILE, *metadata.FILES, ledger.LEDGER_FILE, ledger.SETTINGS_FILE)
+    if not all((directory / name).exists() for name in names):
+        return False
+    if ledger.read_json(directory / ledger.SETTINGS_FILE).get("settings") != ledger.settings(
+        config
+    ):
+        return False
+    shards = ledger.plan(Path(root) if root else None, inputs, config.videos_per_shard)
+    if len(list(directory.glob("*.tfrecord-*-of-*"))) != len(shards):
+        return False
+    return all(ledger.read_finished(directory, shard, len(shards)) for shard in shards)
+
+
+def preprocess(
+    root: str | os.PathLike,
+    inputs: Iterable[tuple[str, str]],
+    output_dir: str | os.PathLike,
+    config: PreprocessConfig,
+    *,
+    network: Any = None,
+    progress: bool = True,
+    retry: Collection[str] = (),
+) -> Summary:
+    """Makes all shards, their metadata and the ledger; skips what is finished.
+
+    Args:
+        root: folder of the videos; nothing outside it is read.
+        inputs: (video_id, path relative to root), ids unique.
+        output_dir: made if it is not there; holds features of these settings only.
+        config: how.
+        network: stands in for `extractor.Extractor`; tests use a small one.
+        progress: shows clips, frames/s and time left on standard error.
+        retry: states, e.g. "timeout": finished shards that hold such a clip are made again.
+
+    Raises:
+        UserError: weights that cannot be had, other settings in `output_dir`, or no clip that could
+            be decoded (the ledger is written all the same).
+    """
+    try:
+        return _preprocess(
+            Path(root), list(inputs), Path(output_dir), config, network, progress, retry
+        )
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        raise UserError(
+            f"features must be written below {output_dir}, which failed ({error.strerror}: "
+            f"{error.filename or 'no file named'}); mend that and run again, finished shards stay"
+        ) from error
+
+
+def _preprocess(root: Path, inputs, directory: Path, config, network, progress, retry) -> Summary:
+    shards = ledger.plan(root, inputs, config.videos_per_shard)
+    facts = ledger.claim(directory, ledger.settings(config))
+    entries = {}
+    for shard in shards:
+        found = ledger.read_finished(directory, shard, len(shards), take_over=True)
+        if found and _is_valid(found, facts, retry):
+            entries[shard.index] = found[1]
+    if len(entries) < len(shards) and not (directory / ledger.WEIGHTS_FILE).exists():
+        entries = {}  # the weights of the finished shards are lost
+    reused = sum(map(len, entries.values()))
+    meter = Meter(len(inputs), reused, progress)
+    if len(entries) < len(shards):
+        (directory / store.INFO_FILE).unlink(missing_ok=True)
+        with meter:
+            work = making.Making(root, directory, config, network, meter)
+            entries |= work.run(shards, [s for s in shards if s.index not in entries])
+    elif is_complete(directory, inputs, config, root):
+        return _summary(entries, reused, meter)
+    _finish(directory, config, entries, len(shards))
+    return _summary(entries, reused, meter)
+
+
+restore_extractor = making.restore_extractor
+
+
+def _is_valid(found: tuple[dict, list[Entry]], facts: dict, retry: Collection[str]) -> bool:
+    header, entries = found
+    same = header.get("weights") == facts.get("fingerprint")
+    return same and not any(entry.state in retry for entry in entries)
+
+
+def _summary(entries: dict[int, list[Entry]], reused: int, meter: Meter) -> Summary:
+    flat = tuple(itertools.chain.from_iterable(entries[i] for i in sorted(entries)))
+    return Summary(flat, ledger.counts(flat), reused, meter.frames, meter.seconds)
+
+
+def _finish(
+    directory: Path, config: PreprocessConfig, entries: dict[int, list[Entry]], num_shards: int
+) -> None:
+    flat = [entry for i in range(num_shards) for entry in entries[i]]
+    ledger.merge(directory, flat, num_shards)
+    if not any(entry.state == "ok" for entry in flat):
+        raise UserError(
+            f"at least one clip must be decodable, got {_words(ledger.counts(flat))}; the reasons "
+            f"are in {directory / ledger.LEDGER_FILE}"
+        )
+    facts = ledger.read_json(directory / ledger.SETTINGS_FILE)
+    schema = Schema(facts["channels"], config.storage.value, facts["regions"])
+    info = facts["settings"] | {
+        "extractor": facts["description"],
+        "fingerprint": facts["fingerprint"],
+        "versions": facts["versions"],
+    }
+    store.write_metadata(directory, num_shards, schema, info)
+
+
+def _words(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count)

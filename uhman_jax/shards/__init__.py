@@ -1,0 +1,1 @@
+"""Region features on disk: quantised, in TFRecord shards that TFDS reads too, read at random."""

@@ -1,0 +1,74 @@
+"""What makes TFDS read a folder of our shards: its features and its dataset description."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from uhman_jax.shards import example, tfrecord
+from uhman_jax.shards.example import Schema
+
+DATASET, SPLIT, VERSION = "frames", "train", "1.0.0"
+FILES = ("features.json", "dataset_info.json")
+
+
+def features_dict(schema: Schema):
+    """The `tfds.features.FeaturesDict` of a record."""
+    import tensorflow_datasets as tfds  # a second of imports that training does without
+
+    def tensor(shape, dtype, doc):
+        return tfds.features.Tensor(shape=shape, dtype=dtype, encoding="bytes", doc=doc)
+
+    channels, regions = schema.num_channels, schema.num_regions
+    return tfds.features.FeaturesDict(
+        {
+            example.ID: tfds.features.Text(doc="Id of the video."),
+            example.TIMES: tensor((None,), np.float32, "Seconds from the start of the clip."),
+            example.HEAD: tensor((4,), np.uint8, "Masked CRC32C of the record before this field."),
+            example.SCALE: tensor((channels,), np.float32, "value = code * scale + offset"),
+            example.OFFSET: tensor((channels,), np.float32, "value = code * scale + offset"),
+            example.CODES: tensor((None, regions, channels), schema.dtype, "Region features."),
+        }
+    )
+
+
+def write(
+    directory: str | os.PathLike, lengths: Sequence[int], num_bytes: int, schema: Schema
+) -> None:
+    """Writes features.json and dataset_info.json, each whole or not at all.
+
+    Args:
+        directory: of the shards.
+        lengths: records of each shard.
+        num_bytes: of all shards.
+        schema: of the records.
+    """
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.dataset_info import DatasetIdentity
+
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=directory, dataset_name=DATASET, split=SPLIT, filetype_suffix="tfrecord"
+    )
+    identity = DatasetIdentity(
+        name=DATASET,
+        version=tfds.core.Version(VERSION),
+        data_dir=os.fspath(directory),
+        module_name="",
+    )
+    dataset = tfds.core.DatasetInfo(
+        builder=identity,
+        features=features_dict(schema),
+        description="Region features of short videos for hashtag recommendation.",
+    )
+    dataset.set_file_format("tfrecord")
+    split = tfds.core.SplitInfo(
+        name=SPLIT, shard_lengths=lengths, num_bytes=num_bytes, filename_template=template
+    )
+    dataset.set_splits(tfds.core.splits.SplitDict([split]))
+    with tempfile.TemporaryDirectory() as folder:
+        dataset.write_to_directory(folder)
+        for name in FILES:
+            with tfrecord.replacing(Path(directory) / name) as file:
+                file.write((Path(folder) / name).read_bytes())

@@ -1,0 +1,50 @@
+"""metrics.jsonl: one JSON object per validation, in step order, each step once."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from uhman_jax.errors import UserError
+
+
+class MetricsLog:
+    """The log of one run directory.
+
+    Attributes:
+        seconds: training time that the last entry states; 0 before the first.
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str]):
+        self._path = pathlib.Path(workdir) / "metrics.jsonl"
+        self.seconds = 0.0
+
+    def truncate(self, step: int) -> None:
+        """Drops entries after a step, and half a last line, as a killed run may leave them.
+
+        Raises:
+            UserError: another line is damaged.
+        """
+        lines = self._path.read_text("utf-8").splitlines() if self._path.exists() else []
+        entries = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                entry = json.loads(line)
+                if entry["step"] <= step:
+                    entries.append(entry)
+            except (ValueError, KeyError, TypeError) as error:
+                if number < len(lines):
+                    raise UserError(
+                        f"{self._path}:{number} must be a JSON object with a step, got "
+                        f"{line[:40]!r}; remove the line"
+                    ) from error
+        self.seconds = entries[-1].get("seconds", 0.0) if entries else 0.0
+        temporary = self._path.with_name(self._path.name + ".tmp")
+        temporary.write_text("".join(json.dumps(entry) + "\n" for entry in entries), "utf-8")
+        os.replace(temporary, self._path)
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Adds an entry at the end."""
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        self.seconds = entry["seconds"]

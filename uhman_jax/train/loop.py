@@ -1,0 +1,271 @@
+"""The training loop: batches, validation, checkpoints, and a clean stop at any step."""
+
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from uhman_jax.config import Config, Decay
+from uhman_jax.dataset.view import TRAIN, VALIDATION, View
+from uhman_jax.errors import UserError
+from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
+from uhman_jax.input_pipeline import Batch, eval_batches, iterate, train_batches
+from uhman_jax.shards.store import FrameStore
+from uhman_jax.train.checkpoints import Checkpoints
+from uhman_jax.train.log import MetricsLog
+from uhman_jax.train.state import (
+    State,
+    abstract_state,
+    build_model,
+    init_state,
+    record_validation,
+)
+from uhman_jax.train.step import StepMetrics, learning_rate, make_train_step
+
+MAX_TRAIN_SAMPLE = 256  # training videos that are ranked at each validation, to see overfitting
+
+
+class Interrupted(Exception):
+    """A run was asked to stop; its state is saved.
+
+    Attributes:
+        step: of the checkpoint.
+    """
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped at step {step}")
+        self.step = step
+
+
+def steps_per_epoch(config: Config, view: View) -> int:
+    """Steps in which the training split is seen about once."""
+    return -(-len(view.rows(TRAIN)) // config.train.batch_size)
+
+
+def total_steps(config: Config, view: View) -> int:
+    """Steps of the whole run."""
+    return config.train.num_epochs * steps_per_epoch(config, view)
+
+
+def restore(
+    config: Config, view: View, num_channels: int, workdir: str | os.PathLike[str]
+) -> State | None:
+    """The state of a run directory's newest whole checkpoint; None where there is none.
+
+    Raises:
+        UserError: there are checkpoints, but none that can be read.
+    """
+    with Checkpoints(workdir) as checkpoints:
+        model = build_model(config.model, view)
+        return checkpoints.restore(abstract_state(model, config, num_channels))
+
+
+def train(
+    config: Config,
+    view: View,
+    store: FrameStore,
+    mean_C: np.ndarray,
+    std_C: np.ndarray,
+    workdir: str | os.PathLike[str],
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], object] = print,
+) -> State:
+    """Trains the population to its last step, from its newest checkpoint or from the start.
+
+    A run that was stopped and started again ends with the same bytes as an unbroken one.
+
+    Args:
+        config: a valid one.
+        view: which videos, hashtags and users.
+        store: their region features.
+        mean_C: float32, channel means of the training split.
+        std_C: float32, channel deviations of the training split.
+        workdir: where `checkpoints/` and `metrics.jsonl` are.
+        should_stop: asked after every step and before every batch of a validation.
+        say: takes lines for a person.
+
+    Returns:
+        The final state; `best_params` are the parameters to use.
+
+    Raises:
+        UserError: nothing to train on, a loss that is not finite, damaged checkpoints.
+        Interrupted: `should_stop` said so; a checkpoint is on disk.
+    """
+    with Checkpoints(workdir) as checkpoints:
+        run = _Run(config, view, store, checkpoints, workdir)
+        state = checkpoints.restore(abstract_state(run.model, config, len(mean_C)), say)
+        if state is None:
+            state = init_state(run.model, config, mean_C, std_C)
+        elif int(state.step) < run.num_steps:
+            say(f"Resumed at step {int(state.step)} of {run.num_steps}.")
+        return run.finish(state, should_stop)
+
+
+class _Run:
+    """The fixed parts of one run, and the loop over its steps."""
+
+    def __init__(
+        self,
+        config: Config,
+        view: View,
+        store: FrameStore,
+        checkpoints: Checkpoints,
+        workdir: str | os.PathLike[str],
+    ):
+        self.config, self.view, self.store = config, view, store
+        self.checkpoints, self.log = checkpoints, MetricsLog(workdir)
+        rows, validation_rows = view.rows(TRAIN), view.rows(VALIDATION)
+        if not len(rows):
+            raise UserError("training needs at least one video in the training split, got none")
+        if config.train.decay is Decay.PLATEAU and not len(validation_rows):
+            raise UserError(
+                "train.decay=plateau needs validation videos, got none; "
+                "use --config.train.decay=steps or a larger view.validation_share"
+            )
+        self.eval_size = config.evaluate.batch_size
+        self.num_steps = total_steps(config, view)
+        self.eval_every = config.train.eval_every or steps_per_epoch(config, view)
+        self.checkpoint_every = config.train.checkpoint_every or self.eval_every
+        self.steps_per_epoch = len(rows) / config.train.batch_size
+        size = min(len(rows), MAX_TRAIN_SAMPLE, max(len(validation_rows), 1))
+        sample = np.random.default_rng(config.seed).choice(rows, size, replace=False)
+        self.ranked = {"train": np.sort(sample)}
+        if len(validation_rows):
+            self.ranked["validation"] = validation_rows
+        self.pending: tuple[int, StepMetrics] | None = None
+        self.model = build_model(config.model, view)
+        self.train_step = make_train_step(self.model, config, self.num_steps)
+        self.ranker = make_ranker(self.model)
+        plateau = config.train.decay is Decay.PLATEAU
+        self.record = jax.jit(
+            functools.partial(
+                record_validation,
+                patience=config.train.patience if plateau else 0,
+                decay_factor=config.train.decay_factor,
+            ),
+            donate_argnums=0,
+        )
+
+    def finish(self, state: State, should_stop: Callable[[], bool]) -> State:
+        """Takes the remaining steps, validating and saving where it is due."""
+        start = step = int(state.step)
+        validated = int(state.validated_step)
+        self.saved = (step, validated) if step else None
+        self.log.truncate(validated)
+        if step == validated == self.num_steps:
+            return state
+        batches = self._batches(step)
+        self.clock, self.clock_step = time.monotonic(), step
+        with _progress(self.num_steps, step) as bar:
+            while True:
+                if validated < step and (step % self.eval_every == 0 or step == self.num_steps):
+                    scores_S = self._validate(state, step, should_stop)
+                    if scores_S is None:
+                        raise self._interrupted(state, step, validated)
+                    state, validated = self.record(state, jnp.asarray(scores_S)), step
+                    score = self.config.evaluate.select_by
+                    bar.set_postfix(
+                        {f"validation {score}": f"{np.mean(scores_S):.3f}"}, refresh=False
+                    )
+                if step and (step % self.checkpoint_every == 0 or step == self.num_steps):
+                    self._save(state, step, validated)
+                if step == self.num_steps:
+                    return state
+                if should_stop():
+                    raise self._interrupted(state, step, validated)
+                state, metrics = self.train_step(state, jax.device_put(next(batches)))
+                if step == self.clock_step == start:
+                    bar.unpause()  # compiling says nothing of the time left
+                self._check_pending()  # the step before: the device is busy with this one
+                self.pending = step, metrics
+                step += 1
+                bar.update()
+
+    def _batches(self, start: int) -> Iterator[Batch]:
+        rows, train = self.view.rows(TRAIN), self.config.train
+        batches = train_batches(
+            self.view, self.store, rows=rows, batch_size=train.batch_size, seed=self.config.seed
+        )
+        return iterate(batches, start)
+
+    def _validate(
+        self, state: State, step: int, should_stop: Callable[[], bool]
+    ) -> np.ndarray | None:
+        """Ranks, writes a line of the log, returns the score of each seed; None if stopped."""
+        self._check_pending()
+        seconds = time.monotonic() - self.clock
+        loss_S = np.asarray(state.loss_sum_S) / int(state.loss_steps)
+        scale_S = np.asarray(state.rate_scale_S)
+        rate = float(learning_rate(self.config.train, self.num_steps)(jnp.int32(step - 1)))
+        entry: dict[str, Any] = {
+            "step": step,
+            "epoch": step / self.steps_per_epoch,
+            "loss": loss_S.tolist(),
+            "learning_rate": (rate * scale_S).tolist(),
+        }
+        for split, rows in self.ranked.items():
+            batches = eval_batches(self.view, self.store, rows=rows, batch_size=self.eval_size)
+            ranking = rank_videos(
+                self.ranker, state.params, state.statistics, iterate(batches), should_stop
+            )
+            if ranking is None:
+                return None
+            values = summaries(ranking.ranks_SVP, ranking.mask_VP)
+            names = values if split == "validation" else [self.config.evaluate.select_by]
+            entry |= {f"{split}/{name}": values[name] for name in names}
+        entry["seconds"] = self.log.seconds + seconds
+        entry["steps_per_second"] = (step - self.clock_step) / seconds if seconds else 0.0
+        self.log.append(entry)
+        self.clock, self.clock_step = time.monotonic(), step
+        # Without validation videos the last parameters are the ones to keep.
+        scores = entry.get(f"validation/{self.config.evaluate.select_by}", [step] * len(loss_S))
+        return np.asarray(scores, np.float32)
+
+    def _save(self, state: State, step: int, validated: int) -> None:
+        self._check_pending()
+        if self.saved != (step, validated):
+            self.checkpoints.save(state)
+            self.saved = step, validated
+
+    def _interrupted(self, state: State, step: int, validated: int) -> Interrupted:
+        """What to raise, with the state on disk."""
+        if step:
+            self._save(state, step, validated)
+            self.checkpoints.wait()
+        return Interrupted(step)
+
+    def _check_pending(self) -> None:
+        """Reads the figures of the step before, and stops the run where they are not finite."""
+        if self.pending is None:
+            return
+        step, metrics = self.pending
+        self.pending = None
+        finite_S = np.isfinite(metrics.loss_S) & np.isfinite(metrics.gradient_norm_S)
+        if finite_S.all():
+            return
+        self.checkpoints.wait()
+        latest = self.checkpoints.latest_step
+        saved = f"step {latest} in {self.checkpoints.directory}" if latest else "none yet"
+        seed = self.config.seed + int(np.argmin(finite_S))
+        train = self.config.train
+        raise UserError(
+            f"the loss and its gradient must stay finite, got a loss of "
+            f"{float(np.asarray(metrics.loss_S)[np.argmin(finite_S)])} at step {step} with seed "
+            f"{seed} (last good checkpoint: {saved}); lower train.learning_rate "
+            f"({train.learning_rate}), or set train.clip_norm ({train.clip_norm}) to e.g. 1, "
+            "in a new --workdir"
+        )
+
+
+def _progress(num_steps: int, step: int) -> tqdm:
+    """Steps per second and time left, on standard error; rarely where that is no terminal."""
+    interval = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(total=num_steps, initial=step, desc="Training", unit="step", mininterval=interval)

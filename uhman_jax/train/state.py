@@ -1,0 +1,192 @@
+"""What a run carries from step to step, for all seeds of a population at once."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from uhman_jax.config import Config, ModelConfig, ModelName, Precision, TrainConfig
+from uhman_jax.dataset.view import View
+from uhman_jax.model import UHMAN, UserInput, VideoInput
+
+
+class State(NamedTuple):
+    """Everything that a resumed run needs; leaves of `params` and the like have a leading axis S.
+
+    Attributes:
+        step: int32, updates made so far.
+        params: of the seeds' models.
+        opt_state: of their optimisers.
+        statistics: mean_C and std_C, the model's constants, without an axis S.
+        rate_scale_S: float32, factor on the learning rate that plateaus have brought about.
+        loss_sum_S: float32, sum of the losses of the steps since the last validation.
+        loss_steps: int32, how many steps these are.
+        best_params: parameters of the best validation so far; the initial ones before the first.
+        best_score_S: float32, its score; -inf before the first.
+        best_step_S: int32, its step.
+        stale_S: int32, validations since the last improvement or decay.
+        validated_step: int32, step of the last validation; 0 before the first.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    statistics: Any
+    rate_scale_S: jax.Array
+    loss_sum_S: jax.Array
+    loss_steps: jax.Array
+    best_params: Any
+    best_score_S: jax.Array
+    best_step_S: jax.Array
+    stale_S: jax.Array
+    validated_step: jax.Array
+
+
+def build_model(config: ModelConfig, view: View) -> nn.Module:
+    """The system that a config names, sized for a view's hashtags and attributes."""
+    sizes = dict(
+        num_hashtags=len(view.hashtags),
+        num_genders=len(view.genders),
+        num_ages=len(view.ages),
+        num_countries=len(view.countries),
+    )
+    dtype = jnp.bfloat16 if config.precision is Precision.BFLOAT16 else jnp.float32
+    if config.name is ModelName.UHMAN:
+        return UHMAN(
+            **sizes,
+            hidden_size=config.hidden_size,
+            embedding_size=config.embedding_size,
+            num_heads=config.num_heads,
+            region_attention=config.region_attention,
+            frame_attention=config.frame_attention,
+            unit_length=config.unit_length,
+            dropout=config.dropout,
+            dtype=dtype,
+        )
+    raise NotImplementedError(config.name)
+
+
+def optimiser(config: TrainConfig) -> optax.GradientTransformation:
+    """SGD of one seed without its learning rate: clip by global norm, decay matrices, momentum.
+
+    Last, the rows of tables take larger steps than the rest (`TrainConfig`): a batch that shares
+    one step moves a dense matrix by all its examples and a row only by the few that use it.
+    """
+    parts = []
+    if config.clip_norm:
+        parts.append(optax.clip_by_global_norm(config.clip_norm))
+    if config.weight_decay:
+        matrices = lambda params: jax.tree.map(lambda leaf: leaf.ndim >= 2, params)  # noqa: E731
+        parts.append(optax.add_decayed_weights(config.weight_decay, mask=matrices))
+    if config.momentum:
+        parts.append(optax.trace(config.momentum))
+    rates = {"user": config.user_rate, "hashtag": config.hashtag_rate}
+    parts.append(optax.stateless(lambda updates, params: _scale_tables(updates, rates)))
+    return optax.chain(*parts)
+
+
+_TABLES = {
+    **dict.fromkeys(("gender_AK", "age_AK", "country_AK", "history_TK"), "user"),
+    "hashtag_TK": "hashtag",
+}
+
+
+def _scale_tables(updates: Any, rates: dict[str, float]) -> Any:
+    def scale(path: Any, leaf: jax.Array) -> jax.Array:
+        table = _TABLES.get(path[-1].key)
+        return leaf * rates[table] if table else leaf
+
+    return jax.tree_util.tree_map_with_path(scale, updates)
+
+
+def seed_keys(config: Config) -> tuple[jax.Array, jax.Array]:
+    """Typed keys of the seeds' initial parameters and of their steps, each of shape (S,)."""
+    seeds_S = config.seed + jnp.arange(config.train.num_seeds)
+    keys_SA = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(seeds_S)
+    return keys_SA[:, 0], keys_SA[:, 1]
+
+
+def init_state(model: nn.Module, config: Config, mean_C: np.ndarray, std_C: np.ndarray) -> State:
+    """The state before the first step.
+
+    Args:
+        model: what `build_model` returned.
+        config: seed `s` of the population draws its parameters from `config.seed + s`.
+        mean_C: float32, channel means of the training split.
+        std_C: float32, channel deviations of the training split.
+    """
+    # Run once: on a CPU, optimising this program takes 10 s, running it unoptimised 10 ms.
+    quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    options = quick if jax.default_backend() == "cpu" else None
+    init = functools.partial(_initial, model, config)
+    return jax.jit(init, compiler_options=options)(mean_C, std_C)
+
+
+def abstract_state(model: nn.Module, config: Config, num_channels: int) -> State:
+    """Shapes and types of the state, for reading a checkpoint."""
+    zeros_C = np.zeros(num_channels, np.float32)
+    return jax.eval_shape(functools.partial(_initial, model, config), zeros_C, zeros_C)
+
+
+def _initial(model: nn.Module, config: Config, mean_C: jax.Array, std_C: jax.Array) -> State:
+    num_seeds, num_channels = config.train.num_seeds, len(mean_C)
+    video = VideoInput(
+        codes_BFMC=jnp.zeros((1, 1, 1, num_channels), jnp.uint8),
+        scale_BC=jnp.ones((1, num_channels)),
+        offset_BC=jnp.zeros((1, num_channels)),
+        mask_BF=jnp.ones((1, 1), bool),
+    )
+    nobody_B = jnp.zeros(1, jnp.int32)
+    history_BR = jnp.zeros((1, 1), jnp.int32)
+    user = UserInput(nobody_B, nobody_B, nobody_B, history_BR, history_BR.astype(bool))
+    init_keys_S, _ = seed_keys(config)
+    params = jax.vmap(lambda key: model.init(key, video, user)["params"])(init_keys_S)
+    return State(
+        step=jnp.int32(0),
+        params=params,
+        opt_state=jax.vmap(optimiser(config.train).init)(params),
+        statistics={"mean_C": mean_C, "std_C": std_C},
+        rate_scale_S=jnp.ones(num_seeds),
+        loss_sum_S=jnp.zeros(num_seeds),
+        loss_steps=jnp.int32(0),
+        best_params=params,
+        best_score_S=jnp.full(num_seeds, -jnp.inf, jnp.float32),
+        best_step_S=jnp.zeros(num_seeds, jnp.int32),
+        stale_S=jnp.zeros(num_seeds, jnp.int32),
+        validated_step=jnp.int32(0),
+    )
+
+
+def record_validation(
+    state: State, score_S: jax.Array, *, patience: int, decay_factor: float
+) -> State:
+    """The state after a validation: keeps the best parameters, counts what did not improve.
+
+    Args:
+        state: at the validated step.
+        score_S: higher is better; a tie is kept but no improvement, NaN is neither.
+        patience: validations without improvement before the learning rate falls; 0: never.
+        decay_factor: what it falls by.
+    """
+    improved_S = score_S > state.best_score_S
+    as_good_S = score_S >= state.best_score_S  # of equals the later, which has seen more
+
+    def keep_best(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(as_good_S.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
+
+    stale_S = jnp.where(improved_S, 0, state.stale_S + 1)
+    decay_S = stale_S >= patience if patience else jnp.zeros_like(improved_S)
+    return state._replace(
+        rate_scale_S=jnp.where(decay_S, state.rate_scale_S * decay_factor, state.rate_scale_S),
+        loss_sum_S=jnp.zeros_like(state.loss_sum_S),
+        loss_steps=jnp.zeros_like(state.loss_steps),
+        best_params=jax.tree.map(keep_best, state.params, state.best_params),
+        best_score_S=jnp.where(as_good_S, score_S, state.best_score_S),
+        best_step_S=jnp.where(as_good_S, state.step, state.best_step_S),
+        stale_S=jnp.where(decay_S, 0, stale_S),
+        validated_step=state.step,
+    )

@@ -1,0 +1,128 @@
+"""One update of every seed's model over one shared batch (paper, section 2.4)."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from uhman_jax.config import Config, Decay, Estimator, LossConfig, TrainConfig
+from uhman_jax.input_pipeline import Batch
+from uhman_jax.losses import sample_negatives, warp_exact, warp_sampled
+from uhman_jax.model import score
+from uhman_jax.train.state import State, optimiser, seed_keys
+
+
+class StepMetrics(NamedTuple):
+    """Figures of one step, before its update; read on the host one step later."""
+
+    loss_S: jax.Array
+    gradient_norm_S: jax.Array
+
+
+def _towers(model: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    query_BD = model.query(batch.video, batch.user, deterministic=False)
+    return query_BD, model.hashtags()
+
+
+def batch_loss(
+    model: nn.Module, variables: Any, batch: Batch, key: jax.Array, config: LossConfig
+) -> jax.Array:
+    """WARP loss of a batch: summed over the positives, averaged over the real examples.
+
+    Args:
+        model: query tower and hashtag tower.
+        variables: parameters and statistics of one seed.
+        batch: padding examples (`mask_B` False) count for nothing.
+        key: of dropout and of the negatives.
+        config: estimator, rank weight, margin.
+
+    Returns:
+        float32 scalar; 0 for a batch without a real example.
+    """
+    dropout_key, negatives_key = jax.random.split(key)
+    towers: Any = model.apply(variables, batch, rngs={"dropout": dropout_key}, method=_towers)
+    query_BD, hashtags_TD = towers
+    positives_BP, positives_mask_BP = batch.positives_BP, batch.positives_mask_BP
+    how = {"margin": config.margin, "rank_weight": config.rank_weight.value}
+    if config.estimator is Estimator.EXACT:
+        scores_BT = score(query_BD, hashtags_TD)
+        loss_B = warp_exact(
+            scores_BT,
+            positives_BP,
+            positives_mask_BP,
+            num_negatives=config.num_negatives,
+            **how,
+        )
+    else:  # only the vectors of the positives and of the drawn negatives are scored
+        num_hashtags = hashtags_TD.shape[0]
+        negatives_BPN = sample_negatives(
+            negatives_key,
+            positives_BP,
+            positives_mask_BP,
+            num_hashtags=num_hashtags,
+            num_negatives=config.num_negatives,
+        )
+        loss_B = warp_sampled(
+            jnp.einsum("bd,bpd->bp", query_BD, hashtags_TD[positives_BP]),
+            positives_mask_BP,
+            jnp.einsum("bd,bpnd->bpn", query_BD, hashtags_TD[negatives_BPN]),
+            num_hashtags=num_hashtags,
+            **how,
+        )
+    return jnp.sum(jnp.where(batch.mask_B, loss_B, 0)) / jnp.maximum(jnp.sum(batch.mask_B), 1)
+
+
+def learning_rate(config: TrainConfig, num_steps: int) -> Callable[[jax.Array], jax.Array]:
+    """The scheduled learning rate by step; plateaus scale it further, per seed."""
+    shares = config.decay_at if config.decay is Decay.STEPS else ()
+    falls = jnp.array([round(share * num_steps) for share in shares], jnp.int32)
+    return lambda step: config.learning_rate * config.decay_factor ** jnp.sum(step >= falls)
+
+
+def make_train_step(
+    model: nn.Module, config: Config, num_steps: int
+) -> Callable[[State, Batch], tuple[State, StepMetrics]]:
+    """The jitted step; it donates the state. Seed s draws its step key as fold_in(key_s, step)."""
+    schedule = learning_rate(config.train, num_steps)
+    tx = optimiser(config.train)
+
+    def one_seed(params, opt_state, key, rate, statistics, batch):
+        def loss_of(params):
+            variables = {"params": params, "statistics": statistics}
+            return batch_loss(model, variables, batch, key, config.loss)
+
+        loss, gradient = jax.value_and_grad(loss_of)(params)
+        updates, opt_state = tx.update(gradient, opt_state, params)
+        params = jax.tree.map(lambda leaf, update: leaf - rate * update, params, updates)
+        return params, opt_state, StepMetrics(loss, optax.tree.norm(gradient))
+
+    def all_seeds(params, opt_state, keys_S, rate_S, statistics, batch):
+        def step_of(seed):
+            params, opt_state, key, rate = seed
+            return one_seed(params, opt_state, key, rate, statistics, batch)
+
+        seeds = (params, opt_state, keys_S, rate_S)
+        if jax.default_backend() == "cpu":  # three seeds one after the other: twice as fast there
+            return jax.lax.map(step_of, seeds)
+        return jax.vmap(step_of)(seeds)
+
+    def train_step(state: State, batch: Batch) -> tuple[State, StepMetrics]:
+        _, keys_S = seed_keys(config)
+        keys_S = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_S, state.step)
+        rate_S = schedule(state.step) * state.rate_scale_S
+        params, opt_state, metrics = all_seeds(
+            state.params, state.opt_state, keys_S, rate_S, state.statistics, batch
+        )
+        state = state._replace(
+            step=state.step + 1,
+            params=params,
+            opt_state=opt_state,
+            loss_sum_S=state.loss_sum_S + metrics.loss_S,
+            loss_steps=state.loss_steps + 1,
+        )
+        return state, metrics
+
+    return jax.jit(train_step, donate_argnums=0)
