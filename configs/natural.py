@@ -2,7 +2,7 @@
 
     python -m uhman_jax.main --config=configs/natural.py
 
-Without --config.data.root=FOLDER it makes its own small world: 600 simulated clips of 2 to 4
+Without --config.data.root=FOLDER it makes its own small world: 800 simulated clips of 2 to 4
 seconds by 200 users, 30 hashtags for 8 kinds of object, four frames of each clip, features of a
 random (calibrated) Inception-v3, so that nothing needs a download.
 """
@@ -14,6 +14,7 @@ def get_config() -> Config:
     """Returns the defaults at a size that two cores finish in minutes."""
     config = Config()
     config.name = "natural"
+    config.simulator.num_videos = 800
     config.simulator.num_users = 200
     config.simulator.num_hashtags = 30
     config.simulator.num_generic = 3
@@ -25,5 +26,6 @@ def get_config() -> Config:
     config.simulator.visible_share = 0.8
     config.simulator.max_seconds = 4.0
     config.preprocess.max_frames = 4
+    config.train.num_epochs = 30
     config.train.num_seeds = 3
     return config

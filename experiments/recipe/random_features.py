@@ -2,11 +2,12 @@
 
     python -m experiments.recipe.random_features --root=data/pixels-... [--weights=FILE.h5]
 
-Compares random weights as they are, with batch-norm statistics calibrated in every layer, and with
-those of the last block alone (the default), and other weights where a file is named. The first four
-fifths of the clips fit ridge regressions, the last fifth scores them: the class of a region that
-just one object covers, and the classes of a clip's objects from the mean of its regions. Prints one
-line per kind of features; the best of three ridges for each figure.
+Compares kernels of independent taps with those of a Gaussian window over random channel mixes (the
+default), each as they are, with batch-norm statistics calibrated in every layer, and with those of
+the last block alone (the default); and other weights where a file is named. The first four fifths
+of the clips fit ridge regressions, the last fifth scores them: the class of a region that just one
+object covers, and the classes of a clip's objects from the mean of its regions. Prints one line per
+kind of features; the best of three ridges for each figure.
 """
 
 import numpy as np
@@ -55,6 +56,16 @@ def clip_recall(features_VMC: np.ndarray, has_VG: np.ndarray, num_fit: int) -> f
     return best
 
 
+def independent_taps(model, seed: int) -> None:
+    """He-normal kernels, every tap drawn alone."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        if hasattr(layer, "kernel"):
+            shape = tuple(layer.kernel.shape)
+            scale = np.sqrt(2 / np.prod(shape[:-1]))
+            layer.kernel.assign(rng.standard_normal(shape, np.float32) * np.float32(scale))
+
+
 def main(_: list[str]) -> None:
     """Prints the comparison."""
     from uhman_jax.preprocess import extractor as inception  # imports TensorFlow
@@ -87,18 +98,20 @@ def main(_: list[str]) -> None:
         f"{len(videos)} clips, {len(names)} classes; guessing the most frequent class is right in "
         f"{(held_out == counts.argmax()).mean():.3f} of the regions"
     )
-    kinds = {"random, as they are": None, "random, all layers calibrated": "input_layer"}
-    kinds |= {"random, last block calibrated": "mixed9"}
+    first_layer = "input_layer"
+    kinds = {
+        f"{kernels}, {how}": (fill, after)
+        for kernels, fill in (("taps", independent_taps), ("window", inception._randomise))
+        for how, after in (("raw", ""), ("all calibrated", first_layer), ("last block", "mixed9"))
+    }
     if _WEIGHTS.value:
-        kinds[_WEIGHTS.value.rsplit("/", 1)[-1]] = ""
-    for kind, after in kinds.items():
+        fill = lambda model, seed: inception.load_weights(model, _WEIGHTS.value)  # noqa: E731
+        kinds[_WEIGHTS.value.rsplit("/", 1)[-1]] = (fill, "")
+    for kind, (fill, after) in kinds.items():
         model = inception._network()
-        if after == "":
-            inception.load_weights(model, _WEIGHTS.value)
-        else:
-            inception._randomise(model, 0)
+        fill(model, 0)
         if after:
-            first = model.layers[0].name if after == "input_layer" else after
+            first = model.layers[0].name if after == first_layer else after
             inception.calibrate(model, images[:: max(1, len(images) // CALIBRATION_FRAMES)], first)
         features_VMC = inception.Extractor(model, kind, 16).features(images)
         flat = features_VMC.reshape(-1, features_VMC.shape[-1])

@@ -80,7 +80,7 @@ def evaluate(
     values: dict[str, Any] = {
         "simulated": truth is not None,
         "num_seeds": len(ranking.ranks_SVP),
-        "extractor": str(store.info.get("description", store.info.get("weights", "unknown"))),
+        "extractor": str(store.info.get("extractor", store.info.get("weights", "unknown"))),
         "data": results.data_counts(view),
         **(extra or {}),
         **results.over_seeds("test", summaries(ranking.ranks_SVP, ranking.mask_VP)),

@@ -41,6 +41,7 @@ with _quiet():
     import tensorflow as tf
 
 _CHOICES = 'use "random" (no download), "imagenet" (downloads) or the path of a Keras .h5 file'
+_WINDOW_TAPS = 0.6  # deviation of the window over the taps of a random kernel
 _CALIBRATION_CHUNK = 32  # frames per pass in training mode: bounds memory
 _LOAD_ERRORS = (ValueError, OSError, KeyError, TypeError, AttributeError, IndexError, RuntimeError)
 
@@ -218,13 +219,27 @@ def _scale(images):
 
 
 def _randomise(model: "keras.Model", seed: int) -> None:
-    """He-normal kernels (ReLU follows) from NumPy, so that no Keras release changes them."""
+    """Random kernels that still see: channels are mixed at random, neighbours averaged smoothly.
+
+    A kernel is a Gaussian window over its taps, of sum 1, times a He-normal matrix over channels
+    (ReLU follows), from NumPy, so that no Keras release changes it. With independent random taps a
+    network of this depth scrambles what a region shows; with a centred window it stays readable
+    where it is, by colour and coarse form (the idea of delta-orthogonal initialisation, Xiao et
+    al. 2018; measured in experiments/recipe/random_features.py).
+    """
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D):
-            shape = tuple(layer.kernel.shape)
-            scale = np.sqrt(2 / np.prod(shape[:-1]))
-            layer.kernel.assign(rng.standard_normal(shape, np.float32) * np.float32(scale))
+            height, width, inputs, outputs = layer.kernel.shape
+            mix = rng.standard_normal((inputs, outputs), np.float32) * np.sqrt(2 / inputs)
+            window = np.outer(_window(height), _window(width))
+            layer.kernel.assign(np.float32(window)[:, :, None, None] * np.float32(mix))
+
+
+def _window(size: int) -> np.ndarray:
+    """Gaussian weights of a kernel's taps along one axis; their sum is 1."""
+    taps = np.exp(-(((np.arange(size) - (size - 1) / 2) / _WINDOW_TAPS) ** 2) / 2)
+    return taps / taps.sum()
 
 
 def calibrate(model: "keras.Model", images: np.ndarray, after: str = "mixed9") -> None:

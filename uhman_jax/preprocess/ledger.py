@@ -110,7 +110,7 @@ def settings(config: PreprocessConfig) -> dict:
     """
     values = {"network": "inception_v3/mixed10", "weights": config.weights}
     if config.weights == "random":
-        values |= {"weights_seed": config.weights_seed}
+        values |= {"weights_seed": config.weights_seed, "kernels": "gaussian window"}
         values |= {"calibration_frames": config.calibration_frames}
     elif config.weights != "imagenet":
         try:
