@@ -350,6 +350,25 @@ def test_hangs_and_crashes_cost_one_clip_each(misbehaving):
     np.testing.assert_array_equal(found[0].images, found[-1].images)
 
 
+def test_memory_of_a_decoder_does_not_grow_and_its_lack_is_named(tmp_path):
+    """Ten 4K clips pass where one does (each takes 50 MiB); with less they are not "corrupt"."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (135, 240, 3)).astype(np.uint8).repeat(16, 0).repeat(16, 1)
+    path = clips.write_clip(tmp_path / "4k.mp4", [noise, 255 - noise, noise], [0, 200, 400])
+    program = "from uhman_jax.preprocess import child; print(child._peak_bytes())"
+    command = [sys.executable, "-c", program]
+    bare = subprocess.run(command, env=environment(), capture_output=True, check=True, text=True)
+    found = {}
+    for extra in (120, 30):
+        memory_bytes = int(bare.stdout) + (extra << 20)
+        limits = {"timeout": 60, "memory_bytes": memory_bytes}
+        with DecoderPool([path] * 10, OPTIONS, num_decoders=1, **limits) as pool:
+            found[extra] = {(clip.state, clip.reason) for clip in pool}
+    assert found[120] == {("ok", "")}
+    reason = f"decoding needs more than decoder_memory, {memory_bytes / 2**30:g} GiB"
+    assert found[30] == {("unsupported", reason)}
+
+
 def test_timeouts_are_kept_until_a_retry_is_asked_for(folder, tmp_path):
     output = tmp_path / "out"
     run(folder, output)

@@ -26,6 +26,7 @@ KEYS = ("P@5", "P@10", "R@10", "NDCG@10")
 _ONLY = flags.DEFINE_list("only", [], "Recipes to run; empty: all.")
 _DATA = flags.DEFINE_string("simulated_dir", "data", "Where simulated datasets are kept.")
 _RUNS = flags.DEFINE_string("runs", "runs/recipe", "Where run directories are kept.")
+_EPOCHS = flags.DEFINE_integer("num_epochs", 12, "Epochs of a recipe.")
 _SEEDS = flags.DEFINE_integer("num_seeds", 3, "Seeds per recipe.")
 
 
@@ -128,6 +129,7 @@ def main(_: list[str]) -> None:
         config.name = f"recipe-{name}"
         config.data.simulated_dir = _DATA.value
         config.train.num_seeds = _SEEDS.value
+        config.train.num_epochs = _EPOCHS.value
         RECIPES[name](config)
         validate(config)
         print(name)

@@ -5,6 +5,7 @@ job per line from standard input, leaves the images in the shared memory behind 
 and answers one JSON line on standard output. It imports neither TensorFlow nor JAX.
 """
 
+import gc
 import json
 import mmap
 import os
@@ -42,8 +43,15 @@ def serve(decode: Callable[..., Frames] = sample_frames) -> None:
         job = json.loads(line)
         signal.setitimer(signal.ITIMER_REAL, job["timeout"] + _GRACE)
         answer = _answer(decode, job, shared)
+        out_of_memory = _ran_out(answer, memory_bytes)
+        if out_of_memory:
+            reason = f"decoding needs more than decoder_memory, {memory_bytes / 2**30:g} GiB"
+            answer = {"state": "unsupported", "reason": reason}
+        gc.collect()  # PyAV's objects refer to each other in circles, megabytes of frames with them
         signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(json.dumps(answer) + "\n")
+        if out_of_memory:
+            return  # the next clip gets a fresh process
 
 
 def _answer(decode: Callable[..., Frames], job: dict, shared: np.ndarray) -> dict:
@@ -51,8 +59,6 @@ def _answer(decode: Callable[..., Frames], job: dict, shared: np.ndarray) -> dic
         frames = decode(job["path"], **job["options"])
     except DecodeError as error:
         return {"state": error.kind, "reason": error.reason}
-    except MemoryError:
-        return {"state": "unsupported", "reason": "decoding needs more memory than the limit"}
     except Exception as error:  # the last wall: whatever a file does, the next clip goes on
         return {"state": "corrupt", "reason": f"{type(error).__name__}: {error}"}
     shared[: frames.images.size] = frames.images.reshape(-1)
@@ -63,6 +69,23 @@ def _answer(decode: Callable[..., Frames], job: dict, shared: np.ndarray) -> dic
         "times": frames.times_F.tolist(),
         "seconds": frames.seconds,
     }
+
+
+def _ran_out(answer: dict, memory_bytes: int) -> bool:
+    """Whether a clip most likely failed for want of memory: FFmpeg calls that invalid data."""
+    if not memory_bytes or not answer["reason"]:
+        return False
+    return answer["reason"].startswith("MemoryError") or _peak_bytes() > 0.8 * memory_bytes
+
+
+def _peak_bytes() -> int:
+    """The most address space that this process has had; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            lines = [line.split() for line in file if line.startswith("VmPeak:")]
+        return int(lines[0][1]) * 1024
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Benchmarks: one program per question; each prints one table and writes it as JSON."""
