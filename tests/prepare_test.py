@@ -12,7 +12,7 @@ from uhman_jax.config import Config, Door
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
 from uhman_jax.dataset.view import TRAIN
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess import pipeline
+from uhman_jax.preprocess import ledger, pipeline
 
 
 @pytest.fixture
@@ -88,7 +88,13 @@ def test_clips_are_encoded_only_where_features_are_missing(tmp_path, said, monke
     monkeypatch.setattr(pipeline, "is_complete", lambda *arguments: complete)
     monkeypatch.setattr(pipeline, "preprocess", lambda *arguments: calls.append(arguments))
     monkeypatch.setattr(prepare.FrameStore, "open", lambda directory: features)
+    lost = [ledger.Entry(f"v{v}", f"v{v}.mp4", "corrupt", 0, 0.0, "no film") for v in range(7)]
+    fine = [ledger.Entry(f"v{v}", f"v{v}.mp4", "ok", 1, 0.2, "") for v in range(7, 10)]
+    monkeypatch.setattr(ledger, "read_ledger", lambda directory: fine + lost)
     prepare.prepare(config, said.append)
+    assert "Features: 7 of 10 clips could not be used:" in said
+    assert "  v0.mp4: corrupt, no film" in said
+    assert sum("no film" in line for line in said) == prepare.MAX_PROBLEMS
     directory = pipeline.features_dir(root, config.preprocess)
     if complete:
         assert not calls and f"Features: reused {directory}." in said

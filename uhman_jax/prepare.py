@@ -99,6 +99,7 @@ def _features(config: Config, raw: RawDataset, say: Say) -> FrameStore:
         say(f"Features: written by the simulator, reused {simulated}.")
         return FrameStore.open(simulated)
     from uhman_jax.preprocess import pipeline  # imports TensorFlow only when there is work
+    from uhman_jax.preprocess.ledger import LEDGER_FILE, read_ledger
 
     settings = config.preprocess
     inputs = [(video.video_id, video.path) for video in raw.videos]
@@ -108,6 +109,13 @@ def _features(config: Config, raw: RawDataset, say: Say) -> FrameStore:
     else:
         say(f"Features: encoding the clips into {directory}.")
         pipeline.preprocess(raw.root, inputs, directory, settings)
+    lost = [entry for entry in read_ledger(directory) if entry.state != "ok"]
+    if lost:
+        say(f"Features: {len(lost)} of {len(inputs)} clips could not be used:")
+        for entry in lost[:MAX_PROBLEMS]:
+            say(f"  {entry.path}: {entry.state}, {entry.reason}")
+        if len(lost) > MAX_PROBLEMS:
+            say(f"  ... ({directory / LEDGER_FILE} lists all)")
     return FrameStore.open(directory)
 
 

@@ -13,7 +13,7 @@ import pathlib
 import sys
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from configs.paper_features import get_config
 from uhman_jax.config import Config, Decay, Estimator, RankWeight, validate
@@ -116,6 +116,7 @@ def outcome(name: str, config: Config, workdir: pathlib.Path) -> dict[str, Any]:
 
 def main(_: list[str]) -> None:
     """Runs the recipes and rewrites results.jsonl."""
+    logging.set_verbosity(logging.WARNING)  # orbax tells of every file
     unknown = set(_ONLY.value) - set(RECIPES)
     if unknown:
         sys.exit(f"--only must name recipes out of {', '.join(RECIPES)}, got {unknown.pop()!r}")
