@@ -367,3 +367,23 @@ def test_unknown_rank_weight_says_what_to_use():
             jnp.zeros((B, P)), jnp.ones((B, P), bool), jnp.zeros((B, P, N)),
             margin=MARGIN, rank_weight="warp", num_hashtags=T,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("garbage", [-5, 0, 10**6])
+def test_softmax_is_the_cross_entropy_written_out_and_ignores_padding(garbage):
+    scores_BT, positives_BP, mask_BP = make_batch(8, scale=2.0)
+    expected_B = []
+    for scores_T, ids_P, mask_P in zip(scores_BT.astype(float), positives_BP, mask_BP, strict=True):
+        prob_T = np.exp(scores_T) / np.exp(scores_T).sum()
+        expected_B.append(-np.log(prob_T[ids_P[mask_P]]).sum() / max(mask_P.sum(), 1))
+    filled_BP = np.where(mask_BP, positives_BP, garbage).astype(np.int32)
+    loss_B = losses.softmax_cross_entropy(scores_BT, filled_BP, mask_BP)
+    np.testing.assert_allclose(loss_B, expected_B, rtol=1e-5)
+    assert expected_B[2] == 0
+
+    def total(scores_BT):
+        return losses.softmax_cross_entropy(scores_BT, filled_BP, mask_BP).sum()
+
+    gradient_BT = jax.grad(total)(jnp.asarray(scores_BT))
+    assert gradient_BT[0].any() and not gradient_BT[2].any()
+    np.testing.assert_allclose(gradient_BT.sum(1), 0, atol=1e-6)

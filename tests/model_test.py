@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -371,6 +373,47 @@ def test_dropout_follows_its_key_and_is_off_by_default():
         model.apply(variables, video, user), plain.apply(variables, video, user)
     )
     plain.apply(variables, video, user, deterministic=False)  # rate 0 needs no key
+
+
+def test_dropped_history_is_a_smaller_history_and_dropped_regions_are_not_attended():
+    """In training alone, by the key; what is dropped counts as if it had never been there."""
+    video, user = make_inputs(num_regions=64)
+    model, variables = make_model(history_dropout=0.4, region_dropout=0.3)
+    plain = make_model()[0]
+
+    def query(model, user, video=video, **options):
+        rngs = {"dropout": jax.random.key(3)}
+        arguments = {"rngs": rngs, "method": "query", "with_attention": True} | options
+        return model.apply(variables, video, user, **arguments)
+
+    np.testing.assert_array_equal(
+        query(model, user, deterministic=True)[0], query(plain, user, deterministic=True)[0]
+    )
+    trained, attention = query(model, user, deterministic=False)
+    regions_NM = np.asarray(attention.regions_BFHM[:, :, 0])[np.asarray(video.mask_BF)]
+    assert 0.2 < np.mean(regions_NM == 0) < 0.4
+    np.testing.assert_allclose(regions_NM.sum(1), 1, rtol=1e-5)
+
+    nobody = user._replace(history_mask_BR=jnp.zeros_like(user.history_mask_BR))
+    only_history = make_model(history_dropout=0.4)[0]
+    np.testing.assert_array_equal(  # who has no history loses none
+        query(only_history, nobody, deterministic=False)[0],
+        query(plain, nobody, deterministic=True)[0],
+    )
+    slots = np.flatnonzero(user.history_mask_BR[1])  # the second user has four: 16 subsets
+    subsets = []
+    for kept in itertools.product([False, True], repeat=len(slots)):
+        mask_BR = user.history_mask_BR.at[1, slots].set(jnp.array(kept))
+        part = user._replace(history_mask_BR=mask_BR)
+        subsets.append(query(plain, part, deterministic=True)[0][1])
+    seen = set()
+    for seed in range(12):
+        rngs = {"dropout": jax.random.key(seed)}
+        found = query(only_history, user, deterministic=False, rngs=rngs)[0][1]
+        (subset,) = [i for i, known in enumerate(subsets) if np.allclose(found, known, atol=1e-5)]
+        seen.add(subset)
+    assert len(seen) > 3
+    assert trained.shape == (B, D)
 
 
 def test_initial_values():

@@ -15,7 +15,7 @@ import pytest
 import tiny_world
 
 from uhman_jax import input_pipeline, train
-from uhman_jax.config import Decay, RankWeight
+from uhman_jax.config import Decay, Loss, Optimiser, RankWeight
 from uhman_jax.dataset.view import TRAIN, VALIDATION
 from uhman_jax.errors import UserError
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
@@ -193,6 +193,53 @@ def test_a_step_is_sgd_with_clipping_decay_of_matrices_momentum_and_rates_of_tab
     )
 
 
+def test_softmax_is_averaged_over_the_real_examples(root, world):
+    config = tiny_world.make_config(root)
+    config.loss.name, config.loss.temperature = Loss.SOFTMAX, 0.2
+    model, state = fresh(config, world)
+    batch = batch_of(config, world)
+    real_B = np.arange(len(batch.mask_B)) < 5
+    params = jax.tree.map(lambda leaf: leaf[0], state.params)
+    variables = {"params": params, "statistics": state.statistics}
+    loss = step_lib.batch_loss(
+        model, variables, batch._replace(mask_B=real_B), jax.random.key(0), config.loss
+    )
+    logits_BT = np.asarray(model.apply(variables, batch.video, batch.user), np.float64) / 0.2
+    log_prob_BT = logits_BT - np.log(np.exp(logits_BT).sum(1, keepdims=True))
+    expected = [
+        -log_prob_T[ids[mask]].mean()
+        for log_prob_T, ids, mask in zip(
+            log_prob_BT[:5], batch.positives_BP, batch.positives_mask_BP, strict=False
+        )
+    ]
+    np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-5)
+
+
+def test_a_step_of_adamw_is_its_formula_with_decay_of_matrices(root, world):
+    """Loshchilov and Hutter (2019): b1 = 0.9, b2 = 0.999, epsilon = 1e-8."""
+    config = tiny_world.make_config(root, learning_rate=0.01, weight_decay=0.3, clip_norm=0.0)
+    config.train.optimiser = Optimiser.ADAMW
+    model, state = fresh(config, world)
+    batch = batch_of(config, world)
+    before = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), state.params)
+
+    def loss_of(params):
+        variables = {"params": params, "statistics": state.statistics}
+        return step_lib.batch_loss(model, variables, batch, jax.random.key(0), config.loss)
+
+    params = jax.tree.map(lambda leaf: leaf[0], state.params)
+    gradient = jax.tree.map(np.asarray, jax.grad(loss_of)(params))
+    state, _ = train.make_train_step(model, config, num_steps=100)(state, batch)
+
+    def check(after, old, slope):  # after one step both moments are those of this gradient
+        update = slope / (np.abs(slope) + 1e-8) + (0.3 * old if old.ndim >= 2 else 0)
+        sure = (np.abs(slope) > 1e-6) | (slope == 0)  # elsewhere rounding decides the sign
+        np.testing.assert_allclose(after[0][sure], (old - 0.01 * update)[sure], atol=1e-5)
+        assert sure.mean() > 0.5
+
+    jax.tree.map(check, state.params, before, gradient)
+
+
 def test_a_step_compiles_once(root, world):
     config = tiny_world.make_config(root)
     model, state = fresh(config, world)
@@ -214,6 +261,10 @@ def test_learning_rate_falls_at_its_shares_of_the_run():
     np.testing.assert_allclose(rates, [0.1] * 5 + [0.01] * 3 + [0.001] * 2, rtol=1e-6)
     config.train.decay = Decay.PLATEAU
     assert float(step_lib.learning_rate(config.train, 10)(jnp.int32(9))) == pytest.approx(0.1)
+    config.train.decay = Decay.COSINE
+    rate = step_lib.learning_rate(config.train, 10)
+    rates = [float(rate(jnp.int32(step))) for step in (0, 5, 10)]
+    np.testing.assert_allclose(rates, [0.1, 0.05, 0.0], atol=1e-8)
 
 
 # Populations

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 import os
 import random
 import time
@@ -131,6 +132,33 @@ def test_small_view_by_hand():
         (view.rows(TRAIN), np.int64),
     ]:  # fmt: skip
         assert array.dtype == kind
+
+
+def test_a_share_of_the_training_videos_keeps_hashtags_and_the_other_splits():
+    """A smaller share is nested in a larger one; what is counted is what is left."""
+    videos, users = random_world(5)
+    whole = build(videos, users)
+    before = set(whole.video_ids)
+    for share in (0.5, 0.25):
+        part = build(videos, users, train_share=share)
+        assert sorted(part.hashtags) == sorted(whole.hashtags)
+        train_ids = {part.video_ids[row] for row in part.rows(TRAIN)}
+        assert len(train_ids) == math.floor(share * len(whole.rows(TRAIN)) + 0.5)
+        assert train_ids < before
+        before = train_ids
+        for split in (VALIDATION, TEST):
+            ids = [view.video_ids[row] for view in (part, whole) for row in view.rows(split)]
+            assert ids[: len(ids) // 2] == ids[len(ids) // 2 :]
+        uses = collections.Counter(
+            name for row in part.rows(TRAIN) for name in names_of(part, part.positives, row)
+        )
+        assert dict(zip(part.hashtags, part.counts_T.tolist(), strict=True)) == {
+            name: uses[name] for name in part.hashtags
+        }
+        assert list(part.hashtags) == sorted(part.hashtags, key=lambda name: (-uses[name], name))
+        row = int(part.rows(TEST)[0])
+        original = {video.video_id: set(video.hashtags) for video in videos}
+        assert set(names_of(part, part.positives, row)) == original[part.video_ids[row]]
 
 
 def test_vocabulary_counts_training_uses_only():

@@ -59,6 +59,20 @@ class ModelName(enum.Enum):
     UHMAN = "uhman"
 
 
+class Loss(enum.Enum):
+    """What training minimises."""
+
+    WARP = "warp"  # section 2.4
+    SOFTMAX = "softmax"  # cross-entropy over all hashtags
+
+
+class Optimiser(enum.Enum):
+    """How gradients become updates."""
+
+    SGD = "sgd"  # section 2.4
+    ADAMW = "adamw"
+
+
 class Estimator(enum.Enum):
     """How the rank of a positive hashtag is found."""
 
@@ -78,6 +92,7 @@ class Decay(enum.Enum):
 
     STEPS = "steps"  # at fixed shares of the run
     PLATEAU = "plateau"  # when the validation score stops improving
+    COSINE = "cosine"  # smoothly to 0 at the end of the run
 
 
 class Precision(enum.Enum):
@@ -162,6 +177,7 @@ class ViewConfig:
     min_count: int = 10  # training uses below which a hashtag leaves the vocabulary (section 3.1)
     test_share: float = 0.2  # of the videos (section 3.1)
     validation_share: float = 0.1  # of the remaining videos
+    train_share: float = 1.0  # of the training videos that are kept; the vocabulary is that of all
     balanced_top: int = 150  # most frequent hashtags that `balanced` downsamples (section 3.1)
     max_history: int = 32  # history hashtags kept per video, most used first
     max_positives: int = 16  # hashtags kept per video
@@ -179,13 +195,17 @@ class ModelConfig:
     frame_attention: bool = True  # False: mean over frames, UHMAN(b) (section 3.4)
     unit_length: bool = True  # query and hashtag vectors of length 1: the margin has a scale
     dropout: float = 0.0  # share of hidden units dropped in training, 0..1
+    history_dropout: float = 0.0  # share of a history's hashtags left out in training
+    region_dropout: float = 0.0  # share of regions hidden from attention in training
     precision: Precision = Precision.FLOAT32
 
 
 @dataclasses.dataclass
 class LossConfig:
-    """WARP (paper, section 2.4)."""
+    """WARP (paper, section 2.4) or softmax."""
 
+    name: Loss = Loss.WARP
+    temperature: float = 0.1  # scores are divided by it; `softmax` only
     estimator: Estimator = Estimator.EXACT
     rank_weight: RankWeight = RankWeight.WSABIE
     margin: float = 0.1  # m (section 2.4)
@@ -199,11 +219,12 @@ class TrainConfig:
     num_seeds: int = 1  # models trained at once over one read of the features
     batch_size: int = 32  # videos per step
     num_epochs: int = 50  # passes over the training split
-    learning_rate: float = 0.05  # of SGD; the paper's is 0.1, for a step per pair (section 2.4)
-    user_rate: float = 30.0  # learning rate of attribute and history rows, times this
-    hashtag_rate: float = 100.0  # learning rate of hashtag rows, times this
-    momentum: float = 0.0
-    weight_decay: float = 0.0  # L2, applied to matrices only
+    optimiser: Optimiser = Optimiser.SGD
+    learning_rate: float = 0.05  # the paper's is 0.1, for SGD with a step per pair (section 2.4)
+    user_rate: float = 30.0  # learning rate of attribute and history rows, times this; `sgd` only
+    hashtag_rate: float = 100.0  # learning rate of hashtag rows, times this; `sgd` only
+    momentum: float = 0.0  # `sgd` only
+    weight_decay: float = 0.0  # matrices only; L2 with `sgd`, decoupled with `adamw`
     clip_norm: float = 5.0  # global norm above which gradients are scaled down; 0: off
     decay: Decay = Decay.STEPS
     decay_factor: float = 0.1  # (section 2.4)
@@ -257,13 +278,16 @@ _RANGES = {
         train.weight_decay train.clip_norm train.eval_every train.checkpoint_every""",
     "(0, inf)": """
         simulator.min_seconds simulator.max_seconds preprocess.frames_per_second
-        preprocess.clip_timeout preprocess.max_megapixels loss.margin train.learning_rate
-        train.user_rate train.hashtag_rate""",
+        preprocess.clip_timeout preprocess.max_megapixels loss.margin loss.temperature
+        train.learning_rate train.user_rate train.hashtag_rate""",
     "[0, 1]": """
         simulator.private_share simulator.user_share simulator.missing_prob
         simulator.no_history_prob""",
-    "(0, 1]": "simulator.object_size simulator.visible_share train.decay_factor",
-    "[0, 1)": "simulator.generic_share view.validation_share model.dropout train.momentum",
+    "(0, 1]": """
+        simulator.object_size simulator.visible_share view.train_share train.decay_factor""",
+    "[0, 1)": """
+        simulator.generic_share view.validation_share model.dropout
+        model.history_dropout model.region_dropout train.momentum""",
     "(0, 1)": "view.test_share",
     "[1, 64]": "simulator.regions_per_object",
 }

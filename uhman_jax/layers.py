@@ -105,6 +105,11 @@ def lookup(table_AK, ids):
     return table_AK.at[ids].get(mode="fill", fill_value=jnp.nan)
 
 
+def keep_mask(key, rate, shape):
+    """Returns a bool mask that is False with probability `rate`, independently everywhere."""
+    return jax.random.bernoulli(key, 1 - rate, shape)
+
+
 class FFN(nn.Module):
     """The two-layer network of equations 4 and 8: W_2 max(0, W_1 x + b_1) + b_2, hidden width K."""
 
@@ -147,7 +152,9 @@ class UserEmbedding(nn.Module):
     """u_e of section 2.2: each attribute and the history to K, concatenated, then `FFN` to K.
 
     Id 0 ("unknown") has a row of its own. A history is the sum of its rows over the root of their
-    number, so that long and short ones have the same scale; an empty one is zeros.
+    number, so that long and short ones have the same scale; an empty one is zeros. In training
+    `history_dropout` leaves out that share of the history's hashtags, drawn anew at each step: a
+    whole history is a fingerprint by which a user's training clips are memorised.
     """
 
     num_hashtags: int
@@ -157,17 +164,21 @@ class UserEmbedding(nn.Module):
     hidden_size: int
     dropout: float
     dtype: jnp.dtype
+    history_dropout: float = 0.0
 
     @nn.compact
     def __call__(self, user, *, deterministic):
         """Returns user_BK."""
+        mask_BR = user.history_mask_BR
+        if self.history_dropout and not deterministic:
+            mask_BR &= keep_mask(self.make_rng("dropout"), self.history_dropout, mask_BR.shape)
         gender_BK = lookup(self._table("gender_AK", self.num_genders, 0.3), user.gender_B)
         age_BK = lookup(self._table("age_AK", self.num_ages, 0.3), user.age_B)
         country_BK = lookup(self._table("country_AK", self.num_countries, 0.3), user.country_B)
-        history_BR = jnp.where(user.history_mask_BR, user.history_BR, 0)
+        history_BR = jnp.where(mask_BR, user.history_BR, 0)
         rows_BRK = lookup(self._table("history_TK", self.num_hashtags, 0.1), history_BR)
-        rows_BRK = jnp.where(user.history_mask_BR[:, :, None], rows_BRK, 0.0)
-        count_B = jnp.maximum(jnp.sum(user.history_mask_BR, axis=1), 1)
+        rows_BRK = jnp.where(mask_BR[:, :, None], rows_BRK, 0.0)
+        count_B = jnp.maximum(jnp.sum(mask_BR, axis=1), 1)
         history_BK = jnp.sum(rows_BRK, axis=1) / jnp.sqrt(count_B.astype(jnp.float32))[:, None]
         parts = jnp.concatenate([gender_BK, age_BK, country_BK, history_BK], axis=-1)
         ffn = FFN(self.hidden_size, self.dropout, self.dtype, name="ffn")

@@ -1,4 +1,4 @@
-"""WARP, the ranking loss (paper, section 2.4; [15], WSABIE), from sampled or from all hashtags.
+"""The losses: WARP (paper, section 2.4; [15], WSABIE) from sampled or all hashtags, and softmax.
 
 The paper samples four negatives per positive and sums the hinges of those that violate the margin,
 without a rank weight: `rank_weight="none"`. WARP proper weighs a positive by L(rank), so that low
@@ -143,6 +143,32 @@ def warp_sampled(
     any_negative_B = jnp.sum(positives_mask_BP, axis=1) < num_hashtags
     counted_BP = positives_mask_BP & any_negative_B[:, None]
     return jnp.sum(jnp.where(counted_BP, jnp.sum(hinge_BPN, axis=2), 0.0), axis=1)
+
+
+def softmax_cross_entropy(scores_BT, positives_BP, positives_mask_BP):
+    """Returns the cross-entropy between an even share for each positive and softmax over all T.
+
+    An example without positives has loss 0. Scores whose range is bounded (vectors of unit length)
+    should come divided by a temperature.
+
+    >>> scores = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))  # probabilities; 1/2 log 2 + 1/2 log 4
+    >>> loss = softmax_cross_entropy(scores, jnp.array([[0, 2]]), jnp.array([[True, True]]))
+    >>> round(float(loss[0]) / np.log(2), 4)
+    1.5
+
+    Args:
+        scores_BT: float.
+        positives_BP: int32 hashtag ids, without repetition.
+        positives_mask_BP: bool, True for a real slot; what other slots hold does not matter.
+
+    Returns:
+        loss_B, float32: the mean over the example's positives.
+    """
+    log_prob_BT = jax.nn.log_softmax(scores_BT.astype(jnp.float32), axis=1)
+    ids_BP = jnp.where(positives_mask_BP, positives_BP, 0)
+    log_prob_BP = jnp.take_along_axis(log_prob_BT, ids_BP, axis=1)
+    total_B = -jnp.sum(jnp.where(positives_mask_BP, log_prob_BP, 0.0), axis=1)
+    return total_B / jnp.maximum(jnp.sum(positives_mask_BP, axis=1), 1)
 
 
 def sample_negatives(key, positives_BP, positives_mask_BP, *, num_hashtags, num_negatives):

@@ -16,6 +16,7 @@ from uhman_jax.layers import (
     UserEmbedding,
     UserInput,
     VideoInput,
+    keep_mask,
     score,
     standardise,
     unit_length,
@@ -149,6 +150,8 @@ class UHMAN(nn.Module):
         frame_attention: False for UHMAN(b), the mean over frames (section 3.4).
         unit_length: scale query and hashtag vectors to length 1, so that scores lie in -1..1.
         dropout: share of hidden units (region and user networks) and of query entries dropped.
+        history_dropout: share of a history's hashtags left out, see `UserEmbedding`.
+        region_dropout: share of regions that attention may not see in training.
         dtype: of activations; parameters, softmax, layer norm and scores are float32.
     """
 
@@ -163,6 +166,8 @@ class UHMAN(nn.Module):
     frame_attention: bool = True
     unit_length: bool = True
     dropout: float = 0.0
+    history_dropout: float = 0.0
+    region_dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
@@ -212,10 +217,14 @@ class UHMAN(nn.Module):
             self.hidden_size,
             self.dropout,
             self.dtype,
+            self.history_dropout,
             name="user",
         )(user, deterministic=deterministic)
 
         mask_BFM = jnp.broadcast_to(video.mask_BF[:, :, None], regions_BFMK.shape[:3])
+        if self.region_dropout and not deterministic:
+            key = self.make_rng("dropout")
+            mask_BFM &= keep_mask(key, self.region_dropout, mask_BFM.shape)
         over_regions = RegionPooling(
             self.num_heads, self.region_attention, self.dtype, name="region_pooling"
         )

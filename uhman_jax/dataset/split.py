@@ -75,6 +75,29 @@ def assign_splits(
     return split_G[group_V]
 
 
+def surplus_train(
+    video_ids: Sequence[str], split_V: np.ndarray, train_share: float, seed: int
+) -> np.ndarray:
+    """Marks the training videos beyond a share of them; what a smaller share keeps, a larger does.
+
+    Args:
+        video_ids: of each video.
+        split_V: TRAIN, VALIDATION or TEST.
+        train_share: in (0, 1]; one video at least stays.
+        seed: of the order, which is that of hashes.
+
+    Returns:
+        surplus_V: bool.
+    """
+    surplus_V = np.zeros(len(video_ids), bool)
+    rows = np.flatnonzero(split_V == TRAIN)
+    if train_share < 1 and len(rows):
+        order = [stateless_hash("train share", seed, video_ids[row]) for row in rows]
+        num_kept = max(1, math.floor(train_share * len(rows) + 0.5))
+        surplus_V[rows[np.argsort(np.array(order, np.uint64), kind="stable")[num_kept:]]] = True
+    return surplus_V
+
+
 def _timestamps(videos: Sequence[Video]) -> np.ndarray:
     """Returns unix seconds, -1 where unknown, which is older than all."""
     if all(video.timestamp is None for video in videos):

@@ -15,8 +15,15 @@ from uhman_jax.config import ViewConfig
 from uhman_jax.dataset.attributes import AGE_BUCKETS, age_bucket, encode_attribute
 from uhman_jax.dataset.history import Ragged, build_histories
 from uhman_jax.dataset.raw import RawDataset, User, Video
-from uhman_jax.dataset.split import SPLIT_NAMES, TEST, TRAIN, VALIDATION, assign_splits
-from uhman_jax.dataset.vocabulary import Vocabulary, select_hashtags
+from uhman_jax.dataset.split import (
+    SPLIT_NAMES,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    assign_splits,
+    surplus_train,
+)
+from uhman_jax.dataset.vocabulary import Vocabulary, leave_out, select_hashtags
 from uhman_jax.errors import UserError
 
 __all__ = ["TEST", "TRAIN", "VALIDATION", "Ragged", "View", "build_view"]
@@ -203,9 +210,15 @@ def build_view(raw: RawDataset, available_ids: Collection[str], config: ViewConf
                 f"{config.min_count} times (view.min_count), got none in its {members.sum()}; "
                 "lower view.min_count, add videos, or try another view.seed"
             )
-    videos = [video for video, kept in zip(videos, has_hashtag_V, strict=True) if kept]
-    split_V = split_V[has_hashtag_V]
-    use_video = (np.cumsum(has_hashtag_V) - 1)[vocabulary.video]
+    video_ids = [video.video_id for video in videos]
+    surplus_V = surplus_train(video_ids, split_V, config.train_share, config.seed)
+    if surplus_V.any():
+        report["surplus_train_videos"] = int(np.sum(surplus_V & has_hashtag_V))
+        vocabulary = leave_out(vocabulary, surplus_V, split_V == TRAIN)
+    is_row_V = has_hashtag_V & ~surplus_V
+    videos = [video for video, kept in zip(videos, is_row_V, strict=True) if kept]
+    split_V = split_V[is_row_V]
+    use_video = (np.cumsum(is_row_V) - 1)[vocabulary.video]
     uses = use_video, vocabulary.hashtag
     return _assemble(raw, videos, split_V, vocabulary, uses, config.max_history, report)
 

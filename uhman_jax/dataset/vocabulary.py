@@ -91,3 +91,30 @@ def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewCo
         new_id[hashtag],
         report,
     )
+
+
+def leave_out(vocabulary: Vocabulary, videos_left_out_V: np.ndarray, is_train_V: np.ndarray):
+    """Returns the same hashtags, counted and ordered without the uses of some videos.
+
+    A hashtag without a use left in train keeps its place in the vocabulary, with count 0: so runs
+    on more and less data rank the same hashtags.
+
+    Args:
+        vocabulary: of all videos.
+        videos_left_out_V: bool.
+        is_train_V: bool.
+    """
+    keep = ~videos_left_out_V[vocabulary.video]
+    video, hashtag = vocabulary.video[keep], vocabulary.hashtag[keep]
+    names = np.array(vocabulary.hashtags, dtype=object)
+    count_T = np.bincount(hashtag[is_train_V[video]], minlength=len(names))
+    name_rank_T = np.argsort(np.argsort(names))
+    order_T = np.lexsort((name_rank_T, -count_T))
+    new_id = np.argsort(order_T)
+    return dataclasses.replace(
+        vocabulary,
+        hashtags=tuple(names[order_T]),
+        counts_T=count_T[order_T].astype(np.int64),
+        video=video,
+        hashtag=new_id[hashtag],
+    )

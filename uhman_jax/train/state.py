@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from uhman_jax.config import Config, ModelConfig, ModelName, Precision, TrainConfig
+from uhman_jax.config import Config, ModelConfig, ModelName, Optimiser, Precision, TrainConfig
 from uhman_jax.dataset.view import View
 from uhman_jax.model import UHMAN, UserInput, VideoInput
 
@@ -65,28 +65,37 @@ def build_model(config: ModelConfig, view: View) -> nn.Module:
             frame_attention=config.frame_attention,
             unit_length=config.unit_length,
             dropout=config.dropout,
+            history_dropout=config.history_dropout,
+            region_dropout=config.region_dropout,
             dtype=dtype,
         )
     raise NotImplementedError(config.name)
 
 
 def optimiser(config: TrainConfig) -> optax.GradientTransformation:
-    """SGD of one seed without its learning rate: clip by global norm, decay matrices, momentum.
+    """The update of one seed without its learning rate: clip by global norm, then the optimiser.
 
-    Last, the rows of tables take larger steps than the rest (`TrainConfig`): a batch that shares
-    one step moves a dense matrix by all its examples and a row only by the few that use it.
+    SGD: decay matrices, momentum; last, the rows of tables take larger steps than the rest
+    (`TrainConfig`): a batch that shares one step moves a dense matrix by all its examples and a row
+    only by the few that use it. AdamW scales every entry by itself and needs no such factor.
     """
     parts = []
     if config.clip_norm:
         parts.append(optax.clip_by_global_norm(config.clip_norm))
+    decay = optax.add_decayed_weights(config.weight_decay, mask=_is_matrix)
+    if config.optimiser is Optimiser.ADAMW:
+        return optax.chain(*parts, optax.scale_by_adam(), decay)
     if config.weight_decay:
-        matrices = lambda params: jax.tree.map(lambda leaf: leaf.ndim >= 2, params)  # noqa: E731
-        parts.append(optax.add_decayed_weights(config.weight_decay, mask=matrices))
+        parts.append(decay)
     if config.momentum:
         parts.append(optax.trace(config.momentum))
     rates = {"user": config.user_rate, "hashtag": config.hashtag_rate}
     parts.append(optax.stateless(lambda updates, params: _scale_tables(updates, rates)))
     return optax.chain(*parts)
+
+
+def _is_matrix(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
 
 
 _TABLES = {

@@ -8,9 +8,14 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from uhman_jax.config import Config, Decay, Estimator, LossConfig, TrainConfig
+from uhman_jax.config import Config, Decay, Estimator, Loss, LossConfig, TrainConfig
 from uhman_jax.input_pipeline import Batch
-from uhman_jax.losses import sample_negatives, warp_exact, warp_sampled
+from uhman_jax.losses import (
+    sample_negatives,
+    softmax_cross_entropy,
+    warp_exact,
+    warp_sampled,
+)
 from uhman_jax.model import score
 from uhman_jax.train.state import State, optimiser, seed_keys
 
@@ -30,14 +35,14 @@ def _towers(model: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
 def batch_loss(
     model: nn.Module, variables: Any, batch: Batch, key: jax.Array, config: LossConfig
 ) -> jax.Array:
-    """WARP loss of a batch: summed over the positives, averaged over the real examples.
+    """Loss of a batch, averaged over the real examples; WARP sums over an example's positives.
 
     Args:
         model: query tower and hashtag tower.
         variables: parameters and statistics of one seed.
         batch: padding examples (`mask_B` False) count for nothing.
         key: of dropout and of the negatives.
-        config: estimator, rank weight, margin.
+        config: which loss, and its settings.
 
     Returns:
         float32 scalar; 0 for a batch without a real example.
@@ -47,7 +52,10 @@ def batch_loss(
     query_BD, hashtags_TD = towers
     positives_BP, positives_mask_BP = batch.positives_BP, batch.positives_mask_BP
     how = {"margin": config.margin, "rank_weight": config.rank_weight.value}
-    if config.estimator is Estimator.EXACT:
+    if config.name is Loss.SOFTMAX:
+        scores_BT = score(query_BD, hashtags_TD) / config.temperature
+        loss_B = softmax_cross_entropy(scores_BT, positives_BP, positives_mask_BP)
+    elif config.estimator is Estimator.EXACT:
         scores_BT = score(query_BD, hashtags_TD)
         loss_B = warp_exact(
             scores_BT,
@@ -77,6 +85,8 @@ def batch_loss(
 
 def learning_rate(config: TrainConfig, num_steps: int) -> Callable[[jax.Array], jax.Array]:
     """The scheduled learning rate by step; plateaus scale it further, per seed."""
+    if config.decay is Decay.COSINE:
+        return optax.cosine_decay_schedule(config.learning_rate, num_steps)
     shares = config.decay_at if config.decay is Decay.STEPS else ()
     falls = jnp.array([round(share * num_steps) for share in shares], jnp.int32)
     return lambda step: config.learning_rate * config.decay_factor ** jnp.sum(step >= falls)
