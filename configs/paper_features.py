@@ -25,9 +25,11 @@ def get_config() -> Config:
     config.simulator.zipf_exponent = 0.7
     config.simulator.num_channels = 128
     config.simulator.num_frames = 4
-    config.model.hidden_size = 64
-    config.model.embedding_size = 64
-    config.train.weight_decay = 0.003
-    config.train.num_epochs = 24
+    config.model.hidden_size = 128
+    config.model.embedding_size = 128
+    config.model.history_dropout = 0.5
+    config.model.region_dropout = 0.5
+    config.train.weight_decay = 0.001
+    config.train.num_epochs = 12
     config.train.num_seeds = 3
     return config

@@ -9,7 +9,17 @@ import re
 import pytest
 
 from uhman_jax import config as config_lib
-from uhman_jax.config import Config, Decay, Estimator, differences, flatten, from_dict, to_dict
+from uhman_jax import main
+from uhman_jax.config import (
+    Config,
+    Decay,
+    Estimator,
+    ModelName,
+    differences,
+    flatten,
+    from_dict,
+    to_dict,
+)
 from uhman_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -36,6 +46,32 @@ def test_every_config_file_is_valid_and_named_after_its_file(path):
     config = space["get_config"]()
     config_lib.validate(config)
     assert config.name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("bl", "model.name: uhman before, bl now"),
+        ("ua", "model.name: uhman before, ua now"),
+        ("threewm", "model.name: uhman before, 3wm now"),
+        ("uhman_a", "model.region_attention: true before, false now"),
+        ("uhman_b", "model.frame_attention: true before, false now"),
+    ],
+)
+def test_a_system_of_the_study_differs_from_natural_in_one_setting(name, change):
+    natural, other = (
+        main.parse([f"--config={ROOT}/configs/{stem}.py"]).config for stem in ("natural", name)
+    )
+    assert differences(natural, other) == [f"name: natural before, {name} now", change]
+
+
+@pytest.mark.parametrize("name", ["uhman", "bl", "ua", "3wm", "UA"])
+def test_a_flag_names_a_system_as_files_do(name):
+    flags = [f"--config={ROOT}/configs/natural.py", f"--config.model.name={name}"]
+    config = main.parse(flags).config
+    assert config.model.name is ModelName(name.lower())
+    assert to_dict(config)["model"]["name"] == name.lower()
+    assert from_dict(to_dict(config)) == config
 
 
 def test_every_number_has_a_range_and_every_range_a_number():

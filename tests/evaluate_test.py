@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import types
+from fractions import Fraction
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ import tiny_world
 
 from uhman_jax import input_pipeline, train
 from uhman_jax.dataset import truth as truth_lib
-from uhman_jax.dataset.view import TEST, TRAIN
+from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, Ragged, View
 from uhman_jax.errors import UserError
 from uhman_jax.evaluate import attention, evaluate, ranking, references, results, slices
 
@@ -166,12 +167,176 @@ def test_popularity_ranks_by_training_uses_and_by_name_where_they_tie(trained):
         assert ranks_VP[v][mask_VP[v]].tolist() == expected
 
 
-@pytest.mark.parametrize("observable", [False, True])
-def test_oracle_ranks_by_the_truth_of_the_right_video_and_hashtag(trained, observable):
-    view, truth = trained.view, make_truth(trained.view)
+def small_view(attributes_V, tags_V, splits_V, *, history=None, num_hashtags):
+    """A view of a few videos; hashtags are called by their place in the alphabet.
+
+    Args:
+        attributes_V: gender, age and country of each video.
+        tags_V: hashtag ids of each video.
+        splits_V: TRAIN, VALIDATION or TEST.
+        history: of each video.
+        num_hashtags: T.
+    """
+
+    def ragged(rows):
+        offsets = np.cumsum([0] + [len(row) for row in rows])
+        return Ragged(np.array([t for row in rows for t in row], np.int32), offsets)
+
+    history = history or [()] * len(tags_V)
+    gender_V, age_V, country_V = np.array(attributes_V, np.int32).T
+    train = [
+        t for tags, split in zip(tags_V, splits_V, strict=True) if split == TRAIN for t in tags
+    ]
+    names = tuple("unknown" for _ in range(9))
+    return View(
+        hashtags=tuple("abcdefgh"[:num_hashtags]),
+        counts_T=np.bincount(np.array(train, int), minlength=num_hashtags),
+        genders=names,
+        ages=names,
+        countries=names,
+        video_ids=tuple(f"clip{v}" for v in range(len(tags_V))),
+        user_ids=tuple(f"user{v}" for v in range(len(tags_V))),
+        split_V=np.array(splits_V, np.int8),
+        gender_V=gender_V,
+        age_V=age_V,
+        country_V=country_V,
+        history=ragged(history),
+        positives=ragged(tags_V),
+        max_positives=max(len(tags) for tags in tags_V),
+        max_history=max(1, *(len(row) for row in history)),
+        report={},
+        fingerprint="",
+    )
+
+
+def test_user_history_puts_own_hashtags_first_and_the_rest_by_popularity():
+    everything = (0, 1, 2, 3, 4)
+    view = small_view(
+        [(0, 0, 0)] * 4,
+        [everything, everything, everything, (1, 4)],
+        [TEST] * 4,
+        history=[(3, 1), (), (4, 0, 2), (1,)],
+        num_hashtags=5,
+    )
+    rows_V = np.array([2, 0, 1, 3])
+    positives_VP, mask_VP = references.positives_of(view, rows_V)
+    ranks_VP = references.user_history_ranks(view, rows_V, positives_VP)
+    assert ranks_VP[0].tolist() == [2, 4, 3, 5, 1]  # 4 0 2, then 1 3
+    assert ranks_VP[1].tolist() == [3, 2, 4, 1, 5]  # 3 1, then 0 2 4
+    assert ranks_VP[2].tolist() == [1, 2, 3, 4, 5]  # who has no history gets the popular ones
+    assert ranks_VP[3][mask_VP[3]].tolist() == [1, 5]
+
+
+def test_user_history_agrees_with_sorting_on_a_real_view(trained):
+    view, rows_V = trained.view, trained.view.rows(TEST)
+    positives_VP, mask_VP = references.positives_of(view, rows_V)
+    ranks_VP = references.user_history_ranks(view, rows_V, positives_VP)
+    for v, row in enumerate(rows_V):
+        own = view.history.row(row).tolist()
+        order = own + [t for t in range(len(view.hashtags)) if t not in own]
+        expected = [1 + order.index(hashtag) for hashtag in view.positives.row(row)]
+        assert ranks_VP[v][mask_VP[v]].tolist() == expected
+
+
+def test_user_attributes_by_hand():
+    """Train uses: a 4, b 3, c 3 of 10; gender 1 has a 2, b 3, c 0 and gender 2 a 2, b 0, c 3.
+
+    Smoothed: p = 5/13, 4/13, 4/13. Score: p times (uses / p + 3) for each attribute. Gender 1:
+    a 2 * 13/5 + 3 = 8.2, b 3 * 13/4 + 3 = 12.75, c 3. Age and country are unknown to everyone: a
+    4 * 13/5 + 3 = 13.4, b and c 12.75. So a 5/13 * 8.2 * 13.4**2 = 566, b 638, c 150: b a c. For
+    gender 2, b and c change places. A gender that train has not seen has a factor of 3 for all:
+    a before b and c, which tie and so stand by popularity, here by name.
+    """
+    train = [((1, 0, 0), (0, 1))] * 2 + [((1, 0, 0), (1,))]
+    train += [((2, 0, 0), (0, 2))] * 2 + [((2, 0, 0), (2,))]
+    others = [((gender, 0, 0), (0, 1, 2)) for gender in (1, 2, 3, 2)]
+    unseen = [((1, 0, 0), (2,))] * 50  # of other splits, which must not count
+    attributes_V, tags_V = zip(*train, *others, *unseen, strict=True)
+    splits_V = [TRAIN] * 6 + [TEST] * 4 + [VALIDATION, TEST] * 25
+    view = small_view(attributes_V, tags_V, splits_V, num_hashtags=3)
+    rows_V = np.arange(6, 10)
+    positives_VP, _ = references.positives_of(view, rows_V)
+    ranks_VP = references.user_attributes_ranks(view, rows_V, positives_VP)
+    assert ranks_VP.tolist() == [[2, 1, 3], [2, 3, 1], [1, 2, 3], [2, 3, 1]]
+
+
+def test_user_attributes_agree_with_exact_fractions():
+    """Few users and many hashtags, some without a use in train, so that scores often tie."""
+    rng = np.random.default_rng(0)
+    num_videos, num_hashtags = 41, 8
+    attributes_V = rng.integers(0, (2, 3, 5), (num_videos, 3))
+    tags_V = [sorted(rng.permutation(6)[: 1 + v % 3].tolist()) for v in range(num_videos)]
+    splits_V = [TRAIN] * 19 + [VALIDATION] * 5 + [TEST] * 17
+    counts_T = np.bincount(np.concatenate(tags_V[:19]), minlength=num_hashtags)
+    new_id = np.argsort(np.argsort(-counts_T, kind="stable"))  # a view has the most used first
+    tags_V = [sorted(new_id[tags].tolist()) for tags in tags_V]
+    view = small_view(attributes_V, tags_V, splits_V, num_hashtags=num_hashtags)
+    rows_V = np.arange(24, num_videos)
+    all_VP = np.tile(np.arange(num_hashtags), (len(rows_V), 1))
+    ranks_VP = references.user_attributes_ranks(view, rows_V, all_VP)
+
+    total, ties = sum(len(tags) for tags in tags_V[:19]), 0
+    for v, row in enumerate(rows_V):
+        scores = []
+        for t in range(num_hashtags):
+            prob = Fraction(sum(t in tags for tags in tags_V[:19]) + 1, total + num_hashtags)
+            score = prob
+            for a in range(3):
+                own = [w for w in range(19) if attributes_V[w, a] == attributes_V[row, a]]
+                uses = sum(t in tags_V[w] for w in own)
+                of_value = sum(len(tags_V[w]) for w in own)
+                score *= (uses + num_hashtags * prob) / (of_value + num_hashtags) / prob
+            scores.append(score)
+        order = sorted(range(num_hashtags), key=lambda t: (-scores[t], t))
+        assert ranks_VP[v].tolist() == [1 + order.index(t) for t in range(num_hashtags)]
+        ties += num_hashtags - len(set(scores))
+    assert ties > len(rows_V)
+
+
+def test_reference_rows_count_in_train_alone(trained):
+    """Other labels of the test clips change no ranking."""
+    view = trained.view
     rows_V = view.rows(TEST)
-    ranks_VP = references.oracle_ranks(truth, view, rows_V, observable=observable)
-    table = truth.observable_VT if observable else truth.probability_VT
+    values = view.positives.values.copy()
+    is_test = np.repeat(view.split_V == TEST, np.diff(view.positives.offsets))
+    values[is_test] = len(view.hashtags) - 1 - values[is_test]
+    other = dataclasses.replace(view, positives=view.positives._replace(values=values))
+    all_VP = np.tile(np.arange(len(view.hashtags)), (len(rows_V), 1))
+    for ranks in (references.user_history_ranks, references.user_attributes_ranks):
+        np.testing.assert_array_equal(ranks(view, rows_V, all_VP), ranks(other, rows_V, all_VP))
+
+
+def with_sides(truth, seed=1):
+    """The truth with tables of the clip's and the user's part, with zeros and ties."""
+    rng = np.random.default_rng(seed)
+    sides = {
+        name: rng.integers(0, 5, truth.probability_VT.shape).astype(np.float32) / 8
+        for name in ("content_VT", "user_VT")
+    }
+    return dataclasses.replace(truth, **sides)
+
+
+@pytest.mark.parametrize(
+    "name", ["content_oracle", "user_oracle", "additive_oracle", "observable_oracle", "oracle"]
+)
+def test_oracles_rank_by_the_truth_of_the_right_video_and_hashtag(trained, name):
+    view, truth = trained.view, with_sides(make_truth(trained.view))
+    rows_V = view.rows(TEST)
+    scores_VT = dict(references.oracle_scores(truth, view, rows_V))[name]
+    ranks_VP = ranking.rank_scores(scores_VT, *references.positives_of(view, rows_V))
+
+    def log(table):
+        return np.log(np.maximum(table, 1e-9))
+
+    table = {
+        "content_oracle": truth.content_VT,
+        "user_oracle": truth.user_VT,
+        "additive_oracle": log(truth.content_VT)
+        + log(truth.user_VT)
+        - log(truth.content_VT.mean(axis=0))[None],
+        "observable_oracle": truth.observable_VT,
+        "oracle": truth.probability_VT,
+    }[name]
     for v, row in enumerate(rows_V):
         scores = table[truth.video_ids.index(view.video_ids[row])]
         by_name = dict(zip(truth.hashtags, scores, strict=True))
@@ -187,11 +352,49 @@ def test_oracle_ranks_by_the_truth_of_the_right_video_and_hashtag(trained, obser
             assert ranks_VP[v, slot] == 1 + ahead
 
 
+def test_an_additive_oracle_is_perfect_where_clip_and_user_are_independent(trained):
+    """Given the hashtag, by Bayes' rule: p(t | clip, user) ~ p(t | clip) p(t | user) / p(t)."""
+    view, truth = trained.view, with_sides(make_truth(trained.view))
+    product_VT = truth.content_VT * truth.user_VT / truth.content_VT.mean(axis=0)[None]
+    truth = dataclasses.replace(truth, probability_VT=product_VT)
+    rows_V = view.rows(TEST)
+    scores = dict(references.oracle_scores(truth, view, rows_V))
+    positive_VT = scores["oracle"] > 0
+    for v in range(len(rows_V)):
+        found = scores["additive_oracle"][v][positive_VT[v]]
+        np.testing.assert_allclose(found, np.log(scores["oracle"][v][positive_VT[v]]), rtol=1e-5)
+        others = scores["additive_oracle"][v][~positive_VT[v]]
+        assert found.min(initial=np.inf) > others.max(initial=-np.inf)
+
+
+def test_rows_that_a_truth_cannot_give_are_absent(trained):
+    view, rows_V = trained.view, trained.view.rows(TEST)
+    counted = ["popularity", "user_history", "user_attributes"]
+    plain, sided = make_truth(view), with_sides(make_truth(view))
+    for truth, oracles in (
+        (None, []),
+        (
+            dataclasses.replace(sided, user_VT=None),
+            ["observable_oracle", "oracle"],
+        ),
+        (plain, ["observable_oracle", "oracle"]),
+        (
+            sided,
+            "content_oracle user_oracle additive_oracle observable_oracle oracle".split(),
+        ),
+    ):
+        values = references.reference_metrics(view, rows_V, truth)
+        names = [key.removesuffix("/MAP") for key in values if key.endswith("/MAP")]
+        assert names == counted + oracles
+        assert all(0 <= values[f"{name}/P@1"] <= 1 for name in names)
+
+
 def test_a_truth_of_another_world_is_an_error(trained):
     truth = make_truth(trained.view)
     truth = dataclasses.replace(truth, video_ids=truth.video_ids[5:])
     with pytest.raises(UserError, match="every video must be one of the simulated ones"):
-        references.oracle_ranks(truth, trained.view, np.arange(len(trained.view.video_ids)))
+        rows_V = np.arange(len(trained.view.video_ids))
+        dict(references.oracle_scores(truth, trained.view, rows_V))
 
 
 # Slices
@@ -263,6 +466,41 @@ def test_attention_facts_average_frames_then_clips(trained):
     assert facts["tagged_chance"] == pytest.approx([4 / 64])
     assert facts["tagged_frame_mass"] == pytest.approx([0.25])
     assert facts["tagged_frame_chance"] == pytest.approx([0.5])
+    # Region 0 of frame 1 has 0.25, the four of frame 0 have 0.75 / 4 each; frame 0 is on top.
+    assert facts["top_region_tagged"] == pytest.approx([1.0])
+    assert facts["top_region_tagged_chance"] == pytest.approx([4 / 128])
+    assert facts["top_frame_tagged"] == pytest.approx([0.0])
+    assert facts["top_frame_tagged_chance"] == pytest.approx([0.5])
+
+
+@pytest.mark.parametrize(
+    ("frames_F", "regions_FM", "expected"),
+    [
+        # The largest product counts, not the largest region weight.
+        ([0.6, 0.4], [[0.7, 0.3, 0.0], [0.0, 0.0, 1.0]], {"region": 0.0, "frame": 0.0}),
+        ([0.4, 0.6], [[0.9, 0.1, 0.0], [0.5, 0.4, 0.1]], {"region": 0.0, "frame": 1.0}),
+        ([0.4, 0.6], [[0.5, 0.4, 0.1], [0.2, 0.1, 0.7]], {"region": 1.0, "frame": 1.0}),
+        # 0.5 * 0.4 twice: once in the object, once beside it; frames tie as well.
+        ([0.5, 0.5], [[0.4, 0.3, 0.3], [0.3, 0.3, 0.4]], {"region": 0.5, "frame": 0.5}),
+        # All tie, up to the last bit of a float32: what chance gives.
+        ([0.5, 0.5 + 6e-8], [[1 / 3, 1 / 3, 1 / 3 + 3e-8]] * 2, {"region": 2 / 6, "frame": 0.5}),
+    ],
+)
+def test_top_facts_by_hand(frames_F, regions_FM, expected):
+    mask_FM = np.array([[False, False, False], [False, True, True]])  # frame 1 shows the object
+    frames_SF = np.float32([frames_F, [0.0, 1.0]])
+    regions_SFM = np.float32([regions_FM, [[0.2, 0.4, 0.4], [1.0, 0.0, 0.0]]])
+    facts = attention._top_facts(frames_SF, regions_SFM, mask_FM)
+    # The second seed looks at the right frame and there beside the object.
+    assert facts["top_region_tagged"].tolist() == pytest.approx([expected["region"], 0.0])
+    assert facts["top_frame_tagged"].tolist() == pytest.approx([expected["frame"], 1.0])
+    assert facts["top_region_tagged_chance"].tolist() == pytest.approx([2 / 6] * 2)
+    assert facts["top_frame_tagged_chance"].tolist() == pytest.approx([1 / 2] * 2)
+
+
+def test_top_facts_of_an_object_that_no_frame_shows():
+    weights_SFM = np.full((1, 2, 3), 1 / 3)
+    assert attention._top_facts(np.full((1, 2), 0.5), weights_SFM, np.zeros((2, 3), bool)) == {}
 
 
 # Files
@@ -279,7 +517,7 @@ def test_files_hold_what_the_report_and_people_read(trained, tmp_path):
     assert stored["data"]["test_videos"] == len(view.rows(TEST))
     for name in ("P@1", "R@50", "F1@10", "NDCG@10", "MRR", "MAP", "kP/R@10"):
         assert stored[f"test/{name}"] == pytest.approx(np.mean(stored[f"test/{name}/seeds"]))
-        for reference in ("popularity", "oracle", "observable_oracle"):
+        for reference in ("popularity", "user_history", "user_attributes", "oracle"):
             assert 0 <= stored[f"{reference}/{name}"]
     low, high = stored["popularity/P@5"], stored["oracle/P@5"]
     if high > low:

@@ -417,7 +417,10 @@ def test_dropped_history_is_a_smaller_history_and_dropped_regions_are_not_attend
 
 
 def test_initial_values():
-    """History rows start small, hashtag rows at length 1, queries neither tiny nor huge."""
+    """History rows start small, hashtag rows at length 1, queries neither tiny nor huge.
+
+    Content keeps all its directions on its way through an attention block.
+    """
     model = UHMAN(**SIZES | {"num_hashtags": 1009}, unit_length=False)
     variables = jax.jit(model.init)(jax.random.key(0), *make_inputs())
     params = variables["params"]
@@ -425,6 +428,9 @@ def test_initial_values():
     assert np.std(params["user"]["history_TK"]) == pytest.approx(0.1, abs=0.002)
     attention = params["frame_pooling"]["attention"]
     assert np.std(attention["query_KHW"]) > 1.6 * np.std(attention["key_KHW"])
+    through = attention["value_KHW"].reshape(K, K) @ attention["output_HWK"].reshape(K, K)
+    np.testing.assert_allclose(np.linalg.svd(through, compute_uv=False), 2, rtol=1e-4)
+    assert not params["frame_pooling"]["ffn"]["output"]["kernel"].any()
     query_BD = model.apply(variables, *make_inputs(), method="query")
     assert 0.2 < np.sqrt(np.mean(query_BD**2)) < 5
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}

@@ -67,6 +67,8 @@ def make_metrics(rng, num_seeds, simulated):
         metrics[f"test/{metric}/seeds"] = seeds.tolist()
         metrics[f"test/{metric}/interval"] = float(2.1 * seeds.std()) if num_seeds > 1 else None
         metrics[f"popularity/{metric}"] = float(rng.uniform(0.05, 0.15))
+        metrics[f"user_history/{metric}"] = float(rng.uniform(0.05, 0.15))
+        metrics[f"user_attributes/{metric}"] = float(rng.uniform(0.1, 0.2))
         if simulated:
             metrics[f"observable_oracle/{metric}"] = float(rng.uniform(0.5, 0.6))
             metrics[f"oracle/{metric}"] = float(rng.uniform(0.65, 0.8))
@@ -260,9 +262,14 @@ def test_every_metric_stands_in_its_row_and_column(simulated, simulated_page):
     metrics = json.loads((simulated[0] / "metrics.json").read_text())
     cells = simulated_page.cells()
     names = [row[0] for row in simulated_page.tables[0][1:]]
-    assert names == ["Popularity", "UHMAN", "Observable oracle", "Oracle"]
-    systems = {"popularity": "Popularity", "observable_oracle": "Observable oracle"}
-    systems |= {"oracle": "Oracle"}
+    systems = {
+        "popularity": "Popularity",
+        "user_history": "User history",
+        "user_attributes": "User attributes",
+        "observable_oracle": "Observable oracle",
+        "oracle": "Oracle",
+    }
+    assert names == [*list(systems.values())[:3], "UHMAN", *list(systems.values())[3:]]
     for metric in METRICS:
         for prefix, system in systems.items():
             assert cells[system, metric] == f"{metrics[f'{prefix}/{metric}']:.4f}"
@@ -296,6 +303,17 @@ def test_gap_figure_measures_from_popularity_to_oracle(simulated, simulated_page
     assert band in styles
     assert f"width:{100 * value / full:.2f}%" in styles
     assert f"{5 * value:.2f} are right on average" in simulated_page.text
+
+
+def test_an_ablation_or_a_baseline_is_called_by_its_name(tmp_path):
+    workdir, _ = make_run(tmp_path, videos=False)
+    config = json.loads((workdir / "config.json").read_text())
+    for settings, title in (({"frame_attention": False}, "UHMAN(b)"), ({"name": "3wm"}, "3WM")):
+        model = config["model"] | settings
+        (workdir / "config.json").write_text(json.dumps(config | {"model": model}))
+        page = read_page(workdir)
+        assert f"Model {title}" in page.text and f"{title} closes" in page.text
+        assert (title, "P@10") in page.cells()
 
 
 def test_run_below_popularity_is_told_plainly(simulated, tmp_path):

@@ -8,14 +8,16 @@ import pytest
 import tiny_world
 
 from uhman_jax import run
-from uhman_jax.config import Config, to_dict
+from uhman_jax.config import Config, ModelConfig, ModelName, to_dict
 from uhman_jax.errors import UserError
+
+SYSTEMS = "popularity user_history user_attributes test observable_oracle oracle".split()
 
 
 def make_metrics(num_seeds=3):
     columns = (*run.COLUMNS, run.RATIO)
     metrics = {"num_seeds": num_seeds, "gap_closed/P@5": 0.4567}
-    for row, prefix in enumerate(("popularity", "test", "observable_oracle", "oracle")):
+    for row, prefix in enumerate(SYSTEMS):
         metrics |= {f"{prefix}/{name}": row + 0.01 * i for i, name in enumerate(columns)}
     width = 0.0123 if num_seeds > 1 else None
     return metrics | {f"test/{name}/interval": width for name in columns}
@@ -24,11 +26,12 @@ def make_metrics(num_seeds=3):
 def test_table_has_a_row_per_system_and_a_column_per_metric():
     lines = run.table(Config(), make_metrics()).splitlines()
     assert lines[0].split() == [*run.COLUMNS, "kP/R"]
-    assert [line.split("  ")[0] for line in lines[1:3]] == ["popularity", "UHMAN"]
-    assert lines[2].split() == ["UHMAN", *(f"{1 + 0.01 * i:.4f}" for i in range(11))]
-    assert lines[3].split() == ["+-", "95", "%,", "3", "seeds", *["0.0123"] * 10]
-    assert lines[4].startswith("observable oracle") and lines[5].startswith("oracle ")
-    assert lines[6] == "Gap closed between popularity and oracle in P@5: 0.46"
+    names = [line.split("  ")[0] for line in lines[1:5]]
+    assert names == ["popularity", "user history", "user attributes", "UHMAN"]
+    assert lines[4].split() == ["UHMAN", *(f"{3 + 0.01 * i:.4f}" for i in range(11))]
+    assert lines[5].split() == ["+-", "95", "%,", "3", "seeds", *["0.0123"] * 10]
+    assert lines[6].startswith("observable oracle") and lines[7].startswith("oracle ")
+    assert lines[8] == "Gap closed between popularity and oracle in P@5: 0.46"
     assert len({line.index(line.split()[-1]) + len(line.split()[-1]) for line in lines[1:3]}) == 1
 
 
@@ -39,7 +42,21 @@ def test_table_of_one_seed_on_real_data_has_neither_intervals_nor_oracles():
         if not key.startswith(("oracle", "observable", "gap"))
     }
     lines = run.table(Config(), metrics | {"test/MAP": None}).splitlines()
-    assert len(lines) == 3 and lines[2].split()[-2] == "-"
+    assert len(lines) == 5 and lines[4].split()[-2] == "-"
+
+
+@pytest.mark.parametrize(
+    ("settings", "title"),
+    [
+        ({"name": ModelName.THREE_WAY, "region_attention": False}, "3WM"),
+        ({"region_attention": False}, "UHMAN(a)"),
+        ({"frame_attention": False}, "UHMAN(b)"),
+        ({"region_attention": False, "frame_attention": False}, "UHMAN(ab)"),
+    ],
+)
+def test_table_names_the_system_and_its_ablation(settings, title):
+    config = Config(model=ModelConfig(**settings))
+    assert run.table(config, make_metrics(1)).splitlines()[4].startswith(f"{title}  ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -59,7 +59,8 @@ def test_same_settings_give_the_same_bytes(tmp_path):
     assert first == second
     assert {str(path) for path in first} >= {
         "videos.csv", "users.csv", "simulated.json", "truth/probability.npy",
-        "truth/observable.npy", "truth/objects.parquet", "truth/clips.parquet",
+        "truth/observable.npy", "truth/content.npy", "truth/user.npy", "truth/objects.parquet",
+        "truth/clips.parquet",
     }  # fmt: skip
     simulator.simulate(tmp_path / "c", tiny(seed=1))
     assert files(tmp_path / "c")[Path("videos.csv")] != first[Path("videos.csv")]
@@ -115,6 +116,8 @@ def test_refuses_a_folder_that_holds_something_else(tmp_path):
         ({"objects_per_clip": 8}, "objects_per_clip must be at most num_classes 7"),
         ({"generic_share": 0.0}, "generic_share must be above 0"),
         ({"no_history_prob": 1.0}, "no_history_prob must be below 1"),
+        ({"num_styles": 2, "door": Door.PIXELS}, "num_styles must be 1 where clips are rendered"),
+        ({"style_share": 0.5}, "style_share must be 0 where there is one style, got 0.5"),
         ({"regions_per_object": 11}, "regions_per_object must be the area of a block.* got 11"),
     ],
 )
@@ -127,21 +130,24 @@ def test_settings_without_a_world_are_refused(tmp_path, changes, message):
 # --- probabilities
 
 
+@pytest.mark.parametrize("changes", [{}, {"num_styles": 4, "style_share": 0.6}])
 @pytest.mark.parametrize("kind", WORLDS)
-def test_closed_form_probability_is_the_frequency_of_drawn_hashtags(kind):
-    simulated = posts.build_world(tiny(world=kind))
+def test_closed_form_probability_is_the_frequency_of_drawn_hashtags(kind, changes):
+    simulated = posts.build_world(tiny(world=kind, **changes))
     laws = simulated.laws
     probability_VT = posts.probability(simulated)
     favourite_UG = posts.favourite_prob(laws, simulated.taste_UG)
-    draw = posts.TagDraw(
-        laws, simulated.language, simulated.taste_UG, simulated.dialect_U, favourite_UG
-    )
+    draw = posts.TagDraw(laws, simulated.language, simulated.dialect_U, favourite_UG)
     rng, num_draws = np.random.default_rng(5), 6000
     for clip in (0, 3):
         user, objects_O = simulated.posts.user_V[clip], simulated.posts.objects_VO[clip]
+        styles_O = simulated.posts.styles_VO[clip]
+        weight_O = np.exp(
+            simulated.taste_UG[user, objects_O] + simulated.style_taste_UJ[user, styles_O]
+        )
         counts_T = np.zeros(len(laws.hashtags))
         for _ in range(num_draws):
-            counts_T[draw(rng, user, objects_O)[1]] += 1
+            counts_T[draw(rng, user, objects_O, weight_O / weight_O.sum())[1]] += 1
         p_T = probability_VT[clip]
         tolerance_T = 4.5 * np.sqrt(p_T * (1 - p_T) / num_draws) + 1e-9
         np.testing.assert_array_less(np.abs(counts_T / num_draws - p_T), tolerance_T + 1e-9)
@@ -172,11 +178,13 @@ def test_mean_hashtags(kind):
     assert abs(sizes.mean() - 2.5) < 4 * sizes.std() / np.sqrt(len(sizes))
 
 
-def test_tagged_object_follows_taste():
-    simulated = posts.build_world(tiny(num_videos=3000, num_users=300))
+@pytest.mark.parametrize("changes", [{}, {"num_styles": 5, "style_share": 0.8}])
+def test_tagged_object_follows_taste(changes):
+    simulated = posts.build_world(tiny(num_videos=3000, num_users=300, **changes))
     played, taste_UG = simulated.posts, simulated.taste_UG
     logits_VO = np.take_along_axis(taste_UG[played.user_V], played.objects_VO, axis=1)
-    weight_VO = np.exp(logits_VO)
+    style_VJ = simulated.style_taste_UJ[played.user_V]
+    weight_VO = np.exp(logits_VO + np.take_along_axis(style_VJ, played.styles_VO, axis=1))
     chosen_V = weight_VO[np.arange(3000), played.tagged_V] / weight_VO.sum(1)
     expected_V = ((weight_VO / weight_VO.sum(1, keepdims=True)) ** 2).sum(1)  # E of the same
     assert abs(chosen_V.mean() - expected_V.mean()) < 4 * chosen_V.std() / np.sqrt(3000)
@@ -192,6 +200,7 @@ def swap(simulated, user: int, clip: int):
         simulated.posts,
         user_V=np.full(count, user),
         objects_VO=np.tile(simulated.posts.objects_VO[clip], (count, 1)),
+        styles_VO=np.tile(simulated.posts.styles_VO[clip], (count, 1)),
     )
     return dataclasses.replace(simulated, posts=changed)
 
@@ -215,6 +224,31 @@ def test_everything_world_ignores_taste():
         for strength in (0.0, 9.0)
     ]
     np.testing.assert_array_equal(*p)
+
+
+def test_a_style_is_nobodys_or_somebodys_favourite_but_not_everybodys():
+    config = tiny(num_users=4000, num_styles=5, style_share=0.75, private_share=0.4)
+    laws = world.build_laws(config)
+    taste_UJ = laws.style_taste.of_users(laws.users)
+    deviation_J = taste_UJ.std(0)
+    np.testing.assert_array_less(np.abs(taste_UJ.mean(0)), 4 * deviation_J / np.sqrt(4000))
+    # Over worlds, the mean variance is style_share of taste_strength squared.
+    variances = [
+        world.build_laws(dataclasses.replace(config, seed=seed)).style_taste.of_users(laws.users)
+        for seed in range(60)
+    ]
+    assert np.var(variances, axis=1).mean() == pytest.approx(0.75 * 9, rel=0.1)
+
+
+def test_styles_change_neither_clips_nor_favourite_classes():
+    plain, styled = (
+        posts.build_world(tiny(world=World.ADDITIVE, num_styles=num_styles))
+        for num_styles in (1, 6)
+    )
+    assert not plain.posts.styles_VO.any()
+    assert set(styled.posts.styles_VO.ravel().tolist()) == set(range(6))
+    np.testing.assert_array_equal(plain.posts.objects_VO, styled.posts.objects_VO)
+    np.testing.assert_array_equal(posts.probability(plain), posts.probability(styled))
 
 
 def test_no_taste_picks_evenly():
@@ -246,7 +280,8 @@ def test_observable_oracle_lies_between_popularity_and_oracle(kind):
 
 @pytest.mark.parametrize("kind", WORLDS)
 def test_observable_oracle_is_the_oracle_when_nothing_is_hidden(kind):
-    simulated = posts.build_world(tiny(world=kind, private_share=0.0, missing_prob=0.0))
+    styles = {"num_styles": 3, "style_share": 0.5}
+    simulated = posts.build_world(tiny(world=kind, private_share=0.0, missing_prob=0.0, **styles))
     np.testing.assert_allclose(
         posterior.observable_probability(simulated), posts.probability(simulated), atol=1e-6
     )
@@ -267,9 +302,12 @@ def history_likelihood(simulated, taste_G, dialect, tags):
     return total
 
 
-def test_observable_oracle_by_quadrature():
+@pytest.mark.parametrize("changes", [{}, {"num_styles": 3, "style_share": 0.5}])
+def test_observable_oracle_by_quadrature(changes):
     """One private dimension on a grid, a missing gender summed over, everything spelt out."""
-    config = tiny(private_rank=1, private_share=0.7, posterior_samples=40_000, missing_prob=0.4)
+    config = tiny(
+        private_rank=1, private_share=0.7, posterior_samples=40_000, missing_prob=0.4, **changes
+    )
     simulated = posts.build_world(config)
     laws, users = simulated.laws, simulated.laws.users
     posts_U = np.bincount(simulated.posts.user_V, minlength=config.num_users)
@@ -280,16 +318,24 @@ def test_observable_oracle_by_quadrature():
     clip, others = clips[0], clips[1:]
     dialect, given_GT = simulated.dialect_U[user], simulated.language.given_class_EGT()
     given_GT = given_GT[dialect]
+
+    def chosen_prob(taste_G, style_J, clip):
+        played = simulated.posts
+        weight_O = np.exp(taste_G[played.objects_VO[clip]] + style_J[played.styles_VO[clip]])
+        return weight_O / weight_O.sum()
+
     weights, values = [], []
     for gender, z in itertools.product((0, 1), np.linspace(-5, 5, 201)):
         taste_G = laws.taste.of_attributes(gender, users.age_U[user], users.country_U[user])
-        taste_G = taste_G + z * laws.taste.private_LG[0]
+        taste_G = taste_G + z * laws.taste.private_LI[0]
+        style_J = laws.style_taste.of_attributes(gender, users.age_U[user], users.country_U[user])
+        style_J = style_J + z * laws.style_taste.private_LI[0]
         weight = names.GENDER_PROB_A[gender] * np.exp(-(z**2) / 2)
         for tags in simulated.history[user]:
             weight *= history_likelihood(simulated, taste_G, dialect, set(tags.tolist()))
         for other in others:
             objects = simulated.posts.objects_VO[other]
-            chosen = np.exp(taste_G[objects]) / np.exp(taste_G[objects]).sum()
+            chosen = chosen_prob(taste_G, style_J, other)
             alone = [  # a popularity that leaves one class only
                 dataclasses.replace(
                     simulated,
@@ -303,7 +349,7 @@ def test_observable_oracle_by_quadrature():
                 for choice, one in zip(chosen, alone, strict=True)
             )
         objects = simulated.posts.objects_VO[clip]
-        chosen = np.exp(taste_G[objects]) / np.exp(taste_G[objects]).sum()
+        chosen = chosen_prob(taste_G, style_J, clip)
         weights.append(weight)
         values.append(chosen @ given_GT[objects])
     expected_T = np.average(values, axis=0, weights=weights)
@@ -484,7 +530,7 @@ def test_features_hold_the_objects_where_the_truth_says():
     prototypes = features.draw_prototypes(config)
     objects_O = np.array([4, 0, 6])
     for clip in range(5):
-        features_FMC = features.clip_features(config, prototypes, objects_O, clip)
+        features_FMC = features.clip_features(config, prototypes, objects_O, np.zeros(3, int), clip)
         assert features_FMC.dtype == np.float32 and (features_FMC >= 0).all()
         plain_FMC = features_FMC / prototypes.scale_C
         likeness_FMO = plain_FMC @ prototypes.class_GC[objects_O].T / 64
@@ -500,6 +546,30 @@ def test_features_hold_the_objects_where_the_truth_says():
             assert likeness[holds].mean() > likeness[~holds].mean() + 0.4
 
 
+def test_a_style_shows_where_its_object_is_and_nowhere_else():
+    config = tiny(num_channels=64, num_styles=3, noise=0.0)
+    prototypes = features.draw_prototypes(config)
+    alone = features.draw_prototypes(dataclasses.replace(config, num_styles=1))
+    assert not alone.style_JC.any()
+    np.testing.assert_array_equal(alone.class_GC, prototypes.class_GC)
+    objects_O = np.array([4, 0, 6])
+    first_FMC, second_FMC = (
+        features.clip_features(config, prototypes, objects_O, np.array(styles), 2)
+        for styles in ([0, 1, 2], [0, 2, 2])
+    )
+    holds_FM = np.zeros((5, 64), bool)
+    for block in features.plan_clip(config, 2)[1]:
+        grid_YX = holds_FM[block.frame].reshape(8, 8)
+        grid_YX[block.top : block.bottom, block.left : block.right] = True
+    difference_FMC = (second_FMC - first_FMC) / prototypes.scale_C
+    assert not difference_FMC[~holds_FM].any()
+    expected_C = features.STYLE_STRENGTH * (prototypes.style_JC[2] - prototypes.style_JC[1])
+    up_C = expected_C >= 0  # what falls may be cut off at 0
+    np.testing.assert_allclose(
+        difference_FMC[holds_FM][:, up_C], np.tile(expected_C[up_C], (12, 1)), atol=1e-4
+    )
+
+
 def test_features_are_read_back_from_shards(tmp_path, monkeypatch):
     monkeypatch.setattr(features, "VIDEOS_PER_SHARD", 16)
     config = tiny()
@@ -511,8 +581,9 @@ def test_features_are_read_back_from_shards(tmp_path, monkeypatch):
     assert frames.info["weights"] == "simulated"
     record = frames[37]
     np.testing.assert_allclose(record.times_F, [0.0, 0.2, 0.4, 0.6, 0.8], rtol=1e-6)
-    objects_O = posts.build_world(config).posts.objects_VO[37]
-    truth_FMC = features.clip_features(config, features.draw_prototypes(config), objects_O, 37)
+    played = posts.build_world(config).posts
+    seen = played.objects_VO[37], played.styles_VO[37]
+    truth_FMC = features.clip_features(config, features.draw_prototypes(config), *seen, 37)
     values_FMC = record.codes_FMC * record.scale_C + record.offset_C
     assert (np.abs(values_FMC - truth_FMC) <= 0.51 * record.scale_C + 1e-6).all()
     shards = sorted(directory.glob("*.tfrecord-*"))

@@ -219,6 +219,7 @@ def test_a_step_of_adamw_is_its_formula_with_decay_of_matrices(root, world):
     """Loshchilov and Hutter (2019): b1 = 0.9, b2 = 0.999, epsilon = 1e-8."""
     config = tiny_world.make_config(root, learning_rate=0.01, weight_decay=0.3, clip_norm=0.0)
     config.train.optimiser = Optimiser.ADAMW
+    config.train.user_rate = config.train.hashtag_rate = 1.0
     model, state = fresh(config, world)
     batch = batch_of(config, world)
     before = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), state.params)

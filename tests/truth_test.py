@@ -1,5 +1,6 @@
 """Reading the truth, and its region masks against boxes worked out by hand."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -25,9 +26,15 @@ def make_truth(objects) -> truth_lib.Truth:
         observable_VT=np.float32([[0.25, 0.25, 0.5], [0, 0.125, 0.75]]),
         objects=pa.table(columns, schema=truth_lib.OBJECTS_SCHEMA),
         clips=pa.table(clips, schema=truth_lib.CLIPS_SCHEMA),
+        content_VT=np.float32([[0.5, 0, 0.25], [0.75, 0, 0.5]]),
+        user_VT=np.float32([[0.125, 0.25, 0], [0, 0, 1]]),
     )
 
 
+FILES = (
+    *("world.json", "probability.npy", "observable.npy", "content.npy", "user.npy"),
+    *("objects.parquet", "clips.parquet"),
+)
 OBJECTS = [
     ("b", 0, "star", 0.2, 0.0, 0.0, 0.25, 0.125),
     ("b", 0, "star", 0.4, 0.125, 0.0, 0.375, 0.125),
@@ -93,12 +100,27 @@ def test_written_truth_is_read_back(tmp_path):
     assert (back.hashtags, back.video_ids) == (truth.hashtags, truth.video_ids)
     np.testing.assert_array_equal(back.probability_VT, truth.probability_VT)
     np.testing.assert_array_equal(back.observable_VT, truth.observable_VT)
+    np.testing.assert_array_equal(back.content_VT, truth.content_VT)
+    np.testing.assert_array_equal(back.user_VT, truth.user_VT)
     assert back.objects.equals(truth.objects) and back.clips.equals(truth.clips)
 
 
-@pytest.mark.parametrize(
-    "name", ["world.json", "probability.npy", "observable.npy", "objects.parquet", "clips.parquet"]
-)
+def test_truth_of_before_the_ceilings_is_read(tmp_path):
+    truth = dataclasses.replace(make_truth(OBJECTS), content_VT=None, user_VT=None)
+    truth_lib.write_truth(tmp_path, truth)
+    (tmp_path / truth_lib.MARKER).write_text("{}")
+    path = tmp_path / "truth" / "world.json"
+    names = {file.name for file in path.parent.iterdir()}
+    assert names == set(FILES) - {"content.npy", "user.npy"}
+    world = json.loads(path.read_text())
+    for older in (world, {name: world[name] for name in ("hashtags", "video_ids")}):
+        path.write_text(json.dumps(older))
+        back = truth_lib.load_truth(tmp_path)
+        assert back.content_VT is None and back.user_VT is None
+        np.testing.assert_array_equal(back.observable_VT, truth.observable_VT)
+
+
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["missing", "cut", "other"])
 def test_damaged_truth_names_the_file(tmp_path, name, damage):
     truth_lib.write_truth(tmp_path, make_truth(OBJECTS))

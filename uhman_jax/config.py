@@ -54,9 +54,23 @@ class Split(enum.Enum):
 
 
 class ModelName(enum.Enum):
-    """Which system to train."""
+    """Which system to train (section 3.2)."""
 
-    UHMAN = "uhman"
+    UHMAN = "uhman"  # sections 2.2 and 2.3
+    BL = "bl"  # bilinear: the clip alone
+    UA = "ua"  # user additive
+    THREE_WAY = "3wm"  # three-way multiplicative
+    locals()["3WM"] = "3wm"  # a flag takes the names of members; this alias is the value
+
+    def title(self, *, region_attention: bool = True, frame_attention: bool = True) -> str:
+        """The system as tables call it, with the ablations of section 3.4.
+
+        >>> ModelName.THREE_WAY.title(), ModelName.UHMAN.title(region_attention=False)
+        ('3WM', 'UHMAN(a)')
+        """
+        missing = "a" * (not region_attention) + "b" * (not frame_attention)
+        ablated = self is ModelName.UHMAN and missing
+        return f"{self.value.upper()}({missing})" if ablated else self.value.upper()
 
 
 class Loss(enum.Enum):
@@ -127,6 +141,8 @@ class SimulatorConfig:
     objects_per_clip: int = 3  # objects of different classes in a clip
     zipf_exponent: float = 0.4  # long tail of object classes: popularity ~ rank ** -exponent
     taste_strength: float = 3.0  # scale of the taste logits; 0: every user picks at random
+    num_styles: int = 1  # ways to show an object, such as its light or pace; features door only
+    style_share: float = 0.0  # share of taste variance that is about styles, not classes, 0..1
     private_share: float = 0.5  # share of taste variance that attributes do not explain, 0..1
     private_rank: int = 4  # dimensions of that private taste
     user_share: float = 0.5  # weight of the user's part against the clip's; additive world only
@@ -221,8 +237,8 @@ class TrainConfig:
     num_epochs: int = 50  # passes over the training split
     optimiser: Optimiser = Optimiser.SGD
     learning_rate: float = 0.05  # the paper's is 0.1, for SGD with a step per pair (section 2.4)
-    user_rate: float = 30.0  # learning rate of attribute and history rows, times this; `sgd` only
-    hashtag_rate: float = 100.0  # learning rate of hashtag rows, times this; `sgd` only
+    user_rate: float = 30.0  # learning rate of attribute and history rows, times this
+    hashtag_rate: float = 100.0  # learning rate of hashtag rows, times this
     momentum: float = 0.0  # `sgd` only
     weight_decay: float = 0.0  # matrices only; L2 with `sgd`, decoupled with `adamw`
     clip_norm: float = 5.0  # global norm above which gradients are scaled down; 0: off
@@ -265,6 +281,7 @@ _RANGES = {
     "[1, inf)": """
         simulator.num_videos simulator.num_users simulator.num_hashtags simulator.num_classes
         simulator.num_countries simulator.objects_per_clip simulator.private_rank
+        simulator.num_styles
         simulator.mean_hashtags simulator.posterior_samples simulator.frames_per_object
         simulator.num_channels simulator.num_frames preprocess.max_frames
         preprocess.videos_per_shard preprocess.batch_frames view.min_count view.balanced_top
@@ -282,7 +299,7 @@ _RANGES = {
         train.learning_rate train.user_rate train.hashtag_rate""",
     "[0, 1]": """
         simulator.private_share simulator.user_share simulator.missing_prob
-        simulator.no_history_prob""",
+        simulator.no_history_prob simulator.style_share""",
     "(0, 1]": """
         simulator.object_size simulator.visible_share view.train_share train.decay_factor""",
     "[0, 1)": """

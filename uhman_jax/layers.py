@@ -111,18 +111,23 @@ def keep_mask(key, rate, shape):
 
 
 class FFN(nn.Module):
-    """The two-layer network of equations 4 and 8: W_2 max(0, W_1 x + b_1) + b_2, hidden width K."""
+    """The two-layer network of equations 4 and 8: W_2 max(0, W_1 x + b_1) + b_2, hidden width K.
+
+    With `starts_at_zero` W_2 does, so that a residual block begins as the identity.
+    """
 
     features: int
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
+    starts_at_zero: bool = False
 
     @nn.compact
     def __call__(self, x, *, deterministic=True):
         """Maps the last axis to `features`."""
+        out = nn.initializers.zeros if self.starts_at_zero else nn.linear.default_kernel_init
         hidden = nn.relu(nn.Dense(self.features, dtype=self.dtype, name="hidden")(x))
         hidden = nn.Dropout(self.dropout)(hidden, deterministic=deterministic)
-        return nn.Dense(self.features, dtype=self.dtype, name="output")(hidden)
+        return nn.Dense(self.features, dtype=self.dtype, kernel_init=out, name="output")(hidden)
 
 
 class RegionFeatures(nn.Module):
@@ -145,7 +150,12 @@ class RegionFeatures(nn.Module):
         hidden_BFMK = jnp.einsum("bfmc,kc->bfmk", regions_BFMC, kernel_KC.astype(self.dtype))
         hidden_BFMK = nn.relu(hidden_BFMK + bias_K.astype(self.dtype)[None, None, None, :])
         hidden_BFMK = nn.Dropout(self.dropout)(hidden_BFMK, deterministic=deterministic)
-        return nn.Dense(self.features, dtype=self.dtype, name="output")(hidden_BFMK)
+        return nn.Dense(
+            self.features,
+            dtype=self.dtype,
+            kernel_init=nn.initializers.orthogonal(),
+            name="output",
+        )(hidden_BFMK)
 
 
 class UserEmbedding(nn.Module):

@@ -153,7 +153,7 @@ def softmax_cross_entropy(scores_BT, positives_BP, positives_mask_BP):
 
     >>> scores = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))  # probabilities; 1/2 log 2 + 1/2 log 4
     >>> loss = softmax_cross_entropy(scores, jnp.array([[0, 2]]), jnp.array([[True, True]]))
-    >>> round(float(loss[0]) / np.log(2), 4)
+    >>> round(float(loss[0] / jnp.log(2)), 4)
     1.5
 
     Args:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from uhman_jax.layers import (
     FFN,
@@ -53,6 +54,21 @@ def masked_softmax(logits_HX, mask_X):
     return jnp.where(mask_X[None, :], jax.nn.softmax(logits_HX, axis=-1), 0.0)
 
 
+def _isometry(scale, num_inputs):
+    """An initialiser of square maps: orthogonal, times `scale`.
+
+    Args:
+        scale: length of an output over that of its input.
+        num_inputs: how many leading axes of the parameter are the input.
+    """
+
+    def init(key, shape, dtype=jnp.float32):
+        size = int(np.prod(shape[:num_inputs]))
+        return nn.initializers.orthogonal(scale)(key, (size, size), dtype).reshape(shape)
+
+    return init
+
+
 class MultiHead(nn.Module):
     """Multi-head attention [14] of one user over one set of items: MultiHead(u_e, F, F).
 
@@ -70,14 +86,16 @@ class MultiHead(nn.Module):
         heads = (width, self.num_heads, width // self.num_heads)
         lecun = nn.initializers.variance_scaling
         into = lecun(1.0, "fan_in", "truncated_normal", in_axis=0, out_axis=(1, 2))
-        out_of = lecun(1.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=2)
         # Queries and values start at twice the usual scale: weights that are not all alike, and
-        # content that the residual user does not drown (experiments/recipe).
+        # content that the residual user does not drown. Values and outputs start as isometries:
+        # content passes seven matrices, and as many random ones would crush most of its directions
+        # (experiments/recipe).
         wide = lecun(4.0, "fan_in", "truncated_normal", in_axis=0, out_axis=(1, 2))
         query_KHW = self.param("query_KHW", wide, heads).astype(self.dtype)
         key_KHW = self.param("key_KHW", into, heads).astype(self.dtype)
-        value_KHW = self.param("value_KHW", wide, heads).astype(self.dtype)
-        output_HWK = self.param("output_HWK", out_of, (*heads[1:], width)).astype(self.dtype)
+        value_KHW = self.param("value_KHW", _isometry(2.0, 1), heads).astype(self.dtype)
+        shape = (*heads[1:], width)
+        output_HWK = self.param("output_HWK", _isometry(1.0, 2), shape).astype(self.dtype)
 
         query_HW = jnp.einsum("k,khw->hw", user_K, query_KHW)
         folded_HK = jnp.einsum("hw,khw->hk", query_HW, key_KHW)
@@ -113,7 +131,7 @@ class GuidedPooling(nn.Module):
             weights_HX = masked_softmax(equal_HX, mask_X)
             attended_K = jnp.einsum("x,xk->k", weights_HX[0].astype(self.dtype), items_XK)
         gamma_K = self._norm("attention_norm", attended_K, user_K)
-        ffn = FFN(user_K.shape[-1], dtype=self.dtype, name="ffn")
+        ffn = FFN(user_K.shape[-1], dtype=self.dtype, starts_at_zero=True, name="ffn")
         return self._norm("ffn_norm", ffn(gamma_K), gamma_K), weights_HX
 
     def _norm(self, name, alpha_K, beta_K):
@@ -236,7 +254,11 @@ class UHMAN(nn.Module):
 
         both = jnp.concatenate([user_BK, video_BK], axis=-1)  # equation 10
         query_BD = nn.Dense(
-            self.embedding_size, use_bias=False, dtype=self.dtype, name="query_out"
+            self.embedding_size,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=nn.initializers.orthogonal(),
+            name="query_out",
         )(both)
         query_BD = nn.Dropout(self.dropout)(
             query_BD.astype(jnp.float32), deterministic=deterministic

@@ -214,9 +214,14 @@ def _finished_metrics(workdir: pathlib.Path) -> dict[str, Any] | None:
 
 def table(config: Config, metrics: dict[str, Any]) -> str:
     """The metrics of a run beside its reference rows, for a terminal."""
+    model = config.model
     names = {
         "popularity": "popularity",
-        "test": config.model.name.value.upper(),
+        "user_history": "user history",
+        "user_attributes": "user attributes",
+        "test": model.name.title(
+            region_attention=model.region_attention, frame_attention=model.frame_attention
+        ),
         "observable_oracle": "observable oracle",
         "oracle": "oracle",
     }

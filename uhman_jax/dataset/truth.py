@@ -1,9 +1,11 @@
 """What is known of a simulated dataset: true probabilities, and which object is where.
 
 ROOT/simulated.json          the settings; written last, so it marks a complete dataset
-ROOT/truth/world.json        hashtags and video ids, the axes of the tables
+ROOT/truth/world.json        the axes of the tables (hashtags, video ids), and which there are
 ROOT/truth/probability.npy   p(hashtag | clip, user), float32 [V, T]
 ROOT/truth/observable.npy    the same averaged over what no model can see
+ROOT/truth/content.npy       p(hashtag | clip), whoever posts it
+ROOT/truth/user.npy          p(hashtag | what may be seen of the user), whatever the clip shows
 ROOT/truth/objects.parquet   a row per video, object and time on the grid at which it is visible
 ROOT/truth/clips.parquet    a row per video: its objects, the user's taste, the object tagged
 """
@@ -47,6 +49,9 @@ class Truth:
         video_ids: rows of the tables.
         probability_VT: float32, true p(hashtag is attached | clip, user).
         observable_VT: float32, its mean given what a model may see; see `simulator.posterior`.
+        content_VT: float32, its mean given the clip alone; see `simulator.ceilings`. None in
+            datasets of before it was written, as the next.
+        user_VT: float32, its mean given what a model may see of the user alone.
         objects: columns of OBJECTS_SCHEMA; boxes are shares of the frame, from the top left.
         clips: columns of CLIPS_SCHEMA, in the order of `video_ids`.
     """
@@ -57,6 +62,8 @@ class Truth:
     observable_VT: np.ndarray
     objects: pa.Table
     clips: pa.Table
+    content_VT: np.ndarray | None = None
+    user_VT: np.ndarray | None = None
 
     def rows(self, video_ids) -> np.ndarray:
         """Returns the row of each video, int64.
@@ -150,10 +157,17 @@ def write_truth(root: Path, truth: Truth) -> None:
     """Writes the files of `ROOT/truth`, each whole or not at all; rows keep their order."""
     folder = root / "truth"
     folder.mkdir(parents=True, exist_ok=True)
-    axes = {"hashtags": truth.hashtags, "video_ids": truth.video_ids}
-    _replace(folder / "world.json", lambda file: file.write(json.dumps(axes, indent=0).encode()))
-    _replace(folder / "probability.npy", lambda file: np.save(file, truth.probability_VT))
-    _replace(folder / "observable.npy", lambda file: np.save(file, truth.observable_VT))
+    tables = {
+        "probability": truth.probability_VT,
+        "observable": truth.observable_VT,
+        "content": truth.content_VT,
+        "user": truth.user_VT,
+    }
+    tables = {name: table_VT for name, table_VT in tables.items() if table_VT is not None}
+    world = {"hashtags": truth.hashtags, "video_ids": truth.video_ids, "tables": list(tables)}
+    _replace(folder / "world.json", lambda file: file.write(json.dumps(world, indent=0).encode()))
+    for name, table_VT in tables.items():
+        _replace(folder / f"{name}.npy", functools.partial(np.save, arr=table_VT))
     _replace(folder / "objects.parquet", lambda file: pq.write_table(truth.objects, file))
     _replace(folder / "clips.parquet", lambda file: pq.write_table(truth.clips, file))
 
@@ -169,17 +183,21 @@ def load_truth(root: str | Path) -> Truth | None:
         return None
     folder = root / "truth"
 
-    def axes(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def world(path: Path) -> tuple[tuple[str, ...], ...]:
         content = json.loads(path.read_bytes())
-        return tuple(content["hashtags"]), tuple(content["video_ids"])
+        tables = content.get("tables", ["probability", "observable"])  # all there were at first
+        return tuple(content["hashtags"]), tuple(content["video_ids"]), tuple(tables)
 
-    hashtags, video_ids = _read(folder / "world.json", axes)
+    hashtags, video_ids, tables = _read(folder / "world.json", world)
 
     def table(path: Path) -> np.ndarray:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
         if values.shape != (len(video_ids), len(hashtags)) or values.dtype != np.float32:
             raise ValueError(f"{values.dtype} {values.shape}")
         return np.asarray(values)
+
+    def optional(name: str) -> np.ndarray | None:
+        return _read(folder / f"{name}.npy", table) if name in tables else None
 
     def rows(schema: pa.Schema):
         def read(path: Path) -> pa.Table:
@@ -194,6 +212,8 @@ def load_truth(root: str | Path) -> Truth | None:
         observable_VT=_read(folder / "observable.npy", table),
         objects=_read(folder / "objects.parquet", rows(OBJECTS_SCHEMA)),
         clips=_read(folder / "clips.parquet", rows(CLIPS_SCHEMA)),
+        content_VT=optional("content"),
+        user_VT=optional("user"),
     )
 
 

@@ -43,8 +43,11 @@ def attention_facts(
         `object_mass`: share of a frame's region attention on regions that hold an object, over
         the frames that show one, averaged per clip and then over clips. `tagged_mass`: the same
         for the object that the user tagged. `tagged_frame_mass`: share of frame attention on the
-        frames that show that object. `..._chance`: what uniform attention would give. Clips to
-        which a fact does not apply are left out; a fact without any clip is absent.
+        frames that show that object. `top_frame_tagged`: share of clips whose most attended frame
+        shows it. `top_region_tagged`: share of clips where it is in the most attended of all
+        regions, by frame weight times region weight. Where several are the most attended, each
+        counts an equal part. `..._chance`: what uniform attention would give. Clips to which a fact
+        does not apply are left out; a fact without any clip is absent.
     """
     position = dict(zip(store.video_ids, range(len(store)), strict=True))
     per_clip: dict[str, list[np.ndarray]] = {}
@@ -62,6 +65,7 @@ def attention_facts(
                 mask_FM = masks_FOM[:, list(objects).index(tagged)]
                 facts |= _region_facts("tagged", regions_SFM, mask_FM)
                 facts |= _frame_facts(frames_SF[:, : len(times_F)], np.any(mask_FM, axis=1))
+                facts |= _top_facts(frames_SF[:, : len(times_F)], regions_SFM, mask_FM)
             for name, value_S in facts.items():
                 per_clip.setdefault(name, []).append(value_S)
     return {name: np.mean(values, axis=0).tolist() for name, values in per_clip.items()}
@@ -85,6 +89,38 @@ def _frame_facts(frames_SF: np.ndarray, shown_F: np.ndarray) -> dict[str, np.nda
         "tagged_frame_mass": mass_S,
         "tagged_frame_chance": np.full(len(frames_SF), shown_F.mean()),
     }
+
+
+def _top_facts(
+    frames_SF: np.ndarray, regions_SFM: np.ndarray, mask_FM: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Whether the most attended frame shows the object and the most attended region holds it.
+
+    Uniform attention gives the chance in every clip, since all frames or regions tie.
+    """
+    shown_F = np.asarray(mask_FM.any(axis=1))
+    if not shown_F.any():
+        return {}
+    joint_SX = (frames_SF[:, :, None] * regions_SFM).reshape(len(frames_SF), -1)
+    num_seeds = len(frames_SF)
+    return {
+        "top_region_tagged": _share_of_top(joint_SX, mask_FM.ravel()),
+        "top_region_tagged_chance": np.full(num_seeds, mask_FM.mean()),
+        "top_frame_tagged": _share_of_top(frames_SF, shown_F),
+        "top_frame_tagged_chance": np.full(num_seeds, shown_F.mean()),
+    }
+
+
+def _share_of_top(weight_SX: np.ndarray, mask_X: np.ndarray) -> np.ndarray:
+    """Share of the largest weights that lie in the mask, per seed.
+
+    Weights closer to the largest than float32 can tell (a part in a million) count as equal to it.
+
+    >>> _share_of_top(np.array([[0.2, 0.4, 0.4], [0.6, 0.3, 0.1]]), np.array([True, True, False]))
+    array([0.5, 1. ])
+    """
+    top_SX = weight_SX >= weight_SX.max(axis=1, keepdims=True) * (1 - 1e-6)
+    return (top_SX & mask_X[None]).sum(axis=1) / top_SX.sum(axis=1)
 
 
 def examples(

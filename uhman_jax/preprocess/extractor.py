@@ -232,8 +232,8 @@ def _randomise(model: "keras.Model", seed: int) -> None:
         if isinstance(layer, keras.layers.Conv2D):
             height, width, inputs, outputs = layer.kernel.shape
             mix = rng.standard_normal((inputs, outputs), np.float32) * np.sqrt(2 / inputs)
-            window = np.outer(_window(height), _window(width))
-            layer.kernel.assign(np.float32(window)[:, :, None, None] * np.float32(mix))
+            window = np.outer(_window(height), _window(width))[:, :, None, None]
+            layer.kernel.assign((window * mix).astype(np.float32))
 
 
 def _window(size: int) -> np.ndarray:

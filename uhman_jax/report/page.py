@@ -133,8 +133,8 @@ def _gap_text(run: Run) -> Markup:
     gap = run.metrics.get(f"gap_closed/{_HEADLINE}")
     if not tables.is_number(gap):
         return _paragraph(
-            "The data is real, so nobody knows the best possible ranking. The popularity row is "
-            "what a system without any learning gets.",
+            "The data is real, so nobody knows the best possible ranking. The popularity and "
+            "user rows are what counting alone gets, without any learning.",
             "note",
         )
     text = (
@@ -169,6 +169,12 @@ def _glossary(run: Run) -> Markup:
         ("MRR", "One over the rank of the first hit, averaged over clips."),
         ("MAP", "Mean over a clip's hashtags of the precision where each of them stands."),
         ("Popularity", "Suggests the most used training hashtags to everybody."),
+        ("User history", "Suggests what the user wrote before; then as the popularity row."),
+        (
+            "User attributes",
+            "Suggests what people of this gender, age and country use more than others do: naive "
+            "Bayes over training counts. Like the two above it learns nothing and sees no clip.",
+        ),
     ]
     if run.metrics.get("simulated"):
         words += [

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from uhman_jax.config import ModelName
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
 
@@ -55,7 +56,11 @@ class Run:
     @property
     def model(self) -> str:
         """Name of the system, as tables write it."""
-        return str(self.config.get("model", {}).get("name", "uhman")).upper()
+        model = self.config.get("model", {})
+        return ModelName(model.get("name", "uhman")).title(
+            region_attention=model.get("region_attention", True),
+            frame_attention=model.get("frame_attention", True),
+        )
 
     @property
     def sampling(self) -> tuple[float, int]:

@@ -3,14 +3,14 @@
 CSS = """
 :root{color-scheme:light dark;
 --paper:#f6f5f1;--card:#fffefb;--ink:#1b1d22;--muted:#5f6571;--line:#dfdcd2;--wash:#efede6;
---model:#4a4fd4;--model-wash:#e9e9fc;--train:#c2571a;--popularity:#9297a3;--observable:#12877a;
---oracle:#b07a0a;--hit:#0f6b3c;--hit-wash:#dcf3e4;--warn:#8a5a00;--warn-wash:#fdf0d2;
---band:rgba(74,79,212,.09)}
+--model:#4a4fd4;--model-wash:#e9e9fc;--train:#c2571a;--popularity:#9297a3;--history:#7288b4;
+--attributes:#a8738c;--observable:#12877a;--oracle:#b07a0a;--hit:#0f6b3c;--hit-wash:#dcf3e4;
+--warn:#8a5a00;--warn-wash:#fdf0d2;--band:rgba(74,79,212,.09)}
 @media (prefers-color-scheme:dark){:root{
 --paper:#14151a;--card:#1c1e25;--ink:#e9e8e3;--muted:#a0a5b1;--line:#343843;--wash:#252832;
---model:#949bff;--model-wash:#2a2d52;--train:#f0935a;--popularity:#858b99;--observable:#3fc0ae;
---oracle:#e0ad3d;--hit:#7fe0a8;--hit-wash:#17382a;--warn:#f3c969;--warn-wash:#3a3016;
---band:rgba(148,155,255,.13)}}
+--model:#949bff;--model-wash:#2a2d52;--train:#f0935a;--popularity:#858b99;--history:#7d94c4;
+--attributes:#bd86a1;--observable:#3fc0ae;--oracle:#e0ad3d;--hit:#7fe0a8;--hit-wash:#17382a;
+--warn:#f3c969;--warn-wash:#3a3016;--band:rgba(148,155,255,.13)}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--paper);color:var(--ink);
@@ -63,6 +63,8 @@ tr.model small{font-weight:400}
 tr .system{position:relative;padding-left:17px}
 .dot{position:absolute;left:0;top:.95em;width:9px;height:9px;border-radius:3px}
 .dot.popularity,.popularity .fill{background:var(--popularity)}
+.dot.history,.history .fill{background:var(--history)}
+.dot.attributes,.attributes .fill{background:var(--attributes)}
 .dot.model,.model .fill{background:var(--model)}
 .dot.observable,.observable .fill{background:var(--observable)}
 .dot.oracle,.oracle .fill{background:var(--oracle)}

@@ -9,6 +9,8 @@ from uhman_jax.report.run import Run
 # Systems in the order of the tables: prefix of the metrics, CSS class.
 _SYSTEMS = (
     ("popularity", "popularity"),
+    ("user_history", "history"),
+    ("user_attributes", "attributes"),
     ("test", "model"),
     ("observable_oracle", "observable"),
     ("oracle", "oracle"),
@@ -59,6 +61,8 @@ def systems(run: Run) -> list[tuple[str, str, str]]:
     """Prefix, name and CSS class of the systems that the run has metrics of."""
     names = {
         "popularity": "Popularity",
+        "user_history": "User history",
+        "user_attributes": "User attributes",
         "test": run.model,
         "observable_oracle": "Observable oracle",
         "oracle": "Oracle",

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
+from uhman_jax.baselines import Bilinear, ThreeWay, UserAdditive
 from uhman_jax.config import Config, ModelConfig, ModelName, Optimiser, Precision, TrainConfig
 from uhman_jax.dataset.view import View
 from uhman_jax.model import UHMAN, UserInput, VideoInput
@@ -48,47 +49,51 @@ class State(NamedTuple):
 
 def build_model(config: ModelConfig, view: View) -> nn.Module:
     """The system that a config names, sized for a view's hashtags and attributes."""
-    sizes = dict(
+    shared: dict[str, Any] = dict(
         num_hashtags=len(view.hashtags),
         num_genders=len(view.genders),
         num_ages=len(view.ages),
         num_countries=len(view.countries),
+        hidden_size=config.hidden_size,
+        embedding_size=config.embedding_size,
+        unit_length=config.unit_length,
+        dropout=config.dropout,
+        history_dropout=config.history_dropout,
+        dtype=jnp.bfloat16 if config.precision is Precision.BFLOAT16 else jnp.float32,
     )
-    dtype = jnp.bfloat16 if config.precision is Precision.BFLOAT16 else jnp.float32
-    if config.name is ModelName.UHMAN:
-        return UHMAN(
-            **sizes,
-            hidden_size=config.hidden_size,
-            embedding_size=config.embedding_size,
-            num_heads=config.num_heads,
-            region_attention=config.region_attention,
-            frame_attention=config.frame_attention,
-            unit_length=config.unit_length,
-            dropout=config.dropout,
-            history_dropout=config.history_dropout,
-            region_dropout=config.region_dropout,
-            dtype=dtype,
-        )
-    raise NotImplementedError(config.name)
+    match config.name:
+        case ModelName.UHMAN:
+            return UHMAN(
+                **shared,
+                num_heads=config.num_heads,
+                region_attention=config.region_attention,
+                frame_attention=config.frame_attention,
+                region_dropout=config.region_dropout,
+            )
+        case ModelName.BL:
+            return Bilinear(**shared)
+        case ModelName.UA:
+            return UserAdditive(**shared)
+        case ModelName.THREE_WAY:
+            return ThreeWay(**shared)
 
 
 def optimiser(config: TrainConfig) -> optax.GradientTransformation:
     """The update of one seed without its learning rate: clip by global norm, then the optimiser.
 
-    SGD: decay matrices, momentum; last, the rows of tables take larger steps than the rest
-    (`TrainConfig`): a batch that shares one step moves a dense matrix by all its examples and a row
-    only by the few that use it. AdamW scales every entry by itself and needs no such factor.
+    SGD: decay matrices, momentum. AdamW: its moments, then decay. Last, the rows of tables take
+    steps of another size than the rest (`TrainConfig`): with SGD larger ones, since a batch moves a
+    dense matrix by all its examples and a row only by the few that use it.
     """
     parts = []
     if config.clip_norm:
         parts.append(optax.clip_by_global_norm(config.clip_norm))
     decay = optax.add_decayed_weights(config.weight_decay, mask=_is_matrix)
     if config.optimiser is Optimiser.ADAMW:
-        return optax.chain(*parts, optax.scale_by_adam(), decay)
-    if config.weight_decay:
-        parts.append(decay)
-    if config.momentum:
-        parts.append(optax.trace(config.momentum))
+        parts += [optax.scale_by_adam(), decay]
+    else:
+        parts += [decay] if config.weight_decay else []
+        parts += [optax.trace(config.momentum)] if config.momentum else []
     rates = {"user": config.user_rate, "hashtag": config.hashtag_rate}
     parts.append(optax.stateless(lambda updates, params: _scale_tables(updates, rates)))
     return optax.chain(*parts)

@@ -86,7 +86,8 @@ def batch_loss(
 def learning_rate(config: TrainConfig, num_steps: int) -> Callable[[jax.Array], jax.Array]:
     """The scheduled learning rate by step; plateaus scale it further, per seed."""
     if config.decay is Decay.COSINE:
-        return optax.cosine_decay_schedule(config.learning_rate, num_steps)
+        cosine = optax.cosine_decay_schedule(config.learning_rate, num_steps)
+        return lambda step: jnp.asarray(cosine(step))
     shares = config.decay_at if config.decay is Decay.STEPS else ()
     falls = jnp.array([round(share * num_steps) for share in shares], jnp.int32)
     return lambda step: config.learning_rate * config.decay_factor ** jnp.sum(step >= falls)

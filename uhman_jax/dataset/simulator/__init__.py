@@ -4,11 +4,14 @@
     world.py      the laws: users, tastes, popularity, language
     posts.py      clips, posters, hashtags, histories, and the true probabilities
     posterior.py  the observable oracle: those probabilities as far as they can be known
+    ceilings.py   the same from the clip alone, and from the user alone
     sprites.py, motion.py, pixels.py   the pixels door: MP4 files
     features.py   the features door: shards of region features
 
 Nothing here knows a model. Array axes beyond the table in `uhman_jax`: G class of object ("genus"),
-E dialect, L dimension of private taste, Q draw of private taste, A also combination of attributes.
+J style in which an object is shown, I kind of object (a class in a style; in `Taste` a class or a
+style), E dialect, L dimension of private taste, Q draw of private taste, S what a clip shows (which
+classes in which styles), A also combination of attributes.
 """
 
 import collections
@@ -23,12 +26,20 @@ import pyarrow as pa
 from uhman_jax.config import Door, SimulatorConfig, to_dict
 from uhman_jax.dataset import truth as truth_lib
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
-from uhman_jax.dataset.simulator import features, motion, names, pixels, posterior, posts
+from uhman_jax.dataset.simulator import (
+    ceilings,
+    features,
+    motion,
+    names,
+    pixels,
+    posterior,
+    posts,
+)
 from uhman_jax.errors import UserError
 
 __all__ = ["features_directory", "is_simulated", "simulate", "simulated_fingerprint"]
 
-_VERSION = 1  # raise it when the same settings give another world
+_VERSION = 2  # raise it when the same settings give another world, or other files
 _STARTED = "simulating.json"
 
 
@@ -145,15 +156,19 @@ def _truth(world: posts.SimulatedWorld, video_ids: tuple[str, ...], rows) -> tru
             row = (video_id, index, class_names[objects_O[index]], float(time), *map(float, box))
             for column, value in zip(columns, row, strict=True):
                 column.append(value)
-    affinity_VO = np.take_along_axis(world.taste_UG[world.posts.user_V], objects_VO, axis=1)
+    judge = posterior.Judge.of(world)
+    any_clip = ceilings.AnyClip.of(judge)
+    observable_VT, user_VT = posterior.average(judge, judge.predict, any_clip.predict)
     tagged = (video_ids, world.posts.tagged_V, class_names[objects_VO].tolist())
     return truth_lib.Truth(
         hashtags=world.laws.hashtags,
         video_ids=video_ids,
         probability_VT=posts.probability(world).astype(np.float32),
-        observable_VT=posterior.observable_probability(world),
+        observable_VT=observable_VT,
+        content_VT=ceilings.content_probability(world),
+        user_VT=user_VT,
         objects=pa.table(columns, schema=truth_lib.OBJECTS_SCHEMA),
-        clips=pa.table([*tagged, affinity_VO.tolist()], schema=truth_lib.CLIPS_SCHEMA),
+        clips=pa.table([*tagged, world.affinity_VO().tolist()], schema=truth_lib.CLIPS_SCHEMA),
     )
 
 

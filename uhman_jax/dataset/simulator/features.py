@@ -1,7 +1,8 @@
 """The features door: region features of a simulated world, written straight into shards.
 
 They look like the output of a convolutional network after its ReLU: every channel has its own
-scale, most values are small, and an object raises the channels of its class in the cells it covers.
+scale, most values are small, and an object raises the channels of its class, and of the style that
+it is shown in, in the cells it covers.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ VIDEOS_PER_SHARD = 256
 ACTIVE_SHARE = 0.3  # of the channels that respond to a class
 EDGE_STRENGTH = 0.6  # of an object in the outermost of its cells; 1 in its middle
 BACKGROUND_STRENGTH = 0.7  # of a scene, in units of the class signal
+STYLE_STRENGTH = 0.7  # of a style, in the same units
 INSTANCE_SPREAD = 0.3  # how much an object's channels differ from its class's, relative
 NUM_SCENES = 16  # kinds of background
 
@@ -44,9 +46,13 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Prototypes:
-    """How classes and scenes respond, before the scale of the channel; mean square 1 each."""
+    """How classes, scenes and styles respond, before the scale of the channel; mean square 1 each.
+
+    A style that is the only one is no sight of its own: 0.
+    """
 
     class_GC: np.ndarray
+    style_JC: np.ndarray
     scene_NC: np.ndarray
     scale_C: np.ndarray
 
@@ -90,23 +96,23 @@ def plan_clip(config: SimulatorConfig, clip: int) -> tuple[tuple[Block, ...], ..
 
 def draw_prototypes(config: SimulatorConfig) -> Prototypes:
     """Returns sparse non-negative responses and log-normal scales of the channels."""
-    rng = stream(config, "media")
 
-    def sparse(count: int) -> np.ndarray:
+    def sparse(rng: np.random.Generator, count: int) -> np.ndarray:
         strength = rng.exponential(size=(count, config.num_channels))
         active = rng.random((count, config.num_channels)) < ACTIVE_SHARE
         active[np.arange(count), rng.integers(config.num_channels, size=count)] = True
         response = (strength * active).astype(np.float32)
         return response / np.sqrt(np.mean(response**2, axis=1, keepdims=True))
 
-    classes, scenes = sparse(config.num_classes), sparse(NUM_SCENES)
-    return Prototypes(
-        classes, scenes, np.exp(0.7 * rng.standard_normal(config.num_channels, np.float32))
-    )
+    rng = stream(config, "media")
+    class_GC, scene_NC = sparse(rng, config.num_classes), sparse(rng, NUM_SCENES)
+    scale_C = np.exp(0.7 * rng.standard_normal(config.num_channels, np.float32))
+    style_JC = sparse(stream(config, "styles", 2), config.num_styles) * (config.num_styles > 1)
+    return Prototypes(class_GC, style_JC, scene_NC, scale_C)
 
 
 def clip_features(
-    config: SimulatorConfig, prototypes: Prototypes, objects_O: np.ndarray, clip: int
+    config: SimulatorConfig, prototypes: Prototypes, objects_O, styles_O, clip: int
 ) -> np.ndarray:
     """Returns non-negative float32 features_FMC of one clip, a pure function of the arguments."""
     rng = stream(config, "media", clip, 1)
@@ -117,9 +123,11 @@ def clip_features(
     mix_M1 = np.linspace(0, 1, GRID, dtype=np.float32).repeat(GRID)[:, None]  # from top to bottom
     scene_MC = (1 - mix_M1) * scenes_2C[0] + mix_M1 * scenes_2C[1]
     features_FMC += np.float32(BACKGROUND_STRENGTH) * scene_MC
-    for kind, blocks in zip(objects_O, plan_clip(config, clip), strict=True):
+    plans = plan_clip(config, clip)
+    for kind, style, blocks in zip(objects_O, styles_O, plans, strict=True):
         spread_C = 1 + INSTANCE_SPREAD * rng.standard_normal(config.num_channels, np.float32)
         response_C = prototypes.class_GC[kind] * spread_C
+        response_C += np.float32(STYLE_STRENGTH) * prototypes.style_JC[style]
         for block in blocks:
             grid_YXC = features_FMC[block.frame].reshape(GRID, GRID, -1)
             strength_YX = _strength(block.bottom - block.top, block.right - block.left)
@@ -152,8 +160,8 @@ def write_features(
     times_F = (np.arange(config.num_frames) * FRAME_SECONDS).astype(np.float32)
 
     def record(clip: int) -> store.FrameRecord:
-        objects_O = world.posts.objects_VO[clip]
-        packed = quantize.encode(clip_features(config, prototypes, objects_O, clip))
+        seen = world.posts.objects_VO[clip], world.posts.styles_VO[clip]
+        packed = quantize.encode(clip_features(config, prototypes, *seen, clip))
         return store.FrameRecord(video_ids[clip], *packed, times_F)
 
     with tqdm(total=len(video_ids), desc="features", unit="clip") as progress:

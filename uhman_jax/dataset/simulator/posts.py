@@ -18,6 +18,7 @@ class Posts:
 
     user_V: np.ndarray
     objects_VO: np.ndarray  # classes, all different within a clip
+    styles_VO: np.ndarray  # in which style each of them is shown
     timestamp_V: np.ndarray  # unix seconds
     tagged_V: np.ndarray  # object (index into the row) that was tagged, -1: none or all of them
     tags: tuple[np.ndarray, ...]  # hashtag ids, ascending, never empty
@@ -30,6 +31,7 @@ class SimulatedWorld:
     laws: Laws
     language: Language
     taste_UG: np.ndarray
+    style_taste_UJ: np.ndarray
     dialect_U: np.ndarray
     posts: Posts
     history: tuple[tuple[np.ndarray, ...], ...]  # per user, per earlier post: hashtag ids
@@ -38,6 +40,12 @@ class SimulatedWorld:
     def config(self) -> SimulatorConfig:
         """Returns the settings that made this world."""
         return self.laws.config
+
+    def affinity_VO(self) -> np.ndarray:
+        """Returns the taste logit of every clip's user for each of its objects."""
+        posts, user_V1 = self.posts, self.posts.user_V[:, None]
+        tastes = self.taste_UG[user_V1, posts.objects_VO]
+        return tastes + self.style_taste_UJ[user_V1, posts.styles_VO]
 
 
 def build_world(config: SimulatorConfig) -> SimulatedWorld:
@@ -49,21 +57,25 @@ def build_world(config: SimulatorConfig) -> SimulatedWorld:
     laws = build_laws(config)
     users = laws.users
     taste_UG = laws.taste.of_users(users)
+    style_taste_UJ = laws.style_taste.of_users(users)
     dialect_U = laws.dialect_of(users.age_U, users.country_U)
     rng = stream(config, "clips")
     user_V = draw_posters(config, rng)
     objects_VO = draw_objects(laws.popularity_G, config.num_videos, config.objects_per_clip, rng)
     timestamp_V = FIRST_POST + rng.integers(0, POSTING_SECONDS, config.num_videos)
-    choice_VO = choice_prob(taste_UG[user_V], objects_VO)
+    styles_VO = stream(config, "styles", 1).integers(config.num_styles, size=objects_VO.shape)
+    user_V1 = user_V[:, None]
+    choice_VO = _softmax(taste_UG[user_V1, objects_VO] + style_taste_UJ[user_V1, styles_VO])
     favourite_UG = favourite_prob(laws, taste_UG)
     language = calibrate(laws, user_V, dialect_U, objects_VO, choice_VO, favourite_UG)
-    draw = TagDraw(laws, language, taste_UG, dialect_U, favourite_UG)
+    draw = TagDraw(laws, language, dialect_U, favourite_UG)
     rng = stream(config, "tags")
-    drawn = [draw(rng, user, objects) for user, objects in zip(user_V, objects_VO, strict=True)]
+    clips = zip(user_V, objects_VO, choice_VO, strict=True)
+    drawn = [draw(rng, user, objects_O, choice_O) for user, objects_O, choice_O in clips]
     tagged_V, tags = np.array([index for index, _ in drawn]), tuple(tags for _, tags in drawn)
-    posts = Posts(user_V, objects_VO, timestamp_V, tagged_V, tags)
+    posts = Posts(user_V, objects_VO, styles_VO, timestamp_V, tagged_V, tags)
     history = draw_history(laws, language, dialect_U, favourite_UG, stream(config, "history"))
-    return SimulatedWorld(laws, language, taste_UG, dialect_U, posts, history)
+    return SimulatedWorld(laws, language, taste_UG, style_taste_UJ, dialect_U, posts, history)
 
 
 def draw_posters(config: SimulatorConfig, rng: np.random.Generator) -> np.ndarray:
@@ -81,16 +93,11 @@ def draw_objects(popularity_G, num_clips: int, num_objects: int, rng) -> np.ndar
     return np.argsort(-(np.log(popularity_G) + gumbel_VG), axis=1)[:, :num_objects]
 
 
-def choice_prob(taste_VG: np.ndarray, objects_VO: np.ndarray) -> np.ndarray:
-    """Returns p(object is chosen), a softmax of taste over the objects of the clip."""
-    return _softmax(np.take_along_axis(taste_VG, objects_VO, axis=1))
-
-
 def favourite_prob(laws: Laws, taste_UG: np.ndarray) -> np.ndarray:
     """Returns p(class) of a user's posts at large: popularity times the exponential of taste.
 
-    It rules the history and the user's part of the additive world. In the everything world taste
-    plays no role.
+    It rules the history and the user's part of the additive world. Every class is shown in all
+    styles alike, so these make no difference. In the everything world taste plays no role.
     """
     if laws.config.world is World.EVERYTHING:
         return np.broadcast_to(laws.popularity_G, taste_UG.shape)
@@ -125,7 +132,7 @@ def expected_size(laws, language, user_V, dialect_U, objects_VO, choice_VO, favo
         generic_T = language.class_T < 0
         generic_E = language.rates_ET[:, generic_T].sum(1)
         dull_E = np.exp(np.log1p(-language.rates_ET[:, generic_T]).sum(1))
-        words_EG = language.rates_ET @ language.belongs_GT().T - generic_E[:, None]
+        words_EG = language.rates_ET @ language.belongs_GT.T - generic_E[:, None]
         silent_EG = language.empty_EG() / dull_E[:, None]
         rows_V1 = dialect_V[:, None]
         silent_V = silent_EG[rows_V1, objects_VO].prod(1) * dull_E[dialect_V]
@@ -141,7 +148,8 @@ def expected_size(laws, language, user_V, dialect_U, objects_VO, choice_VO, favo
 def probability(world: SimulatedWorld) -> np.ndarray:
     """Returns the true p(hashtag | clip, user) as float64 [V, T].
 
-    Selection: the user picks one object by taste and attaches its words in their dialect. Additive:
+    Selection: the user picks one object, by a softmax of their taste in its class and in the style
+    that it is shown in, and attaches its words in their dialect. Additive:
     with `user_share` the words are about a favourite class, in the user's dialect and whatever the
     clip shows, otherwise about one of its objects at random, in the neutral dialect; so p is a sum
     of a part of the clip and a part of the user. Everything: the words of all objects, in dialect.
@@ -153,7 +161,7 @@ def probability(world: SimulatedWorld) -> np.ndarray:
         return np.stack([language.given_set_T(dialect, objects) for dialect, objects in pairs])
     given_EGT = language.given_class_EGT()
     if config.world is World.SELECTION:
-        choice_VO = choice_prob(world.taste_UG[posts.user_V], posts.objects_VO)
+        choice_VO = _softmax(world.affinity_VO())
         probability_VT = np.zeros((config.num_videos, config.num_hashtags))
         for choice_V, object_V in zip(choice_VO.T, posts.objects_VO.T, strict=True):
             probability_VT += choice_V[:, None] * given_EGT[dialect_V, object_V]
@@ -175,17 +183,22 @@ class TagDraw:
 
     laws: Laws
     language: Language
-    taste_UG: np.ndarray
     dialect_U: np.ndarray
     favourite_UG: np.ndarray
 
-    def __call__(self, rng: np.random.Generator, user: int, objects_O: np.ndarray):
-        """Returns (object index or -1, ascending hashtag ids, at least one)."""
+    def __call__(self, rng: np.random.Generator, user: int, objects_O, choice_O):
+        """Returns (object index or -1, ascending hashtag ids, at least one).
+
+        Args:
+            rng: source of the draws.
+            user: who tags.
+            objects_O: classes in the clip.
+            choice_O: how likely taste picks each of them; selection world only.
+        """
         config, dialect = self.laws.config, self.dialect_U[user]
         if config.world is World.EVERYTHING:
             return -1, draw_words(self.language, dialect, objects_O, rng)
         if config.world is World.SELECTION:
-            choice_O = choice_prob(self.taste_UG[user][None], objects_O[None])[0]
             index = int(rng.choice(len(objects_O), p=choice_O))
             return index, draw_words(self.language, dialect, objects_O[[index]], rng)
         if rng.random() >= config.user_share:

@@ -1,15 +1,17 @@
 """The laws of a simulated world: its users, its object classes, and how users speak of them."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
-from uhman_jax.config import Config, SimulatorConfig, validate
+from uhman_jax.config import Config, Door, SimulatorConfig, validate
 from uhman_jax.dataset.simulator import names
 from uhman_jax.errors import UserError
 
 # Purposes of the independent random streams; a new one goes to the end.
 STREAMS = ("classes", "words", "taste", "users", "clips", "tags", "history", "posterior", "media")
+STREAMS += ("styles", "ceilings")
 
 
 def stream(config: SimulatorConfig, purpose: str, *more: int) -> np.random.Generator:
@@ -32,24 +34,24 @@ class Users:
 
 @dataclasses.dataclass(frozen=True)
 class Taste:
-    """How much whom likes what, as logits over classes (axis G); a user's taste is the sum.
+    """How much whom likes what, as logits; a user's taste is the sum of the four terms.
 
-    Each of the four terms has variance over users of its share of `taste_strength` squared.
+    Axis I is what they judge: classes (G) or styles (J).
     """
 
-    gender_AG: np.ndarray
-    age_AG: np.ndarray
-    country_AG: np.ndarray
-    private_LG: np.ndarray
+    gender_AI: np.ndarray
+    age_AI: np.ndarray
+    country_AI: np.ndarray
+    private_LI: np.ndarray
 
     def of_attributes(self, gender, age, country) -> np.ndarray:
-        """Returns the part [..., G] that attributes explain."""
-        return self.gender_AG[gender] + self.age_AG[age] + self.country_AG[country]
+        """Returns the part [..., I] that attributes explain."""
+        return self.gender_AI[gender] + self.age_AI[age] + self.country_AI[country]
 
     def of_users(self, users: Users) -> np.ndarray:
-        """Returns the whole taste_UG."""
-        explained_UG = self.of_attributes(users.gender_U, users.age_U, users.country_U)
-        return explained_UG + users.private_UL @ self.private_LG
+        """Returns the whole taste_UI."""
+        explained_UI = self.of_attributes(users.gender_U, users.age_U, users.country_U)
+        return explained_UI + users.private_UL @ self.private_LI
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Language:
         """Returns the index of the neutral dialect."""
         return len(self.rates_ET) - 1
 
+    @functools.cached_property
     def belongs_GT(self) -> np.ndarray:
         """Returns bool [G, T]: may a post about the class carry the hashtag?"""
         classes_G1 = np.arange(self.class_T.max() + 1)[:, None]
@@ -76,21 +79,32 @@ class Language:
 
     def empty_EG(self) -> np.ndarray:
         """Returns the probability that one draw for a class attaches nothing."""
-        return np.exp(np.log1p(-self.rates_ET) @ self.belongs_GT().T)
+        return np.exp(np.log1p(-self.rates_ET) @ self.belongs_GT.T)
 
     def size_EG(self) -> np.ndarray:
         """Returns the expected number of hashtags of a post about a class."""
-        return self.rates_ET @ self.belongs_GT().T / (1 - self.empty_EG())
+        return self.rates_ET @ self.belongs_GT.T / (1 - self.empty_EG())
 
     def given_class_EGT(self) -> np.ndarray:
         """Returns p(hashtag is attached | dialect, class)."""
-        rates_EGT = np.where(self.belongs_GT(), self.rates_ET[:, None, :], 0.0)
+        rates_EGT = np.where(self.belongs_GT, self.rates_ET[:, None, :], 0.0)
         return rates_EGT / (1 - self.empty_EG())[:, :, None]
 
     def given_set_T(self, dialect: int, classes_O: np.ndarray) -> np.ndarray:
         """Returns p(hashtag is attached) where the words of several classes are drawn at once."""
-        rates_T = np.where(self.belongs_GT()[classes_O].any(0), self.rates_ET[dialect], 0.0)
+        rates_T = np.where(self.belongs_GT[classes_O].any(0), self.rates_ET[dialect], 0.0)
         return rates_T / -np.expm1(np.log1p(-rates_T).sum())
+
+    def given_mixture_T(self, weight_EG: np.ndarray) -> np.ndarray:
+        """Returns p(hashtag is attached) where dialect and class come with these probabilities."""
+        per_draw_EG = weight_EG / self._loud_EG
+        generic_E1 = per_draw_EG.sum(1, keepdims=True)
+        share_ET = np.where(self.class_T < 0, generic_E1, per_draw_EG[:, self.class_T])
+        return np.einsum("et,et->t", self.rates_ET, share_ET)
+
+    @functools.cached_property
+    def _loud_EG(self) -> np.ndarray:
+        return 1 - self.empty_EG()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +117,8 @@ class Laws:
     looks_G3: np.ndarray  # shape, colour, texture of a class
     popularity_G: np.ndarray  # how often a class is filmed; sums to 1
     users: Users
-    taste: Taste
+    taste: Taste  # in classes
+    style_taste: Taste
     class_T: np.ndarray  # class of a hashtag, -1: generic
     appeal_ET: np.ndarray  # relative rate of a word in a dialect, see `word_appeal`
 
@@ -119,6 +134,9 @@ def build_laws(config: SimulatorConfig) -> Laws:
     class_names = names.class_names(looks_G3)
     hashtags, class_T = names.hashtag_names(config, class_names, stream(config, "words"))
     popularity_G = np.arange(1.0, config.num_classes + 1) ** -config.zipf_exponent
+    class_strength = config.taste_strength * np.sqrt(1 - config.style_share)
+    style_strength = config.taste_strength * np.sqrt(config.style_share)
+    style_taste = draw_taste(config, style_strength, config.num_styles, stream(config, "styles"))
     return Laws(
         config=config,
         hashtags=hashtags,
@@ -126,7 +144,8 @@ def build_laws(config: SimulatorConfig) -> Laws:
         looks_G3=looks_G3,
         popularity_G=popularity_G / popularity_G.sum(),
         users=draw_users(config, stream(config, "users")),
-        taste=draw_taste(config, stream(config, "taste")),
+        taste=draw_taste(config, class_strength, config.num_classes, stream(config, "taste")),
+        style_taste=centred(style_taste, config),
         class_T=class_T,
         appeal_ET=word_appeal(config, class_T, stream(config, "words", 1)),
     )
@@ -153,14 +172,39 @@ def country_prob_A(config: SimulatorConfig) -> np.ndarray:
     return weight_A / weight_A.sum()
 
 
-def draw_taste(config: SimulatorConfig, rng: np.random.Generator) -> Taste:
-    """Returns normal effects of attribute values and private dimensions on every class."""
-    explained = config.taste_strength * np.sqrt((1 - config.private_share) / 3)
-    private = config.taste_strength * np.sqrt(config.private_share / config.private_rank)
+def draw_taste(
+    config: SimulatorConfig, strength: float, num_judged: int, rng: np.random.Generator
+) -> Taste:
+    """Returns normal effects of attribute values and private dimensions on everything judged.
+
+    Each of the four terms has variance over users of its share of `strength` squared.
+    """
+    explained = strength * np.sqrt((1 - config.private_share) / 3)
+    private = strength * np.sqrt(config.private_share / config.private_rank)
     sizes = (len(names.GENDERS), len(names.AGE_PROB_A), config.num_countries)
     return Taste(
-        *(explained * rng.standard_normal((size, config.num_classes)) for size in sizes),
-        private_LG=private * rng.standard_normal((config.private_rank, config.num_classes)),
+        *(explained * rng.standard_normal((size, num_judged)) for size in sizes),
+        private_LI=private * rng.standard_normal((config.private_rank, num_judged)),
+    )
+
+
+def centred(taste: Taste, config: SimulatorConfig) -> Taste:
+    """Returns a taste without what all users share, scaled to the variance it had over worlds.
+
+    So everyone has favourite styles but no style is a favourite of all, which the clip alone would
+    tell.
+    """
+
+    def centre(effect_AI: np.ndarray, prob_A) -> np.ndarray:
+        prob_A = np.asarray(prob_A)
+        own_share = max(1 - prob_A @ prob_A, 1e-9)  # of the variance; the rest is shared by all
+        return (effect_AI - prob_A @ effect_AI) / np.sqrt(own_share)
+
+    return Taste(
+        centre(taste.gender_AI, names.GENDER_PROB_A),
+        centre(taste.age_AI, names.AGE_PROB_A),
+        centre(taste.country_AI, country_prob_A(config)),
+        taste.private_LI,
     )
 
 
@@ -197,6 +241,16 @@ def check(config: SimulatorConfig) -> None:
     """Raises UserError on settings that describe no world."""
     validate(Config(simulator=config))
     names.check_names(config)
+    if config.num_styles > 1 and config.door is not Door.FEATURES:
+        raise UserError(
+            f"simulator.num_styles must be 1 where clips are rendered, got {config.num_styles}; "
+            "set it, or simulator.door=features"
+        )
+    if config.style_share and config.num_styles == 1:
+        raise UserError(
+            f"simulator.style_share must be 0 where there is one style, got {config.style_share}; "
+            "set it, or raise simulator.num_styles"
+        )
     if config.num_generic and not config.generic_share:
         raise UserError(
             "simulator.generic_share must be above 0 where there are generic hashtags, got 0; "

@@ -1,0 +1,17 @@
+"""BL, the bilinear baseline that knows no user (paper, section 3.2).
+
+    python -m uhman_jax.main --config=configs/bl.py
+
+The same clips, features and schedule as configs/natural.py.
+"""
+
+from configs import natural
+from uhman_jax.config import Config, ModelName
+
+
+def get_config() -> Config:
+    """Returns configs/natural.py with another system."""
+    config = natural.get_config()
+    config.name = "bl"
+    config.model.name = ModelName.BL
+    return config

@@ -1,0 +1,17 @@
+"""UA, the user additive baseline (paper, section 3.2).
+
+    python -m uhman_jax.main --config=configs/ua.py
+
+The same clips, features and schedule as configs/natural.py.
+"""
+
+from configs import natural
+from uhman_jax.config import Config, ModelName
+
+
+def get_config() -> Config:
+    """Returns configs/natural.py with another system."""
+    config = natural.get_config()
+    config.name = "ua"
+    config.model.name = ModelName.UA
+    return config

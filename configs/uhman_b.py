@@ -1,0 +1,17 @@
+"""UHMAN(b): the mean over frames instead of video attention (paper, section 3.4).
+
+    python -m uhman_jax.main --config=configs/uhman_b.py
+
+The same clips, features and schedule as configs/natural.py.
+"""
+
+from configs import natural
+from uhman_jax.config import Config
+
+
+def get_config() -> Config:
+    """Returns configs/natural.py without attention to frames."""
+    config = natural.get_config()
+    config.name = "uhman_b"
+    config.model.frame_attention = False
+    return config

@@ -1,0 +1,183 @@
+"""How the study's figures look: colours, lines, axes and files.
+
+Colours differ in lightness too and every line has its own marker, so that no reader depends on hue.
+What was trained is in colour, what nobody trained in grey, and the best possible in gold.
+"""
+
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+from experiments.paper import summary
+from experiments.paper.stats import Estimate
+from experiments.paper.summary import Cell
+from uhman_jax.shards.tfrecord import replacing
+
+# The page's light colours; its dark mode replaces them by name (see `page`).
+INK, MUTED, LINE, CARD = "#1b1d22", "#5f6571", "#dfdcd2", "#fffefb"
+SYSTEM_COLORS = {
+    "BL": "#8c8577",
+    "UA": "#d98a00",
+    "3WM": "#0f8a6d",
+    "UHMAN(a)": "#5aaee6",
+    "UHMAN(b)": "#c86fb0",
+    "UHMAN": "#4a4fd4",
+}
+WORLD_COLORS = {"selection": "#4b50d5", "additive": "#c9540f", "everything": "#10886c"}
+OTHER_COLOR = "#33363d"
+VIEW_COLORS = {"natural": "#c2571b", "balanced": "#3f6fd1"}
+MARKERS = {"BL": "v", "UA": "s", "3WM": "D", "UHMAN(a)": "<", "UHMAN(b)": ">", "UHMAN": "o"}
+MARKERS |= {"selection": "o", "additive": "s", "everything": "D"}
+RECIPE_LINES = {"plus": "-", "warp": (0, (5, 1.6)), "paper": (0, (1.4, 1.4))}
+# Rankings that nobody trained: colour and dashes of their lines.
+REFERENCE_LINES = {
+    "popularity": ("#9a9fab", (0, (1.2, 1.6))),
+    "content_oracle": ("#7d8390", (0, (4, 2))),
+    "additive_oracle": ("#7d8390", (0, (6, 1.5, 1.2, 1.5))),
+    "observable_oracle": (OTHER_COLOR, "-"),
+    "oracle": ("#b07a0b", "-"),
+}
+STYLE = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 9,
+    "axes.labelsize": 9.5,
+    "text.color": INK,
+    "axes.titlecolor": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": LINE,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.7,
+    "figure.facecolor": CARD,
+    "axes.facecolor": CARD,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+}
+
+
+def system_style(system: str) -> dict[str, Any]:
+    """Colour and marker of a system; UHMAN stands out."""
+    width = 2.2 if system == "UHMAN" else 1.5
+    return {"color": SYSTEM_COLORS[system], "marker": MARKERS[system], "linewidth": width}
+
+
+def line(
+    axes: Axes,
+    points: Mapping[int, Estimate | None],
+    *,
+    color: str,
+    marker: str,
+    label: str,
+    linestyle: Any = "-",
+    linewidth: float = 1.8,
+) -> None:
+    """Means over sizes with their intervals; what was not measured is left out."""
+    known = {size: score for size, score in points.items() if score is not None}
+    axes.errorbar(
+        list(known),
+        [score.mean for score in known.values()],
+        yerr=[score.half_width or 0 for score in known.values()],
+        color=color,
+        marker=marker,
+        label=label,
+        linestyle=linestyle,
+        linewidth=linewidth,
+        elinewidth=1.2,
+        markersize=5.5,
+        capsize=3,
+    )
+
+
+def sizes(axes: Axes, values: Sequence[int]) -> None:
+    """A logarithmic axis that is marked where something was measured."""
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(list(values)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}".replace(",", "\u202f"))
+    axes.grid(axis="x", visible=False)
+
+
+def from_zero(axes: Axes) -> None:
+    """Scales from 0, so that lines compare by height."""
+    axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+
+
+def reference_lines(
+    axes: Axes, cells: Sequence[Cell], draw: Callable[..., Any], names: Iterable[str]
+) -> None:
+    """A line for each reference that the cells have; `draw` is the axes' axvline or axhline."""
+    for name in names:
+        score = summary.reference(cells, name, "P@10")
+        if score is not None:
+            color, dashes = REFERENCE_LINES[name]
+            label = summary.REFERENCES[name]
+            draw(score.mean, color=color, linestyle=dashes, linewidth=1.5, label=label, zorder=2)
+
+
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure, inches, whose panels keep their distance."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    engine: Any = figure.get_layout_engine()
+    engine.set(w_pad=0.09, h_pad=0.09, wspace=0.02, hspace=0.05)
+    return figure
+
+
+def grid(
+    count: int, *, width: float, height: float, columns: int = 3, margin: float = 0
+) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels, row by row; they share y, labelled on the left.
+
+    Args:
+        count: of panels.
+        width: of a panel, inches.
+        height: of a panel.
+        columns: at most so many panels beside each other.
+        margin: further width for long labels on the left.
+    """
+    columns = min(count, columns)
+    rows = -(-count // columns)
+    figure = canvas(width * columns + margin, height * rows + 0.5)
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
+    for empty in panels[count:]:
+        empty.remove()
+    return figure, panels[:count]
+
+
+def legend(figure: Figure, *panels: Axes) -> None:
+    """One legend for all panels, under them."""
+    found: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    room = max(2, int(figure.get_figwidth() / 1.75))
+    figure.legend(
+        list(found.values()), list(found), loc="outside lower center", ncols=min(len(found), room)
+    )
+
+
+def save(figure: Figure, folder: str | pathlib.Path, name: str) -> list[pathlib.Path]:
+    """Writes `name.png` and `name.svg`, whole or not at all; equal figures are equal bytes."""
+    paths = [pathlib.Path(folder) / f"{name}.{kind}" for kind in ("png", "svg")]
+    with mpl.rc_context({"svg.hashsalt": name}):
+        for path, metadata in zip(paths, ({"Software": None}, {"Date": None}), strict=True):
+            with replacing(path) as file:
+                figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)
+    return paths

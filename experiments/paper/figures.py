@@ -1,0 +1,271 @@
+"""The study's figures, each as PNG (150 dpi) and as SVG that is the same bytes every time.
+
+Every function draws one figure into a folder and returns the paths; it returns no paths and writes
+nothing where no cell has what the figure shows.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from experiments.paper import drawing, published, summary
+from experiments.paper.breakdowns import FACTS, attention
+from experiments.paper.claims import sweep
+from experiments.paper.drawing import CARD, INK, MUTED, STYLE, SYSTEM_COLORS
+from experiments.paper.stats import Estimate
+from experiments.paper.summary import Cell
+
+
+def write_figures(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathlib.Path]:
+    """All figures that come from cells; Fig. 3 needs `hashtags`."""
+    draw = (systems, hidden_size, embedding_size, sample_size, attention_bars)
+    return [path for figure in draw for path in figure(cells, folder)]
+
+
+def hashtags(
+    natural_T: np.ndarray, balanced_T: np.ndarray, folder: str | pathlib.Path
+) -> list[pathlib.Path]:
+    """Fig. 3, `figure3`: training uses of the hashtags, most used first, in both versions.
+
+    Args:
+        natural_T: uses of each hashtag, in any order.
+        balanced_T: the same after downsampling, of a vocabulary that may be smaller.
+        folder: where the files go.
+    """
+    with mpl.rc_context(STYLE):
+        figure = drawing.canvas(7.4, 3.5)
+        axes = figure.add_subplot()
+        for layer, (name, counts_T) in enumerate(
+            (("natural", natural_T), ("balanced", balanced_T)), start=2
+        ):
+            color = drawing.VIEW_COLORS[name]
+            counts_T = np.sort(np.asarray(counts_T))[::-1]
+            places_T = np.arange(1, len(counts_T) + 1)
+            axes.fill_between(
+                places_T,
+                counts_T,
+                1,
+                step="mid",
+                color=color,
+                alpha=0.16,
+                linewidth=0,
+                zorder=layer,
+            )
+            label = f"{name}: {len(counts_T)} hashtags, entropy {_entropy(counts_T):.1f} bits"
+            axes.step(places_T, counts_T, where="mid", color=color, label=label, zorder=layer)
+        axes.set_yscale("log")
+        lowest = min(int(np.min(natural_T)), int(np.min(balanced_T)))
+        axes.set_ylim(max(0.8 * lowest, 0.8), 1.35 * float(np.max(natural_T)))
+        axes.set_xlim(0, 1.01 * max(len(natural_T), len(balanced_T)))
+        axes.grid(axis="x", visible=False)
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}".replace(",", "\u202f"))
+        axes.set_xlabel("Hashtag, most used first")
+        axes.set_title("Uses in the training videos")
+        axes.legend(loc="upper right")
+        return drawing.save(figure, folder, "figure3")
+
+
+def _entropy(counts_T: np.ndarray) -> float:
+    prob_T = counts_T[counts_T > 0] / counts_T.sum()
+    return float(-(prob_T * np.log2(prob_T)).sum())
+
+
+def hidden_size(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathlib.Path]:
+    """Fig. 4a, `figure4a`: P@10, R@10 and F1@10 of UHMAN over K, a line per world and recipe."""
+    part, title = summary.HIDDEN_SIZE, "Hidden size K"
+    return _sweep_figure(cells, folder, part, "hidden_size", title, published.K)
+
+
+def embedding_size(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathlib.Path]:
+    """Fig. 4b, `figure4b`: the same over d."""
+    part, title = summary.EMBEDDING_SIZE, "Embedding size d"
+    return _sweep_figure(cells, folder, part, "embedding_size", title, published.D)
+
+
+def _sweep_figure(cells, folder, part, key, title, chosen) -> list[pathlib.Path]:
+    lines = {}
+    for world, recipe in summary.settings(cells):
+        fitting = [c for c in cells if (c["world"], c["recipe"]) == (world, recipe)]
+        if len(rows := sweep(fitting, part, key)) > 1:
+            lines[world, recipe] = rows
+    if not lines:
+        return []
+    with mpl.rc_context(STYLE):
+        figure = drawing.canvas(9.8, 3.5)
+        for axes, metric in zip(figure.subplots(1, 3), ("P@10", "R@10", "F1@10"), strict=True):
+            for (world, recipe), rows in lines.items():
+                points = {size: summary.estimate(row, metric) for size, row in rows.items()}
+                drawing.line(
+                    axes,
+                    points,
+                    color=drawing.WORLD_COLORS.get(world, drawing.OTHER_COLOR),
+                    marker=drawing.MARKERS.get(world, "o"),
+                    linestyle=drawing.RECIPE_LINES.get(recipe, "-"),
+                    label=f"{world}, {recipe}",
+                )
+            axes.axvline(chosen, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+            axes.set_title(metric)
+            drawing.sizes(axes, sorted({size for rows in lines.values() for size in rows}))
+            axes.set_xlabel(title)
+            drawing.from_zero(axes)
+        first = figure.axes[0]
+        first.annotate(
+            "the paper's choice",
+            (chosen, 0.03),
+            (4, 0),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            color=MUTED,
+            fontsize=8,
+        )
+        drawing.legend(figure, first)
+        return drawing.save(figure, folder, part)
+
+
+def sample_size(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathlib.Path]:
+    """`sample_size`: P@10 over the number of training videos; a panel per world and recipe."""
+    panels = {}
+    for world, recipe in summary.settings(cells):
+        lines: dict[str, dict[int, Estimate | None]] = {}
+        for system in summary.SYSTEMS:
+            chosen = summary.select(
+                cells, part=summary.SAMPLE_SIZE, world=world, view="natural", recipe=recipe,
+                system=system,
+            )  # fmt: skip
+            if len(groups := _same_worlds(chosen)) > 1:
+                lines[system] = {
+                    round(np.mean([cell["train_videos"] for cell in group])): summary.estimate(
+                        group, "P@10"
+                    )
+                    for group in groups
+                }
+        if lines:
+            panels[world, recipe] = lines
+    if not panels:
+        return []
+    with mpl.rc_context(STYLE):
+        figure, grid = drawing.grid(len(panels), width=5.6, height=3.5, columns=2)
+        for axes, ((world, recipe), lines) in zip(grid, panels.items(), strict=True):
+            for system, points in lines.items():
+                drawing.line(axes, points, **drawing.system_style(system), label=system)
+            where = summary.select(cells, world=world, view="natural", recipe=recipe)
+            drawing.reference_lines(axes, where, axes.axhline, ("popularity", "observable_oracle"))
+            drawing.sizes(axes, sorted({size for points in lines.values() for size in points}))
+            axes.set_xlabel("Training videos")
+            axes.set_title(f"P@10 · {world}, {recipe}")
+            drawing.from_zero(axes)
+        drawing.legend(figure, *grid)
+        return drawing.save(figure, folder, "sample_size")
+
+
+def _same_worlds(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """The cells of each data share, over the world seeds that all shares have."""
+    shares = sorted({cell["data_share"] for cell in cells})
+    seeds = [{c["world_seed"] for c in cells if c["data_share"] == share} for share in shares]
+    common = set.intersection(*seeds) if seeds else set()
+    kept = [cell for cell in cells if cell["world_seed"] in common]
+    return [[c for c in kept if c["data_share"] == share] for share in shares if kept]
+
+
+def systems(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathlib.Path]:
+    """`systems`: P@10 by world and view; recipes have their markers, references are lines."""
+    chosen = summary.select(cells)
+    worlds = summary.present(chosen, "world", summary.WORLDS)
+    views = [v for v in ("natural", "balanced") if any(c["view"] == v for c in chosen)]
+    names = [n for n in reversed(summary.SYSTEMS) if any(c["system"] == n for c in chosen)]
+    if not worlds or not views:
+        return []
+    with mpl.rc_context(STYLE):
+        height = 0.9 + (0.7 + 0.33 * len(names)) * len(views)
+        figure = drawing.canvas(1.1 + 3.1 * len(worlds), height)
+        grid = figure.subplots(len(views), len(worlds), squeeze=False, sharey=True, sharex="col")
+        for row, view in zip(grid, views, strict=True):
+            for axes, world in zip(row, worlds, strict=True):
+                fitting = [c for c in chosen if (c["world"], c["view"]) == (world, view)]
+                _dots(axes, fitting, names)
+                drawing.reference_lines(axes, fitting, axes.axvline, tuple(drawing.REFERENCE_LINES))
+                axes.set_title(f"{world} world, {view}" if world in summary.WORLDS else view)
+                axes.set_xlim(0, 1.02 * axes.get_xlim()[1])
+                axes.set_ylim(-0.6, len(names) - 0.4)
+                axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+        for axes in grid[-1]:
+            axes.set_xlabel("P@10")
+        drawing.legend(figure, *grid.flat)
+        return drawing.save(figure, folder, "systems")
+
+
+def _dots(axes, cells: Sequence[Cell], names: Sequence[str]) -> None:
+    recipes = summary.present(cells, "recipe", summary.RECIPES)
+    for place, name in enumerate(names):
+        for index, recipe in enumerate(recipes):
+            row = [c for c in cells if (c["system"], c["recipe"]) == (name, recipe)]
+            score = summary.estimate(row, "P@10")
+            if score is None:
+                continue
+            color = SYSTEM_COLORS[name]
+            filled = recipe == summary.RECIPES[0] or len(recipes) == 1
+            axes.errorbar(
+                score.mean,
+                place + 0.17 * ((len(recipes) - 1) / 2 - index),
+                xerr=score.half_width,
+                color=color,
+                marker="os^"[index % 3],
+                markersize=6.5,
+                markerfacecolor=color if filled else CARD,
+                markeredgewidth=1.4,
+                elinewidth=2,
+                zorder=4,
+            )
+    for index, recipe in enumerate(recipes):
+        filled = recipe == summary.RECIPES[0] or len(recipes) == 1
+        axes.plot(
+            [], [], "os^"[index % 3], color=INK, label=f"recipe {recipe}",
+            markerfacecolor=INK if filled else CARD,
+        )  # fmt: skip
+    axes.set_yticks(range(len(names)), names)
+
+
+def attention_bars(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathlib.Path]:
+    """`attention`: share of attention on what matters, a tick where chance is; panel per world."""
+    chosen = [c for c in summary.select(cells, view="natural") if c.get("attention")]
+    panels = summary.settings(chosen)
+    if not panels:
+        return []
+    with mpl.rc_context(STYLE):
+        figure, grid = drawing.grid(len(panels), width=2.9, height=3.4, margin=1.7)
+        for axes, (world, recipe) in zip(grid, panels, strict=True):
+            fitting = [c for c in chosen if (c["world"], c["recipe"]) == (world, recipe)]
+            for name in summary.SYSTEMS:  # in their order for the legend
+                if any(c["system"] == name for c in fitting):
+                    axes.barh([0], [0], color=SYSTEM_COLORS[name], label=name)
+            for place, fact in enumerate(FACTS):
+                _bars(axes, fitting, fact, place)
+            axes.set_yticks(range(len(FACTS)), [title for _, _, title in FACTS.values()])
+            axes.set_ylim(len(FACTS) - 0.5, -0.5)
+            axes.set_xlim(0, 1)
+            axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+            axes.grid(axis="y", visible=False)
+            axes.set_title(f"{world}, {recipe}")
+            axes.plot([], [], color=INK, linewidth=2, label="chance")
+        drawing.legend(figure, *grid)
+        return drawing.save(figure, folder, "attention")
+
+
+def _bars(axes, cells: Sequence[Cell], fact: str, place: int) -> None:
+    """Bars of the systems that have the fact, centred on its place."""
+    rows = {n: [c for c in cells if c["system"] == n] for n in summary.SYSTEMS}
+    facts = {name: attention(row, fact) for name, row in rows.items() if row}
+    shown = [(name, mass, chance) for name, (mass, chance) in facts.items() if mass is not None]
+    height = 0.23
+    for index, (name, mass, chance) in enumerate(shown):
+        y = place + (index - (len(shown) - 1) / 2) * (height + 0.03)
+        axes.barh(y, mass.mean, height, color=SYSTEM_COLORS[name], zorder=2)
+        axes.errorbar(mass.mean, y, xerr=mass.half_width, color=INK, capsize=2, zorder=3)
+        if chance is not None:
+            ends = (y - 0.62 * height, y + 0.62 * height)
+            axes.vlines(chance.mean, *ends, color=CARD, linewidth=4, zorder=3)
+            axes.vlines(chance.mean, *ends, color=INK, linewidth=2, zorder=4)

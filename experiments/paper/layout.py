@@ -1,0 +1,105 @@
+"""A table as data, and as Markdown; the page writes the same data as HTML."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from experiments.paper.stats import Estimate
+from experiments.paper.summary import WORLDS
+from uhman_jax.report.tables import number
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What stands in one place of a table: a text, and a smaller one beside it."""
+
+    text: str = "–"
+    small: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row; `kind` is "system", "model" (UHMAN) or "reference"."""
+
+    label: str
+    entries: tuple[Entry, ...]
+    kind: str = "system"
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        kind: "claims", "evidence", "main", "views", "attention", "slices" or "sweep".
+        title: without the setting.
+        columns: heads of all but the first one.
+        rows: in order.
+        setting: world and recipe in words; "" where it has several.
+        notes: sentences below.
+        label: head of the first column.
+        paper: how many of the last columns hold the paper's numbers.
+        prose: whether columns hold words and not numbers.
+    """
+
+    kind: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    setting: str = ""
+    notes: tuple[str, ...] = ()
+    label: str = "System"
+    paper: int = 0
+    prose: bool = False
+
+
+def markdown(table: Table) -> str:
+    """A table under its title, notes below."""
+    own = len(table.columns) - table.paper
+    marks = ["---" if table.prose else "---:"] * len(table.columns)
+    heads = [table.label, *table.columns[:own], *(f"*paper {x}*" for x in table.columns[own:])]
+    title = f"{table.title} · {table.setting}" if table.setting else table.title
+    lines = [f"### {title}", "", _line(heads), _line(["---", *marks])]
+    for row in table.rows:
+        bold = "**" if row.kind == "model" else ""
+        cells = [f"{entry.text} {entry.small}".strip() for entry in row.entries]
+        cells = [f"*{x}*" if x not in ("", "–") and i >= own else x for i, x in enumerate(cells)]
+        lines.append(_line([f"{bold}{row.label}{bold}", *cells]))
+    return "\n".join([*lines, "", *(f"{note}\n" for note in table.notes)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def setting(world: str, recipe: str) -> str:
+    """World and recipe in words.
+
+    >>> setting("selection", "plus"), setting("data", "plus")
+    ('selection world, recipe plus', 'data, recipe plus')
+    """
+    return f"{world} world, recipe {recipe}" if world in WORLDS else f"{world}, recipe {recipe}"
+
+
+def score(estimate: Estimate | None) -> Entry:
+    """A metric and its interval."""
+    if estimate is None:
+        return Entry()
+    width = "" if estimate.half_width is None else f"±\u202f{estimate.half_width:.4f}"
+    return Entry(number(estimate.mean), width)
+
+
+def share(estimate: Estimate | None) -> Entry:
+    """A share as a percentage, and its interval."""
+    if estimate is None:
+        return Entry()
+    width = "" if estimate.half_width is None else f"±\u202f{100 * estimate.half_width:.1f}"
+    return Entry(percent(estimate.mean), width)
+
+
+def percent(value: float) -> str:
+    r"""A share with one decimal.
+
+    >>> percent(0.6035)
+    '60.4\u202f%'
+    """
+    return f"{100 * value:.1f}\u202f%"

@@ -1,0 +1,87 @@
+"""The numbers that the paper prints, as it prints them.
+
+Liu, Xie, Zou and Chen, "User conditional hashtag recommendation for micro-videos" (UHMAN), Tables 1
+to 3. They are of 10,291 micro-videos from Musical.ly that were never published, so they are another
+data set than any of ours: they stand beside our numbers and no test compares the two. The values of
+Fig. 4 are printed nowhere.
+"""
+
+import dataclasses
+
+METRICS = ("P@10", "P@50", "R@10", "R@50", "F1@10", "F1@50")
+K = D = 32  # chosen in section 3.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        table: number of the table.
+        view: "natural" or "balanced".
+        system: as the paper writes it.
+        printed: text by metric; its decimals say how it was rounded.
+    """
+
+    table: int
+    view: str
+    system: str
+    printed: dict[str, str]
+
+
+def _row(table: int, view: str, system: str, text: str, metrics: tuple[str, ...] = METRICS) -> Row:
+    return Row(table, view, system, dict(zip(metrics, text.split(), strict=True)))
+
+
+_AT_10 = ("P@10", "R@10", "F1@10")
+ROWS = (
+    _row(1, "natural", "BL", "0.0650 0.0227 0.1658 0.4255 0.0934 0.0431"),
+    _row(1, "natural", "UA", "0.0733 0.0301 0.1823 0.4389 0.1046 0.0563"),
+    _row(1, "natural", "3WM", "0.0796 0.0312 0.1946 0.4468 0.113 0.0583"),
+    _row(1, "natural", "UHMAN", "0.0849 0.0409 0.2110 0.4517 0.1210 0.075"),
+    _row(2, "balanced", "BL", "0.0371 0.0206 0.1549 0.4333 0.0599 0.0394"),
+    _row(2, "balanced", "UA", "0.0389 0.0221 0.1607 0.4604 0.0626 0.0421"),
+    _row(2, "balanced", "3WM", "0.0451 0.0237 0.1898 0.4917 0.0729 0.0453"),
+    _row(2, "balanced", "UHMAN", "0.0507 0.0250 0.2088 0.5186 0.0816 0.0477"),
+    _row(3, "natural", "UHMAN(a)", "0.0736 0.1973 0.1072", _AT_10),
+    _row(3, "natural", "UHMAN(b)", "0.0822 0.2031 0.1170", _AT_10),
+    _row(3, "natural", "UHMAN", "0.0849 0.2110 0.1210", _AT_10),
+)
+# "(d) vs (c)": what UHMAN gains on 3WM, percent.
+IMPROVEMENTS = (
+    _row(1, "natural", "UHMAN", "6.66 31.09 8.43 1.10 7.08 28.64"),
+    _row(2, "balanced", "UHMAN", "12.34 5.31 10.00 5.47 11.90 5.27"),
+)
+# Section 3.2: the mean of both tables' improvements, percent.
+MEAN_IMPROVEMENT = {"P@10": "9.5", "R@10": "9.22", "F1@10": "9.49"}
+
+
+def value(view: str, system: str, metric: str) -> float | None:
+    """A printed number; None where the paper has none.
+
+    >>> value("balanced", "UHMAN", "P@10"), value("natural", "UHMAN(a)", "P@50")
+    (0.0507, None)
+    """
+    text = printed(view, system, metric)
+    return float(text) if text else None
+
+
+def printed(view: str, system: str, metric: str) -> str:
+    """A number as the paper prints it; "" where it has none.
+
+    >>> printed("natural", "3WM", "F1@10")
+    '0.113'
+    """
+    rows = [row.printed for row in ROWS if (row.view, row.system) == (view, system)]
+    return next((row[metric] for row in rows if metric in row), "")
+
+
+def rounding(text: str) -> tuple[float, float]:
+    """The least and the largest number that is printed so.
+
+    >>> low, high = rounding("0.113")
+    >>> round(low, 6), round(high, 6)
+    (0.1125, 0.1135)
+    """
+    half = 0.5 * 10.0 ** -len(text.partition(".")[2])
+    return float(text) - half, float(text) + half
