@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from uhman_jax.layers import VideoInput, lookup, score, standardise, unit_length
+from uhman_jax.layers import VideoInput, lookup, orthogonal, score, standardise, unit_length
 
 
 def test_unit_length_is_safe_at_zero():
@@ -39,3 +39,20 @@ def test_score_is_float32_whatever_the_vectors_are():
     scores_BT = score(jnp.asarray(query_BD, jnp.bfloat16), jnp.asarray(hashtags_TD, jnp.bfloat16))
     assert scores_BT.dtype == jnp.float32
     np.testing.assert_array_equal(scores_BT, query_BD @ hashtags_TD.T)
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_inputs"), [((6, 2, 3), 1), ((2, 3, 6), 2), ((7, 3), 1), ((3, 7), 1)]
+)
+def test_orthogonal_maps_keep_lengths_and_are_another_for_each_key(shape, num_inputs):
+    def draw(key):
+        return orthogonal(3.0, num_inputs)(key, shape)
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    maps = np.asarray(jax.jit(jax.vmap(draw))(keys))  # as a population draws them
+    rows = int(np.prod(shape[:num_inputs]))
+    for one in maps.reshape(3, rows, -1):
+        np.testing.assert_allclose(np.linalg.svd(one, compute_uv=False), 3, rtol=1e-5)
+    assert np.abs(maps[0] - maps[1]).max() > 0.1
+    mean = np.mean([draw(jax.random.key(i)) for i in range(200)], axis=0)
+    assert np.abs(mean).max() < 0.6, "no direction is preferred"

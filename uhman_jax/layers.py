@@ -110,6 +110,34 @@ def keep_mask(key, rate, shape):
     return jax.random.bernoulli(key, 1 - rate, shape)
 
 
+def orthogonal(scale=1.0, num_inputs=1):
+    """Returns an initialiser of maps with orthonormal columns (or rows, if fewer), times `scale`.
+
+    The polar factor of a normal matrix, by Newton's iteration. nn.initializers.orthogonal has the
+    same distribution, but its QR decomposition, mapped over three seeds, never ends on two cores
+    (jaxlib 0.10.2).
+
+    Args:
+        scale: length of an output over that of its input.
+        num_inputs: how many leading axes of the parameter are the input.
+    """
+
+    def init(key, shape, dtype=jnp.float32):
+        rows = int(np.prod(shape[:num_inputs]))
+        matrix = jax.random.normal(key, (rows, int(np.prod(shape[num_inputs:]))), jnp.float32)
+        wide = matrix.shape[0] < matrix.shape[1]
+        matrix = matrix.T if wide else matrix
+        matrix /= jnp.linalg.norm(matrix)  # all singular values at most 1
+
+        def iterate(_, x):  # each step brings singular values nearer to 1, small ones by half
+            return 1.5 * x - 0.5 * jnp.matmul(x, jnp.matmul(x.T, x, precision="highest"))
+
+        matrix = jax.lax.fori_loop(0, 60, iterate, matrix)
+        return (scale * (matrix.T if wide else matrix)).reshape(shape).astype(dtype)
+
+    return init
+
+
 class FFN(nn.Module):
     """The two-layer network of equations 4 and 8: W_2 max(0, W_1 x + b_1) + b_2, hidden width K.
 
@@ -153,7 +181,7 @@ class RegionFeatures(nn.Module):
         return nn.Dense(
             self.features,
             dtype=self.dtype,
-            kernel_init=nn.initializers.orthogonal(),
+            kernel_init=orthogonal(),
             name="output",
         )(hidden_BFMK)
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from uhman_jax.layers import (
     FFN,
@@ -18,6 +17,7 @@ from uhman_jax.layers import (
     UserInput,
     VideoInput,
     keep_mask,
+    orthogonal,
     score,
     standardise,
     unit_length,
@@ -54,21 +54,6 @@ def masked_softmax(logits_HX, mask_X):
     return jnp.where(mask_X[None, :], jax.nn.softmax(logits_HX, axis=-1), 0.0)
 
 
-def _isometry(scale, num_inputs):
-    """An initialiser of square maps: orthogonal, times `scale`.
-
-    Args:
-        scale: length of an output over that of its input.
-        num_inputs: how many leading axes of the parameter are the input.
-    """
-
-    def init(key, shape, dtype=jnp.float32):
-        size = int(np.prod(shape[:num_inputs]))
-        return nn.initializers.orthogonal(scale)(key, (size, size), dtype).reshape(shape)
-
-    return init
-
-
 class MultiHead(nn.Module):
     """Multi-head attention [14] of one user over one set of items: MultiHead(u_e, F, F).
 
@@ -93,9 +78,9 @@ class MultiHead(nn.Module):
         wide = lecun(4.0, "fan_in", "truncated_normal", in_axis=0, out_axis=(1, 2))
         query_KHW = self.param("query_KHW", wide, heads).astype(self.dtype)
         key_KHW = self.param("key_KHW", into, heads).astype(self.dtype)
-        value_KHW = self.param("value_KHW", _isometry(2.0, 1), heads).astype(self.dtype)
+        value_KHW = self.param("value_KHW", orthogonal(2.0), heads).astype(self.dtype)
         shape = (*heads[1:], width)
-        output_HWK = self.param("output_HWK", _isometry(1.0, 2), shape).astype(self.dtype)
+        output_HWK = self.param("output_HWK", orthogonal(num_inputs=2), shape).astype(self.dtype)
 
         query_HW = jnp.einsum("k,khw->hw", user_K, query_KHW)
         folded_HK = jnp.einsum("hw,khw->hk", query_HW, key_KHW)
@@ -257,7 +242,7 @@ class UHMAN(nn.Module):
             self.embedding_size,
             use_bias=False,
             dtype=self.dtype,
-            kernel_init=nn.initializers.orthogonal(),
+            kernel_init=orthogonal(),
             name="query_out",
         )(both)
         query_BD = nn.Dropout(self.dropout)(
