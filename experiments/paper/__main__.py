@@ -1,7 +1,7 @@
 """The paper's study: every system, every table and figure, on worlds whose truth is known.
 
-    python -m experiments.paper --quick           # the same tables from less, under 10 minutes
-    python -m experiments.paper                   # all of it: hours on two cores, resumable
+    python -m experiments.paper --quick           # the same tables from less
+    python -m experiments.paper                   # all of it: many hours on two cores, resumable
     python -m experiments.paper --root=clips      # on your own dataset
 
 Cells that are done are kept in `<folder>/results.jsonl` and never run again; one that was stopped
@@ -42,7 +42,9 @@ _FOLDER = flags.DEFINE_string("folder", "", "Results; runs/paper or runs/paper-q
 _DATA = flags.DEFINE_string("simulated_dir", "data", "Where simulated datasets are kept.")
 _WORLDS = flags.DEFINE_list("worlds", list(WORLDS), "Worlds to study.")
 _WORLD_SEEDS = flags.DEFINE_integer("world_seeds", 0, "Seeds of each world; 0: 2, or 1 if quick.")
-_RECIPES = flags.DEFINE_list("recipes", ["plus", "warp", "paper"], "Recipes, the first in full.")
+_RECIPES = flags.DEFINE_list(
+    "recipes", [], "Recipes, the first in full; empty: all, plus if quick."
+)
 _PARTS = flags.DEFINE_list("parts", list(PARTS), "What to run.")
 _SEEDS = flags.DEFINE_integer("num_seeds", 0, "Seeds of each cell; 0: 5, or 2 if quick.")
 _EPOCHS = flags.DEFINE_integer("num_epochs", 0, "Epochs of each cell; 0: the recipe's.")
@@ -56,12 +58,13 @@ def planned() -> Iterator[Cell]:
     """
     worlds = ["data"] if _ROOT.value else _WORLDS.value
     seeds = range(1 if _ROOT.value else _WORLD_SEEDS.value or (1 if _QUICK.value else 2))
-    first, recipe = worlds[0], _RECIPES.value[0]
+    recipes = _RECIPES.value or (["plus"] if _QUICK.value else ["plus", "warp", "paper"])
+    first, recipe = worlds[0], recipes[0]
     if "tables" in _PARTS.value:
         for world_seed in seeds:
             for world in worlds:
                 for view in ("natural", "balanced"):
-                    for name in _RECIPES.value:
+                    for name in recipes:
                         for system in SYSTEMS:
                             yield Cell(world, world_seed, view, name, system)
     systems = [system for system in SYSTEMS if "(" not in system]
@@ -94,7 +97,7 @@ def main(argv: list[str]) -> None:
         sys.exit(f"settings are given as --flag=value, got {argv[1]!r}; see --help")
     for flag, given, known in (
         ("worlds", _WORLDS.value, WORLDS),
-        ("recipes", _RECIPES.value, RECIPES),
+        ("recipes", _RECIPES.value or list(RECIPES), RECIPES),
         ("parts", _PARTS.value, PARTS),
     ):
         if unknown := [name for name in given if name not in known] or not given:
