@@ -43,15 +43,18 @@ def serve(decode: Callable[..., Frames] = sample_frames) -> None:
         job = json.loads(line)
         signal.setitimer(signal.ITIMER_REAL, job["timeout"] + _GRACE)
         answer = _answer(decode, job, shared)
-        out_of_memory = _ran_out(answer, memory_bytes)
-        if out_of_memory:
+        at_limit = bool(memory_bytes) and (
+            answer["reason"].startswith("MemoryError") or _peak_bytes() > 0.8 * memory_bytes
+        )
+        if at_limit and answer["reason"]:
+            # Most likely for want of memory, which FFmpeg calls invalid data.
             reason = f"decoding needs more than decoder_memory, {memory_bytes / 2**30:g} GiB"
             answer = {"state": "unsupported", "reason": reason}
         gc.collect()  # PyAV's objects refer to each other in circles, megabytes of frames with them
         signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(json.dumps(answer) + "\n")
-        if out_of_memory:
-            return  # the next clip gets a fresh process
+        if at_limit:
+            return  # the next clip gets a fresh process, whose peak is its own
 
 
 def _answer(decode: Callable[..., Frames], job: dict, shared: np.ndarray) -> dict:
@@ -69,13 +72,6 @@ def _answer(decode: Callable[..., Frames], job: dict, shared: np.ndarray) -> dic
         "times": frames.times_F.tolist(),
         "seconds": frames.seconds,
     }
-
-
-def _ran_out(answer: dict, memory_bytes: int) -> bool:
-    """Whether a clip most likely failed for want of memory: FFmpeg calls that invalid data."""
-    if not memory_bytes or not answer["reason"]:
-        return False
-    return answer["reason"].startswith("MemoryError") or _peak_bytes() > 0.8 * memory_bytes
 
 
 def _peak_bytes() -> int:
