@@ -56,6 +56,7 @@ def test_every_config_file_is_valid_and_named_after_its_file(path):
         ("threewm", "model.name: uhman before, 3wm now"),
         ("uhman_a", "model.region_attention: true before, false now"),
         ("uhman_b", "model.frame_attention: true before, false now"),
+        ("uhman_c", "model.user_guidance: true before, false now"),
     ],
 )
 def test_a_system_of_the_study_differs_from_natural_in_one_setting(name, change):

@@ -25,6 +25,7 @@ VARIANTS = [
     {"region_attention": False},
     {"frame_attention": False},
     {"region_attention": False, "frame_attention": False},
+    {"user_guidance": False},
     {"unit_length": False},
 ]
 
@@ -125,7 +126,16 @@ def one_hot(index, size):
     return np.eye(size)[index]
 
 
-def reference(variables, video, user, *, region_attention=True, frame_attention=True, unit=True):
+def reference(
+    variables,
+    video,
+    user,
+    *,
+    region_attention=True,
+    frame_attention=True,
+    user_guidance=True,
+    unit=True,
+):
     """Returns query_BD, hashtags_TD, regions_BFHM and frames_BHF."""
     params, statistics, video, user = jax.tree.map(
         lambda a: np.asarray(a, np.float64 if a.dtype == jnp.float32 else None),
@@ -146,19 +156,20 @@ def reference(variables, video, user, *, region_attention=True, frame_attention=
             multi_hot_T @ embed["history_TK"] / np.sqrt(max(len(used), 1)),
         ]
         user_K = ffn(embed["ffn"], np.concatenate(parts))
+        guide_K = user_K if user_guidance else params["guide_K"]
         frames_XK = []
         real = np.flatnonzero(video.mask_BF[b])
         for f in real:
             decoded_MC = video.codes_BFMC[b, f] * video.scale_BC[b] + video.offset_BC[b]
             scaled_MC = (decoded_MC - statistics["mean_C"]) / statistics["std_C"]
             hidden_MK = np.maximum(0, scaled_MC @ first["kernel_KC"].T + first["bias_K"])
-            regions_MK = hidden_MK @ first["output"]["kernel"] + first["output"]["bias"]
+            regions_MK = hidden_MK @ first["output_KK"] + first["output_K"]
             frame_K, regions_BFHM[b, f] = guided_pooling(
-                params["region_pooling"], user_K, regions_MK, region_attention
+                params["region_pooling"], guide_K, regions_MK, region_attention
             )
             frames_XK.append(frame_K)
         video_K, weights_HX = guided_pooling(
-            params["frame_pooling"], user_K, np.reshape(frames_XK, (-1, K)), frame_attention
+            params["frame_pooling"], guide_K, np.reshape(frames_XK, (-1, K)), frame_attention
         )
         frames_BHF[b][:, real] = weights_HX
         query_BD[b] = np.concatenate([user_K, video_K]) @ params["query_out"]["kernel"]

@@ -32,8 +32,8 @@ from uhman_jax.config import Distribution
 from uhman_jax.metrics import f1
 
 WORLDS = ("selection", "additive", "everything")
-SYSTEMS = ("BL", "UA", "3WM", "UHMAN(a)", "UHMAN(b)", "UHMAN")
-LEVELS = dict(zip(SYSTEMS, (0.104, 0.121, 0.138, 0.151, 0.166, 0.174), strict=True))
+SYSTEMS = ("BL", "UA", "3WM", "UHMAN(a)", "UHMAN(b)", "UHMAN(c)", "UHMAN")
+LEVELS = dict(zip(SYSTEMS, (0.104, 0.121, 0.138, 0.151, 0.166, 0.155, 0.174), strict=True))
 REFERENCES = {"popularity": 0.046, "user_attributes": 0.061, "user_history": 0.083}
 REFERENCES |= {"user_oracle": 0.112, "content_oracle": 0.212, "additive_oracle": 0.241}
 REFERENCES |= {"observable_oracle": 0.279, "oracle": 0.291}
@@ -163,6 +163,11 @@ def make_study(folder, num_worlds=2):
                     suffix=f"-x{share}",
                 )  # fmt: skip
             )
+    for choice, level in (("history_dropout", 0.162), ("weight_decay", 0.174)):
+        for world_seed in range(num_worlds):
+            level *= 1 + 0.02 * world_seed
+            fields = {"part": ["recipe"], "without": choice, "suffix": f"-without_{choice}"}
+            cells.append(make_cell(rng, folder, level=level, world_seed=world_seed, **fields))
     for view in ("temporal", "cold_user"):
         for system in ("BL", "UA", "3WM", "UHMAN"):
             level = LEVELS[system] * {"temporal": 0.95, "cold_user": 0.8}[view]
@@ -602,7 +607,7 @@ def test_tables_of_the_made_up_study(study):
     rows = parse(tables.main_table(cells, view="natural", systems=tables.ABLATION, **where))
     assert list(rows) == list(tables.ABLATION) and "P@50" not in rows["UHMAN"]
     assert rows["UHMAN(a)"]["*paper R@10*"] == "*0.1973*"
-    assert rows["UHMAN(a)"]["p, UHMAN − row"].startswith("0.0002 "), "Holm over two"
+    assert rows["UHMAN(a)"]["p, UHMAN − row"].startswith("0.0002 "), "Holm over three"
     rows = parse(tables.main_table(cells, view="cold_user", **where))
     assert not any(name.startswith("*paper") for name in rows["UHMAN"])
     missing = tables.main_table(cells, world="additive", view="temporal", recipe="plus")
@@ -632,6 +637,18 @@ def test_attention_and_slices(study):
     level = LEVELS["UHMAN"] * (1 + 1.02) / 2  # of two worlds
     rows = parse(layout.markdown(table))
     assert rows["UHMAN"]["no history, P@10 (61 clips)"] == f"{0.7 * level:.4f}"
+
+
+def test_choices_of_the_recipe(study):
+    cells, _ = study
+    rows = parse(layout.markdown(breakdowns.build_recipe(cells, world="selection", recipe="plus")))
+    assert list(rows) == ["all choices", "without history dropout", "without weight decay"]
+    worse = rows["without history dropout"]["worse by, validation"]
+    assert worse.startswith("+0.01") and "±" in worse
+    assert abs(float(rows["without weight decay"]["worse by, test"].split()[0][1:])) < 0.005
+    assert rows["all choices"]["worse by, test"] == ""
+    nothing = breakdowns.build_recipe(cells, world="additive", recipe="plus")
+    assert not nothing.rows
 
 
 def test_markdown_has_claims_first_and_every_row_of_every_table_is_whole(study):

@@ -52,6 +52,7 @@ def test_table_of_one_seed_on_real_data_has_neither_intervals_nor_oracles():
         ({"region_attention": False}, "UHMAN(a)"),
         ({"frame_attention": False}, "UHMAN(b)"),
         ({"region_attention": False, "frame_attention": False}, "UHMAN(ab)"),
+        ({"user_guidance": False}, "UHMAN(c)"),
     ],
 )
 def test_table_names_the_system_and_its_ablation(settings, title):

@@ -13,10 +13,7 @@ hashtag that is popular everywhere.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from uhman_jax.layers import UserEmbedding, score, unit_length
-from uhman_jax.model import Attention
-
-_unit_rows = nn.initializers.variance_scaling(1.0, "fan_out", "normal", in_axis=0, out_axis=1)
+from uhman_jax.layers import Attention, TwoTowers
 
 
 def mean_features(video, mean_C, std_C):
@@ -41,47 +38,8 @@ def mean_features(video, mean_C, std_C):
     return jnp.where(count_B1 > 0, x_BC, 0.0)
 
 
-class _Baseline(nn.Module):
-    """What the three have in common; see `model.UHMAN` for the methods and the collections.
-
-    Attributes:
-        num_hashtags: T.
-        num_genders: values with "unknown", as for the next two.
-        num_ages: age buckets.
-        num_countries: countries.
-        hidden_size: K, of the user vector and the hashtag rows.
-        embedding_size: d.
-        unit_length: scale query and hashtag vectors to length 1, so that scores lie in -1..1.
-        dropout: share of hidden units (user network) and of query entries dropped.
-        history_dropout: share of a history's hashtags left out, see `UserEmbedding`.
-        dtype: of activations; parameters, x and scores are float32.
-    """
-
-    num_hashtags: int
-    num_genders: int
-    num_ages: int
-    num_countries: int
-    hidden_size: int = 32
-    embedding_size: int = 32
-    unit_length: bool = True
-    dropout: float = 0.0
-    history_dropout: float = 0.0
-    dtype: jnp.dtype = jnp.float32
-
-    def setup(self):
-        """Makes the hashtag tower, which no batch is needed for."""
-        shape = (self.num_hashtags, self.hidden_size)
-        self.hashtag_TK = self.param("hashtag_TK", _unit_rows, shape)  # W_T^1
-        self.hashtag_out = nn.Dense(self.embedding_size, use_bias=False)  # W_T^2
-
-    def __call__(self, video, user, *, deterministic=True):
-        """Returns scores_BT, float32; higher is better."""
-        return score(self.query(video, user, deterministic=deterministic), self.hashtags())
-
-    def hashtags(self):
-        """Returns hashtags_TD, float32: W t, which is UHMAN's W_T^2 W_T^1 t."""
-        hashtags_TD = self.hashtag_out(self.hashtag_TK)
-        return unit_length(hashtags_TD) if self.unit_length else hashtags_TD
+class _Baseline(TwoTowers):
+    """What the three have in common."""
 
     @nn.compact
     def query(self, video, user, *, deterministic=True, with_attention=False):
@@ -96,14 +54,9 @@ class _Baseline(nn.Module):
         Returns:
             query_BD, or (query_BD, Attention).
         """
-        num_channels = video.codes_BFMC.shape[-1]
-        mean_C = self.variable("statistics", "mean_C", jnp.zeros, (num_channels,)).value
-        std_C = self.variable("statistics", "std_C", jnp.ones, (num_channels,)).value
-        x_BC = mean_features(video, mean_C, std_C)
+        x_BC = mean_features(video, *self._statistics(video))
         video_BD = nn.Dense(self.embedding_size, dtype=self.dtype, name="video_out")(x_BC)  # V x
-        query_BD = self._meet(video_BD, user, deterministic).astype(jnp.float32)
-        query_BD = nn.Dropout(self.dropout)(query_BD, deterministic=deterministic)
-        query_BD = unit_length(query_BD) if self.unit_length else query_BD
+        query_BD = self._finish(self._meet(video_BD, user, deterministic), deterministic)
         if with_attention:
             return query_BD, _everywhere(video)
         return query_BD
@@ -112,22 +65,10 @@ class _Baseline(nn.Module):
         """Returns query_BD: how a clip's vector and its user come together."""
         raise NotImplementedError
 
-    def _user(self, user, deterministic):
-        """Returns S u, user_BD: UHMAN's user vector, projected."""
-        user_BK = UserEmbedding(
-            self.num_hashtags,
-            self.num_genders,
-            self.num_ages,
-            self.num_countries,
-            self.hidden_size,
-            self.dropout,
-            self.dtype,
-            self.history_dropout,
-            name="user",
-        )(user, deterministic=deterministic)
-        return nn.Dense(self.embedding_size, use_bias=False, dtype=self.dtype, name="user_out")(
-            user_BK
-        )
+    def _offset(self, user, deterministic):
+        """Returns S u, user_BD."""
+        out = nn.Dense(self.embedding_size, use_bias=False, dtype=self.dtype, name="user_out")
+        return out(self._user(user, deterministic))
 
 
 class Bilinear(_Baseline):
@@ -148,7 +89,7 @@ class UserAdditive(_Baseline):
     """
 
     def _meet(self, video_BD, user, deterministic):
-        return video_BD + self._user(user, deterministic)
+        return video_BD + self._offset(user, deterministic)
 
 
 class ThreeWay(_Baseline):
@@ -160,7 +101,7 @@ class ThreeWay(_Baseline):
     """
 
     def _meet(self, video_BD, user, deterministic):
-        return video_BD * (1 + self._user(user, deterministic))
+        return video_BD * (1 + self._offset(user, deterministic))
 
 
 def _everywhere(video):

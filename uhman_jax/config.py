@@ -62,13 +62,14 @@ class ModelName(enum.Enum):
     THREE_WAY = "3wm"  # three-way multiplicative
     locals()["3WM"] = "3wm"  # a flag takes the names of members; this alias is the value
 
-    def title(self, *, region_attention: bool = True, frame_attention: bool = True) -> str:
-        """The system as tables call it, with the ablations of section 3.4.
+    def title(self, **settings: Any) -> str:
+        """The system as tables call it; UHMAN with a letter for each switch that is off.
 
         >>> ModelName.THREE_WAY.title(), ModelName.UHMAN.title(region_attention=False)
         ('3WM', 'UHMAN(a)')
         """
-        missing = "a" * (not region_attention) + "b" * (not frame_attention)
+        letters = {"region_attention": "a", "frame_attention": "b", "user_guidance": "c"}
+        missing = "".join(letters[name] for name in letters if not settings.get(name, True))
         ablated = self is ModelName.UHMAN and missing
         return f"{self.value.upper()}({missing})" if ablated else self.value.upper()
 
@@ -209,6 +210,7 @@ class ModelConfig:
     num_heads: int = 4  # not given in the paper; divides hidden_size
     region_attention: bool = True  # False: mean over regions, UHMAN(a) (section 3.4)
     frame_attention: bool = True  # False: mean over frames, UHMAN(b) (section 3.4)
+    user_guidance: bool = True  # False: all users attend alike, UHMAN(c); not in the paper
     unit_length: bool = True  # query and hashtag vectors of length 1: the margin has a scale
     dropout: float = 0.0  # share of hidden units dropped in training, 0..1
     history_dropout: float = 0.0  # share of a history's hashtags left out in training

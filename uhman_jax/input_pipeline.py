@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import grain
 import numpy as np
-import tqdm
 
 from uhman_jax.dataset.view import TRAIN, Ragged, View
 from uhman_jax.errors import UserError
 from uhman_jax.model import UserInput, VideoInput
+from uhman_jax.progress import progress_bar
 from uhman_jax.shards.recycle import Recycler
 from uhman_jax.shards.store import FrameStore
 
@@ -239,7 +239,9 @@ def channel_statistics(
     if not len(records):
         raise UserError("statistics need one train video or more, got none; add videos")
     count, mean_C, square_C = 0, np.zeros(store.num_channels), np.zeros(store.num_channels)
-    for index in tqdm.tqdm(records, "channel statistics", unit="clip", disable=not progress):
+    for index in progress_bar(
+        records, desc="channel statistics", unit="clip", disable=not progress
+    ):
         record = store[index]
         size, clip_mean_C, clip_square_C = _moments(record.codes_FMC)
         clip_mean_C = clip_mean_C * record.scale_C + record.offset_C

@@ -4,12 +4,15 @@ A model is a query tower `(video, user) -> query_BD` and a hashtag tower `-> has
 of a hashtag is their product (the paper's f is its negative: a distance).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+# Rows of length 1 in expectation.
+_unit_rows = nn.initializers.variance_scaling(1.0, "fan_out", "normal", in_axis=0, out_axis=1)
 
 
 class VideoInput(NamedTuple):
@@ -46,6 +49,18 @@ class UserInput(NamedTuple):
     country_B: jax.Array | np.ndarray
     history_BR: jax.Array | np.ndarray
     history_mask_BR: jax.Array | np.ndarray
+
+
+class Attention(NamedTuple):
+    """Where a model looked; weights of padding are 0, those of the rest sum to 1.
+
+    Attributes:
+        regions_BFHM: float32, per frame and head over regions.
+        frames_BHF: float32, per head over frames.
+    """
+
+    regions_BFHM: jax.Array
+    frames_BHF: jax.Array
 
 
 def unit_length(vectors):
@@ -158,11 +173,28 @@ class FFN(nn.Module):
         return nn.Dense(self.features, dtype=self.dtype, kernel_init=out, name="output")(hidden)
 
 
+class Items(NamedTuple):
+    """Items to pool, before the affine map that gives their vectors: `hidden @ kernel + bias`.
+
+    Attention needs a few sums over the items, never the vectors one by one, so the map is applied
+    to what is pooled. Without a kernel `hidden` are the vectors, and J = K.
+
+    Attributes:
+        hidden_XJ: X items, with whatever leading axes.
+        kernel_JK: shared by all; or None.
+        bias_K: shared by all; or None.
+    """
+
+    hidden_XJ: Any
+    kernel_JK: Any = None
+    bias_K: Any = None
+
+
 class RegionFeatures(nn.Module):
     """The region network of section 2.2: C channels to K, as `FFN`.
 
     The first kernel is stored as KC: its gradient is then (K x rows) @ (rows x C), which XLA does
-    on a CPU in a third of the time of the transpose.
+    on a CPU in a third of the time of the transpose. The second is left to the attention (`Items`).
     """
 
     features: int
@@ -171,19 +203,17 @@ class RegionFeatures(nn.Module):
 
     @nn.compact
     def __call__(self, regions_BFMC, *, deterministic):
-        """Returns regions_BFMK."""
+        """Returns Items, their hidden units as hidden_BFMK."""
         init = nn.initializers.lecun_normal(in_axis=1, out_axis=0)
         kernel_KC = self.param("kernel_KC", init, (self.features, regions_BFMC.shape[-1]))
         bias_K = self.param("bias_K", nn.initializers.zeros, (self.features,))
         hidden_BFMK = jnp.einsum("bfmc,kc->bfmk", regions_BFMC, kernel_KC.astype(self.dtype))
         hidden_BFMK = nn.relu(hidden_BFMK + bias_K.astype(self.dtype)[None, None, None, :])
         hidden_BFMK = nn.Dropout(self.dropout)(hidden_BFMK, deterministic=deterministic)
-        return nn.Dense(
-            self.features,
-            dtype=self.dtype,
-            kernel_init=orthogonal(),
-            name="output",
-        )(hidden_BFMK)
+        shape = (self.features, self.features)
+        kernel_KK = self.param("output_KK", orthogonal(), shape).astype(self.dtype)
+        output_K = self.param("output_K", nn.initializers.zeros, (self.features,))
+        return Items(hidden_BFMK, kernel_KK, output_K.astype(self.dtype))
 
 
 class UserEmbedding(nn.Module):
@@ -226,3 +256,88 @@ class UserEmbedding(nn.Module):
         """Rows that start small: large random ones are a code by which a user is memorised."""
         init = nn.initializers.normal(deviation)
         return self.param(name, init, (num_rows, self.hidden_size))
+
+
+class TwoTowers(nn.Module):
+    """What all systems share: the hashtag tower, the user network, and how a query ends.
+
+    A system defines `query(video, user, *, deterministic, with_attention)`. `query` and `hashtags`
+    are methods for `apply`; the collection "statistics" holds mean_C and std_C of the decoded
+    features (zeros and ones after `init`; the trainer sets them), and dropout draws from the rng
+    "dropout".
+
+    Attributes:
+        num_hashtags: T.
+        num_genders: values with "unknown", as for the next two.
+        num_ages: age buckets.
+        num_countries: countries.
+        hidden_size: K.
+        embedding_size: d.
+        unit_length: scale query and hashtag vectors to length 1, so that scores lie in -1..1.
+        dropout: share of hidden units (region and user networks) and of query entries dropped.
+        history_dropout: share of a history's hashtags left out, see `UserEmbedding`.
+        dtype: of activations; parameters, softmax, layer norm and scores are float32.
+    """
+
+    num_hashtags: int
+    num_genders: int
+    num_ages: int
+    num_countries: int
+    hidden_size: int = 32
+    embedding_size: int = 32
+    unit_length: bool = True
+    dropout: float = 0.0
+    history_dropout: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        """Makes the hashtag tower, which no batch is needed for."""
+        shape = (self.num_hashtags, self.hidden_size)
+        self.hashtag_TK = self.param("hashtag_TK", _unit_rows, shape)  # W_T^1
+        self.hashtag_out = nn.Dense(self.embedding_size, use_bias=False)  # W_T^2
+
+    def __call__(self, video, user, *, deterministic=True):
+        """Returns scores_BT, float32; higher is better."""
+        return score(self.query(video, user, deterministic=deterministic), self.hashtags())
+
+    def hashtags(self):
+        """Returns hashtags_TD, float32: W_T^2 W_T^1 t for every hashtag (equation 9)."""
+        hashtags_TD = self.hashtag_out(self.hashtag_TK)
+        return unit_length(hashtags_TD) if self.unit_length else hashtags_TD
+
+    def query(self, video, user, *, deterministic=True, with_attention=False):
+        """Returns query_BD, float32.
+
+        Args:
+            video: VideoInput.
+            user: UserInput.
+            deterministic: False drops units, with the rng "dropout".
+            with_attention: return (query_BD, Attention) instead.
+        """
+        raise NotImplementedError
+
+    def _statistics(self, video):
+        """Returns mean_C and std_C, the constants of a run."""
+        shape = (video.codes_BFMC.shape[-1],)
+        mean = self.variable("statistics", "mean_C", jnp.zeros, shape)
+        return mean.value, self.variable("statistics", "std_C", jnp.ones, shape).value
+
+    def _user(self, user, deterministic):
+        """Returns user_BK."""
+        return UserEmbedding(
+            self.num_hashtags,
+            self.num_genders,
+            self.num_ages,
+            self.num_countries,
+            self.hidden_size,
+            self.dropout,
+            self.dtype,
+            self.history_dropout,
+            name="user",
+        )(user, deterministic=deterministic)
+
+    def _finish(self, query_BD, deterministic):
+        """Returns query_BD as it is scored."""
+        query_BD = query_BD.astype(jnp.float32)
+        query_BD = nn.Dropout(self.dropout)(query_BD, deterministic=deterministic)
+        return unit_length(query_BD) if self.unit_length else query_BD

@@ -4,41 +4,25 @@ Attention is written for one user and one set of items (the regions of a frame, 
 video) and mapped over frames and examples.
 """
 
-from typing import NamedTuple
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from uhman_jax.layers import (
     FFN,
+    Attention,
+    Items,
     RegionFeatures,
-    UserEmbedding,
+    TwoTowers,
     UserInput,
     VideoInput,
     keep_mask,
     orthogonal,
     score,
     standardise,
-    unit_length,
 )
 
 __all__ = ["Attention", "UHMAN", "UserInput", "VideoInput", "masked_softmax", "score"]
-
-# Rows of length 1 in expectation.
-_unit_rows = nn.initializers.variance_scaling(1.0, "fan_out", "normal", in_axis=0, out_axis=1)
-
-
-class Attention(NamedTuple):
-    """Where a model looked; weights of padding are 0, those of the rest sum to 1.
-
-    Attributes:
-        regions_BFHM: float32, per frame and head over regions.
-        frames_BHF: float32, per head over frames.
-    """
-
-    regions_BFHM: jax.Array
-    frames_BHF: jax.Array
 
 
 def masked_softmax(logits_HX, mask_X):
@@ -54,18 +38,35 @@ def masked_softmax(logits_HX, mask_X):
     return jnp.where(mask_X[None, :], jax.nn.softmax(logits_HX, axis=-1), 0.0)
 
 
+def pool(weights_HX, items):
+    """Returns pooled_HK: the weighted sums of the items' vectors, one per head.
+
+    >>> items = Items(jnp.array([[1.0], [3.0]]), jnp.array([[2.0]]), jnp.array([10.0]))
+    >>> pool(jnp.array([[0.5, 0.5], [0.0, 0.0]]), items).tolist()  # 2 x 2 + 10; no item at all
+    [[14.0], [0.0]]
+    """
+    weights_HX = weights_HX.astype(items.hidden_XJ.dtype)
+    pooled_HJ = jnp.einsum("hx,xj->hj", weights_HX, items.hidden_XJ)
+    if items.kernel_JK is None:
+        return pooled_HJ
+    total_H1 = jnp.sum(weights_HX, axis=1, keepdims=True)
+    return jnp.einsum("hj,jk->hk", pooled_HJ, items.kernel_JK) + total_H1 * items.bias_K[None, :]
+
+
 class MultiHead(nn.Module):
     """Multi-head attention [14] of one user over one set of items: MultiHead(u_e, F, F).
 
     There is one query, so it is folded into the keys (q_h^T W_K) and the items are pooled before
-    W_V: the same numbers, without projecting every item. Projections have no bias, as in [14].
+    W_V, and likewise with the items' own map (`Items`): the same numbers, without projecting every
+    item. The map's bias adds the same to all logits of a head, which changes no weight.
+    Projections have no bias, as in [14].
     """
 
     num_heads: int
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, user_K, items_XK, mask_X):
+    def __call__(self, user_K, items, mask_X):
         """Returns attended_K and, in float32, weights_HX."""
         width = user_K.shape[-1]
         heads = (width, self.num_heads, width // self.num_heads)
@@ -83,12 +84,14 @@ class MultiHead(nn.Module):
         output_HWK = self.param("output_HWK", orthogonal(num_inputs=2), shape).astype(self.dtype)
 
         query_HW = jnp.einsum("k,khw->hw", user_K, query_KHW)
-        folded_HK = jnp.einsum("hw,khw->hk", query_HW, key_KHW)
+        folded_HJ = jnp.einsum("hw,khw->hk", query_HW, key_KHW)
+        if items.kernel_JK is not None:
+            folded_HJ = jnp.einsum("hk,jk->hj", folded_HJ, items.kernel_JK)
         logits_HX = jnp.einsum(
-            "hk,xk->hx", folded_HK, items_XK, preferred_element_type=jnp.float32
+            "hj,xj->hx", folded_HJ, items.hidden_XJ, preferred_element_type=jnp.float32
         ) / jnp.sqrt(jnp.float32(heads[2]))
         weights_HX = masked_softmax(logits_HX, mask_X)
-        pooled_HK = jnp.einsum("hx,xk->hk", weights_HX.astype(self.dtype), items_XK)
+        pooled_HK = pool(weights_HX, items)
         value_HW = jnp.einsum("hk,khw->hw", pooled_HK, value_KHW)
         return jnp.einsum("hw,hwk->k", value_HW, output_HWK), weights_HX
 
@@ -106,15 +109,15 @@ class GuidedPooling(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, user_K, items_XK, mask_X):
+    def __call__(self, user_K, items, mask_X):
         """Returns pooled_K and, in float32, weights_HX."""
         if self.attention:
             head = MultiHead(self.num_heads, self.dtype, name="attention")
-            attended_K, weights_HX = head(user_K, items_XK, mask_X)
+            attended_K, weights_HX = head(user_K, items, mask_X)
         else:
             equal_HX = jnp.zeros((self.num_heads, mask_X.shape[0]))
             weights_HX = masked_softmax(equal_HX, mask_X)
-            attended_K = jnp.einsum("x,xk->k", weights_HX[0].astype(self.dtype), items_XK)
+            attended_K = pool(weights_HX[:1], items)[0]
         gamma_K = self._norm("attention_norm", attended_K, user_K)
         ffn = FFN(user_K.shape[-1], dtype=self.dtype, starts_at_zero=True, name="ffn")
         return self._norm("ffn_norm", ffn(gamma_K), gamma_K), weights_HX
@@ -130,68 +133,38 @@ def _over(module, in_axes):
     return nn.vmap(module, {"params": None}, {"params": False}, in_axes=in_axes)
 
 
-FramePooling = _over(GuidedPooling, (0, 0, 0))  # the frames of each video
-RegionPooling = _over(_over(GuidedPooling, (None, 0, 0)), (0, 0, 0))  # the regions of each frame
+_ITEMS = Items(hidden_XJ=0, kernel_JK=None, bias_K=None)  # the map is shared
+FramePooling = _over(GuidedPooling, (0, _ITEMS, 0))  # the frames of each video
+RegionPooling = _over(_over(GuidedPooling, (None, _ITEMS, 0)), (0, _ITEMS, 0))  # of each frame
 
 
-class UHMAN(nn.Module):
-    """The network of Fig. 2.
-
-    `query` and `hashtags` are methods for `apply`; the collection "statistics" holds mean_C and
-    std_C of the decoded features (zeros and ones after `init`; the trainer sets them), and dropout
-    draws from the rng "dropout".
+class UHMAN(TwoTowers):
+    """The network of Fig. 2; see `TwoTowers` for the methods, collections and other attributes.
 
     Attributes:
-        num_hashtags: T.
-        num_genders: values with "unknown", as for the next two.
-        num_ages: age buckets.
-        num_countries: countries.
-        hidden_size: K; a multiple of `num_heads`.
-        embedding_size: d.
-        num_heads: heads of both attention blocks.
+        num_heads: heads of both attention blocks; divides `hidden_size`.
         region_attention: False for UHMAN(a), the mean over regions (section 3.4).
         frame_attention: False for UHMAN(b), the mean over frames (section 3.4).
-        unit_length: scale query and hashtag vectors to length 1, so that scores lie in -1..1.
-        dropout: share of hidden units (region and user networks) and of query entries dropped.
-        history_dropout: share of a history's hashtags left out, see `UserEmbedding`.
+        user_guidance: False for UHMAN(c): one learned vector takes the place of every user in both
+            attention blocks, so that all attend alike. The query has the user all the same. Not
+            in the paper; it says what the guidance is worth.
         region_dropout: share of regions that attention may not see in training.
-        dtype: of activations; parameters, softmax, layer norm and scores are float32.
     """
 
-    num_hashtags: int
-    num_genders: int
-    num_ages: int
-    num_countries: int
-    hidden_size: int = 32
-    embedding_size: int = 32
     num_heads: int = 4
     region_attention: bool = True
     frame_attention: bool = True
-    unit_length: bool = True
-    dropout: float = 0.0
-    history_dropout: float = 0.0
+    user_guidance: bool = True
     region_dropout: float = 0.0
-    dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        """Makes the hashtag tower, which no batch is needed for."""
+        """Checks the sizes."""
         if self.hidden_size % self.num_heads:
             raise ValueError(
                 f"num_heads must divide hidden_size {self.hidden_size}, got {self.num_heads}; "
                 "use a divisor"
             )
-        shape = (self.num_hashtags, self.hidden_size)
-        self.hashtag_TK = self.param("hashtag_TK", _unit_rows, shape)  # W_T^1
-        self.hashtag_out = nn.Dense(self.embedding_size, use_bias=False)  # W_T^2
-
-    def __call__(self, video, user, *, deterministic=True):
-        """Returns scores_BT, float32; higher is better."""
-        return score(self.query(video, user, deterministic=deterministic), self.hashtags())
-
-    def hashtags(self):
-        """Returns hashtags_TD, float32: W_T^2 W_T^1 t for every hashtag (equation 9)."""
-        hashtags_TD = self.hashtag_out(self.hashtag_TK)
-        return unit_length(hashtags_TD) if self.unit_length else hashtags_TD
+        super().setup()
 
     @nn.compact
     def query(self, video, user, *, deterministic=True, with_attention=False):
@@ -206,49 +179,37 @@ class UHMAN(nn.Module):
         Returns:
             query_BD, or (query_BD, Attention). An ablated attention is uniform.
         """
-        num_channels = video.codes_BFMC.shape[-1]
-        mean_C = self.variable("statistics", "mean_C", jnp.zeros, (num_channels,)).value
-        std_C = self.variable("statistics", "std_C", jnp.ones, (num_channels,)).value
-        regions_BFMC = standardise(video, mean_C, std_C, self.dtype)
+        regions_BFMC = standardise(video, *self._statistics(video), self.dtype)
         network = RegionFeatures(self.hidden_size, self.dropout, self.dtype, name="regions")
-        regions_BFMK = network(regions_BFMC, deterministic=deterministic)
-        user_BK = UserEmbedding(
-            self.num_hashtags,
-            self.num_genders,
-            self.num_ages,
-            self.num_countries,
-            self.hidden_size,
-            self.dropout,
-            self.dtype,
-            self.history_dropout,
-            name="user",
-        )(user, deterministic=deterministic)
+        regions = network(regions_BFMC, deterministic=deterministic)
+        user_BK = self._user(user, deterministic)
+        guide_BK = user_BK
+        if not self.user_guidance:
+            guide_K = self.param("guide_K", nn.initializers.normal(1.0), (self.hidden_size,))
+            guide_BK = jnp.broadcast_to(guide_K.astype(self.dtype), user_BK.shape)
 
-        mask_BFM = jnp.broadcast_to(video.mask_BF[:, :, None], regions_BFMK.shape[:3])
+        mask_BFM = jnp.broadcast_to(video.mask_BF[:, :, None], regions_BFMC.shape[:3])
         if self.region_dropout and not deterministic:
             key = self.make_rng("dropout")
             mask_BFM &= keep_mask(key, self.region_dropout, mask_BFM.shape)
         over_regions = RegionPooling(
             self.num_heads, self.region_attention, self.dtype, name="region_pooling"
         )
-        frames_BFK, region_weights_BFHM = over_regions(user_BK, regions_BFMK, mask_BFM)
+        frames_BFK, region_weights_BFHM = over_regions(guide_BK, regions, mask_BFM)
         over_frames = FramePooling(
             self.num_heads, self.frame_attention, self.dtype, name="frame_pooling"
         )
-        video_BK, frame_weights_BHF = over_frames(user_BK, frames_BFK, video.mask_BF)
+        video_BK, frame_weights_BHF = over_frames(guide_BK, Items(frames_BFK), video.mask_BF)
 
         both = jnp.concatenate([user_BK, video_BK], axis=-1)  # equation 10
-        query_BD = nn.Dense(
+        out = nn.Dense(
             self.embedding_size,
             use_bias=False,
             dtype=self.dtype,
             kernel_init=orthogonal(),
             name="query_out",
-        )(both)
-        query_BD = nn.Dropout(self.dropout)(
-            query_BD.astype(jnp.float32), deterministic=deterministic
         )
-        query_BD = unit_length(query_BD) if self.unit_length else query_BD
+        query_BD = self._finish(out(both), deterministic)
         if with_attention:
             return query_BD, Attention(region_weights_BFHM, frame_weights_BHF)
         return query_BD

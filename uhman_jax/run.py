@@ -219,9 +219,7 @@ def table(config: Config, metrics: dict[str, Any]) -> str:
         "popularity": "popularity",
         "user_history": "user history",
         "user_attributes": "user attributes",
-        "test": model.name.title(
-            region_attention=model.region_attention, frame_attention=model.frame_attention
-        ),
+        "test": model.name.title(**vars(model)),
         "observable_oracle": "observable oracle",
         "oracle": "oracle",
     }

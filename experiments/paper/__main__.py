@@ -9,30 +9,33 @@ goes on where it was. Tables, figures and the page are written anew after every 
 of `uhman_jax.main`: 75 when stopped by a signal.
 """
 
-import json
+import dataclasses
 import os
 import pathlib
 import sys
 from collections.abc import Iterator
 
-from absl import app, flags, logging
-from tqdm import tqdm
+from absl import app, flags
 
 from experiments.paper.cells import (
     SYSTEMS,
     Cell,
-    Interrupted,
     Study,
     config_of,
     fingerprint,
+    prepare_world,
     run_cell,
 )
 from experiments.paper.page import write_all
-from experiments.paper.recipes import RECIPES
-from experiments.paper.tune import Tuning, write_lines
+from experiments.paper.recipes import PLUS, RECIPES
+from experiments.paper.tune import Tuning, read_lines, write_lines
+from experiments.paper.workers import Interrupted, Workers, num_workers
 from experiments.paper.worlds import WORLDS
+from uhman_jax.errors import UserError
+from uhman_jax.progress import progress_bar
 
-PARTS = ("tables", "figure4a", "figure4b", "sizes", "views")
+PARTS = ("tables", "recipe", "figure4a", "figure4b", "sizes", "views")
+COMPARED = ("BL", "UA", "3WM", "UHMAN")  # over data sizes and in the other views
 SIZES = (8, 16, 32, 64, 128)  # K and d of Fig. 4
 SHARES = (0.25, 0.5)  # of the training videos; the whole is in the tables
 
@@ -41,54 +44,50 @@ _ROOT = flags.DEFINE_string("root", "", "Raw dataset with clips; empty: simulate
 _FOLDER = flags.DEFINE_string("folder", "", "Results; runs/paper or runs/paper-quick if empty.")
 _DATA = flags.DEFINE_string("simulated_dir", "data", "Where simulated datasets are kept.")
 _WORLDS = flags.DEFINE_list("worlds", list(WORLDS), "Worlds to study.")
-_WORLD_SEEDS = flags.DEFINE_integer("world_seeds", 0, "Seeds of each world; 0: 2, or 1 if quick.")
+_WORLD_SEEDS = flags.DEFINE_integer("world_seeds", 0, "Worlds of each kind; 0: 5, or 2 if quick.")
 _RECIPES = flags.DEFINE_list(
     "recipes", [], "Recipes, the first in full; empty: all, plus if quick."
 )
 _PARTS = flags.DEFINE_list("parts", list(PARTS), "What to run.")
-_SEEDS = flags.DEFINE_integer("num_seeds", 0, "Seeds of each cell; 0: 5, or 2 if quick.")
+_SEEDS = flags.DEFINE_integer("num_seeds", 0, "Models per cell; 0: 1 in each world, 5 with --root.")
+_WORKERS = flags.DEFINE_integer("num_workers", 0, "Cells at once; 0: one per core, at most 8.")
 _EPOCHS = flags.DEFINE_integer("num_epochs", 0, "Epochs of each cell; 0: the recipe's.")
 
 
 def planned() -> Iterator[Cell]:
     """The cells in the order in which they are most worth having.
 
-    Tables of both views come for every recipe and world; the curves, other views and data sizes for
-    the first recipe on the first world.
+    Tables of both views come for every recipe and world; the curves, other views, data sizes and
+    choices of the recipe for the first recipe on the first world.
     """
     worlds = ["data"] if _ROOT.value else _WORLDS.value
-    seeds = range(1 if _ROOT.value else _WORLD_SEEDS.value or (1 if _QUICK.value else 2))
+    seeds = range(1 if _ROOT.value else _WORLD_SEEDS.value or (2 if _QUICK.value else 5))
     recipes = _RECIPES.value or (["plus"] if _QUICK.value else ["plus", "warp", "paper"])
     first, recipe = worlds[0], recipes[0]
-    if "tables" in _PARTS.value:
-        for world_seed in seeds:
-            for world in worlds:
-                for view in ("natural", "balanced"):
-                    for name in recipes:
+    for world_seed in seeds:
+        if "tables" in _PARTS.value:
+            for name in recipes:
+                for world in worlds:
+                    for view in ("natural", "balanced"):
                         for system in SYSTEMS:
                             yield Cell(world, world_seed, view, name, system)
-    systems = [system for system in SYSTEMS if "(" not in system]
-    for size in SIZES[1::2] if _QUICK.value else SIZES:
-        if "figure4a" in _PARTS.value:
-            yield Cell(first, 0, "natural", recipe, "UHMAN", hidden_size=size)
-        if "figure4b" in _PARTS.value:
-            yield Cell(first, 0, "natural", recipe, "UHMAN", embedding_size=size)
-    if "sizes" in _PARTS.value:
-        for share in SHARES:
-            for system in systems:
-                yield Cell(first, 0, "natural", recipe, system, data_share=share)
-    if "views" in _PARTS.value:
-        for view in ("temporal", "cold_user"):
-            for system in systems:
-                yield Cell(first, 0, view, recipe, system)
-
-
-def read_results(path: pathlib.Path) -> dict[str, dict]:
-    """Rows of an earlier start by name and fingerprint of their cell."""
-    if not path.exists():
-        return {}
-    rows = map(json.loads, path.read_text("utf-8").splitlines())
-    return {f"{row['cell']}/{row['fingerprint']}": row for row in rows}
+    for world_seed in seeds:
+        base = Cell(first, world_seed, "natural", recipe, "UHMAN")
+        if "recipe" in _PARTS.value and recipe == "plus":
+            for choice in PLUS:
+                yield dataclasses.replace(base, without=choice)
+        for size in SIZES[1::2] if _QUICK.value else SIZES:
+            if "figure4a" in _PARTS.value:
+                yield dataclasses.replace(base, hidden_size=size)
+            if "figure4b" in _PARTS.value:
+                yield dataclasses.replace(base, embedding_size=size)
+        for system in COMPARED:
+            if "sizes" in _PARTS.value:
+                for share in SHARES:
+                    yield dataclasses.replace(base, system=system, data_share=share)
+            if "views" in _PARTS.value:
+                for view in ("temporal", "cold_user"):
+                    yield dataclasses.replace(base, system=system, view=view)
 
 
 def main(argv: list[str]) -> None:
@@ -102,36 +101,89 @@ def main(argv: list[str]) -> None:
     ):
         if unknown := [name for name in given if name not in known] or not given:
             sys.exit(f"--{flag} must name some of {', '.join(known)}, got {unknown}")
-    logging.set_verbosity(logging.WARNING)  # orbax tells of every file
     folder = pathlib.Path(_FOLDER.value or ("runs/paper-quick" if _QUICK.value else "runs/paper"))
     study = Study(
         folder,
         data_dir=_DATA.value,
         root=_ROOT.value,
-        num_seeds=_SEEDS.value or (2 if _QUICK.value else 5),
+        num_seeds=_SEEDS.value or (5 if _ROOT.value else 1),
         num_epochs=_EPOCHS.value or (8 if _QUICK.value else 0),
         shrink=_QUICK.value,
     )
-    path = folder / "results.jsonl"
-    rows, tuning = read_results(path), Tuning(study, tqdm.write)
+    rows = Rows(folder)
     cells = list(planned())
-    done = []
     try:
-        with tqdm(cells, desc="study", unit="cell") as progress:
-            for cell in progress:
-                progress.set_postfix_str(cell.name)
-                cell = cell if _QUICK.value else tuning.choose(cell)
-                key = f"{cell.name}/{fingerprint(config_of(cell, study))}"
-                if key not in rows:
-                    rows[key] = run_cell(cell, study, tqdm.write)
-                    write_lines(path, list(rows.values()))
-                done.append(rows[key])
+        with Workers(_WORKERS.value or num_workers()) as workers:
+            prepare_worlds(workers, cells, study)
+            if not _QUICK.value:
+                tuning = Tuning(study)
+                tune(workers, tuning, cells)
+                cells = [tuning.choose(cell) for cell in cells]
+            train(workers, rows, cells, study)
     except Interrupted:
-        write_all(done, folder)
+        write_all(rows.of(cells, study), folder)
         print("Stopped; the same command goes on from there.", file=sys.stderr)
         sys.exit(os.EX_TEMPFAIL)
-    write_all(done, folder)
-    print(f"{len(done)} cells; tables.md, study.html and the figures are in {folder}")
+    except UserError as error:
+        sys.exit(str(error))
+    write_all(rows.of(cells, study), folder)
+    print(f"{len(cells)} cells; tables.md, study.html and the figures are in {folder}")
+
+
+class Rows:
+    """The lines of `results.jsonl`, by name and fingerprint of their cell."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._path = folder / "results.jsonl"
+        lines = read_lines(self._path)
+        self._rows = {f"{row['cell']}/{row['fingerprint']}": row for row in lines}
+
+    def add(self, row: dict) -> None:
+        """Keeps the row of a cell that has ended."""
+        self._rows[f"{row['cell']}/{row['fingerprint']}"] = row
+        write_lines(self._path, list(self._rows.values()))
+
+    def of(self, cells: list[Cell], study: Study) -> list[dict]:
+        """Rows of the cells that have ended, in the cells' order."""
+        return [self._rows[key] for cell in cells if (key := self._key(cell, study)) in self._rows]
+
+    def missing(self, cells: list[Cell], study: Study) -> list[Cell]:
+        """Cells that have not."""
+        return [cell for cell in cells if self._key(cell, study) not in self._rows]
+
+    def _key(self, cell: Cell, study: Study) -> str:
+        return f"{cell.name}/{fingerprint(config_of(cell, study))}"
+
+
+def prepare_worlds(workers: Workers, cells: list[Cell], study: Study) -> None:
+    """Simulates every world once, before several cells want it."""
+    worlds = {(cell.world, cell.world_seed): cell for cell in cells}
+    tasks = [(cell, study) for cell in worlds.values()]
+    with progress_bar(total=len(tasks), desc="worlds", unit="world") as progress:
+        for _ in workers.run(prepare_world, tasks):
+            progress.update()
+
+
+def tune(workers: Workers, tuning: Tuning, cells: list[Cell]) -> None:
+    """Runs what is missing of the grids."""
+    runs = tuning.missing(cells)
+    with progress_bar(total=len(runs), desc="tuning", unit="run") as progress:
+        for index, result in workers.run(run_cell, [(run.cell, run.study) for run in runs]):
+            tuning.record(runs[index], result)
+            progress.update()
+
+
+def train(workers: Workers, rows: Rows, cells: list[Cell], study: Study) -> None:
+    """Runs the cells that are missing."""
+    missing = rows.missing(cells, study)
+    with progress_bar(total=len(cells), desc="study", unit="cell") as progress:
+        progress.update(len(cells) - len(missing))
+        progress.unpause()  # what was done earlier says nothing of the time left
+        for _, row in workers.run(run_cell, [(cell, study) for cell in missing]):
+            rows.add(row)
+            if row["failed"]:
+                progress.write(f"{row['cell']}: {row['failed']}")
+            progress.update()
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.paper import summary
-from experiments.paper.claims import sweep
+from experiments.paper.claims import signed, sweep
 from experiments.paper.layout import Entry, Row, Table, percent, score, setting, share
-from experiments.paper.stats import Estimate
+from experiments.paper.stats import Estimate, difference
 from experiments.paper.summary import Cell
 
 FACTS = {
@@ -119,3 +119,31 @@ def build_sweep(cells: Sequence[Cell], part: str, key: str, name: str) -> Table:
             rows.append(Row(f"{name} = {size}, {world}, {recipe}", entries))
     title, columns = f"Fig. 4, {name}: UHMAN, natural", ("P@10", "R@10", "F1@10")
     return Table("sweep", title, columns, tuple(rows), label="Size, world, recipe")
+
+
+def build_recipe(cells: Sequence[Cell], *, world: str, recipe: str) -> Table:
+    """What each choice of a recipe is worth: UHMAN without it, natural view, same worlds."""
+    where = {"world": world, "view": "natural", "recipe": recipe, "system": "UHMAN"}
+    whole = summary.select(cells, **where)
+    left_out = summary.select(cells, part=summary.RECIPE, **where)
+    rows = [Row("all choices", _recipe_entries(whole, whole), "model")] if left_out else []
+    for choice in dict.fromkeys(cell["without"] for cell in left_out):
+        row = [cell for cell in left_out if cell["without"] == choice]
+        rows.append(Row(f"without {choice.replace('_', ' ')}", _recipe_entries(row, whole)))
+    columns = ("validation P@10", "worse by, validation", "test P@10", "worse by, test")
+    note = "Worse by: all choices minus the row, paired by world. Choices are made on validation."
+    title = f"Choices of the recipe {recipe}"
+    return Table(
+        "recipe", title, columns, tuple(rows), setting(world, recipe), (note,), label="UHMAN"
+    )
+
+
+def _recipe_entries(row: Sequence[Cell], whole: Sequence[Cell]) -> tuple[Entry, ...]:
+    entries = []
+    for split in ("validation", "test"):
+        entries.append(score(summary.estimate(row, "P@10", split)))
+        sides = [summary.values(side, "P@10", split) for side in (whole, row)]
+        gap = None if row is whole else difference(*sides)
+        width = "" if gap is None or gap.half_width is None else f"± {gap.half_width:.4f}"
+        entries.append(Entry("", "") if gap is None else Entry(signed(gap.mean), width))
+    return tuple(entries)

@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from experiments.paper.recipes import RECIPES
+from experiments.paper.workers import Interrupted
 from experiments.paper.worlds import WORLDS
 from uhman_jax.config import Config, Distribution, ModelName, Split, flatten, validate
 from uhman_jax.errors import UserError
 from uhman_jax.evaluate.results import write_npz
+from uhman_jax.prepare import prepare
 from uhman_jax.run import run
 
 METRICS = ("P@1", "P@5", "P@10", "P@50", "R@5", "R@10", "R@50")
@@ -38,6 +40,7 @@ SYSTEMS: dict[str, Callable[[Config], None]] = {
     "3WM": _named(ModelName.THREE_WAY),
     "UHMAN(a)": _named(ModelName.UHMAN, region_attention=False),
     "UHMAN(b)": _named(ModelName.UHMAN, frame_attention=False),
+    "UHMAN(c)": _named(ModelName.UHMAN, user_guidance=False),
     "UHMAN": _named(ModelName.UHMAN),
 }
 VIEWS: dict[str, tuple[Distribution, Split]] = {
@@ -61,6 +64,7 @@ class Cell:
         hidden_size: K; 0: the recipe's.
         embedding_size: d; 0: the recipe's.
         data_share: of the training videos.
+        without: choice of the recipe that is left out, key of PLUS.
         tuned: settings that tuning chose, as (path, value) pairs.
     """
 
@@ -72,6 +76,7 @@ class Cell:
     hidden_size: int = 0
     embedding_size: int = 0
     data_share: float = 1.0
+    without: str = ""
     tuned: tuple[tuple[str, float], ...] = ()
 
     @property
@@ -82,6 +87,7 @@ class Cell:
         parts += [f"K{self.hidden_size}"] * bool(self.hidden_size)
         parts += [f"d{self.embedding_size}"] * bool(self.embedding_size)
         parts += [f"x{self.data_share:g}"] * (self.data_share != 1)
+        parts += [f"without_{self.without}"] * bool(self.without)
         return f"{self.world}-{self.world_seed}/{self.view}/{self.recipe}/{'-'.join(parts)}"
 
 
@@ -116,7 +122,7 @@ def config_of(cell: Cell, study: Study) -> Config:
         config.simulator.seed = cell.world_seed
     config.view.distribution, config.view.split = VIEWS[cell.view]
     config.view.train_share = cell.data_share
-    RECIPES[cell.recipe](config)
+    RECIPES[cell.recipe](config, cell.without)
     SYSTEMS[cell.system](config)
     config.model.hidden_size = cell.hidden_size or config.model.hidden_size
     config.model.embedding_size = cell.embedding_size or config.model.embedding_size
@@ -146,11 +152,16 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-class Interrupted(Exception):
-    """A signal stopped a cell; its state is on disk."""
+def prepare_world(cell: Cell, study: Study) -> None:
+    """Simulates the world of a cell, unless it is there; no two processes may do so at once.
+
+    Raises:
+        UserError: the data cannot be made or read.
+    """
+    prepare(config_of(cell, study), lambda line: None)
 
 
-def run_cell(cell: Cell, study: Study, say: Callable[[str], object] = print) -> dict[str, Any]:
+def run_cell(cell: Cell, study: Study) -> dict[str, Any]:
     """Trains and evaluates a cell, or goes on with it; returns its row of results.jsonl.
 
     A run that fails for a reason a person could mend (a loss that is not finite, say) is a result:
@@ -171,6 +182,7 @@ def run_cell(cell: Cell, study: Study, say: Callable[[str], object] = print) -> 
         "hidden_size": config.model.hidden_size,
         "embedding_size": config.model.embedding_size,
         "data_share": cell.data_share,
+        "without": cell.without,
         "seeds": list(range(config.seed, config.seed + config.train.num_seeds)),
         "config": changes(config),
         "fingerprint": fingerprint(config),
@@ -179,7 +191,6 @@ def run_cell(cell: Cell, study: Study, say: Callable[[str], object] = print) -> 
     try:
         finished = run(config, workdir, say=lambda line: None)
     except UserError as error:
-        say(f"{cell.name}: {error}")
         return row | {"failed": str(error)}
     if not finished:
         raise Interrupted

@@ -26,12 +26,14 @@ SYSTEM_COLORS = {
     "3WM": "#0f8a6d",
     "UHMAN(a)": "#5aaee6",
     "UHMAN(b)": "#c86fb0",
+    "UHMAN(c)": "#b5562f",
     "UHMAN": "#4a4fd4",
 }
 WORLD_COLORS = {"selection": "#4b50d5", "additive": "#c9540f", "everything": "#10886c"}
 OTHER_COLOR = "#33363d"
 VIEW_COLORS = {"natural": "#c2571b", "balanced": "#3f6fd1"}
-MARKERS = {"BL": "v", "UA": "s", "3WM": "D", "UHMAN(a)": "<", "UHMAN(b)": ">", "UHMAN": "o"}
+MARKERS = {"BL": "v", "UA": "s", "3WM": "D", "UHMAN(a)": "<", "UHMAN(b)": ">", "UHMAN(c)": "^"}
+MARKERS |= {"UHMAN": "o"}
 MARKERS |= {"selection": "o", "additive": "s", "everything": "D"}
 RECIPE_LINES = {"plus": "-", "warp": (0, (5, 1.6)), "paper": (0, (1.4, 1.4))}
 # Rankings that nobody trained: colour and dashes of their lines.

@@ -30,7 +30,7 @@ class Table:
     """A table.
 
     Attributes:
-        kind: "claims", "evidence", "main", "views", "attention", "slices" or "sweep".
+        kind: "claims", "evidence", "main", "views", "attention", "slices", "recipe" or "sweep".
         title: without the setting.
         columns: heads of all but the first one.
         rows: in order.

@@ -117,6 +117,7 @@ def render(
             _figure(drawn, "attention"),
             _folded("Attention in numbers", built, "attention"),
         ),
+        _part("What the recipe is worth", _by_setting(built, "recipe")),
         _part("Later clips, new users", _by_setting(built, "views")),
         _part("Who and what is hard", _by_setting(built, "slices")),
         _part("The data", _figure(drawn, "figure3")),

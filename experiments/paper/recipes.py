@@ -5,7 +5,7 @@ from collections.abc import Callable
 from uhman_jax.config import Config, Decay, Estimator, RankWeight
 
 
-def paper(config: Config) -> None:
+def paper(config: Config, without: str = "") -> None:
     """Section 2.4 to the letter where it speaks; where it is silent, what trains at all.
 
     It says: margin 0.1, uniform negatives 4:1, a step against every violator, no rank weight, SGD
@@ -23,7 +23,7 @@ def paper(config: Config) -> None:
     config.train.num_epochs = 24
 
 
-def warp(config: Config) -> None:
+def warp(config: Config, without: str = "") -> None:
     """The paper's optimiser with exact WARP: SGD in steps, L(rank), vectors of unit length.
 
     The defaults of `uhman_jax.config`, at the paper's K = d = 32.
@@ -31,13 +31,38 @@ def warp(config: Config) -> None:
     config.train.num_epochs = 24
 
 
-def plus(config: Config) -> None:
-    """What reached the best validation score within the architecture (experiments/recipe)."""
+def _size(config: Config) -> None:
     config.model.hidden_size = config.model.embedding_size = 128
+
+
+def _history_dropout(config: Config) -> None:
     config.model.history_dropout = 0.5
+
+
+def _region_dropout(config: Config) -> None:
     config.model.region_dropout = 0.5
+
+
+def _weight_decay(config: Config) -> None:
     config.train.weight_decay = 0.001
-    config.train.num_epochs = 16
 
 
-RECIPES: dict[str, Callable[[Config], None]] = {"paper": paper, "warp": warp, "plus": plus}
+# What `plus` adds to `warp`; the study leaves out one at a time.
+PLUS: dict[str, Callable[[Config], None]] = {
+    "size": _size,
+    "history_dropout": _history_dropout,
+    "region_dropout": _region_dropout,
+    "weight_decay": _weight_decay,
+}
+
+
+def plus(config: Config, without: str = "") -> None:
+    """What reached the best validation score within the architecture (experiments/recipe)."""
+    warp(config)
+    for name, choose in PLUS.items():
+        if name != without:
+            choose(config)
+    config.train.num_epochs = 12
+
+
+RECIPES: dict[str, Callable[[Config, str], None]] = {"paper": paper, "warp": warp, "plus": plus}

@@ -17,12 +17,13 @@ from uhman_jax.report.tables import is_number
 
 Cell = dict[str, Any]
 
-SYSTEMS = ("BL", "UA", "3WM", "UHMAN(a)", "UHMAN(b)", "UHMAN")
+SYSTEMS = ("BL", "UA", "3WM", "UHMAN(a)", "UHMAN(b)", "UHMAN(c)", "UHMAN")
 WORLDS = ("selection", "additive", "everything")  # others, such as "data", come after
 VIEWS = ("natural", "balanced", "temporal", "cold_user")
 RECIPES = ("plus", "warp", "paper")  # from what does best to what follows the text
 # What a cell is for; see `parts`.
 TABLES, HIDDEN_SIZE, EMBEDDING_SIZE, SAMPLE_SIZE = "tables", "figure4a", "figure4b", "sizes"
+RECIPE = "recipe"
 # Rankings that nobody trained, from what knows least.
 REFERENCES = {
     "popularity": "Popularity",
@@ -56,7 +57,7 @@ def parts(cell: Cell) -> list[str]:
     if "part" in cell:
         return list(cell["part"])
     changed = cell["cell"].rsplit("/", 1)[-1].split("-")[1:]
-    kinds = {"K": HIDDEN_SIZE, "d": EMBEDDING_SIZE, "x": SAMPLE_SIZE}
+    kinds = {"K": HIDDEN_SIZE, "d": EMBEDDING_SIZE, "x": SAMPLE_SIZE, "w": RECIPE}
     return [kinds[text[0]] for text in changed if text[0] in kinds] or [TABLES, SAMPLE_SIZE]
 
 

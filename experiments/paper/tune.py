@@ -4,12 +4,12 @@ import dataclasses
 import itertools
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from experiments.paper.cells import Cell, Study, config_of, fingerprint, run_cell
+from experiments.paper.cells import Cell, Study, config_of, fingerprint
 from uhman_jax.shards.tfrecord import replacing
 
 # Factors on the recipe's own values. The `paper` recipe is taken to the letter: nothing is tuned.
@@ -30,6 +30,15 @@ def grid(cell: Cell, study: Study) -> list[tuple[tuple[str, float], ...]]:
     ]
 
 
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of a grid: what `run_cell` takes, and the key of its line."""
+
+    key: str
+    cell: Cell
+    study: Study
+
+
 class Tuning:
     """What tuning has chosen so far: one line of `tuning.jsonl` per run of the grid.
 
@@ -37,54 +46,61 @@ class Tuning:
     and holds for its other seeds and views.
     """
 
-    def __init__(self, study: Study, say: Callable[[str], object] = print):
+    def __init__(self, study: Study):
         self._study = dataclasses.replace(
             study, folder=study.folder / "tuning", num_seeds=NUM_SEEDS, num_epochs=0
         )
         self._path = study.folder / "tuning.jsonl"
-        self._say = say
-        self._rows: dict[str, dict[str, Any]] = {}
-        if self._path.exists():
-            lines = self._path.read_text("utf-8").splitlines()
-            self._rows = {row["key"]: row for row in map(json.loads, lines)}
+        self._rows = {row["key"]: row for row in read_lines(self._path)}
 
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """All runs of all grids so far."""
-        return list(self._rows.values())
+    def missing(self, cells: Sequence[Cell]) -> list[Run]:
+        """Runs that `choose` needs for these cells and that were not made yet."""
+        runs = {run.key: run for cell in cells for run in self._runs(cell)}
+        return [run for run in runs.values() if run.key not in self._rows]
+
+    def record(self, run: Run, result: dict[str, Any]) -> None:
+        """Keeps what a run of the grid gave."""
+        score = None if result["failed"] else float(np.mean(result["validation"]["P@10"]))
+        self._rows[run.key] = {
+            "key": run.key,
+            "world": run.cell.world,
+            "recipe": run.cell.recipe,
+            "system": run.cell.system,
+            **dict(run.cell.tuned),
+            "epochs": run.study.num_epochs,
+            "score": score,
+            "failed": result["failed"],
+        }
+        write_lines(self._path, list(self._rows.values()))
 
     def choose(self, cell: Cell) -> Cell:
-        """The cell with the settings of the best validation P@10; runs what is missing."""
+        """The cell with the settings of the best validation P@10, of equals the first."""
+        best, settings = -1.0, cell.tuned
+        for run in self._runs(cell):
+            score = self._rows[run.key]["score"]
+            if score is not None and score > best:
+                best, settings = score, run.cell.tuned
+        return dataclasses.replace(cell, tuned=settings)
+
+    def _runs(self, cell: Cell) -> list[Run]:
         if cell.recipe not in TUNED_RECIPES:
-            return cell
+            return []
         base = Cell(cell.world, 0, "natural", cell.recipe, cell.system)
         epochs = max(1, round(EPOCH_SHARE * config_of(base, self._study).train.num_epochs))
         study = dataclasses.replace(self._study, num_epochs=epochs)
-        best, settings = -1.0, cell.tuned
+        runs = []
         for tried in grid(base, study):
-            row = self._row(dataclasses.replace(base, tuned=tried), study)
-            if row["score"] is not None and row["score"] > best:
-                best, settings = row["score"], tried
-        return dataclasses.replace(cell, tuned=settings)
+            tuned = dataclasses.replace(base, tuned=tried)
+            key = f"{tuned.name}/{fingerprint(config_of(tuned, study))}"
+            runs.append(Run(key, tuned, study))
+        return runs
 
-    def _row(self, cell: Cell, study: Study) -> dict[str, Any]:
-        key = f"{cell.name}/{fingerprint(config_of(cell, study))}"
-        if key not in self._rows:
-            result = run_cell(cell, study, self._say)
-            score = None if result["failed"] else float(np.mean(result["validation"]["P@10"]))
-            self._rows[key] = {
-                "key": key,
-                "world": cell.world,
-                "recipe": cell.recipe,
-                "system": cell.system,
-                **dict(cell.tuned),
-                "epochs": study.num_epochs,
-                "score": score,
-                "failed": result["failed"],
-            }
-            write_lines(self._path, self.rows)
-            self._say(f"tuned {cell.name} {dict(cell.tuned)}: {score}")
-        return self._rows[key]
+
+def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines; none where there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def write_lines(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:

@@ -12,11 +12,11 @@ kind of features; the best of three ridges for each figure.
 
 import numpy as np
 from absl import app, flags
-from tqdm import tqdm
 
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.truth import load_truth
 from uhman_jax.preprocess.decode import sample_frames
+from uhman_jax.progress import progress_bar
 
 _ROOT = flags.DEFINE_string("root", None, "Simulated dataset with clips.", required=True)
 _WEIGHTS = flags.DEFINE_string("weights", "", "Keras .h5 file to compare with; empty: none.")
@@ -78,7 +78,7 @@ def main(_: list[str]) -> None:
     images = np.empty((len(videos), 299, 299, 3), np.uint8)
     class_VM = np.full((len(videos), 64), -1)
     has_VG = np.zeros((len(videos), len(names)), np.float32)
-    for v, video in enumerate(tqdm(videos, desc="decoding", unit="clip")):
+    for v, video in enumerate(progress_bar(videos, desc="decoding", unit="clip")):
         frames = sample_frames(raw.root / video.path, max_frames=3)
         images[v], time = (
             frames.images[len(frames.images) // 2],

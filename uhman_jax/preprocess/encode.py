@@ -3,16 +3,15 @@
 import collections
 import concurrent.futures
 import dataclasses
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from uhman_jax.preprocess.ledger import Entry
 from uhman_jax.preprocess.pool import Clip
+from uhman_jax.progress import progress_bar
 from uhman_jax.shards import quantize
 from uhman_jax.shards.example import FrameRecord
 
@@ -30,18 +29,16 @@ class Meter:
         self.seconds = 0.0
         self._begin = 0.0
         self._total, self._done, self._show = total, done, show
-        self._bar = tqdm(disable=True)
+        self._bar = progress_bar(disable=True)
 
     def __enter__(self) -> "Meter":
         """Shows the bar."""
-        self._bar = tqdm(
+        self._bar = progress_bar(
             total=self._total,
             initial=self._done,
             unit="clip",
             desc="features",
             disable=not self._show,
-            file=sys.stderr,
-            dynamic_ncols=True,
         )
         return self
 

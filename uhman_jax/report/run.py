@@ -57,10 +57,7 @@ class Run:
     def model(self) -> str:
         """Name of the system, as tables write it."""
         model = self.config.get("model", {})
-        return ModelName(model.get("name", "uhman")).title(
-            region_attention=model.get("region_attention", True),
-            frame_attention=model.get("frame_attention", True),
-        )
+        return ModelName(model.get("name", "uhman")).title(**model)
 
     @property
     def sampling(self) -> tuple[float, int]:

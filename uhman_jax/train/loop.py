@@ -2,7 +2,6 @@
 
 import functools
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from uhman_jax.config import Config, Decay
 from uhman_jax.dataset.view import TRAIN, VALIDATION, View
 from uhman_jax.errors import UserError
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
 from uhman_jax.input_pipeline import Batch, eval_batches, iterate, train_batches
+from uhman_jax.progress import progress_bar
 from uhman_jax.shards.store import FrameStore
 from uhman_jax.train.checkpoints import Checkpoints
 from uhman_jax.train.log import MetricsLog
@@ -164,7 +163,7 @@ class _Run:
             return state
         batches = self._batches(step)
         self.clock, self.clock_step = time.monotonic(), step
-        with _progress(self.num_steps, step) as bar:
+        with progress_bar(total=self.num_steps, initial=step, desc="Training", unit="step") as bar:
             while True:
                 if validated < step and (step % self.eval_every == 0 or step == self.num_steps):
                     scores_S = self._validate(state, step, should_stop)
@@ -263,9 +262,3 @@ class _Run:
             f"({train.learning_rate}), or set train.clip_norm ({train.clip_norm}) to e.g. 1, "
             "in a new --workdir"
         )
-
-
-def _progress(num_steps: int, step: int) -> tqdm:
-    """Steps per second and time left, on standard error; rarely where that is no terminal."""
-    interval = 0.2 if sys.stderr.isatty() else 10.0
-    return tqdm(total=num_steps, initial=step, desc="Training", unit="step", mininterval=interval)

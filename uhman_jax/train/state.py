@@ -68,6 +68,7 @@ def build_model(config: ModelConfig, view: View) -> nn.Module:
                 num_heads=config.num_heads,
                 region_attention=config.region_attention,
                 frame_attention=config.frame_attention,
+                user_guidance=config.user_guidance,
                 region_dropout=config.region_dropout,
             )
         case ModelName.BL:

@@ -10,12 +10,12 @@ import math
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from uhman_jax.config import SimulatorConfig
 from uhman_jax.dataset.simulator.posts import SimulatedWorld
 from uhman_jax.dataset.simulator.world import stream
 from uhman_jax.errors import UserError
+from uhman_jax.progress import progress_bar
 from uhman_jax.shards import quantize, store
 
 GRID = 8  # cells per side; regions are its cells row by row
@@ -164,7 +164,7 @@ def write_features(
         packed = quantize.encode(clip_features(config, prototypes, *seen, clip))
         return store.FrameRecord(video_ids[clip], *packed, times_F)
 
-    with tqdm(total=len(video_ids), desc="features", unit="clip") as progress:
+    with progress_bar(total=len(video_ids), desc="features", unit="clip") as progress:
         for index in range(num_shards):
             clips = range(len(video_ids))[index * VIDEOS_PER_SHARD : (index + 1) * VIDEOS_PER_SHARD]
             if not _is_written(directory, index, num_shards, schema, [video_ids[c] for c in clips]):

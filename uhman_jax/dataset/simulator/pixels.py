@@ -9,11 +9,11 @@ from pathlib import Path
 import av
 import numpy as np
 from scipy import ndimage
-from tqdm import tqdm
 
 from uhman_jax.dataset.simulator import sprites
 from uhman_jax.dataset.simulator.motion import HEIGHT, WIDTH, ClipPlan
 from uhman_jax.dataset.simulator.world import STREAMS
+from uhman_jax.progress import progress_bar
 
 MARGIN = 48  # pixels by which a background is larger than the frame, on every side
 # 1.5 ms and 4 KB a frame; one thread, so that bytes repeat.
@@ -37,7 +37,9 @@ def render_clips(folder: Path, plans: dict[str, ClipPlan], num_workers: int = 0)
     if not todo:
         return
     num_workers = min(num_workers or len(os.sched_getaffinity(0)), len(todo))
-    progress = tqdm(total=len(paths), initial=len(paths) - len(todo), desc="clips", unit="clip")
+    progress = progress_bar(
+        total=len(paths), initial=len(paths) - len(todo), desc="clips", unit="clip"
+    )
     with progress:
         if num_workers == 1:
             for task in todo:

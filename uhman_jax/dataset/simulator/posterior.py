@@ -14,12 +14,12 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-from tqdm import tqdm
 
 from uhman_jax.config import World
 from uhman_jax.dataset.simulator import names
 from uhman_jax.dataset.simulator.posts import SimulatedWorld
 from uhman_jax.dataset.simulator.world import country_prob_A, stream
+from uhman_jax.progress import progress_bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,9 @@ def average(judge: "Judge", *predictions: Predict) -> list[np.ndarray]:
     bounds_U = np.searchsorted(posts.user_V[order_V], np.arange(config.num_users + 1))
     shape_VT = (config.num_videos, config.num_hashtags)
     tables = [np.zeros(shape_VT, np.float32) for _ in predictions]
-    for user in tqdm(range(config.num_users), desc="what may be seen", unit="user", leave=False):
+    for user in progress_bar(
+        range(config.num_users), desc="what may be seen", unit="user", leave=False
+    ):
         videos = order_V[bounds_U[user] : bounds_U[user + 1]]
         if len(videos):
             hypotheses, weight_VAQ = judge.weigh(user, videos)

@@ -1,0 +1,17 @@
+"""UHMAN(c): attention that is the same for all users; not in the paper.
+
+    python -m uhman_jax.main --config=configs/uhman_c.py
+
+The same clips, features and schedule as configs/natural.py.
+"""
+
+from configs import natural
+from uhman_jax.config import Config
+
+
+def get_config() -> Config:
+    """Returns configs/natural.py without guidance."""
+    config = natural.get_config()
+    config.name = "uhman_c"
+    config.model.user_guidance = False
+    return config

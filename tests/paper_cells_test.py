@@ -1,0 +1,157 @@
+"""The study's cells: their configs, tuning, and the processes that run them."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import tiny_world
+
+from experiments.paper import cells, recipes, tune, workers
+from experiments.paper.cells import Cell, Study
+from uhman_jax.config import flatten
+
+ROOT = pathlib.Path(__file__).parents[1]
+CELL = Cell("selection", 0, "natural", "plus", "UHMAN")
+
+
+def settings(cell, **study):
+    return flatten(cells.config_of(cell, Study(pathlib.Path("nowhere"), **study)))
+
+
+# --- configs
+
+
+@pytest.mark.parametrize("system", cells.SYSTEMS)
+@pytest.mark.parametrize("recipe", recipes.RECIPES)
+def test_systems_differ_in_the_model_alone_and_recipes_are_the_same_for_all(system, recipe):
+    base = settings(dataclasses.replace(CELL, recipe=recipe))
+    other = settings(dataclasses.replace(CELL, recipe=recipe, system=system))
+    differing = {path for path in base if base[path] != other[path]}
+    switches = {"region_attention", "frame_attention", "user_guidance", "name"}
+    assert len(differing) == (system != "UHMAN")
+    assert differing <= {f"model.{switch}" for switch in switches}
+
+
+@pytest.mark.parametrize("choice", recipes.PLUS)
+def test_a_choice_that_is_left_out_is_that_of_warp(choice):
+    plus, warp = settings(CELL), settings(dataclasses.replace(CELL, recipe="warp"))
+    without = settings(dataclasses.replace(CELL, without=choice))
+    changed = [path for path in plus if plus[path] != without[path]]
+    assert changed and all(without[path] == warp[path] for path in changed)
+
+
+def test_names_tell_cells_apart():
+    changes = [{}, {"world_seed": 1}, {"view": "balanced"}, {"system": "UHMAN(c)"}]
+    changes += [{"hidden_size": 8}, {"embedding_size": 8}, {"data_share": 0.5}, {"recipe": "warp"}]
+    changes += [{"without": choice} for choice in recipes.PLUS]
+    names = [dataclasses.replace(CELL, **change).name for change in changes]
+    assert len(set(names)) == len(names)
+    configs = [
+        cells.fingerprint(cells.config_of(dataclasses.replace(CELL, **change), Study(ROOT)))
+        for change in changes
+    ]
+    assert len(set(configs)) == len(configs)
+
+
+# --- tuning
+
+
+def test_every_system_has_the_same_grid_and_the_best_validation_wins(tmp_path):
+    study = Study(tmp_path, num_seeds=5)
+    tuning = tune.Tuning(study)
+    wanted = [dataclasses.replace(CELL, system=name) for name in ("BL", "UHMAN")]
+    wanted += [dataclasses.replace(CELL, view="balanced", world_seed=3, hidden_size=8)]
+    runs = tuning.missing(wanted)
+    size = len(tune.LEARNING_RATES) * len(tune.WEIGHT_DECAYS)
+    assert len(runs) == 2 * size, "sizes, views and world seeds share a choice"
+    tried = [
+        [run.cell.tuned for run in runs if run.cell.system == name] for name in ("BL", "UHMAN")
+    ]
+    assert tried[0] == tried[1] and len(set(tried[0])) == size
+    assert {run.study.num_seeds for run in runs} == {tune.NUM_SEEDS}
+    for index, run in enumerate(runs):
+        failed = "NaN" if index == 2 else ""
+        score = [0.5] if run.cell.tuned == tried[0][4] else [0.1]
+        tuning.record(run, {"failed": failed, "validation": {"P@10": score}})
+    assert not tuning.missing(wanted)
+    again = tune.Tuning(study)  # from its file
+    assert not again.missing(wanted)
+    assert again.choose(wanted[2]).tuned == tried[0][4]
+    assert again.choose(wanted[2]).hidden_size == 8
+    assert [row["failed"] for row in tune.read_lines(tmp_path / "tuning.jsonl")][2] == "NaN"
+
+
+def test_the_paper_recipe_is_not_tuned(tmp_path):
+    cell = dataclasses.replace(CELL, recipe="paper")
+    tuning = tune.Tuning(Study(tmp_path))
+    assert tuning.missing([cell]) == [] and tuning.choose(cell) == cell
+
+
+# --- processes
+
+
+def _cores(index):
+    return index, sorted(os.sched_getaffinity(0))
+
+
+def _wait(path):
+    pathlib.Path(path).touch()
+    time.sleep(60)
+
+
+def test_workers_have_cores_of_their_own_and_results_come_with_their_place():
+    with workers.Workers(2) as pool:
+        results = dict(pool.run(_cores, [(index,) for index in range(6)]))
+    assert [results[index][0] for index in range(6)] == list(range(6))
+    shares = {tuple(cores) for _, cores in results.values()}
+    everything = sorted(os.sched_getaffinity(0))
+    if len(everything) > 1:
+        assert all(set(share) < set(everything) for share in shares)
+
+
+def test_a_signal_ends_the_workers_and_what_waits(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(workers.Interrupted), workers.Workers(1) as pool:
+        results = pool.run(_wait, [(str(tmp_path / str(index)),) for index in range(3)])
+
+        def stop():
+            while not (tmp_path / "0").exists():
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=stop).start()
+        begin = time.monotonic()
+        list(results)
+    assert time.monotonic() - begin < 50 and not (tmp_path / "2").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_study_goes_on_after_a_stop_and_writes_its_page(tmp_path):
+    """On a dataset of one's own, too small to mean anything."""
+    root = tiny_world.write_dataset(tmp_path / "data")
+    command = [sys.executable, "-m", "experiments.paper", f"--root={root}", "--quick"]
+    command += ["--parts=figure4a", "--num_epochs=40", "--num_seeds=1", "--num_workers=1"]
+    command += [f"--folder={tmp_path / 'paper'}"]
+    first = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "paper").rglob("checkpoints/[0-9]*")):
+        assert time.monotonic() < deadline and first.poll() is None
+        time.sleep(0.1)
+    first.send_signal(signal.SIGTERM)
+    _, errors = first.communicate(timeout=60)
+    assert first.returncode == os.EX_TEMPFAIL and "goes on from there" in errors
+    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert second.returncode == 0, second.stderr
+    lines = (tmp_path / "paper" / "results.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert sorted(row["hidden_size"] for row in rows) == [16, 64]
+    assert all(not row["failed"] and len(row["test"]["P@10"]) == 1 for row in rows)
+    assert "K = 16" in (tmp_path / "paper" / "tables.md").read_text()
+    assert (tmp_path / "paper" / "study.html").exists()
