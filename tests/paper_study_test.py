@@ -491,7 +491,7 @@ def test_claims_of_the_made_up_study(study):
     cells, folder = study
     found = claims.claims(cells, folder)
     here = verdicts(found)
-    assert len(here) == 11 and set(here.values()) == {Verdict.HOLDS}
+    assert len(here) == 13 and set(here.values()) == {Verdict.HOLDS}
     additive = verdicts(found, "additive")
     for view in ("natural", "balanced"):  # UHMAN was made worse than 3WM there
         assert additive[f"BL < UA < 3WM < UHMAN, {view}"] == Verdict.FAILS
@@ -512,6 +512,21 @@ def test_claims_of_the_made_up_study(study):
     # Every p is the least there is, 1 / 10,001, times the three comparisons.
     assert f"UHMAN − 3WM: {claims.gap_text(gap)} (p\u00a00.0003)" in order.numbers
     assert "(paper +6.7\u202f%)" in order.numbers
+
+
+def test_below_a_ranking_that_knows_less_is_said(study):
+    cells, folder = study
+    name = "Above popularity and history, natural"
+    spoilt = [
+        cell | {"references": cell["references"] | {"user_history": {"P@10": 0.15}}}
+        for cell in cells
+        if cell["world"] == "selection" and cell["recipe"] == "plus"
+    ]
+    found = {claim.name: claim for claim in claims.claims(spoilt, folder)}
+    assert found[name].verdict == Verdict.FAILS
+    below = {text.split(" − ")[0] for text in found[name].numbers.split("; ")}
+    # UHMAN and (a) to (c) are above it; BL knows no history.
+    assert {"UA", "3WM"} <= below and not below & {"BL", "UHMAN", "UHMAN(b)"}
 
 
 def curve_cells(folder, key, levels, noise=0.001):
@@ -607,7 +622,7 @@ def test_tables_of_the_made_up_study(study):
     rows = parse(tables.main_table(cells, view="natural", systems=tables.ABLATION, **where))
     assert list(rows) == list(tables.ABLATION) and "P@50" not in rows["UHMAN"]
     assert rows["UHMAN(a)"]["*paper R@10*"] == "*0.1973*"
-    assert rows["UHMAN(a)"]["p, UHMAN − row"].startswith("0.0002 "), "Holm over three"
+    assert rows["UHMAN(a)"]["p, UHMAN − row"].startswith("0.0003 "), "Holm over three"
     rows = parse(tables.main_table(cells, view="cold_user", **where))
     assert not any(name.startswith("*paper") for name in rows["UHMAN"])
     missing = tables.main_table(cells, world="additive", view="temporal", recipe="plus")
@@ -736,7 +751,7 @@ class Page(HTMLParser):
 
 
 def test_page_is_whole_self_contained_and_begins_with_the_claims(study):
-    _, folder = study
+    cells, folder = study
     text = (folder / "study.html").read_text("utf-8")
     parsed = Page(text)
     assert len(parsed.ids) == len(set(parsed.ids)) > 0
@@ -749,7 +764,8 @@ def test_page_is_whole_self_contained_and_begins_with_the_claims(study):
         assert words in parsed.text
     assert "in: selection and everything; one of them beats it in: additive." in parsed.text
     assert text.count("<svg") == 5 and "var(--ink)" in text
-    assert "670 trained models" in parsed.text.replace("\u202f", "")
+    trained = NUM_SEEDS * len(cells)
+    assert f"{trained} trained models" in parsed.text.replace("\u202f", "")
 
 
 def test_page_escapes_what_cells_hold_and_says_that_data_is_real(tmp_path):

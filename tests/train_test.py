@@ -142,18 +142,19 @@ def test_sampled_loss_never_scores_the_whole_vocabulary(root, world, weight):
     assert np.isfinite(values).all() and len(set(map(float, values))) > 1
 
 
-def test_a_step_is_sgd_with_clipping_decay_of_matrices_momentum_and_rates_of_tables(root, world):
+def test_a_step_is_sgd_with_clipping_decay_of_matrices_momentum_and_rates(root, world):
     config = tiny_world.make_config(
         root,
         learning_rate=0.02,
         user_rate=3.0,
         hashtag_rate=5.0,
+        attention_rate=7.0,
         clip_norm=0.5,
         weight_decay=0.01,
         momentum=0.9,
     )
     rates = dict.fromkeys(("gender_AK", "age_AK", "country_AK", "history_TK"), 0.06)
-    rates["hashtag_TK"] = 0.1
+    rates |= {"hashtag_TK": 0.1, "query_KHW": 0.14, "key_KHW": 0.14}
     model, state = fresh(config, world)
     train_step = train.make_train_step(model, config, num_steps=100)
     batches = [batch_of(config, world, step) for step in range(3)]

@@ -241,6 +241,7 @@ class TrainConfig:
     learning_rate: float = 0.05  # the paper's is 0.1, for SGD with a step per pair (section 2.4)
     user_rate: float = 30.0  # learning rate of attribute and history rows, times this
     hashtag_rate: float = 100.0  # learning rate of hashtag rows, times this
+    attention_rate: float = 1.0  # learning rate of attention's queries and keys, times this
     momentum: float = 0.0  # `sgd` only
     weight_decay: float = 0.0  # matrices only; L2 with `sgd`, decoupled with `adamw`
     clip_norm: float = 5.0  # global norm above which gradients are scaled down; 0: off
@@ -298,7 +299,7 @@ _RANGES = {
     "(0, inf)": """
         simulator.min_seconds simulator.max_seconds preprocess.frames_per_second
         preprocess.clip_timeout preprocess.max_megapixels loss.margin loss.temperature
-        train.learning_rate train.user_rate train.hashtag_rate""",
+        train.learning_rate train.user_rate train.hashtag_rate train.attention_rate""",
     "[0, 1]": """
         simulator.private_share simulator.user_share simulator.missing_prob
         simulator.no_history_prob simulator.style_share""",

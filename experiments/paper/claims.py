@@ -22,6 +22,8 @@ from uhman_jax.report.tables import number
 LEVEL = 0.05
 FLAT = 0.05  # share of the value at d = 32 within which the others count as the same; our choice
 ORDER = ("BL", "UA", "3WM", "UHMAN")
+# What ranks without learning; BL, which does not know the user, is compared with the first alone.
+UNLEARNED = ("popularity", "user_attributes", "user_history")
 
 
 class Verdict(enum.Enum):
@@ -79,6 +81,7 @@ def claims(cells: Sequence[Cell], results: str | pathlib.Path = ".") -> list[Cla
         checks += [functools.partial(_ablation, variant=name) for name in ("UHMAN(a)", "UHMAN(b)")]
         checks += [_hidden_size, _embedding_size]
         checks += [functools.partial(_falls, metric=name) for name in ("P@10", "R@10", "F1@10")]
+        checks += [functools.partial(_beats, view=view) for view in ("natural", "balanced")]
         for check in checks:
             name, paper, verdict, numbers = check(fitting, results)
             found.append(Claim(name, paper, world, recipe, verdict, numbers or "–"))
@@ -303,6 +306,22 @@ def _falls(cells, results, *, metric):
         )
     text = f"From natural to balanced {metric} falls for every system: " + ", ".join(theirs)
     return f"Balanced is harder, {metric}", text, together(verdicts), "; ".join(ours)
+
+
+def _beats(cells, results, *, view):
+    """References have no per-video values, so the interval alone decides."""
+    verdicts, failed = [], []
+    for system in summary.SYSTEMS:
+        row = summary.select(cells, view=view, system=system)
+        for reference in UNLEARNED[:1] if system == "BL" else UNLEARNED:
+            gap = summary.above_reference(row, reference, "P@10")
+            verdicts.append(settle(gap, None, tested=False))
+            if verdicts[-1] in (Verdict.FAILS, Verdict.UNDECIDED):
+                failed.append(f"{system} − {summary.REFERENCES[reference]}: {gap_text(gap)}")
+    measured = [verdict for verdict in verdicts if verdict is not Verdict.MISSING]
+    text = "No claim of the paper: who has learned from more should rank better"
+    numbers = "; ".join(failed) or f"all of {len(measured)} comparisons" * bool(measured)
+    return f"Above popularity and history, {view}", text, together(measured), numbers
 
 
 def _mean(cells: Sequence[Cell]) -> str:

@@ -160,6 +160,16 @@ def share(cells: Iterable[Cell], name: str, metric: str = "P@10") -> Estimate | 
     return _ratio(values(cells, metric), tops)
 
 
+def above_reference(cells: Iterable[Cell], name: str, metric: str) -> Estimate | None:
+    """A metric minus that of a ranking that nobody trained, paired by world."""
+    cells = list(cells)
+    levels = {world: [value] for world, value in _reference_values(cells, name, metric).items()}
+    scores = values(cells, metric)
+    shared = {world: seeds for world, seeds in scores.items() if world in levels}
+    gaps = {world: [seed - levels[world][0] for seed in seeds] for world, seeds in shared.items()}
+    return stats.over_worlds(gaps) if gaps else None
+
+
 def reference_share(
     cells: Iterable[Cell], name: str, top: str, metric: str = "P@10"
 ) -> Estimate | None:

@@ -82,9 +82,9 @@ def build_model(config: ModelConfig, view: View) -> nn.Module:
 def optimiser(config: TrainConfig) -> optax.GradientTransformation:
     """The update of one seed without its learning rate: clip by global norm, then the optimiser.
 
-    SGD: decay matrices, momentum. AdamW: its moments, then decay. Last, the rows of tables take
-    steps of another size than the rest (`TrainConfig`): with SGD larger ones, since a batch moves a
-    dense matrix by all its examples and a row only by the few that use it.
+    SGD: decay matrices, momentum. AdamW: its moments, then decay. Last, some parameters take steps
+    of another size than the rest (`TrainConfig`): with SGD the rows of tables take larger ones,
+    since a batch moves a dense matrix by all its examples and a row only by the few that use it.
     """
     parts = []
     if config.clip_norm:
@@ -95,8 +95,7 @@ def optimiser(config: TrainConfig) -> optax.GradientTransformation:
     else:
         parts += [decay] if config.weight_decay else []
         parts += [optax.trace(config.momentum)] if config.momentum else []
-    rates = {"user": config.user_rate, "hashtag": config.hashtag_rate}
-    parts.append(optax.stateless(lambda updates, params: _scale_tables(updates, rates)))
+    parts.append(optax.stateless(lambda updates, params: _scale(updates, config)))
     return optax.chain(*parts)
 
 
@@ -104,16 +103,18 @@ def _is_matrix(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
 
 
-_TABLES = {
-    **dict.fromkeys(("gender_AK", "age_AK", "country_AK", "history_TK"), "user"),
-    "hashtag_TK": "hashtag",
+_RATES = {
+    **dict.fromkeys(("gender_AK", "age_AK", "country_AK", "history_TK"), "user_rate"),
+    "hashtag_TK": "hashtag_rate",
+    "query_KHW": "attention_rate",
+    "key_KHW": "attention_rate",
 }
 
 
-def _scale_tables(updates: Any, rates: dict[str, float]) -> Any:
+def _scale(updates: Any, config: TrainConfig) -> Any:
     def scale(path: Any, leaf: jax.Array) -> jax.Array:
-        table = _TABLES.get(path[-1].key)
-        return leaf * rates[table] if table else leaf
+        rate = _RATES.get(path[-1].key)
+        return leaf * getattr(config, rate) if rate else leaf
 
     return jax.tree_util.tree_map_with_path(scale, updates)
 

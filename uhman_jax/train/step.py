@@ -116,6 +116,9 @@ def make_train_step(
             return one_seed(params, opt_state, key, rate, statistics, batch)
 
         seeds = (params, opt_state, keys_S, rate_S)
+        if config.train.num_seeds == 1:  # no loop and no batched products for one
+            only = jax.tree.map(lambda leaf: leaf[0], seeds)
+            return jax.tree.map(lambda leaf: leaf[None], step_of(only))
         if jax.default_backend() == "cpu":  # three seeds one after the other: twice as fast there
             return jax.lax.map(step_of, seeds)
         return jax.vmap(step_of)(seeds)
