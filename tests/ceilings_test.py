@@ -202,7 +202,7 @@ def ceilings_of(simulated):
 
 
 def shrunk(kind: World, **changes) -> SimulatorConfig:
-    """The study's world with a tenth of its clips and users, and a third of classes and words."""
+    """The study's world with a tenth of its clips and users, a third of classes and words."""
     from configs import worlds
 
     config = Config()
@@ -212,7 +212,7 @@ def shrunk(kind: World, **changes) -> SimulatorConfig:
         World.EVERYTHING: worlds.everything,
     }
     setting[kind](config)
-    small = {"num_videos": 900, "num_users": 500, "num_hashtags": 220, "num_classes": 50}
+    small = {"num_videos": 900, "num_users": 500, "num_hashtags": 220, "num_classes": 20}
     return dataclasses.replace(config.simulator, posterior_samples=256, **small, **changes)
 
 

@@ -66,11 +66,11 @@ def test_names_tell_cells_apart():
 def test_every_system_has_the_same_grid_and_the_best_validation_wins(tmp_path):
     study = Study(tmp_path, num_seeds=5)
     tuning = tune.Tuning(study)
-    wanted = [dataclasses.replace(CELL, system=name) for name in ("BL", "UHMAN")]
+    wanted = [dataclasses.replace(CELL, system=name) for name in ("BL", "UHMAN(c)")]
     wanted += [dataclasses.replace(CELL, view="balanced", world_seed=3, hidden_size=8)]
     runs = tuning.missing(wanted)
-    size = len(tune.LEARNING_RATES) * len(tune.WEIGHT_DECAYS)
-    assert len(runs) == 2 * size, "sizes, views and world seeds share a choice"
+    size = len(tune.LEARNING_RATES) + len(tune.WEIGHT_DECAYS) - 1
+    assert len(runs) == 2 * size, "sizes, views, ablations and world seeds share a choice"
     tried = [
         [run.cell.tuned for run in runs if run.cell.system == name] for name in ("BL", "UHMAN")
     ]
@@ -81,6 +81,7 @@ def test_every_system_has_the_same_grid_and_the_best_validation_wins(tmp_path):
         score = [0.5] if run.cell.tuned == tried[0][4] else [0.1]
         tuning.record(run, {"failed": failed, "validation": {"P@10": score}})
     assert not tuning.missing(wanted)
+    assert tuning.choose(wanted[1]).tuned == tried[1][4]
     again = tune.Tuning(study)  # from its file
     assert not again.missing(wanted)
     assert again.choose(wanted[2]).tuned == tried[0][4]

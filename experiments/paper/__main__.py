@@ -44,12 +44,14 @@ _ROOT = flags.DEFINE_string("root", "", "Raw dataset with clips; empty: simulate
 _FOLDER = flags.DEFINE_string("folder", "", "Results; runs/paper or runs/paper-quick if empty.")
 _DATA = flags.DEFINE_string("simulated_dir", "data", "Where simulated datasets are kept.")
 _WORLDS = flags.DEFINE_list("worlds", list(WORLDS), "Worlds to study.")
-_WORLD_SEEDS = flags.DEFINE_integer("world_seeds", 0, "Worlds of each kind; 0: 5, or 2 if quick.")
+_WORLD_SEEDS = flags.DEFINE_integer("world_seeds", 0, "Worlds of each kind; 0: 5, or 1 if quick.")
 _RECIPES = flags.DEFINE_list(
     "recipes", [], "Recipes, the first in full; empty: all, plus if quick."
 )
 _PARTS = flags.DEFINE_list("parts", list(PARTS), "What to run.")
-_SEEDS = flags.DEFINE_integer("num_seeds", 0, "Models per cell; 0: 1 in each world, 5 with --root.")
+_SEEDS = flags.DEFINE_integer(
+    "num_seeds", 0, "Models per cell; 0: 1 (a world each), 2 if quick, 5 with --root."
+)
 _WORKERS = flags.DEFINE_integer("num_workers", 0, "Cells at once; 0: one per core, at most 8.")
 _EPOCHS = flags.DEFINE_integer("num_epochs", 0, "Epochs of each cell; 0: the recipe's.")
 
@@ -57,17 +59,17 @@ _EPOCHS = flags.DEFINE_integer("num_epochs", 0, "Epochs of each cell; 0: the rec
 def planned() -> Iterator[Cell]:
     """The cells in the order in which they are most worth having.
 
-    Tables of both views come for every recipe and world; the curves, other views, data sizes and
-    choices of the recipe for the first recipe on the first world.
+    Tables of both views come for the first recipe on every world and for every recipe on the first
+    world; the curves, other views, data sizes and choices of the recipe for the first of both.
     """
     worlds = ["data"] if _ROOT.value else _WORLDS.value
-    seeds = range(1 if _ROOT.value else _WORLD_SEEDS.value or (2 if _QUICK.value else 5))
+    seeds = range(1 if _ROOT.value else _WORLD_SEEDS.value or (1 if _QUICK.value else 5))
     recipes = _RECIPES.value or (["plus"] if _QUICK.value else ["plus", "warp", "paper"])
     first, recipe = worlds[0], recipes[0]
     for world_seed in seeds:
         if "tables" in _PARTS.value:
             for name in recipes:
-                for world in worlds:
+                for world in worlds if name == recipe else worlds[:1]:
                     for view in ("natural", "balanced"):
                         for system in SYSTEMS:
                             yield Cell(world, world_seed, view, name, system)
@@ -106,7 +108,7 @@ def main(argv: list[str]) -> None:
         folder,
         data_dir=_DATA.value,
         root=_ROOT.value,
-        num_seeds=_SEEDS.value or (5 if _ROOT.value else 1),
+        num_seeds=_SEEDS.value or (2 if _QUICK.value else 5 if _ROOT.value else 1),
         num_epochs=_EPOCHS.value or (8 if _QUICK.value else 0),
         shrink=_QUICK.value,
     )

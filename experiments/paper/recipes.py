@@ -28,11 +28,19 @@ def warp(config: Config, without: str = "") -> None:
 
     The defaults of `uhman_jax.config`, at the paper's K = d = 32.
     """
-    config.train.num_epochs = 24
+    config.train.num_epochs = 16
 
 
 def _size(config: Config) -> None:
     config.model.hidden_size = config.model.embedding_size = 128
+
+
+def _margin(config: Config) -> None:
+    config.loss.margin = 0.2
+
+
+def _attention_rate(config: Config) -> None:
+    config.train.attention_rate = 10.0
 
 
 def _history_dropout(config: Config) -> None:
@@ -50,6 +58,8 @@ def _weight_decay(config: Config) -> None:
 # What `plus` adds to `warp`; the study leaves out one at a time.
 PLUS: dict[str, Callable[[Config], None]] = {
     "size": _size,
+    "margin": _margin,
+    "attention_rate": _attention_rate,
     "history_dropout": _history_dropout,
     "region_dropout": _region_dropout,
     "weight_decay": _weight_decay,
@@ -62,7 +72,7 @@ def plus(config: Config, without: str = "") -> None:
     for name, choose in PLUS.items():
         if name != without:
             choose(config)
-    config.train.num_epochs = 12
+    config.train.num_epochs = 10
 
 
 RECIPES: dict[str, Callable[[Config, str], None]] = {"paper": paper, "warp": warp, "plus": plus}

@@ -20,8 +20,7 @@ def _shrink(config: Config) -> None:
     simulator = config.simulator
     simulator.num_videos, simulator.num_users = 1500, 900
     simulator.num_hashtags, simulator.num_generic, simulator.num_classes = 84, 4, 20
-    simulator.objects_per_clip = min(simulator.objects_per_clip, 3)
-    simulator.num_styles = min(simulator.num_styles, 3)
+    simulator.num_styles = 3
     simulator.num_frames, simulator.num_channels = 4, 32
     simulator.posterior_samples = 128
 
