@@ -3,7 +3,7 @@
     python -m uhman_jax.main --config=configs/worlds.py
 
 10,291 clips of 6,500 users, 669 hashtags in a long tail, 3.42 per clip. A clip shows three objects
-of 60 classes, each in two of eight frames and nine of 64 regions and in one of four styles. Users
+of 100 classes, each in two of eight frames and nine of 64 regions and in one of four styles. Users
 and clips are the same in all worlds; what they tag differs. Simulating takes half a minute on two
 cores.
 
@@ -55,7 +55,7 @@ def _clips_and_users(config: Config) -> None:
     simulator.num_hashtags = 669
     simulator.num_generic = 19
     simulator.mean_hashtags = 3.42
-    simulator.num_classes = 60
+    simulator.num_classes = 100
     simulator.zipf_exponent = 0.7
     simulator.taste_strength = 4.0
     simulator.private_share = 0.25
@@ -65,4 +65,4 @@ def _clips_and_users(config: Config) -> None:
     simulator.frames_per_object = 2
     simulator.regions_per_object = 9
     simulator.num_channels = 64
-    simulator.noise = 0.5
+    simulator.noise = 0.3

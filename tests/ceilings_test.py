@@ -212,7 +212,7 @@ def shrunk(kind: World, **changes) -> SimulatorConfig:
         World.EVERYTHING: worlds.everything,
     }
     setting[kind](config)
-    small = {"num_videos": 900, "num_users": 500, "num_hashtags": 220, "num_classes": 20}
+    small = {"num_videos": 900, "num_users": 500, "num_hashtags": 220, "num_classes": 31}
     return dataclasses.replace(config.simulator, posterior_samples=256, **small, **changes)
 
 

@@ -72,7 +72,7 @@ def plus(config: Config, without: str = "") -> None:
     for name, choose in PLUS.items():
         if name != without:
             choose(config)
-    config.train.num_epochs = 10
+    config.train.num_epochs = 12
 
 
 RECIPES: dict[str, Callable[[Config, str], None]] = {"paper": paper, "warp": warp, "plus": plus}
