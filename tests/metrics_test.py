@@ -118,26 +118,42 @@ def test_ranks_with_many_ties(scores, positives, mask):
     assert ranks_P.tolist() == expected
 
 
-@pytest.mark.parametrize("k", [1, 3, 10, 20])
-def test_agrees_with_rax_without_ties(k):
-    for seed in range(5):
-        scores_BT, positives_BP, mask_BP = make_batch(seed)
-        mask_BP[1, 0] = True  # rax gives lists without a relevant item other conventions
-        labels_BT = np.zeros((B, T), np.float32)
-        for b in range(B):
-            labels_BT[b, positives_BP[b][mask_BP[b]]] = 1
-        got = all_metrics(metrics.ranks(scores_BT, positives_BP, mask_BP), mask_BP, k)
-        peers = {
-            "precision": (rax.precision_metric, k),
-            "recall": (rax.recall_metric, k),
-            "ndcg": (rax.ndcg_metric, k),
-            "reciprocal_rank": (rax.mrr_metric, None),
-            "average_precision": (rax.ap_metric, None),
+def rax_metrics(scores_BT, labels_BT, k):
+    peers = {
+        "precision": (rax.precision_metric, k),
+        "recall": (rax.recall_metric, k),
+        "ndcg": (rax.ndcg_metric, k),
+        "reciprocal_rank": (rax.mrr_metric, None),
+        "average_precision": (rax.ap_metric, None),
+    }
+    with jax.numpy_rank_promotion("allow"):
+        return {
+            name: metric(scores_BT, labels_BT, topn=topn, reduce_fn=None)
+            for name, (metric, topn) in peers.items()
         }
-        for name, (metric, topn) in peers.items():
-            with jax.numpy_rank_promotion("allow"):
-                expected_B = metric(scores_BT, labels_BT, topn=topn, reduce_fn=None)
-            np.testing.assert_allclose(got[name], expected_B, rtol=1e-5, err_msg=name)
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(
+    seed=st.integers(0, 2**31),
+    levels=st.sampled_from([1, 2, 5, 10_000]),  # how many scores there are: all tie, or none
+    k=st.sampled_from([1, 3, 10, 20]),
+)
+def test_agrees_with_rax_where_ties_are_broken_against_the_positives(seed, levels, k):
+    """Rax breaks a tie by position; our ranks put the positives last, in the order of slots."""
+    scores_BT, positives_BP, mask_BP = make_batch(seed, values=np.arange(levels))
+    mask_BP[:, 0] = True  # rax gives lists without a relevant item other conventions
+    labels_BT = np.zeros((B, T), np.float32)
+    broken_BT = np.array(scores_BT, np.float64)
+    for b in range(B):
+        for slot in np.flatnonzero(mask_BP[b]):
+            labels_BT[b, positives_BP[b, slot]] = 1
+            broken_BT[b, positives_BP[b, slot]] -= 0.1 + 0.01 * slot
+    got = all_metrics(metrics.ranks(scores_BT, positives_BP, mask_BP), mask_BP, k)
+    for name, expected_B in rax_metrics(broken_BT, labels_BT, k).items():
+        np.testing.assert_allclose(got[name], expected_B, rtol=1e-5, err_msg=name)
+    for name, tied_B in rax_metrics(scores_BT, labels_BT, k).items():
+        assert np.all(got[name] <= tied_B + 1e-5), f"{name}: ties may not help"
 
 
 def test_worked_example():

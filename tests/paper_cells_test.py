@@ -39,18 +39,20 @@ def test_systems_differ_in_the_model_alone_and_recipes_are_the_same_for_all(syst
     assert differing <= {f"model.{switch}" for switch in switches}
 
 
-@pytest.mark.parametrize("choice", recipes.PLUS)
-def test_a_choice_that_is_left_out_is_that_of_warp(choice):
+@pytest.mark.parametrize("variant", recipes.VARIANTS)
+def test_a_variant_changes_one_choice_and_one_taken_back_is_that_of_warp(variant):
     plus, warp = settings(CELL), settings(dataclasses.replace(CELL, recipe="warp"))
-    without = settings(dataclasses.replace(CELL, without=choice))
-    changed = [path for path in plus if plus[path] != without[path]]
-    assert changed and all(without[path] == warp[path] for path in changed)
+    other = settings(dataclasses.replace(CELL, variant=variant))
+    changed = [path for path in plus if plus[path] != other[path]]
+    assert changed
+    if variant.startswith("without"):
+        assert all(other[path] == warp[path] for path in changed)
 
 
 def test_names_tell_cells_apart():
     changes = [{}, {"world_seed": 1}, {"view": "balanced"}, {"system": "UHMAN(c)"}]
     changes += [{"hidden_size": 8}, {"embedding_size": 8}, {"data_share": 0.5}, {"recipe": "warp"}]
-    changes += [{"without": choice} for choice in recipes.PLUS]
+    changes += [{"variant": variant} for variant in recipes.VARIANTS]
     names = [dataclasses.replace(CELL, **change).name for change in changes]
     assert len(set(names)) == len(names)
     configs = [

@@ -166,7 +166,11 @@ def make_study(folder, num_worlds=2):
     for choice, level in (("history_dropout", 0.162), ("weight_decay", 0.174)):
         for world_seed in range(num_worlds):
             level *= 1 + 0.02 * world_seed
-            fields = {"part": ["recipe"], "without": choice, "suffix": f"-without_{choice}"}
+            fields = {
+                "part": ["recipe"],
+                "variant": f"without_{choice}",
+                "suffix": f"-without_{choice}",
+            }
             cells.append(make_cell(rng, folder, level=level, world_seed=world_seed, **fields))
     for view in ("temporal", "cold_user"):
         for system in ("BL", "UA", "3WM", "UHMAN"):
@@ -657,11 +661,11 @@ def test_attention_and_slices(study):
 def test_choices_of_the_recipe(study):
     cells, _ = study
     rows = parse(layout.markdown(breakdowns.build_recipe(cells, world="selection", recipe="plus")))
-    assert list(rows) == ["all choices", "without history dropout", "without weight decay"]
+    assert list(rows) == ["the recipe", "without history dropout", "without weight decay"]
     worse = rows["without history dropout"]["worse by, validation"]
     assert worse.startswith("+0.01") and "±" in worse
     assert abs(float(rows["without weight decay"]["worse by, test"].split()[0][1:])) < 0.005
-    assert rows["all choices"]["worse by, test"] == ""
+    assert rows["the recipe"]["worse by, test"] == ""
     nothing = breakdowns.build_recipe(cells, world="additive", recipe="plus")
     assert not nothing.rows
 

@@ -27,7 +27,7 @@ from experiments.paper.cells import (
     run_cell,
 )
 from experiments.paper.page import write_all
-from experiments.paper.recipes import PLUS, RECIPES
+from experiments.paper.recipes import RECIPES, VARIANTS
 from experiments.paper.tune import Tuning, read_lines, write_lines
 from experiments.paper.workers import Interrupted, Workers, num_workers
 from experiments.paper.worlds import WORLDS
@@ -76,8 +76,8 @@ def planned() -> Iterator[Cell]:
     for world_seed in seeds:
         base = Cell(first, world_seed, "natural", recipe, "UHMAN")
         if "recipe" in _PARTS.value and recipe == "plus":
-            for choice in PLUS:
-                yield dataclasses.replace(base, without=choice)
+            for variant in VARIANTS:
+                yield dataclasses.replace(base, variant=variant)
         for size in SIZES[1::2] if _QUICK.value else SIZES:
             if "figure4a" in _PARTS.value:
                 yield dataclasses.replace(base, hidden_size=size)

@@ -122,16 +122,16 @@ def build_sweep(cells: Sequence[Cell], part: str, key: str, name: str) -> Table:
 
 
 def build_recipe(cells: Sequence[Cell], *, world: str, recipe: str) -> Table:
-    """What each choice of a recipe is worth: UHMAN without it, natural view, same worlds."""
+    """What each choice of a recipe is worth: UHMAN with another one, natural view, same worlds."""
     where = {"world": world, "view": "natural", "recipe": recipe, "system": "UHMAN"}
     whole = summary.select(cells, **where)
-    left_out = summary.select(cells, part=summary.RECIPE, **where)
-    rows = [Row("all choices", _recipe_entries(whole, whole), "model")] if left_out else []
-    for choice in dict.fromkeys(cell["without"] for cell in left_out):
-        row = [cell for cell in left_out if cell["without"] == choice]
-        rows.append(Row(f"without {choice.replace('_', ' ')}", _recipe_entries(row, whole)))
+    changed = summary.select(cells, part=summary.RECIPE, **where)
+    rows = [Row("the recipe", _recipe_entries(whole, whole), "model")] if changed else []
+    for variant in dict.fromkeys(cell["variant"] for cell in changed):
+        row = [cell for cell in changed if cell["variant"] == variant]
+        rows.append(Row(variant.replace("_", " "), _recipe_entries(row, whole)))
     columns = ("validation P@10", "worse by, validation", "test P@10", "worse by, test")
-    note = "Worse by: all choices minus the row, paired by world. Choices are made on validation."
+    note = "Worse by: the recipe minus the row, paired by world. Choices are made on validation."
     title = f"Choices of the recipe {recipe}"
     return Table(
         "recipe", title, columns, tuple(rows), setting(world, recipe), (note,), label="UHMAN"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from experiments.paper.recipes import RECIPES
+from experiments.paper.recipes import RECIPES, VARIANTS
 from experiments.paper.workers import Interrupted
 from experiments.paper.worlds import WORLDS
 from uhman_jax.config import Config, Distribution, ModelName, Split, flatten, validate
@@ -64,7 +64,7 @@ class Cell:
         hidden_size: K; 0: the recipe's.
         embedding_size: d; 0: the recipe's.
         data_share: of the training videos.
-        without: choice of the recipe that is left out, key of PLUS.
+        variant: another choice than the recipe's, key of VARIANTS; "": none.
         tuned: settings that tuning chose, as (path, value) pairs.
     """
 
@@ -76,7 +76,7 @@ class Cell:
     hidden_size: int = 0
     embedding_size: int = 0
     data_share: float = 1.0
-    without: str = ""
+    variant: str = ""
     tuned: tuple[tuple[str, float], ...] = ()
 
     @property
@@ -87,7 +87,7 @@ class Cell:
         parts += [f"K{self.hidden_size}"] * bool(self.hidden_size)
         parts += [f"d{self.embedding_size}"] * bool(self.embedding_size)
         parts += [f"x{self.data_share:g}"] * (self.data_share != 1)
-        parts += [f"without_{self.without}"] * bool(self.without)
+        parts += [self.variant] * bool(self.variant)
         return f"{self.world}-{self.world_seed}/{self.view}/{self.recipe}/{'-'.join(parts)}"
 
 
@@ -122,7 +122,7 @@ def config_of(cell: Cell, study: Study) -> Config:
         config.simulator.seed = cell.world_seed
     config.view.distribution, config.view.split = VIEWS[cell.view]
     config.view.train_share = cell.data_share
-    RECIPES[cell.recipe](config, cell.without)
+    RECIPES[cell.recipe](config)
     SYSTEMS[cell.system](config)
     config.model.hidden_size = cell.hidden_size or config.model.hidden_size
     config.model.embedding_size = cell.embedding_size or config.model.embedding_size
@@ -133,6 +133,8 @@ def config_of(cell: Cell, study: Study) -> Config:
     for path, value in cell.tuned:
         section, field = path.split(".")
         setattr(getattr(config, section), field, value)
+    if cell.variant:
+        VARIANTS[cell.variant](config)
     validate(config)
     return config
 
@@ -182,7 +184,7 @@ def run_cell(cell: Cell, study: Study) -> dict[str, Any]:
         "hidden_size": config.model.hidden_size,
         "embedding_size": config.model.embedding_size,
         "data_share": cell.data_share,
-        "without": cell.without,
+        "variant": cell.variant,
         "seeds": list(range(config.seed, config.seed + config.train.num_seeds)),
         "config": changes(config),
         "fingerprint": fingerprint(config),

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from uhman_jax.config import Config, Decay, Estimator, RankWeight
+from uhman_jax.config import Config, Decay, Estimator, Loss, Optimiser, RankWeight
 
 
-def paper(config: Config, without: str = "") -> None:
+def paper(config: Config) -> None:
     """Section 2.4 to the letter where it speaks; where it is silent, what trains at all.
 
     It says: margin 0.1, uniform negatives 4:1, a step against every violator, no rank weight, SGD
@@ -23,7 +23,7 @@ def paper(config: Config, without: str = "") -> None:
     config.train.num_epochs = 24
 
 
-def warp(config: Config, without: str = "") -> None:
+def warp(config: Config) -> None:
     """The paper's optimiser with exact WARP: SGD in steps, L(rank), vectors of unit length.
 
     The defaults of `uhman_jax.config`, at the paper's K = d = 32.
@@ -31,48 +31,56 @@ def warp(config: Config, without: str = "") -> None:
     config.train.num_epochs = 16
 
 
-def _size(config: Config) -> None:
-    config.model.hidden_size = config.model.embedding_size = 128
-
-
-def _margin(config: Config) -> None:
-    config.loss.margin = 0.2
-
-
-def _attention_rate(config: Config) -> None:
-    config.train.attention_rate = 10.0
-
-
-def _history_dropout(config: Config) -> None:
-    config.model.history_dropout = 0.5
-
-
-def _region_dropout(config: Config) -> None:
-    config.model.region_dropout = 0.5
-
-
-def _weight_decay(config: Config) -> None:
-    config.train.weight_decay = 0.001
-
-
-# What `plus` adds to `warp`; the study leaves out one at a time.
-PLUS: dict[str, Callable[[Config], None]] = {
-    "size": _size,
-    "margin": _margin,
-    "attention_rate": _attention_rate,
-    "history_dropout": _history_dropout,
-    "region_dropout": _region_dropout,
-    "weight_decay": _weight_decay,
-}
-
-
-def plus(config: Config, without: str = "") -> None:
+def plus(config: Config) -> None:
     """What reached the best validation score within the architecture (experiments/recipe)."""
-    warp(config)
-    for name, choose in PLUS.items():
-        if name != without:
-            choose(config)
+    config.model.hidden_size = config.model.embedding_size = 128
+    config.model.history_dropout = 0.5
+    config.model.region_dropout = 0.5
+    config.loss.margin = 0.2
+    config.train.attention_rate = 10.0
+    config.train.weight_decay = 0.001
     config.train.num_epochs = 12
 
 
-RECIPES: dict[str, Callable[[Config, str], None]] = {"paper": paper, "warp": warp, "plus": plus}
+RECIPES: dict[str, Callable[[Config], None]] = {"paper": paper, "warp": warp, "plus": plus}
+
+
+def _as_in_warp(*paths: str) -> Callable[[Config], None]:
+    def change(config: Config) -> None:
+        default = Config()
+        for path in paths:
+            section, field = path.split(".")
+            setattr(getattr(config, section), field, getattr(getattr(default, section), field))
+
+    return change
+
+
+def _softmax(config: Config) -> None:
+    config.loss.name = Loss.SOFTMAX
+
+
+def _adamw(config: Config) -> None:
+    config.train.optimiser, config.train.decay = Optimiser.ADAMW, Decay.COSINE
+    config.train.learning_rate = 0.001
+    config.train.user_rate = config.train.hashtag_rate = config.train.attention_rate = 1.0
+
+
+def _heads(number: int) -> Callable[[Config], None]:
+    def change(config: Config) -> None:
+        config.model.num_heads = number
+
+    return change
+
+
+# One change of `plus` at a time: a choice taken back, or another made. Weight decay is tuned.
+VARIANTS: dict[str, Callable[[Config], None]] = {
+    "without_width": _as_in_warp("model.hidden_size", "model.embedding_size"),
+    "without_margin": _as_in_warp("loss.margin"),
+    "without_attention_rate": _as_in_warp("train.attention_rate"),
+    "without_history_dropout": _as_in_warp("model.history_dropout"),
+    "without_region_dropout": _as_in_warp("model.region_dropout"),
+    "with_one_head": _heads(1),
+    "with_eight_heads": _heads(8),
+    "with_softmax": _softmax,
+    "with_adamw": _adamw,
+}
