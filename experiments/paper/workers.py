@@ -40,6 +40,7 @@ class Workers:
     """
 
     def __init__(self, count: int):
+        os.environ["TQDM_DISABLE"] = "1"  # of the processes to come: one bar is enough
         context = multiprocessing.get_context("spawn")
         self._pids, cores = context.SimpleQueue(), context.SimpleQueue()
         available = sorted(os.sched_getaffinity(0))
