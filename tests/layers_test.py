@@ -28,7 +28,8 @@ def test_standardise_decodes_each_video_by_its_own_pair():
     video = VideoInput(
         codes_BFMC, scale_BC.astype(np.float32), offset_BC.astype(np.float32), mask_BF
     )
-    got = standardise(video, mean_C.astype(np.float32), std_C.astype(np.float32))
+    each = jax.vmap(standardise, in_axes=(0, None, None))
+    got = each(video, mean_C.astype(np.float32), std_C.astype(np.float32))
     decoded = codes_BFMC * scale_BC[:, None, None] + offset_BC[:, None, None]
     expected = (decoded - mean_C) / std_C * mask_BF[:, :, None, None]
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)

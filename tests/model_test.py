@@ -112,7 +112,7 @@ def guided_pooling(params, user_K, items_XK, attention):
     if num_items == 0:
         attended_K, weights_HX = np.zeros(K), np.zeros((HEADS, 0))
     elif attention:
-        attended_K, weights_HX = multi_head(params["attention"], user_K, items_XK)
+        attended_K, weights_HX = multi_head(params["heads"], user_K, items_XK)
     else:
         attended_K, weights_HX = items_XK.mean(axis=0), np.full((HEADS, num_items), 1 / num_items)
     row_K = layer_norm(params["attention_norm"], attended_K + user_K)
@@ -162,14 +162,14 @@ def reference(
         for f in real:
             decoded_MC = video.codes_BFMC[b, f] * video.scale_BC[b] + video.offset_BC[b]
             scaled_MC = (decoded_MC - statistics["mean_C"]) / statistics["std_C"]
-            hidden_MK = np.maximum(0, scaled_MC @ first["kernel_KC"].T + first["bias_K"])
-            regions_MK = hidden_MK @ first["output_KK"] + first["output_K"]
+            hidden_MK = np.maximum(0, scaled_MC @ first["kernel_JC"].T + first["bias_J"])
+            regions_MK = hidden_MK @ params["region_out_JK"] + params["region_out_K"]
             frame_K, regions_BFHM[b, f] = guided_pooling(
-                params["region_pooling"], guide_K, regions_MK, region_attention
+                params["region_block"], guide_K, regions_MK, region_attention
             )
             frames_XK.append(frame_K)
         video_K, weights_HX = guided_pooling(
-            params["frame_pooling"], guide_K, np.reshape(frames_XK, (-1, K)), frame_attention
+            params["frame_block"], guide_K, np.reshape(frames_XK, (-1, K)), frame_attention
         )
         frames_BHF[b][:, real] = weights_HX
         query_BD[b] = np.concatenate([user_K, video_K]) @ params["query_out"]["kernel"]
@@ -204,8 +204,8 @@ def test_agrees_with_the_equations(options, num_regions):
 def test_an_ablation_has_no_attention_parameters():
     full = make_model()[1]["params"]
     without = make_model(region_attention=False)[1]["params"]
-    assert set(full["region_pooling"]) - set(without["region_pooling"]) == {"attention"}
-    assert jax.tree.structure(full["frame_pooling"]) == jax.tree.structure(without["frame_pooling"])
+    assert set(full["region_block"]) - set(without["region_block"]) == {"heads"}
+    assert jax.tree.structure(full["frame_block"]) == jax.tree.structure(without["frame_block"])
 
 
 @pytest.mark.parametrize("options", [VARIANTS[0], VARIANTS[3]], ids=["attention", "means"])
@@ -437,11 +437,11 @@ def test_initial_values():
     params = variables["params"]
     assert np.linalg.norm(params["hashtag_TK"], axis=1).mean() == pytest.approx(1, abs=0.05)
     assert np.std(params["user"]["history_TK"]) == pytest.approx(0.1, abs=0.002)
-    attention = params["frame_pooling"]["attention"]
+    attention = params["frame_block"]["heads"]
     assert np.std(attention["query_KHW"]) > 1.6 * np.std(attention["key_KHW"])
     through = attention["value_KHW"].reshape(K, K) @ attention["output_HWK"].reshape(K, K)
     np.testing.assert_allclose(np.linalg.svd(through, compute_uv=False), 2, rtol=1e-4)
-    assert not params["frame_pooling"]["ffn"]["output"]["kernel"].any()
+    assert not params["frame_block"]["ffn"]["output"]["kernel"].any()
     query_BD = model.apply(variables, *make_inputs(), method="query")
     assert 0.2 < np.sqrt(np.mean(query_BD**2)) < 5
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}

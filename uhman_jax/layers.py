@@ -4,7 +4,7 @@ A model is a query tower `(video, user) -> query_BD` and a hashtag tower `-> has
 of a hashtag is their product (the paper's f is its negative: a distance).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -93,21 +93,22 @@ def score(query_BD, hashtags_TD):
 
 
 def standardise(video, mean_C, std_C, dtype=jnp.float32):
-    """Returns regions_BFMC: the stored features, decoded and standardised per channel.
+    """Returns regions_FMC: the stored features of one video, decoded and standardised per channel.
 
     `(code * scale + offset - mean) / std` is one multiplication and one addition per feature, in
     float32; a padding frame is all zeros, whatever it holds. The example is (10 / 2 + 1 - 2) / 4.
 
-    >>> video = VideoInput(jnp.array([[[[10]], [[9]]]]), jnp.array([[0.5]]), jnp.array([[1.0]]),
-    ...                    jnp.array([[True, False]]))
+    >>> video = VideoInput(
+    ...     jnp.array([[[10]], [[9]]]), jnp.array([0.5]), jnp.array([1.0]), jnp.array([True, False])
+    ... )
     >>> standardise(video, jnp.array([2.0]), jnp.array([4.0])).ravel().tolist()
     [1.0, 0.0]
     """
-    factor_BC = video.scale_BC / std_C[None, :]
-    shift_BC = (video.offset_BC - mean_C[None, :]) / std_C[None, :]
-    codes_BFMC = video.codes_BFMC.astype(jnp.float32)
-    regions_BFMC = codes_BFMC * factor_BC[:, None, None, :] + shift_BC[:, None, None, :]
-    return jnp.where(video.mask_BF[:, :, None, None], regions_BFMC, 0.0).astype(dtype)
+    codes_FMC, scale_C, offset_C, mask_F = video
+    factor_C = scale_C / std_C
+    shift_C = (offset_C - mean_C) / std_C
+    regions_FMC = codes_FMC.astype(jnp.float32) * factor_C[None, None, :] + shift_C[None, None, :]
+    return jnp.where(mask_F[:, None, None], regions_FMC, 0.0).astype(dtype)
 
 
 def lookup(table_AK, ids):
@@ -171,49 +172,6 @@ class FFN(nn.Module):
         hidden = nn.relu(nn.Dense(self.features, dtype=self.dtype, name="hidden")(x))
         hidden = nn.Dropout(self.dropout)(hidden, deterministic=deterministic)
         return nn.Dense(self.features, dtype=self.dtype, kernel_init=out, name="output")(hidden)
-
-
-class Items(NamedTuple):
-    """Items to pool, before the affine map that gives their vectors: `hidden @ kernel + bias`.
-
-    Attention needs a few sums over the items, never the vectors one by one, so the map is applied
-    to what is pooled. Without a kernel `hidden` are the vectors, and J = K.
-
-    Attributes:
-        hidden_XJ: X items, with whatever leading axes.
-        kernel_JK: shared by all; or None.
-        bias_K: shared by all; or None.
-    """
-
-    hidden_XJ: Any
-    kernel_JK: Any = None
-    bias_K: Any = None
-
-
-class RegionFeatures(nn.Module):
-    """The region network of section 2.2: C channels to K, as `FFN`.
-
-    The first kernel is stored as KC: its gradient is then (K x rows) @ (rows x C), which XLA does
-    on a CPU in a third of the time of the transpose. The second is left to the attention (`Items`).
-    """
-
-    features: int
-    dropout: float
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, regions_BFMC, *, deterministic):
-        """Returns Items, their hidden units as hidden_BFMK."""
-        init = nn.initializers.lecun_normal(in_axis=1, out_axis=0)
-        kernel_KC = self.param("kernel_KC", init, (self.features, regions_BFMC.shape[-1]))
-        bias_K = self.param("bias_K", nn.initializers.zeros, (self.features,))
-        hidden_BFMK = jnp.einsum("bfmc,kc->bfmk", regions_BFMC, kernel_KC.astype(self.dtype))
-        hidden_BFMK = nn.relu(hidden_BFMK + bias_K.astype(self.dtype)[None, None, None, :])
-        hidden_BFMK = nn.Dropout(self.dropout)(hidden_BFMK, deterministic=deterministic)
-        shape = (self.features, self.features)
-        kernel_KK = self.param("output_KK", orthogonal(), shape).astype(self.dtype)
-        output_K = self.param("output_K", nn.initializers.zeros, (self.features,))
-        return Items(hidden_BFMK, kernel_KK, output_K.astype(self.dtype))
 
 
 class UserEmbedding(nn.Module):
