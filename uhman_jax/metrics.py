@@ -2,6 +2,9 @@
 
 Everything is computed from the ranks of a video's true hashtags among all hashtags. A metric gives
 one value per video; the mean is taken once, over videos. A video without true hashtags gets 0.
+
+All but `ranks` take NumPy or JAX arrays and compute with the library of what they are given: on the
+host nothing is compiled.
 """
 
 import jax
@@ -68,13 +71,14 @@ def ndcg_at_k(ranks_BP, mask_BP, k):
     >>> ndcg_at_k(jnp.array([[3, 11]]), jnp.array([[True, False]]), 10).tolist()  # 1 / log2(4)
     [0.5]
     """
+    xp = ranks_BP.__array_namespace__()
     hit_BP = mask_BP & (ranks_BP <= k)
-    gain_B = jnp.sum(jnp.where(hit_BP, 1 / jnp.log2(1.0 + ranks_BP), 0.0), axis=1)
-    places_P = jnp.arange(1, ranks_BP.shape[1] + 1)
-    count_B = jnp.sum(mask_BP, axis=1)
+    gain_B = xp.sum(xp.where(hit_BP, 1 / xp.log2(1.0 + ranks_BP), 0.0), axis=1)
+    places_P = xp.arange(1, ranks_BP.shape[1] + 1)
+    count_B = xp.sum(mask_BP, axis=1)
     ideal_BP = (places_P[None, :] <= count_B[:, None]) & (places_P <= k)[None, :]
-    best_B = jnp.sum(jnp.where(ideal_BP, (1 / jnp.log2(1.0 + places_P))[None, :], 0.0), axis=1)
-    return jnp.where(best_B > 0, gain_B / jnp.where(best_B > 0, best_B, 1.0), 0.0)
+    best_B = xp.sum(xp.where(ideal_BP, (1 / xp.log2(1.0 + places_P))[None, :], 0.0), axis=1)
+    return xp.where(best_B > 0, gain_B / xp.where(best_B > 0, best_B, 1.0), 0.0)
 
 
 def reciprocal_rank(ranks_BP, mask_BP):
@@ -83,8 +87,9 @@ def reciprocal_rank(ranks_BP, mask_BP):
     >>> reciprocal_rank(jnp.array([[4, 2]]), jnp.array([[True, True]])).tolist()
     [0.5]
     """
-    inverse_BP = jnp.where(mask_BP, 1 / ranks_BP, 0.0)
-    return jnp.max(inverse_BP, axis=1, initial=0.0)
+    xp = ranks_BP.__array_namespace__()
+    inverse_BP = xp.where(mask_BP, 1 / ranks_BP, 0.0)
+    return xp.max(inverse_BP, axis=1, initial=0.0)
 
 
 def average_precision(ranks_BP, mask_BP):
@@ -93,9 +98,10 @@ def average_precision(ranks_BP, mask_BP):
     >>> average_precision(jnp.array([[4, 1]]), jnp.array([[True, True]])).tolist()  # (1 + 2/4) / 2
     [0.75]
     """
+    xp = ranks_BP.__array_namespace__()
     better_BPQ = (ranks_BP[:, None, :] <= ranks_BP[:, :, None]) & mask_BP[:, None, :]
-    precision_BP = jnp.sum(better_BPQ, axis=2) / ranks_BP
-    return jnp.sum(jnp.where(mask_BP, precision_BP, 0.0), axis=1) / _at_least_one(mask_BP)
+    precision_BP = xp.sum(better_BPQ, axis=2) / ranks_BP
+    return xp.sum(xp.where(mask_BP, precision_BP, 0.0), axis=1) / _at_least_one(mask_BP)
 
 
 def f1(mean_precision, mean_recall):
@@ -130,7 +136,7 @@ def summary(ranks_VP, mask_VP, cutoffs=(1, 5, 10, 50)):
     """
     if not len(ranks_VP):
         raise ValueError("metrics need at least one video, got 0; use a split that has videos")
-    ranks_VP, mask_VP = jnp.asarray(ranks_VP), jnp.asarray(mask_VP)
+    ranks_VP, mask_VP = np.asarray(ranks_VP), np.asarray(mask_VP)
     table = {}
     for k in cutoffs:
         precision = _mean(precision_at_k(ranks_VP, mask_VP, k))
@@ -146,11 +152,11 @@ def summary(ranks_VP, mask_VP, cutoffs=(1, 5, 10, 50)):
 
 
 def _hits(ranks_BP, mask_BP, k):
-    return jnp.sum(mask_BP & (ranks_BP <= k), axis=1)
+    return (mask_BP & (ranks_BP <= k)).sum(axis=1)
 
 
 def _at_least_one(mask_BP):
-    return jnp.maximum(jnp.sum(mask_BP, axis=1), 1)
+    return mask_BP.sum(axis=1).clip(1)
 
 
 def _mean(values_V):

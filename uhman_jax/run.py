@@ -31,6 +31,7 @@ def run(
     workdir: str | os.PathLike[str],
     mode: str = "train_and_evaluate",
     say: Callable[[str], object] = print,
+    report: bool = True,
 ) -> bool:
     """Brings a run directory to its end and prints the table of its metrics.
 
@@ -39,6 +40,7 @@ def run(
         workdir: the run directory; made where it is not there.
         mode: "train_and_evaluate", or "evaluate" for the newest checkpoint as it is.
         say: takes lines for a person.
+        report: also write `report.html`.
 
     Returns:
         True; False where a signal stopped it, with a checkpoint on disk.
@@ -62,12 +64,13 @@ def run(
             return False
     else:
         say(f"Run: finished earlier, reused {workdir}.")
-    if not (workdir / "report.html").exists():
+    if report and not (workdir / "report.html").exists():
         from uhman_jax.report import write_report
 
         write_report(workdir, prepared.raw.root)
     say("\n" + table(config, metrics))
-    say(f"\nReport: {workdir / 'report.html'}")
+    if report:
+        say(f"\nReport: {workdir / 'report.html'}")
     return True
 
 
