@@ -43,9 +43,9 @@ SYSTEMS: dict[str, Callable[[Config], None]] = {
     "UHMAN(c)": _named(ModelName.UHMAN, user_guidance=False),
     "UHMAN": _named(ModelName.UHMAN),
 }
-# BL, UA and 3WM see the mean of a clip alone and learn slower by epochs, though fifteen times faster
-# by the clock. Validation P@10 on the selection world with as many epochs as UHMAN, and with three
-# times as many: BL 0.158 and 0.168, UA 0.159 and 0.171, 3WM 0.153 and 0.170.
+# BL, UA and 3WM see only the mean of a clip: slower by epochs, though fifteen times faster by the
+# clock. Validation P@10 on the selection world with as many epochs as UHMAN, and with three times
+# as many: BL 0.158 and 0.168, UA 0.159 and 0.171, 3WM 0.153 and 0.170.
 BASELINE_EPOCHS = 3
 VIEWS: dict[str, tuple[Distribution, Split]] = {
     "natural": (Distribution.NATURAL, Split.RANDOM),
