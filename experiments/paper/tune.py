@@ -86,7 +86,8 @@ class Tuning:
             return []
         system = "UHMAN" if cell.system.startswith("UHMAN") else cell.system
         base = Cell(cell.world, 0, "natural", cell.recipe, system)
-        epochs = max(1, round(EPOCH_SHARE * config_of(base, self._study).train.num_epochs))
+        recipe = config_of(dataclasses.replace(base, system="UHMAN"), self._study)
+        epochs = max(1, round(EPOCH_SHARE * recipe.train.num_epochs))
         study = dataclasses.replace(self._study, num_epochs=epochs)
         runs = []
         for tried in grid(base, study):
