@@ -77,7 +77,8 @@ def planned() -> Iterator[Cell]:
         base = Cell(first, world_seed, "natural", recipe, "UHMAN")
         if "recipe" in _PARTS.value and recipe == "plus":
             for variant in VARIANTS:
-                yield dataclasses.replace(base, variant=variant)
+                if variant.startswith("without") or not _QUICK.value:
+                    yield dataclasses.replace(base, variant=variant)
         for size in SIZES[1::2] if _QUICK.value else SIZES:
             if "figure4a" in _PARTS.value:
                 yield dataclasses.replace(base, hidden_size=size)
