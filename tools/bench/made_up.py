@@ -1,0 +1,69 @@
+"""Batches and models of a given size, made in memory: no dataset, no shards, no TensorFlow."""
+
+import types
+
+import numpy as np
+
+from uhman_jax.config import Config
+from uhman_jax.input_pipeline import Batch
+from uhman_jax.model import UserInput, VideoInput
+
+NUM_REGIONS, MAX_HISTORY, MAX_POSITIVES = 64, 32, 16
+GENDERS, AGES, COUNTRIES = 3, 6, 60
+
+
+def view_sizes(num_hashtags: int) -> types.SimpleNamespace:
+    """What `build_model` reads of a view."""
+    return types.SimpleNamespace(
+        hashtags=range(num_hashtags),
+        genders=range(GENDERS),
+        ages=range(AGES),
+        countries=range(COUNTRIES),
+    )
+
+
+def make_batch(
+    *, batch_size: int, num_frames: int, num_channels: int, num_hashtags: int, seed: int = 0
+) -> Batch:
+    """A batch of uint8 features, no frame missing, with 3.42 hashtags a video as in the paper."""
+    rng = np.random.default_rng(seed)
+    shape_BFMC = (batch_size, num_frames, NUM_REGIONS, num_channels)
+    counts_B = 1 + rng.binomial(MAX_POSITIVES - 1, 2.42 / (MAX_POSITIVES - 1), batch_size)
+    slots_P = np.arange(min(MAX_POSITIVES, num_hashtags))
+    mask_BP = slots_P < counts_B[:, None]
+    ids_BP = np.stack([rng.choice(num_hashtags, len(slots_P), False) for _ in range(batch_size)])
+    history_mask_BR = np.arange(MAX_HISTORY) < rng.integers(0, 16, (batch_size, 1))
+    history_BR = rng.integers(0, num_hashtags, (batch_size, MAX_HISTORY))
+    return Batch(
+        video=VideoInput(
+            codes_BFMC=rng.integers(0, 256, shape_BFMC, dtype=np.uint8),
+            scale_BC=np.full((batch_size, num_channels), 0.01, np.float32),
+            offset_BC=np.zeros((batch_size, num_channels), np.float32),
+            mask_BF=np.ones((batch_size, num_frames), bool),
+        ),
+        user=UserInput(
+            gender_B=rng.integers(0, GENDERS, batch_size, dtype=np.int32),
+            age_B=rng.integers(0, AGES, batch_size, dtype=np.int32),
+            country_B=rng.integers(0, COUNTRIES, batch_size, dtype=np.int32),
+            history_BR=np.where(history_mask_BR, history_BR, 0).astype(np.int32),
+            history_mask_BR=history_mask_BR,
+        ),
+        positives_BP=np.where(mask_BP, ids_BP, 0).astype(np.int32),
+        positives_mask_BP=mask_BP,
+        row_B=np.arange(batch_size, dtype=np.int32),
+        mask_B=np.ones(batch_size, bool),
+    )
+
+
+def config_of(*, hidden_size: int, batch_size: int, num_seeds: int = 1) -> Config:
+    """The defaults at K = d = `hidden_size`."""
+    config = Config()
+    config.model.hidden_size = config.model.embedding_size = hidden_size
+    config.train.batch_size, config.train.num_seeds = batch_size, num_seeds
+    return config
+
+
+def statistics(num_channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of uniform codes under the scales of `make_batch`."""
+    mean, std = 127.5 * 0.01, 73.9 * 0.01
+    return np.full(num_channels, mean, np.float32), np.full(num_channels, std, np.float32)

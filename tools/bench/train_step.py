@@ -1,0 +1,137 @@
+"""How far is a training step from the floor, and from PyTorch? Milliseconds per step.
+
+    python -m tools.bench.train_step [--batch_size=64] [--num_frames=8] [--json=FILE]
+
+The floor is what cannot be avoided: the product of all regions with the first kernel, and the
+gradient of that kernel, which is another one. It is measured here in the layout that is best on
+this machine: one video after the other on a CPU, all at once elsewhere. PyTorch (an extra, `pip
+install torch`) runs the same equations in float32, as it comes and compiled; its features are
+decoded beforehand, ours are not. Without PyTorch its rows are left out.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from tools.bench import made_up, table
+from uhman_jax.train.state import build_model, init_state
+from uhman_jax.train.step import make_train_step
+
+_BATCH = flags.DEFINE_integer("batch_size", 64, "Videos per step.")
+_FRAMES = flags.DEFINE_integer("num_frames", 8, "Frames per video.")
+_CHANNELS = flags.DEFINE_integer("num_channels", 2048, "Channels of a region.")
+_HIDDEN = flags.DEFINE_integer("hidden_size", 32, "K = d.")
+_HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "T.")
+_SEEDS = flags.DEFINE_integer("num_seeds", 1, "Models trained at once.")
+_ROUNDS = flags.DEFINE_integer("rounds", 15, "Rounds.")
+_PEERS = flags.DEFINE_bool("peers", True, "Run PyTorch too, where it is installed.")
+_JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
+
+
+def floor(codes_BFMC: jax.Array, kernel_JC: jax.Array) -> jax.Array:
+    """The two products alone, with the first one's result in the place of its gradient."""
+
+    def one(codes_FMC):
+        regions_NC = codes_FMC.reshape(-1, codes_FMC.shape[-1]).astype(jnp.float32)
+        hidden_NJ = jnp.einsum("nc,jc->nj", regions_NC, kernel_JC)
+        return jnp.einsum("nj,nc->jc", hidden_NJ, regions_NC)
+
+    if jax.default_backend() != "cpu":
+        return one(codes_BFMC.reshape(1, -1, *codes_BFMC.shape[2:])[0])
+    total_JC, _ = jax.lax.scan(
+        lambda sum_JC, codes_FMC: (sum_JC + one(codes_FMC), None),
+        jnp.zeros_like(kernel_JC),
+        codes_BFMC,
+    )
+    return total_JC
+
+
+def milliseconds(step: Callable[[], Any]) -> Callable[[], float]:
+    """A contestant: one call of `step`, which returns when it is done."""
+
+    def measure() -> float:
+        begin = time.perf_counter()
+        step()
+        return 1e3 * (time.perf_counter() - begin)
+
+    step()  # compiles
+    step()
+    return measure
+
+
+def ours(batch: Any, num_seeds: int) -> Callable[[], Any]:
+    """A step of the trainer, batch on the device."""
+    config = made_up.config_of(
+        hidden_size=_HIDDEN.value, batch_size=_BATCH.value, num_seeds=num_seeds
+    )
+    model = build_model(config.model, made_up.view_sizes(_HASHTAGS.value))  # type: ignore[arg-type]
+    state = init_state(model, config, *made_up.statistics(_CHANNELS.value))
+    train_step = make_train_step(model, config, 1000)
+    on_device = jax.device_put(batch)
+
+    def step():
+        nonlocal state
+        state, metrics = train_step(state, on_device)
+        jax.block_until_ready((state, metrics))
+
+    return step
+
+
+def main(_: list[str]) -> None:
+    """Prints the table."""
+    batch = made_up.make_batch(
+        batch_size=_BATCH.value,
+        num_frames=_FRAMES.value,
+        num_channels=_CHANNELS.value,
+        num_hashtags=_HASHTAGS.value,
+    )
+    rng = np.random.default_rng(0)
+    kernel_JC = jnp.asarray(rng.normal(size=(_HIDDEN.value, _CHANNELS.value)), jnp.float32)
+    codes_BFMC = jax.device_put(batch.video.codes_BFMC)
+    compiled_floor = jax.jit(floor)
+    contestants = {
+        "ours": milliseconds(ours(batch, 1)),
+        "floor": milliseconds(lambda: jax.block_until_ready(compiled_floor(codes_BFMC, kernel_JC))),
+    }
+    ratios = [("ours", "floor")]
+    versions: tuple[str, ...] = ("jax", "jaxlib", "flax", "optax")
+    if _SEEDS.value > 1:
+        name = f"{_SEEDS.value} seeds at once"
+        contestants[name] = milliseconds(ours(batch, _SEEDS.value))
+        ratios.append((name, "ours"))
+    if _PEERS.value:
+        try:
+            from tools.bench import torch_peer
+        except ImportError:
+            print("PyTorch is not installed: its rows are left out")
+        else:
+            for name, step in torch_peer.steps(batch, _HIDDEN.value, _HASHTAGS.value).items():
+                contestants[name] = milliseconds(step)
+                ratios.append((name, "ours"))
+            versions += ("torch",)
+    figures = table.interleave(contestants, _ROUNDS.value)
+    table.report(
+        "Training step",
+        "ms",
+        figures,
+        {f"{one} / {other}": table.ratio(figures, one, other) for one, other in ratios},
+        {
+            "batch": _BATCH.value,
+            "frames": _FRAMES.value,
+            "channels": _CHANNELS.value,
+            "K = d": _HIDDEN.value,
+            "T": _HASHTAGS.value,
+            "device": jax.devices()[0].device_kind,
+        }
+        | table.machine(versions),
+        _JSON.value,
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)
