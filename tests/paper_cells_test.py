@@ -16,6 +16,7 @@ import tiny_world
 from experiments.paper import cells, recipes, tune, workers
 from experiments.paper.cells import Cell, Study
 from uhman_jax.config import flatten
+from uhman_jax.errors import DivergedError, UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 CELL = Cell("selection", 0, "natural", "plus", "UHMAN")
@@ -100,6 +101,24 @@ def test_the_paper_recipe_is_not_tuned(tmp_path):
     cell = dataclasses.replace(CELL, recipe="paper")
     tuning = tune.Tuning(Study(tmp_path))
     assert tuning.missing([cell]) == [] and tuning.choose(cell) == cell
+
+
+def test_training_that_diverges_is_a_result_and_nothing_else_that_fails_is(tmp_path, monkeypatch):
+    def fail(error):
+        def run(*_, **__):
+            raise error
+
+        return run
+
+    monkeypatch.setattr(cells, "run", fail(DivergedError("the loss must stay finite, got nan")))
+    row = cells.run_cell(CELL, Study(tmp_path))
+    assert row["failed"] == "the loss must stay finite, got nan" and "test" not in row
+    monkeypatch.setattr(cells, "run", fail(UserError("the disk is full")))
+    with pytest.raises(UserError, match="disk"):
+        cells.run_cell(CELL, Study(tmp_path))
+    monkeypatch.setattr(cells, "run", lambda *_, **__: False)
+    with pytest.raises(workers.Interrupted):
+        cells.run_cell(CELL, Study(tmp_path))
 
 
 # --- processes

@@ -17,7 +17,7 @@ import tiny_world
 from uhman_jax import input_pipeline, train
 from uhman_jax.config import Decay, Loss, Optimiser, RankWeight
 from uhman_jax.dataset.view import TRAIN, VALIDATION
-from uhman_jax.errors import UserError
+from uhman_jax.errors import DivergedError, UserError
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
 from uhman_jax.train import checkpoints as checkpoints_lib
 from uhman_jax.train import log as log_lib
@@ -498,7 +498,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_the_checkpoint_and_remedi
     ]
     row = next(row for row in seen[7] if all(row not in rows_B for rows_B in seen[:7]))
     poison = store.rows([view.video_ids[row]])[0]
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(DivergedError) as caught:
         train.train(
             config, view, Poisoned(store.directory), mean_C, std_C, tmp_path, say=lambda line: None
         )

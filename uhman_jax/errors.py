@@ -7,3 +7,7 @@ class UserError(ValueError):
     The command lines print the message alone and exit with status 2; any other exception is a
     defect of this package and keeps its traceback.
     """
+
+
+class DivergedError(UserError):
+    """A loss or its gradient is not finite: the settings' doing, not the machine's."""

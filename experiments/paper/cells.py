@@ -14,7 +14,7 @@ from experiments.paper.recipes import RECIPES, VARIANTS
 from experiments.paper.workers import Interrupted
 from experiments.paper.worlds import WORLDS
 from uhman_jax.config import Config, Distribution, ModelName, Split, flatten, validate
-from uhman_jax.errors import UserError
+from uhman_jax.errors import DivergedError
 from uhman_jax.evaluate.results import write_npz
 from uhman_jax.prepare import prepare
 from uhman_jax.run import run
@@ -172,11 +172,11 @@ def prepare_world(cell: Cell, study: Study) -> None:
 def run_cell(cell: Cell, study: Study) -> dict[str, Any]:
     """Trains and evaluates a cell, or goes on with it; returns its row of results.jsonl.
 
-    A run that fails for a reason a person could mend (a loss that is not finite, say) is a result:
-    its row says so under "failed".
+    Training that diverges is a result: its row says so under "failed".
 
     Raises:
         Interrupted: a signal came.
+        UserError: a person must mend something.
     """
     config = config_of(cell, study)
     workdir = study.folder / "runs" / cell.name / fingerprint(config)
@@ -198,7 +198,7 @@ def run_cell(cell: Cell, study: Study) -> dict[str, Any]:
     }
     try:
         finished = run(config, workdir, say=lambda line: None, report=False)
-    except UserError as error:
+    except DivergedError as error:
         return row | {"failed": str(error)}
     if not finished:
         raise Interrupted

@@ -12,7 +12,7 @@ import numpy as np
 
 from uhman_jax.config import Config, Decay
 from uhman_jax.dataset.view import TRAIN, VALIDATION, View
-from uhman_jax.errors import UserError
+from uhman_jax.errors import DivergedError, UserError
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
 from uhman_jax.input_pipeline import Batch, eval_batches, iterate, train_batches
 from uhman_jax.progress import progress_bar
@@ -95,7 +95,8 @@ def train(
         The final state; `best_params` are the parameters to use.
 
     Raises:
-        UserError: nothing to train on, a loss that is not finite, damaged checkpoints.
+        DivergedError: a loss or its gradient is not finite.
+        UserError: nothing to train on, damaged checkpoints.
         Interrupted: `should_stop` said so; a checkpoint is on disk.
     """
     with Checkpoints(workdir) as checkpoints:
@@ -255,7 +256,7 @@ class _Run:
         saved = f"step {latest} in {self.checkpoints.directory}" if latest else "none yet"
         seed = self.config.seed + int(np.argmin(finite_S))
         train = self.config.train
-        raise UserError(
+        raise DivergedError(
             f"the loss and its gradient must stay finite, got a loss of "
             f"{float(np.asarray(metrics.loss_S)[np.argmin(finite_S)])} at step {step} with seed "
             f"{seed} (last good checkpoint: {saved}); lower train.learning_rate "

@@ -103,18 +103,20 @@ def _is_matrix(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
 
 
-_RATES = {
-    **dict.fromkeys(("gender_AK", "age_AK", "country_AK", "history_TK"), "user_rate"),
-    "hashtag_TK": "hashtag_rate",
-    "query_KHW": "attention_rate",
-    "key_KHW": "attention_rate",
-}
+_USER_TABLES = ("gender_AK", "age_AK", "country_AK", "history_TK")
 
 
 def _scale(updates: Any, config: TrainConfig) -> Any:
+    rates = {
+        **dict.fromkeys(_USER_TABLES, config.user_rate),
+        "hashtag_TK": config.hashtag_rate,
+        "query_KHW": config.attention_rate,
+        "key_KHW": config.attention_rate,
+    }
+
     def scale(path: Any, leaf: jax.Array) -> jax.Array:
-        rate = _RATES.get(path[-1].key)
-        return leaf * getattr(config, rate) if rate else leaf
+        rate = rates.get(path[-1].key)
+        return leaf * rate if rate else leaf
 
     return jax.tree_util.tree_map_with_path(scale, updates)
 
