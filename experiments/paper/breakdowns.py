@@ -24,7 +24,7 @@ def build_attention(cells: Sequence[Cell], *, recipe: str) -> Table:
     rows = []
     chosen = summary.select(cells, view="natural", recipe=recipe)
     for world in summary.present(chosen, "world", summary.WORLDS):
-        for system in summary.SYSTEMS:
+        for system in summary.ATTENDING:
             fitting = [c for c in chosen if (c["world"], c["system"]) == (world, system)]
             facts = [attention(fitting, fact) for fact in FACTS]
             if any(mass is not None for mass, _ in facts):

@@ -231,15 +231,19 @@ def _dots(axes, cells: Sequence[Cell], names: Sequence[str]) -> None:
 
 def attention_bars(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathlib.Path]:
     """`attention`: share of attention on what matters, a tick where chance is; panel per world."""
-    chosen = [c for c in summary.select(cells, view="natural") if c.get("attention")]
+    chosen = [
+        cell
+        for cell in summary.select(cells, view="natural")
+        if cell.get("attention") and cell["system"] in summary.ATTENDING
+    ]
     panels = summary.settings(chosen)
     if not panels:
         return []
     with mpl.rc_context(STYLE):
-        figure, grid = drawing.grid(len(panels), width=2.9, height=3.4, margin=1.7)
+        figure, grid = drawing.grid(len(panels), width=2.9, height=4.6, margin=1.7)
         for axes, (world, recipe) in zip(grid, panels, strict=True):
             fitting = [c for c in chosen if (c["world"], c["recipe"]) == (world, recipe)]
-            for name in summary.SYSTEMS:  # in their order for the legend
+            for name in summary.ATTENDING:  # in their order for the legend
                 if any(c["system"] == name for c in fitting):
                     axes.barh([0], [0], color=SYSTEM_COLORS[name], label=name)
             for place, fact in enumerate(FACTS):
@@ -247,6 +251,7 @@ def attention_bars(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pa
             axes.set_yticks(range(len(FACTS)), [title for _, _, title in FACTS.values()])
             axes.set_ylim(len(FACTS) - 0.5, -0.5)
             axes.set_xlim(0, 1)
+            axes.set_xticks((0, 0.5, 1))
             axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
             axes.grid(axis="y", visible=False)
             axes.set_title(f"{world}, {recipe}")
@@ -257,10 +262,10 @@ def attention_bars(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pa
 
 def _bars(axes, cells: Sequence[Cell], fact: str, place: int) -> None:
     """Bars of the systems that have the fact, centred on its place."""
-    rows = {n: [c for c in cells if c["system"] == n] for n in summary.SYSTEMS}
+    rows = {n: [c for c in cells if c["system"] == n] for n in summary.ATTENDING}
     facts = {name: attention(row, fact) for name, row in rows.items() if row}
     shown = [(name, mass, chance) for name, (mass, chance) in facts.items() if mass is not None]
-    height = 0.23
+    height = 0.17
     for index, (name, mass, chance) in enumerate(shown):
         y = place + (index - (len(shown) - 1) / 2) * (height + 0.03)
         axes.barh(y, mass.mean, height, color=SYSTEM_COLORS[name], zorder=2)

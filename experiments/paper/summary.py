@@ -18,6 +18,7 @@ from uhman_jax.report.tables import is_number
 Cell = dict[str, Any]
 
 SYSTEMS = ("BL", "UA", "3WM", "UHMAN(a)", "UHMAN(b)", "UHMAN(c)", "UHMAN")
+ATTENDING = SYSTEMS[3:]  # the others look everywhere alike
 WORLDS = ("selection", "additive", "everything")  # others, such as "data", come after
 VIEWS = ("natural", "balanced", "temporal", "cold_user")
 RECIPES = ("plus", "warp", "paper")  # from what does best to what follows the text
