@@ -100,7 +100,9 @@ def make_train_step(
     schedule = learning_rate(config.train, num_steps)
     tx = optimiser(config.train)
 
-    def one_seed(params, opt_state, key, rate, statistics, batch):
+    def one_seed(seed, statistics, batch):
+        params, opt_state, key, rate = seed
+
         def loss_of(params):
             variables = {"params": params, "statistics": statistics}
             return batch_loss(model, variables, batch, key, config.loss)
@@ -110,26 +112,19 @@ def make_train_step(
         params = jax.tree.map(lambda leaf, update: leaf - rate * update, params, updates)
         return params, opt_state, StepMetrics(loss, optax.tree.norm(gradient))
 
-    def all_seeds(params, opt_state, keys_S, rate_S, statistics, batch):
-        def step_of(seed):
-            params, opt_state, key, rate = seed
-            return one_seed(params, opt_state, key, rate, statistics, batch)
-
-        seeds = (params, opt_state, keys_S, rate_S)
-        if config.train.num_seeds == 1:  # no loop and no batched products for one
+    def all_seeds(seeds, statistics, batch):
+        if config.train.num_seeds == 1:  # no batched products for one
             only = jax.tree.map(lambda leaf: leaf[0], seeds)
-            return jax.tree.map(lambda leaf: leaf[None], step_of(only))
-        if jax.default_backend() == "cpu":  # three seeds one after the other: twice as fast there
-            return jax.lax.map(step_of, seeds)
-        return jax.vmap(step_of)(seeds)
+            done = one_seed(only, statistics, batch)
+            return jax.tree.map(lambda leaf: leaf[None], done)
+        return jax.vmap(one_seed, in_axes=(0, None, None))(seeds, statistics, batch)
 
     def train_step(state: State, batch: Batch) -> tuple[State, StepMetrics]:
         _, keys_S = seed_keys(config)
         keys_S = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_S, state.step)
         rate_S = schedule(state.step) * state.rate_scale_S
-        params, opt_state, metrics = all_seeds(
-            state.params, state.opt_state, keys_S, rate_S, state.statistics, batch
-        )
+        seeds = (state.params, state.opt_state, keys_S, rate_S)
+        params, opt_state, metrics = all_seeds(seeds, state.statistics, batch)
         state = state._replace(
             step=state.step + 1,
             params=params,
