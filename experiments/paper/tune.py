@@ -66,7 +66,7 @@ class Tuning:
             "recipe": run.cell.recipe,
             "system": run.cell.system,
             **dict(run.cell.tuned),
-            "epochs": run.study.num_epochs,
+            "epochs": config_of(run.cell, run.study).train.num_epochs,
             "score": score,
             "failed": result["failed"],
         }
