@@ -5,8 +5,8 @@
     python -m experiments.paper --root=clips      # on your own dataset
 
 Cells that are done are kept in `<folder>/results.jsonl` and never run again; one that was stopped
-goes on where it was. Tables, figures and the page are written anew after every cell. Exit status as
-of `uhman_jax.main`: 75 when stopped by a signal.
+goes on where it was. Tables, figures and the page are written at the end and at a stop. Exit status
+as of `uhman_jax.main`: 75 when stopped by a signal.
 """
 
 import dataclasses
@@ -21,8 +21,7 @@ from experiments.paper.cells import (
     SYSTEMS,
     Cell,
     Study,
-    config_of,
-    fingerprint,
+    key_of,
     prepare_world,
     run_cell,
 )
@@ -148,14 +147,11 @@ class Rows:
 
     def of(self, cells: list[Cell], study: Study) -> list[dict]:
         """Rows of the cells that have ended, in the cells' order."""
-        return [self._rows[key] for cell in cells if (key := self._key(cell, study)) in self._rows]
+        return [self._rows[key] for cell in cells if (key := key_of(cell, study)) in self._rows]
 
     def missing(self, cells: list[Cell], study: Study) -> list[Cell]:
         """Cells that have not."""
-        return [cell for cell in cells if self._key(cell, study) not in self._rows]
-
-    def _key(self, cell: Cell, study: Study) -> str:
-        return f"{cell.name}/{fingerprint(config_of(cell, study))}"
+        return [cell for cell in cells if key_of(cell, study) not in self._rows]
 
 
 def prepare_worlds(workers: Workers, cells: list[Cell], study: Study) -> None:

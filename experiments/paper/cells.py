@@ -160,6 +160,11 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def key_of(cell: Cell, study: Study) -> str:
+    """What tells the results of a cell from those of others, and of other settings."""
+    return f"{cell.name}/{fingerprint(config_of(cell, study))}"
+
+
 def prepare_world(cell: Cell, study: Study) -> None:
     """Simulates the world of a cell, unless it is there; no two processes may do so at once.
 

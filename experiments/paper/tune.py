@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.paper.cells import Cell, Study, config_of, fingerprint
+from experiments.paper.cells import Cell, Study, config_of, key_of
 from uhman_jax.shards.tfrecord import replacing
 
 # One at a time, around the recipe. `paper` is taken to the letter: nothing is tuned.
@@ -92,8 +92,7 @@ class Tuning:
         runs = []
         for tried in grid(base, study):
             tuned = dataclasses.replace(base, tuned=tried)
-            key = f"{tuned.name}/{fingerprint(config_of(tuned, study))}"
-            runs.append(Run(key, tuned, study))
+            runs.append(Run(key_of(tuned, study), tuned, study))
         return runs
 
 

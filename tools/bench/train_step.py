@@ -36,13 +36,13 @@ _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
 def floor(codes_BFMC: jax.Array, kernel_JC: jax.Array) -> jax.Array:
     """The two products alone, with the first one's result in the place of its gradient."""
 
-    def one(codes_FMC):
-        regions_NC = codes_FMC.reshape(-1, codes_FMC.shape[-1]).astype(jnp.float32)
+    def one(codes):  # of a video, or of all
+        regions_NC = codes.reshape(-1, codes.shape[-1]).astype(jnp.float32)
         hidden_NJ = jnp.einsum("nc,jc->nj", regions_NC, kernel_JC)
         return jnp.einsum("nj,nc->jc", hidden_NJ, regions_NC)
 
     if jax.default_backend() != "cpu":
-        return one(codes_BFMC.reshape(1, -1, *codes_BFMC.shape[2:])[0])
+        return one(codes_BFMC)
     total_JC, _ = jax.lax.scan(
         lambda sum_JC, codes_FMC: (sum_JC + one(codes_FMC), None),
         jnp.zeros_like(kernel_JC),
