@@ -9,6 +9,7 @@ another data set.
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from experiments.paper import published, summary
 from experiments.paper.breakdowns import build_attention, build_recipe, build_slices, build_sweep
@@ -40,20 +41,9 @@ TOPS = ("oracle", "observable_oracle")  # whose P@10 a system's is a share of
 ABLATION = ("UHMAN(a)", "UHMAN(b)", "UHMAN(c)", "UHMAN")
 
 
-def main_table(
-    cells: Sequence[Cell],
-    *,
-    world: str,
-    view: str,
-    recipe: str,
-    systems: Sequence[str] = BASELINES,
-    results: str | pathlib.Path = ".",
-) -> str:
-    """Table 1, 2 or (`systems=ABLATION`) 3 as Markdown; see `build_main`."""
-    table = build_main(
-        cells, world=world, view=view, recipe=recipe, systems=systems, results=results
-    )
-    return markdown(table)
+def main_table(cells: Sequence[Cell], **where: Any) -> str:
+    """Table 1, 2 or (`systems=ABLATION`) 3 as Markdown; `where` is `build_main`'s."""
+    return markdown(build_main(cells, **where))
 
 
 def build_main(
