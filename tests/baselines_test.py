@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_world
+from model_inputs import AGES, COUNTRIES, GENDERS, B, C, F, M, R, T, make_inputs
 
 from uhman_jax import input_pipeline, losses, metrics, train
 from uhman_jax.baselines import Bilinear, ThreeWay, UserAdditive, mean_features
@@ -15,9 +16,7 @@ from uhman_jax.evaluate import evaluate
 from uhman_jax.model import UHMAN, UserInput, VideoInput
 from uhman_jax.train.state import build_model
 
-B, F, M, C, R, T = 3, 5, 7, 11, 13, 23
 K, D = 17, 19
-GENDERS, AGES, COUNTRIES = 29, 31, 37
 SIZES = dict(
     num_hashtags=T,
     num_genders=GENDERS,
@@ -28,27 +27,6 @@ SIZES = dict(
 )
 SYSTEMS = [Bilinear, UserAdditive, ThreeWay]
 PERSONAL = SYSTEMS[1:]
-
-
-def make_inputs(seed=0, dtype=np.uint8):
-    """5, 2 and 1 real frames; 13, 4 and no history hashtags; masked places are not at the end."""
-    rng = np.random.default_rng(seed)
-    history_mask_BR = np.arange(R)[None, :] % 4 == np.array([[0], [1], [9]])
-    history_mask_BR[0] = True
-    video = VideoInput(
-        rng.integers(0, 256, (B, F, M, C)).astype(dtype),
-        rng.uniform(0.005, 0.02, (B, C)).astype(np.float32),
-        rng.normal(size=(B, C)).astype(np.float32),
-        np.array([[1, 1, 1, 1, 1], [0, 1, 0, 1, 0], [0, 0, 1, 0, 0]], bool),
-    )
-    user = UserInput(
-        np.array([0, 4, GENDERS - 1], np.int32),
-        np.array([AGES - 1, 0, 7], np.int32),
-        np.array([3, COUNTRIES - 1, 0], np.int32),
-        np.stack([rng.permutation(T)[:R] for _ in range(B)]).astype(np.int32),
-        history_mask_BR,
-    )
-    return jax.tree.map(jnp.asarray, (video, user))
 
 
 def make_model(system, seed=0, **options):
