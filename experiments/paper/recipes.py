@@ -39,7 +39,7 @@ def plus(config: Config) -> None:
     config.loss.margin = 0.2
     config.train.attention_rate = 10.0
     config.train.weight_decay = 0.001
-    config.train.num_epochs = 12
+    config.train.num_epochs = 16
 
 
 RECIPES: dict[str, Callable[[Config], None]] = {"paper": paper, "warp": warp, "plus": plus}
