@@ -7,13 +7,14 @@ import types
 from fractions import Fraction
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny_world
 
-from uhman_jax import input_pipeline, train
+from uhman_jax import input_pipeline, metrics, train
 from uhman_jax.dataset import truth as truth_lib
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, Ragged, View
 from uhman_jax.errors import UserError
@@ -144,9 +145,35 @@ def test_batch_size_changes_no_rank(trained):
     np.testing.assert_array_equal(*ranks)
 
 
+@pytest.mark.parametrize("num_hashtags", [24, 23])  # four blocks of 6 and one with padding
+def test_blocks_change_no_ranking(num_hashtags):
+    rng = np.random.default_rng(num_hashtags)
+    # Whole numbers, so that sums are exact and ties are many; two queries are not numbers.
+    query_BD = rng.integers(-2, 3, (9, 3)).astype(np.float32)
+    query_BD[[4, 7], [0, 2]] = np.nan, np.inf
+    hashtags_TD = rng.integers(-1, 2, (num_hashtags, 3)).astype(np.float32)
+    positives_BP = np.stack([rng.permutation(num_hashtags)[:5] for _ in range(9)]).astype(np.int32)
+    mask_BP = rng.random((9, 5)) < 0.7
+    whole, parts = (
+        jax.jit(ranking.rank_queries, static_argnames=("top_k", "block_size"))(
+            query_BD, hashtags_TD, positives_BP, mask_BP, top_k=8, block_size=size
+        )
+        for size in (num_hashtags, 6)
+    )
+    number_B = np.isfinite(query_BD).all(axis=1)
+    np.testing.assert_array_equal(whole[0], parts[0])
+    for one, other in zip(whole[1:], parts[1:], strict=True):
+        np.testing.assert_array_equal(np.asarray(one)[number_B], np.asarray(other)[number_B])
+    scores_BT = np.asarray(jnp.matmul(query_BD, hashtags_TD.T))
+    ranks_BP = metrics.ranks(jnp.asarray(scores_BT), positives_BP, mask_BP)
+    np.testing.assert_array_equal(whole[0], ranks_BP)
+    order_BT = np.argsort(-scores_BT, axis=1, kind="stable")[:, :8]
+    np.testing.assert_array_equal(whole[1][number_B], order_BT[number_B])
+
+
 def test_no_video_is_an_error():
     with pytest.raises(ValueError, match="at least one video, got none"):
-        ranking.rank_videos(lambda *unused: None, {}, {}, [])
+        ranking.rank_videos(ranking.Ranker(lambda _: None, lambda *_: None), {}, {}, [])
 
 
 # Reference rows

@@ -15,7 +15,7 @@ import pytest
 import tiny_world
 
 from uhman_jax import input_pipeline, train
-from uhman_jax.config import Decay, Loss, Optimiser, RankWeight
+from uhman_jax.config import Decay, Features, Loss, Optimiser, RankWeight
 from uhman_jax.dataset.view import TRAIN, VALIDATION
 from uhman_jax.errors import DivergedError, UserError
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
@@ -46,7 +46,7 @@ def one_trace_per_program():
         return lambda *args: made.setdefault(str(args), make(*args))
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("make_train_step", "make_ranker"):
+        for name in ("make_train_step", "several", "make_ranker"):
             patch.setattr(loop, name, shared(getattr(loop, name)))
         yield
 
@@ -376,11 +376,20 @@ def test_the_mean_loss_of_the_log_is_that_of_its_steps(root, world, tmp_path):
 # Stopping and going on
 
 
-def test_a_stopped_and_resumed_run_equals_an_unbroken_one_bit_for_bit(root, world, tmp_path):
+@pytest.mark.parametrize(
+    ("features", "stops"),
+    [
+        (Features.STREAM, (3, 9, 1, 30)),  # 11 steps are an epoch; asked before steps and batches
+        (Features.DEVICE, (1, 4, 6, 5)),  # also while features are loaded; many steps at once
+    ],
+)
+def test_a_stopped_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
+    root, world, tmp_path, features, stops
+):
     config = tiny_world.sampled(tiny_world.make_config(root, num_seeds=2, momentum=0.5))
-    config.model.dropout = 0.1
+    config.model.dropout, config.train.features = 0.1, features
     whole = run(config, world, tmp_path / "whole")
-    for stop in (3, 9, 1, 30):  # 11 steps are an epoch; asked before steps and batches
+    for stop in stops:
         with pytest.raises(train.Interrupted):
             run(config, world, tmp_path / "parts", stop_after=stop)
     parts = run(config, world, tmp_path / "parts")
@@ -393,7 +402,7 @@ def test_a_stopped_and_resumed_run_equals_an_unbroken_one_bit_for_bit(root, worl
 
 
 def test_a_stop_during_validation_saves_the_step_and_validates_it_later(root, world, tmp_path):
-    config = tiny_world.make_config(root, num_epochs=3)
+    config = tiny_world.make_config(root, num_epochs=3, features=Features.STREAM)
     view, store, *_ = world
     whole = run(config, world, tmp_path / "whole")
     per_epoch = train.steps_per_epoch(config, view)

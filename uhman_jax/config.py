@@ -110,6 +110,14 @@ class Decay(enum.Enum):
     COSINE = "cosine"  # smoothly to 0 at the end of the run
 
 
+class Features(enum.Enum):
+    """Where training finds the region features."""
+
+    AUTO = "auto"  # on the device where they fit half of its memory, else read ahead
+    DEVICE = "device"  # read once, kept there
+    STREAM = "stream"  # read ahead from the shards, batch by batch
+
+
 class Precision(enum.Enum):
     """Type of the model's activations; parameters, softmax and losses stay float32."""
 
@@ -236,6 +244,10 @@ class TrainConfig:
 
     num_seeds: int = 1  # models trained at once over one read of the features
     batch_size: int = 32  # videos per step
+    microbatch_size: int = (
+        0  # videos at once, divides batch_size; 0: what fits a CPU's cache, or all
+    )
+    features: Features = Features.AUTO
     num_epochs: int = 50  # passes over the training split
     optimiser: Optimiser = Optimiser.SGD
     learning_rate: float = 0.05  # the paper's is 0.1, for SGD with a step per pair (section 2.4)
@@ -295,7 +307,8 @@ _RANGES = {
         simulator.num_generic simulator.zipf_exponent simulator.taste_strength
         simulator.dialect_strength simulator.mean_history simulator.noise
         preprocess.calibration_frames preprocess.num_decoders preprocess.decoder_memory
-        train.weight_decay train.clip_norm train.eval_every train.checkpoint_every""",
+        train.weight_decay train.clip_norm train.eval_every train.checkpoint_every
+        train.microbatch_size""",
     "(0, inf)": """
         simulator.min_seconds simulator.max_seconds preprocess.frames_per_second
         preprocess.clip_timeout preprocess.max_megapixels loss.margin loss.temperature
@@ -358,6 +371,12 @@ def _combined_problems(config: Config) -> list[str]:
             shares == sorted(set(shares)) and all(0 < share < 1 for share in shares),
             f"train.decay_at must be rising shares of the run between 0 and 1, got "
             f"{train.decay_at}; use e.g. (0.6, 0.85)",
+        ),
+        (
+            train.batch_size % (train.microbatch_size or 1) == 0,
+            f"train.microbatch_size must divide train.batch_size {train.batch_size}, "
+            f"got {train.microbatch_size}; use e.g. "
+            f"{math.gcd(train.batch_size, train.microbatch_size)}, or 0 to have it chosen",
         ),
         (
             config.evaluate.select_by in SCORES,

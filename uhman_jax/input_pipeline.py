@@ -194,10 +194,20 @@ def eval_batches(
         batch_size: B.
         max_frames: F; 0: the store's longest record.
     """
+    source = grain.MapDataset.source(list(padded_rows(rows, batch_size)))
+    return source.map(Join(view, store, max_frames))
+
+
+def padded_rows(rows: np.ndarray, batch_size: int) -> np.ndarray:
+    """Rows in batches, int64 (N, B), the last one filled up with PADDING_ROW.
+
+    >>> padded_rows(np.arange(5), 3).tolist()
+    [[0, 1, 2], [3, 4, -1]]
+    """
     num_batches = math.ceil(len(rows) / batch_size)
-    padded = np.full((num_batches, batch_size), PADDING_ROW, np.int64)
-    padded.reshape(-1)[: len(rows)] = rows
-    return grain.MapDataset.source(list(padded)).map(Join(view, store, max_frames))
+    padded_NB = np.full((num_batches, batch_size), PADDING_ROW, np.int64)
+    padded_NB.reshape(-1)[: len(rows)] = rows
+    return padded_NB
 
 
 def iterate(

@@ -28,23 +28,49 @@ def ranks(scores_BT, positives_BP, positives_mask_BP):
         positives_BP: int32 hashtag ids, without repetition.
         positives_mask_BP: bool, True for a real slot; what other slots hold does not matter.
     """
-    num_hashtags = scores_BT.shape[1]
-    num_slots = positives_BP.shape[1]
-    scores_BT = jnp.where(jnp.isnan(scores_BT), -jnp.inf, scores_BT)
-    ids_BP = jnp.where(positives_mask_BP, positives_BP, 0)
-    positive_scores_BP = jnp.take_along_axis(scores_BT, ids_BP, axis=1)
+    own_BP = positive_scores(scores_BT, positives_BP, positives_mask_BP)
+    negatives_BP = negatives_at_least(scores_BT, positives_BP, positives_mask_BP, own_BP)
+    ranks_BP = 1 + negatives_BP + positives_before(own_BP, positives_mask_BP)
+    return jnp.where(positives_mask_BP, ranks_BP, scores_BT.shape[1] + 1)
 
-    def count_at_least(positive_scores_B):
-        return jnp.sum(scores_BT >= positive_scores_B[:, None], axis=1, dtype=jnp.int32)
 
-    at_least_BP = jax.lax.map(count_at_least, positive_scores_BP.T).T
-    # Of those, positives count only when above or, at a tie, in an earlier slot (Q: the other one).
-    own_BP1, other_B1Q = positive_scores_BP[:, :, None], positive_scores_BP[:, None, :]
-    slot_P = jnp.arange(num_slots)
-    later_PQ = slot_P[:, None] <= slot_P[None, :]
-    not_before_BPQ = (other_B1Q == own_BP1) & later_PQ[None] & positives_mask_BP[:, None, :]
-    ranks_BP = 1 + at_least_BP - jnp.sum(not_before_BPQ, axis=2, dtype=jnp.int32)
-    return jnp.where(positives_mask_BP, ranks_BP, num_hashtags + 1)
+def positive_scores(scores_BX, ids_BP, mask_BP):
+    """Returns the scores of some of X hashtags, (B, P); NaN counts as minus infinity."""
+    scores_BP = jnp.take_along_axis(scores_BX, jnp.where(mask_BP, ids_BP, 0), axis=1)
+    return jnp.where(jnp.isnan(scores_BP), -jnp.inf, scores_BP)
+
+
+def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP):
+    """Returns how many non-positives among X hashtags score at least `own_BP`, int32 (B, P).
+
+    >>> scores, own = jnp.array([[0.9, 0.4, 0.4, 0.1]]), jnp.array([[0.4]])
+    >>> negatives_at_least(scores, jnp.array([[1]]), jnp.array([[True]]), own).tolist()
+    [[2]]
+
+    Args:
+        scores_BX: float; NaN counts as minus infinity.
+        ids_BP: places of the positives among the X.
+        mask_BP: bool, True for a positive that is among the X.
+        own_BP: scores to reach.
+    """
+    scores_BX = jnp.where(jnp.isnan(scores_BX), -jnp.inf, scores_BX)
+    places_BP = jnp.where(mask_BP, ids_BP, scores_BX.shape[1])  # the last is nowhere
+    row_B1 = jnp.arange(len(places_BP))[:, None]
+    negative_BX = jnp.ones(scores_BX.shape, bool).at[row_B1, places_BP].set(False, mode="drop")
+
+    def count(own_B):  # slot by slot: memory is B x X
+        return jnp.sum(negative_BX & (scores_BX >= own_B[:, None]), axis=1, dtype=jnp.int32)
+
+    return jax.lax.map(count, own_BP.T).T
+
+
+def positives_before(own_BP, mask_BP):
+    """Returns how many positives rank before each: above it, or at a tie in an earlier slot."""
+    own_BP1, other_B1Q = own_BP[:, :, None], own_BP[:, None, :]  # Q: slot of the other
+    slot_P = jnp.arange(own_BP.shape[1])
+    earlier_PQ = slot_P[None, :] < slot_P[:, None]
+    before_BPQ = (other_B1Q > own_BP1) | ((other_B1Q == own_BP1) & earlier_PQ[None])
+    return jnp.sum(before_BPQ & mask_BP[:, None, :], axis=2, dtype=jnp.int32)
 
 
 def precision_at_k(ranks_BP, mask_BP, k):

@@ -1,7 +1,7 @@
 """UHMAN, the user-guided hierarchical multi-head attention network (paper, sections 2.2 and 2.3).
 
-Attention to regions is written for one video and mapped over the batch (`each_video`); all that
-touches only what was pooled is written for the batch.
+Attention to regions is written for one video and mapped over the batch; all that touches only what
+was pooled is written for the batch.
 """
 
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
 from uhman_jax.layers import (
     FFN,
@@ -24,9 +23,6 @@ from uhman_jax.layers import (
 )
 
 __all__ = ["Attention", "UHMAN", "UserInput", "VideoInput", "masked_softmax", "score"]
-
-
-_KEPT = "regions times first kernel"
 
 
 def masked_softmax(logits_HX, mask_X):
@@ -151,34 +147,17 @@ class Regions(nn.Module):
     deterministic: bool
 
     @nn.compact
-    def __call__(self, _, query_HJ, video, mask_FM, statistics):
-        """Returns None (a loop's carry), and (pooled_FHJ, in float32 weights_FHM)."""
+    def __call__(self, query_HJ, video, mask_FM, statistics):
+        """Returns pooled_FHJ and in float32 weights_FHM."""
         mean_C, std_C = statistics
         regions_FMC = standardise(video, mean_C, std_C, self.dtype)
         init = nn.initializers.lecun_normal(in_axis=1, out_axis=0)
         kernel_JC = self.param("kernel_JC", init, (self.features, regions_FMC.shape[-1]))
         bias_J = self.param("bias_J", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         hidden_FMJ = jnp.einsum("fmc,jc->fmj", regions_FMC, kernel_JC.astype(self.dtype))
-        hidden_FMJ = checkpoint_name(hidden_FMJ, _KEPT)
         hidden_FMJ = nn.relu(hidden_FMJ + bias_J[None, None, :])
         hidden_FMJ = nn.Dropout(self.dropout)(hidden_FMJ, deterministic=self.deterministic)
-        return None, jax.vmap(attend, in_axes=(None, 0, 0))(query_HJ, hidden_FMJ, mask_FM)
-
-
-def each_video(module):
-    """Maps Regions over the videos of a batch, with one set of parameters.
-
-    On a CPU one video after the other, so that what a video's regions become stays in the cache;
-    for the gradient only their product with the first kernel is kept, the rest is computed again.
-    A step takes half the time. Elsewhere all at once.
-    """
-    rngs: Any = {"params": False, "dropout": True}
-    if jax.default_backend() == "cpu":
-        policy = jax.checkpoint_policies.save_only_these_names(_KEPT)
-        module = nn.remat(module, prevent_cse=False, policy=policy)
-        axes = (0, 0, 0, nn.broadcast)
-        return nn.scan(module, variable_broadcast="params", split_rngs=rngs, in_axes=axes)
-    return nn.vmap(module, {"params": None}, rngs, in_axes=(None, 0, 0, 0, None))
+        return jax.vmap(attend, in_axes=(None, 0, 0))(query_HJ, hidden_FMJ, mask_FM)
 
 
 class UHMAN(TwoTowers):
@@ -258,7 +237,9 @@ class UHMAN(TwoTowers):
         folded into the query; its bias adds the same to all logits of a head). Where nothing is
         pooled, its bias is not added.
         """
-        regions = each_video(Regions)(
+        rngs: Any = {"params": False, "dropout": True}
+        each_video = nn.vmap(Regions, {"params": None}, rngs, in_axes=(0, 0, 0, None))
+        regions = each_video(
             self.hidden_size, self.dropout, self.dtype, deterministic, name="regions"
         )
         shape = (self.hidden_size, self.hidden_size)
@@ -266,7 +247,7 @@ class UHMAN(TwoTowers):
         out_K = self.param("region_out_K", nn.initializers.zeros, shape[1:]).astype(self.dtype)
         block = self._block(self.region_attention, "region_block")
         query_BHJ = jnp.einsum("bhk,jk->bhj", block.fold(guide_BK), out_JK)
-        _, over_regions = regions(None, query_BHJ, video, mask_BFM, self._statistics(video))
+        over_regions = regions(query_BHJ, video, mask_BFM, self._statistics(video))
         pooled_BFHJ, weights_BFHM = over_regions
         total_BFH = jnp.sum(weights_BFHM, axis=3).astype(self.dtype)
         pooled_BFHK = jnp.einsum("bfhj,jk->bfhk", pooled_BFHJ, out_JK)

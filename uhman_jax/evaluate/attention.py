@@ -1,5 +1,6 @@
 """Where the models look: against the truth of a simulated world, and for the report's examples."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,19 +12,24 @@ from flax import linen as nn
 from uhman_jax.dataset.truth import Truth
 from uhman_jax.dataset.view import View
 from uhman_jax.input_pipeline import Batch
+from uhman_jax.microbatch import in_pieces
 from uhman_jax.shards.store import FrameStore
 
 
 def make_observer(model: nn.Module) -> Callable[..., Any]:
     """The jitted (params, statistics, batch) -> (regions_SBFM, frames_SBF), means over heads."""
 
-    def query(model: Any, batch: Batch) -> Any:
-        return model.query(batch.video, batch.user, deterministic=True, with_attention=True)
+    def look(variables: Any, batch: Batch) -> Any:
+        attention: Any = model.apply(
+            variables, batch.video, batch.user, with_attention=True, method="query"
+        )
+        return jnp.mean(attention[1].regions_BFHM, axis=2), jnp.mean(
+            attention[1].frames_BHF, axis=1
+        )
 
     def one_seed(params, statistics, batch):
         variables = {"params": params, "statistics": statistics}
-        attention: Any = model.apply(variables, batch, method=query)[1]
-        return jnp.mean(attention.regions_BFHM, axis=2), jnp.mean(attention.frames_BHF, axis=1)
+        return in_pieces(functools.partial(look, variables), batch, model.hidden_size)
 
     return jax.jit(jax.vmap(one_seed, in_axes=(0, None, None)))
 

@@ -1,15 +1,20 @@
 """Full ranking of videos by every seed's model, and the metrics of it."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from uhman_jax import metrics
 from uhman_jax.input_pipeline import Batch
+from uhman_jax.microbatch import in_pieces
 from uhman_jax.model import score
+
+_BLOCK_SCORES = 2**20  # 4 MiB, which stay in a CPU's cache
 
 
 class Ranking(NamedTuple):
@@ -30,31 +35,128 @@ class Ranking(NamedTuple):
     top_scores_SVT: np.ndarray
 
 
-def _towers(model: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    return model.query(batch.video, batch.user, deterministic=True), model.hashtags()
+class Ranker(NamedTuple):
+    """Compiled functions of a model, for parameters with a leading axis S.
+
+    Attributes:
+        hashtags: params -> hashtags_STD, once for all batches.
+        rank: (params, statistics, hashtags_STD, batch) -> what `rank_queries` returns, with
+            a leading axis S.
+    """
+
+    hashtags: Callable[[Any], Any]
+    rank: Callable[..., Any]
 
 
-def make_ranker(model: nn.Module, top_k: int = 0) -> Callable[..., Any]:
-    """The jitted (params, statistics, batch) -> (ranks_SBP, top_SBT, top_scores_SBT).
+def make_ranker(model: nn.Module, top_k: int = 0) -> Ranker:
+    """Compiles the ranking of batches by every seed's model.
 
     Args:
         model: query tower and hashtag tower.
         top_k: how many of the best hashtags to return per video; at most the vocabulary's size.
     """
 
-    def one_seed(params, statistics, batch):
-        variables = {"params": params, "statistics": statistics}
-        query_BD, hashtags_TD = model.apply(variables, batch, method=_towers)
-        scores_BT = score(query_BD, hashtags_TD)
-        ranks_BP = metrics.ranks(scores_BT, batch.positives_BP, batch.positives_mask_BP)
-        top_scores_BT, top_BT = jax.lax.top_k(scores_BT, top_k)
-        return ranks_BP, top_BT, top_scores_BT
+    def hashtags(params: Any) -> Any:
+        return model.apply({"params": params}, method="hashtags")
 
-    return jax.jit(jax.vmap(one_seed, in_axes=(0, None, None)))
+    def query(variables: Any, batch: Batch) -> Any:
+        return model.apply(variables, batch.video, batch.user, method="query")
+
+    def rank_one(params, statistics, hashtags_TD, batch):
+        variables = {"params": params, "statistics": statistics}
+        query_BD = in_pieces(functools.partial(query, variables), batch, model.hidden_size)
+        return rank_queries(
+            query_BD, hashtags_TD, batch.positives_BP, batch.positives_mask_BP, top_k=top_k
+        )
+
+    rank = jax.vmap(rank_one, in_axes=(0, None, 0, None))
+    return Ranker(jax.jit(jax.vmap(hashtags)), jax.jit(rank))
+
+
+def rank_queries(query_BD, hashtags_TD, positives_BP, positives_mask_BP, *, top_k, block_size=0):
+    """Ranks all T hashtags for every query, block by block, so that B x T scores are never held.
+
+    >>> query, hashtags = jnp.array([[1.0]]), jnp.array([[0.1], [0.4], [0.3]])
+    >>> everything = rank_queries(query, hashtags, jnp.array([[2]]), jnp.array([[True]]), top_k=2)
+    >>> [array.round(1).tolist() for array in everything]
+    [[[2]], [[1, 2]], [[0.4000000059604645, 0.30000001192092896]]]
+
+    Args:
+        query_BD: float32.
+        hashtags_TD: float32.
+        positives_BP: int32 hashtag ids, without repetition.
+        positives_mask_BP: bool, True for a real slot.
+        top_k: how many of the best to return; at most T.
+        block_size: hashtags that are scored at once; 0: such that the scores are `_BLOCK_SCORES`.
+
+    Returns:
+        (ranks_BP as of `metrics.ranks`, top_BT int32, top_scores_BT): the ids of the best `top_k`,
+        best first, of equals the lower id; and their scores.
+    """
+    num_hashtags, batch_size = len(hashtags_TD), len(query_BD)
+    block = min(block_size or max(512, _BLOCK_SCORES // batch_size), num_hashtags)
+    num_blocks = -(-num_hashtags // block)
+    padding = num_blocks * block - num_hashtags
+    blocks_NXD = jnp.pad(hashtags_TD, ((0, padding), (0, 0))).reshape(num_blocks, block, -1)
+    starts_N = block * jnp.arange(num_blocks)
+
+    def scores_of(start, hashtags_XD):
+        scores_BX = score(query_BD, hashtags_XD)
+        real_X = start + jnp.arange(block) < num_hashtags
+        return jnp.where(real_X[None, :], scores_BX, -jnp.inf) if padding else scores_BX
+
+    def here(start):
+        return positives_mask_BP & (positives_BP >= start) & (positives_BP < start + block)
+
+    def collect(own_BP, start, scores_BX):
+        inside_BP = here(start)
+        found_BP = metrics.positive_scores(scores_BX, positives_BP - start, inside_BP)
+        return jnp.where(inside_BP, found_BP, own_BP)
+
+    def count(so_far, own_BP, start, scores_BX):
+        negatives_BP, top_BT, top_scores_BT = so_far
+        negatives_BP += metrics.negatives_at_least(
+            scores_BX, positives_BP - start, here(start), own_BP
+        )
+        if top_k:
+            ids_BX = jnp.broadcast_to(start + jnp.arange(block, dtype=jnp.int32), scores_BX.shape)
+            # Of equals the first wins, so what was found before stands in front.
+            both_scores = jnp.concatenate([top_scores_BT, scores_BX], axis=1)
+            both = jnp.concatenate([top_BT, ids_BX], axis=1)
+            top_scores_BT, place_BT = jax.lax.top_k(both_scores, top_k)
+            top_BT = jnp.take_along_axis(both, place_BT, axis=1)
+        return negatives_BP, top_BT, top_scores_BT
+
+    own_BP = jnp.full(positives_BP.shape, -jnp.inf)
+    nothing = (
+        jnp.zeros(positives_BP.shape, jnp.int32),
+        jnp.zeros((batch_size, top_k), jnp.int32),
+        jnp.full((batch_size, top_k), -jnp.inf),
+    )
+    if num_blocks == 1:
+        scores_BX = scores_of(0, hashtags_TD)
+        own_BP = collect(own_BP, 0, scores_BX)
+        negatives_BP, top_BT, top_scores_BT = count(nothing, own_BP, 0, scores_BX)
+    else:  # the positives' scores must be known before anything is counted
+
+        def first(own_BP, part):
+            return collect(own_BP, part[0], scores_of(*part)), None
+
+        def second(so_far, part):
+            return count(so_far, own_BP, part[0], scores_of(*part)), None
+
+        own_BP, _ = jax.lax.scan(first, own_BP, (starts_N, blocks_NXD))
+        found, _ = jax.lax.scan(second, nothing, (starts_N, blocks_NXD))
+        negatives_BP, top_BT, top_scores_BT = found
+        # A padding hashtag scores minus infinity and so reaches a positive that is NaN.
+        negatives_BP -= jnp.where(jnp.isneginf(own_BP), padding, 0)
+    ranks_BP = 1 + negatives_BP + metrics.positives_before(own_BP, positives_mask_BP)
+    ranks_BP = jnp.where(positives_mask_BP, ranks_BP, num_hashtags + 1)
+    return ranks_BP, top_BT, top_scores_BT
 
 
 def rank_videos(
-    ranker: Callable[..., Any],
+    ranker: Ranker,
     params: Any,
     statistics: Any,
     batches: Iterable[Batch],
@@ -72,11 +174,11 @@ def rank_videos(
     Returns:
         The ranking; None where `should_stop` said so.
     """
-    parts, waiting = [], None
+    parts, waiting, hashtags_STD = [], None, ranker.hashtags(params)
     for batch in batches:
         if should_stop():
             return None
-        result = ranker(params, statistics, batch)
+        result = ranker.rank(params, statistics, hashtags_STD, batch)
         if waiting is not None:  # read one batch late, while the device works on the next
             parts.append(_on_host(*waiting))
         waiting = batch, result

@@ -3,7 +3,7 @@
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,11 +14,12 @@ from uhman_jax.config import Config, Decay
 from uhman_jax.dataset.view import TRAIN, VALIDATION, View
 from uhman_jax.errors import DivergedError, UserError
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
-from uhman_jax.input_pipeline import Batch, eval_batches, iterate, train_batches
 from uhman_jax.progress import progress_bar
 from uhman_jax.shards.store import FrameStore
 from uhman_jax.train.checkpoints import Checkpoints
+from uhman_jax.train.feed import Resident, Streamed, several
 from uhman_jax.train.log import MetricsLog
+from uhman_jax.train.on_device import load, wanted
 from uhman_jax.train.state import (
     State,
     abstract_state,
@@ -140,9 +141,9 @@ class _Run:
         self.ranked = {"train": np.sort(sample)}
         if len(validation_rows):
             self.ranked["validation"] = validation_rows
-        self.pending: tuple[int, StepMetrics] | None = None
+        self.pending: tuple[int, int, StepMetrics] | None = None
         self.model = build_model(config.model, view)
-        self.train_step = make_train_step(self.model, config, self.num_steps)
+        self.step = make_train_step(self.model, config, self.num_steps)
         self.ranker = make_ranker(self.model)
         plateau = config.train.decay is Decay.PLATEAU
         self.record = jax.jit(
@@ -162,12 +163,14 @@ class _Run:
         self.log.truncate(validated)
         if step == validated == self.num_steps:
             return state
-        batches = self._batches(step)
+        feed = self._feed(step, should_stop)
+        if feed is None:
+            raise self._interrupted(state, step, validated)
         self.clock, self.clock_step = time.monotonic(), step
         with progress_bar(total=self.num_steps, initial=step, desc="Training", unit="step") as bar:
             while True:
                 if validated < step and (step % self.eval_every == 0 or step == self.num_steps):
-                    scores_S = self._validate(state, step, should_stop)
+                    scores_S = self._validate(state, step, feed, should_stop)
                     if scores_S is None:
                         raise self._interrupted(state, step, validated)
                     state, validated = self.record(state, jnp.asarray(scores_S)), step
@@ -181,23 +184,31 @@ class _Run:
                     return state
                 if should_stop():
                     raise self._interrupted(state, step, validated)
-                state, metrics = self.train_step(state, jax.device_put(next(batches)))
+                due = [every - step % every for every in (self.eval_every, self.checkpoint_every)]
+                state, metrics, count = feed.advance(state, min(self.num_steps - step, *due))
                 if step == self.clock_step == start:
                     bar.unpause()  # compiling says nothing of the time left
-                self._check_pending()  # the step before: the device is busy with this one
-                self.pending = step, metrics
-                step += 1
-                bar.update()
+                self._check_pending()  # the steps before: the device is busy with these
+                self.pending = step, count, metrics
+                step += count
+                bar.update(count)
 
-    def _batches(self, start: int) -> Iterator[Batch]:
-        rows, train = self.view.rows(TRAIN), self.config.train
-        batches = train_batches(
-            self.view, self.store, rows=rows, batch_size=train.batch_size, seed=self.config.seed
-        )
-        return iterate(batches, start)
+    def _feed(self, start: int, should_stop: Callable[[], bool]) -> Streamed | Resident | None:
+        """What gives the batches from step `start` on; None if stopped while it was made."""
+        config, rows = self.config.train, self.view.rows(TRAIN)
+        how: dict[str, int] = {
+            "batch_size": config.batch_size,
+            "seed": self.config.seed,
+            "start_step": start,
+        }
+        seen = np.unique(np.concatenate([rows, *self.ranked.values()]))
+        if not wanted(self.view, self.store, seen, config.features):
+            return Streamed(self.step, self.view, self.store, rows, **how)
+        on_device = load(self.view, self.store, seen, should_stop)
+        return None if on_device is None else Resident(several(self.step), on_device, rows, **how)
 
     def _validate(
-        self, state: State, step: int, should_stop: Callable[[], bool]
+        self, state: State, step: int, feed: Streamed | Resident, should_stop: Callable[[], bool]
     ) -> np.ndarray | None:
         """Ranks, writes a line of the log, returns the score of each seed; None if stopped."""
         self._check_pending()
@@ -212,10 +223,8 @@ class _Run:
             "learning_rate": (rate * scale_S).tolist(),
         }
         for split, rows in self.ranked.items():
-            batches = eval_batches(self.view, self.store, rows=rows, batch_size=self.eval_size)
-            ranking = rank_videos(
-                self.ranker, state.params, state.statistics, iterate(batches), should_stop
-            )
+            batches = feed.ranked(rows, self.eval_size)
+            ranking = rank_videos(self.ranker, state.params, state.statistics, batches, should_stop)
             if ranking is None:
                 return None
             values = summaries(ranking.ranks_SVP, ranking.mask_VP)
@@ -243,23 +252,24 @@ class _Run:
         return Interrupted(step)
 
     def _check_pending(self) -> None:
-        """Reads the figures of the step before, and stops the run where they are not finite."""
+        """Reads the figures of the steps before, and stops the run where they are not finite."""
         if self.pending is None:
             return
-        step, metrics = self.pending
+        step, count, metrics = self.pending
         self.pending = None
-        finite_S = np.isfinite(metrics.loss_S) & np.isfinite(metrics.gradient_norm_S)
-        if finite_S.all():
+        loss_NS, norm_NS = (np.asarray(figures)[:count] for figures in metrics)
+        finite_NS = np.isfinite(loss_NS) & np.isfinite(norm_NS)
+        if finite_NS.all():
             return
+        first, bad = np.argwhere(~finite_NS)[0]
         self.checkpoints.wait()
         latest = self.checkpoints.latest_step
         saved = f"step {latest} in {self.checkpoints.directory}" if latest else "none yet"
-        seed = self.config.seed + int(np.argmin(finite_S))
         train = self.config.train
         raise DivergedError(
             f"the loss and its gradient must stay finite, got a loss of "
-            f"{float(np.asarray(metrics.loss_S)[np.argmin(finite_S)])} at step {step} with seed "
-            f"{seed} (last good checkpoint: {saved}); lower train.learning_rate "
+            f"{loss_NS[first, bad]} at step {step + first} with seed "
+            f"{self.config.seed + bad} (last good checkpoint: {saved}); lower train.learning_rate "
             f"({train.learning_rate}), or set train.clip_norm ({train.clip_norm}) to e.g. 1, "
             "in a new --workdir"
         )

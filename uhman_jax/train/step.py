@@ -16,7 +16,9 @@ from uhman_jax.losses import (
     warp_exact,
     warp_sampled,
 )
+from uhman_jax.microbatch import fitting_size, split
 from uhman_jax.model import score
+from uhman_jax.train import used_rows
 from uhman_jax.train.state import State, optimiser, seed_keys
 
 
@@ -25,11 +27,6 @@ class StepMetrics(NamedTuple):
 
     loss_S: jax.Array
     gradient_norm_S: jax.Array
-
-
-def _towers(model: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    query_BD = model.query(batch.video, batch.user, deterministic=False)
-    return query_BD, model.hashtags()
 
 
 def batch_loss(
@@ -47,7 +44,56 @@ def batch_loss(
     Returns:
         float32 scalar; 0 for a batch without a real example.
     """
+    num_hashtags = variables["params"]["hashtag_TK"].shape[0]
+    dropout_key, negatives_BPN = draws(batch, key, config, num_hashtags)
+    loss_B = example_losses(
+        model, variables, batch, negatives_BPN, dropout_key, config, num_hashtags
+    )
+    return jnp.sum(loss_B) / jnp.maximum(jnp.sum(batch.mask_B), 1)
+
+
+def draws(
+    batch: Batch, key: jax.Array, config: LossConfig, num_hashtags: int
+) -> tuple[jax.Array, jax.Array | None]:
+    """The key of dropout, and the negatives of each positive where the loss samples them."""
     dropout_key, negatives_key = jax.random.split(key)
+    if config.name is Loss.SOFTMAX or config.estimator is Estimator.EXACT:
+        return dropout_key, None
+    negatives_BPN = sample_negatives(
+        negatives_key,
+        batch.positives_BP,
+        batch.positives_mask_BP,
+        num_hashtags=num_hashtags,
+        num_negatives=config.num_negatives,
+    )
+    return dropout_key, negatives_BPN
+
+
+def _towers(model: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    query_BD = model.query(batch.video, batch.user, deterministic=False)
+    return query_BD, model.hashtags()
+
+
+def example_losses(
+    model: nn.Module,
+    variables: Any,
+    batch: Batch,
+    negatives_BPN: jax.Array | None,
+    dropout_key: jax.Array,
+    config: LossConfig,
+    num_hashtags: int,
+) -> jax.Array:
+    """Returns loss_B, float32; 0 for a padding example.
+
+    Args:
+        model: query tower and hashtag tower; it may know fewer hashtags than there are.
+        variables: parameters and statistics of one seed.
+        batch: its ids are those that the model knows.
+        negatives_BPN: from `draws`, ids that the model knows; None where none are drawn.
+        dropout_key: of dropout.
+        config: which loss, and its settings.
+        num_hashtags: T, on which the weight of a sampled rank depends.
+    """
     towers: Any = model.apply(variables, batch, rngs={"dropout": dropout_key}, method=_towers)
     query_BD, hashtags_TD = towers
     positives_BP, positives_mask_BP = batch.positives_BP, batch.positives_mask_BP
@@ -55,7 +101,7 @@ def batch_loss(
     if config.name is Loss.SOFTMAX:
         scores_BT = score(query_BD, hashtags_TD) / config.temperature
         loss_B = softmax_cross_entropy(scores_BT, positives_BP, positives_mask_BP)
-    elif config.estimator is Estimator.EXACT:
+    elif negatives_BPN is None:
         scores_BT = score(query_BD, hashtags_TD)
         loss_B = warp_exact(
             scores_BT,
@@ -65,14 +111,6 @@ def batch_loss(
             **how,
         )
     else:  # only the vectors of the positives and of the drawn negatives are scored
-        num_hashtags = hashtags_TD.shape[0]
-        negatives_BPN = sample_negatives(
-            negatives_key,
-            positives_BP,
-            positives_mask_BP,
-            num_hashtags=num_hashtags,
-            num_negatives=config.num_negatives,
-        )
         loss_B = warp_sampled(
             jnp.einsum("bd,bpd->bp", query_BD, hashtags_TD[positives_BP]),
             positives_mask_BP,
@@ -80,7 +118,7 @@ def batch_loss(
             num_hashtags=num_hashtags,
             **how,
         )
-    return jnp.sum(jnp.where(batch.mask_B, loss_B, 0)) / jnp.maximum(jnp.sum(batch.mask_B), 1)
+    return jnp.where(batch.mask_B, loss_B, 0)
 
 
 def learning_rate(config: TrainConfig, num_steps: int) -> Callable[[jax.Array], jax.Array]:
@@ -93,6 +131,45 @@ def learning_rate(config: TrainConfig, num_steps: int) -> Callable[[jax.Array], 
     return lambda step: config.learning_rate * config.decay_factor ** jnp.sum(step >= falls)
 
 
+def loss_and_gradient(
+    model: nn.Module,
+    params: Any,
+    statistics: Any,
+    batch: Batch,
+    negatives_BPN: jax.Array | None,
+    dropout_key: jax.Array,
+    config: Config,
+    num_hashtags: int,
+) -> tuple[jax.Array, Any]:
+    """Mean of `example_losses` and its gradient by the parameters, summed up over microbatches.
+
+    On a CPU a microbatch of few videos stays in the cache from its codes to its gradient: each
+    video is decoded once, and a step takes less time than with the whole batch at once.
+    """
+    num_real = jnp.maximum(jnp.sum(batch.mask_B), 1)
+
+    @jax.value_and_grad
+    def summed(params, batch, negatives_BPN, key):
+        variables = {"params": params, "statistics": statistics}
+        loss_B = example_losses(
+            model, variables, batch, negatives_BPN, key, config.loss, num_hashtags
+        )
+        return jnp.sum(loss_B) / num_real
+
+    size = config.train.microbatch_size or fitting_size(batch.video, config.model.hidden_size)
+    pieces = split((batch, negatives_BPN), size)
+    keys = jax.random.split(dropout_key, len(batch.mask_B) // size)
+    if len(keys) == 1:
+        return summed(params, batch, negatives_BPN, keys[0])
+
+    def add(total, piece):
+        return jax.tree.map(jnp.add, total, summed(params, *piece[0], piece[1])), None
+
+    nothing = jnp.float32(0), jax.tree.map(jnp.zeros_like, params)
+    total, _ = jax.lax.scan(add, nothing, (pieces, keys))
+    return total
+
+
 def make_train_step(
     model: nn.Module, config: Config, num_steps: int
 ) -> Callable[[State, Batch], tuple[State, StepMetrics]]:
@@ -102,14 +179,21 @@ def make_train_step(
 
     def one_seed(seed, statistics, batch):
         params, opt_state, key, rate = seed
-
-        def loss_of(params):
-            variables = {"params": params, "statistics": statistics}
-            return batch_loss(model, variables, batch, key, config.loss)
-
-        loss, gradient = jax.value_and_grad(loss_of)(params)
-        updates, opt_state = tx.update(gradient, opt_state, params)
-        params = jax.tree.map(lambda leaf, update: leaf - rate * update, params, updates)
+        num_hashtags = params["hashtag_TK"].shape[0]
+        dropout_key, negatives_BPN = draws(batch, key, config.loss, num_hashtags)
+        run, small, ids_R = model, params, None
+        if used_rows.few(batch, negatives_BPN, num_hashtags, config.train):
+            ids_R, batch, negatives_BPN = used_rows.find(batch, negatives_BPN, num_hashtags)
+            run, small = model.clone(num_hashtags=len(ids_R)), used_rows.gather(params, ids_R)
+        loss, gradient = loss_and_gradient(
+            run, small, statistics, batch, negatives_BPN, dropout_key, config, num_hashtags
+        )
+        updates, opt_state = tx.update(gradient, opt_state, small)
+        changes = jax.tree.map(lambda update: -rate * update, updates)
+        if ids_R is None:
+            params = jax.tree.map(jnp.add, params, changes)
+        else:
+            params = used_rows.add(params, changes, ids_R)
         return params, opt_state, StepMetrics(loss, optax.tree.norm(gradient))
 
     def all_seeds(seeds, statistics, batch):

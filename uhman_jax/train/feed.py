@@ -1,0 +1,141 @@
+"""How a run gets its batches: from features on the device, or read ahead from the shards.
+
+Both take the batches of `train_order` in its order, and change results by rounding at most.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from uhman_jax.dataset.view import View
+from uhman_jax.input_pipeline import (
+    Batch,
+    eval_batches,
+    iterate,
+    padded_rows,
+    train_batches,
+    train_order,
+)
+from uhman_jax.shards.store import FrameStore
+from uhman_jax.train.on_device import OnDevice, take
+from uhman_jax.train.state import State
+from uhman_jax.train.step import StepMetrics
+
+Step = Callable[[State, Batch], tuple[State, StepMetrics]]
+Steps = Callable[[State, OnDevice, np.ndarray, int], tuple[State, StepMetrics]]
+
+MOST_STEPS = 256  # of one dispatch
+_DISPATCH_SECONDS = 0.25  # that a dispatch may take: a signal waits for its end
+
+
+class Streamed:
+    """Batches that are read ahead while the device works; one step a dispatch.
+
+    Args:
+        step: jitted.
+        view: what the videos are labelled with.
+        store: their features.
+        rows: of the view to train on.
+        batch_size: B.
+        seed: of the order of batches.
+        start_step: the first one that is taken.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        view: View,
+        store: FrameStore,
+        rows: np.ndarray,
+        batch_size: int,
+        seed: int,
+        start_step: int,
+    ):
+        """Starts to read."""
+        self._step, self._view, self._store = step, view, store
+        batches = train_batches(view, store, rows=rows, batch_size=batch_size, seed=seed)
+        self._batches = iterate(batches, start_step)
+
+    def advance(self, state: State, most: int) -> tuple[State, StepMetrics, int]:
+        """Takes 1 to `most` steps: the state, their metrics, and how many they were.
+
+        The metrics have a leading axis of steps; what comes after these means nothing.
+        """
+        del most
+        state, metrics = self._step(state, jax.device_put(next(self._batches)))
+        return state, jax.tree.map(lambda leaf: leaf[None], metrics), 1
+
+    def ranked(self, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
+        """Batches of view rows, each row once, the last one padded."""
+        return iterate(eval_batches(self._view, self._store, rows=rows, batch_size=batch_size))
+
+
+class Resident:
+    """Batches that are gathered on the device; many steps a dispatch.
+
+    Args:
+        steps: what `several` returned.
+        on_device: has all videos that are asked for.
+        rows: of the view to train on, as for `Streamed`, like the rest.
+        batch_size: B.
+        seed: of the order of batches.
+        start_step: the first one that is taken.
+    """
+
+    def __init__(
+        self,
+        steps: Steps,
+        on_device: OnDevice,
+        rows: np.ndarray,
+        batch_size: int,
+        seed: int,
+        start_step: int,
+    ):
+        """Takes one step at first, then more at once as long as they are quick."""
+        self._steps, self._on_device, self._take = steps, on_device, jax.jit(take)
+        self._order, self._next = train_order(rows, batch_size, seed), start_step
+        self._shape_NB = (MOST_STEPS, batch_size)
+        self._count, self._clock = 1, 0.0
+
+    def advance(self, state: State, most: int) -> tuple[State, StepMetrics, int]:
+        """Takes 1 to `most` steps: the state, their metrics, and how many they were.
+
+        The metrics have a leading axis of steps; what comes after these means nothing.
+        """
+        now = time.monotonic()
+        if now - self._clock < _DISPATCH_SECONDS:
+            self._count = min(2 * self._count, MOST_STEPS)
+        self._clock = now
+        count = min(most, self._count)
+        rows_NB = np.zeros(self._shape_NB, np.int32)
+        rows_NB[:count] = [self._order[self._next + index] for index in range(count)]
+        state, metrics = self._steps(state, self._on_device, rows_NB, count)
+        self._next += count
+        return state, metrics, count
+
+    def ranked(self, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
+        """Batches of view rows, each row once, the last one padded."""
+        for row_B in padded_rows(rows, batch_size):
+            yield self._take(self._on_device, row_B)
+
+
+def several(step: Step) -> Steps:
+    """The jitted (state, features, rows_NB, count) -> the state `count` steps on, their metrics.
+
+    Rows and metrics from place `count` on mean nothing, so that one program does any number.
+    """
+
+    def steps(state: State, on_device: OnDevice, rows_NB: jax.Array, count: jax.Array):
+        def one(index, carry):
+            state, metrics = carry
+            state, new = step(state, take(on_device, rows_NB[index]))
+            return state, jax.tree.map(lambda all_N, one: all_N.at[index].set(one), metrics, new)
+
+        shape = (len(rows_NB), *state.rate_scale_S.shape)
+        metrics = StepMetrics(*(jnp.zeros(shape) for _ in StepMetrics._fields))
+        return jax.lax.fori_loop(0, count, one, (state, metrics))
+
+    return jax.jit(steps, donate_argnums=0)

@@ -1,0 +1,107 @@
+"""The features of a view on the device: read once, after which batches are gathered there."""
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from uhman_jax.config import Features
+from uhman_jax.dataset.view import View
+from uhman_jax.errors import UserError
+from uhman_jax.input_pipeline import PADDING_ROW, Batch, Join, padded_rows
+from uhman_jax.progress import progress_bar
+from uhman_jax.shards.store import FrameStore
+
+_SHARE = 0.5  # of the device's memory for features; the rest is for parameters and activations
+_LOADED_AT_ONCE = 64
+
+
+class OnDevice(NamedTuple):
+    """Videos of a view on the device.
+
+    Attributes:
+        videos: one large batch; its last example is padding.
+        slot_V: int32, where in it each view row is; one entry more than the view has rows, for
+            the padding.
+    """
+
+    videos: Batch
+    slot_V: jax.Array
+
+
+def wanted(view: View, store: FrameStore, rows: np.ndarray, features: Features) -> bool:
+    """Whether the features of these view rows should go to the device.
+
+    On a CPU the device's memory is the machine's.
+
+    Raises:
+        UserError: they must, and don't fit.
+    """
+    clip_bytes = store.max_frames * store.schema.frame_bytes + 8 * store.num_channels
+    needed, room = len(rows) * clip_bytes, int(_SHARE * _device_memory())
+    if features is Features.DEVICE and needed > room:
+        raise UserError(
+            f"train.features=device needs the features of {len(rows)} clips to fit half of the "
+            f"device's memory, {room / 2**30:.1f} GiB, got {needed / 2**30:.1f} GiB; "
+            "use --config.train.features=stream, or fewer frames per clip"
+        )
+    return features is not Features.STREAM and needed <= room
+
+
+def _device_memory() -> int:
+    """Bytes of the first device that are free, or of a CPU's whole memory."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def load(
+    view: View,
+    store: FrameStore,
+    rows: np.ndarray,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> OnDevice | None:
+    """Reads the videos of view rows onto the device, piece by piece; None where it was stopped.
+
+    Raises:
+        DamagedRecordError: a record is not what was written.
+    """
+    join = Join(view, store)
+    with_padding = np.append(rows, PADDING_ROW)  # one slot or more
+    padded = padded_rows(with_padding, _LOADED_AT_ONCE)
+    slot_V = np.full(len(view.video_ids) + 1, padded.size - 1, np.int32)
+    slot_V[rows] = np.arange(len(rows))
+
+    @jax.jit
+    def nothing(piece):
+        return jax.tree.map(
+            lambda part: jnp.zeros((padded.size, *part.shape[1:]), part.dtype), piece
+        )
+
+    def put(videos, piece, start):
+        def into(all_videos, part):
+            return jax.lax.dynamic_update_slice_in_dim(all_videos, part, start, axis=0)
+
+        return jax.tree.map(into, videos, piece)
+
+    put_in_place = jax.jit(put, donate_argnums=0)
+    videos = None
+    with progress_bar(total=len(rows), desc="Features to the device", unit="clip") as bar:
+        for index, piece_rows in enumerate(padded):
+            if should_stop():
+                return None
+            piece = join(piece_rows)
+            videos = nothing(piece) if videos is None else videos
+            videos = put_in_place(videos, piece, index * _LOADED_AT_ONCE)
+            bar.update(int(piece.mask_B.sum()))
+    return OnDevice(jax.block_until_ready(videos), jnp.asarray(slot_V))
+
+
+def take(on_device: OnDevice, row_B: jax.Array) -> Batch:
+    """The batch of these view rows, as `Join` has it; PADDING_ROW gives a padding example."""
+    slot_B = on_device.slot_V[row_B]  # -1 is the last entry, that of the padding
+    return jax.tree.map(lambda part: part[slot_B], on_device.videos)
