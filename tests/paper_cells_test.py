@@ -133,6 +133,14 @@ def _wait(path):
     time.sleep(60)
 
 
+def _wait_and_stop_in_order(path):
+    def stop(*_):
+        raise workers.Interrupted
+
+    signal.signal(signal.SIGTERM, stop)
+    _wait(path)
+
+
 def test_workers_have_cores_of_their_own_and_results_come_with_their_place():
     with workers.Workers(2) as pool:
         results = dict(pool.run(_cores, [(index,) for index in range(6)]))
@@ -143,10 +151,11 @@ def test_workers_have_cores_of_their_own_and_results_come_with_their_place():
         assert all(set(share) < set(everything) for share in shares)
 
 
-def test_a_signal_ends_the_workers_and_what_waits(tmp_path):
+@pytest.mark.parametrize("task", [_wait, _wait_and_stop_in_order])
+def test_a_signal_ends_the_workers_and_what_waits(tmp_path, task):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(workers.Interrupted), workers.Workers(1) as pool:
-        results = pool.run(_wait, [(str(tmp_path / str(index)),) for index in range(3)])
+        results = pool.run(task, [(str(tmp_path / str(index)),) for index in range(3)])
 
         def stop():
             while not (tmp_path / "0").exists():
@@ -156,7 +165,8 @@ def test_a_signal_ends_the_workers_and_what_waits(tmp_path):
         threading.Thread(target=stop).start()
         begin = time.monotonic()
         list(results)
-    assert time.monotonic() - begin < 50 and not (tmp_path / "2").exists()
+    assert time.monotonic() - begin < 50
+    assert not (tmp_path / "1").exists(), "what the pool has handed out ahead must not begin"
     assert signal.getsignal(signal.SIGTERM) is before
 
 

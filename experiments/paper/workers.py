@@ -43,11 +43,12 @@ class Workers:
         os.environ["TQDM_DISABLE"] = "1"  # of the processes to come: one bar is enough
         context = multiprocessing.get_context("spawn")
         self._pids, cores = context.SimpleQueue(), context.SimpleQueue()
+        self._stop_event = context.Event()
         available = sorted(os.sched_getaffinity(0))
         for worker in range(count):  # each has an equal share of the cores
             cores.put(available[worker::count] or available)
         self._pool = concurrent.futures.ProcessPoolExecutor(
-            count, context, initializer=_start, initargs=(cores, self._pids)
+            count, context, initializer=_start, initargs=(cores, self._pids, self._stop_event)
         )
         self._stopped = False
         self._before: dict[int, Any] = {}
@@ -75,7 +76,7 @@ class Workers:
         Raises:
             Interrupted: a signal came, or a process was killed. Tasks that ended are yielded first.
         """
-        futures = {self._pool.submit(function, *task): i for i, task in enumerate(tasks)}
+        futures = {self._pool.submit(_call, function, task): i for i, task in enumerate(tasks)}
         waiting = set(futures)
         while waiting:
             # Not without end, so that a signal is seen.
@@ -98,6 +99,7 @@ class Workers:
         if self._stopped:
             return
         self._stopped = True
+        self._stop_event.set()
         print("\nStopping after the steps that are running.", file=sys.stderr)
         while not self._pids.empty():
             try:
@@ -106,8 +108,20 @@ class Workers:
                 pass
 
 
-def _start(cores: Any, pids: Any) -> None:
+_stop_event: Any = None
+
+
+def _call(function: Callable[..., Any], task: tuple[Any, ...]) -> Any:
+    """A task in a worker; one that the pool has handed out ahead does not begin after a stop."""
+    if _stop_event.is_set():
+        raise Interrupted
+    return function(*task)
+
+
+def _start(cores: Any, pids: Any, stop_event: Any) -> None:
     """First thing in a worker: its cores, before JAX counts them."""
+    global _stop_event
+    _stop_event = stop_event
     os.sched_setaffinity(0, cores.get())
     os.setpgrp()  # a terminal's interrupt goes to the parent alone, which passes it on
     pids.put(os.getpid())

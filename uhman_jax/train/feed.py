@@ -98,26 +98,38 @@ class Resident:
         self._steps, self._on_device, self._take = steps, on_device, jax.jit(take)
         self._order, self._next = train_order(rows, batch_size, seed), start_step
         self._shape_NB = (MOST_STEPS, batch_size)
-        self._count, self._clock = 1, 0.0
+        self._allowed, self._counts = 1, (0, 0)  # steps of the last dispatch and the one before
+        self._clock: float | None = None
 
     def advance(self, state: State, most: int) -> tuple[State, StepMetrics, int]:
         """Takes 1 to `most` steps: the state, their metrics, and how many they were.
 
         The metrics have a leading axis of steps; what comes after these means nothing.
         """
-        now = time.monotonic()
-        if now - self._clock < _DISPATCH_SECONDS:
-            self._count = min(2 * self._count, MOST_STEPS)
-        self._clock = now
-        count = min(most, self._count)
+        count = min(most, self._allow())
         rows_NB = np.zeros(self._shape_NB, np.int32)
         rows_NB[:count] = [self._order[self._next + index] for index in range(count)]
         state, metrics = self._steps(state, self._on_device, rows_NB, count)
         self._next += count
+        self._counts = count, self._counts[0]
         return state, metrics, count
+
+    def _allow(self) -> int:
+        """Steps that should take `_DISPATCH_SECONDS`, at most twice as many as before.
+
+        Between two dispatches whoever reads the metrics one dispatch late has waited for the one
+        before the last.
+        """
+        now, before = time.monotonic(), self._clock
+        self._clock = now
+        if before is not None and self._counts[1]:
+            fitting = int(_DISPATCH_SECONDS * self._counts[1] / max(now - before, 1e-6))
+            self._allowed = max(1, min(fitting, 2 * self._allowed, MOST_STEPS))
+        return self._allowed
 
     def ranked(self, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
         """Batches of view rows, each row once, the last one padded."""
+        self._clock = None  # this time does not count
         for row_B in padded_rows(rows, batch_size):
             yield self._take(self._on_device, row_B)
 
