@@ -9,6 +9,8 @@ Scores are "higher is better" (the paper's f is their negative). A NaN score vio
 so that it stays visible in the loss.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,31 +64,83 @@ def warp_exact(scores_BT, positives_BP, positives_mask_BP, *, margin, rank_weigh
         loss_B, float32: the sum over the example's positives.
     """
     _check_rank_weight(rank_weight)
+    return _warp_exact(
+        scores_BT, positives_BP, positives_mask_BP, margin, rank_weight, num_negatives
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _warp_exact(scores_BT, positives_BP, positives_mask_BP, margin, rank_weight, num_negatives):
+    return _loss_and_slope(
+        scores_BT, positives_BP, positives_mask_BP, margin, rank_weight, num_negatives
+    )[0]
+
+
+def _loss_and_slope(scores_BT, positives_BP, positives_mask_BP, margin, rank_weight, num_negatives):
+    """Returns loss_B and slope_BT, its derivative by the scores, in one pass over the used slots.
+
+    Sums over hashtags are products with ones: a CPU vectorises those.
+    """
     num_hashtags = scores_BT.shape[1]
     weights = harmonic_numbers(num_hashtags)
+    ones_T = jnp.ones(num_hashtags, jnp.float32)
 
-    scores_BT = scores_BT.astype(jnp.float32)
+    scores_BT, positives_mask_BP = scores_BT.astype(jnp.float32), jnp.asarray(positives_mask_BP)
     positives = jnp.where(positives_mask_BP, positives_BP, num_hashtags)  # the last is nowhere
     example_B1 = jnp.arange(positives.shape[0])[:, None]
     negative_BT = jnp.ones(scores_BT.shape, bool).at[example_B1, positives].set(False, mode="drop")
     num_negative_B = jnp.maximum(jnp.sum(negative_BT, axis=1), 1)
-    positive_scores_BP = jnp.take_along_axis(
-        scores_BT, jnp.where(positives_mask_BP, positives_BP, 0), axis=1
-    )
+    own_BP = jnp.take_along_axis(scores_BT, jnp.where(positives_mask_BP, positives_BP, 0), axis=1)
 
-    @jax.checkpoint  # the gradient computes the hinges again instead of keeping them
-    def loss_of_slot(positive_scores_B):
-        hinge_BT = _hinge(margin, positive_scores_B[:, None], scores_BT)
-        hinge_BT = jnp.where(negative_BT, hinge_BT, 0.0)
+    def slot(p, carry):
+        loss_B, slope_BT, down_BP = carry
+        hinge_BT = jnp.where(negative_BT, _hinge(margin, own_BP[:, p, None], scores_BT), 0.0)
+        above_BT = _violates(hinge_BT).astype(jnp.float32)
+        rank_B = above_BT @ ones_T  # exact below 2 ** 24
         if rank_weight == "wsabie":
-            rank_B = jnp.sum(_violates(hinge_BT), axis=1)
-            weight_B = jnp.asarray(weights)[rank_B] / jnp.maximum(rank_B, 1)
+            weight_B = jnp.asarray(weights)[rank_B.astype(jnp.int32)] / jnp.maximum(rank_B, 1)
         else:
             weight_B = num_negatives / num_negative_B
-        return weight_B * jnp.sum(hinge_BT, axis=1)
+        weight_B = jnp.where(positives_mask_BP[:, p], weight_B, 0.0)
+        down_B = weight_B * rank_B
+        loss_B += down_B * (margin - own_BP[:, p])
+        slope_BT += weight_B[:, None] * above_BT
+        return loss_B, slope_BT, down_BP.at[:, p].set(down_B)
 
-    loss_BP = jax.lax.map(loss_of_slot, positive_scores_BP.T).T
-    return jnp.sum(jnp.where(positives_mask_BP, loss_BP, 0.0), axis=1)
+    nothing = (
+        jnp.zeros(scores_BT.shape[0]),
+        jnp.zeros_like(scores_BT),
+        jnp.zeros(positives.shape, jnp.float32),
+    )
+    loss_B, slope_BT, down_BP = jax.lax.fori_loop(0, slots_in_use(positives_mask_BP), slot, nothing)
+    loss_B += jnp.where(slope_BT > 0, slope_BT * scores_BT, 0.0) @ ones_T
+    return loss_B, slope_BT.at[example_B1, positives].add(-down_BP, mode="drop")
+
+
+def _warp_exact_forward(
+    scores_BT, positives_BP, positives_mask_BP, margin, rank_weight, num_negatives
+):
+    loss_B, slope_BT = _loss_and_slope(
+        scores_BT, positives_BP, positives_mask_BP, margin, rank_weight, num_negatives
+    )
+    return loss_B, slope_BT.astype(scores_BT.dtype)
+
+
+def _warp_exact_backward(margin, rank_weight, num_negatives, slope_BT, cotangent_B):
+    del margin, rank_weight, num_negatives
+    return cotangent_B[:, None].astype(slope_BT.dtype) * slope_BT, None, None
+
+
+_warp_exact.defvjp(_warp_exact_forward, _warp_exact_backward)
+
+
+def slots_in_use(mask_BP):
+    """Returns how many slots any example uses: one more than the last real one, int32.
+
+    >>> int(slots_in_use(jnp.array([[True, False, False], [True, True, False]])))
+    2
+    """
+    return jnp.max(jnp.where(mask_BP, jnp.arange(1, mask_BP.shape[1] + 1)[None, :], 0), initial=0)
 
 
 def warp_sampled(

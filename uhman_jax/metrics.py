@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from uhman_jax.losses import slots_in_use
+
 
 def ranks(scores_BT, positives_BP, positives_mask_BP):
     """Returns ranks_BP: the place of each true hashtag in the ranking of all T, from 1, int32.
@@ -29,7 +31,8 @@ def ranks(scores_BT, positives_BP, positives_mask_BP):
         positives_mask_BP: bool, True for a real slot; what other slots hold does not matter.
     """
     own_BP = positive_scores(scores_BT, positives_BP, positives_mask_BP)
-    negatives_BP = negatives_at_least(scores_BT, positives_BP, positives_mask_BP, own_BP)
+    num_slots = slots_in_use(positives_mask_BP)
+    negatives_BP = negatives_at_least(scores_BT, positives_BP, positives_mask_BP, own_BP, num_slots)
     ranks_BP = 1 + negatives_BP + positives_before(own_BP, positives_mask_BP)
     return jnp.where(positives_mask_BP, ranks_BP, scores_BT.shape[1] + 1)
 
@@ -40,11 +43,11 @@ def positive_scores(scores_BX, ids_BP, mask_BP):
     return jnp.where(jnp.isnan(scores_BP), -jnp.inf, scores_BP)
 
 
-def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP):
-    """Returns how many non-positives among X hashtags score at least `own_BP`, int32 (B, P).
+def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP, num_slots):
+    """Returns how many non-positives among X < 2 ** 24 hashtags score at least `own_BP`, (B, P).
 
     >>> scores, own = jnp.array([[0.9, 0.4, 0.4, 0.1]]), jnp.array([[0.4]])
-    >>> negatives_at_least(scores, jnp.array([[1]]), jnp.array([[True]]), own).tolist()
+    >>> negatives_at_least(scores, jnp.array([[1]]), jnp.array([[True]]), own, 1).tolist()
     [[2]]
 
     Args:
@@ -52,16 +55,21 @@ def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP):
         ids_BP: places of the positives among the X.
         mask_BP: bool, True for a positive that is among the X.
         own_BP: scores to reach.
+        num_slots: of `own_BP` to count for, from the first; the rest get 0.
     """
     scores_BX = jnp.where(jnp.isnan(scores_BX), -jnp.inf, scores_BX)
     places_BP = jnp.where(mask_BP, ids_BP, scores_BX.shape[1])  # the last is nowhere
     row_B1 = jnp.arange(len(places_BP))[:, None]
     negative_BX = jnp.ones(scores_BX.shape, bool).at[row_B1, places_BP].set(False, mode="drop")
 
-    def count(own_B):  # slot by slot: memory is B x X
-        return jnp.sum(negative_BX & (scores_BX >= own_B[:, None]), axis=1, dtype=jnp.int32)
+    # Slot by slot, so that memory is B x X; a product with ones is the sum that a CPU vectorises.
+    ones_X = jnp.ones(scores_BX.shape[1], jnp.float32)
 
-    return jax.lax.map(count, own_BP.T).T
+    def count(p, counts_BP):
+        reached_BX = (negative_BX & (scores_BX >= own_BP[:, p, None])).astype(jnp.float32)
+        return counts_BP.at[:, p].set((reached_BX @ ones_X).astype(jnp.int32))
+
+    return jax.lax.fori_loop(0, num_slots, count, jnp.zeros(own_BP.shape, jnp.int32))
 
 
 def positives_before(own_BP, mask_BP):

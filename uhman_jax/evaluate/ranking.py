@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from uhman_jax import metrics
 from uhman_jax.input_pipeline import Batch
+from uhman_jax.losses import slots_in_use
 from uhman_jax.microbatch import in_pieces
 from uhman_jax.model import score
 
@@ -116,7 +117,7 @@ def rank_queries(query_BD, hashtags_TD, positives_BP, positives_mask_BP, *, top_
     def count(so_far, own_BP, start, scores_BX):
         negatives_BP, top_BT, top_scores_BT = so_far
         negatives_BP += metrics.negatives_at_least(
-            scores_BX, positives_BP - start, here(start), own_BP
+            scores_BX, positives_BP - start, here(start), own_BP, num_slots
         )
         if top_k:
             ids_BX = jnp.broadcast_to(start + jnp.arange(block, dtype=jnp.int32), scores_BX.shape)
@@ -127,6 +128,7 @@ def rank_queries(query_BD, hashtags_TD, positives_BP, positives_mask_BP, *, top_
             top_BT = jnp.take_along_axis(both, place_BT, axis=1)
         return negatives_BP, top_BT, top_scores_BT
 
+    num_slots = slots_in_use(positives_mask_BP)
     own_BP = jnp.full(positives_BP.shape, -jnp.inf)
     nothing = (
         jnp.zeros(positives_BP.shape, jnp.int32),

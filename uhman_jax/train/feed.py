@@ -108,7 +108,8 @@ class Resident:
         """
         count = min(most, self._allow())
         rows_NB = np.zeros(self._shape_NB, np.int32)
-        rows_NB[:count] = [self._order[self._next + index] for index in range(count)]
+        steps = range(self._next, self._next + count)
+        rows_NB[:count] = np.stack([np.asarray(self._order[step]) for step in steps])
         state, metrics = self._steps(state, self._on_device, rows_NB, count)
         self._next += count
         self._counts = count, self._counts[0]

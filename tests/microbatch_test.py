@@ -1,0 +1,57 @@
+"""Sizes that fit the cache, and pieces that put together are the whole."""
+
+import jax
+import numpy as np
+import pytest
+
+from uhman_jax import microbatch
+from uhman_jax.input_pipeline import Batch
+from uhman_jax.layers import UserInput, VideoInput
+
+
+def make_batch(size, num_channels, num_frames=8):
+    """A batch without content; its row_B counts."""
+    ids_B, mask_B = np.arange(size, dtype=np.int32), np.ones(size, bool)
+    video = VideoInput(
+        np.zeros((size, num_frames, 64, num_channels), np.uint8),
+        np.zeros((size, num_channels), np.float32),
+        np.zeros((size, num_channels), np.float32),
+        np.ones((size, num_frames), bool),
+    )
+    nothing_B0 = np.zeros((size, 0), np.int32)
+    user = UserInput(ids_B, ids_B, ids_B, nothing_B0, nothing_B0.astype(bool))
+    return Batch(video, user, nothing_B0, nothing_B0.astype(bool), ids_B, mask_B)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "num_channels", "hidden_size", "expected"),
+    [
+        (64, 2048, 32, 4),  # 8 * 64 * (2048 + 128) float32 are 4.25 MiB a video: 4 fit 20 MiB
+        (6, 2048, 32, 3),  # 4 does not divide the batch
+        (64, 64, 128, 16),  # 1.125 MiB a video: 17 fit
+        (2, 64, 128, 2),
+        (3, 16384, 32, 1),  # not even one fits
+    ],
+)
+def test_a_piece_fits_the_cache_and_divides_the_batch(
+    batch_size, num_channels, hidden_size, expected, monkeypatch
+):
+    video = make_batch(batch_size, num_channels).video
+    assert microbatch.fitting_size(video, hidden_size) == expected
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert microbatch.fitting_size(video, hidden_size) == batch_size
+
+
+@pytest.mark.parametrize("num_channels", [3, 2048])
+def test_pieces_together_are_the_whole(num_channels):
+    batch = make_batch(6, num_channels)
+    seen = []
+
+    def function(piece):
+        seen.append(len(piece.mask_B))
+        return {"twice": 2 * piece.row_B, "outer": piece.row_B[:, None] * np.arange(3)[None, :]}
+
+    whole = microbatch.in_pieces(function, batch, hidden_size=32)
+    np.testing.assert_array_equal(whole["twice"], 2 * np.arange(6))
+    np.testing.assert_array_equal(whole["outer"], np.outer(np.arange(6), np.arange(3)))
+    assert set(seen) == {6 if num_channels == 3 else 3}
