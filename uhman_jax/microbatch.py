@@ -29,7 +29,9 @@ def fitting_size(video: VideoInput, hidden_size: int) -> int:
 
 def split(arrays: Any, size: int) -> Any:
     """Every array (B, ...) as (B / size, size, ...)."""
-    return jax.tree.map(lambda array: array.reshape(-1, size, *array.shape[1:]), arrays)
+    return jax.tree.map(
+        lambda array: array.reshape(len(array) // size, size, *array.shape[1:]), arrays
+    )
 
 
 def in_pieces(function: Callable[[Batch], Any], batch: Batch, hidden_size: int) -> Any:
@@ -38,4 +40,5 @@ def in_pieces(function: Callable[[Batch], Any], batch: Batch, hidden_size: int) 
     if size == len(batch.mask_B):
         return function(batch)
     pieces = jax.lax.map(function, split(batch, size))
-    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), pieces)
+    whole = (len(batch.mask_B),)
+    return jax.tree.map(lambda array: array.reshape(*whole, *array.shape[2:]), pieces)
