@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from tools.bench import made_up, table
 
@@ -29,16 +30,52 @@ def test_ratios_are_medians_over_rounds():
     assert table.ratio(figures, "one", "other") == 2.0
 
 
-def test_training_step_is_measured_and_written_as_json(tmp_path):
+def test_made_up_positives_never_repeat_in_a_row():
+    ids_VP, mask_VP = made_up.positives(np.random.default_rng(0), 500, 20)
+    assert ids_VP.max() == 19 and ids_VP.min() == 0
+    for ids_P, mask_P in zip(ids_VP, mask_VP, strict=True):
+        assert len(set(ids_P[mask_P])) == mask_P.sum() >= 1
+    uses = made_up.interactions(ids_VP, mask_VP, 20)
+    assert uses.shape == (500, 20) and uses.nnz == mask_VP.sum()
+    assert uses.tocsr()[3].indices.tolist() == sorted(ids_VP[3][mask_VP[3]].tolist())
+
+
+SMALL = {
+    "train_step": (
+        "--batch_size=4 --num_frames=2 --num_channels=8 --num_hashtags=30 --num_seeds=2 --nopeers",
+        {"ours", "floor", "2 seeds at once"},
+    ),
+    "warp": (
+        "--num_videos=50 --num_hashtags=30 --embedding_size=4 --batch_size=16 --nopeers",
+        {"exact", "sampled", "floor of exact"},
+    ),
+    "ranking": (
+        "--num_videos=50 --num_hashtags=30 --embedding_size=4 --batch_size=16 --nopeers",
+        {"ours, all metrics", "floor"},
+    ),
+    "reading": (
+        "--num_clips=8 --num_frames=2 --num_channels=8 --batch_size=4 --nocold",
+        {"raw, warm", "1 thread, warm", "2 threads, warm"},
+    ),
+    "epoch": (
+        "--num_videos=20 --num_frames=2 --num_channels=8 --batch_size=4 --num_hashtags=30",
+        {"on the device", "streamed"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_benchmarks_print_a_table_and_write_it_as_json(tmp_path, name):
+    arguments, contestants = SMALL[name]
     path = tmp_path / "figures.json"
-    sizes = ["--batch_size=4", "--num_frames=2", "--num_channels=8", "--num_hashtags=30"]
-    command = [sys.executable, "-m", "tools.bench.train_step", *sizes, "--rounds=2"]
-    command += ["--num_seeds=2", "--nopeers", f"--json={path}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    command = [sys.executable, "-m", f"tools.bench.{name}", *arguments.split(), "--rounds=2"]
+    done = subprocess.run(
+        [*command, f"--json={path}"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
-    assert "ours / floor" in done.stdout and "Training step (ms" in done.stdout
-    figures = json.loads(path.read_text())
-    assert set(figures["figures"]) == {"ours", "floor", "2 seeds at once"}
-    assert all(len(rounds) == 2 for rounds in figures["figures"].values())
-    assert figures["ratios"].keys() == {"ours / floor", "2 seeds at once / ours"}
-    assert figures["jax"] and figures["processor"]
+    written = json.loads(path.read_text())
+    assert written["figures"].keys() == contestants
+    assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in written["figures"].values())
+    assert written["ratios"] and written["processor"]
+    for title in (written["title"], *written["figures"], *written["ratios"]):
+        assert title in done.stdout

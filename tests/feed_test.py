@@ -90,7 +90,7 @@ def test_features_go_to_the_device_where_they_fit(world, monkeypatch):
     needed = len(rows) * (store.max_frames * 64 * 7 + 8 * 7)
 
     def room(num_bytes):
-        monkeypatch.setattr(on_device, "_device_memory", lambda: num_bytes)
+        monkeypatch.setattr(on_device, "device_memory", lambda: num_bytes)
 
     room(2 * needed)
     choices = [on_device.wanted(view, store, rows, choice) for choice in Features]
@@ -106,7 +106,7 @@ def test_features_go_to_the_device_where_they_fit(world, monkeypatch):
 
 
 def test_the_memory_of_this_device_is_known():
-    assert on_device._device_memory() > 2**28
+    assert on_device.device_memory() > 2**28
 
 
 # Microbatches

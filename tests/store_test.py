@@ -35,6 +35,17 @@ def write_store(directory, storage="uint8", lengths=LENGTHS):
     return directory
 
 
+def view_record(frames, index):
+    frames[index]
+
+
+def copy_record(frames, index):
+    frames.copy(index, np.zeros((frames.max_frames, M, C), np.uint8))
+
+
+READS = [view_record, copy_record]
+
+
 def assert_same(got, want):
     assert got.video_id == want.video_id
     for a, b in zip(got[1:], want[1:], strict=True):
@@ -157,6 +168,20 @@ def test_same_arguments_give_the_same_bytes(tmp_path):
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
 
 
+@pytest.mark.parametrize("storage", ["uint8", "bfloat16", "float32"])
+def test_copies_are_what_was_written(tmp_path, storage):
+    frames = store.FrameStore.open(write_store(tmp_path / "a", storage))
+    for index in [3, 0, 4, 1, 2]:
+        want = make_record(index, storage)
+        codes_FMC = np.full((5, M, C), 7, frames.schema.dtype)
+        num_frames, scale_C, offset_C = frames.copy(index, codes_FMC)
+        assert num_frames == len(want.codes_FMC)
+        np.testing.assert_array_equal(codes_FMC[:num_frames], want.codes_FMC)
+        assert (codes_FMC[num_frames:] == 7).all()
+        np.testing.assert_array_equal(scale_C, want.scale_C)
+        np.testing.assert_array_equal(offset_C, want.offset_C)
+
+
 def test_can_be_pickled(tmp_path):
     frames = store.FrameStore.open(write_store(tmp_path / "a"))
     assert_same(pickle.loads(pickle.dumps(frames))[3], make_record(3))
@@ -172,8 +197,9 @@ def test_failing_records_leave_no_shard(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize("seed", range(6))
-def test_a_damaged_byte_anywhere_is_found(tmp_path, seed):
+def test_a_damaged_byte_anywhere_is_found(tmp_path, seed, read):
     directory = write_store(tmp_path / "a")
     path = store.shard_path(directory, 0, 3)
     whole = path.read_bytes()
@@ -189,7 +215,7 @@ def test_a_damaged_byte_anywhere_is_found(tmp_path, seed):
             frames = store.FrameStore.open(directory)
             assert frames.video_ids == tuple(f"vidéo/{i}" for i in range(5))  # ids are trusted
             for i in range(len(frames)):
-                frames[i]
+                read(frames, i)
         assert isinstance(caught.value, UserError)
         assert caught.value.path == path
         assert caught.value.offset == offsets[offsets <= byte].max()
@@ -270,14 +296,15 @@ def test_unknown_video_is_named(tmp_path):
         frames.rows(["vidéo/1", "no-1", "no-2"])
 
 
-def test_shards_of_another_schema_are_found(tmp_path):
+@pytest.mark.parametrize("read", READS)
+def test_shards_of_another_schema_are_found(tmp_path, read):
     directory = write_store(tmp_path / "a")
     schema = store.Schema(C + 1)
     records = [make_record(3, num_channels=C + 1), make_record(4, num_channels=C + 1)]
     path = store.write_shard(directory, 2, 3, records, schema)
     with pytest.raises(tfrecord.DamagedRecordError) as caught:
         frames = store.FrameStore.open(directory)
-        frames[3]
+        read(frames, 3)
     assert caught.value.path == path
 
 

@@ -496,9 +496,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_the_checkpoint_and_remedi
     view, store, mean_C, std_C = world
 
     class Poisoned(type(store)):  # the clip that is trained on at step 7 has a NaN
-        def __getitem__(self, index):
-            record = super().__getitem__(index)
-            return record._replace(offset_C=record.offset_C * np.nan) if index == poison else record
+        def copy(self, index, codes_FMC):
+            num_frames, scale_C, offset_C = super().copy(index, codes_FMC)
+            return num_frames, scale_C, offset_C * (np.nan if index == poison else 1)
 
     rows = view.rows(TRAIN)
     seen = [

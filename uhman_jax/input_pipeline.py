@@ -93,10 +93,9 @@ class Join:
         num_frames_B = np.zeros(size, np.int32)
         for slot, row in enumerate(row_B):
             if mask_B[slot]:
-                record = store[self._record_V[row]]
-                num_frames_B[slot] = len(record.codes_FMC)
-                codes_BFMC[slot, : num_frames_B[slot]] = record.codes_FMC
-                scale_BC[slot], offset_BC[slot] = record.scale_C, record.offset_C
+                num_frames_B[slot], scale_BC[slot], offset_BC[slot] = store.copy(
+                    self._record_V[row], codes_BFMC[slot]
+                )
             codes_BFMC[slot, num_frames_B[slot] :] = 0
         video = VideoInput(
             codes_BFMC, scale_BC, offset_BC, np.arange(frames) < num_frames_B[:, np.newaxis]

@@ -133,9 +133,12 @@ def average_precision(ranks_BP, mask_BP):
     [0.75]
     """
     xp = ranks_BP.__array_namespace__()
-    better_BPQ = (ranks_BP[:, None, :] <= ranks_BP[:, :, None]) & mask_BP[:, None, :]
-    precision_BP = xp.sum(better_BPQ, axis=2) / ranks_BP
-    return xp.sum(xp.where(mask_BP, precision_BP, 0.0), axis=1) / _at_least_one(mask_BP)
+    highest = xp.iinfo(ranks_BP.dtype).max
+    sorted_BP = xp.sort(xp.where(mask_BP, ranks_BP, highest), axis=1)  # no two positives tie
+    found_P = xp.arange(1, ranks_BP.shape[1] + 1)
+    precision_BP = found_P[None, :] / sorted_BP
+    real_BP = found_P[None, :] <= xp.sum(mask_BP, axis=1)[:, None]
+    return xp.sum(xp.where(real_BP, precision_BP, 0.0), axis=1) / _at_least_one(mask_BP)
 
 
 def f1(mean_precision, mean_recall):
@@ -172,9 +175,10 @@ def summary(ranks_VP, mask_VP, cutoffs=(1, 5, 10, 50)):
         raise ValueError("metrics need at least one video, got 0; use a split that has videos")
     ranks_VP, mask_VP = np.asarray(ranks_VP), np.asarray(mask_VP)
     table = {}
+    count_V = _at_least_one(mask_VP)
     for k in cutoffs:
-        precision = _mean(precision_at_k(ranks_VP, mask_VP, k))
-        recall = _mean(recall_at_k(ranks_VP, mask_VP, k))
+        hits_V = _hits(ranks_VP, mask_VP, k)
+        precision, recall = _mean(hits_V / k), _mean(hits_V / count_V)
         table[f"P@{k}"] = precision
         table[f"R@{k}"] = recall
         table[f"F1@{k}"] = f1(precision, recall)

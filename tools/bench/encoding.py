@@ -1,12 +1,13 @@
 """Does the network ever wait? Frames per second of extraction against Inception-v3 alone.
 
-    python -m tools.bench.encoding --root=data/pixels-... [--num_clips=64] [--json=FILE]
+    python -m tools.bench.encoding [--root=DATASET] [--num_clips=48] [--json=FILE]
 
 Both see the same frames. Alone: the frames lie decoded in memory and go through the network, batch
 by batch. Extraction: child processes decode clips; they are encoded, quantised and written to
 shards. Loading and compiling the network is left out of both.
 """
 
+import pathlib
 import sys
 import tempfile
 import time
@@ -15,16 +16,17 @@ import numpy as np
 from absl import app, flags
 
 from tools.bench import table
-from uhman_jax.config import PreprocessConfig
-from uhman_jax.dataset.raw import read_raw_dataset
+from uhman_jax.config import Config, PreprocessConfig
+from uhman_jax.dataset.raw import RawDataset, read_raw_dataset
+from uhman_jax.prepare import simulated_root
 from uhman_jax.preprocess import pipeline
 from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.preprocess.extractor import Extractor
 
-_ROOT = flags.DEFINE_string("root", None, "Raw dataset whose clips are encoded.", required=True)
-_NUM_CLIPS = flags.DEFINE_integer("num_clips", 64, "Clips to use.")
-_MAX_FRAMES = flags.DEFINE_integer("max_frames", 4, "Frames per clip.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds.")
+_ROOT = flags.DEFINE_string("root", "", "Raw dataset with clips; empty: simulated ones.")
+_NUM_CLIPS = flags.DEFINE_integer("num_clips", 48, "Clips to use.")
+_MAX_FRAMES = flags.DEFINE_integer("max_frames", 16, "Frames per clip.")
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
 
 
@@ -44,7 +46,19 @@ class _Loaded:
 
 def main(_: list[str]) -> None:
     """Prints the table."""
-    raw = read_raw_dataset(_ROOT.value, strict=False)
+    with tempfile.TemporaryDirectory() as folder:
+        run(read_raw_dataset(_ROOT.value or simulated_clips(folder), strict=False))
+
+
+def simulated_clips(folder: str) -> pathlib.Path:
+    """A raw dataset of clips as the embedded one has them."""
+    config = Config()
+    config.data.simulated_dir, config.simulator.num_videos = folder, _NUM_CLIPS.value
+    return simulated_root(config)
+
+
+def run(raw: RawDataset) -> None:
+    """Measures the clips of a dataset."""
     inputs = [(video.video_id, video.path) for video in raw.videos[: _NUM_CLIPS.value]]
     config = PreprocessConfig(max_frames=_MAX_FRAMES.value, calibration_frames=0)
     extractor = Extractor.load("random", batch_frames=config.batch_frames)

@@ -1,8 +1,10 @@
 """Batches and models of a given size, made in memory: no dataset, no shards, no TensorFlow."""
 
 import types
+from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from uhman_jax.config import Config
 from uhman_jax.input_pipeline import Batch
@@ -28,10 +30,7 @@ def make_batch(
     """A batch of uint8 features, no frame missing, with 3.42 hashtags a video as in the paper."""
     rng = np.random.default_rng(seed)
     shape_BFMC = (batch_size, num_frames, NUM_REGIONS, num_channels)
-    counts_B = 1 + rng.binomial(MAX_POSITIVES - 1, 2.42 / (MAX_POSITIVES - 1), batch_size)
-    slots_P = np.arange(min(MAX_POSITIVES, num_hashtags))
-    mask_BP = slots_P < counts_B[:, None]
-    ids_BP = np.stack([rng.choice(num_hashtags, len(slots_P), False) for _ in range(batch_size)])
+    ids_BP, mask_BP = positives(rng, batch_size, num_hashtags)
     history_mask_BR = np.arange(MAX_HISTORY) < rng.integers(0, 16, (batch_size, 1))
     history_BR = rng.integers(0, num_hashtags, (batch_size, MAX_HISTORY))
     return Batch(
@@ -48,11 +47,32 @@ def make_batch(
             history_BR=np.where(history_mask_BR, history_BR, 0).astype(np.int32),
             history_mask_BR=history_mask_BR,
         ),
-        positives_BP=np.where(mask_BP, ids_BP, 0).astype(np.int32),
+        positives_BP=ids_BP,
         positives_mask_BP=mask_BP,
         row_B=np.arange(batch_size, dtype=np.int32),
         mask_B=np.ones(batch_size, bool),
     )
+
+
+def positives(
+    rng: np.random.Generator, num_videos: int, num_hashtags: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hashtag ids int32 and mask, both (V, P): 3.42 a video as in the paper, uniformly drawn."""
+    most = min(MAX_POSITIVES, num_hashtags)
+    counts_V = 1 + rng.binomial(most - 1, 2.42 / (MAX_POSITIVES - 1), num_videos)
+    mask_VP = np.arange(most) < counts_V[:, None]
+    # Sorted ids of a row lie at least 1 apart, so that none is there twice.
+    sorted_VP = np.sort(rng.integers(0, num_hashtags - most + 1, (num_videos, most)), axis=1)
+    ids_VP = rng.permuted(sorted_VP + np.arange(most), axis=1)
+    return np.where(mask_VP, ids_VP, 0).astype(np.int32), mask_VP
+
+
+def interactions(ids_VP: np.ndarray, mask_VP: np.ndarray, num_hashtags: int) -> Any:
+    """The same as SciPy's sparse matrix (V, T), float32 ones."""
+    rows, slots = np.nonzero(mask_VP)
+    ones = np.ones(len(rows), np.float32)
+    shape = len(ids_VP), num_hashtags
+    return scipy.sparse.coo_matrix((ones, (rows, ids_VP[rows, slots])), shape=shape)
 
 
 def config_of(*, hidden_size: int, batch_size: int, num_seeds: int = 1) -> Config:

@@ -117,15 +117,53 @@ def serialize(record: FrameRecord, schema: Schema) -> list[bytes | np.ndarray]:
         OFFSET: record.offset_C.astype("<f4").tobytes(),
     }
     codes = np.ascontiguousarray(record.codes_FMC).reshape(-1).view(np.uint8)
-    sizes = {name: len(value) for name, value in values.items()} | {CODES: len(codes)}
-    starts = {name: _entry_start(name, size) for name, size in sizes.items()}
-    head = _TAG_1 + _varint(sum(sizes.values()) + sum(map(len, starts.values())))
+    head, starts = _starts(len(values[ID]), len(record.times_F), schema)
     for name in (ID, TIMES):
         head += starts[name] + values[name]
     values[HEAD] = tfrecord.masked_crc32c([head]).to_bytes(4, "little")
     for name in (HEAD, SCALE, OFFSET):
         head += starts[name] + values[name]
     return [head + starts[CODES], codes]
+
+
+class Layout(NamedTuple):
+    """Where the fields of a record lie in its data, which end with the codes.
+
+    Attributes:
+        size: bytes of the data.
+        spans: (begin, end) of each field's value, by name.
+        before_codes: the bytes that stand directly before the codes.
+    """
+
+    size: int
+    spans: dict[str, tuple[int, int]]
+    before_codes: bytes
+
+
+@functools.lru_cache(maxsize=4096)
+def layout(id_size: int, num_frames: int, schema: Schema) -> Layout:
+    """The layout of a record whose id has so many bytes; `serialize` writes no other."""
+    head, starts = _starts(id_size, num_frames, schema)
+    spans, position = {}, len(head)
+    for name, size in _sizes(id_size, num_frames, schema).items():
+        begin = position + len(starts[name])
+        spans[name] = begin, begin + size
+        position = begin + size
+    return Layout(position, spans, starts[CODES])
+
+
+def _sizes(id_size, num_frames, schema):
+    """Bytes of each field's value, in order."""
+    channels = 4 * schema.num_channels
+    sizes = (id_size, 4 * num_frames, 4, channels, channels, num_frames * schema.frame_bytes)
+    return dict(zip(ORDER, sizes, strict=True))
+
+
+def _starts(id_size, num_frames, schema):
+    """The first bytes of a record, and those before each field's value."""
+    sizes = _sizes(id_size, num_frames, schema)
+    starts = {name: _entry_start(name, size) for name, size in sizes.items()}
+    return _TAG_1 + _varint(sum(sizes.values()) + sum(map(len, starts.values()))), starts
 
 
 class Head(NamedTuple):

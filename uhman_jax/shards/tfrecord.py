@@ -143,10 +143,25 @@ def read_at(
     begin = offset + HEADER.size
     payload = data[begin : begin + length]
     if check:
-        (expected,) = FOOTER.unpack_from(data.data, begin + length)
-        if masked_crc32c([payload]) != expected:
-            raise DamagedRecordError(path, offset, "its data does not match its checksum")
+        check_at(data, offset, path, [payload])
     return payload
+
+
+def check_at(
+    data: np.ndarray, offset: int, path: str | os.PathLike, parts: Sequence[np.ndarray]
+) -> None:
+    """Raises DamagedRecordError unless the parts in a row are the data of the record at `offset`.
+
+    Args:
+        data: from `map_file(path)`.
+        offset: of a record that `read_at` accepts.
+        path: for messages.
+        parts: contiguous uint8 arrays, as long together as the data.
+    """
+    footer = offset + HEADER.size + sum(map(len, parts))
+    (expected,) = FOOTER.unpack_from(data.data, footer)
+    if masked_crc32c(parts) != expected:
+        raise DamagedRecordError(path, offset, "its data does not match its checksum")
 
 
 def _length(data, offset, path):

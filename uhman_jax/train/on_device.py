@@ -41,7 +41,7 @@ def wanted(view: View, store: FrameStore, rows: np.ndarray, features: Features) 
         UserError: they must, and don't fit.
     """
     clip_bytes = store.max_frames * store.schema.frame_bytes + 8 * store.num_channels
-    needed, room = len(rows) * clip_bytes, int(_SHARE * _device_memory())
+    needed, room = len(rows) * clip_bytes, int(_SHARE * device_memory())
     if features is Features.DEVICE and needed > room:
         raise UserError(
             f"train.features=device needs the features of {len(rows)} clips to fit half of the "
@@ -51,7 +51,7 @@ def wanted(view: View, store: FrameStore, rows: np.ndarray, features: Features) 
     return features is not Features.STREAM and needed <= room
 
 
-def _device_memory() -> int:
+def device_memory() -> int:
     """Bytes of the first device that are free, or of a CPU's whole memory."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:

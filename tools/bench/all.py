@@ -1,0 +1,65 @@
+"""Every benchmark that fits the machine, one after the other; figures as JSON files in a folder.
+
+    python -m tools.bench.all [--folder=DIR] [--only=train_step,warp]
+
+Let nothing else run meanwhile. A benchmark whose libraries are not installed is left out.
+"""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+from absl import app, flags
+
+_FOLDER = flags.DEFINE_string("folder", "runs/bench", "Where the JSON files go.")
+_ONLY = flags.DEFINE_list("only", [], "Names of the benchmarks to run; empty: all.")
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+# Name: (module, flags, library that it can't do without).
+BENCHMARKS: dict[str, tuple[str, list[str], str]] = {
+    "train_step": ("train_step", ["--num_seeds=8"], ""),
+    "train_step_sampled": ("train_step", ["--estimator=sampled", "--nopeers"], ""),
+    "train_step_million_hashtags": (
+        "train_step",
+        ["--estimator=sampled", "--num_hashtags=1000000", "--nopeers"],
+        "",
+    ),
+    "warp": ("warp", [], ""),
+    "ranking": ("ranking", [], ""),
+    "ranking_million_hashtags": (
+        "ranking",
+        ["--num_hashtags=1000000", "--batch_size=256", "--nopeers", "--rounds=1"],
+        "",
+    ),
+    "epoch": ("epoch", [], ""),
+    "reading": ("reading", [], ""),
+    "encoding": ("encoding", [], "tensorflow"),
+    "start_up": ("start_up", [], "tensorflow_datasets"),
+}
+
+
+def main(_: list[str]) -> None:
+    """Runs them; ends with 1 if one failed."""
+    if unknown := set(_ONLY.value) - set(BENCHMARKS):
+        sys.exit(f"--only must name some of {', '.join(BENCHMARKS)}, got {', '.join(unknown)}")
+    folder = pathlib.Path(_FOLDER.value)
+    folder.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for name in _ONLY.value or BENCHMARKS:
+        module, arguments, library = BENCHMARKS[name]
+        if library and importlib.util.find_spec(library) is None:
+            print(f"{name}: left out, {library} is not installed", flush=True)
+            continue
+        command = [sys.executable, "-m", f"tools.bench.{module}", *arguments]
+        command.append(f"--json={(folder / name).resolve()}.json")
+        if subprocess.run(command, cwd=ROOT).returncode:
+            failed.append(name)
+        print(flush=True)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    app.run(main)

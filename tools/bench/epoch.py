@@ -1,0 +1,117 @@
+"""How long does an epoch of the paper's corpus take? Seconds, features on the device and streamed.
+
+    python -m tools.bench.epoch [--num_videos=8233] [--num_frames=16] [--json=FILE]
+
+The trainer's own steps over made-up features: on the device, several steps a dispatch; streamed,
+batches that lie ready in the host's memory, one step a dispatch. On a CPU the device's memory is
+the host's. A corpus that does not fit is cut to what does; the seconds are of a whole epoch all the
+same.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from tools.bench import made_up, table
+from uhman_jax.train.feed import MOST_STEPS, several
+from uhman_jax.train.on_device import OnDevice, device_memory
+from uhman_jax.train.state import build_model, init_state
+from uhman_jax.train.step import make_train_step
+
+_VIDEOS = flags.DEFINE_integer("num_videos", 8233, "Videos of an epoch.")
+_FRAMES = flags.DEFINE_integer("num_frames", 16, "Frames per video.")
+_CHANNELS = flags.DEFINE_integer("num_channels", 2048, "Channels of a region.")
+_BATCH = flags.DEFINE_integer("batch_size", 64, "Videos per step.")
+_HIDDEN = flags.DEFINE_integer("hidden_size", 32, "K = d.")
+_HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "T.")
+_STEPS = flags.DEFINE_integer("num_steps", 32, "Steps per round, at most an epoch.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds.")
+_JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
+
+
+def corpus(num_videos: int) -> OnDevice:
+    """Videos on the device, their codes made there."""
+    small = made_up.make_batch(
+        batch_size=num_videos, num_frames=1, num_channels=1, num_hashtags=_HASHTAGS.value
+    )
+    shape = (num_videos, _FRAMES.value, made_up.NUM_REGIONS, _CHANNELS.value)
+    codes = jax.jit(lambda key: jax.random.bits(key, shape, jnp.uint8))(jax.random.key(0))
+    video = small.video._replace(
+        codes_BFMC=codes,  # type: ignore[arg-type]
+        scale_BC=np.full((num_videos, _CHANNELS.value), 0.01, np.float32),
+        offset_BC=np.zeros((num_videos, _CHANNELS.value), np.float32),
+        mask_BF=np.ones((num_videos, _FRAMES.value), bool),
+    )
+    videos = jax.device_put(small._replace(video=video))
+    return OnDevice(videos, jnp.arange(num_videos, dtype=jnp.int32))
+
+
+def main(_: list[str]) -> None:
+    """Prints the table."""
+    size, steps_per_epoch = _BATCH.value, -(-_VIDEOS.value // _BATCH.value)
+    clip_bytes = _FRAMES.value * made_up.NUM_REGIONS * _CHANNELS.value
+    kept = max(size, min(_VIDEOS.value, int(0.4 * device_memory()) // clip_bytes))
+    num_steps = min(_STEPS.value, steps_per_epoch, MOST_STEPS)
+    config = made_up.config_of(hidden_size=_HIDDEN.value, batch_size=size)
+    model = build_model(config.model, made_up.view_sizes(_HASHTAGS.value))  # type: ignore[arg-type]
+    step = make_train_step(model, config, 1000)
+    statistics = made_up.statistics(_CHANNELS.value)
+    on_device, rng = corpus(kept), np.random.default_rng(0)
+    rows_NB = np.zeros((MOST_STEPS, size), np.int32)
+    rows_NB[:num_steps] = rng.integers(0, kept, (num_steps, size))
+    steps = several(step)
+    host = [
+        jax.tree.map(
+            np.asarray,
+            made_up.make_batch(
+                batch_size=size,
+                num_frames=_FRAMES.value,
+                num_channels=_CHANNELS.value,
+                num_hashtags=_HASHTAGS.value,
+                seed=seed,
+            ),
+        )
+        for seed in range(2)
+    ]
+
+    def contestant(advance: Callable[[Any], Any]) -> Callable[[], float]:
+        state = init_state(model, config, *statistics)
+
+        def measure() -> float:
+            nonlocal state
+            begin = time.perf_counter()
+            state = jax.block_until_ready(advance(state))
+            return (time.perf_counter() - begin) / num_steps * steps_per_epoch
+
+        measure()
+        return measure
+
+    def streamed(state: Any) -> Any:
+        for index in range(num_steps):
+            state, _ = step(state, jax.device_put(host[index % 2]))
+        return state
+
+    contestants = {
+        "on the device": contestant(lambda state: steps(state, on_device, rows_NB, num_steps)[0]),
+        "streamed": contestant(streamed),
+    }
+    figures = table.interleave(contestants, _ROUNDS.value)
+    facts = {"videos": _VIDEOS.value, "kept": kept, "frames": _FRAMES.value, "batch": size}
+    facts |= {"channels": _CHANNELS.value, "K = d": _HIDDEN.value, "steps measured": num_steps}
+    table.report(
+        "An epoch",
+        "s",
+        figures,
+        {"streamed / on the device": table.ratio(figures, "streamed", "on the device")},
+        facts | {"device": jax.devices()[0].device_kind} | table.machine(("jax", "jaxlib")),
+        _JSON.value,
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

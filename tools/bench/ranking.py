@@ -1,0 +1,109 @@
+"""How long does a full evaluation take, and how much memory? Milliseconds for a whole test split.
+
+    python -m tools.bench.ranking [--num_hashtags=1000000 --nopeers] [--json=FILE]
+
+Ours: the ranks of all true hashtags among all T, and every metric at every cut-off, from the
+vectors of the videos and the hashtags. The floor is the product of these vectors alone. LightFM (an
+extra: `pip install lightfm-next`) computes its precision_at_k, one metric at one cut-off, with two
+threads and vectors of the same size. Without it its row is left out.
+"""
+
+import resource
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from tools.bench import made_up, table
+from uhman_jax import metrics
+from uhman_jax.evaluate.ranking import rank_queries
+
+_VIDEOS = flags.DEFINE_integer("num_videos", 8233, "Videos to rank for.")
+_HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "T.")
+_SIZE = flags.DEFINE_integer("embedding_size", 32, "d.")
+_BATCH = flags.DEFINE_integer("batch_size", 64, "Videos that are ranked at once.")
+_ROUNDS = flags.DEFINE_integer("rounds", 15, "Rounds.")
+_PEERS = flags.DEFINE_bool("peers", True, "Run LightFM too, where it is installed.")
+_JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
+
+
+def rank(query_NBD: jax.Array, hashtags_TD: jax.Array, ids_NBP: jax.Array, mask_NBP: jax.Array):
+    """Ranks of the true hashtags, batch by batch."""
+
+    def one(batch):
+        query_BD, ids_BP, mask_BP = batch
+        return rank_queries(query_BD, hashtags_TD, ids_BP, mask_BP, top_k=0)[0]
+
+    return jax.lax.map(one, (query_NBD, ids_NBP, mask_NBP))
+
+
+def product(query_NBD: jax.Array, hashtags_TD: jax.Array) -> jax.Array:
+    """The best score of every video: the product, without keeping it."""
+    return jax.lax.map(lambda query_BD: jnp.max(query_BD @ hashtags_TD.T, axis=1), query_NBD)
+
+
+def lightfm(ids_VP: np.ndarray, mask_VP: np.ndarray) -> Callable[[], Any]:
+    """Its precision at 10 of a model that is trained for one epoch."""
+    from lightfm import LightFM
+    from lightfm.evaluation import precision_at_k
+
+    model = LightFM(no_components=_SIZE.value, loss="warp", random_state=0)
+    uses = made_up.interactions(ids_VP, mask_VP, _HASHTAGS.value)
+    model.fit(uses, epochs=1, num_threads=2)
+    rows = uses.tocsr()
+    return lambda: precision_at_k(model, rows, k=10, num_threads=2).mean()
+
+
+def main(_: list[str]) -> None:
+    """Prints the table."""
+    rng = np.random.default_rng(0)
+    size, num_batches = _BATCH.value, -(-_VIDEOS.value // _BATCH.value)
+    shape_ND = (num_batches, size, _SIZE.value)
+    query_NBD = jnp.asarray(rng.normal(size=shape_ND), jnp.float32)
+    hashtags_TD = jnp.asarray(rng.normal(size=(_HASHTAGS.value, _SIZE.value)), jnp.float32)
+    ids_VP, mask_VP = made_up.positives(rng, _VIDEOS.value, _HASHTAGS.value)
+    padding = ((0, num_batches * size - _VIDEOS.value), (0, 0))
+    ids_NBP, mask_NBP = (
+        jnp.asarray(np.pad(array_VP, padding).reshape(num_batches, size, -1))
+        for array_VP in (ids_VP, mask_VP)
+    )
+    run, floor = jax.jit(rank), jax.jit(product)
+
+    def evaluation() -> Any:
+        ranks_NBP = np.asarray(run(query_NBD, hashtags_TD, ids_NBP, mask_NBP))
+        return metrics.summary(ranks_NBP.reshape(-1, ids_VP.shape[1])[: len(ids_VP)], mask_VP)
+
+    calls: dict[str, Callable[[], Any]] = {
+        "ours, all metrics": evaluation,
+        "floor": lambda: jax.block_until_ready(floor(query_NBD, hashtags_TD)),
+    }
+    ratios = [("ours, all metrics", "floor")]
+    versions: tuple[str, ...] = ("jax", "jaxlib", "numpy")
+    if _PEERS.value:
+        try:
+            calls["LightFM, P@10 alone"] = lightfm(ids_VP, mask_VP)
+        except ImportError:
+            print("LightFM is not installed: its row is left out")
+        else:
+            ratios.append(("LightFM, P@10 alone", "ours, all metrics"))
+            versions += ("lightfm-next",)
+    contestants = {name: table.milliseconds(call) for name, call in calls.items()}
+    figures = table.interleave(contestants, _ROUNDS.value)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    facts = {"videos": _VIDEOS.value, "T": _HASHTAGS.value, "d": _SIZE.value}
+    facts |= {"peak memory of the process, GiB": round(peak, 2)}
+    table.report(
+        "Evaluation",
+        "ms",
+        figures,
+        {f"{one} / {other}": table.ratio(figures, one, other) for one, other in ratios},
+        facts | {"device": jax.devices()[0].device_kind} | table.machine(versions),
+        _JSON.value,
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

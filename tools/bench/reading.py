@@ -1,0 +1,156 @@
+"""How fast do shards become batches? GB/s of stored features, against reading the same files raw.
+
+    python -m tools.bench.reading [--num_clips=512] [--folder=DIR] [--json=FILE]
+
+Raw is a sequential read of all shards into one buffer of a batch's size; batches come shuffled,
+verified by their checksums and joined with a view. Warm: the files are in the page cache; cold:
+they were dropped from it (Linux), and the disk decides.
+"""
+
+import os
+import tempfile
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+
+from tools.bench import made_up, table
+from uhman_jax.dataset.view import Ragged
+from uhman_jax.input_pipeline import iterate, train_batches
+from uhman_jax.shards import store
+from uhman_jax.shards.example import FrameRecord, Schema
+
+_CLIPS = flags.DEFINE_integer("num_clips", 512, "Clips in the shards.")
+_FRAMES = flags.DEFINE_integer("num_frames", 8, "Frames per clip.")
+_CHANNELS = flags.DEFINE_integer("num_channels", 2048, "Channels of a region.")
+_BATCH = flags.DEFINE_integer("batch_size", 64, "Videos per batch.")
+_FOLDER = flags.DEFINE_string("folder", "", "Where the shards are made; empty: a temporary one.")
+_COLD = flags.DEFINE_bool("cold", True, "Also with files dropped from the page cache.")
+_ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds.")
+_JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
+
+_CLIPS_PER_SHARD, _EPOCHS = 64, 4
+
+
+def make_shards(folder: Path) -> store.FrameStore:
+    """Shards of random codes, 64 clips each."""
+    schema, rng = Schema(_CHANNELS.value), np.random.default_rng(0)
+    ones_C = np.ones(_CHANNELS.value, np.float32)
+    times_F = np.arange(_FRAMES.value, dtype=np.float32)
+    shape = (_FRAMES.value, made_up.NUM_REGIONS, _CHANNELS.value)
+
+    def records(first: int, last: int):
+        for clip in range(first, last):
+            codes = rng.integers(0, 256, shape, dtype=np.uint8)
+            yield FrameRecord(f"clip{clip}", codes, ones_C, ones_C, times_F)
+
+    starts = range(0, _CLIPS.value, _CLIPS_PER_SHARD)
+    for index, first in enumerate(starts):
+        last = min(first + _CLIPS_PER_SHARD, _CLIPS.value)
+        store.write_shard(folder, index, len(starts), records(first, last), schema)
+    store.write_metadata(folder, len(starts), schema, {"extractor": "random numbers"})
+    return store.FrameStore.open(folder)
+
+
+def view_of(frames: store.FrameStore) -> types.SimpleNamespace:
+    """What `Join` reads of a view: one hashtag a clip, a history of five."""
+    num_clips = len(frames.video_ids)
+    ids = np.arange(num_clips, dtype=np.int32)
+    return types.SimpleNamespace(
+        video_ids=frames.video_ids,
+        gender_V=ids % made_up.GENDERS,
+        age_V=ids % made_up.AGES,
+        country_V=ids % made_up.COUNTRIES,
+        history=Ragged(
+            np.tile(np.arange(5, dtype=np.int32), num_clips), 5 * np.arange(num_clips + 1)
+        ),
+        positives=Ragged(ids % 669, np.arange(num_clips + 1)),
+        max_history=5,
+        max_positives=1,
+    )
+
+
+def batches(num_threads: int) -> Callable[[Path], Callable[[], None]]:
+    """A contestant: opens the shards, then reads epoch after epoch."""
+
+    def make(folder: Path) -> Callable[[], None]:
+        frames = store.FrameStore.open(folder)
+        source = train_batches(
+            view_of(frames),  # type: ignore[arg-type]
+            frames,
+            rows=np.arange(_CLIPS.value),
+            batch_size=_BATCH.value,
+            seed=0,
+        )
+        ahead = iterate(source, num_threads=num_threads)
+
+        def read() -> None:
+            for _ in range(_CLIPS.value // _BATCH.value):
+                next(ahead)
+
+        return read
+
+    return make
+
+
+def drop_from_cache(paths: list[Path]) -> None:
+    """Asks the system to forget the files' pages."""
+    for path in paths:
+        number = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(number, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(number)
+
+
+def main(_: list[str]) -> None:
+    """Prints the table."""
+    with tempfile.TemporaryDirectory(dir=_FOLDER.value or None) as name:
+        frames = make_shards(Path(name))
+        paths = sorted(Path(name).glob("*.tfrecord*"))
+        num_bytes = sum(path.stat().st_size for path in paths)
+        buffer = memoryview(bytearray(_BATCH.value * frames.max_frames * frames.schema.frame_bytes))
+        del frames  # its memory maps would keep the files in the page cache
+
+        def raw(_: Path) -> Callable[[], None]:
+            def read() -> None:
+                for path in paths:
+                    with open(path, "rb", buffering=0) as file:
+                        while file.readinto(buffer):
+                            pass
+
+            return read
+
+        def rate(make: Callable[[Path], Callable[[], None]], cold: bool) -> Callable[[], float]:
+            def measure() -> float:
+                if cold:
+                    drop_from_cache(paths)
+                read = make(Path(name))
+                begin = time.perf_counter()
+                for _ in range(1 if cold else _EPOCHS):
+                    read()
+                return (1 if cold else _EPOCHS) * num_bytes / (time.perf_counter() - begin) / 1e9
+
+            return measure
+
+        readers = {"raw": raw, "1 thread": batches(1), "2 threads": batches(2)}
+        contestants = {}
+        for cold in (False, True) if _COLD.value and hasattr(os, "posix_fadvise") else (False,):
+            for reader, make in readers.items():
+                contestants[f"{reader}, {'cold' if cold else 'warm'}"] = rate(make, cold)
+        figures = table.interleave(contestants, _ROUNDS.value)
+        ratios = {
+            f"{key} / raw": table.ratio(figures, key, f"raw, {key.split(', ')[1]}")
+            for key in figures
+            if not key.startswith("raw")
+        }
+        facts = {"clips": _CLIPS.value, "MB": round(num_bytes / 1e6)}
+        machine = table.machine(("numpy", "grain", "google-crc32c"))
+        table.report("Shards to batches", "GB/s", figures, ratios, facts | machine, _JSON.value)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,100 @@
+"""How long does a user wait? Seconds for `--help`, and from the command to the first training step.
+
+    python -m tools.bench.start_up [--json=FILE]
+
+A tiny simulated dataset is made beforehand. Cold: JAX's persistent cache is empty; warm: it holds
+the compiled programs of the start before. The floor is Python importing JAX, Flax, Optax and Orbax.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags
+
+from tools.bench import table
+
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds.")
+_JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = (
+    "--config=configs/paper_features.py",
+    "--config.simulator.num_videos=600",
+    "--config.simulator.num_users=300",
+    "--config.train.num_epochs=1",
+)
+
+
+def first_step(folder: Path, cold: bool) -> Callable[[], float]:
+    """Seconds until a run in a fresh directory has taken its first step; then it is stopped."""
+    workdir, cache = folder / "run", folder / "xla"
+
+    def measure() -> float:
+        shutil.rmtree(workdir, ignore_errors=True)
+        if cold:
+            shutil.rmtree(cache, ignore_errors=True)
+        command = [sys.executable, "-m", "uhman_jax.main", *SETTINGS, f"--workdir={workdir}"]
+        command.append(f"--config.data.simulated_dir={folder / 'data'}")
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+        begin = time.perf_counter()
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        seen, elapsed = b"", float("nan")
+        assert process.stderr is not None
+        while piece := os.read(process.stderr.fileno(), 4096):
+            seen += piece
+            if re.search(rb"Training:.*?\| +[1-9][0-9]*/", seen):
+                elapsed = time.perf_counter() - begin
+                break
+        process.terminate()
+        process.communicate()
+        if elapsed != elapsed:
+            sys.exit(f"the run took no step:\n{seen.decode(errors='replace')}")
+        return elapsed
+
+    return measure
+
+
+def seconds(*arguments: str) -> Callable[[], float]:
+    """Seconds of a Python process."""
+
+    def measure() -> float:
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True)
+        return time.perf_counter() - begin
+
+    return measure
+
+
+def main(_: list[str]) -> None:
+    """Prints the table."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        first_step(folder, cold=False)()  # makes the data, and fills the cache
+        contestants = {
+            "--help": seconds("-m", "uhman_jax.main", "--help"),
+            "first step, cold": first_step(folder, cold=True),
+            "first step, warm": first_step(folder, cold=False),
+            "imports alone": seconds("-c", "import jax, flax, optax, orbax.checkpoint"),
+        }
+        figures = table.interleave(contestants, _ROUNDS.value)
+    table.report(
+        "Start-up",
+        "s",
+        figures,
+        {"first step, warm / imports": table.ratio(figures, "first step, warm", "imports alone")},
+        table.machine(("jax", "flax", "orbax-checkpoint")),
+        _JSON.value,
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)
