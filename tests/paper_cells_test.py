@@ -15,6 +15,7 @@ import tiny_world
 
 from experiments.paper import cells, recipes, tune, workers
 from experiments.paper.cells import Cell, Study
+from experiments.paper.rows import Rows
 from uhman_jax.config import flatten
 from uhman_jax.errors import DivergedError, UserError
 
@@ -119,6 +120,22 @@ def test_training_that_diverges_is_a_result_and_nothing_else_that_fails_is(tmp_p
     monkeypatch.setattr(cells, "run", lambda *_, **__: False)
     with pytest.raises(workers.Interrupted):
         cells.run_cell(CELL, Study(tmp_path))
+
+
+def test_cells_of_equal_settings_are_run_once_and_both_have_the_row(tmp_path):
+    study = Study(tmp_path)
+    base = dataclasses.replace(CELL, recipe="plus", system="UHMAN")
+    curve = dataclasses.replace(base, hidden_size=128)  # what the recipe has anyway
+    other = dataclasses.replace(base, hidden_size=64)
+    rows = Rows(tmp_path)
+    assert rows.missing([base, curve, other], study) == [base, other]
+    print_of_base = cells.fingerprint(cells.config_of(base, study))
+    rows.add({"cell": base.name, "fingerprint": print_of_base, "variant": "", "test": 1})
+    assert rows.missing([base, curve, other], study) == [other]
+    rows.add_equals([base, curve, other], study)
+    found = Rows(tmp_path).of([base, curve, other], study)
+    assert [row["cell"] for row in found] == [base.name, curve.name]
+    assert found[1]["test"] == 1 and base.name != curve.name
 
 
 # --- processes
