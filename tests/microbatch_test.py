@@ -42,6 +42,15 @@ def test_a_piece_fits_the_cache_and_divides_the_batch(
     assert microbatch.fitting_size(video, hidden_size) == batch_size
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_scores_of_all_hashtags_fit_a_gibibyte(backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    video = make_batch(1024, 1, num_frames=1).video
+    assert microbatch.fitting_size(video, 1, num_scores=669) == 1024
+    assert microbatch.fitting_size(video, 1, num_scores=1_000_000) == 256  # of 268
+    assert microbatch.fitting_size(video, 1, num_scores=2**30) == 1
+
+
 @pytest.mark.parametrize("num_channels", [3, 2048])
 def test_pieces_together_are_the_whole(num_channels):
     batch = make_batch(6, num_channels)

@@ -11,19 +11,27 @@ from uhman_jax.layers import VideoInput
 CACHE_BYTES = (
     20 * 2**20
 )  # measured best on two cores with 4 MiB of L2, between 10 and 40 about even
+MOST_SCORES = 2**28  # 1 GiB, of which a loss over all hashtags holds a few
 
 
-def fitting_size(video: VideoInput, hidden_size: int) -> int:
+def fitting_size(video: VideoInput, hidden_size: int, num_scores: int = 0) -> int:
     """Videos to process at once: a divisor of the batch.
 
-    On an accelerator the whole batch. On a CPU as many as fit `CACHE_BYTES` with their features as
-    float32 and four vectors of the hidden size for every region.
+    On an accelerator the whole batch, unless its scores are too many. On a CPU as many as fit
+    `CACHE_BYTES` with their features as float32 and four vectors of the hidden size for every
+    region.
+
+    Args:
+        video: of the batch.
+        hidden_size: K.
+        num_scores: of a video, where those of all hashtags are held: T; else 0.
     """
     batch_size, num_frames, num_regions, num_channels = video.codes_BFMC.shape
-    if jax.default_backend() != "cpu":
-        return batch_size
-    video_bytes = 4 * num_frames * num_regions * (num_channels + 4 * hidden_size)
-    most = max(1, CACHE_BYTES // video_bytes)
+    most = MOST_SCORES // max(1, num_scores)
+    if jax.default_backend() == "cpu":
+        video_bytes = 4 * num_frames * num_regions * (num_channels + 4 * hidden_size)
+        most = min(most, CACHE_BYTES // video_bytes)
+    most = max(1, most)
     return max(size for size in range(1, batch_size + 1) if batch_size % size == 0 and size <= most)
 
 

@@ -35,8 +35,6 @@ class OnDevice(NamedTuple):
 def wanted(view: View, store: FrameStore, rows: np.ndarray, features: Features) -> bool:
     """Whether the features of these view rows should go to the device.
 
-    On a CPU the device's memory is the machine's.
-
     Raises:
         UserError: they must, and don't fit.
     """
@@ -52,11 +50,11 @@ def wanted(view: View, store: FrameStore, rows: np.ndarray, features: Features) 
 
 
 def device_memory() -> int:
-    """Bytes of the first device that are free, or of a CPU's whole memory."""
+    """Bytes of the first device that are free; of a CPU half of the machine's memory."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def load(

@@ -156,7 +156,9 @@ def loss_and_gradient(
         )
         return jnp.sum(loss_B) / num_real
 
-    size = config.train.microbatch_size or fitting_size(batch.video, config.model.hidden_size)
+    num_scores = num_hashtags if negatives_BPN is None else 0
+    size = config.train.microbatch_size
+    size = size or fitting_size(batch.video, config.model.hidden_size, num_scores)
     pieces = split((batch, negatives_BPN), size)
     keys = jax.random.split(dropout_key, len(batch.mask_B) // size)
     if len(keys) == 1:
