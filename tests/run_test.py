@@ -1,8 +1,6 @@
 """The table, the stop by signals, and the guards of a run directory."""
 
 import json
-import os
-import signal
 
 import pytest
 import tiny_world
@@ -58,18 +56,6 @@ def test_table_of_one_seed_on_real_data_has_neither_intervals_nor_oracles():
 def test_table_names_the_system_and_its_ablation(settings, title):
     config = Config(model=ModelConfig(**settings))
     assert run.table(config, make_metrics(1)).splitlines()[4].startswith(f"{title}  ")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_sets_a_flag_the_second_interrupts(number):
-    before = signal.getsignal(number)
-    with run.stop_signals() as stopped:
-        assert not stopped()
-        os.kill(os.getpid(), number)
-        assert stopped()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-    assert signal.getsignal(number) == before
 
 
 def test_another_config_is_refused_before_any_work(tmp_path):

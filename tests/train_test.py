@@ -454,12 +454,12 @@ def test_sigterm_saves_and_another_process_ends_with_the_bytes_of_an_unbroken_ru
         sys.path.insert(0, "tests")
         import tiny_world
         from uhman_jax import input_pipeline, train
-        from uhman_jax.run import stop_signals
+        from uhman_jax.stop import between_steps
         root, workdir = map(pathlib.Path, sys.argv[1:])
         config = tiny_world.make_config(root, num_epochs=40, eval_every=60)
         view, store = tiny_world.load(root, config)
         statistics = input_pipeline.channel_statistics(view, store, progress=False)
-        with stop_signals() as stopped:
+        with between_steps() as stopped:
             try:
                 train.train(config, view, store, *statistics, workdir, should_stop=stopped)
             except train.Interrupted as interrupted:
@@ -564,3 +564,53 @@ def test_checkpoints_of_the_same_step_are_replaced(root, world, tmp_path):
         checkpoints.save(state._replace(step=jnp.int32(4), validated_step=jnp.int32(4)))
     with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
         assert int(checkpoints.restore(abstract).validated_step) == 4
+
+
+def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_found(root, world, tmp_path):
+    config = tiny_world.make_config(root)
+    model, state = fresh(config, world)
+    abstract = state_lib.abstract_state(model, config, world[1].num_channels)
+    old = state._replace(step=jnp.int32(3))
+    new = state._replace(
+        step=jnp.int32(5), params=jax.tree.map(lambda leaf: leaf + 1, state.params)
+    )
+    with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(old)
+        checkpoints.save(new)
+        checkpoints.wait()
+        newest = tmp_path / "checkpoints" / "5"
+        files = [path for path in newest.rglob("*") if path.is_file() and path.stat().st_size]
+        assert newest / checkpoints_lib.SEAL in files and len(files) > 5
+        # May be done without.
+        without_numbers = (checkpoints_lib.SEAL, "_CHECKPOINT_METADATA", "commit_success.txt")
+        rng = np.random.default_rng(0)
+        for path in files:
+            whole = path.read_bytes()
+            for _ in range(2):
+                damaged = bytearray(whole)
+                damaged[rng.integers(len(whole))] ^= 1 << int(rng.integers(8))
+                path.write_bytes(damaged)
+                said = []
+                assert_same_bytes(checkpoints.restore(abstract, said.append), old if said else new)
+                assert said or path.name in without_numbers
+            path.unlink()
+            said = []
+            assert_same_bytes(checkpoints.restore(abstract, said.append), old if said else new)
+            assert said or path.name in without_numbers
+            path.write_bytes(whole)
+        assert_same_bytes(checkpoints.restore(abstract), new)
+
+
+def test_the_numbers_of_an_unsealed_checkpoint_are_checked(root, world, tmp_path, monkeypatch):
+    config = tiny_world.make_config(root)
+    model, state = fresh(config, world)
+    abstract = state_lib.abstract_state(model, config, world[1].num_channels)
+    monkeypatch.setattr(checkpoints_lib.Checkpoints, "_seal", lambda self: None)
+    with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
+        with monkeypatch.context() as patch:
+            zeros = np.zeros(len(jax.tree.leaves(state)), np.uint32)
+            patch.setattr(checkpoints_lib, "_checksums", lambda _: zeros)
+            checkpoints.save(state)
+            checkpoints.wait()
+        with pytest.raises(UserError, match="its numbers do not match their checksums"):
+            checkpoints.restore(abstract)

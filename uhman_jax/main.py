@@ -14,17 +14,17 @@ import os
 import pathlib
 import re
 import runpy
-import signal
 import sys
 from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
 
+from uhman_jax import stop
 from uhman_jax.config import Config, flag_rule, flatten, nearest_field, validate
 from uhman_jax.errors import UserError
 
-WRONG, STOPPED = 2, 75  # exit status; 75 is EX_TEMPFAIL of sysexits.h
+WRONG = 2  # exit status
 MODES = ("train_and_evaluate", "evaluate")
 _HELP = ("-h", "-help", "--help", "--helpfull", "--helpshort")
 # Failures of the disk that a person can mend; others keep their traceback.
@@ -47,10 +47,10 @@ def main(argv: Sequence[str]) -> int:
         return 0
     try:
         arguments = parse(argv)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        from uhman_jax import run  # everything heavy comes in here
+        with stop.within_seconds():
+            from uhman_jax import run  # everything heavy comes in here
 
-        finished = run.run(arguments.config, arguments.workdir, arguments.mode)
+            finished = run.run(arguments.config, arguments.workdir, arguments.mode)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
@@ -63,8 +63,8 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         finished = False
     if not finished:
-        print("Stopped; the same command goes on from there.", file=sys.stderr)
-        return STOPPED
+        print(stop.MESSAGE, file=sys.stderr)
+        return stop.STOPPED
     return 0
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from uhman_jax import lock
 from uhman_jax.config import Config
 from uhman_jax.dataset.raw import RawDataset, read_raw_dataset, summarise_problems
 from uhman_jax.dataset.truth import Truth, load_truth
@@ -84,11 +85,12 @@ def simulated_root(config: Config, say: Say = print) -> pathlib.Path:
     fingerprint = simulator.simulated_fingerprint(config.simulator)
     folder = f"{config.simulator.door.value}-{fingerprint}"
     root = pathlib.Path(config.data.simulated_dir) / folder
-    if simulator.is_simulated(root):
-        say(f"Simulated dataset: reused {root}.")
+    if not simulator.is_simulated(root):
+        with lock.hold(root, "wait for it, or use another --config.data.simulated_dir"):
+            say(f"Simulating {config.simulator.num_videos} clips into {root}.")
+            simulator.simulate(root, config.simulator)
     else:
-        say(f"Simulating {config.simulator.num_videos} clips into {root}.")
-        simulator.simulate(root, config.simulator)
+        say(f"Simulated dataset: reused {root}.")
     return root
 
 

@@ -4,18 +4,15 @@ The run directory holds `config.json`, `view.npz`, `metrics.jsonl`, `checkpoints
 `predictions.parquet`, `examples.npz` and `report.html`.
 """
 
-import contextlib
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from uhman_jax import __version__
+from uhman_jax import __version__, lock, stop
 from uhman_jax.config import Config, differences, from_dict, to_dict
 from uhman_jax.errors import UserError
 from uhman_jax.prepare import Prepared, channel_statistics, check_same_view, prepare
@@ -55,6 +52,18 @@ def run(
             f"--mode=evaluate needs a trained run, got no checkpoint in {workdir}; "
             "run with --mode=train_and_evaluate first"
         )
+    with lock.hold(workdir, "wait for it, or use another --workdir"):
+        return _run(config, workdir, mode, say, report)
+
+
+def _run(
+    config: Config,
+    workdir: pathlib.Path,
+    mode: str,
+    say: Callable[[str], object],
+    report: bool,
+) -> bool:
+    """`run` in a directory that no other process uses."""
     prepared = prepare(config, say)
     _keep_inputs(config, prepared, workdir)
     metrics = _finished_metrics(workdir)
@@ -97,7 +106,7 @@ def _train_and_evaluate(
             )
     else:
         mean_C, std_C = channel_statistics(prepared, say)
-        with stop_signals() as stopped:
+        with stop.between_steps() as stopped:
             try:
                 state = train.train(
                     config, view, store, mean_C, std_C, workdir, should_stop=stopped, say=say
@@ -132,29 +141,6 @@ def keep_compiled_programs() -> None:
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "uhman_jax", "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGINT or SIGTERM into a flag, for a stop between two steps.
-
-    Yields:
-        A function that says whether one came. A second one raises KeyboardInterrupt.
-    """
-    received: list[int] = []
-
-    def handle(number: int, frame: Any) -> None:
-        if received:
-            signal.default_int_handler(number, frame)
-        received.append(number)
-        print("\nStopping after this step (once more: at once).", file=sys.stderr)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _check_same_config(config: Config, workdir: pathlib.Path) -> None:

@@ -82,9 +82,9 @@ def write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
 
 
 def write_parquet(path: pathlib.Path, table: pa.Table) -> None:
-    """Writes a table."""
+    """Writes a table with a checksum for each page."""
     with replacing(path) as file:
-        pq.write_table(table, file)
+        pq.write_table(table, file, write_page_checksum=True)
 
 
 def write_npz(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from absl import app, flags
 
+from uhman_jax import stop
 from uhman_jax.config import Config, PreprocessConfig, validate
 from uhman_jax.errors import UserError
 
@@ -108,14 +109,18 @@ def run() -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Turns a user's mistake into one sentence and exit status 2."""
+    """Turns a user's mistake into one sentence and exit status 2, a signal into 75."""
     try:
         if len(argv) > 1:
             raise UserError(f"everything is a flag, got {argv[1]!r}; write e.g. --root=FOLDER")
-        run()
+        with stop.within_seconds():
+            run()
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print(stop.MESSAGE, file=sys.stderr)
+        sys.exit(stop.STOPPED)
 
 
 if __name__ == "__main__":

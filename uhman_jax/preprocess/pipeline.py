@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from uhman_jax import lock
 from uhman_jax.config import PreprocessConfig
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess import ledger, making
@@ -100,13 +101,14 @@ def preprocess(
         retry: states, e.g. "timeout": finished shards that hold such a clip are made again.
 
     Raises:
-        UserError: weights that cannot be had, other settings in `output_dir`, or no clip that could
-            be decoded (the ledger is written all the same).
+        UserError: weights that cannot be had, other settings or another process in `output_dir`,
+            or no clip that could be decoded (the ledger is written all the same).
     """
     try:
-        return _preprocess(
-            Path(root), list(inputs), Path(output_dir), config, network, progress, retry
-        )
+        with lock.hold(output_dir, "wait for it, or name another --output"):
+            return _preprocess(
+                Path(root), list(inputs), Path(output_dir), config, network, progress, retry
+            )
     except OSError as error:
         if error.errno not in _CANNOT_WRITE:
             raise

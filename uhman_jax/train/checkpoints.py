@@ -1,20 +1,30 @@
-"""Checkpoints of a run: the last two states, each written whole or not at all, by orbax."""
+"""Checkpoints of a run: the last two states, each written whole or not at all, by orbax.
 
+Each has the checksums of its files beside them, in `crc32c.json`, and of its arrays within: orbax
+does not notice every damage, and meets what it notices with all kinds of errors.
+"""
+
+import contextlib
+import gc
 import json
+import logging
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import google_crc32c
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from uhman_jax.errors import UserError
+from uhman_jax.shards.tfrecord import replacing
 from uhman_jax.train.state import State
 
-# What orbax raises on a folder that is cut, mixed up or not a checkpoint (tried by damaging files).
-_DAMAGE = (ValueError, KeyError, TypeError, OSError, json.JSONDecodeError)
+SEAL = "crc32c.json"
+_TIMES = "_CHECKPOINT_METADATA"  # orbax writes it once more when all is done
 
 
 class Checkpoints:
@@ -22,9 +32,13 @@ class Checkpoints:
 
     def __init__(self, workdir: str | os.PathLike[str]):
         self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
+        self._saving = -1  # step
+        ended = ocp.options.AsyncOptions(post_finalization_callback=self._seal)
         self._manager = ocp.CheckpointManager(
             self.directory,
-            options=ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=2, cleanup_tmp_directories=True, async_options=ended
+            ),
         )
 
     def __enter__(self) -> "Checkpoints":
@@ -48,7 +62,9 @@ class Checkpoints:
             self._manager.delete(step)
         # A copy, since the next step donates the state's buffers while they are being written.
         copy = jax.tree.map(jnp.copy, state)
-        self._manager.save(step, args=ocp.args.StandardSave(copy), force=True)
+        content = {"state": copy, "crc32c": _checksums(copy)}
+        self._saving = step
+        self._manager.save(step, args=ocp.args.StandardSave(content), force=True)
 
     def wait(self) -> None:
         """Returns when all started writes are on disk."""
@@ -72,8 +88,8 @@ class Checkpoints:
         reasons = []
         for step in steps:
             try:
-                state: Any = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-            except _DAMAGE as error:
+                state = self._read(step, abstract)
+            except Exception as error:  # orbax raises all kinds on damage, NotImplementedError too
                 reason = str(error).strip().splitlines() or [type(error).__name__]
                 reasons.append(f"step {step}: {reason[0]}")
                 continue
@@ -86,3 +102,59 @@ class Checkpoints:
                 f"({'; '.join(reasons)}); move the folder away to start over"
             )
         return None
+
+    def _seal(self) -> None:
+        """Adds the checksums to a checkpoint that is all written, just before it gets its name."""
+        (folder,) = self.directory.glob(f"{self._saving}.*tmp*")
+        text = json.dumps(_file_checksums(folder), indent=1)
+        with replacing(folder / SEAL) as file:
+            file.write(text.encode())
+
+    def _read(self, step: int, abstract: State) -> State:
+        """Reads one checkpoint; an Exception of any kind where it is damaged."""
+        folder = self.directory / str(step)
+        if (folder / SEAL).exists():  # else the process was killed before it could seal it
+            sums = json.loads((folder / SEAL).read_bytes())
+            found = _file_checksums(folder)
+            if differing := sorted(name for name in sums if sums[name] != found.get(name)):
+                raise ValueError(f"{differing[0]} is missing or does not match its checksum")
+        numbers = jax.ShapeDtypeStruct((len(jax.tree.leaves(abstract)),), jnp.uint32)
+        with _quietly():
+            content: Any = self._manager.restore(
+                step, args=ocp.args.StandardRestore({"state": abstract, "crc32c": numbers})
+            )
+        if not np.array_equal(_checksums(content["state"]), content["crc32c"]):
+            raise ValueError("its numbers do not match their checksums")
+        return content["state"]
+
+
+def _file_checksums(folder: pathlib.Path) -> dict[str, int]:
+    """CRC32C of every file of a checkpoint but the one that holds these and orbax's times."""
+    return {
+        path.relative_to(folder).as_posix(): google_crc32c.value(path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in (SEAL, _TIMES)
+    }
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keeps orbax from printing pages about a damaged file: the caller says it in a sentence."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        gc.collect()  # unfinished tasks complain when they are collected
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _checksums(state: State) -> np.ndarray:
+    """CRC32C of every leaf's bytes, uint32."""
+    leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(state)]
+    return np.array(
+        [google_crc32c.value(leaf.reshape(-1).view(np.uint8)) for leaf in leaves], np.uint32
+    )

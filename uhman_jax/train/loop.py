@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from uhman_jax import stop
 from uhman_jax.config import Config, Decay
 from uhman_jax.dataset.view import TRAIN, VALIDATION, View
 from uhman_jax.errors import DivergedError, UserError
@@ -166,6 +167,7 @@ class _Run:
         feed = self._feed(step, should_stop)
         if feed is None:
             raise self._interrupted(state, step, validated)
+        record = self._compile(state, feed)
         self.clock, self.clock_step = time.monotonic(), step
         with progress_bar(total=self.num_steps, initial=step, desc="Training", unit="step") as bar:
             while True:
@@ -173,7 +175,7 @@ class _Run:
                     scores_S = self._validate(state, step, feed, should_stop)
                     if scores_S is None:
                         raise self._interrupted(state, step, validated)
-                    state, validated = self.record(state, jnp.asarray(scores_S)), step
+                    state, validated = record(state, jnp.asarray(scores_S)), step
                     score = self.config.evaluate.select_by
                     bar.set_postfix(
                         {f"validation {score}": f"{np.mean(scores_S):.3f}"}, refresh=False
@@ -206,6 +208,16 @@ class _Run:
             return Streamed(self.step, self.view, self.store, rows, **how)
         on_device = load(self.view, self.store, seen, should_stop)
         return None if on_device is None else Resident(several(self.step), on_device, rows, **how)
+
+    def _compile(self, state: State, feed: Streamed | Resident) -> Callable[..., State]:
+        """Makes the programs of a validation before the first step; returns that of its record.
+
+        A signal that comes in the middle of a compilation must not cost steps.
+        """
+        for rows in self.ranked.values():
+            batches = feed.ranked(rows[: self.eval_size], self.eval_size)
+            rank_videos(self.ranker, state.params, state.statistics, batches)
+        return self.record.lower(state, state.best_score_S).compile()
 
     def _validate(
         self, state: State, step: int, feed: Streamed | Resident, should_stop: Callable[[], bool]
@@ -247,8 +259,9 @@ class _Run:
     def _interrupted(self, state: State, step: int, validated: int) -> Interrupted:
         """What to raise, with the state on disk."""
         if step:
-            self._save(state, step, validated)
-            self.checkpoints.wait()
+            with stop.saving():
+                self._save(state, step, validated)
+                self.checkpoints.wait()
         return Interrupted(step)
 
     def _check_pending(self) -> None:

@@ -1,0 +1,90 @@
+"""Signals: a flag between steps, an end within seconds elsewhere."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from uhman_jax import stop
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_sets_a_flag_the_second_interrupts(number):
+    before = signal.getsignal(number)
+    with stop.between_steps() as stopped:
+        assert not stopped()
+        os.kill(os.getpid(), number)
+        assert stopped()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) == before
+
+
+def started(body):
+    """A process that runs `body` within two seconds of grace and has begun to."""
+    script = [
+        "import hashlib, time",
+        "from uhman_jax import stop",
+        "def compute(rounds):  # outside of Python, deaf to signals, like a compilation",
+        "    hashlib.pbkdf2_hmac('sha256', b'', b'', rounds)",
+        "with stop.within_seconds(2.0):",
+        "    print('begun', flush=True)",
+        *(f"    {line}" for line in body),
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "\n".join(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(0.5)  # so that it is in the middle of it
+    return process
+
+
+@pytest.mark.parametrize("number", stop.NUMBERS)
+def test_what_does_not_heed_a_signal_ends_after_the_time_of_grace(number):
+    process = started(["compute(10**9)"])
+    begin = time.monotonic()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert 1.5 < time.monotonic() - begin < 8
+    assert process.returncode == stop.STOPPED and errors.strip() == stop.MESSAGE
+
+
+def test_what_heeds_it_ends_at_once_its_own_way():
+    process = started(["time.sleep(60)"])
+    process.send_signal(signal.SIGTERM)
+    begin = time.monotonic()
+    _, errors = process.communicate(timeout=30)
+    assert time.monotonic() - begin < 1.5
+    assert "KeyboardInterrupt" in errors and process.returncode != stop.STOPPED
+
+
+def test_a_save_is_waited_for():
+    body = [
+        "with stop.between_steps(), stop.saving():",
+        "    begin = time.monotonic()",
+        "    while time.monotonic() - begin < 4:",
+        "        compute(10**5)",
+        "    print('saved', flush=True)",
+        "    compute(10**5)",
+        "compute(10**9)",
+    ]
+    process = started(body)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert output == "saved\n" and process.returncode == stop.STOPPED
+
+
+def test_handlers_are_put_back_and_no_thread_is_left():
+    import threading
+
+    before = [signal.getsignal(number) for number in stop.NUMBERS]
+    with stop.within_seconds():
+        assert "stop" in {thread.name for thread in threading.enumerate()}
+    assert [signal.getsignal(number) for number in stop.NUMBERS] == before
+    assert "stop" not in {thread.name for thread in threading.enumerate()}
