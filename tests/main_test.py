@@ -157,19 +157,19 @@ def test_a_run_is_made_once_reused_and_guarded(config_file, tmp_path):
     assert "step/s" in result.stderr or "it/s" in result.stderr
     names = {path.name for path in workdir.iterdir()}
     assert names == {
-        *("config.json", "view.npz", "metrics.jsonl", "metrics.json", "checkpoints"),
+        *(".lock", "config.json", "view.npz", "metrics.jsonl", "metrics.json", "checkpoints"),
         *("predictions.parquet", "examples.npz", "report.html"),
     }
     config = json.loads((workdir / "config.json").read_text())
     assert config["name"] == "tiny" and config["run"]["versions"]["jax"]
-    before = {path: path.stat().st_mtime_ns for path in workdir.iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in workdir.glob("[!.]*")}
 
     started = time.monotonic()
     again = call(*flags)
     assert again.returncode == 0 and "reused" in again.stdout
     assert again.stdout.split("\n\n")[1] == result.stdout.split("\n\n")[1], "the same table"
     assert time.monotonic() - started < 20
-    assert {path: path.stat().st_mtime_ns for path in workdir.iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in workdir.glob("[!.]*")} == before
 
     other = call(*flags, "--config.train.learning_rate=0.3", "--config.seed=4")
     assert other.returncode == 2 and "Traceback" not in other.stderr

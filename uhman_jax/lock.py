@@ -53,7 +53,10 @@ def hold(folder: str | os.PathLike[str], remedy: str) -> Iterator[None]:
         }
         os.ftruncate(number, 0)
         os.pwrite(number, (json.dumps(facts) + "\n").encode(), 0)
-        yield
+        try:
+            yield
+        finally:
+            os.ftruncate(number, 0)
     finally:
         os.close(number)  # which gives the lock up
 

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     try:
         arguments = parse(argv)
-        with stop.within_seconds():
+        with stop.anywhere():
             from uhman_jax import run  # everything heavy comes in here
 
             finished = run.run(arguments.config, arguments.workdir, arguments.mode)
@@ -60,12 +60,9 @@ def main(argv: Sequence[str]) -> int:
         name = f" {error.filename!r}" if error.filename else ""
         print(f"error: a file{name} can't be written or read: {error.strerror}", file=sys.stderr)
         return WRONG
-    except KeyboardInterrupt:
-        finished = False
     if not finished:
         print(stop.MESSAGE, file=sys.stderr)
-        return stop.STOPPED
-    return 0
+    return 0 if finished else stop.STOPPED
 
 
 def parse(argv: Sequence[str]) -> Arguments:

@@ -1,9 +1,10 @@
-"""Stopping when asked: between two steps where there are steps, within seconds wherever else.
+"""Stopping when asked: between two steps where there are steps, at once wherever else.
 
-Python runs a signal's handler between two of its own instructions, so a compilation of a minute
-makes a signal wait a minute. A thread therefore hears of signals at once and ends the process after
-a time of grace. All files are whole at any moment, so nothing but unsaved steps can be lost, and
-programs are compiled where there are none.
+All files are whole at any moment, so nothing but unsaved steps can be lost, and a process may end
+in the middle of anything. It does not raise an exception for that: one that is raised inside of a
+callback is lost (JAX has some). Python runs a signal's handler between two of its own instructions,
+so a compilation of a minute makes a signal wait a minute; a thread therefore hears of signals too
+and ends the process after a time of grace. Programs are compiled where there are no unsaved steps.
 """
 
 import contextlib
@@ -30,34 +31,35 @@ def saving() -> Iterator[None]:
         yield
 
 
+def end(*unused: object) -> None:
+    """Ends the process with status `STOPPED`, without any cleaning up."""
+    with contextlib.suppress(OSError, ValueError):  # nobody may be listening any more
+        sys.stdout.flush()
+        print(f"\n{MESSAGE}", file=sys.stderr, flush=True)
+    os._exit(STOPPED)
+
+
 @contextlib.contextmanager
-def within_seconds(grace: float = GRACE_SECONDS) -> Iterator[None]:
-    """Makes SIGTERM raise KeyboardInterrupt, as SIGINT does, and ends what does not heed either.
+def anywhere(grace: float = GRACE_SECONDS) -> Iterator[None]:
+    """Lets SIGINT and SIGTERM end the process.
 
     Args:
-        grace: seconds after the first signal; then the process ends with status `STOPPED`.
+        grace: seconds after a signal that code outside of Python, or another handler that is set
+            within the block, may take.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     heard, told = socket.socketpair()
     told.setblocking(False)
     done = threading.Event()
 
     def watch() -> None:
-        while True:
-            number = heard.recv(1)
-            if not number:
+        while byte := heard.recv(1):
+            if byte[0] in NUMBERS:
+                if not done.wait(grace):
+                    with _saving:
+                        end()
                 return
-            if number[0] in NUMBERS:
-                break
-        if done.wait(grace):
-            return
-        with _saving:  # the last word on disk
-            print(MESSAGE, file=sys.stderr, flush=True)
-            os._exit(STOPPED)
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.signal(number, end) for number in NUMBERS}
     wakeup = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
     thread = threading.Thread(target=watch, name="stop", daemon=True)
     thread.start()
@@ -66,7 +68,8 @@ def within_seconds(grace: float = GRACE_SECONDS) -> Iterator[None]:
     finally:
         done.set()
         signal.set_wakeup_fd(wakeup)
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         told.close()
         thread.join()
         heard.close()

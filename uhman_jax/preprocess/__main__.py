@@ -113,14 +113,11 @@ def main(argv: list[str]) -> None:
     try:
         if len(argv) > 1:
             raise UserError(f"everything is a flag, got {argv[1]!r}; write e.g. --root=FOLDER")
-        with stop.within_seconds():
+        with stop.anywhere():
             run()
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print(stop.MESSAGE, file=sys.stderr)
-        sys.exit(stop.STOPPED)
 
 
 if __name__ == "__main__":
