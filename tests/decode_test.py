@@ -116,7 +116,7 @@ def test_skipping_changes_no_image(tmp_path):
     path = clips.write_clip(
         tmp_path / "a.mp4", images, [40 * i for i in range(120)], "libx264", g="13", bf="3"
     )
-    index, _, _ = packets.read_index(path, 64)
+    index, _, _ = packets.read_index(path, 64, 60)
     wanted = packets.choose(index, 5, 3)
     needed = packets.needed_segments(index, wanted)
     assert 0 < len(needed) < len(set(index.segment.tolist()))
@@ -250,11 +250,16 @@ def test_what_is_no_video(tmp_path):
     assert kind_of(tmp_path / "pipe.mp4") == "corrupt"  # and does not wait for a writer
 
 
-def test_unknown_codec_and_huge_pictures(tmp_path):
+def test_unknown_codec_and_whatever_is_too_large(tmp_path):
     path = tmp_path / "a.mp4"
     clips.write_clip(path, [clips.gray(9)] * 3, [0, 40, 80])
     assert kind_of(path, max_megapixels=0.003) == "unsupported"  # 64 x 48 = 0.003072
     assert sample_frames(path, max_megapixels=0.0031).note == ""
+    size = path.stat().st_size / 1e6
+    assert kind_of(path, max_megabytes=0.9 * size) == "unsupported"
+    assert sample_frames(path, max_megabytes=size).note == ""
+    assert kind_of(path, max_seconds=0.1) == "unsupported"  # 3 frames of 25 a second
+    assert sample_frames(path, max_seconds=0.13).note == ""
     other = tmp_path / "b.mkv"
     clips.write_clip(other, [clips.gray(9)] * 3, [0, 40, 80], "ffv1")
     other.write_bytes(other.read_bytes().replace(b"V_FFV1", b"V_ZZZ9"))

@@ -60,8 +60,9 @@ def test_python_code_ends_at_once(number):
     process = started(["print('said', end='')", "time.sleep(60)"])
     process.send_signal(number)
     begin = time.monotonic()
-    assert process.wait(timeout=30) == stop.STOPPED and time.monotonic() - begin < 1.5
-    assert process.stdout.read() == "said" and process.stderr.read().strip() == stop.MESSAGE
+    with process:  # not `communicate`, which would lose what follows a line that was read
+        assert process.wait(timeout=30) == stop.STOPPED and time.monotonic() - begin < 1.5
+        assert process.stdout.read() == "said" and process.stderr.read().strip() == stop.MESSAGE
 
 
 def test_an_end_is_not_lost_in_a_callback():

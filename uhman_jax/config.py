@@ -187,6 +187,8 @@ class PreprocessConfig:
     batch_frames: int = 16  # frames per Inception call
     num_decoders: int = 0  # child processes that decode; 0: one per core, at most 8
     clip_timeout: float = 60.0  # seconds of decoding after which a clip is given up
+    max_megabytes: float = 1024.0  # larger files are not read
+    max_seconds: float = 3600.0  # longer clips are not decoded
     max_megapixels: float = 64.0  # clips with larger pictures are not decoded (8K has 33)
     decoder_memory: float = 0.75  # GiB of address space of a decoding process; 0: no limit
     output_dir: str = ""  # shards; "": ROOT/features/<fingerprint>
@@ -311,7 +313,8 @@ _RANGES = {
         train.microbatch_size""",
     "(0, inf)": """
         simulator.min_seconds simulator.max_seconds preprocess.frames_per_second
-        preprocess.clip_timeout preprocess.max_megapixels loss.margin loss.temperature
+        preprocess.clip_timeout preprocess.max_megabytes preprocess.max_seconds
+        preprocess.max_megapixels loss.margin loss.temperature
         train.learning_rate train.user_rate train.hashtag_rate train.attention_rate""",
     "[0, 1]": """
         simulator.private_share simulator.user_share simulator.missing_prob

@@ -4,11 +4,13 @@ The run directory holds `config.json`, `view.npz`, `metrics.jsonl`, `checkpoints
 `predictions.parquet`, `examples.npz` and `report.html`.
 """
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -183,6 +185,7 @@ def _keep_inputs(config: Config, prepared: Prepared, workdir: pathlib.Path) -> N
     names = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
     versions = {name: importlib.metadata.version(name) for name in names}
     facts = {
+        "source": _source_revision(),
         "versions": {"uhman_jax": __version__, "python": platform.python_version(), **versions},
         "data": prepared.raw.fingerprint,
         "view": prepared.view.fingerprint,
@@ -190,6 +193,20 @@ def _keep_inputs(config: Config, prepared: Prepared, workdir: pathlib.Path) -> N
     }
     with replacing(workdir / "config.json") as file:
         file.write((json.dumps({**to_dict(config), _RUN: facts}, indent=2) + "\n").encode())
+
+
+def _source_revision() -> str:
+    """Commit of the package's checkout, with "-dirty" where it was changed; "" where it is none."""
+    folder = pathlib.Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        known = subprocess.run(
+            [*command[:3], "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=10
+        )
+        if known.returncode == 0:  # else some other project's, into which this one is installed
+            found = subprocess.run(command, capture_output=True, text=True, timeout=10)
+            return found.stdout.strip()
+    return ""
 
 
 def _finished_metrics(workdir: pathlib.Path) -> dict[str, Any] | None:

@@ -27,6 +27,8 @@ _HELP = {
     "batch_frames": "frames per call of the network",
     "num_decoders": "decoding processes; 0: one per core, at most 8",
     "clip_timeout": "seconds of decoding after which a clip is given up",
+    "max_megabytes": "larger files are not read",
+    "max_seconds": "longer clips are not decoded",
     "max_megapixels": "clips with larger pictures are not decoded",
     "decoder_memory": "GiB of address space of a decoding process; 0: no limit",
 }

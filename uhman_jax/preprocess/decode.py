@@ -7,6 +7,7 @@ FFmpeg can hang or crash on a damaged file: strangers' clips go through `pool`.
 """
 
 import dataclasses
+import math
 import os
 
 import numpy as np
@@ -54,6 +55,8 @@ def sample_frames(
     max_frames: int = 16,
     size: int = IMAGE_SIZE,
     max_megapixels: float = 64.0,
+    max_megabytes: float = math.inf,
+    max_seconds: float = math.inf,
 ) -> Frames:
     """Returns the frames shown at times 0, 1/fps, 2/fps, ..., thinned evenly to `max_frames`.
 
@@ -68,13 +71,15 @@ def sample_frames(
         max_frames: frames to keep at most, >= 1.
         size: width and height of the images.
         max_megapixels: larger pictures are refused.
+        max_megabytes: larger files are refused.
+        max_seconds: longer clips are refused.
 
     Raises:
         DecodeError: no frame could be had.
     """
     file = os.fspath(path)
-    require_regular_file(file)
-    index, seconds, note = read_index(file, max_megapixels)
+    require_regular_file(file, max_megabytes)
+    index, seconds, note = read_index(file, max_megapixels, max_seconds)
     wanted = choose(index, frames_per_second, max_frames)
     attempt = _Decoding(wanted, size)
     attempt.run(file, index, max_megapixels, skip=not index.counted)

@@ -91,6 +91,8 @@ class Making:
             "frames_per_second": self._config.frames_per_second,
             "max_frames": max_frames,
             "size": self._network.IMAGE_SIZE if self._network else IMAGE_SIZE,
+            "max_megabytes": self._config.max_megabytes,
+            "max_seconds": self._config.max_seconds,
             "max_megapixels": self._config.max_megapixels,
         }
 

@@ -60,8 +60,8 @@ class Index:
         return np.unique(self.key[self.shown])
 
 
-def require_regular_file(path: str) -> None:
-    """Raises DecodeError unless there is a regular file with something in it."""
+def require_regular_file(path: str, max_megabytes: float) -> None:
+    """Raises DecodeError unless there is a regular file with something in it, and not too much."""
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
@@ -72,6 +72,9 @@ def require_regular_file(path: str) -> None:
         raise DecodeError("corrupt", "not a regular file")
     if not status.st_size:
         raise DecodeError("corrupt", "the file is empty")
+    if status.st_size > max_megabytes * 1e6:
+        size = f"{status.st_size / 1e6:.1f} MB"
+        raise DecodeError("unsupported", f"{size} exceed the limit of {max_megabytes:g} MB")
 
 
 def open_stream(path: str, max_megapixels: float):
@@ -138,8 +141,12 @@ def describe(error: Exception) -> str:
     return " ".join(text.split())
 
 
-def read_index(path: str, max_megapixels: float) -> tuple[Index, float, str]:
-    """Reads all packets without decoding; returns (index, seconds shown, note)."""
+def read_index(path: str, max_megapixels: float, max_seconds: float) -> tuple[Index, float, str]:
+    """Reads all packets without decoding; returns (index, seconds shown, note).
+
+    Raises:
+        DecodeError: no frame, or a clip that is too long; it is not read further than that.
+    """
     container, stream = open_stream(path, max_megapixels)
     packets, note = [], ""  # (key, duration, key frame, shown)
     with container:
@@ -153,6 +160,10 @@ def read_index(path: str, max_megapixels: float) -> tuple[Index, float, str]:
                 if packet.size:
                     shown = not packet.is_discard
                     packets.append((packet.pts, packet.duration, packet.is_keyframe, shown))
+                    if len(packets) > max_seconds * rate:  # timestamps may be garbage
+                        raise DecodeError(
+                            "unsupported", f"the clip is longer than the limit of {max_seconds:g} s"
+                        )
         except LIBRARY_ERRORS as error:
             note = f"reading stopped early: {describe(error)}"
     if not packets:

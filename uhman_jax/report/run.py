@@ -161,7 +161,12 @@ def _read_predictions(
     """True and suggested hashtags of some videos, by the first seed's model."""
     columns = ["video_id", "seed", "true_hashtags", "hashtags"]
     try:
-        table = pq.read_table(path, columns=columns, filters=[("video_id", "in", video_ids)])
+        table = pq.read_table(
+            path,
+            columns=columns,
+            filters=[("video_id", "in", video_ids)],
+            page_checksum_verification=True,
+        )
     except (pa.ArrowException, ValueError, KeyError, OSError) as error:
         raise _damaged(path, error) from error
     first = {}
