@@ -1,7 +1,9 @@
 """One step against plain NumPy, the laws of populations and resumption, and what stops a run."""
 
+import dataclasses
 import functools
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +18,8 @@ import tiny_world
 
 from uhman_jax import input_pipeline, train
 from uhman_jax.config import Decay, Features, Loss, Optimiser, RankWeight
-from uhman_jax.dataset.view import TRAIN, VALIDATION
+from uhman_jax.dataset.raw import read_raw_dataset, write_raw_dataset
+from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION
 from uhman_jax.errors import DivergedError, UserError
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
 from uhman_jax.train import checkpoints as checkpoints_lib
@@ -371,6 +374,32 @@ def test_the_mean_loss_of_the_log_is_that_of_its_steps(root, world, tmp_path):
         losses.append(float(metrics.loss_S[0]))
     got = [entry["loss"][0] for entry in log_of(tmp_path)[:2]]
     np.testing.assert_allclose(got, [np.mean(losses[:6]), np.mean(losses[6:])], rtol=1e-6)
+
+
+# Leaks
+
+
+def test_labels_of_test_videos_change_no_byte_of_the_parameters(root, world, tmp_path):
+    view, *_ = world
+    raw = read_raw_dataset(root, strict=True, check_files=False)
+    tested = {view.video_ids[row] for row in view.rows(TEST)}
+    videos = [
+        dataclasses.replace(video, hashtags=("leak", f"thing{index % 3}land1"))
+        if video.video_id in tested
+        else video
+        for index, video in enumerate(raw.videos)
+    ]
+    write_raw_dataset(tmp_path / "data", videos, list(raw.users.values()))
+    shutil.copytree(root / "features", tmp_path / "data" / "features")
+    config = tiny_world.make_config(root, decay=Decay.PLATEAU, patience=1)
+    other_view, other_store = tiny_world.load(tmp_path / "data", config)
+    assert len(tested) > 20 and other_view.fingerprint != view.fingerprint
+    statistics = input_pipeline.channel_statistics(other_view, other_store, progress=False)
+    one = run(config, world, tmp_path / "one")
+    other = run(config, (other_view, other_store, *statistics), tmp_path / "other")
+    assert_same_bytes(one, other)
+    one_log, other_log = (without_times(log_of(tmp_path / name)) for name in ("one", "other"))
+    assert one_log == other_log
 
 
 # Stopping and going on
