@@ -184,7 +184,7 @@ def test_what_moves_every_row_takes_the_dense_step(root, world):
     assert used_rows.few(batch, negatives_BPN, 500, plain)
     assert not used_rows.few(batch, None, 500, plain)
     assert not used_rows.few(batch, negatives_BPN, 100, plain)
-    for change in ({"momentum": 0.9}, {"weight_decay": 0.1}):
+    for change in ({"momentum": 0.9}, {"weight_decay": 0.1}, {"ema": 0.9}):
         assert not used_rows.few(
             batch, negatives_BPN, 500, tiny_world.make_config(root, **change).train
         )

@@ -197,6 +197,28 @@ def test_a_step_is_sgd_with_clipping_decay_of_matrices_momentum_and_rates(root, 
     )
 
 
+def test_the_moving_average_is_its_formula_and_is_what_is_kept(root, world, tmp_path):
+    config = tiny_world.make_config(root, ema=0.3, num_epochs=1)
+    model, state = fresh(config, world)
+    train_step = train.make_train_step(model, config, num_steps=100)
+    average = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
+    for step in range(4):
+        state, _ = train_step(state, batch_of(config, world, step))
+        decay = min(0.3, (step + 1) / (step + 10))  # 0.1, 0.18, 0.25, 0.3
+        average = jax.tree.map(
+            lambda old, new, decay=decay: decay * old + (1 - decay) * np.asarray(new),
+            average,
+            state.params,
+        )
+    jax.tree.map(
+        lambda got, want: np.testing.assert_allclose(got, want, atol=1e-6), state.average, average
+    )
+    final = run(config, world, tmp_path)  # its only validation comes after the last step
+    assert_same_bytes(final.best_params, final.average)
+    assert not np.allclose(final.average["hashtag_TK"], final.params["hashtag_TK"], atol=1e-4)
+    assert fresh(tiny_world.make_config(root), world)[1].average == ()
+
+
 def test_softmax_is_averaged_over_the_real_examples(root, world):
     config = tiny_world.make_config(root)
     config.loss.name, config.loss.temperature = Loss.SOFTMAX, 0.2
@@ -307,6 +329,7 @@ def test_validation_keeps_the_best_parameters_and_decays_on_a_plateau():
     state = state_lib.State(
         step=jnp.int32(0),
         params=params,
+        average=(),
         opt_state=(),
         statistics={},
         rate_scale_S=jnp.ones(2),
@@ -415,7 +438,7 @@ def test_labels_of_test_videos_change_no_byte_of_the_parameters(root, world, tmp
 def test_a_stopped_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
     root, world, tmp_path, features, stops
 ):
-    config = tiny_world.sampled(tiny_world.make_config(root, num_seeds=2, momentum=0.5))
+    config = tiny_world.sampled(tiny_world.make_config(root, num_seeds=2, momentum=0.5, ema=0.9))
     config.model.dropout, config.train.features = 0.1, features
     whole = run(config, world, tmp_path / "whole")
     for stop in stops:

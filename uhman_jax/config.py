@@ -257,6 +257,7 @@ class TrainConfig:
     hashtag_rate: float = 100.0  # learning rate of hashtag rows, times this
     attention_rate: float = 1.0  # learning rate of attention's queries and keys, times this
     momentum: float = 0.0  # `sgd` only
+    ema: float = 0.0  # decay of the moving average of the parameters that is evaluated; 0: off
     weight_decay: float = 0.0  # matrices only; L2 with `sgd`, decoupled with `adamw`
     clip_norm: float = 5.0  # global norm above which gradients are scaled down; 0: off
     decay: Decay = Decay.STEPS
@@ -323,7 +324,7 @@ _RANGES = {
         simulator.object_size simulator.visible_share view.train_share train.decay_factor""",
     "[0, 1)": """
         simulator.generic_share view.validation_share model.dropout
-        model.history_dropout model.region_dropout train.momentum""",
+        model.history_dropout model.region_dropout train.momentum train.ema""",
     "(0, 1)": "view.test_share",
     "[1, 64]": "simulator.regions_per_object",
 }

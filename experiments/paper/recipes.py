@@ -39,6 +39,7 @@ def plus(config: Config) -> None:
     config.loss.margin = 0.2
     config.train.attention_rate = 10.0
     config.train.weight_decay = 0.001
+    config.train.decay_at, config.train.ema = (), 0.998
     config.train.num_epochs = 16
 
 
@@ -77,6 +78,7 @@ VARIANTS: dict[str, Callable[[Config], None]] = {
     "without_width": _as_in_warp("model.hidden_size", "model.embedding_size"),
     "without_margin": _as_in_warp("loss.margin"),
     "without_attention_rate": _as_in_warp("train.attention_rate"),
+    "without_average": _as_in_warp("train.ema", "train.decay_at"),
     "without_history_dropout": _as_in_warp("model.history_dropout"),
     "without_region_dropout": _as_in_warp("model.region_dropout"),
     "with_one_head": _heads(1),

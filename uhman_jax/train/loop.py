@@ -216,7 +216,7 @@ class _Run:
         """
         for rows in self.ranked.values():
             batches = feed.ranked(rows[: self.eval_size], self.eval_size)
-            rank_videos(self.ranker, state.params, state.statistics, batches)
+            rank_videos(self.ranker, state.evaluated, state.statistics, batches)
         return self.record.lower(state, state.best_score_S).compile()
 
     def _validate(
@@ -236,7 +236,9 @@ class _Run:
         }
         for split, rows in self.ranked.items():
             batches = feed.ranked(rows, self.eval_size)
-            ranking = rank_videos(self.ranker, state.params, state.statistics, batches, should_stop)
+            ranking = rank_videos(
+                self.ranker, state.evaluated, state.statistics, batches, should_stop
+            )
             if ranking is None:
                 return None
             values = summaries(ranking.ranks_SVP, ranking.mask_VP)

@@ -21,6 +21,7 @@ class State(NamedTuple):
     Attributes:
         step: int32, updates made so far.
         params: of the seeds' models.
+        average: exponential moving average of the parameters; () where none is asked for.
         opt_state: of their optimisers.
         statistics: mean_C and std_C, the model's constants, without an axis S.
         rate_scale_S: float32, factor on the learning rate that plateaus have brought about.
@@ -35,6 +36,7 @@ class State(NamedTuple):
 
     step: jax.Array
     params: Any
+    average: Any
     opt_state: Any
     statistics: Any
     rate_scale_S: jax.Array
@@ -45,6 +47,11 @@ class State(NamedTuple):
     best_step_S: jax.Array
     stale_S: jax.Array
     validated_step: jax.Array
+
+    @property
+    def evaluated(self) -> Any:
+        """The parameters that are validated and kept."""
+        return self.average or self.params
 
 
 def build_model(config: ModelConfig, view: View) -> nn.Module:
@@ -166,6 +173,7 @@ def _initial(model: nn.Module, config: Config, mean_C: jax.Array, std_C: jax.Arr
     return State(
         step=jnp.int32(0),
         params=params,
+        average=params if config.train.ema else (),
         opt_state=jax.vmap(optimiser(config.train).init)(params),
         statistics={"mean_C": mean_C, "std_C": std_C},
         rate_scale_S=jnp.ones(num_seeds),
@@ -202,7 +210,7 @@ def record_validation(
         rate_scale_S=jnp.where(decay_S, state.rate_scale_S * decay_factor, state.rate_scale_S),
         loss_sum_S=jnp.zeros_like(state.loss_sum_S),
         loss_steps=jnp.zeros_like(state.loss_steps),
-        best_params=jax.tree.map(keep_best, state.params, state.best_params),
+        best_params=jax.tree.map(keep_best, state.evaluated, state.best_params),
         best_score_S=jnp.where(as_good_S, score_S, state.best_score_S),
         best_step_S=jnp.where(as_good_S, state.step, state.best_step_S),
         stale_S=jnp.where(decay_S, 0, stale_S),

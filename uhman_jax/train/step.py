@@ -172,6 +172,20 @@ def loss_and_gradient(
     return total
 
 
+def moving_average(state: State, params: Any, decay: float) -> Any:
+    """The state's average, moved towards new parameters; () without one.
+
+    The decay of step s, from 0, is at most (s + 1) / (s + 10), so that the random start is soon
+    forgotten.
+    """
+    if not decay:
+        return ()
+    decay_now = jnp.minimum(decay, (state.step + 1) / (state.step + 10))
+    return jax.tree.map(
+        lambda old, new: decay_now * old + (1 - decay_now) * new, state.average, params
+    )
+
+
 def make_train_step(
     model: nn.Module, config: Config, num_steps: int
 ) -> Callable[[State, Batch], tuple[State, StepMetrics]]:
@@ -214,6 +228,7 @@ def make_train_step(
         state = state._replace(
             step=state.step + 1,
             params=params,
+            average=moving_average(state, params, config.train.ema),
             opt_state=opt_state,
             loss_sum_S=state.loss_sum_S + metrics.loss_S,
             loss_steps=state.loss_steps + 1,

@@ -33,9 +33,10 @@ def few(
 ) -> bool:
     """Whether a step changes the rows that its batch uses alone, and these are not all.
 
-    Momentum, weight decay and AdamW move every row; a loss without sampled negatives uses all.
+    Momentum, weight decay, AdamW and an average move every row; a loss without sampled negatives
+    uses all.
     """
-    if negatives_BPN is None or config.momentum or config.weight_decay:
+    if negatives_BPN is None or config.momentum or config.weight_decay or config.ema:
         return False
     most = batch.positives_BP.size + negatives_BPN.size + batch.user.history_BR.size
     return config.optimiser is Optimiser.SGD and most < num_hashtags
