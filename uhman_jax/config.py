@@ -246,9 +246,7 @@ class TrainConfig:
 
     num_seeds: int = 1  # models trained at once over one read of the features
     batch_size: int = 32  # videos per step
-    microbatch_size: int = (
-        0  # videos at once, divides batch_size; 0: what fits a CPU's cache, or all
-    )
+    microbatch_size: int = 0  # videos at once, divides batch_size; 0: what fits a CPU's cache
     features: Features = Features.AUTO
     num_epochs: int = 50  # passes over the training split
     optimiser: Optimiser = Optimiser.SGD

@@ -10,7 +10,6 @@ as of `uhman_jax.main`: 75 when stopped by a signal.
 """
 
 import dataclasses
-import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from experiments.paper.rows import Rows
 from experiments.paper.tune import Tuning
 from experiments.paper.workers import Interrupted, Workers, num_workers
 from experiments.paper.worlds import WORLDS
+from uhman_jax import stop
 from uhman_jax.errors import UserError
 from uhman_jax.progress import progress_bar
 
@@ -127,8 +127,8 @@ def main(argv: list[str]) -> None:
     except Interrupted:
         rows.add_equals(cells, study)
         write_all(rows.of(cells, study), folder)
-        print("Stopped; the same command goes on from there.", file=sys.stderr)
-        sys.exit(os.EX_TEMPFAIL)
+        print(stop.MESSAGE, file=sys.stderr)
+        sys.exit(stop.STOPPED)
     except UserError as error:
         sys.exit(str(error))
     rows.add_equals(cells, study)

@@ -68,15 +68,12 @@ def main(_: list[str]) -> None:
     rows_NB[:num_steps] = rng.integers(0, kept, (num_steps, size))
     steps = several(step)
     host = [
-        jax.tree.map(
-            np.asarray,
-            made_up.make_batch(
-                batch_size=size,
-                num_frames=_FRAMES.value,
-                num_channels=_CHANNELS.value,
-                num_hashtags=_HASHTAGS.value,
-                seed=seed,
-            ),
+        made_up.make_batch(
+            batch_size=size,
+            num_frames=_FRAMES.value,
+            num_channels=_CHANNELS.value,
+            num_hashtags=_HASHTAGS.value,
+            seed=seed,
         )
         for seed in range(2)
     ]

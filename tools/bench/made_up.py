@@ -67,6 +67,12 @@ def positives(
     return np.where(mask_VP, ids_VP, 0).astype(np.int32), mask_VP
 
 
+def in_batches(array_VP: np.ndarray, size: int) -> np.ndarray:
+    """Rows in batches, (N, B, P), the last one filled up with zeros."""
+    padding = ((0, -len(array_VP) % size), (0, 0))
+    return np.pad(array_VP, padding).reshape(-1, size, array_VP.shape[1])
+
+
 def interactions(ids_VP: np.ndarray, mask_VP: np.ndarray, num_hashtags: int) -> Any:
     """The same as SciPy's sparse matrix (V, T), float32 ones."""
     rows, slots = np.nonzero(mask_VP)

@@ -65,10 +65,8 @@ def main(_: list[str]) -> None:
     query_NBD = jnp.asarray(rng.normal(size=shape_ND), jnp.float32)
     hashtags_TD = jnp.asarray(rng.normal(size=(_HASHTAGS.value, _SIZE.value)), jnp.float32)
     ids_VP, mask_VP = made_up.positives(rng, _VIDEOS.value, _HASHTAGS.value)
-    padding = ((0, num_batches * size - _VIDEOS.value), (0, 0))
     ids_NBP, mask_NBP = (
-        jnp.asarray(np.pad(array_VP, padding).reshape(num_batches, size, -1))
-        for array_VP in (ids_VP, mask_VP)
+        jnp.asarray(made_up.in_batches(array_VP, size)) for array_VP in (ids_VP, mask_VP)
     )
     run, floor = jax.jit(rank), jax.jit(product)
 

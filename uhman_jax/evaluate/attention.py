@@ -20,12 +20,11 @@ def make_observer(model: nn.Module) -> Callable[..., Any]:
     """The jitted (params, statistics, batch) -> (regions_SBFM, frames_SBF), means over heads."""
 
     def look(variables: Any, batch: Batch) -> Any:
-        attention: Any = model.apply(
+        found: Any = model.apply(
             variables, batch.video, batch.user, with_attention=True, method="query"
         )
-        return jnp.mean(attention[1].regions_BFHM, axis=2), jnp.mean(
-            attention[1].frames_BHF, axis=1
-        )
+        regions_BFHM, frames_BHF = found[1]
+        return jnp.mean(regions_BFHM, axis=2), jnp.mean(frames_BHF, axis=1)
 
     def one_seed(params, statistics, batch):
         variables = {"params": params, "statistics": statistics}

@@ -113,7 +113,7 @@ class Checkpoints:
     def _read(self, step: int, abstract: State) -> State:
         """Reads one checkpoint; an Exception of any kind where it is damaged."""
         folder = self.directory / str(step)
-        if (folder / SEAL).exists():  # else the process was killed before it could seal it
+        if (folder / SEAL).exists():  # else it was lost: the numbers are checked all the same
             sums = json.loads((folder / SEAL).read_bytes())
             found = _file_checksums(folder)
             if differing := sorted(name for name in sums if sums[name] != found.get(name)):
