@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from model_inputs import AGES, COUNTRIES, GENDERS, B, C, F, M, R, T, make_inputs
 
-from uhman_jax import losses
+from uhman_jax import layers, losses
 from uhman_jax.model import UHMAN, UserInput, VideoInput
 
 HEADS, K, D = 2, 34, 19
@@ -362,6 +362,25 @@ def test_dropout_follows_its_key_and_is_off_by_default():
     plain.apply(variables, video, user, deterministic=False)  # rate 0 needs no key
 
 
+def test_some_regions_are_distinct_regions_of_their_frame_and_all_have_the_same_chance():
+    video, _ = make_inputs(num_regions=64)
+    codes_BFMC = np.zeros(video.codes_BFMC.shape, np.uint8)
+    codes_BFMC[...] = np.arange(64)[:, None]  # a region says its number
+    codes_BFMC[..., 0] = np.arange(codes_BFMC[..., 0].size // 64).reshape(*video.mask_BF.shape, 1)
+    video = video._replace(codes_BFMC=jnp.asarray(codes_BFMC))
+    draw = jax.jit(lambda key: layers.some_regions(key, 0.75, video))
+    times_M = np.zeros(64)
+    for seed in range(200):
+        codes = np.asarray(draw(jax.random.key(seed)).codes_BFMC)
+        frame_NM, region_NM = codes[..., 0].reshape(-1, 16), codes[..., 1].reshape(-1, 16)
+        np.testing.assert_array_equal(frame_NM, np.arange(len(frame_NM))[:, None].repeat(16, 1))
+        assert all(len(set(regions)) == 16 for regions in region_NM.tolist())
+        times_M += np.bincount(region_NM.ravel(), minlength=64)
+    share_M = times_M / (200 * len(region_NM))
+    deviation = np.sqrt(0.25 * 0.75 / (200 * len(region_NM)))
+    assert np.abs(share_M - 0.25).max() < 5 * deviation
+
+
 def test_dropped_history_is_a_smaller_history_and_dropped_regions_are_not_attended():
     """In training alone, by the key; what is dropped counts as if it had never been there."""
     video, user = make_inputs(num_regions=64)
@@ -378,7 +397,7 @@ def test_dropped_history_is_a_smaller_history_and_dropped_regions_are_not_attend
     )
     trained, attention = query(model, user, deterministic=False)
     regions_NM = np.asarray(attention.regions_BFHM[:, :, 0])[np.asarray(video.mask_BF)]
-    assert 0.2 < np.mean(regions_NM == 0) < 0.4
+    assert regions_NM.shape[1] == 45  # 0.7 of 64
     np.testing.assert_allclose(regions_NM.sum(1), 1, rtol=1e-5)
 
     nobody = user._replace(history_mask_BR=jnp.zeros_like(user.history_mask_BR))

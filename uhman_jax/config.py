@@ -224,7 +224,7 @@ class ModelConfig:
     unit_length: bool = True  # query and hashtag vectors of length 1: the margin has a scale
     dropout: float = 0.0  # share of hidden units dropped in training, 0..1
     history_dropout: float = 0.0  # share of a history's hashtags left out in training
-    region_dropout: float = 0.0  # share of regions hidden from attention in training
+    region_dropout: float = 0.0  # share of a frame's regions left out in training
     precision: Precision = Precision.FLOAT32
 
 

@@ -126,6 +126,23 @@ def keep_mask(key, rate, shape):
     return jax.random.bernoulli(key, 1 - rate, shape)
 
 
+def some_regions(key, rate, video):
+    """Returns the video with the share `1 - rate` of its regions, drawn anew for every frame.
+
+    So many that rounding gives, and at least one; in any order.
+
+    >>> codes = jnp.arange(8, dtype=jnp.uint8).reshape(1, 1, 8, 1)
+    >>> video = VideoInput(codes, jnp.ones((1, 1)), jnp.zeros((1, 1)), jnp.array([[True]]))
+    >>> some_regions(jax.random.key(0), 0.75, video).codes_BFMC.shape
+    (1, 1, 2, 1)
+    """
+    shape = video.codes_BFMC.shape[:3]
+    num_kept = max(1, round(shape[2] * (1 - rate)))
+    kept_BFM = jax.lax.top_k(jax.random.uniform(key, shape), num_kept)[1]
+    codes_BFMC = jnp.take_along_axis(video.codes_BFMC, kept_BFM[:, :, :, None], axis=2)
+    return video._replace(codes_BFMC=codes_BFMC)
+
+
 def orthogonal(scale=1.0, num_inputs=1):
     """Returns an initialiser of maps with orthonormal columns (or rows, if fewer), times `scale`.
 

@@ -16,9 +16,9 @@ from uhman_jax.layers import (
     TwoTowers,
     UserInput,
     VideoInput,
-    keep_mask,
     orthogonal,
     score,
+    some_regions,
     standardise,
 )
 
@@ -170,7 +170,8 @@ class UHMAN(TwoTowers):
         user_guidance: False for UHMAN(c): one learned vector takes the place of every user in both
             attention blocks, so that all attend alike. The query has the user all the same. Not
             in the paper; it says what the guidance is worth.
-        region_dropout: share of regions that attention may not see in training.
+        region_dropout: share of the regions of a frame left out in training; a step costs as much
+            less.
     """
 
     num_heads: int = 4
@@ -207,10 +208,9 @@ class UHMAN(TwoTowers):
             guide_K = self.param("guide_K", nn.initializers.normal(1.0), (self.hidden_size,))
             guide_BK = jnp.broadcast_to(guide_K.astype(self.dtype), user_BK.shape)
 
-        mask_BFM = jnp.repeat(video.mask_BF[:, :, None], video.codes_BFMC.shape[2], axis=2)
         if self.region_dropout and not deterministic:
-            key = self.make_rng("dropout")
-            mask_BFM &= keep_mask(key, self.region_dropout, mask_BFM.shape)
+            video = some_regions(self.make_rng("dropout"), self.region_dropout, video)
+        mask_BFM = jnp.repeat(video.mask_BF[:, :, None], video.codes_BFMC.shape[2], axis=2)
         frames_BFK, region_weights_BFHM = self._frames(guide_BK, video, mask_BFM, deterministic)
         block = self._block(self.frame_attention, "frame_block")
         over_frames = jax.vmap(attend)(block.fold(guide_BK), frames_BFK, video.mask_BF)
