@@ -1,4 +1,17 @@
-"""The one error that the command line shows as a sentence."""
+"""The one error that the command line shows as a sentence, and what counts as the disk's doing."""
+
+import errno
+import os
+
+# Failures of the disk that a person can mend.
+_DISK = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+)
 
 
 class UserError(ValueError):
@@ -11,3 +24,22 @@ class UserError(ValueError):
 
 class DivergedError(UserError):
     """A loss or its gradient is not finite: the settings' doing, not the machine's."""
+
+
+def disk_trouble(error: BaseException | None) -> str:
+    """What is wrong with the disk if an error, or what caused it, says so; else nothing.
+
+    Libraries wrap the system's errors, or keep no more of them than the words.
+
+    >>> disk_trouble(ValueError("RESOURCE_EXHAUSTED: writing x: No space left on device"))
+    'No space left on device'
+    >>> disk_trouble(OSError(errno.ENOENT, "No such file")), disk_trouble(ValueError("of size 3"))
+    ('', '')
+    """
+    while error is not None:
+        for number in _DISK:
+            words = os.strerror(number)
+            if isinstance(error, OSError) and error.errno == number or words in str(error):
+                return words
+        error = error.__cause__ or error.__context__
+    return ""

@@ -9,7 +9,6 @@ SIGTERM, and the same command goes on from there.
 """
 
 import dataclasses
-import errno
 import os
 import pathlib
 import re
@@ -22,13 +21,11 @@ from ml_collections import config_flags
 
 from uhman_jax import stop
 from uhman_jax.config import Config, flag_rule, flatten, nearest_field, validate
-from uhman_jax.errors import UserError
+from uhman_jax.errors import UserError, disk_trouble
 
 WRONG = 2  # exit status
 MODES = ("train_and_evaluate", "evaluate")
 _HELP = ("-h", "-help", "--help", "--helpfull", "--helpshort")
-# Failures of the disk that a person can mend; others keep their traceback.
-_DISK = (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +52,10 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
     except OSError as error:
-        if error.errno not in _DISK:
+        if not (trouble := disk_trouble(error)):
             raise
         name = f" {error.filename!r}" if error.filename else ""
-        print(f"error: a file{name} can't be written or read: {error.strerror}", file=sys.stderr)
+        print(f"error: a file{name} can't be written or read: {trouble}", file=sys.stderr)
         return WRONG
     if not finished:
         print(stop.MESSAGE, file=sys.stderr)

@@ -3,75 +3,14 @@
 Three moments each in the default suite, twenty in `pytest -m long`.
 """
 
-import json
-import os
-import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
-import tiny_world
+from tiny_run import left_by, start
 
-ROOT = pathlib.Path(__file__).parents[2]
-CONFIG = """
-import sys
-sys.path.insert(0, {tests!r})
-import tiny_world
-def get_config():
-    config = tiny_world.make_config({root!r}, num_epochs=12, num_seeds=2, checkpoint_every=5)
-    config.model.dropout = 0.1
-    return config
-"""
 MOMENTS = [pytest.param(n, marks=[pytest.mark.long] if n > 2 else []) for n in range(20)]
-
-
-@pytest.fixture(scope="module")
-def command(tmp_path_factory):
-    """What runs the tiny world, but for its --workdir."""
-    folder = tmp_path_factory.mktemp("faults")
-    root = tiny_world.write_dataset(folder / "data")
-    (folder / "tiny.py").write_text(CONFIG.format(tests=str(ROOT / "tests"), root=str(root)))
-    return [sys.executable, "-m", "uhman_jax.main", f"--config={folder / 'tiny.py'}"]
-
-
-def start(command, workdir):
-    return subprocess.Popen(
-        [*command, f"--workdir={workdir}"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-    )
-
-
-@pytest.fixture(scope="module")
-def undisturbed(command, tmp_path_factory):
-    """(what a whole run leaves, the seconds that it takes once its programs are compiled)."""
-    for _ in range(2):
-        workdir = tmp_path_factory.mktemp("whole")
-        begin = time.monotonic()
-        process = start(command, workdir)
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-    return left_by(workdir), time.monotonic() - begin
-
-
-def left_by(workdir):
-    """All that a run is judged by: its figures, predictions and last parameters, without times."""
-    log = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    times = ("seconds", "steps_per_second")
-    newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    return {
-        "log": [{key: entry[key] for key in entry if key not in times} for entry in log],
-        "metrics": json.loads((workdir / "metrics.json").read_text()),
-        "predictions": (workdir / "predictions.parquet").read_bytes(),
-        "examples": dict(np.load(workdir / "examples.npz")).keys(),
-        "step": newest.name,
-    }
 
 
 def moment(number, seconds, workdir):

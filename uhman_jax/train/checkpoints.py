@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from uhman_jax.errors import UserError
+from uhman_jax.errors import UserError, disk_trouble
 from uhman_jax.shards.tfrecord import replacing
 from uhman_jax.train.state import State
 
@@ -28,26 +29,39 @@ _TIMES = "_CHECKPOINT_METADATA"  # orbax writes it once more when all is done
 
 
 class Checkpoints:
-    """The checkpoints of one run directory; a context manager that waits for the last write."""
+    """The checkpoints of one run directory; a context manager that waits for the last write.
+
+    All methods raise UserError where the disk is full or may not be written to; the checkpoints
+    that were there stay.
+    """
 
     def __init__(self, workdir: str | os.PathLike[str]):
         self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
+        self._quiet = contextlib.ExitStack()
         self._saving = -1  # step
         ended = ocp.options.AsyncOptions(post_finalization_callback=self._seal)
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=2, cleanup_tmp_directories=True, async_options=ended
-            ),
-        )
+        with self._disk_is_named():
+            self._manager = ocp.CheckpointManager(
+                self.directory,
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=2, cleanup_tmp_directories=True, async_options=ended
+                ),
+            )
 
     def __enter__(self) -> "Checkpoints":
         """Returns itself."""
+        self._quiet.enter_context(_quietly())
         return self
 
-    def __exit__(self, *unused: object) -> None:
-        """Waits for the last write."""
-        self._manager.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Waits for the last write; its failure does not hide an earlier one."""
+        with self._quiet:
+            try:
+                with self._disk_is_named():
+                    self._manager.close()
+            except Exception:
+                if error is None:
+                    raise
 
     @property
     def latest_step(self) -> int | None:
@@ -57,18 +71,20 @@ class Checkpoints:
     def save(self, state: State) -> None:
         """Starts to write a state in the background; a checkpoint of the same step is replaced."""
         step = int(state.step)
-        self._manager.wait_until_finished()
-        if step in self._manager.all_steps():  # the older of the two stays until the write is done
-            self._manager.delete(step)
+        self.wait()
         # A copy, since the next step donates the state's buffers while they are being written.
         copy = jax.tree.map(jnp.copy, state)
         content = {"state": copy, "crc32c": _checksums(copy)}
         self._saving = step
-        self._manager.save(step, args=ocp.args.StandardSave(content), force=True)
+        with self._disk_is_named():
+            if step in self._manager.all_steps():  # the other one stays until the write is done
+                self._manager.delete(step)
+            self._manager.save(step, args=ocp.args.StandardSave(content), force=True)
 
     def wait(self) -> None:
         """Returns when all started writes are on disk."""
-        self._manager.wait_until_finished()
+        with self._disk_is_named():
+            self._manager.wait_until_finished()
 
     def restore(self, abstract: State, say: Callable[[str], object] = print) -> State | None:
         """Reads the newest checkpoint that is whole.
@@ -102,6 +118,21 @@ class Checkpoints:
                 f"({'; '.join(reasons)}); move the folder away to start over"
             )
         return None
+
+    @contextlib.contextmanager
+    def _disk_is_named(self) -> Iterator[None]:
+        """Turns what orbax raises when it can't write into a sentence."""
+        try:
+            yield
+        except Exception as error:
+            if trouble := disk_trouble(error):
+                # What orbax leaves unfinished complains at the very end of the process.
+                logging.getLogger("asyncio").disabled = True
+                raise UserError(
+                    f"checkpoints must be written to {self.directory}, got {trouble!r}; mend that, "
+                    "and the same command goes on from the last one"
+                ) from error
+            raise
 
     def _seal(self) -> None:
         """Adds the checksums to a checkpoint that is all written, just before it gets its name."""
@@ -139,15 +170,22 @@ def _file_checksums(folder: pathlib.Path) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Keeps orbax from printing pages about a damaged file: the caller says it in a sentence."""
+    """Keeps orbax from printing pages about damage and full disks: others say it in a sentence.
+
+    It logs them, its C++ code prints them through the hook for uncaught exceptions, and unfinished
+    tasks complain when they are collected.
+    """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
+    hooks = sys.excepthook, sys.unraisablehook
+    sys.excepthook = sys.unraisablehook = lambda *unused: None
     try:
         yield
     finally:
-        gc.collect()  # unfinished tasks complain when they are collected
+        gc.collect()
+        sys.excepthook, sys.unraisablehook = hooks
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 

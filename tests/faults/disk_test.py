@@ -1,0 +1,78 @@
+"""Disks that are full or may not be written to: one sentence, nothing lost, and then it goes on.
+
+Each test makes file systems of its own in a user namespace, which not every machine allows.
+"""
+
+import subprocess
+
+import numpy as np
+import pytest
+from tiny_run import ROOT, environment, left_by
+
+UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
+try:
+    _PROBE = subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode
+except FileNotFoundError:
+    _PROBE = 1
+pytestmark = pytest.mark.skipif(_PROBE != 0, reason="this machine gives no user namespace to mount")
+SIZES = [pytest.param(n, marks=[pytest.mark.long] if n > 3 else []) for n in range(20)]
+TWICE = """
+mount -t tmpfs -o size="$1" tmpfs "$2"
+folder="$2" results="$3" again="$4"; shift 4
+"$@" > "$results/first.out" 2> "$results/first.err"; echo $? > "$results/first.status"
+mount -o remount,"$again" "$folder"
+"$@" > "$results/second.out" 2> "$results/second.err"; echo $? > "$results/second.status"
+cp -r "$folder" "$results/left"
+"""
+
+
+def run_twice(tmp_path, size, again, command):
+    """Runs a command that writes to tmp_path / "disk", of so many bytes; and again, remounted.
+
+    Returns what was said, twice (status, output, errors); what is left is in tmp_path / "left".
+    """
+    (tmp_path / "disk").mkdir()
+    arguments = [str(size), tmp_path / "disk", tmp_path, again, *command]
+    script = [*UNSHARE, "sh", "-c", TWICE, "sh", *map(str, arguments)]
+    subprocess.run(script, cwd=ROOT, env=environment(), check=True, timeout=600)
+    said = []
+    for name in ("first", "second"):
+        status = int((tmp_path / f"{name}.status").read_text())
+        said.append((status, *((tmp_path / f"{name}.{end}").read_text() for end in ("out", "err"))))
+    return said
+
+
+@pytest.fixture(scope="module")
+def needed(command, tmp_path_factory):
+    """Bytes of what a whole run leaves."""
+    folder = tmp_path_factory.mktemp("needed")
+    first, _ = run_twice(folder, "1g", "ro", [*command, f"--workdir={folder / 'disk'}"])
+    assert first[0] == 0, first
+    return sum(path.stat().st_size for path in (folder / "left").rglob("*") if path.is_file())
+
+
+def fraction(number):
+    """Of the space that is needed: every part of a run meets the end of the disk in some test."""
+    return (number % 4 + np.random.default_rng(number).uniform()) / 4
+
+
+@pytest.mark.parametrize("number", SIZES)
+def test_a_run_on_a_full_disk_ends_in_a_sentence_and_goes_on_with_more(
+    command, undisturbed, needed, tmp_path, number
+):
+    expected, _ = undisturbed
+    size = int(needed * fraction(number))
+    command = [*command, f"--workdir={tmp_path / 'disk'}"]
+    first, second = run_twice(tmp_path, size, "size=1g", command)
+    assert first[0] == 2, first
+    assert "No space left on device" in first[2] and "Traceback" not in first[2]
+    assert second[0] == 0, second
+    assert left_by(tmp_path / "left") == expected
+
+
+def test_a_run_that_is_done_needs_no_disk_to_write_to(command, undisturbed, tmp_path):
+    command = [*command, f"--workdir={tmp_path / 'disk'}"]
+    first, second = run_twice(tmp_path, "1g", "ro", command)
+    assert first[0] == 0, first
+    assert "Traceback" not in second[2]
+    assert left_by(tmp_path / "left") == undisturbed[0]

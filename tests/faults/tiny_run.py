@@ -1,0 +1,64 @@
+"""A whole run of the tiny world in a process of its own, and what it is judged by."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import tiny_world
+
+ROOT = pathlib.Path(__file__).parents[2]
+CONFIG = """
+import sys
+sys.path.insert(0, {tests!r})
+import tiny_world
+def get_config():
+    config = tiny_world.make_config({root!r}, num_epochs=12, num_seeds=2, checkpoint_every=5)
+    config.model.dropout = 0.1
+    return config
+"""
+
+
+def make_command(folder):
+    """Writes the tiny world into a folder; what runs it, but for its --workdir."""
+    root = tiny_world.write_dataset(folder / "data")
+    (folder / "tiny.py").write_text(CONFIG.format(tests=str(ROOT / "tests"), root=str(root)))
+    return [sys.executable, "-m", "uhman_jax.main", f"--config={folder / 'tiny.py'}"]
+
+
+def environment():
+    return os.environ | {"JAX_PLATFORMS": "cpu"}
+
+
+def start(command, workdir):
+    return subprocess.Popen(
+        [*command, f"--workdir={workdir}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+
+
+def left_by(workdir):
+    """All that a run is judged by, without times: figures, predictions, its last state's bytes."""
+    log = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    times = ("seconds", "steps_per_second")
+    newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    with ocp.StandardCheckpointer() as checkpointer:
+        state = checkpointer.restore(newest.absolute() / "default")
+    return {
+        "log": [{key: entry[key] for key in entry if key not in times} for entry in log],
+        "metrics": json.loads((workdir / "metrics.json").read_text()),
+        "predictions": (workdir / "predictions.parquet").read_bytes(),
+        "examples": {
+            name: part.tobytes() for name, part in np.load(workdir / "examples.npz").items()
+        },
+        "step": newest.name,
+        "state": [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)],
+    }
