@@ -113,7 +113,7 @@ def test_every_field_is_read_somewhere():
         ("name", "", "name must be a plain folder name"),
         ("preprocess.weights", "", "preprocess.weights must be imagenet, random or"),
         ("data.simulated_dir", "", "data.simulated_dir must name a folder"),
-        ("simulator.num_hashtags", 5, "num_hashtags must leave a word for each of the"),
+        ("simulator.num_hashtags", 5, "num_hashtags must be at least num_classes"),
         ("simulator.objects_per_clip", 999, "objects_per_clip must be at most num_classes"),
         ("simulator.frames_per_object", 999, "frames_per_object must be at most num_frames"),
         ("simulator.min_seconds", 99.0, "min_seconds must be at most max_seconds .*, got 99"),

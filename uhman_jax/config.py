@@ -349,8 +349,7 @@ def validate(config: Config) -> None:
             for path in paths.split()
             if not _within(values[path], interval)
         ]
-        problems += _combined_problems(config)
-    if problems:
+    if problems := problems or _combined_problems(config):
         raise UserError("\n".join(problems))
 
 
@@ -395,9 +394,9 @@ def _combined_problems(config: Config) -> list[str]:
         ),
         (
             words >= simulator.num_classes,
-            f"simulator.num_hashtags must leave a word for each of the {simulator.num_classes} "
-            f"classes beside {simulator.num_generic} generic ones, got {simulator.num_hashtags}; "
-            f"use at least {simulator.num_classes + simulator.num_generic}",
+            f"simulator.num_hashtags must be at least num_classes {simulator.num_classes} and "
+            f"num_generic {simulator.num_generic} together, got {simulator.num_hashtags}; "
+            f"use {simulator.num_classes + simulator.num_generic} or more",
         ),
         (
             simulator.objects_per_clip <= simulator.num_classes,
