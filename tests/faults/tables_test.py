@@ -1,0 +1,110 @@
+"""Tables from strangers: whatever the bytes, good rows come back as written, or a sentence does."""
+
+import csv
+import io
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from uhman_jax.dataset.raw import Video, read_raw_dataset
+from uhman_jax.errors import UserError
+
+CELLS = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(
+        ["", "a1", "clips/x.mp4", "../x", "#sea #sun", "1700000000", "-1", "nan", "1e9"]
+    ),
+    st.sampled_from(
+        ["x" * 200_000, '"', ",", "\n", "\r\n", "\0", "\ufeff", "\u202e", "=1+1", "\\"]
+    ),
+    st.integers(-(10**30), 10**30).map(str),
+)
+COLUMNS = ["video_id", "path", "user_id", "hashtags", "timestamp"]
+HEADERS = st.one_of(
+    st.just(COLUMNS), st.permutations(COLUMNS), st.lists(st.sampled_from([*COLUMNS, "", "x"]))
+)
+ENDS = st.sampled_from(["\n", "\r\n", "\r"])
+
+
+def table(header, rows, end, mark):
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator=end)
+    writer.writerow(header)
+    writer.writerows(rows)
+    return ("\ufeff" * mark + file.getvalue()).encode("utf-8", "surrogatepass")
+
+
+def read(root, videos, users=None):
+    (root / "videos.csv").write_bytes(videos)
+    if users is not None:
+        (root / "users.csv").write_bytes(users)
+    raw = read_raw_dataset(root, strict=False, check_files=False)
+    assert len({video.video_id for video in raw.videos}) == len(raw.videos) > 0
+    assert all(video.hashtags and video.user_id and video.video_id for video in raw.videos)
+    assert all(str(problem).isprintable() for problem in raw.problems)
+    return raw
+
+
+@settings(deadline=None)
+@given(
+    HEADERS,
+    st.lists(st.lists(CELLS, max_size=7), max_size=6),
+    st.integers(0, 6),
+    ENDS,
+    st.booleans(),
+)
+def test_any_cells(tmp_path_factory, header, rows, place, end, mark):
+    """Of a table that a program wrote the good row is kept, and no row turns into another."""
+    good = {
+        "video_id": "good",
+        "path": "a.mp4",
+        "user_id": "u1",
+        "hashtags": "#sea",
+        "timestamp": "5",
+    }
+    rows.insert(place, [good.get(name, "") for name in header])
+    try:
+        raw = read(tmp_path_factory.mktemp("root"), table(header, rows, end, mark))
+    except UserError as error:
+        assert "videos.csv" in str(error)
+        assert sorted(set(header) & set(COLUMNS)) != sorted(COLUMNS) or len(set(header)) < len(
+            header
+        )
+        return
+    assert Video("good", "a.mp4", "u1", ("sea",), 5) in raw.videos
+    cells = [dict(zip(header, (cell.strip() for cell in row), strict=False)) for row in rows]
+    for video in raw.videos:
+        assert any(
+            (row.get("video_id"), row.get("user_id"), row.get("path") or "")
+            == (video.video_id, video.user_id, video.path)
+            for row in cells
+        ), video
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300), st.binary(max_size=300), st.booleans())
+def test_any_bytes(tmp_path_factory, videos, users, headed):
+    good = table(COLUMNS, [["a1", "x.mp4", "u1", "#sea", "5"]], "\n", False)
+    try:
+        raw = read(
+            tmp_path_factory.mktemp("root"),
+            good + videos if headed else videos,
+            b"user_id,gender,age,country,history\n" * headed + users,
+        )
+    except UserError as error:
+        assert ".csv" in str(error)
+        return
+    if headed and not videos.startswith((b'"',)):
+        assert Video("a1", "x.mp4", "u1", ("sea",), 5) in raw.videos
+
+
+@pytest.mark.long
+def test_ten_million_rows(tmp_path):
+    """As many as a platform has; every thousandth is broken."""
+    with open(tmp_path / "videos.csv", "w") as file:
+        file.write(",".join(COLUMNS) + "\n")
+        for i in range(10_000_000):
+            file.write(f"v{i},c/{i}.mp4,u{i % 100_000},#t{i % 1000} #s,{'' if i % 1000 else 'x'}\n")
+    raw = read_raw_dataset(tmp_path, strict=False, check_files=False)
+    assert len(raw.videos) == 9_990_000 and len(raw.problems) == 10_000
