@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from uhman_jax.config import PreprocessConfig
-from uhman_jax.errors import UserError
+from uhman_jax.errors import UserError, sentence
+from uhman_jax.shards.tfrecord import replacing
 
 
 class SmallNetwork:
@@ -43,7 +44,7 @@ class SmallNetwork:
         return cls(matrix, description, batch_frames)
 
     def save(self, path):
-        with open(path, "wb") as file:
+        with replacing(path) as file:
             np.save(file, self.matrix)
 
     def features(self, images):
@@ -85,7 +86,13 @@ if __name__ == "__main__":
 
         folder = Path(sys.argv[2])
         videos = [(path.name, path.name) for path in folder.glob("*.mp4")]
-        pipeline.preprocess(folder, videos, sys.argv[3], small_config(), network=SmallNetwork)
+        try:
+            pipeline.preprocess(folder, videos, sys.argv[3], small_config(), network=SmallNetwork)
+        except Exception as error:  # as the command line does
+            if not sentence(error):
+                raise
+            print(sentence(error), file=sys.stderr)
+            sys.exit(2)
     else:
         from uhman_jax.preprocess import child
 

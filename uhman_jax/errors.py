@@ -43,3 +43,17 @@ def disk_trouble(error: BaseException | None) -> str:
                 return words
         error = error.__cause__ or error.__context__
     return ""
+
+
+def sentence(error: Exception) -> str:
+    """What a command line says of an error that a person can mend; nothing for a defect.
+
+    >>> sentence(UserError("mend this")), sentence(OSError(errno.EROFS, "no", "shard"))
+    ('mend this', "a file 'shard' can't be written or read: Read-only file system")
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and (trouble := disk_trouble(error)):
+        name = f" {error.filename!r}" if error.filename else ""
+        return f"a file{name} can't be written or read: {trouble}"
+    return ""

@@ -21,7 +21,7 @@ from ml_collections import config_flags
 
 from uhman_jax import stop
 from uhman_jax.config import Config, flag_rule, flatten, nearest_field, validate
-from uhman_jax.errors import UserError, disk_trouble
+from uhman_jax.errors import UserError, sentence
 
 WRONG = 2  # exit status
 MODES = ("train_and_evaluate", "evaluate")
@@ -48,14 +48,10 @@ def main(argv: Sequence[str]) -> int:
             from uhman_jax import run  # everything heavy comes in here
 
             finished = run.run(arguments.config, arguments.workdir, arguments.mode)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG
-    except OSError as error:
-        if not (trouble := disk_trouble(error)):
+    except Exception as error:
+        if not (told := sentence(error)):
             raise
-        name = f" {error.filename!r}" if error.filename else ""
-        print(f"error: a file{name} can't be written or read: {trouble}", file=sys.stderr)
+        print(f"error: {told}", file=sys.stderr)
         return WRONG
     if not finished:
         print(stop.MESSAGE, file=sys.stderr)

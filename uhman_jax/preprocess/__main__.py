@@ -9,7 +9,7 @@ from absl import app, flags
 
 from uhman_jax import stop
 from uhman_jax.config import Config, PreprocessConfig, validate
-from uhman_jax.errors import UserError
+from uhman_jax.errors import UserError, sentence
 
 _ROOT = flags.DEFINE_string(
     "root", None, "Folder of the videos; with a videos.csv, those that it lists.", required=True
@@ -117,8 +117,10 @@ def main(argv: list[str]) -> None:
             raise UserError(f"everything is a flag, got {argv[1]!r}; write e.g. --root=FOLDER")
         with stop.anywhere():
             run()
-    except UserError as error:
-        print(error, file=sys.stderr)
+    except Exception as error:
+        if not (told := sentence(error)):
+            raise
+        print(told, file=sys.stderr)
         sys.exit(2)
 
 

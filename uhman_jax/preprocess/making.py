@@ -62,7 +62,8 @@ class Making:
         videos = [video for shard in missing for video in shard.videos]
         everything = [video for shard in shards for video in shard.videos]
         extractor = None
-        if not (self._directory / ledger.WEIGHTS_FILE).exists():
+        facts = ledger.read_json(self._directory / ledger.SETTINGS_FILE)
+        if not (self._directory / ledger.WEIGHTS_FILE).exists() or "fingerprint" not in facts:
             extractor = self._first_extractor(everything)
         made = {}
         self._meter.stage("features")
