@@ -228,6 +228,20 @@ def test_a_damaged_config_of_a_run_is_a_sentence(config_file, tmp_path, damage, 
     assert str(tmp_path / "config.json") in error and "damaged" in error
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("train.num_epochs=1000000000000", "a run must have at most 2147483647 steps, got "),
+        ("train.batch_size=1000000000000", "the settings must fit the memory, got "),
+        ("model.hidden_size=2000000", "the settings must fit the memory, got "),
+    ],
+)
+def test_a_number_beyond_all_machines_is_a_sentence(config_file, tmp_path, setting, said, capsys):
+    flags = [f"--config={config_file}", f"--workdir={tmp_path}", f"--config.{setting}"]
+    assert main_lib.main(flags) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_missing_dataset_is_a_sentence(config_file, tmp_path, capsys):
     flags = [f"--config={config_file}", f"--workdir={tmp_path / 'run'}"]
     assert main_lib.main([*flags, "--config.data.root=/nowhere"]) == 2

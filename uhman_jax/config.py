@@ -302,7 +302,7 @@ _RANGES = {
         simulator.num_channels simulator.num_frames preprocess.max_frames
         preprocess.videos_per_shard preprocess.batch_frames view.min_count view.balanced_top
         view.max_history view.max_positives model.hidden_size model.embedding_size model.num_heads
-        loss.num_negatives train.num_seeds train.batch_size train.num_epochs train.patience
+        loss.num_negatives train.batch_size train.num_epochs train.patience
         evaluate.batch_size evaluate.top_k""",
     "[0, inf)": """
         simulator.num_generic simulator.zipf_exponent simulator.taste_strength
@@ -325,6 +325,7 @@ _RANGES = {
         model.history_dropout model.region_dropout train.momentum train.ema""",
     "(0, 1)": "view.test_share",
     "[1, 64]": "simulator.regions_per_object",
+    "[1, 1024]": "train.num_seeds",
 }
 SCORES = tuple(f"{name}@{k}" for name in ("P", "R", "F1") for k in (1, 5, 10, 50))
 SCORES += ("NDCG@10", "MRR", "MAP")

@@ -48,11 +48,21 @@ def disk_trouble(error: BaseException | None) -> str:
 def sentence(error: Exception) -> str:
     """What a command line says of an error that a person can mend; nothing for a defect.
 
-    >>> sentence(UserError("mend this")), sentence(OSError(errno.EROFS, "no", "shard"))
-    ('mend this', "a file 'shard' can't be written or read: Read-only file system")
+    >>> sentence(UserError("mend this"))
+    'mend this'
+    >>> sentence(OSError(errno.EROFS, "no", "shard"))
+    "a file 'shard' can't be written or read: Read-only file system"
+    >>> sentence(MemoryError("Unable to allocate 1 TiB")).split(";")[0]
+    "the settings must fit the memory, got 'Unable to allocate 1 TiB'"
     """
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        what = (str(error).splitlines() or ["out of memory"])[0]
+        return (
+            f"the settings must fit the memory, got {what!r}; lower train.batch_size, "
+            "train.num_seeds, evaluate.batch_size or the sizes of the model"
+        )
     if isinstance(error, OSError) and (trouble := disk_trouble(error)):
         name = f" {error.filename!r}" if error.filename else ""
         return f"a file{name} can't be written or read: {trouble}"

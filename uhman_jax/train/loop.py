@@ -31,6 +31,7 @@ from uhman_jax.train.state import (
 from uhman_jax.train.step import StepMetrics, learning_rate, make_train_step
 
 MAX_TRAIN_SAMPLE = 256  # training videos that are ranked at each validation, to see overfitting
+MAX_STEPS = 2**31 - 1  # steps are counted in int32
 
 
 class Interrupted(Exception):
@@ -134,6 +135,11 @@ class _Run:
             )
         self.eval_size = config.evaluate.batch_size
         self.num_steps = total_steps(config, view)
+        if self.num_steps > MAX_STEPS:
+            raise UserError(
+                f"a run must have at most {MAX_STEPS} steps, got {self.num_steps} from "
+                f"train.num_epochs {config.train.num_epochs}; lower it"
+            )
         self.eval_every = config.train.eval_every or steps_per_epoch(config, view)
         self.checkpoint_every = config.train.checkpoint_every or self.eval_every
         self.steps_per_epoch = len(rows) / config.train.batch_size
