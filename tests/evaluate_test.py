@@ -218,6 +218,7 @@ def small_view(attributes_V, tags_V, splits_V, *, history=None, num_hashtags):
     return View(
         hashtags=tuple("abcdefgh"[:num_hashtags]),
         counts_T=np.bincount(np.array(train, int), minlength=num_hashtags),
+        kept_T=np.ones(num_hashtags),
         genders=names,
         ages=names,
         countries=names,
@@ -347,7 +348,12 @@ def with_sides(truth, seed=1):
     "name", ["content_oracle", "user_oracle", "additive_oracle", "observable_oracle", "oracle"]
 )
 def test_oracles_rank_by_the_truth_of_the_right_video_and_hashtag(trained, name):
-    view, truth = trained.view, with_sides(make_truth(trained.view))
+    """And by the share of a hashtag's uses that the view keeps."""
+    truth = with_sides(make_truth(trained.view))
+    kept_T = np.random.default_rng(2).integers(1, 9, len(trained.view.hashtags)) / 8
+    view = dataclasses.replace(trained.view, kept_T=kept_T)
+    kept = dict(zip(view.hashtags, kept_T, strict=True))
+    kept_H = np.array([kept.get(name, 1.0) for name in truth.hashtags])[None]
     rows_V = view.rows(TEST)
     scores_VT = dict(references.oracle_scores(truth, view, rows_V))[name]
     ranks_VP = ranking.rank_scores(scores_VT, *references.positives_of(view, rows_V))
@@ -356,13 +362,13 @@ def test_oracles_rank_by_the_truth_of_the_right_video_and_hashtag(trained, name)
         return np.log(np.maximum(table, 1e-9))
 
     table = {
-        "content_oracle": truth.content_VT,
-        "user_oracle": truth.user_VT,
-        "additive_oracle": log(truth.content_VT)
-        + log(truth.user_VT)
-        - log(truth.content_VT.mean(axis=0))[None],
-        "observable_oracle": truth.observable_VT,
-        "oracle": truth.probability_VT,
+        "content_oracle": truth.content_VT * kept_H,
+        "user_oracle": truth.user_VT * kept_H,
+        "additive_oracle": log(truth.content_VT * kept_H)
+        + log(truth.user_VT * kept_H)
+        - log(truth.content_VT.mean(axis=0) * kept_H),
+        "observable_oracle": truth.observable_VT * kept_H,
+        "oracle": truth.probability_VT * kept_H,
     }[name]
     for v, row in enumerate(rows_V):
         scores = table[truth.video_ids.index(view.video_ids[row])]

@@ -42,6 +42,7 @@ def view():
     return View(
         hashtags=tuple("abcde"),
         counts_T=np.arange(T, 0, -1),
+        kept_T=np.ones(T),
         genders=("unknown", "f", "m"),
         ages=("unknown", "18-24"),
         countries=("unknown", "DE", "BR", "JP"),

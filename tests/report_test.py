@@ -118,6 +118,7 @@ def make_view(rng, video_ids, hashtags):
     return View(
         hashtags=tuple(hashtags),
         counts_T=np.arange(num_hashtags, 0, -1, dtype=np.int64) * 10,
+        kept_T=np.ones(num_hashtags),
         genders=("unknown", "female", "male"),
         ages=("unknown", "18-24", "25-34"),
         countries=("unknown", "BR", "NO"),

@@ -392,6 +392,10 @@ def test_balanced_counts_are_near_uniform():
     assert natural.counts_T.max() / natural.counts_T.min() > 20
     assert view.counts_T.max() / view.counts_T.min() < 2.5
     kept = dict(zip(view.hashtags, view.counts_T, strict=True))
+    shares = dict(zip(view.hashtags, view.kept_T, strict=True))
+    assert set(natural.kept_T) == {1.0} == {shares[name] for name in natural.hashtags[25:]}
+    for name, count in zip(natural.hashtags[:25], natural.counts_T[:25], strict=True):
+        assert shares[name] == pytest.approx(target / count)
     for name in natural.hashtags[:25]:  # binomial, so the spread is below the root of the mean
         assert abs(kept[name] - target) < 4 * target**0.5
     for name, count in zip(natural.hashtags[25:], natural.counts_T[25:], strict=True):

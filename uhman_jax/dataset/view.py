@@ -28,7 +28,7 @@ from uhman_jax.errors import UserError
 
 __all__ = ["TEST", "TRAIN", "VALIDATION", "Ragged", "View", "build_view"]
 
-_FORMAT = 1  # of the file
+_FORMAT = 2  # of the file
 _DIGEST_SIZE = 64  # characters of a SHA-256 in hexadecimal
 
 
@@ -41,6 +41,7 @@ class View:
     Attributes:
         hashtags: vocabulary of T hashtags, most used in train first, then by name.
         counts_T: int64, uses in the train rows (of `positives`).
+        kept_T: float64 in (0, 1], share of a hashtag's uses that `balanced` keeps, else 1.
         genders: values of the attribute; index 0 is "unknown", the others by use, then by name.
         ages: likewise, buckets of years in their order.
         countries: likewise.
@@ -60,6 +61,7 @@ class View:
 
     hashtags: tuple[str, ...]
     counts_T: np.ndarray
+    kept_T: np.ndarray
     genders: tuple[str, ...]
     ages: tuple[str, ...]
     countries: tuple[str, ...]
@@ -262,6 +264,7 @@ def _assemble(
     view = View(
         hashtags=vocabulary.hashtags,
         counts_T=vocabulary.counts_T,
+        kept_T=vocabulary.kept_T,
         genders=genders,
         ages=ages,
         countries=countries,

@@ -20,6 +20,7 @@ class Vocabulary:
     Attributes:
         hashtags: T names, most used in train first, then by name.
         counts_T: int64, uses in train, 1 at least.
+        kept_T: float64 in (0, 1], share of its uses that downsampling keeps.
         video: int64, of each use, ascending: position among the videos.
         hashtag: int64, of each use.
         report: uses that were left out, by reason.
@@ -27,6 +28,7 @@ class Vocabulary:
 
     hashtags: tuple[str, ...]
     counts_T: np.ndarray
+    kept_T: np.ndarray
     video: np.ndarray
     hashtag: np.ndarray
     report: dict[str, int]
@@ -62,8 +64,8 @@ def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewCo
     keep = frequent_T[hashtag]
     video, hashtag = video[keep], hashtag[keep]
 
+    rate_T = np.ones(len(names))
     if config.distribution is Distribution.BALANCED:
-        rate_T = np.ones(len(names))
         rate_T[frequent_T] = keep_rates(count_T[frequent_T], config.balanced_top)
         keep = draw_uses(
             rate_T[hashtag].tolist(),
@@ -87,6 +89,7 @@ def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewCo
     return Vocabulary(
         tuple(names[t] for t in chosen),
         count_T[chosen].astype(np.int64),
+        rate_T[chosen],
         video,
         new_id[hashtag],
         report,
@@ -115,6 +118,7 @@ def leave_out(vocabulary: Vocabulary, videos_left_out_V: np.ndarray, is_train_V:
         vocabulary,
         hashtags=tuple(names[order_T]),
         counts_T=count_T[order_T].astype(np.int64),
+        kept_T=vocabulary.kept_T[order_T],
         video=video,
         hashtag=new_id[hashtag],
     )

@@ -109,7 +109,8 @@ def oracle_scores(truth: Truth, view: View, rows_V: np.ndarray) -> Iterator[tupl
     count twice: on configs/paper_features.py P@10 falls from 0.27 to 0.22, the content oracle's is
     0.25.
 
-    In a balanced view these are the probabilities before downsampling: no upper bound there.
+    A balanced view keeps a share of a hashtag's uses, each by a draw of its own, and so the same
+    share of all these probabilities.
 
     Args:
         truth: of the simulated world; one without the tables of clip and user has two oracles.
@@ -124,14 +125,14 @@ def oracle_scores(truth: Truth, view: View, rows_V: np.ndarray) -> Iterator[tupl
     columns = np.array([column[name] for name in view.hashtags])
 
     def part(table_VT: np.ndarray) -> np.ndarray:
-        return table_VT[np.ix_(videos, columns)]
+        return table_VT[np.ix_(videos, columns)] * view.kept_T[None, :]
 
     def log(probability: np.ndarray) -> np.ndarray:
         return np.log(np.maximum(probability, 1e-9))
 
     if truth.content_VT is not None and truth.user_VT is not None:
         content_VT, user_VT = part(truth.content_VT), part(truth.user_VT)
-        prior_T = truth.content_VT.mean(axis=0)[columns]
+        prior_T = truth.content_VT.mean(axis=0)[columns] * view.kept_T
         yield "content_oracle", content_VT
         yield "user_oracle", user_VT
         yield "additive_oracle", log(content_VT) + log(user_VT) - log(prior_T)[None, :]
