@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import pathlib
 import types
 from fractions import Fraction
 
@@ -15,8 +16,10 @@ import pytest
 import tiny_world
 
 from uhman_jax import input_pipeline, metrics, train
+from uhman_jax.config import Distribution, ViewConfig
 from uhman_jax.dataset import truth as truth_lib
-from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, Ragged, View
+from uhman_jax.dataset.raw import RawDataset, Video
+from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, Ragged, View, build_view
 from uhman_jax.errors import UserError
 from uhman_jax.evaluate import attention, evaluate, ranking, references, results, slices
 
@@ -383,6 +386,35 @@ def test_oracles_rank_by_the_truth_of_the_right_video_and_hashtag(trained, name)
                 if other != name
             )
             assert ranks_VP[v, slot] == 1 + ahead
+
+
+def test_no_ranking_beats_the_oracle_of_a_balanced_view():
+    """Hashtags with known chances of which some are frequent, against the chances left as known."""
+    rng = np.random.default_rng(0)
+    num_videos, num_hashtags = 4000, 40
+    chance_VT = rng.beta(0.3, 3.0, (num_videos, num_hashtags))
+    chance_VT[:, :8] = rng.beta(1.0, 2.0, (num_videos, 8))
+    names = tuple(f"t{t:02}" for t in range(num_hashtags))
+    uses_VT = rng.random(chance_VT.shape) < chance_VT
+    videos = [
+        Video(f"v{v}", "", "u", tuple(np.array(names)[uses_VT[v]]), None)
+        for v in np.flatnonzero(uses_VT.any(axis=1))
+    ]
+    raw = RawDataset(pathlib.Path(), tuple(videos), {}, (), "")
+    config = ViewConfig(distribution=Distribution.BALANCED, balanced_top=8, min_count=1)
+    view = build_view(raw, [video.video_id for video in videos], config)
+    rows_V = np.arange(len(view.video_ids))
+    video_ids = tuple(f"v{v}" for v in range(num_videos))
+    truth = truth_lib.Truth(names, video_ids, chance_VT, chance_VT, None, None)
+    positives = references.positives_of(view, rows_V)
+
+    def precision(view):
+        scores_VT = dict(references.oracle_scores(truth, view, rows_V))["oracle"]
+        return (ranking.rank_scores(scores_VT, *positives) <= 3).sum(axis=1) / 3
+
+    plain = dataclasses.replace(view, kept_T=np.ones(num_hashtags))
+    gain_V = precision(view) - precision(plain)
+    assert gain_V.mean() > 5 * gain_V.std() / np.sqrt(len(gain_V)) > 0
 
 
 def test_an_additive_oracle_is_perfect_where_clip_and_user_are_independent(trained):

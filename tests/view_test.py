@@ -614,7 +614,7 @@ def test_file_of_another_format_is_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr("uhman_jax.dataset.view._FORMAT", 99)
     build(*random_world(15)).save(path)
     monkeypatch.undo()
-    with pytest.raises(UserError, match="must be of format 1, got another one in .*view.npz"):
+    with pytest.raises(UserError, match="must be of format 2, got another one in .*view.npz"):
         View.load(path)
 
 
