@@ -76,3 +76,21 @@ def test_help_is_quick_and_imports_no_heavy_library():
     assert "--config" in result.stdout
     for heavy in ("tensorflow", "jax", "flax", "av"):
         assert not re.search(rf"\|\s+{heavy}$", result.stderr, re.M), f"--help imports {heavy}"
+
+
+def test_every_test_that_the_readme_names_exists():
+    page = (ROOT / "README.md").read_text()
+    module, named = "", 0
+    for path, name in re.findall(r"\]\((tests/[\w/]+\.py)\)|`::(test_\w+)`", page):
+        module = path or module
+        if name:
+            assert f"\ndef {name}(" in (ROOT / module).read_text(), (module, name)
+            named += 1
+    assert named > 20
+
+
+def test_every_file_that_a_readme_links_to_exists():
+    for file in tracked_files():
+        if file.endswith(".md"):
+            for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / file).read_text()):
+                assert (ROOT / file).parent.joinpath(link).exists(), (file, link)
