@@ -11,5 +11,22 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
+import tiny_world  # noqa: E402
+
+from uhman_jax import input_pipeline  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Folder of a tiny world."""
+    return tiny_world.write_dataset(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="module")
+def world(root):
+    """Its view and store, and the mean and deviation of its channels."""
+    view, store = tiny_world.load(root, tiny_world.make_config(root))
+    return view, store, *input_pipeline.channel_statistics(view, store, progress=False)

@@ -15,23 +15,6 @@ from uhman_jax.train import feed, on_device, used_rows
 SIZE = 10
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return tiny_world.write_dataset(tmp_path_factory.mktemp("tiny") / "data")
-
-
-@pytest.fixture(scope="module")
-def world(root):
-    view, store = tiny_world.load(root, tiny_world.make_config(root))
-    return view, store, *input_pipeline.channel_statistics(view, store, progress=False)
-
-
-def fresh(config, world):
-    view, _, mean_C, std_C = world
-    model = train.build_model(config.model, view)
-    return model, train.init_state(model, config, mean_C, std_C)
-
-
 def assert_close(one, other, atol):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), one, other)
 
@@ -63,7 +46,7 @@ def test_resident_and_streamed_features_give_the_same_training(root, world, star
     rows = view.rows(TRAIN)
     ends = []
     for resident in (False, True):
-        model, state = fresh(config, world)
+        model, state = tiny_world.fresh(config, world)
         step = train.make_train_step(model, config, num_steps=100)
         how = dict(batch_size=SIZE, seed=7, start_step=start)
         if resident:
@@ -123,7 +106,7 @@ def test_microbatches_add_up_to_the_batch(root, world, sampled):
     for size in (SIZE, 5, 1):
         config = tiny_world.make_config(root, microbatch_size=size, num_seeds=2)
         config = tiny_world.sampled(config) if sampled else config
-        model, state = fresh(config, world)
+        model, state = tiny_world.fresh(config, world)
         state, metrics = train.make_train_step(model, config, num_steps=100)(state, batch)
         ends.append((state.params, metrics))
     assert_close(ends[0], ends[1], atol=2e-6)
@@ -136,7 +119,7 @@ def test_microbatches_add_up_to_the_batch(root, world, sampled):
 def few_hashtags_in_use(root, world, num_hashtags=500, **settings):
     """Config, model and state of a vocabulary far larger than a batch."""
     config = tiny_world.sampled(tiny_world.make_config(root, num_seeds=2, **settings))
-    model, _ = fresh(config, world)
+    model, _ = tiny_world.fresh(config, world)
     model = model.clone(num_hashtags=num_hashtags)
     return config, model, train.init_state(model, config, *world[2:])
 

@@ -66,6 +66,15 @@ def make_config(root, **train):
     return config
 
 
+def fresh(config, world):
+    """Model and initial state."""
+    from uhman_jax import train  # heavy; a config file that imports this module must not be
+
+    view, _, mean_C, std_C = world
+    model = train.build_model(config.model, view)
+    return model, train.init_state(model, config, mean_C, std_C)
+
+
 def sampled(config):
     """The same config with the sampled estimator."""
     config.loss.estimator = Estimator.SAMPLED

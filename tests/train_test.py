@@ -29,17 +29,6 @@ from uhman_jax.train import state as state_lib
 from uhman_jax.train import step as step_lib
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return tiny_world.write_dataset(tmp_path_factory.mktemp("tiny") / "data")
-
-
-@pytest.fixture(scope="module")
-def world(root):
-    view, store = tiny_world.load(root, tiny_world.make_config(root))
-    return view, store, *input_pipeline.channel_statistics(view, store, progress=False)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def one_trace_per_program():
     """Runs of equal settings share their jitted functions; a test below starts a fresh process."""
@@ -52,13 +41,6 @@ def one_trace_per_program():
         for name in ("make_train_step", "several", "make_ranker"):
             patch.setattr(loop, name, shared(getattr(loop, name)))
         yield
-
-
-def fresh(config, world):
-    """Model and initial state."""
-    view, _, mean_C, std_C = world
-    model = train.build_model(config.model, view)
-    return model, train.init_state(model, config, mean_C, std_C)
 
 
 def run(config, world, workdir, stop_after=None):
@@ -103,7 +85,7 @@ def without_times(entries):
 def test_batch_loss_is_the_sum_over_pairs_divided_by_the_real_examples(root, world, weight):
     config = tiny_world.make_config(root)
     config.loss.rank_weight, config.loss.margin = weight, 0.3
-    model, state = fresh(config, world)
+    model, state = tiny_world.fresh(config, world)
     batch = batch_of(config, world)
     # The last three examples become padding.
     real_B = np.arange(len(batch.mask_B)) < len(batch.mask_B) - 3
@@ -133,7 +115,7 @@ def test_batch_loss_is_the_sum_over_pairs_divided_by_the_real_examples(root, wor
 def test_sampled_loss_never_scores_the_whole_vocabulary(root, world, weight):
     config = tiny_world.sampled(tiny_world.make_config(root))
     config.loss.rank_weight = weight
-    model, state = fresh(config, world)
+    model, state = tiny_world.fresh(config, world)
     batch = batch_of(config, world)
     params = jax.tree.map(lambda leaf: leaf[0], state.params)
     variables = {"params": params, "statistics": state.statistics}
@@ -158,7 +140,7 @@ def test_a_step_is_sgd_with_clipping_decay_of_matrices_momentum_and_rates(root, 
     )
     rates = dict.fromkeys(("gender_AK", "age_AK", "country_AK", "history_TK"), 0.06)
     rates |= {"hashtag_TK": 0.1, "query_KHW": 0.14, "key_KHW": 0.14}
-    model, state = fresh(config, world)
+    model, state = tiny_world.fresh(config, world)
     train_step = train.make_train_step(model, config, num_steps=100)
     batches = [batch_of(config, world, step) for step in range(3)]
 
@@ -199,7 +181,7 @@ def test_a_step_is_sgd_with_clipping_decay_of_matrices_momentum_and_rates(root, 
 
 def test_the_moving_average_is_its_formula_and_is_what_is_kept(root, world, tmp_path):
     config = tiny_world.make_config(root, ema=0.3, num_epochs=1)
-    model, state = fresh(config, world)
+    model, state = tiny_world.fresh(config, world)
     train_step = train.make_train_step(model, config, num_steps=100)
     average = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
     for step in range(4):
@@ -216,13 +198,13 @@ def test_the_moving_average_is_its_formula_and_is_what_is_kept(root, world, tmp_
     final = run(config, world, tmp_path)  # its only validation comes after the last step
     assert_same_bytes(final.best_params, final.average)
     assert not np.allclose(final.average["hashtag_TK"], final.params["hashtag_TK"], atol=1e-4)
-    assert fresh(tiny_world.make_config(root), world)[1].average == ()
+    assert tiny_world.fresh(tiny_world.make_config(root), world)[1].average == ()
 
 
 def test_softmax_is_averaged_over_the_real_examples(root, world):
     config = tiny_world.make_config(root)
     config.loss.name, config.loss.temperature = Loss.SOFTMAX, 0.2
-    model, state = fresh(config, world)
+    model, state = tiny_world.fresh(config, world)
     batch = batch_of(config, world)
     real_B = np.arange(len(batch.mask_B)) < 5
     params = jax.tree.map(lambda leaf: leaf[0], state.params)
@@ -246,7 +228,7 @@ def test_a_step_of_adamw_is_its_formula_with_decay_of_matrices(root, world):
     config = tiny_world.make_config(root, learning_rate=0.01, weight_decay=0.3, clip_norm=0.0)
     config.train.optimiser = Optimiser.ADAMW
     config.train.user_rate = config.train.hashtag_rate = 1.0
-    model, state = fresh(config, world)
+    model, state = tiny_world.fresh(config, world)
     batch = batch_of(config, world)
     before = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), state.params)
 
@@ -269,7 +251,7 @@ def test_a_step_of_adamw_is_its_formula_with_decay_of_matrices(root, world):
 
 def test_a_step_compiles_once(root, world):
     config = tiny_world.make_config(root)
-    model, state = fresh(config, world)
+    model, state = tiny_world.fresh(config, world)
     train_step = train.make_train_step(model, config, num_steps=100)
     record = jax.jit(
         functools.partial(state_lib.record_validation, patience=2, decay_factor=0.1),
@@ -305,7 +287,7 @@ def test_a_seed_of_a_population_is_what_it_is_alone(root, world):
     alone.seed = 2
     states = []
     for config in (population, alone):
-        model, state = fresh(config, world)
+        model, state = tiny_world.fresh(config, world)
         train_step = train.make_train_step(model, config, num_steps=100)
         for step in range(5):
             state, metrics = train_step(state, batch_of(config, world, step))
@@ -389,7 +371,7 @@ def test_a_run_writes_its_log_and_its_best_parameters_score_what_the_log_says(
 def test_the_mean_loss_of_the_log_is_that_of_its_steps(root, world, tmp_path):
     config = tiny_world.make_config(root, num_epochs=2, eval_every=6)
     run(config, world, tmp_path)
-    model, state = fresh(config, world)
+    model, state = tiny_world.fresh(config, world)
     train_step = train.make_train_step(model, config, train.total_steps(config, world[0]))
     losses = []
     for step in range(12):
@@ -608,7 +590,7 @@ def test_the_log_drops_later_steps_and_half_a_line_but_no_damaged_line_before(tm
 
 def test_checkpoints_of_the_same_step_are_replaced(root, world, tmp_path):
     config = tiny_world.make_config(root)
-    model, state = fresh(config, world)
+    model, state = tiny_world.fresh(config, world)
     abstract = state_lib.abstract_state(model, config, world[1].num_channels)
     with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.restore(abstract) is None and checkpoints.latest_step is None
@@ -620,7 +602,7 @@ def test_checkpoints_of_the_same_step_are_replaced(root, world, tmp_path):
 
 def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_found(root, world, tmp_path):
     config = tiny_world.make_config(root)
-    model, state = fresh(config, world)
+    model, state = tiny_world.fresh(config, world)
     abstract = state_lib.abstract_state(model, config, world[1].num_channels)
     old = state._replace(step=jnp.int32(3))
     new = state._replace(
@@ -655,7 +637,7 @@ def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_found(root, world, tmp_pat
 
 def test_the_numbers_of_an_unsealed_checkpoint_are_checked(root, world, tmp_path, monkeypatch):
     config = tiny_world.make_config(root)
-    model, state = fresh(config, world)
+    model, state = tiny_world.fresh(config, world)
     abstract = state_lib.abstract_state(model, config, world[1].num_channels)
     monkeypatch.setattr(checkpoints_lib.Checkpoints, "_seal", lambda self: None)
     with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
