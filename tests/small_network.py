@@ -84,10 +84,19 @@ if __name__ == "__main__":
     if sys.argv[1] == "preprocess":
         from uhman_jax.preprocess import pipeline
 
-        folder = Path(sys.argv[2])
-        videos = [(path.name, path.name) for path in folder.glob("*.mp4")]
+        folder, output, *arguments = sys.argv[2:]
+        videos = [(path.name, path.name) for path in Path(folder).glob("*.mp4")]
+        options = None
+        if arguments:
+            from uhman_jax.preprocess import beam
+
+            options = beam.options_of(arguments)
+        # Pickled by the name of a module that workers can import.
+        network = __import__("small_network").SmallNetwork
         try:
-            pipeline.preprocess(folder, videos, sys.argv[3], small_config(), network=SmallNetwork)
+            pipeline.preprocess(
+                folder, videos, output, small_config(), network=network, beam_options=options
+            )
         except Exception as error:  # as the command line does
             if not sentence(error):
                 raise

@@ -1,4 +1,7 @@
-"""`python -m uhman_jax.preprocess --root=FOLDER`: videos to TFRecord shards of region features."""
+"""`python -m uhman_jax.preprocess --root=FOLDER`: videos to TFRecord shards of region features.
+
+With --runner=NAME the shards are made on Apache Beam, and what is no flag here goes to Beam.
+"""
 
 import dataclasses
 import enum
@@ -16,6 +19,9 @@ _ROOT = flags.DEFINE_string(
 )
 _OUTPUT = flags.DEFINE_string("output", "", "Folder of the shards; default: ROOT/features/<hash>.")
 _RETRY = flags.DEFINE_list("retry", [], "States (e.g. timeout) whose shards are made again.")
+_RUNNER = flags.DEFINE_string(
+    "runner", "", "Beam runner, e.g. DirectRunner, FlinkRunner, SparkRunner, DataflowRunner."
+)
 _HELP = {
     "weights": "random (no download), imagenet (download) or a Keras .h5 file (no top)",
     "weights_seed": "seed of random weights",
@@ -82,8 +88,11 @@ def list_inputs(root: Path) -> list[tuple[str, str]]:
     return found
 
 
-def run() -> None:
+def run(beam_arguments: list[str]) -> None:
     """Makes the features and prints the ledger's counts.
+
+    Args:
+        beam_arguments: what the command line says to Beam.
 
     Raises:
         UserError: as `pipeline.preprocess`.
@@ -95,10 +104,24 @@ def run() -> None:
     validate(config)
     if unknown := set(_RETRY.value) - set(ledger.STATES):
         raise UserError(f"--retry must name states of {ledger.STATES}, got {sorted(unknown)}")
+    beam_options = None
+    if _RUNNER.value:
+        try:
+            from uhman_jax.preprocess import beam
+        except ImportError as error:
+            raise UserError(
+                "--runner needs Apache Beam, which is not installed; pip install -e '.[beam]'"
+            ) from error
+        beam_options = beam.options_of([f"--runner={_RUNNER.value}", *beam_arguments])
     inputs = list_inputs(root)
     directory = Path(_OUTPUT.value or pipeline.features_dir(root, config.preprocess))
     summary = pipeline.preprocess(
-        root, inputs, directory, config.preprocess, retry=tuple(_RETRY.value)
+        root,
+        inputs,
+        directory,
+        config.preprocess,
+        retry=tuple(_RETRY.value),
+        beam_options=beam_options,
     )
     for state, count in summary.counts.items():
         print(f"{state:12s} {count:8d}")
@@ -113,10 +136,10 @@ def run() -> None:
 def main(argv: list[str]) -> None:
     """Turns a user's mistake into one sentence and exit status 2, a signal into 75."""
     try:
-        if len(argv) > 1:
+        if len(argv) > 1 and not _RUNNER.value:
             raise UserError(f"everything is a flag, got {argv[1]!r}; write e.g. --root=FOLDER")
         with stop.anywhere():
-            run()
+            run(argv[1:])
     except Exception as error:
         if not (told := sentence(error)):
             raise
@@ -124,5 +147,12 @@ def main(argv: list[str]) -> None:
         sys.exit(2)
 
 
+def _parse(argv: list[str]) -> list[str]:
+    """Parses the flags; with --runner, unknown ones are left to Beam."""
+    if any(word.lstrip("-").split("=")[0] == "runner" for word in argv[1:]):
+        return flags.FLAGS(argv, known_only=True)
+    return app.parse_flags_with_usage(argv)
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=_parse)

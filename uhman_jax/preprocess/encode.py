@@ -22,11 +22,13 @@ class Meter:
     Attributes:
         frames: encoded so far.
         seconds: from the first clip to the last frame.
+        decoding_seconds: that decoders were busy, added up over them.
+        network_seconds: that the network was busy.
     """
 
     def __init__(self, total: int, done: int, show: bool):
         self.frames = 0
-        self.seconds = 0.0
+        self.seconds = self.decoding_seconds = self.network_seconds = 0.0
         self._begin = 0.0
         self._total, self._done, self._show = total, done, show
         self._bar = progress_bar(disable=True)
@@ -104,13 +106,19 @@ def encode(
             packed = quantize.pack(done.features_FMC, storage)
             yield FrameRecord(done.video_id, *packed, done.times_F)
 
+    def features(images):
+        begin = time.monotonic()
+        features_NMC = extractor.features(images)
+        meter.network_seconds += time.monotonic() - begin
+        return features_NMC
+
     shape = (extractor.NUM_REGIONS, extractor.NUM_CHANNELS)
     with concurrent.futures.ThreadPoolExecutor(1) as network:
         running = None
         for slots, images in _batches(
             clips, extractor.batch_frames, shape, waiting, entries, meter
         ):
-            submitted = slots, network.submit(extractor.features, images)
+            submitted = slots, network.submit(features, images)
             if running:
                 yield from settle(running)
             running = submitted

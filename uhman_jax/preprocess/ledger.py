@@ -193,6 +193,11 @@ def write_shard_ledger(directory: Path, shard: Shard, weights: str, entries: lis
     _write_lines(path, [header, *map(dataclasses.asdict, entries)])
 
 
+def forget(directory: Path, shard: Shard) -> None:
+    """Marks a shard as not finished."""
+    _shard_ledger(directory, shard.index).unlink(missing_ok=True)
+
+
 def merge(directory: Path, entries: Sequence[Entry], num_shards: int) -> None:
     """Writes the ledger of all videos and removes what belongs to shards that are no more."""
     kept = {store.shard_path(directory, i, num_shards).name for i in range(num_shards)}

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,20 +52,31 @@ class Making:
     def __init__(
         self, root: Path, directory: Path, config: PreprocessConfig, network, meter: Meter
     ):
+        self.arguments = root, directory, config, network
         self._root = root
         self._directory = directory
         self._config = config
         self._network = network
         self._meter = meter
 
-    def run(self, shards: list[Shard], missing: list[Shard]) -> dict[int, list[Entry]]:
-        """Makes the missing shards; returns their entries."""
-        videos = [video for shard in missing for video in shard.videos]
-        everything = [video for shard in shards for video in shard.videos]
-        extractor = None
+    def first_extractor(self, shards: Sequence[Shard]):
+        """Loads the weights and keeps them in the folder; None where they are there already."""
         facts = ledger.read_json(self._directory / ledger.SETTINGS_FILE)
-        if not (self._directory / ledger.WEIGHTS_FILE).exists() or "fingerprint" not in facts:
-            extractor = self._first_extractor(everything)
+        if (self._directory / ledger.WEIGHTS_FILE).exists() and "fingerprint" in facts:
+            return None
+        return self._first_extractor([video for shard in shards for video in shard.videos])
+
+    def run(
+        self, missing: Sequence[Shard], num_shards: int, extractor=None
+    ) -> dict[int, list[Entry]]:
+        """Makes the missing shards; returns their entries.
+
+        Args:
+            missing: shards to make.
+            num_shards: of the folder.
+            extractor: where it is loaded already.
+        """
+        videos = [video for shard in missing for video in shard.videos]
         made = {}
         self._meter.stage("features")
         # The decoders start before TensorFlow is imported, and work meanwhile.
@@ -74,8 +86,9 @@ class Making:
             clips = iter(pool)
             for shard in missing:
                 made[shard.index] = self._make(
-                    shard, len(shards), zip(shard.videos, clips, strict=False), extractor
+                    shard, num_shards, zip(shard.videos, clips, strict=False), extractor
                 )
+        self._meter.decoding_seconds += pool.busy_seconds
         return made
 
     def _make(self, shard: Shard, num_shards: int, clips, extractor) -> list[Entry]:

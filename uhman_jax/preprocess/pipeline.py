@@ -88,6 +88,7 @@ def preprocess(
     network: Any = None,
     progress: bool = True,
     retry: Collection[str] = (),
+    beam_options: Any = None,
 ) -> Summary:
     """Makes all shards, their metadata and the ledger; skips what is finished.
 
@@ -99,6 +100,7 @@ def preprocess(
         network: stands in for `extractor.Extractor`; tests use a small one.
         progress: shows clips, frames/s and time left on standard error.
         retry: states, e.g. "timeout": finished shards that hold such a clip are made again.
+        beam_options: makes the shards on Apache Beam, see `beam.options_of`; None: here.
 
     Raises:
         UserError: weights that cannot be had, other settings or another process in `output_dir`,
@@ -107,7 +109,14 @@ def preprocess(
     try:
         with lock.hold(output_dir, "wait for it, or name another --output"):
             return _preprocess(
-                Path(root), list(inputs), Path(output_dir), config, network, progress, retry
+                Path(root),
+                list(inputs),
+                Path(output_dir),
+                config,
+                network,
+                progress,
+                retry,
+                beam_options,
             )
     except OSError as error:
         if error.errno not in _CANNOT_WRITE:
@@ -118,7 +127,9 @@ def preprocess(
         ) from error
 
 
-def _preprocess(root: Path, inputs, directory: Path, config, network, progress, retry) -> Summary:
+def _preprocess(
+    root: Path, inputs, directory: Path, config, network, progress, retry, beam_options
+) -> Summary:
     shards = ledger.plan(root, inputs, config.videos_per_shard)
     facts = ledger.claim(directory, ledger.settings(config))
     entries = {}
@@ -134,11 +145,36 @@ def _preprocess(root: Path, inputs, directory: Path, config, network, progress, 
         (directory / store.INFO_FILE).unlink(missing_ok=True)
         with meter:
             work = making.Making(root, directory, config, network, meter)
-            entries |= work.run(shards, [s for s in shards if s.index not in entries])
+            missing = [shard for shard in shards if shard.index not in entries]
+            extractor = work.first_extractor(shards)
+            if beam_options is None:
+                entries |= work.run(missing, len(shards), extractor)
+            else:
+                entries |= _on_beam(work, missing, len(shards), beam_options, meter)
     elif is_complete(directory, inputs, config, root):
         return _summary(entries, reused, meter)
     _finish(directory, config, entries, len(shards))
     return _summary(entries, reused, meter)
+
+
+def _on_beam(work, missing, num_shards: int, options, meter: Meter) -> dict[int, list[Entry]]:
+    from uhman_jax.preprocess import beam  # seconds, and an extra
+
+    for shard in missing:  # else a shard to be made again would count as finished
+        ledger.forget(work.arguments[1], shard)
+    metrics = beam.make(work, missing, num_shards, options, meter)
+    meter.frames = metrics.get("frames", 0)
+    meter.seconds = metrics.get("network_ms", 0) / 1000
+    entries = {}
+    for shard in missing:
+        found = ledger.read_finished(work.arguments[1], shard, num_shards)
+        if not found:
+            raise UserError(
+                f"a shard must be in the folder when Beam has made it, shard {shard.index} is not; "
+                "let workers write to the same folder and run again"
+            )
+        entries[shard.index] = found[1]
+    return entries
 
 
 restore_extractor = making.restore_extractor

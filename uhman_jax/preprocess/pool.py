@@ -76,6 +76,7 @@ class DecoderPool:
         self._window = max(num_decoders, min(4 * num_decoders, self._fitting_clips()))
         self._done: dict[int, Clip | BaseException] = {}
         self._next = self._taken = 0
+        self.busy_seconds = 0.0  # of decoding, added up over the children
         self._closed = False
         self._changed = threading.Condition()
         frame_bytes = options["size"] ** 2 * 3
@@ -144,7 +145,7 @@ class DecoderPool:
         try:
             while (index := self._claim()) is not None:
                 clip: Clip | BaseException
-                path = self._paths[index]
+                path, begin = self._paths[index], time.monotonic()
                 try:
                     if isinstance(path, Clip):
                         clip = path
@@ -155,6 +156,7 @@ class DecoderPool:
                 except BaseException as error:  # to the thread that waits for this clip
                     clip = error
                 with self._changed:
+                    self.busy_seconds += time.monotonic() - begin
                     self._done[index] = clip
                     self._changed.notify_all()
         finally:

@@ -1,0 +1,140 @@
+"""Features made on Apache Beam: the bytes of the local run, whatever happens to a worker."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import clips
+import numpy as np
+import pytest
+from small_network import SmallNetwork, small_config
+
+from uhman_jax.errors import UserError
+from uhman_jax.preprocess import pipeline
+
+pytest.importorskip("apache_beam", reason="needs the extra [beam]")
+from uhman_jax.preprocess import beam  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Seven clips and a text: four shards of two."""
+    root = tmp_path_factory.mktemp("clips")
+    rng = np.random.default_rng(0)
+    for i in range(7):
+        images = list(rng.integers(0, 256, (1 + i % 3, 16, 24, 3)).astype(np.uint8))
+        clips.write_clip(root / f"{i}.mp4", images, [200 * k for k in range(len(images))])
+    (root / "8.mp4").write_text("no video")
+    return root
+
+
+def run(folder, output, arguments=None, **options):
+    videos = [(path.name, path.name) for path in folder.glob("*.mp4")]
+    if arguments is not None:
+        options["beam_options"] = beam.options_of(arguments)
+    return pipeline.preprocess(
+        folder, videos, output, small_config(), network=SmallNetwork, progress=False, **options
+    )
+
+
+def contents(output):
+    return {
+        str(path.relative_to(output)): path.read_bytes()
+        for path in sorted(output.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def local(folder, tmp_path_factory):
+    output = tmp_path_factory.mktemp("local")
+    run(folder, output)
+    return contents(output)
+
+
+@pytest.fixture(autouse=True)
+def workers_find_the_tests(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+
+
+def test_two_processes_make_the_bytes_of_one(folder, local, tmp_path):
+    summary = run(folder, tmp_path, ["--runner=DirectRunner", "--direct_num_workers=2"])
+    assert contents(tmp_path) == local
+    assert summary.counts["ok"] == 7 and summary.counts["corrupt"] + summary.counts["no_video"] == 1
+    assert summary.frames == 1 + 2 + 3 + 1 + 2 + 3 + 1
+
+
+def test_a_finished_folder_starts_no_pipeline(folder, local, tmp_path, monkeypatch):
+    run(folder, tmp_path)
+    monkeypatch.setattr(beam, "make", lambda *arguments: pytest.fail("a pipeline began"))
+    assert run(folder, tmp_path, ["--runner=DirectRunner"]).reused == 8
+    assert contents(tmp_path) == local
+
+
+def test_what_is_missing_is_made_and_counted(folder, local, tmp_path, monkeypatch):
+    """In this process, whose metrics can be looked at."""
+    run(folder, tmp_path)
+    (shard,) = tmp_path.glob("*.tfrecord-00002-of-*")
+    shard.unlink()
+    counted = {}
+    make = beam.make
+    monkeypatch.setattr(
+        beam, "make", lambda *arguments: counted.update(make(*arguments)) or counted
+    )
+    run(folder, tmp_path, ["--runner=DirectRunner", "--direct_running_mode=in_memory"])
+    assert contents(tmp_path) == local
+    assert counted["clips_ok"] == 2 and counted["frames"] == 2 + 3
+    assert sum(counted[name] for name in counted if name.startswith("clips_")) == 2
+    assert counted["decoding_ms"] > 0 and counted["network_ms"] >= 0
+
+
+def descendants(process, word):
+    """Processes that another one has started, directly or not, with a word in their command."""
+    listed = subprocess.run(["ps", "-eww", "-o", "pid,ppid,args"], capture_output=True, text=True)
+    rows = [line.split(maxsplit=2) for line in listed.stdout.splitlines()[1:]]
+    family = {process}
+    for _ in rows:  # children may be listed before their parents
+        family |= {int(pid) for pid, parent, _ in rows if int(parent) in family}
+    return [int(pid) for pid, _, words in rows if int(pid) in family and word in words]
+
+
+def test_a_worker_that_is_killed_costs_its_shards_alone(folder, local, tmp_path):
+    command = [sys.executable, ROOT / "tests" / "small_network.py", "preprocess", folder, tmp_path]
+    command += ["--runner=DirectRunner", "--direct_num_workers=2"]
+    slow = os.environ | {"SMALL_NETWORK_SECONDS": "1.5"}
+    process = subprocess.Popen(command, env=slow, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("ledger/*.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(descendants(process.pid, "sdk_worker_main")[-1], signal.SIGKILL)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 2, errors
+    assert "got 'a worker is lost'; finished shards stay" in errors
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert contents(tmp_path) == local
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--runner=NoSuchRunner"], "NoSuchRunner"),
+        (["--runner=DirectRunner", "--direct_num_workers=many"], "Beam must know its options"),
+    ],
+)
+def test_what_beam_does_not_know_is_a_sentence(folder, tmp_path, arguments, said):
+    with pytest.raises(UserError, match=said):
+        run(folder, tmp_path, arguments)
+
+
+def test_the_command_line_hands_the_rest_to_beam(tmp_path):
+    command = [sys.executable, "-m", "uhman_jax.preprocess", f"--root={tmp_path}"]
+    command += ["--runner=DirectRunner", "--direct_num_workers=many", "--weights=random"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 2 and "Beam must know its options" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,193 @@
+"""The making of shards on Apache Beam: any of its runners, the same bytes as without.
+
+The elements are the shards. Each is a pure function of its videos, the settings and the weights,
+and is written whole or not at all: what an engine does twice, in two places at once or gives up
+midway does no harm. Workers need this package, and the folders under the same paths.
+"""
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    PipelineOptions,
+    StandardOptions,
+    TypeOptions,
+    WorkerOptions,
+)
+from apache_beam.runners.runner import PipelineState, create_runner
+
+from uhman_jax.config import PreprocessConfig
+from uhman_jax.errors import UserError
+from uhman_jax.preprocess import ledger, making
+from uhman_jax.preprocess.encode import Meter
+from uhman_jax.preprocess.ledger import Shard
+
+NAMESPACE = "uhman_jax"  # of the metrics
+_LOOK_EVERY = 1.0  # seconds between looks at what is finished, for the progress bar
+
+
+def options_of(arguments: Sequence[str]) -> PipelineOptions:
+    """Beam's options from the command line's words for it.
+
+    The direct runner works in as many processes as there are cores, and its workers keep what is no
+    warning to themselves, unless told otherwise.
+
+    Raises:
+        UserError: Beam does not know a word, or the runner.
+    """
+    options = PipelineOptions(list(arguments))
+    try:
+        known = options.get_all_options()
+    except SystemExit:  # argparse has said why
+        raise UserError(f"Beam must know its options, got {' '.join(arguments)}") from None
+    runner = str(known["runner"] or "DirectRunner")
+    try:
+        create_runner(runner)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"--runner must be one that Beam has: {error}") from error
+    options.view_as(StandardOptions).runner = runner
+    if runner == "DirectRunner":
+        if not any("direct_running_mode" in word for word in arguments):
+            options.view_as(DirectOptions).direct_running_mode = "multi_processing"
+        if not any("direct_num_workers" in word for word in arguments):
+            options.view_as(DirectOptions).direct_num_workers = 0  # one per core
+        if not any("sdk_harness_log_level" in word for word in arguments):
+            options.view_as(WorkerOptions).default_sdk_harness_log_level = "ERROR"
+        # The direct runner would first look for an engine to download that this pipeline can't
+        # need; it does not with this option, which means nothing here: there are no triggers.
+        options.view_as(TypeOptions).allow_unsafe_triggers = True
+    return options
+
+
+class MakeShard(beam.DoFn):
+    """Makes one shard; loads the network once per worker."""
+
+    def __init__(
+        self, root: Path, directory: Path, config: PreprocessConfig, num_shards: int, network: Any
+    ):
+        self._arguments = root, directory, config, network
+        self._num_shards = num_shards
+        self._extractor: Any = None
+
+    def setup(self) -> None:
+        """Loads the network with the weights that the folder keeps."""
+        _, directory, _, network = self._arguments
+        self._extractor = making.restore_extractor(directory, network)
+
+    def process(self, shard: Shard) -> Iterator[int]:
+        """Makes a shard and counts; yields its index."""
+        meter = Meter(len(shard.videos), 0, show=False)
+        work = making.Making(*self._arguments, meter)
+        (entries,) = work.run([shard], self._num_shards, self._extractor).values()
+        for state, count in ledger.counts(entries).items():
+            Metrics.counter(NAMESPACE, f"clips_{state}").inc(count)
+        Metrics.counter(NAMESPACE, "frames").inc(meter.frames)
+        for name, seconds in (
+            ("decoding_ms", meter.decoding_seconds),
+            ("network_ms", meter.network_seconds),
+        ):
+            Metrics.counter(NAMESPACE, name).inc(round(1000 * seconds))
+        yield shard.index
+
+
+def make(
+    work: making.Making,
+    missing: Sequence[Shard],
+    num_shards: int,
+    options: PipelineOptions,
+    meter: Meter,
+) -> dict[str, int]:
+    """Makes the missing shards on the runner that the options name.
+
+    Args:
+        work: whose folder has its weights.
+        missing: shards to make.
+        num_shards: of the folder.
+        options: of Beam.
+        meter: shows how many clips are in finished shards.
+
+    Returns:
+        The metrics: clips by state, frames, milliseconds of decoding and in the network.
+
+    Raises:
+        UserError: the pipeline failed; finished shards stay.
+    """
+    pipeline = beam.Pipeline(options=options)
+    made = (
+        pipeline
+        | "Shards" >> beam.Create(list(missing))
+        | "Spread" >> beam.Reshuffle()
+        | "Make" >> beam.ParDo(MakeShard(*work.arguments[:3], num_shards, work.arguments[3]))
+    )
+    del made  # the shards are the output
+    with _shown(work.arguments[1], missing, num_shards, meter):
+        result = _run(pipeline)
+    counters = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(NAMESPACE))
+    return {counter.key.metric.name: counter.result for counter in counters["counters"]}
+
+
+def _run(pipeline: beam.Pipeline) -> Any:
+    """Runs a pipeline to its end; its result.
+
+    The direct runner waits for ever for a worker that has died; what its thread raises tells.
+
+    Raises:
+        UserError: the pipeline failed.
+    """
+    ends: queue.Queue = queue.Queue()
+
+    def target() -> None:
+        try:
+            result = pipeline.run()
+            state = result.wait_until_finish()
+        except Exception as error:  # runners raise what they like
+            ends.put((None, str(error) or type(error).__name__))
+        else:
+            ends.put((result, "" if state == PipelineState.DONE else f"it ended as {state}"))
+
+    hook = threading.excepthook
+    threading.excepthook = lambda failure: ends.put((None, "a worker is lost"))
+    try:
+        threading.Thread(target=target, daemon=True).start()
+        result, trouble = ends.get()
+    finally:
+        threading.excepthook = hook
+    if trouble:
+        raise UserError(
+            f"the Beam pipeline must come to its end, got {trouble.strip().splitlines()[-1]!r}; "
+            "finished shards stay, the same command makes the others"
+        )
+    return result
+
+
+class _shown:
+    """Shows the clips of finished shards while the block runs; looks at the ledgers."""
+
+    def __init__(self, directory: Path, missing: Sequence[Shard], num_shards: int, meter: Meter):
+        self._directory, self._num_shards, self._meter = directory, num_shards, meter
+        self._waiting = list(missing)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *unused: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        ended = False
+        while self._waiting and not ended:
+            ended = self._ended.wait(_LOOK_EVERY)
+            for shard in list(self._waiting):
+                if ledger.read_finished(self._directory, shard, self._num_shards):
+                    self._waiting.remove(shard)
+                    for _ in shard.videos:
+                        self._meter.add_clip()
