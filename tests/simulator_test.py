@@ -108,7 +108,7 @@ def test_refuses_a_folder_that_holds_something_else(tmp_path):
     "changes, message",
     [
         ({"num_classes": 181, "num_hashtags": 900}, "num_classes must lie in 1 to 180, got 181"),
-        ({"num_hashtags": 8}, "num_hashtags must leave"),
+        ({"num_hashtags": 8}, "num_hashtags must be at least num_classes"),
         ({"num_hashtags": 1000}, "num_hashtags must leave 1 to 30 words per class"),
         ({"num_generic": 41, "num_hashtags": 60}, "num_generic must lie in 0 to 40, got 41"),
         ({"num_countries": 30}, "num_countries must lie in 1 to 20, got 30"),

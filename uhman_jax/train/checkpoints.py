@@ -62,6 +62,8 @@ class Checkpoints:
             except Exception:
                 if error is None:
                     raise
+            if error is not None:
+                gc.collect()
 
     @property
     def latest_step(self) -> int | None:
@@ -173,7 +175,7 @@ def _quietly() -> Iterator[None]:
     """Keeps orbax from printing pages about damage and full disks: others say it in a sentence.
 
     It logs them, its C++ code prints them through the hook for uncaught exceptions, and unfinished
-    tasks complain when they are collected.
+    tasks complain when they are collected: after a failure that is done here.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels = [logger.level for logger in loggers]
@@ -183,8 +185,10 @@ def _quietly() -> Iterator[None]:
     sys.excepthook = sys.unraisablehook = lambda *unused: None
     try:
         yield
-    finally:
+    except BaseException:
         gc.collect()
+        raise
+    finally:
         sys.excepthook, sys.unraisablehook = hooks
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
