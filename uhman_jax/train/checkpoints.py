@@ -64,6 +64,16 @@ class Checkpoints:
                     raise
             if error is not None:
                 gc.collect()
+        if error is not None:
+            hook = (
+                sys.excepthook
+            )  # orbax's writes call back later still, into a loop that is closed
+
+            def others(kind, late, trace) -> None:
+                if str(late) != "Event loop is closed":
+                    hook(kind, late, trace)
+
+            sys.excepthook = others
 
     @property
     def latest_step(self) -> int | None:
