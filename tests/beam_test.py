@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import clips
-import numpy as np
 import pytest
+from clips import contents
 from small_network import SmallNetwork, small_config
 
 from uhman_jax.errors import UserError
@@ -25,10 +25,7 @@ ROOT = Path(__file__).parents[1]
 def folder(tmp_path_factory):
     """Seven clips and a text: four shards of two."""
     root = tmp_path_factory.mktemp("clips")
-    rng = np.random.default_rng(0)
-    for i in range(7):
-        images = list(rng.integers(0, 256, (1 + i % 3, 16, 24, 3)).astype(np.uint8))
-        clips.write_clip(root / f"{i}.mp4", images, [200 * k for k in range(len(images))])
+    clips.write_noise(root, (1, 2, 3, 1, 2, 3, 1))
     (root / "8.mp4").write_text("no video")
     return root
 
@@ -40,14 +37,6 @@ def run(folder, output, arguments=None, **options):
     return pipeline.preprocess(
         folder, videos, output, small_config(), network=SmallNetwork, progress=False, **options
     )
-
-
-def contents(output):
-    return {
-        str(path.relative_to(output)): path.read_bytes()
-        for path in sorted(output.rglob("*"))
-        if path.is_file()
-    }
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Small video files for the tests of preprocessing."""
 
 import os
+import pathlib
 from fractions import Fraction
 
 import av
@@ -38,3 +39,21 @@ def write_clip(
             output.mux(stream.encode(frame))
         output.mux(stream.encode())
     return str(path)
+
+
+def write_noise(root, counts):
+    """Writes clips of so many random frames each, 0.2 s apart: 0.mp4, 1.mp4 and so on."""
+    root.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    for i, count in enumerate(counts):
+        images = list(rng.integers(0, 256, (count, 16, 24, 3)).astype(np.uint8))
+        write_clip(root / f"{i}.mp4", images, [200 * k for k in range(count)])
+
+
+def contents(folder):
+    """Bytes of every file; the ones that name versions and times are the same on one machine."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(pathlib.Path(folder).rglob("*"))
+        if path.is_file()
+    }

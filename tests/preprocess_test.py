@@ -10,6 +10,7 @@ from pathlib import Path
 import clips
 import numpy as np
 import pytest
+from clips import contents
 from small_network import SmallNetwork, small_config
 
 from uhman_jax.config import Storage
@@ -27,10 +28,7 @@ OPTIONS = {"max_frames": 3, "size": 8}
 def folder(tmp_path_factory):
     """Seven clips: five good ones of 1 to 4 frames, a text and a folder's worth of nothing."""
     root = tmp_path_factory.mktemp("clips")
-    rng = np.random.default_rng(0)
-    for i, count in enumerate((1, 2, 4, 3, 2)):
-        images = [rng.integers(0, 256, (16, 24, 3)).astype(np.uint8) for _ in range(count)]
-        clips.write_clip(root / f"{i}.mp4", images, [200 * k for k in range(count)])
+    clips.write_noise(root, (1, 2, 4, 3, 2))
     (root / "5_text.mp4").write_text("no video")
     (root / "6_empty.mp4").touch()
     return root
@@ -50,15 +48,6 @@ def run(root, output, inputs=None, *, network=SmallNetwork, retry=(), **changes)
         progress=False,
         retry=retry,
     )
-
-
-def contents(output):
-    """Bytes of every file; the ones that name versions and times are the same on one machine."""
-    return {
-        str(path.relative_to(output)): path.read_bytes()
-        for path in sorted(Path(output).rglob("*"))
-        if path.is_file()
-    }
 
 
 def messages(error):

@@ -5,6 +5,7 @@ and is written whole or not at all: what an engine does twice, in two places at 
 midway does no harm. Workers need this package, and the folders under the same paths.
 """
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,13 +17,11 @@ from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     PipelineOptions,
-    StandardOptions,
     TypeOptions,
     WorkerOptions,
 )
 from apache_beam.runners.runner import PipelineState, create_runner
 
-from uhman_jax.config import PreprocessConfig
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess import ledger, making
 from uhman_jax.preprocess.encode import Meter
@@ -33,7 +32,7 @@ _LOOK_EVERY = 1.0  # seconds between looks at what is finished, for the progress
 
 
 def options_of(arguments: Sequence[str]) -> PipelineOptions:
-    """Beam's options from the command line's words for it.
+    """Beam's options from the command line's words for it, --runner among them.
 
     The direct runner works in as many processes as there are cores, and its workers keep what is no
     warning to themselves, unless told otherwise.
@@ -43,15 +42,13 @@ def options_of(arguments: Sequence[str]) -> PipelineOptions:
     """
     options = PipelineOptions(list(arguments))
     try:
-        known = options.get_all_options()
+        runner = options.get_all_options()["runner"]
     except SystemExit:  # argparse has said why
         raise UserError(f"Beam must know its options, got {' '.join(arguments)}") from None
-    runner = str(known["runner"] or "DirectRunner")
     try:
         create_runner(runner)
     except (ValueError, ImportError) as error:
         raise UserError(f"--runner must be one that Beam has: {error}") from error
-    options.view_as(StandardOptions).runner = runner
     if runner == "DirectRunner":
         if not any("direct_running_mode" in word for word in arguments):
             options.view_as(DirectOptions).direct_running_mode = "multi_processing"
@@ -68,10 +65,8 @@ def options_of(arguments: Sequence[str]) -> PipelineOptions:
 class MakeShard(beam.DoFn):
     """Makes one shard; loads the network once per worker."""
 
-    def __init__(
-        self, root: Path, directory: Path, config: PreprocessConfig, num_shards: int, network: Any
-    ):
-        self._arguments = root, directory, config, network
+    def __init__(self, work: making.Making, num_shards: int):
+        self._arguments = work.root, work.directory, work.config, work.network
         self._num_shards = num_shards
         self._extractor: Any = None
 
@@ -119,14 +114,13 @@ def make(
         UserError: the pipeline failed; finished shards stay.
     """
     pipeline = beam.Pipeline(options=options)
-    made = (
+    _ = (
         pipeline
         | "Shards" >> beam.Create(list(missing))
         | "Spread" >> beam.Reshuffle()
-        | "Make" >> beam.ParDo(MakeShard(*work.arguments[:3], num_shards, work.arguments[3]))
+        | "Make" >> beam.ParDo(MakeShard(work, num_shards))
     )
-    del made  # the shards are the output
-    with _shown(work.arguments[1], missing, num_shards, meter):
+    with _shown(work.directory, missing, num_shards, meter):
         result = _run(pipeline)
     counters = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(NAMESPACE))
     return {counter.key.metric.name: counter.result for counter in counters["counters"]}
@@ -166,28 +160,27 @@ def _run(pipeline: beam.Pipeline) -> Any:
     return result
 
 
-class _shown:
+@contextlib.contextmanager
+def _shown(
+    directory: Path, missing: Sequence[Shard], num_shards: int, meter: Meter
+) -> Iterator[None]:
     """Shows the clips of finished shards while the block runs; looks at the ledgers."""
+    ended = threading.Event()
 
-    def __init__(self, directory: Path, missing: Sequence[Shard], num_shards: int, meter: Meter):
-        self._directory, self._num_shards, self._meter = directory, num_shards, meter
-        self._waiting = list(missing)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *unused: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        ended = False
-        while self._waiting and not ended:
-            ended = self._ended.wait(_LOOK_EVERY)
-            for shard in list(self._waiting):
-                if ledger.read_finished(self._directory, shard, self._num_shards):
-                    self._waiting.remove(shard)
+    def look() -> None:
+        waiting, last = list(missing), False
+        while waiting and not last:
+            last = ended.wait(_LOOK_EVERY)
+            for shard in list(waiting):
+                if ledger.read_finished(directory, shard, num_shards):
+                    waiting.remove(shard)
                     for _ in shard.videos:
-                        self._meter.add_clip()
+                        meter.add_clip()
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

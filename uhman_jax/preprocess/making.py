@@ -52,19 +52,18 @@ class Making:
     def __init__(
         self, root: Path, directory: Path, config: PreprocessConfig, network, meter: Meter
     ):
-        self.arguments = root, directory, config, network
-        self._root = root
-        self._directory = directory
-        self._config = config
-        self._network = network
+        self.root = root
+        self.directory = directory
+        self.config = config
+        self.network = network
         self._meter = meter
 
     def first_extractor(self, shards: Sequence[Shard]):
         """Loads the weights and keeps them in the folder; None where they are there already."""
-        facts = ledger.read_json(self._directory / ledger.SETTINGS_FILE)
-        if (self._directory / ledger.WEIGHTS_FILE).exists() and "fingerprint" in facts:
+        facts = ledger.read_json(self.directory / ledger.SETTINGS_FILE)
+        if (self.directory / ledger.WEIGHTS_FILE).exists() and "fingerprint" in facts:
             return None
-        return self._first_extractor([video for shard in shards for video in shard.videos])
+        return self._load([video for shard in shards for video in shard.videos])
 
     def run(
         self, missing: Sequence[Shard], num_shards: int, extractor=None
@@ -80,9 +79,9 @@ class Making:
         made = {}
         self._meter.stage("features")
         # The decoders start before TensorFlow is imported, and work meanwhile.
-        with self._decode(videos, self._config.max_frames) as pool:
+        with self._decode(videos, self.config.max_frames) as pool:
             if extractor is None:
-                extractor = restore_extractor(self._directory, self._network)
+                extractor = restore_extractor(self.directory, self.network)
             clips = iter(pool)
             for shard in missing:
                 made[shard.index] = self._make(
@@ -93,25 +92,25 @@ class Making:
 
     def _make(self, shard: Shard, num_shards: int, clips, extractor) -> list[Entry]:
         entries: list[Entry] = []
-        storage = self._config.storage.value
+        storage = self.config.storage.value
         schema = Schema(extractor.NUM_CHANNELS, storage, extractor.NUM_REGIONS)
         records = encode(clips, extractor, storage, entries, self._meter)
-        store.write_shard(self._directory, shard.index, num_shards, records, schema)
-        ledger.write_shard_ledger(self._directory, shard, extractor.fingerprint, entries)
+        store.write_shard(self.directory, shard.index, num_shards, records, schema)
+        ledger.write_shard_ledger(self.directory, shard, extractor.fingerprint, entries)
         return entries
 
     def _options(self, max_frames: int) -> dict:
         return {
-            "frames_per_second": self._config.frames_per_second,
+            "frames_per_second": self.config.frames_per_second,
             "max_frames": max_frames,
-            "size": self._network.IMAGE_SIZE if self._network else IMAGE_SIZE,
-            "max_megabytes": self._config.max_megabytes,
-            "max_seconds": self._config.max_seconds,
-            "max_megapixels": self._config.max_megapixels,
+            "size": self.network.IMAGE_SIZE if self.network else IMAGE_SIZE,
+            "max_megabytes": self.config.max_megabytes,
+            "max_seconds": self.config.max_seconds,
+            "max_megapixels": self.config.max_megapixels,
         }
 
     def _decode(self, videos, max_frames: int) -> DecoderPool:
-        config = self._config
+        config = self.config
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return DecoderPool(
             [self._locate(path) for _, path in videos],
@@ -124,27 +123,27 @@ class Making:
     def _locate(self, path: str) -> str | Clip:
         """The file, unless a link leads out of the root."""
         try:
-            target = (self._root / path).resolve()
-            inside = target.is_relative_to(self._root.resolve())
+            target = (self.root / path).resolve()
+            inside = target.is_relative_to(self.root.resolve())
         except (OSError, ValueError, RuntimeError) as error:
             return failed("corrupt", f"the path cannot be followed: {error}")
         return str(target) if inside else failed("unsupported", "the file lies outside the folder")
 
-    def _first_extractor(self, videos):
+    def _load(self, videos):
         """Loads the weights asked for and keeps them in the folder."""
-        config = self._config
+        config = self.config
         images = None
         self._meter.stage("loading the network")
         if config.weights == "random" and config.calibration_frames:
             self._meter.stage("calibrating the network")
             images = self._calibration_images(videos)
-        extractor = (self._network or _inception()).load(
+        extractor = (self.network or _inception()).load(
             config.weights,
             seed=config.weights_seed,
             calibration_images=images,
             batch_frames=config.batch_frames,
         )
-        extractor.save(self._directory / ledger.WEIGHTS_FILE)
+        extractor.save(self.directory / ledger.WEIGHTS_FILE)
         facts = {
             "settings": ledger.settings(config),
             "description": extractor.description,
@@ -153,12 +152,12 @@ class Making:
             "regions": extractor.NUM_REGIONS,
             "versions": _versions(),
         }
-        ledger.write_json(self._directory / ledger.SETTINGS_FILE, facts)
+        ledger.write_json(self.directory / ledger.SETTINGS_FILE, facts)
         return extractor
 
     def _calibration_images(self, videos) -> np.ndarray:
         """Frames spread over the clips, and over each clip where clips are few."""
-        total = self._config.calibration_frames
+        total = self.config.calibration_frames
         chosen = spread(len(videos), total)
         rest = sorted(set(range(len(videos))) - set(chosen))  # stand in for what fails
         per_clip = -(-total // len(chosen))

@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import os
+import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -161,13 +162,13 @@ def _on_beam(work, missing, num_shards: int, options, meter: Meter) -> dict[int,
     from uhman_jax.preprocess import beam  # seconds, and an extra
 
     for shard in missing:  # else a shard to be made again would count as finished
-        ledger.forget(work.arguments[1], shard)
-    metrics = beam.make(work, missing, num_shards, options, meter)
-    meter.frames = metrics.get("frames", 0)
-    meter.seconds = metrics.get("network_ms", 0) / 1000
+        ledger.forget(work.directory, shard)
+    begin = time.monotonic()
+    meter.frames = beam.make(work, missing, num_shards, options, meter).get("frames", 0)
+    meter.seconds = time.monotonic() - begin
     entries = {}
     for shard in missing:
-        found = ledger.read_finished(work.arguments[1], shard, num_shards)
+        found = ledger.read_finished(work.directory, shard, num_shards)
         if not found:
             raise UserError(
                 f"a shard must be in the folder when Beam has made it, shard {shard.index} is not; "

@@ -5,6 +5,7 @@ does not notice every damage, and meets what it notices with all kinds of errors
 """
 
 import contextlib
+import functools
 import gc
 import json
 import logging
@@ -50,6 +51,7 @@ class Checkpoints:
 
     def __enter__(self) -> "Checkpoints":
         """Returns itself."""
+        _drop_late_callbacks()
         self._quiet.enter_context(_quietly())
         return self
 
@@ -64,16 +66,6 @@ class Checkpoints:
                     raise
             if error is not None:
                 gc.collect()
-        if error is not None:
-            hook = (
-                sys.excepthook
-            )  # orbax's writes call back later still, into a loop that is closed
-
-            def others(kind, late, trace) -> None:
-                if str(late) != "Event loop is closed":
-                    hook(kind, late, trace)
-
-            sys.excepthook = others
 
     @property
     def latest_step(self) -> int | None:
@@ -184,24 +176,40 @@ def _file_checksums(folder: pathlib.Path) -> dict[str, int]:
 def _quietly() -> Iterator[None]:
     """Keeps orbax from printing pages about damage and full disks: others say it in a sentence.
 
-    It logs them, its C++ code prints them through the hook for uncaught exceptions, and unfinished
-    tasks complain when they are collected: after a failure that is done here.
+    It logs them, and unfinished tasks complain when they are collected: after a failure that is
+    done here.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
-    hooks = sys.excepthook, sys.unraisablehook
-    sys.excepthook = sys.unraisablehook = lambda *unused: None
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda unused: None
     try:
         yield
     except BaseException:
         gc.collect()
         raise
     finally:
-        sys.excepthook, sys.unraisablehook = hooks
+        sys.unraisablehook = hook
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@functools.cache
+def _drop_late_callbacks() -> None:
+    """Drops one message of orbax's C++ code, from now on.
+
+    After a failed write the others call back, for as long as the process lives, into a loop that is
+    closed, and print that through the hook for uncaught exceptions.
+    """
+    hook = sys.excepthook
+
+    def others(kind, error, trace) -> None:
+        if str(error) != "Event loop is closed":
+            hook(kind, error, trace)
+
+    sys.excepthook = others
 
 
 def _checksums(state: State) -> np.ndarray:
