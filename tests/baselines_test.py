@@ -184,6 +184,21 @@ def test_padding_changes_nothing(system):
     assert np.all(np.isfinite(got_BT))
 
 
+@pytest.mark.parametrize("system", [*SYSTEMS, UHMAN])
+def test_codes_may_lie_among_those_of_other_videos(system):
+    options = {"num_heads": 1, "region_dropout": 0.5} if system is UHMAN else {}
+    model, variables = make_model(system, **options)
+    video, user = make_inputs()
+    slot_B = jnp.array([4, 0, 2])
+    codes_VFMC = jnp.full((6, F, M, C), 77, jnp.uint8).at[slot_B].set(video.codes_BFMC)
+    elsewhere = video._replace(codes_BFMC=codes_VFMC, slot_B=slot_B)
+    for deterministic in (True, False):
+        how = dict(deterministic=deterministic, rngs={"dropout": jax.random.key(1)})
+        want = model.apply(variables, video, user, **how)
+        got = model.apply(variables, elsewhere, user, **how)
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("garbage", [255.0, np.nan])
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_what_padding_holds_changes_no_bit(system, garbage):

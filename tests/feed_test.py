@@ -10,6 +10,7 @@ from uhman_jax import input_pipeline, train
 from uhman_jax.config import Features, RankWeight
 from uhman_jax.dataset.view import TRAIN
 from uhman_jax.errors import UserError
+from uhman_jax.layers import gathered
 from uhman_jax.train import feed, on_device, used_rows
 
 SIZE = 10
@@ -30,6 +31,10 @@ def test_a_batch_gathered_on_the_device_is_the_batch_that_is_read(world):
     wanted_B = np.array([rows[5], -1, rows[0], rows[-1], rows[5]])
     got, want = jax.jit(on_device.take)(loaded, wanted_B), join(wanted_B)
     jax.tree.map(np.testing.assert_array_equal, got, want)
+    in_place = on_device.take(loaded, wanted_B, in_place=True)
+    assert in_place.video.codes_BFMC is loaded.videos.video.codes_BFMC
+    in_order = in_place._replace(video=gathered(in_place.video))
+    jax.tree.map(np.testing.assert_array_equal, in_order, want)
 
 
 def test_loading_stops_when_asked(world):

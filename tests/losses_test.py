@@ -63,14 +63,31 @@ def test_harmonic_numbers_are_exact_to_float32(highest):
     assert table[highest] == np.float32(harmonic(highest))
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 @pytest.mark.parametrize("rank_weight", WEIGHTS)
-def test_exact_is_the_obvious_loop(rank_weight):
+def test_exact_is_the_obvious_loop(rank_weight, backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     for seed in range(5):
         batch = make_batch(seed)
         loss_B = losses.warp_exact(*batch, margin=MARGIN, rank_weight=rank_weight, num_negatives=N)
         expected_B = obvious_exact(*batch, rank_weight, N)
         assert loss_B.dtype == jnp.float32 and expected_B[0] > 0.1
         np.testing.assert_allclose(loss_B, expected_B, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("rank_weight", WEIGHTS)
+def test_slots_one_by_one_and_all_at_once_have_the_same_gradient(rank_weight, monkeypatch):
+    scores_BT, *positives = make_batch()
+
+    def total(scores_BT):
+        loss_B = losses.warp_exact(scores_BT, *positives, margin=MARGIN, rank_weight=rank_weight)
+        return jnp.sum(loss_B)
+
+    one_by_one = jax.grad(total)(scores_BT)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    at_once = jax.grad(total)(scores_BT)
+    assert np.abs(one_by_one).max() > 0.1
+    np.testing.assert_allclose(at_once, one_by_one, rtol=1e-5, atol=1e-6)
 
 
 def test_exact_is_sequential_wsabie_with_the_rank_known():
@@ -271,8 +288,10 @@ def test_nothing_to_rank_is_loss_zero(rank_weight, num_positives):
     assert loss == 0 and not gradient.any()
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
 @pytest.mark.parametrize("rank_weight", WEIGHTS)
-def test_nan_stays_visible(rank_weight):
+def test_nan_stays_visible(rank_weight, backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     scores_BT, positives_BP, mask_BP = make_batch(7, scale=0.001)
     negative = next(t for t in range(T) if t not in positives_BP[0])
     settings = dict(margin=MARGIN, rank_weight=rank_weight)

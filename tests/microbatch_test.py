@@ -64,3 +64,15 @@ def test_pieces_together_are_the_whole(num_channels):
     np.testing.assert_array_equal(whole["twice"], 2 * np.arange(6))
     np.testing.assert_array_equal(whole["outer"], np.outer(np.arange(6), np.arange(3)))
     assert set(seen) == {6 if num_channels == 3 else 3}
+
+
+def test_codes_that_lie_elsewhere_come_with_their_piece():
+    batch = make_batch(6, 2048)
+    codes_VFMC = np.broadcast_to(
+        np.arange(9, dtype=np.uint8)[:, None, None, None], (9, 8, 64, 2048)
+    )
+    slot_B = np.array([8, 2, 2, 0, 5, 1], np.int32)
+    video = batch.video._replace(codes_BFMC=jax.numpy.asarray(codes_VFMC), slot_B=slot_B)
+    batch = batch._replace(video=video)
+    whole = microbatch.in_pieces(lambda piece: piece.video.codes_BFMC[:, 0, 0, 0], batch, 32)
+    np.testing.assert_array_equal(whole, slot_B)

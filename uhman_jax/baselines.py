@@ -13,7 +13,7 @@ hashtag that is popular everywhere.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from uhman_jax.layers import Attention, TwoTowers
+from uhman_jax.layers import Attention, TwoTowers, gathered
 
 
 def mean_features(video, mean_C, std_C):
@@ -29,6 +29,7 @@ def mean_features(video, mean_C, std_C):
     >>> mean_features(video, jnp.array([2.0]), jnp.array([4.0])).tolist()
     [[2.25]]
     """
+    video = gathered(video)
     # First over regions, then over frames: in one step a CPU takes seven times as long.
     frames_BFC = jnp.sum(video.codes_BFMC.astype(jnp.float32), axis=2)
     sum_BC = jnp.sum(jnp.where(video.mask_BF[:, :, None], frames_BFC, 0.0), axis=1)

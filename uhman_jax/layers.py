@@ -25,12 +25,15 @@ class VideoInput(NamedTuple):
         scale_BC: float32.
         offset_BC: float32.
         mask_BF: bool, True for a real frame.
+        slot_B: int32, where each video's codes are, if `codes_BFMC` has those of other videos too
+            (see `gathered`); None: they are in order.
     """
 
     codes_BFMC: jax.Array | np.ndarray
     scale_BC: jax.Array | np.ndarray
     offset_BC: jax.Array | np.ndarray
     mask_BF: jax.Array | np.ndarray
+    slot_B: jax.Array | np.ndarray | None = None
 
 
 class UserInput(NamedTuple):
@@ -104,7 +107,7 @@ def standardise(video, mean_C, std_C, dtype=jnp.float32):
     >>> standardise(video, jnp.array([2.0]), jnp.array([4.0])).ravel().tolist()
     [1.0, 0.0]
     """
-    codes_FMC, scale_C, offset_C, mask_F = video
+    codes_FMC, scale_C, offset_C, mask_F, _ = video
     factor_C = scale_C / std_C
     shift_C = (offset_C - mean_C) / std_C
     regions_FMC = codes_FMC.astype(jnp.float32) * factor_C[None, None, :] + shift_C[None, None, :]
@@ -119,6 +122,13 @@ def lookup(table_AK, ids):
     """
     ids = jnp.where(ids < 0, table_AK.shape[0], ids)  # JAX would count negative ids from the end
     return table_AK.at[ids].get(mode="fill", fill_value=jnp.nan)
+
+
+def gathered(video):
+    """Returns the video input with the codes of its own videos alone, in order."""
+    if video.slot_B is None:
+        return video
+    return video._replace(codes_BFMC=video.codes_BFMC[video.slot_B], slot_B=None)
 
 
 def keep_mask(key, rate, shape):

@@ -77,9 +77,10 @@ def _warp_exact(scores_BT, positives_BP, positives_mask_BP, margin, rank_weight,
 
 
 def _loss_and_slope(scores_BT, positives_BP, positives_mask_BP, margin, rank_weight, num_negatives):
-    """Returns loss_B and slope_BT, its derivative by the scores, in one pass over the used slots.
+    """Returns loss_B and slope_BT, its derivative by the scores.
 
-    Sums over hashtags are products with ones: a CPU vectorises those.
+    A CPU takes the used slots one after the other, and sums over hashtags as products with ones: it
+    vectorises those. An accelerator takes all at once, which XLA fuses into two reductions.
     """
     num_hashtags = scores_BT.shape[1]
     weights = harmonic_numbers(num_hashtags)
@@ -92,27 +93,36 @@ def _loss_and_slope(scores_BT, positives_BP, positives_mask_BP, margin, rank_wei
     num_negative_B = jnp.maximum(jnp.sum(negative_BT, axis=1), 1)
     own_BP = jnp.take_along_axis(scores_BT, jnp.where(positives_mask_BP, positives_BP, 0), axis=1)
 
-    def slot(p, carry):
-        loss_B, slope_BT, down_BP = carry
-        hinge_BT = jnp.where(negative_BT, _hinge(margin, own_BP[:, p, None], scores_BT), 0.0)
-        above_BT = _violates(hinge_BT).astype(jnp.float32)
-        rank_B = above_BT @ ones_T  # exact below 2 ** 24
-        if rank_weight == "wsabie":
-            weight_B = jnp.asarray(weights)[rank_B.astype(jnp.int32)] / jnp.maximum(rank_B, 1)
-        else:
-            weight_B = num_negatives / num_negative_B
-        weight_B = jnp.where(positives_mask_BP[:, p], weight_B, 0.0)
-        down_B = weight_B * rank_B
-        loss_B += down_B * (margin - own_BP[:, p])
-        slope_BT += weight_B[:, None] * above_BT
-        return loss_B, slope_BT, down_BP.at[:, p].set(down_B)
+    def violators(own_BX):
+        """Whether each hashtag violates, float32, with an axis of slots in the middle."""
+        hinge_BXT = _hinge(margin, own_BX[:, :, None], scores_BT[:, None, :])
+        return (_violates(hinge_BXT) & negative_BT[:, None, :]).astype(jnp.float32)
 
-    nothing = (
-        jnp.zeros(scores_BT.shape[0]),
-        jnp.zeros_like(scores_BT),
-        jnp.zeros(positives.shape, jnp.float32),
-    )
-    loss_B, slope_BT, down_BP = jax.lax.fori_loop(0, slots_in_use(positives_mask_BP), slot, nothing)
+    def weigh(rank_BX, mask_BX):
+        if rank_weight == "wsabie":
+            weight_BX = jnp.asarray(weights)[rank_BX.astype(jnp.int32)] / jnp.maximum(rank_BX, 1)
+        else:
+            weight_BX = num_negatives / num_negative_B[:, None]
+        return jnp.where(mask_BX, weight_BX, 0.0)
+
+    def slot(p, carry):
+        slope_BT, down_BP = carry
+        above_BT = violators(own_BP[:, p, None])[:, 0]
+        rank_B = above_BT @ ones_T  # exact below 2 ** 24
+        weight_B = weigh(rank_B[:, None], positives_mask_BP[:, p, None])[:, 0]
+        slope_BT += weight_B[:, None] * above_BT
+        return slope_BT, down_BP.at[:, p].set(weight_B * rank_B)
+
+    if jax.default_backend() == "cpu":
+        nothing = jnp.zeros_like(scores_BT), jnp.zeros(positives.shape, jnp.float32)
+        slots = slots_in_use(positives_mask_BP)
+        slope_BT, down_BP = jax.lax.fori_loop(0, slots, slot, nothing)
+    else:
+        above_BPT = violators(own_BP)
+        rank_BP = jnp.sum(above_BPT, axis=2)
+        weight_BP = weigh(rank_BP, positives_mask_BP)
+        slope_BT, down_BP = jnp.sum(weight_BP[:, :, None] * above_BPT, axis=1), weight_BP * rank_BP
+    loss_B = jnp.sum(jnp.where(down_BP > 0, down_BP * (margin - own_BP), 0.0), axis=1)
     loss_B += jnp.where(slope_BT > 0, slope_BT * scores_BT, 0.0) @ ones_T
     return loss_B, slope_BT.at[example_B1, positives].add(-down_BP, mode="drop")
 

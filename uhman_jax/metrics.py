@@ -62,6 +62,11 @@ def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP, num_slots):
     row_B1 = jnp.arange(len(places_BP))[:, None]
     negative_BX = jnp.ones(scores_BX.shape, bool).at[row_B1, places_BP].set(False, mode="drop")
 
+    if jax.default_backend() != "cpu":  # fused: nothing of this size is written
+        reached_BPX = negative_BX[:, None, :] & (scores_BX[:, None, :] >= own_BP[:, :, None])
+        counts_BP = jnp.sum(reached_BPX, axis=2, dtype=jnp.int32)
+        return jnp.where(jnp.arange(own_BP.shape[1])[None, :] < num_slots, counts_BP, 0)
+
     # Slot by slot, so that memory is B x X; a product with ones is the sum that a CPU vectorises.
     ones_X = jnp.ones(scores_BX.shape[1], jnp.float32)
 

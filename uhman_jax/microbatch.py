@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from uhman_jax.input_pipeline import Batch
-from uhman_jax.layers import VideoInput
+from uhman_jax.layers import VideoInput, gathered
 
 CACHE_BYTES = (
     20 * 2**20
@@ -26,7 +26,10 @@ def fitting_size(video: VideoInput, hidden_size: int, num_scores: int = 0) -> in
         hidden_size: K.
         num_scores: of a video, where those of all hashtags are held: T; else 0.
     """
-    batch_size, num_frames, num_regions, num_channels = video.codes_BFMC.shape
+    batch_size, (_, num_frames, num_regions, num_channels) = (
+        len(video.mask_BF),
+        video.codes_BFMC.shape,
+    )
     most = MOST_SCORES // max(1, num_scores)
     if jax.default_backend() == "cpu":
         video_bytes = 4 * num_frames * num_regions * (num_channels + 4 * hidden_size)
@@ -35,10 +38,11 @@ def fitting_size(video: VideoInput, hidden_size: int, num_scores: int = 0) -> in
     return max(size for size in range(1, batch_size + 1) if batch_size % size == 0 and size <= most)
 
 
-def split(arrays: Any, size: int) -> Any:
-    """Every array (B, ...) as (B / size, size, ...)."""
+def split(batch: Batch, others: Any, size: int) -> tuple[Batch, Any]:
+    """Every array (B, ...) of a batch and of others as (B / size, size, ...)."""
     return jax.tree.map(
-        lambda array: array.reshape(len(array) // size, size, *array.shape[1:]), arrays
+        lambda array: array.reshape(len(array) // size, size, *array.shape[1:]),
+        (batch._replace(video=gathered(batch.video)), others),
     )
 
 
@@ -47,6 +51,6 @@ def in_pieces(function: Callable[[Batch], Any], batch: Batch, hidden_size: int) 
     size = fitting_size(batch.video, hidden_size)
     if size == len(batch.mask_B):
         return function(batch)
-    pieces = jax.lax.map(function, split(batch, size))
+    pieces = jax.lax.map(function, split(batch, None, size)[0])
     whole = (len(batch.mask_B),)
     return jax.tree.map(lambda array: array.reshape(*whole, *array.shape[2:]), pieces)

@@ -4,8 +4,6 @@ Attention to regions is written for one video and mapped over the batch; all tha
 was pooled is written for the batch.
 """
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,11 +14,12 @@ from uhman_jax.layers import (
     TwoTowers,
     UserInput,
     VideoInput,
+    gathered,
     orthogonal,
     score,
     some_regions,
-    standardise,
 )
+from uhman_jax.region_product import region_product
 
 __all__ = ["Attention", "UHMAN", "UserInput", "VideoInput", "masked_softmax", "score"]
 
@@ -135,7 +134,7 @@ class GuidedBlock(nn.Module):
 
 
 class Regions(nn.Module):
-    """The region network up to its ReLU, and attention to what it gives, for one video.
+    """The region network up to its ReLU, and attention to what it gives.
 
     The first kernel is stored as KC: its gradient is then (K x rows) @ (rows x C), which XLA does
     on a CPU in a third of the time of the transpose.
@@ -144,20 +143,20 @@ class Regions(nn.Module):
     features: int
     dropout: float
     dtype: jnp.dtype
-    deterministic: bool
 
     @nn.compact
-    def __call__(self, query_HJ, video, mask_FM, statistics):
-        """Returns pooled_FHJ and in float32 weights_FHM."""
-        mean_C, std_C = statistics
-        regions_FMC = standardise(video, mean_C, std_C, self.dtype)
+    def __call__(self, query_BHJ, video, mask_BFM, statistics, *, deterministic):
+        """Returns pooled_BFHJ and in float32 weights_BFHM."""
         init = nn.initializers.lecun_normal(in_axis=1, out_axis=0)
-        kernel_JC = self.param("kernel_JC", init, (self.features, regions_FMC.shape[-1]))
+        shape = (self.features, video.codes_BFMC.shape[3])
+        kernel_JC = self.param("kernel_JC", init, shape)
         bias_J = self.param("bias_J", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        hidden_FMJ = jnp.einsum("fmc,jc->fmj", regions_FMC, kernel_JC.astype(self.dtype))
-        hidden_FMJ = nn.relu(hidden_FMJ + bias_J[None, None, :])
-        hidden_FMJ = nn.Dropout(self.dropout)(hidden_FMJ, deterministic=self.deterministic)
-        return jax.vmap(attend, in_axes=(None, 0, 0))(query_HJ, hidden_FMJ, mask_FM)
+        mean_C, std_C = statistics
+        hidden_BFMJ = region_product(video, mean_C, std_C, kernel_JC, self.dtype)
+        hidden_BFMJ = nn.relu(hidden_BFMJ + bias_J[None, None, None, :])
+        hidden_BFMJ = nn.Dropout(self.dropout)(hidden_BFMJ, deterministic=deterministic)
+        each_frame = jax.vmap(attend, in_axes=(None, 0, 0))
+        return jax.vmap(each_frame)(query_BHJ, hidden_BFMJ, mask_BFM)
 
 
 class UHMAN(TwoTowers):
@@ -209,7 +208,7 @@ class UHMAN(TwoTowers):
             guide_BK = jnp.broadcast_to(guide_K.astype(self.dtype), user_BK.shape)
 
         if self.region_dropout and not deterministic:
-            video = some_regions(self.make_rng("dropout"), self.region_dropout, video)
+            video = some_regions(self.make_rng("dropout"), self.region_dropout, gathered(video))
         mask_BFM = jnp.repeat(video.mask_BF[:, :, None], video.codes_BFMC.shape[2], axis=2)
         frames_BFK, region_weights_BFHM = self._frames(guide_BK, video, mask_BFM, deterministic)
         block = self._block(self.frame_attention, "frame_block")
@@ -237,18 +236,15 @@ class UHMAN(TwoTowers):
         folded into the query; its bias adds the same to all logits of a head). Where nothing is
         pooled, its bias is not added.
         """
-        rngs: Any = {"params": False, "dropout": True}
-        each_video = nn.vmap(Regions, {"params": None}, rngs, in_axes=(0, 0, 0, None))
-        regions = each_video(
-            self.hidden_size, self.dropout, self.dtype, deterministic, name="regions"
-        )
+        regions = Regions(self.hidden_size, self.dropout, self.dtype, name="regions")
         shape = (self.hidden_size, self.hidden_size)
         out_JK = self.param("region_out_JK", orthogonal(), shape).astype(self.dtype)
         out_K = self.param("region_out_K", nn.initializers.zeros, shape[1:]).astype(self.dtype)
         block = self._block(self.region_attention, "region_block")
         query_BHJ = jnp.einsum("bhk,jk->bhj", block.fold(guide_BK), out_JK)
-        over_regions = regions(query_BHJ, video, mask_BFM, self._statistics(video))
-        pooled_BFHJ, weights_BFHM = over_regions
+        pooled_BFHJ, weights_BFHM = regions(
+            query_BHJ, video, mask_BFM, self._statistics(video), deterministic=deterministic
+        )
         total_BFH = jnp.sum(weights_BFHM, axis=3).astype(self.dtype)
         pooled_BFHK = jnp.einsum("bfhj,jk->bfhk", pooled_BFHJ, out_JK)
         pooled_BFHK += total_BFH[:, :, :, None] * out_K[None, None, None, :]

@@ -3,10 +3,11 @@
 import types
 from typing import Any
 
+import jax
 import numpy as np
 import scipy.sparse
 
-from uhman_jax.config import Config
+from uhman_jax.config import Config, Precision
 from uhman_jax.input_pipeline import Batch
 from uhman_jax.model import UserInput, VideoInput
 
@@ -82,8 +83,10 @@ def interactions(ids_VP: np.ndarray, mask_VP: np.ndarray, num_hashtags: int) -> 
 
 
 def config_of(*, hidden_size: int, batch_size: int, num_seeds: int = 1) -> Config:
-    """The defaults at K = d = `hidden_size`."""
+    """The defaults at K = d = `hidden_size`, on an accelerator in bfloat16."""
     config = Config()
+    if jax.default_backend() != "cpu":
+        config.model.precision = Precision.BFLOAT16
     config.model.hidden_size = config.model.embedding_size = hidden_size
     config.train.batch_size, config.train.num_seeds = batch_size, num_seeds
     return config

@@ -88,11 +88,14 @@ def main(_: list[str]) -> None:
         else:
             ratios.append(("LightFM, P@10 alone", "ours, all metrics"))
             versions += ("lightfm-next",)
-    contestants = {name: table.milliseconds(call) for name, call in calls.items()}
-    figures = table.interleave(contestants, _ROUNDS.value)
+    evaluation()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     facts = {"videos": _VIDEOS.value, "T": _HASHTAGS.value, "d": _SIZE.value}
     facts |= {"peak memory of the process, GiB": round(peak, 2)}
+    if stats := jax.devices()[0].memory_stats():  # before others have their turn
+        facts |= {"peak memory of the device, GiB": round(stats["peak_bytes_in_use"] / 2**30, 2)}
+    contestants = {name: table.milliseconds(call) for name, call in calls.items()}
+    figures = table.interleave(contestants, _ROUNDS.value)
     table.report(
         "Evaluation",
         "ms",

@@ -21,16 +21,29 @@ def interleave(contestants: dict[str, Callable[[], float]], rounds: int) -> dict
     return figures
 
 
-def milliseconds(call: Callable[[], Any]) -> Callable[[], float]:
-    """A contestant: one call of a function that returns when it is done; compiled beforehand."""
+def milliseconds(
+    call: Callable[[], Any], finish: Callable[[], Any] = lambda: None, repeats: int = 1
+) -> Callable[[], float]:
+    """A contestant: the time of a call, of `repeats` that follow upon each other.
+
+    It is called twice beforehand, so that it is compiled.
+
+    Args:
+        call: need not wait for its end.
+        finish: waits for the end of all calls so far.
+        repeats: calls in a round.
+    """
 
     def measure() -> float:
         begin = time.perf_counter()
-        call()
-        return 1e3 * (time.perf_counter() - begin)
+        for _ in range(repeats):
+            call()
+        finish()
+        return 1e3 * (time.perf_counter() - begin) / repeats
 
     call()
     call()
+    finish()
     return measure
 
 

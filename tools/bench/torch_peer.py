@@ -1,4 +1,7 @@
-"""UHMAN and exact WARP in PyTorch, as its users would write them: what a step is compared with."""
+"""UHMAN and exact WARP in PyTorch, as its users would write them: what a step is compared with.
+
+On a GPU activations are bfloat16 by PyTorch's autocast, as ours are; on a CPU all is float32.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -72,6 +75,12 @@ def warp(scores: torch.Tensor, positives: torch.Tensor, mask: torch.Tensor) -> t
     return (loss * mask).sum() / len(scores)
 
 
+def finish() -> None:
+    """Waits for the end of all steps."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def steps(batch: Any, width: int, num_hashtags: int) -> dict[str, Callable[[], Any]]:
     """Training steps as PyTorch runs them, and compiled.
 
@@ -86,7 +95,8 @@ def steps(batch: Any, width: int, num_hashtags: int) -> dict[str, Callable[[], A
     video, user = batch.video, batch.user
     codes = tensor(video.codes_BFMC)
     scale, offset = tensor(video.scale_BC[:, None, None]), tensor(video.offset_BC[:, None, None])
-    decoded = codes.float() * scale + offset
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    decoded = (codes.float() * scale + offset).to(dtype)
     attributes = np.stack([user.gender_B, user.age_B, user.country_B], axis=1).astype(np.int64)
     users = (
         tensor(attributes),
@@ -106,8 +116,10 @@ def steps(batch: Any, width: int, num_hashtags: int) -> dict[str, Callable[[], A
         optimiser = torch.optim.SGD(model.parameters(), LEARNING_RATE)
 
         def loss_of() -> torch.Tensor:
-            features = codes.float() * scale + offset if from_codes else decoded
-            return warp(model(features, *users), positives, mask)
+            features = (codes.float() * scale + offset).to(dtype) if from_codes else decoded
+            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+                scores = model(features, *users)
+            return warp(scores.float(), positives, mask)
 
         run = torch.compile(loss_of) if compiled else loss_of
 
@@ -116,8 +128,6 @@ def steps(batch: Any, width: int, num_hashtags: int) -> dict[str, Callable[[], A
             run().backward()
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimiser.step()
-            if device == "cuda":
-                torch.cuda.synchronize()
 
         return step
 

@@ -15,7 +15,8 @@ from uhman_jax.losses import slots_in_use
 from uhman_jax.microbatch import in_pieces
 from uhman_jax.model import score
 
-_BLOCK_SCORES = 2**20  # 4 MiB, which stay in a CPU's cache
+# Held at once: on a CPU 4 MiB, which stay in its cache; elsewhere 64 MiB.
+_CPU_SCORES, _SCORES = 2**20, 2**24
 
 
 class Ranking(NamedTuple):
@@ -88,14 +89,15 @@ def rank_queries(query_BD, hashtags_TD, positives_BP, positives_mask_BP, *, top_
         positives_BP: int32 hashtag ids, without repetition.
         positives_mask_BP: bool, True for a real slot.
         top_k: how many of the best to return; at most T.
-        block_size: hashtags that are scored at once; 0: such that the scores are `_BLOCK_SCORES`.
+        block_size: hashtags that are scored at once; 0: as many as suit the device.
 
     Returns:
         (ranks_BP as of `metrics.ranks`, top_BT int32, top_scores_BT): the ids of the best `top_k`,
         best first, of equals the lower id; and their scores.
     """
     num_hashtags, batch_size = len(hashtags_TD), len(query_BD)
-    block = min(block_size or max(512, _BLOCK_SCORES // batch_size), num_hashtags)
+    most = _CPU_SCORES if jax.default_backend() == "cpu" else _SCORES
+    block = min(block_size or max(512, most // batch_size), num_hashtags)
     num_blocks = -(-num_hashtags // block)
     padding = num_blocks * block - num_hashtags
     blocks_NXD = jnp.pad(hashtags_TD, ((0, padding), (0, 0))).reshape(num_blocks, block, -1)

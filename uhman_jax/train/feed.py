@@ -144,7 +144,8 @@ def several(step: Step) -> Steps:
     def steps(state: State, on_device: OnDevice, rows_NB: jax.Array, count: jax.Array):
         def one(index, carry):
             state, metrics = carry
-            state, new = step(state, take(on_device, rows_NB[index]))
+            batch = take(on_device, rows_NB[index], in_place=jax.default_backend() == "gpu")
+            state, new = step(state, batch)
             return state, jax.tree.map(lambda all_N, one: all_N.at[index].set(one), metrics, new)
 
         shape = (len(rows_NB), *state.rate_scale_S.shape)

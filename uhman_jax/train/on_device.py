@@ -12,6 +12,7 @@ from uhman_jax.config import Features
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import PADDING_ROW, Batch, Join, padded_rows
+from uhman_jax.layers import gathered
 from uhman_jax.progress import progress_bar
 from uhman_jax.shards.store import FrameStore
 
@@ -99,7 +100,14 @@ def load(
     return OnDevice(jax.block_until_ready(videos), jnp.asarray(slot_V))
 
 
-def take(on_device: OnDevice, row_B: jax.Array) -> Batch:
-    """The batch of these view rows, as `Join` has it; PADDING_ROW gives a padding example."""
+def take(on_device: OnDevice, row_B: jax.Array, in_place: bool = False) -> Batch:
+    """The batch of these view rows, as `Join` has it; PADDING_ROW gives a padding example.
+
+    `in_place` leaves the codes where they are, for a model that reads them there.
+    """
     slot_B = on_device.slot_V[row_B]  # -1 is the last entry, that of the padding
-    return jax.tree.map(lambda part: part[slot_B], on_device.videos)
+    video = on_device.videos.video
+    without_codes = video._replace(codes_BFMC=video.mask_BF)
+    batch = jax.tree.map(lambda part: part[slot_B], on_device.videos._replace(video=without_codes))
+    lazy = batch.video._replace(codes_BFMC=video.codes_BFMC, slot_B=slot_B)
+    return batch._replace(video=lazy if in_place else gathered(lazy))

@@ -159,7 +159,6 @@ def loss_and_gradient(
     num_scores = num_hashtags if negatives_BPN is None else 0
     size = config.train.microbatch_size
     size = size or fitting_size(batch.video, config.model.hidden_size, num_scores)
-    pieces = split((batch, negatives_BPN), size)
     keys = jax.random.split(dropout_key, len(batch.mask_B) // size)
     if len(keys) == 1:
         return summed(params, batch, negatives_BPN, keys[0])
@@ -168,7 +167,7 @@ def loss_and_gradient(
         return jax.tree.map(jnp.add, total, summed(params, *piece[0], piece[1])), None
 
     nothing = jnp.float32(0), jax.tree.map(jnp.zeros_like, params)
-    total, _ = jax.lax.scan(add, nothing, (pieces, keys))
+    total, _ = jax.lax.scan(add, nothing, (split(batch, negatives_BPN, size), keys))
     return total
 
 

@@ -1,0 +1,276 @@
+"""The product of every region with the first kernel: nearly all bytes and operations of a step.
+
+Features are stored as codes of one byte. On a GPU, where a model runs in bfloat16, two kernels of
+our own decode and standardise them in registers, on their way to the tensor cores: codes are read
+once for the product and once for its gradient, and nothing of the size of the features is written.
+XLA would write the standardised features to memory and read them twice (experiments/speed).
+Elsewhere the product is an einsum of the standardised features.
+"""
+
+import contextlib
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+from jax.experimental import pallas as pl
+
+from uhman_jax.layers import VideoInput, gathered, standardise
+
+triton: Any = None
+with contextlib.suppress(ImportError):  # JAX 0.11 says that it will go; `fits` then says no
+    from jax.experimental.pallas import triton
+
+
+class _Tuning(NamedTuple):
+    """Sizes of a kernel's blocks, at most, and how it is compiled; measured best on an H200.
+
+    Attributes:
+        rows: regions of a block of codes.
+        channels: of the same.
+        warps: of a program.
+        stages: blocks that are read ahead, with the one in use.
+        pack: codes that become floats at once.
+    """
+
+    rows: int
+    channels: int
+    warps: int
+    stages: int
+    pack: int
+
+
+_FORWARD = _Tuning(rows=128, channels=128, warps=4, stages=2, pack=2)
+_BACKWARD = _Tuning(rows=64, channels=128, warps=4, stages=1, pack=4)
+_MOST_COLUMNS = 128  # of one block
+_PROGRAMS = 512  # that share the gradient: about four for each multiprocessor
+
+
+def region_product(
+    video: VideoInput, mean_C: jax.Array, std_C: jax.Array, kernel_JC: jax.Array, dtype: Any
+) -> jax.Array:
+    """Returns hidden_BFMJ: the standardised features of every region times the kernel.
+
+    What a padding frame has in it means nothing. Only the kernel gets a gradient.
+
+    Args:
+        video: of a batch.
+        mean_C: float32, of the decoded features.
+        std_C: float32, likewise.
+        kernel_JC: float32.
+        dtype: of both operands and of the result; sums are float32.
+    """
+    if not fits(video, kernel_JC, dtype):
+        each = jax.vmap(standardise, in_axes=(0, None, None, None))
+        regions_BFMC = each(gathered(video), mean_C, std_C, dtype)
+        return jnp.einsum("bfmc,jc->bfmj", regions_BFMC, kernel_JC.astype(dtype))
+    num_videos, num_frames, num_regions, num_channels = video.codes_BFMC.shape
+    slot_B = jnp.arange(num_videos) if video.slot_B is None else video.slot_B
+    factor_BC = video.scale_BC / std_C[None, :]
+    shift_BC = (video.offset_BC - mean_C[None, :]) / std_C[None, :]
+    codes_VNC = video.codes_BFMC.reshape(num_videos, num_frames * num_regions, num_channels)
+    hidden_BNJ = product(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC)
+    return hidden_BNJ.reshape(len(slot_B), num_frames, num_regions, len(kernel_JC))
+
+
+def fits(video: VideoInput, kernel_JC: jax.Array, dtype: Any) -> bool:
+    """Whether the GPU's kernels can do it: bytes, bfloat16, and sizes that their blocks divide."""
+    codes_BFMC = video.codes_BFMC
+    _, num_frames, num_regions, num_channels = codes_BFMC.shape
+    return (
+        triton is not None
+        and jax.default_backend() == "gpu"
+        and codes_BFMC.dtype == jnp.uint8
+        and dtype == jnp.bfloat16
+        # Between these Pallas (0.10, 0.11) counts in 32 bits with a sign, and goes wrong.
+        and not 2**31 < codes_BFMC.size <= 2**32
+        and num_frames * num_regions % 64 == 0
+        and num_channels % 64 == 0
+        and len(kernel_JC) % 16 == 0
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def product(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC, interpret=False):
+    """Returns hidden_BNJ, bfloat16: `codes * factor + shift`, rounded to it, times the kernel.
+
+    Args:
+        slot_B: int32, which of the videos whose codes are given each of the batch is.
+        codes_VNC: uint8.
+        factor_BC: float32.
+        shift_BC: float32.
+        kernel_JC: float32, taken as bfloat16.
+        interpret: run the kernels' Python, on any machine.
+    """
+    kernel_JC = kernel_JC.astype(jnp.bfloat16)
+    return _mapped(_hidden, interpret)(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC)
+
+
+def _product_forward(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC, interpret):
+    hidden_BNJ = product(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC, interpret)
+    return hidden_BNJ, (slot_B, codes_VNC, factor_BC, shift_BC)
+
+
+def _product_backward(interpret, video, down_BNJ):
+    return None, None, None, None, _mapped(_kernel_gradient, interpret)(*video, down_BNJ)
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
+@functools.cache
+def _mapped(function, interpret):
+    """`_hidden` or `_kernel_gradient`, which a population calls once, with all seeds' columns."""
+
+    @custom_vmap
+    def one(*video_and_operand):
+        return function(*video_and_operand, interpret)
+
+    @one.def_vmap
+    def several(num_seeds, in_batched, *video_and_operand):
+        *video, operand = video_and_operand
+        assert in_batched == [False] * len(video) + [True], "a population shares its videos"
+        if function is _hidden:
+            kernel_LC = operand.reshape(-1, operand.shape[2])
+            hidden_BNL = one(*video, kernel_LC)
+            hidden_BNSJ = hidden_BNL.reshape(*hidden_BNL.shape[:2], num_seeds, -1)
+            return jnp.moveaxis(hidden_BNSJ, 2, 0), True
+        down_BNL = jnp.moveaxis(operand, 0, 2).reshape(*operand.shape[1:3], -1)
+        gradient_LC = one(*video, down_BNL)
+        return gradient_LC.reshape(num_seeds, -1, gradient_LC.shape[1]), True
+
+    return one
+
+
+# A byte x in the middle of 0x4700_0000 is the float32 2 ** 15 + x: one instruction a code, quicker
+# than a conversion. What is added to it loses 2 ** -9 of a code at most.
+_BIAS = 2.0**15
+
+
+def _to_floats(pack):
+    """The assembly that does so for `pack` neighbouring codes at once, and its operands."""
+    moves = "".join(f"prmt.b32 ${i}, t, 0x47000000, 0x74{i}4; " for i in range(pack))
+    widen = f"mov.b32 t, ${pack};" if pack == 4 else f"cvt.u32.u16 t, ${pack};"
+    return f"{{ .reg .b32 t; {widen} {moves}}}", "=r," * pack + ("r" if pack == 4 else "h")
+
+
+def _decode(codes, factor, biased_shift, pack):
+    """Returns the bfloat16 features of a block of codes; pack 0 is for any machine."""
+    if not pack:
+        return ((codes.astype(jnp.float32) + _BIAS) * factor + biased_shift).astype(jnp.bfloat16)
+    assembly, constraints = _to_floats(pack)
+    (biased,) = triton.elementwise_inline_asm(
+        assembly,
+        args=[codes],
+        constraints=constraints,
+        pack=pack,
+        result_shape_dtypes=[jax.ShapeDtypeStruct(codes.shape, jnp.float32)],
+    )
+    return (biased * factor + biased_shift).astype(jnp.bfloat16)
+
+
+def _blocks(shape_VNC, num_columns, tuning):
+    """Rows, channels and columns of a block: powers of two that divide what there is."""
+    _, num_rows, num_channels = shape_VNC
+    sizes = (num_rows, tuning.rows), (num_channels, tuning.channels), (num_columns, _MOST_COLUMNS)
+    return tuple(math.gcd(*pair) for pair in sizes)
+
+
+def _hidden(slot_B, codes_VNC, factor_BC, shift_BC, kernel_LC, interpret):
+    """Returns hidden_BNL, bfloat16, for a kernel in bfloat16.
+
+    One program has some rows of one video, all channels, and a block of columns.
+    """
+    num_columns, (_, num_rows, num_channels) = len(kernel_LC), codes_VNC.shape
+    rows, channels, columns = _blocks(codes_VNC.shape, num_columns, _FORWARD)
+
+    def kernel(slot_ref, codes_ref, factor_ref, shift_ref, kernel_ref, hidden_ref):
+        slot = slot_ref[pl.program_id(0)]
+        some_rows = pl.ds(pl.program_id(1) * rows, rows)
+
+        def add(block, sum_NL):
+            some = pl.ds(block * channels, channels)
+            regions_NC = _decode(
+                codes_ref[slot, some_rows, some],
+                factor_ref[some][None, :],
+                shift_ref[some][None, :],
+                0 if interpret else _FORWARD.pack,
+            )
+            return sum_NL + triton.dot(regions_NC, kernel_ref[:, some].T)
+
+        nothing = jnp.zeros((rows, columns), jnp.float32)
+        sum_NL = jax.lax.fori_loop(0, num_channels // channels, add, nothing)
+        hidden_ref[...] = sum_NL.astype(jnp.bfloat16)
+
+    return pl.pallas_call(
+        kernel,
+        out_shape=jax.ShapeDtypeStruct((len(slot_B), num_rows, num_columns), jnp.bfloat16),
+        grid=(len(slot_B), num_rows // rows, num_columns // columns),
+        in_specs=[
+            pl.BlockSpec(slot_B.shape, lambda b, n, l: (0,)),
+            pl.BlockSpec(codes_VNC.shape, lambda b, n, l: (0, 0, 0)),
+            pl.BlockSpec((None, num_channels), lambda b, n, l: (b, 0)),
+            pl.BlockSpec((None, num_channels), lambda b, n, l: (b, 0)),
+            pl.BlockSpec((columns, num_channels), lambda b, n, l: (l, 0)),
+        ],
+        out_specs=pl.BlockSpec((None, rows, columns), lambda b, n, l: (b, n, l)),
+        compiler_params=triton.CompilerParams(num_warps=_FORWARD.warps, num_stages=_FORWARD.stages),
+        interpret=interpret,
+        name="region_product",
+    )(slot_B, codes_VNC, factor_BC, shift_BC - _BIAS * factor_BC, kernel_LC)
+
+
+def _kernel_gradient(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL, interpret):
+    """Returns gradient_LC, float32, from the gradient of `_hidden`'s result.
+
+    One program has some channels of some videos, all their rows, and a block of columns; what the
+    programs find for their videos is summed up at the end.
+    """
+    num_videos, (_, num_rows, num_channels) = len(slot_B), codes_VNC.shape
+    num_columns = down_BNL.shape[2]
+    rows, channels, columns = _blocks(codes_VNC.shape, num_columns, _BACKWARD)
+    parts = math.gcd(num_videos, max(1, _PROGRAMS * channels // num_channels))
+    videos = num_videos // parts
+
+    def kernel(slot_ref, codes_ref, factor_ref, shift_ref, down_ref, gradient_ref):
+        first = pl.program_id(1) * videos
+        some = pl.ds(pl.program_id(0) * channels, channels)
+
+        def add_video(video, sum_CL):
+            slot = slot_ref[first + video]
+            factor_C1, shift_C1 = factor_ref[video][:, None], shift_ref[video][:, None]
+
+            def add(block, sum_CL):
+                some_rows = pl.ds(block * rows, rows)
+                codes_CN = codes_ref[slot, some_rows, some].T
+                regions_CN = _decode(
+                    codes_CN, factor_C1, shift_C1, 0 if interpret else _BACKWARD.pack
+                )
+                return sum_CL + triton.dot(regions_CN, down_ref[video, some_rows, :])
+
+            return jax.lax.fori_loop(0, num_rows // rows, add, sum_CL)
+
+        nothing = jnp.zeros((channels, columns), jnp.float32)
+        gradient_ref[...] = jax.lax.fori_loop(0, videos, add_video, nothing)
+
+    parts_XCL = pl.pallas_call(
+        kernel,
+        out_shape=jax.ShapeDtypeStruct((parts, num_channels, num_columns), jnp.float32),
+        grid=(num_channels // channels, parts, num_columns // columns),
+        in_specs=[
+            pl.BlockSpec(slot_B.shape, lambda c, x, l: (0,)),
+            pl.BlockSpec(codes_VNC.shape, lambda c, x, l: (0, 0, 0)),
+            pl.BlockSpec((videos, channels), lambda c, x, l: (x, c)),
+            pl.BlockSpec((videos, channels), lambda c, x, l: (x, c)),
+            pl.BlockSpec((videos, num_rows, columns), lambda c, x, l: (x, 0, l)),
+        ],
+        out_specs=pl.BlockSpec((None, channels, columns), lambda c, x, l: (x, c, l)),
+        compiler_params=triton.CompilerParams(
+            num_warps=_BACKWARD.warps, num_stages=_BACKWARD.stages
+        ),
+        interpret=interpret,
+        name="region_product_gradient",
+    )(slot_B, codes_VNC, factor_BC, shift_BC - _BIAS * factor_BC, down_BNL)
+    return jnp.sum(parts_XCL, axis=0).T
