@@ -167,6 +167,7 @@ def train_batches(
     batch_size: int,
     seed: int,
     max_frames: int = 0,
+    places: np.ndarray | None = None,
 ) -> grain.MapDataset:
     """Endless batches of shuffled videos; `train_batches(...)[s]` is the Batch of step s.
 
@@ -177,8 +178,11 @@ def train_batches(
         batch_size: B.
         seed: of the order.
         max_frames: F; 0: the store's longest record.
+        places: of the examples in a batch that are read; None: all.
     """
-    return train_order(rows, batch_size, seed).map(Join(view, store, max_frames))
+    join = Join(view, store, max_frames)
+    order = train_order(rows, batch_size, seed)
+    return order.map(join if places is None else lambda row_B: join(np.asarray(row_B)[places]))
 
 
 def eval_batches(

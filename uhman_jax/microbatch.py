@@ -17,7 +17,7 @@ MOST_SCORES = 2**28  # 1 GiB, of which a loss over all hashtags holds a few
 def fitting_size(video: VideoInput, hidden_size: int, num_scores: int = 0) -> int:
     """Videos to process at once: a divisor of the batch.
 
-    On an accelerator the whole batch, unless its scores are too many. On a CPU as many as fit
+    On an accelerator the whole batch, unless its scores are too many. On one CPU as many as fit
     `CACHE_BYTES` with their features as float32 and four vectors of the hidden size for every
     region.
 
@@ -31,7 +31,7 @@ def fitting_size(video: VideoInput, hidden_size: int, num_scores: int = 0) -> in
         video.codes_BFMC.shape,
     )
     most = MOST_SCORES // max(1, num_scores)
-    if jax.default_backend() == "cpu":
+    if jax.default_backend() == "cpu" and jax.device_count() == 1:
         video_bytes = 4 * num_frames * num_regions * (num_channels + 4 * hidden_size)
         most = min(most, CACHE_BYTES // video_bytes)
     most = max(1, most)

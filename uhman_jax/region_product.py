@@ -82,6 +82,7 @@ def fits(video: VideoInput, kernel_JC: jax.Array, dtype: Any) -> bool:
     return (
         triton is not None
         and jax.default_backend() == "gpu"
+        and jax.device_count() == 1  # XLA does not know how to share a kernel among several
         and codes_BFMC.dtype == jnp.uint8
         and dtype == jnp.bfloat16
         # Between these Pallas (0.10, 0.11) counts in 32 bits with a sign, and goes wrong.

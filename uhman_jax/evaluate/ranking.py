@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.sharding import PartitionSpec
 
 from uhman_jax import metrics
+from uhman_jax.devices import DATA, MODEL, Devices
 from uhman_jax.input_pipeline import Batch
 from uhman_jax.losses import slots_in_use
 from uhman_jax.microbatch import in_pieces
@@ -44,19 +46,24 @@ class Ranker(NamedTuple):
         hashtags: params -> hashtags_STD, once for all batches.
         rank: (params, statistics, hashtags_STD, batch) -> what `rank_queries` returns, with
             a leading axis S.
+        place: a batch of the host -> the batch on the devices.
     """
 
     hashtags: Callable[[Any], Any]
     rank: Callable[..., Any]
+    place: Callable[[Batch], Batch]
 
 
-def make_ranker(model: nn.Module, top_k: int = 0) -> Ranker:
+def make_ranker(model: nn.Module, top_k: int = 0, devices: Devices | None = None) -> Ranker:
     """Compiles the ranking of batches by every seed's model.
 
     Args:
-        model: query tower and hashtag tower.
+        model: query tower and hashtag tower, of T hashtags.
         top_k: how many of the best hashtags to return per video; at most the vocabulary's size.
+        devices: that share the work, if there are several; else one does it.
     """
+    num_hashtags: int = model.num_hashtags  # type: ignore[missing-attribute]
+    model = model.clone(num_hashtags=devices.num_rows) if devices else model
 
     def hashtags(params: Any) -> Any:
         return model.apply({"params": params}, method="hashtags")
@@ -64,18 +71,47 @@ def make_ranker(model: nn.Module, top_k: int = 0) -> Ranker:
     def query(variables: Any, batch: Batch) -> Any:
         return model.apply(variables, batch.video, batch.user, method="query")
 
+    def rank_all(*arrays: Any) -> Any:
+        return rank_queries(
+            *arrays, top_k=top_k, num_hashtags=num_hashtags, axis=MODEL if devices else None
+        )
+
+    if devices:
+        data = PartitionSpec(DATA)
+        rank_all = jax.shard_map(
+            rank_all,
+            mesh=devices.mesh,
+            in_specs=(data, PartitionSpec(MODEL), data, data),
+            out_specs=data,
+            check_vma=False,  # all devices along MODEL find the same, which it does not see
+        )
+
     def rank_one(params, statistics, hashtags_TD, batch):
         variables = {"params": params, "statistics": statistics}
         query_BD = in_pieces(functools.partial(query, variables), batch, model.hidden_size)
-        return rank_queries(
-            query_BD, hashtags_TD, batch.positives_BP, batch.positives_mask_BP, top_k=top_k
-        )
+        return rank_all(query_BD, hashtags_TD, batch.positives_BP, batch.positives_mask_BP)
 
     rank = jax.vmap(rank_one, in_axes=(0, None, 0, None))
-    return Ranker(jax.jit(jax.vmap(hashtags)), jax.jit(rank))
+    if not devices:
+        return Ranker(jax.jit(jax.vmap(hashtags)), jax.jit(rank), jax.device_put)
+    return Ranker(
+        jax.jit(jax.vmap(hashtags), out_shardings=devices.tables()),
+        jax.jit(rank, out_shardings=devices.everywhere()),
+        lambda batch: devices.share(batch, len(batch.mask_B)),
+    )
 
 
-def rank_queries(query_BD, hashtags_TD, positives_BP, positives_mask_BP, *, top_k, block_size=0):
+def rank_queries(
+    query_BD,
+    hashtags_TD,
+    positives_BP,
+    positives_mask_BP,
+    *,
+    top_k,
+    block_size=0,
+    num_hashtags=0,
+    axis=None,
+):
     """Ranks all T hashtags for every query, block by block, so that B x T scores are never held.
 
     >>> query, hashtags = jnp.array([[1.0]]), jnp.array([[0.1], [0.4], [0.3]])
@@ -90,26 +126,34 @@ def rank_queries(query_BD, hashtags_TD, positives_BP, positives_mask_BP, *, top_
         positives_mask_BP: bool, True for a real slot.
         top_k: how many of the best to return; at most T.
         block_size: hashtags that are scored at once; 0: as many as suit the device.
+        num_hashtags: T, if rows of no hashtag follow; 0: all are.
+        axis: of a mesh, along which devices share the hashtags (within `jax.shard_map`): each has
+            as many rows, and all return the whole ranking.
 
     Returns:
         (ranks_BP as of `metrics.ranks`, top_BT int32, top_scores_BT): the ids of the best `top_k`,
         best first, of equals the lower id; and their scores.
     """
-    num_hashtags, batch_size = len(hashtags_TD), len(query_BD)
+    num_rows, batch_size = len(hashtags_TD), len(query_BD)
     most = _CPU_SCORES if jax.default_backend() == "cpu" else _SCORES
-    block = min(block_size or max(512, most // batch_size), num_hashtags)
-    num_blocks = -(-num_hashtags // block)
-    padding = num_blocks * block - num_hashtags
-    blocks_NXD = jnp.pad(hashtags_TD, ((0, padding), (0, 0))).reshape(num_blocks, block, -1)
-    starts_N = block * jnp.arange(num_blocks)
+    block = min(block_size or max(512, most // batch_size), num_rows)
+    num_blocks = -(-num_rows // block)
+    rows_TD = jnp.pad(hashtags_TD, ((0, num_blocks * block - num_rows), (0, 0)))
+    blocks_NXD = rows_TD.reshape(num_blocks, block, -1)
+    first = jax.lax.axis_index(axis) * num_rows if axis else 0
+    total = num_hashtags or num_rows
+    end = jnp.clip(total, first, first + num_rows)  # of the hashtags that are here
+    starts_N = first + block * jnp.arange(num_blocks)
+    all_real = not axis and total == num_blocks * block
 
     def scores_of(start, hashtags_XD):
         scores_BX = score(query_BD, hashtags_XD)
-        real_X = start + jnp.arange(block) < num_hashtags
-        return jnp.where(real_X[None, :], scores_BX, -jnp.inf) if padding else scores_BX
+        real_X = start + jnp.arange(block) < end
+        return scores_BX if all_real else jnp.where(real_X[None, :], scores_BX, -jnp.inf)
 
     def here(start):
-        return positives_mask_BP & (positives_BP >= start) & (positives_BP < start + block)
+        inside_BP = (positives_BP >= start) & (positives_BP < jnp.minimum(start + block, end))
+        return positives_mask_BP & inside_BP
 
     def collect(own_BP, start, scores_BX):
         inside_BP = here(start)
@@ -122,41 +166,58 @@ def rank_queries(query_BD, hashtags_TD, positives_BP, positives_mask_BP, *, top_
             scores_BX, positives_BP - start, here(start), own_BP, num_slots
         )
         if top_k:
-            ids_BX = jnp.broadcast_to(start + jnp.arange(block, dtype=jnp.int32), scores_BX.shape)
+            ids_X = (start + jnp.arange(block)).astype(jnp.int32)
             # Of equals the first wins, so what was found before stands in front.
             both_scores = jnp.concatenate([top_scores_BT, scores_BX], axis=1)
+            ids_BX = jnp.broadcast_to(ids_X, scores_BX.shape)
             both = jnp.concatenate([top_BT, ids_BX], axis=1)
-            top_scores_BT, place_BT = jax.lax.top_k(both_scores, top_k)
-            top_BT = jnp.take_along_axis(both, place_BT, axis=1)
+            top_BT, top_scores_BT = _best(both, both_scores, top_k)
         return negatives_BP, top_BT, top_scores_BT
 
     num_slots = slots_in_use(positives_mask_BP)
-    own_BP = jnp.full(positives_BP.shape, -jnp.inf)
+    own_BP = jnp.full_like(positives_BP, -jnp.inf, dtype=jnp.float32)
     nothing = (
-        jnp.zeros(positives_BP.shape, jnp.int32),
+        jnp.zeros_like(positives_BP),
         jnp.zeros((batch_size, top_k), jnp.int32),
         jnp.full((batch_size, top_k), -jnp.inf),
     )
-    if num_blocks == 1:
-        scores_BX = scores_of(0, hashtags_TD)
-        own_BP = collect(own_BP, 0, scores_BX)
-        negatives_BP, top_BT, top_scores_BT = count(nothing, own_BP, 0, scores_BX)
-    else:  # the positives' scores must be known before anything is counted
-
-        def first(own_BP, part):
-            return collect(own_BP, part[0], scores_of(*part)), None
-
-        def second(so_far, part):
-            return count(so_far, own_BP, part[0], scores_of(*part)), None
-
-        own_BP, _ = jax.lax.scan(first, own_BP, (starts_N, blocks_NXD))
-        found, _ = jax.lax.scan(second, nothing, (starts_N, blocks_NXD))
-        negatives_BP, top_BT, top_scores_BT = found
-        # A padding hashtag scores minus infinity and so reaches a positive that is NaN.
-        negatives_BP -= jnp.where(jnp.isneginf(own_BP), padding, 0)
+    # The positives' scores must be known before anything is counted.
+    all_scores_BX = scores_of(first, hashtags_TD) if num_blocks == 1 else None
+    if all_scores_BX is not None:
+        own_BP = collect(own_BP, first, all_scores_BX)
+    else:
+        own_BP, _ = jax.lax.scan(
+            lambda own_BP, part: (collect(own_BP, part[0], scores_of(*part)), None),
+            own_BP,
+            (starts_N, blocks_NXD),
+        )
+    own_BP = jax.lax.pmax(own_BP, axis) if axis else own_BP
+    if all_scores_BX is not None:
+        found = count(nothing, own_BP, first, all_scores_BX)
+    else:
+        found, _ = jax.lax.scan(
+            lambda so_far, part: (count(so_far, own_BP, part[0], scores_of(*part)), None),
+            nothing,
+            (starts_N, blocks_NXD),
+        )
+    negatives_BP, top_BT, top_scores_BT = found
+    # A row of no hashtag scores minus infinity and so reaches a positive that is NaN.
+    padding = num_blocks * block - (end - first)
+    negatives_BP -= jnp.where(jnp.isneginf(own_BP), padding, 0)
+    if axis:
+        negatives_BP = jax.lax.psum(negatives_BP, axis)
+        if top_k:
+            gather = functools.partial(jax.lax.all_gather, axis_name=axis, axis=1, tiled=True)
+            top_BT, top_scores_BT = _best(gather(top_BT), gather(top_scores_BT), top_k)
     ranks_BP = 1 + negatives_BP + metrics.positives_before(own_BP, positives_mask_BP)
-    ranks_BP = jnp.where(positives_mask_BP, ranks_BP, num_hashtags + 1)
+    ranks_BP = jnp.where(positives_mask_BP, ranks_BP, total + 1)
     return ranks_BP, top_BT, top_scores_BT
+
+
+def _best(ids_BX, scores_BX, top_k):
+    """Returns (top_BT, top_scores_BT): the best of X, of equals the first."""
+    top_scores_BT, place_BT = jax.lax.top_k(scores_BX, top_k)
+    return jnp.take_along_axis(ids_BX, place_BT, axis=1), top_scores_BT
 
 
 def rank_videos(
@@ -182,7 +243,7 @@ def rank_videos(
     for batch in batches:
         if should_stop():
             return None
-        result = ranker.rank(params, statistics, hashtags_STD, batch)
+        result = ranker.rank(params, statistics, hashtags_STD, ranker.place(batch))
         if waiting is not None:  # read one batch late, while the device works on the next
             parts.append(_on_host(*waiting))
         waiting = batch, result

@@ -77,7 +77,7 @@ class Checkpoints:
         step = int(state.step)
         self.wait()
         # A copy, since the next step donates the state's buffers while they are being written.
-        copy = jax.tree.map(jnp.copy, state)
+        copy = jax.tree.map(lambda leaf: leaf.copy(), state)
         content = {"state": copy, "crc32c": _checksums(copy)}
         self._saving = step
         with self._disk_is_named():

@@ -3,6 +3,7 @@
 Both take the batches of `train_order` in its order, and change results by rounding at most.
 """
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from uhman_jax.dataset.view import View
+from uhman_jax.devices import Devices
 from uhman_jax.input_pipeline import (
     Batch,
     eval_batches,
@@ -42,6 +44,7 @@ class Streamed:
         batch_size: B.
         seed: of the order of batches.
         start_step: the first one that is taken.
+        devices: that share a batch, if there are several.
     """
 
     def __init__(
@@ -53,10 +56,17 @@ class Streamed:
         batch_size: int,
         seed: int,
         start_step: int,
+        devices: Devices | None = None,
     ):
         """Starts to read."""
         self._step, self._view, self._store = step, view, store
-        batches = train_batches(view, store, rows=rows, batch_size=batch_size, seed=seed)
+        self._place, places = jax.device_put, None
+        if devices:
+            self._place = functools.partial(devices.share, size=batch_size)
+            places = devices.places_of_batch(batch_size)
+        batches = train_batches(
+            view, store, rows=rows, batch_size=batch_size, seed=seed, places=places
+        )
         self._batches = iterate(batches, start_step)
 
     def advance(self, state: State, most: int) -> tuple[State, StepMetrics, int]:
@@ -65,7 +75,7 @@ class Streamed:
         The metrics have a leading axis of steps; what comes after these means nothing.
         """
         del most
-        state, metrics = self._step(state, jax.device_put(next(self._batches)))
+        state, metrics = self._step(state, self._place(next(self._batches)))
         return state, jax.tree.map(lambda leaf: leaf[None], metrics), 1
 
     def ranked(self, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:

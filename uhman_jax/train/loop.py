@@ -13,6 +13,7 @@ import numpy as np
 from uhman_jax import stop
 from uhman_jax.config import Config, Decay
 from uhman_jax.dataset.view import TRAIN, VALIDATION, View
+from uhman_jax.devices import Devices
 from uhman_jax.errors import DivergedError, UserError
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
 from uhman_jax.progress import progress_bar
@@ -79,6 +80,7 @@ def train(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     say: Callable[[str], object] = print,
+    devices: Devices | None = None,
 ) -> State:
     """Trains the population to its last step, from its newest checkpoint or from the start.
 
@@ -93,6 +95,8 @@ def train(
         workdir: where `checkpoints/` and `metrics.jsonl` are.
         should_stop: asked after every step and before every batch of a validation.
         say: takes lines for a person.
+        devices: that share the work, if there are several; else one does it. The state is the same
+            to rounding, and a run may go on with others.
 
     Returns:
         The final state; `best_params` are the parameters to use.
@@ -103,13 +107,15 @@ def train(
         Interrupted: `should_stop` said so; a checkpoint is on disk.
     """
     with Checkpoints(workdir) as checkpoints:
-        run = _Run(config, view, store, checkpoints, workdir)
+        run = _Run(config, view, store, checkpoints, workdir, devices)
         state = checkpoints.restore(abstract_state(run.model, config, len(mean_C)), say)
         if state is None:
             state = init_state(run.model, config, mean_C, std_C)
         elif int(state.step) < run.num_steps:
             say(f"Resumed at step {int(state.step)} of {run.num_steps}.")
-        return run.finish(state, should_stop)
+        if not devices:
+            return run.finish(state, should_stop)
+        return devices.collect(run.finish(devices.spread(state), should_stop))
 
 
 class _Run:
@@ -122,8 +128,9 @@ class _Run:
         store: FrameStore,
         checkpoints: Checkpoints,
         workdir: str | os.PathLike[str],
+        devices: Devices | None,
     ):
-        self.config, self.view, self.store = config, view, store
+        self.config, self.view, self.store, self.devices = config, view, store, devices
         self.checkpoints, self.log = checkpoints, MetricsLog(workdir)
         rows, validation_rows = view.rows(TRAIN), view.rows(VALIDATION)
         if not len(rows):
@@ -150,8 +157,14 @@ class _Run:
             self.ranked["validation"] = validation_rows
         self.pending: tuple[int, int, StepMetrics] | None = None
         self.model = build_model(config.model, view)
-        self.step = make_train_step(self.model, config, self.num_steps)
-        self.ranker = make_ranker(self.model)
+        places = where = None
+        if devices:
+            devices.check_batch("train.batch_size", config.train.batch_size)
+            devices.check_batch("evaluate.batch_size", self.eval_size)
+            places = devices.places(abstract_state(self.model, config, store.num_channels))
+            where = places, devices.everywhere()
+        self.step = make_train_step(self.model, config, self.num_steps, where)
+        self.ranker = make_ranker(self.model, 0, devices)
         plateau = config.train.decay is Decay.PLATEAU
         self.record = jax.jit(
             functools.partial(
@@ -160,6 +173,7 @@ class _Run:
                 decay_factor=config.train.decay_factor,
             ),
             donate_argnums=0,
+            out_shardings=places,
         )
 
     def finish(self, state: State, should_stop: Callable[[], bool]) -> State:
@@ -210,8 +224,8 @@ class _Run:
             "start_step": start,
         }
         seen = np.unique(np.concatenate([rows, *self.ranked.values()]))
-        if not wanted(self.view, self.store, seen, config.features):
-            return Streamed(self.step, self.view, self.store, rows, **how)
+        if self.devices or not wanted(self.view, self.store, seen, config.features):
+            return Streamed(self.step, self.view, self.store, rows, **how, devices=self.devices)
         on_device = load(self.view, self.store, seen, should_stop)
         return None if on_device is None else Resident(several(self.step), on_device, rows, **how)
 
@@ -261,7 +275,7 @@ class _Run:
     def _save(self, state: State, step: int, validated: int) -> None:
         self._check_pending()
         if self.saved != (step, validated):
-            self.checkpoints.save(state)
+            self.checkpoints.save(self.devices.collect(state) if self.devices else state)
             self.saved = step, validated
 
     def _interrupted(self, state: State, step: int, validated: int) -> Interrupted:

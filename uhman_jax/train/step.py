@@ -98,6 +98,8 @@ def example_losses(
     query_BD, hashtags_TD = towers
     positives_BP, positives_mask_BP = batch.positives_BP, batch.positives_mask_BP
     how = {"margin": config.margin, "rank_weight": config.rank_weight.value}
+    if negatives_BPN is None:
+        hashtags_TD = hashtags_TD[:num_hashtags]
     if config.name is Loss.SOFTMAX:
         scores_BT = score(query_BD, hashtags_TD) / config.temperature
         loss_B = softmax_cross_entropy(scores_BT, positives_BP, positives_mask_BP)
@@ -186,17 +188,25 @@ def moving_average(state: State, params: Any, decay: float) -> Any:
 
 
 def make_train_step(
-    model: nn.Module, config: Config, num_steps: int
+    model: nn.Module, config: Config, num_steps: int, places: Any = None
 ) -> Callable[[State, Batch], tuple[State, StepMetrics]]:
-    """The jitted step; it donates the state. Seed s draws its step key as fold_in(key_s, step)."""
+    """The jitted step; it donates the state. Seed s draws its step key as fold_in(key_s, step).
+
+    Args:
+        model: query tower and hashtag tower, of T hashtags.
+        config: a valid one.
+        num_steps: of the whole run.
+        places: where several devices have the state and the metrics (`Devices.places`).
+    """
     schedule = learning_rate(config.train, num_steps)
     tx = optimiser(config.train)
 
     def one_seed(seed, statistics, batch):
         params, opt_state, key, rate = seed
-        num_hashtags = params["hashtag_TK"].shape[0]
+        num_hashtags = model.num_hashtags
         dropout_key, negatives_BPN = draws(batch, key, config.loss, num_hashtags)
-        run, small, ids_R = model, params, None
+        num_rows = params["hashtag_TK"].shape[0]  # of tables on several devices: a few more
+        run, small, ids_R = model.clone(num_hashtags=num_rows), params, None
         if used_rows.few(batch, negatives_BPN, num_hashtags, config.train):
             ids_R, batch, negatives_BPN = used_rows.find(batch, negatives_BPN, num_hashtags)
             run, small = model.clone(num_hashtags=len(ids_R)), used_rows.gather(params, ids_R)
@@ -234,4 +244,4 @@ def make_train_step(
         )
         return state, metrics
 
-    return jax.jit(train_step, donate_argnums=0)
+    return jax.jit(train_step, donate_argnums=0, out_shardings=places)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from uhman_jax.config import Optimiser, TrainConfig
+from uhman_jax.devices import is_table
 from uhman_jax.input_pipeline import Batch
 
 
@@ -65,7 +66,7 @@ def gather(params: Any, ids_R: jax.Array) -> Any:
     """The parameters with small tables in the place of the large ones; zeros for no hashtag."""
 
     def rows(path: Any, leaf: jax.Array) -> jax.Array:
-        if not _is_table(path):
+        if not is_table(path):
             return leaf
         return leaf.at[ids_R].get(mode="fill", fill_value=0, **_HOW)
 
@@ -76,7 +77,7 @@ def add(params: Any, changes: Any, ids_R: jax.Array) -> Any:
     """The parameters plus changes of what `gather` returned."""
 
     def added(path: Any, leaf: jax.Array, change: jax.Array) -> jax.Array:
-        if not _is_table(path):
+        if not is_table(path):
             return leaf + change
         return leaf.at[ids_R].add(change, mode="drop", **_HOW)
 
@@ -84,7 +85,3 @@ def add(params: Any, changes: Any, ids_R: jax.Array) -> Any:
 
 
 _HOW: dict[str, Any] = {"indices_are_sorted": True, "unique_indices": True}
-
-
-def _is_table(path: Any) -> bool:
-    return path[-1].key.endswith("_TK")

@@ -1,0 +1,80 @@
+"""Trains a tiny world on eight virtual devices, or on those of several processes.
+
+    python tests/mesh_run.py ROOT OUT MODEL_PARALLEL[,THEN] [--estimator=sampled]
+
+With THEN the run is stopped in its middle and goes on with another shape of the mesh.
+"""
+
+import argparse
+import os
+import pathlib
+
+if __name__ == "__main__":  # before JAX starts
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import tiny_world  # noqa: E402
+
+from uhman_jax import input_pipeline, train  # noqa: E402
+from uhman_jax.config import Optimiser  # noqa: E402
+from uhman_jax.dataset.view import TEST  # noqa: E402
+from uhman_jax.devices import Devices  # noqa: E402
+from uhman_jax.evaluate.ranking import make_ranker, rank_videos  # noqa: E402
+
+
+def config_of(root, estimator="exact"):
+    """Adam keeps moments of every table; a moving average too; two seeds."""
+    config = tiny_world.make_config(root, batch_size=16, num_epochs=2, num_seeds=2)
+    if estimator == "sampled":
+        return tiny_world.sampled(config)
+    config.train.optimiser, config.train.ema, config.train.learning_rate = (
+        Optimiser.ADAMW,
+        0.9,
+        0.01,
+    )
+    return config
+
+
+def ends(config, root, workdir, devices=None, stop_at=None):
+    """Arrays of the last state, and of the ranking of the test videos by it."""
+    view, store = tiny_world.load(root, config)
+    statistics = input_pipeline.channel_statistics(view, store, progress=False)
+    asked = iter(range(10**6))
+    should_stop = (lambda: False) if stop_at is None else (lambda: next(asked) >= stop_at)
+    how = dict(say=lambda line: None, should_stop=should_stop)
+    state = train.train(config, view, store, *statistics, workdir, devices=devices, **how)
+    model = train.build_model(config.model, view)
+    ranker = make_ranker(model, 5, devices)
+    params = devices.spread(state.params) if devices else state.params
+    batches = input_pipeline.eval_batches(view, store, rows=view.rows(TEST), batch_size=16)
+    ranking = rank_videos(ranker, params, state.statistics, batches)
+    leaves = {f"state/{index}": leaf for index, leaf in enumerate(jax.tree.leaves(state))}
+    return leaves | {f"ranking/{name}": array for name, array in ranking._asdict().items()}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("root", type=pathlib.Path)
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("shapes")
+    parser.add_argument("--estimator", default="exact")
+    arguments = parser.parse_args()
+    config = config_of(arguments.root, arguments.estimator)
+    for shapes in arguments.shapes.split():
+        name, workdir = shapes.replace(",", "then"), arguments.out / shapes
+        first, *then = (int(number) for number in shapes.split(","))
+        view, _ = tiny_world.load(arguments.root, config)
+        if then:
+            try:
+                ends(config, arguments.root, workdir, Devices(len(view.hashtags), first), stop_at=5)
+            except train.Interrupted as interrupted:
+                print(f"stopped at step {interrupted.step}")
+        devices = Devices(len(view.hashtags), (then or [first])[0])
+        np.savez(arguments.out / f"{name}.npz", **ends(config, arguments.root, workdir, devices))
+        print(f"{shapes}: mesh {dict(devices.mesh.shape)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Several devices: a mesh of `data` x `model`, and what lies where on it.
+
+The devices along `data` share the videos of a batch, those along `model` the rows of the tables
+that have one for every hashtag (parameters whose names end in `_TK`, and what an optimiser keeps of
+them); everything else is on every device. XLA works out who sends what to whom. Tables are filled
+up with zeros, so that every device has as many rows; the rows of no hashtag are never scored.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from uhman_jax.errors import UserError
+
+DATA, MODEL = "data", "model"
+
+
+def is_table(path: Any) -> bool:
+    """Whether a leaf of a tree, by its path, has a row for every hashtag."""
+    return str(getattr(path[-1], "key", "")).endswith("_TK")
+
+
+class Devices:
+    """All devices of all processes, as a mesh.
+
+    Args:
+        num_hashtags: T.
+        model_parallel: devices that share the tables; the others share batches.
+
+    Raises:
+        UserError: `model_parallel` does not divide the number of devices.
+
+    Attributes:
+        mesh: `data` x `model`.
+        num_hashtags: T.
+        num_rows: of a table when it is spread, T or a few more.
+    """
+
+    def __init__(self, num_hashtags: int, model_parallel: int = 1):
+        """Makes the mesh."""
+        count = jax.device_count()
+        if count % model_parallel:
+            raise UserError(
+                f"--model_parallel must divide the number of devices, {count}, got "
+                f"{model_parallel}; use e.g. 1"
+            )
+        shape = count // model_parallel, model_parallel
+        self.mesh: Mesh = jax.make_mesh(shape, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
+        self.num_hashtags = num_hashtags
+        self.num_rows = -(-num_hashtags // model_parallel) * model_parallel
+
+    def check_batch(self, name: str, size: int) -> None:
+        """Raises UserError where the devices along `data` can't share a batch evenly."""
+        if size % (count := self.mesh.shape[DATA]):
+            raise UserError(
+                f"{name} must be a multiple of the {count} devices that share a batch, got {size}; "
+                f"use e.g. {-(-size // count) * count}"
+            )
+
+    def everywhere(self) -> NamedSharding:
+        """A whole copy on every device."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def tables(self) -> NamedSharding:
+        """The rows of tables (S, rows, K) shared along `model`."""
+        return NamedSharding(self.mesh, PartitionSpec(None, MODEL))
+
+    def places(self, tree: Any) -> Any:
+        """Where the leaves of a state go: a tree of shardings."""
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: self.tables() if is_table(path) else self.everywhere(), tree
+        )
+
+    def spread(self, tree: Any) -> Any:
+        """A state that has all rows of T hashtags, onto the devices."""
+
+        def fill(path: Any, leaf: Any) -> Any:
+            if not is_table(path):
+                return leaf
+            return np.pad(leaf, ((0, 0), (0, self.num_rows - self.num_hashtags), (0, 0)))
+
+        filled = jax.tree_util.tree_map_with_path(fill, tree)
+        return jax.device_put(filled, self.places(filled))
+
+    def collect(self, tree: Any) -> Any:
+        """The same state on the host of every process, its tables with T rows again."""
+
+        def whole(path: Any, leaf: Any) -> np.ndarray:
+            array = _on_host(leaf)
+            return array[:, : self.num_hashtags] if is_table(path) else array
+
+        return jax.tree_util.tree_map_with_path(whole, tree)
+
+    def places_of_batch(self, size: int) -> np.ndarray:
+        """Which of the examples of a batch the devices of this process have, ascending."""
+        slices = self._batched().addressable_devices_indices_map((size,)).values()
+        return np.unique(np.concatenate([np.arange(size)[index] for index in slices]))
+
+    def share(self, batch: Any, size: int) -> Any:
+        """A batch of `size` examples, shared along `data`.
+
+        Args:
+            batch: arrays of all examples, or of those alone that this process has
+                (`places_of_batch`).
+            size: of the whole batch.
+        """
+        mine = self.places_of_batch(size)
+
+        def shared(part: Any) -> jax.Array:
+            def here(index: Any) -> np.ndarray:
+                start, stop, _ = index[0].indices(size)
+                if len(part) < size:  # else all are here
+                    start, stop = np.searchsorted(mine, (start, stop))
+                return np.asarray(part)[start:stop]
+
+            return jax.make_array_from_callback((size, *np.shape(part)[1:]), self._batched(), here)
+
+        return jax.tree.map(shared, batch)
+
+    def _batched(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec(DATA))
+
+
+def _on_host(leaf: Any) -> np.ndarray:
+    """An array of any sharding as NumPy's, in every process."""
+    if getattr(leaf, "is_fully_addressable", True) or leaf.is_fully_replicated:
+        return np.asarray(leaf)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
