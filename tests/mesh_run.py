@@ -68,10 +68,17 @@ def main():
         view, _ = tiny_world.load(arguments.root, config)
         if then:
             try:
-                ends(config, arguments.root, workdir, Devices(len(view.hashtags), first), stop_at=5)
+                ends(
+                    config,
+                    arguments.root,
+                    workdir,
+                    Devices(len(view.hashtags), (8 // first, first)),
+                    stop_at=5,
+                )
             except train.Interrupted as interrupted:
                 print(f"stopped at step {interrupted.step}")
-        devices = Devices(len(view.hashtags), (then or [first])[0])
+        last = (then or [first])[0]
+        devices = Devices(len(view.hashtags), (8 // last, last))
         np.savez(arguments.out / f"{name}.npz", **ends(config, arguments.root, workdir, devices))
         print(f"{shapes}: mesh {dict(devices.mesh.shape)}", flush=True)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from uhman_jax.errors import UserError
@@ -27,10 +28,10 @@ class Devices:
 
     Args:
         num_hashtags: T.
-        model_parallel: devices that share the tables; the others share batches.
+        shape: devices along `data` and `model`.
 
     Raises:
-        UserError: `model_parallel` does not divide the number of devices.
+        UserError: there are more devices or fewer.
 
     Attributes:
         mesh: `data` x `model`.
@@ -38,18 +39,16 @@ class Devices:
         num_rows: of a table when it is spread, T or a few more.
     """
 
-    def __init__(self, num_hashtags: int, model_parallel: int = 1):
+    def __init__(self, num_hashtags: int, shape: tuple[int, int]):
         """Makes the mesh."""
-        count = jax.device_count()
-        if count % model_parallel:
+        data, model = shape
+        if data * model != (count := jax.device_count()):
             raise UserError(
-                f"--model_parallel must divide the number of devices, {count}, got "
-                f"{model_parallel}; use e.g. 1"
+                f"--mesh must be of all {count} devices, got {data}x{model}; use e.g. {count}x1"
             )
-        shape = count // model_parallel, model_parallel
         self.mesh: Mesh = jax.make_mesh(shape, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
         self.num_hashtags = num_hashtags
-        self.num_rows = -(-num_hashtags // model_parallel) * model_parallel
+        self.num_rows = -(-num_hashtags // model) * model
 
     def check_batch(self, name: str, size: int) -> None:
         """Raises UserError where the devices along `data` can't share a batch evenly."""
@@ -58,6 +57,17 @@ class Devices:
                 f"{name} must be a multiple of the {count} devices that share a batch, got {size}; "
                 f"use e.g. {-(-size // count) * count}"
             )
+
+    @property
+    def primary(self) -> bool:
+        """Whether this process is the one that writes."""
+        return jax.process_index() == 0
+
+    def agree(self, flag: bool) -> bool:
+        """Whether it is so in any process; all must ask."""
+        if jax.process_count() == 1:
+            return flag
+        return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
     def everywhere(self) -> NamedSharding:
         """A whole copy on every device."""
@@ -127,6 +137,4 @@ def _on_host(leaf: Any) -> np.ndarray:
     """An array of any sharding as NumPy's, in every process."""
     if getattr(leaf, "is_fully_addressable", True) or leaf.is_fully_replicated:
         return np.asarray(leaf)
-    from jax.experimental import multihost_utils
-
     return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))

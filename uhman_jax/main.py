@@ -15,11 +15,13 @@ import re
 import runpy
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
 from uhman_jax import stop
+from uhman_jax.cluster import Cluster
 from uhman_jax.config import Config, flag_rule, flatten, nearest_field, validate
 from uhman_jax.errors import UserError, sentence
 
@@ -35,6 +37,7 @@ class Arguments:
     config: Config
     workdir: pathlib.Path
     mode: str
+    cluster: Cluster
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,16 +45,21 @@ def main(argv: Sequence[str]) -> int:
     if set(argv) & set(_HELP):
         print(f"{__doc__}\n{_flags().get_help()}")
         return 0
+    arguments = None
     try:
         arguments = parse(argv)
         with stop.anywhere():
             from uhman_jax import run  # everything heavy comes in here
 
-            finished = run.run(arguments.config, arguments.workdir, arguments.mode)
+            finished = run.run(
+                arguments.config, arguments.workdir, arguments.mode, cluster=arguments.cluster
+            )
     except Exception as error:
         if not (told := sentence(error)):
             raise
-        print(f"error: {told}", file=sys.stderr)
+        print(f"error: {told}", file=sys.stderr, flush=True)
+        if arguments and arguments.cluster.coordinator:
+            os._exit(WRONG)  # else the others would be waited for, which wait for this one
         return WRONG
     if not finished:
         print(stop.MESSAGE, file=sys.stderr)
@@ -77,7 +85,12 @@ def parse(argv: Sequence[str]) -> Arguments:
     config: Config = values["config"].value  # type: ignore[bad-assignment]
     validate(config)
     workdir = str(values["workdir"].value) or os.path.join("runs", config.name)
-    return Arguments(config, pathlib.Path(workdir), str(values["mode"].value))
+    given: dict[str, Any] = {
+        field.name: values[field.name].value for field in dataclasses.fields(Cluster)
+    }
+    cluster = Cluster(**given)
+    cluster.check()
+    return Arguments(config, pathlib.Path(workdir), str(values["mode"].value), cluster)
 
 
 def _flags(config: Config | None = None, argv: Sequence[str] = ()) -> flags.FlagValues:
@@ -96,6 +109,12 @@ def _flags(config: Config | None = None, argv: Sequence[str] = ()) -> flags.Flag
     flags.DEFINE_enum(
         "mode", MODES[0], MODES, "evaluate: of the newest checkpoint", flag_values=values
     )
+    text = "devices that share a batch x devices that share the hashtags, e.g. 4x2"
+    flags.DEFINE_string("mesh", "", text, flag_values=values)
+    text = "HOST:PORT of process 0 of several; auto: as a TPU slice or SLURM says"
+    flags.DEFINE_string("coordinator", "", text, flag_values=values)
+    flags.DEFINE_integer("num_processes", 1, "that train this run together", flag_values=values)
+    flags.DEFINE_integer("process", 0, "which of them this is", flag_values=values)
     return values
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from uhman_jax import __version__, lock, stop
+from uhman_jax.cluster import Cluster
 from uhman_jax.config import Config, differences, from_dict, to_dict
 from uhman_jax.errors import UserError
 from uhman_jax.prepare import Prepared, channel_statistics, check_same_view, prepare
@@ -22,6 +23,7 @@ from uhman_jax.shards.tfrecord import replacing
 
 COLUMNS = ("P@1", "P@5", "P@10", "P@50", "R@10", "R@50", "F1@10", "NDCG@10", "MRR", "MAP")
 RATIO = "kP/R@10"  # about equal over systems on the same clips
+ALONE = Cluster()  # one process, one device
 _RUN = "run"  # key of config.json for what is no setting: versions and fingerprints
 
 
@@ -31,6 +33,7 @@ def run(
     mode: str = "train_and_evaluate",
     say: Callable[[str], object] = print,
     report: bool = True,
+    cluster: Cluster = ALONE,
 ) -> bool:
     """Brings a run directory to its end and prints the table of its metrics.
 
@@ -40,6 +43,7 @@ def run(
         mode: "train_and_evaluate", or "evaluate" for the newest checkpoint as it is.
         say: takes lines for a person.
         report: also write `report.html`.
+        cluster: the devices and processes that share the work.
 
     Returns:
         True; False where a signal stopped it, with a checkpoint on disk.
@@ -48,14 +52,17 @@ def run(
         UserError: something a person can mend.
     """
     workdir = pathlib.Path(workdir)
+    cluster.join()
     _check_same_config(config, workdir)
     if mode == "evaluate" and not (workdir / "checkpoints").is_dir():
         raise UserError(
             f"--mode=evaluate needs a trained run, got no checkpoint in {workdir}; "
             "run with --mode=train_and_evaluate first"
         )
+    if not cluster.primary:
+        return _run(config, workdir, mode, lambda line: None, False, cluster)
     with lock.hold(workdir, "wait for it, or use another --workdir"):
-        return _run(config, workdir, mode, say, report)
+        return _run(config, workdir, mode, say, report, cluster)
 
 
 def _run(
@@ -64,13 +71,19 @@ def _run(
     mode: str,
     say: Callable[[str], object],
     report: bool,
+    cluster: Cluster,
 ) -> bool:
-    """`run` in a directory that no other process uses."""
+    """`run` in a directory that no other run uses."""
+    if not cluster.primary:
+        cluster.meet("prepared")  # the first makes what is not there yet
     prepared = prepare(config, say)
-    _keep_inputs(config, prepared, workdir)
+    if cluster.primary:
+        _keep_inputs(config, prepared, workdir)
+        cluster.meet("prepared")
     metrics = _finished_metrics(workdir)
+    cluster.meet("looked for metrics")
     if metrics is None or mode == "evaluate":
-        metrics = _train_and_evaluate(config, prepared, workdir, mode, say)
+        metrics = _train_and_evaluate(config, prepared, workdir, mode, say, cluster)
         if metrics is None:
             return False
     else:
@@ -91,14 +104,18 @@ def _train_and_evaluate(
     workdir: pathlib.Path,
     mode: str,
     say: Callable[[str], object],
+    cluster: Cluster,
 ) -> dict[str, Any] | None:
     """Trains (in that mode) and evaluates; None where a signal stopped it."""
     from uhman_jax import train  # imports JAX
+    from uhman_jax.devices import Devices
     from uhman_jax.evaluate import evaluate
 
     keep_compiled_programs()
 
     store, view = prepared.store, prepared.view
+    shape = cluster.shape()
+    devices = Devices(len(view.hashtags), shape) if shape else None
     if mode == "evaluate":
         state = train.restore(config, view, store.num_channels, workdir)
         if state is None:
@@ -111,13 +128,22 @@ def _train_and_evaluate(
         with stop.between_steps() as stopped:
             try:
                 state = train.train(
-                    config, view, store, mean_C, std_C, workdir, should_stop=stopped, say=say
+                    config,
+                    view,
+                    store,
+                    mean_C,
+                    std_C,
+                    workdir,
+                    should_stop=stopped,
+                    say=say,
+                    devices=devices,
                 )
             except train.Interrupted as interrupted:
                 say(f"Saved at step {interrupted.step} in {workdir / 'checkpoints'}.")
                 return None
     steps = {"step": int(state.step), "num_steps": train.total_steps(config, view)}
-    (workdir / "report.html").unlink(missing_ok=True)  # of an evaluation before
+    if cluster.primary:
+        (workdir / "report.html").unlink(missing_ok=True)  # of an evaluation before
     return evaluate(
         train.build_model(config.model, view),
         state.best_params,
@@ -129,6 +155,7 @@ def _train_and_evaluate(
         truth=prepared.truth,
         extra=steps | {"best_step/seeds": [int(step) for step in state.best_step_S]},
         say=say,
+        devices=devices,
     )
 
 

@@ -14,6 +14,7 @@ from flax import linen as nn
 from uhman_jax.config import Config
 from uhman_jax.dataset.truth import Truth
 from uhman_jax.dataset.view import TEST, View
+from uhman_jax.devices import Devices
 from uhman_jax.errors import UserError
 from uhman_jax.evaluate import attention, references, results
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
@@ -38,6 +39,7 @@ def evaluate(
     truth: Truth | None = None,
     extra: dict[str, Any] | None = None,
     say: Callable[[str], object] = print,
+    devices: Devices | None = None,
 ) -> dict[str, Any]:
     """Ranks all hashtags for every test video and writes what comes out.
 
@@ -54,6 +56,7 @@ def evaluate(
         truth: of the simulated world, for the oracles and the attention facts.
         extra: further entries of metrics.json.
         say: takes lines for a person.
+        devices: that share the ranking, if there are several; the first process alone writes.
 
     Returns:
         What metrics.json holds.
@@ -73,8 +76,9 @@ def evaluate(
         size = config.evaluate.batch_size
         return iterate(eval_batches(view, store, rows=rows_V, batch_size=size))
 
-    ranker = make_ranker(model, min(config.evaluate.top_k, len(view.hashtags)))
-    ranking = rank_videos(ranker, params, statistics, batches(rows_V))
+    ranker = make_ranker(model, min(config.evaluate.top_k, len(view.hashtags)), devices)
+    spread = devices.spread if devices else lambda tree: tree
+    ranking = rank_videos(ranker, spread(params), spread(statistics), batches(rows_V))
     assert ranking is not None  # nothing asked it to stop
     say(f"Ranked {len(view.hashtags)} hashtags for {len(rows_V)} test videos.")
     values: dict[str, Any] = {
@@ -97,6 +101,8 @@ def evaluate(
 
     chosen = np.random.default_rng(config.seed).permutation(rows_V)[:NUM_EXAMPLES]
     arrays = attention.examples(observer, params, statistics, batches(chosen), view, store)
+    if devices and not devices.primary:
+        return values
     results.write_npz(workdir / "examples.npz", arrays)
     table = results.predictions_table(view, ranking, config.seed)
     results.write_parquet(workdir / "predictions.parquet", table)

@@ -32,6 +32,9 @@ _TIMES = "_CHECKPOINT_METADATA"  # orbax writes it once more when all is done
 class Checkpoints:
     """The checkpoints of one run directory; a context manager that waits for the last write.
 
+    Of several processes each reads for itself, and what is written is whole: on the host, without
+    a trace of how many devices had it.
+
     All methods raise UserError where the disk is full or may not be written to; the checkpoints
     that were there stay.
     """
@@ -40,12 +43,27 @@ class Checkpoints:
         self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
         self._quiet = contextlib.ExitStack()
         self._saving = -1  # step
+        process = jax.process_index()
+        self._write = process == 0
+        processes = ocp.options.MultiprocessingOptions()
+        if jax.process_count() > 1:
+            processes = ocp.options.MultiprocessingOptions(
+                primary_host=process,
+                active_processes={process},
+                barrier_sync_key_prefix=f"process{process}",
+            )
+        with self._disk_is_named():
+            self.directory.mkdir(parents=True, exist_ok=True)
         ended = ocp.options.AsyncOptions(post_finalization_callback=self._seal)
         with self._disk_is_named():
             self._manager = ocp.CheckpointManager(
                 self.directory,
                 options=ocp.CheckpointManagerOptions(
-                    max_to_keep=2, cleanup_tmp_directories=True, async_options=ended
+                    max_to_keep=2,
+                    cleanup_tmp_directories=self._write,
+                    async_options=ended,
+                    multiprocessing_options=processes,
+                    create=jax.process_count() == 1,
                 ),
             )
 
@@ -73,7 +91,12 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, state: State) -> None:
-        """Starts to write a state in the background; a checkpoint of the same step is replaced."""
+        """Starts to write a state in the background; a checkpoint of the same step is replaced.
+
+        Of several processes the first writes.
+        """
+        if not self._write:
+            return
         step = int(state.step)
         self.wait()
         # A copy, since the next step donates the state's buffers while they are being written.

@@ -11,12 +11,17 @@ from uhman_jax.errors import UserError
 class MetricsLog:
     """The log of one run directory.
 
+    Args:
+        workdir: of the run.
+        write: False in the processes that only read along.
+
     Attributes:
         seconds: training time that the last entry states; 0 before the first.
     """
 
-    def __init__(self, workdir: str | os.PathLike[str]):
+    def __init__(self, workdir: str | os.PathLike[str], write: bool = True):
         self._path = pathlib.Path(workdir) / "metrics.jsonl"
+        self._write = write
         self.seconds = 0.0
 
     def truncate(self, step: int) -> None:
@@ -39,12 +44,15 @@ class MetricsLog:
                         f"{line[:40]!r}; remove the line"
                     ) from error
         self.seconds = entries[-1].get("seconds", 0.0) if entries else 0.0
+        if not self._write:
+            return
         temporary = self._path.with_name(self._path.name + ".tmp")
         temporary.write_text("".join(json.dumps(entry) + "\n" for entry in entries), "utf-8")
         os.replace(temporary, self._path)
 
     def append(self, entry: dict[str, Any]) -> None:
         """Adds an entry at the end."""
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
         self.seconds = entry["seconds"]
+        if self._write:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")

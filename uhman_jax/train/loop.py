@@ -115,7 +115,8 @@ def train(
             say(f"Resumed at step {int(state.step)} of {run.num_steps}.")
         if not devices:
             return run.finish(state, should_stop)
-        return devices.collect(run.finish(devices.spread(state), should_stop))
+        state = run.finish(devices.spread(state), lambda: devices.agree(should_stop()))
+        return devices.collect(state)
 
 
 class _Run:
@@ -131,7 +132,8 @@ class _Run:
         devices: Devices | None,
     ):
         self.config, self.view, self.store, self.devices = config, view, store, devices
-        self.checkpoints, self.log = checkpoints, MetricsLog(workdir)
+        self.primary = not devices or devices.primary
+        self.checkpoints, self.log = checkpoints, MetricsLog(workdir, write=self.primary)
         rows, validation_rows = view.rows(TRAIN), view.rows(VALIDATION)
         if not len(rows):
             raise UserError("training needs at least one video in the training split, got none")
@@ -189,13 +191,15 @@ class _Run:
             raise self._interrupted(state, step, validated)
         record = self._compile(state, feed)
         self.clock, self.clock_step = time.monotonic(), step
-        with progress_bar(total=self.num_steps, initial=step, desc="Training", unit="step") as bar:
+        how: dict[str, Any] = {"desc": "Training", "unit": "step", "disable": not self.primary}
+        with progress_bar(total=self.num_steps, initial=step, **how) as bar:
             while True:
                 if validated < step and (step % self.eval_every == 0 or step == self.num_steps):
                     scores_S = self._validate(state, step, feed, should_stop)
                     if scores_S is None:
                         raise self._interrupted(state, step, validated)
-                    state, validated = record(state, jnp.asarray(scores_S)), step
+                    score_S = jax.device_put(scores_S, state.best_score_S.sharding)
+                    state, validated = record(state, score_S), step
                     score = self.config.evaluate.select_by
                     bar.set_postfix(
                         {f"validation {score}": f"{np.mean(scores_S):.3f}"}, refresh=False

@@ -1,0 +1,106 @@
+"""The processes that train one run together, as the command line describes them.
+
+Process 0 alone writes: it holds the lock of the run directory, prepares the data, and keeps
+checkpoints, metrics and report. All processes read the same folders and take every step together.
+"""
+
+import dataclasses
+import re
+
+from uhman_jax.errors import UserError
+
+AUTO = "auto"
+_PORT = re.compile(r"[^:\s]+:\d{1,5}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """Which devices and processes share the work.
+
+    Attributes:
+        mesh: "DATAxMODEL", see `Devices`; "": one device, or with several processes all devices
+            along `data`.
+        coordinator: HOST:PORT of process 0; "auto": a TPU slice's or SLURM's environment has it,
+            and the next two; "": this process is alone.
+        num_processes: of the run.
+        process: which of them this is.
+    """
+
+    mesh: str = ""
+    coordinator: str = ""
+    num_processes: int = 1
+    process: int = 0
+
+    def check(self) -> None:
+        """Raises UserError where the flags do not fit each other."""
+        if self.mesh and not re.fullmatch(r"[1-9]\d*x[1-9]\d*", self.mesh):
+            raise UserError(
+                "--mesh must be two numbers of devices, those that share a batch and those that "
+                f"share the hashtags, got {self.mesh!r}; write e.g. --mesh=4x2"
+            )
+        if self.coordinator not in ("", AUTO) and not _PORT.fullmatch(self.coordinator):
+            raise UserError(
+                "--coordinator must be HOST:PORT of process 0 or auto, got "
+                f"{self.coordinator!r}; write e.g. --coordinator=10.0.0.2:8476"
+            )
+        if not 0 <= self.process < self.num_processes:
+            raise UserError(
+                f"--process must be from 0 to {self.num_processes - 1}, one less than "
+                f"--num_processes, got {self.process}; number the processes from 0"
+            )
+        if self.num_processes > 1 and not self.coordinator:
+            raise UserError(
+                f"--num_processes {self.num_processes} needs --coordinator, got none; write "
+                "HOST:PORT of process 0, the same for all"
+            )
+
+    def join(self) -> None:
+        """Meets the other processes; returns at once where there are none.
+
+        Raises:
+            UserError: they can't be found.
+        """
+        if not self.coordinator:
+            return
+        import jax
+
+        try:
+            if self.coordinator == AUTO:
+                jax.distributed.initialize()
+            else:
+                jax.distributed.initialize(
+                    self.coordinator, num_processes=self.num_processes, process_id=self.process
+                )
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"the processes of a run must find each other, got {reason!r} with "
+                f"--coordinator={self.coordinator}; start all of them, and let them reach its port"
+            ) from error
+
+    @property
+    def primary(self) -> bool:
+        """Whether this process writes; known once it has joined."""
+        if not self.coordinator:
+            return True
+        import jax
+
+        return jax.process_index() == 0
+
+    def meet(self, what: str) -> None:
+        """Returns when all processes have come here."""
+        if self.coordinator:
+            from jax.experimental import multihost_utils
+
+            multihost_utils.sync_global_devices(what)
+
+    def shape(self) -> tuple[int, int] | None:
+        """Devices along `data` and `model`; None for one device."""
+        if self.mesh:
+            data, model = self.mesh.split("x")
+            return int(data), int(model)
+        if not self.coordinator:
+            return None
+        import jax
+
+        return jax.device_count(), 1
