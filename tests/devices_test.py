@@ -1,9 +1,13 @@
-"""Several devices do what one does: eight virtual ones, all shapes of their mesh."""
+"""Several devices do what one does: eight virtual ones in all shapes, and two processes."""
 
+import json
 import os
 import pathlib
+import signal
+import socket
 import subprocess
 import sys
+import time
 
 import jax
 import mesh_run
@@ -11,18 +15,25 @@ import numpy as np
 import pytest
 
 TESTS = pathlib.Path(__file__).parent
+MESH_RUN = TESTS / "mesh_run.py"
 
 
-def start(*arguments, **environment):
-    command = [sys.executable, str(TESTS / "mesh_run.py"), *map(str, arguments)]
+def start(*command, num_devices=8):
+    flags = f"--xla_force_host_platform_device_count={num_devices}"
     return subprocess.Popen(
-        command,
+        [sys.executable, *map(str, command)],
         cwd=TESTS.parent,
-        env=os.environ | environment,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
+
+
+def output_of(process):
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    return said
 
 
 def assert_ends_alike(got, want):
@@ -36,9 +47,134 @@ def test_every_shape_of_the_mesh_ends_like_one_device(root, tmp_path, estimator,
     assert jax.device_count() == 1
     config = mesh_run.config_of(root, estimator)
     want = mesh_run.ends(config, root, tmp_path / "alone")
-    process = start(root, tmp_path, shapes, f"--estimator={estimator}")
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
+    output_of(start(MESH_RUN, root, tmp_path, shapes, f"--estimator={estimator}"))
     for name in shapes.replace(",", "then").split():
         with np.load(tmp_path / f"{name}.npz") as got:
             assert_ends_alike(got, want)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "num_hashtags"),
+    [
+        ("sampled", 50_001),
+        ("exact", 50_001),
+        pytest.param("sampled", 1_000_000, marks=pytest.mark.long),
+        pytest.param("exact", 1_000_000, marks=pytest.mark.long),
+    ],
+)
+def test_twice_the_devices_hold_half_the_tables_each(estimator, num_hashtags):
+    arguments = (f"--num_hashtags={num_hashtags}", f"--estimator={estimator}")
+    two, four = map(json.loads, output_of(start(MESH_RUN, *arguments)).splitlines())
+    tables = 4 * 32 * num_hashtags * 4  # parameters and the best of them, twice, K float32 a row
+    assert tables / 2 < two["held"] < 1.05 * tables / 2
+    assert tables / 4 < four["held"] < 1.05 * tables / 4
+    if estimator == "sampled":
+        assert max(two["temporary"], four["temporary"]) < 2 * 2**20, "no table is copied"
+    else:
+        assert four["temporary"] < 0.6 * two["temporary"]
+    assert two["loss"] == pytest.approx(four["loss"], rel=1e-4)
+
+
+def start_two(config, workdir):
+    """The two processes of a run, two virtual devices each."""
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        port = listener.getsockname()[1]
+    together = ["--mesh=2x2", f"--coordinator=localhost:{port}", "--num_processes=2"]
+    command = ["-m", "uhman_jax.main", f"--config={config}", f"--workdir={workdir}", *together]
+    return [start(*command, f"--process={index}", num_devices=2) for index in range(2)]
+
+
+CONFIG = """
+import sys
+sys.path.insert(0, {tests!r})
+import tiny_world
+def get_config():
+    config = tiny_world.make_config({root!r}, num_epochs=3, num_seeds=2, checkpoint_every=2)
+    config.model.dropout = 0.1
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def config(root, tmp_path_factory):
+    """Path of a config of few steps: after many, a rounding may flip a hinge of WARP."""
+    path = tmp_path_factory.mktemp("config") / "tiny.py"
+    path.write_text(CONFIG.format(tests=str(TESTS), root=str(root)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def metrics(config, tmp_path_factory):
+    """Figures of the run with one process and one device."""
+    workdir = tmp_path_factory.mktemp("one") / "run"
+    command = ["-m", "uhman_jax.main", f"--config={config}", f"--workdir={workdir}"]
+    output_of(start(*command, num_devices=1))
+    return figures(workdir)
+
+
+def figures(workdir):
+    """All numbers of metrics.json by their path."""
+
+    def walk(value, path):
+        if isinstance(value, dict):
+            for key, item in value.items():
+                yield from walk(item, f"{path}/{key}")
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                yield from walk(item, f"{path}[{index}]")
+        else:
+            yield path, value
+
+    return dict(walk(json.loads((workdir / "metrics.json").read_text()), ""))
+
+
+def assert_same_figures(workdir, metrics):
+    got = figures(workdir)
+    assert got.keys() == metrics.keys()
+    for path, value in metrics.items():
+        assert got[path] == (pytest.approx(value, abs=1e-5) if isinstance(value, float) else value)
+
+
+def test_two_processes_give_the_metrics_of_one(config, metrics, tmp_path):
+    first, second = start_two(config, tmp_path / "run")
+    assert "UHMAN" in output_of(first)
+    assert "UHMAN" not in output_of(second), "the first alone speaks"
+    assert_same_figures(tmp_path / "run", metrics)
+
+
+@pytest.mark.long
+def test_two_processes_one_of_which_is_killed_go_on(config, metrics, tmp_path):
+    processes = start_two(config, tmp_path / "run")
+    while len(list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))) < 2:
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGKILL)
+    for process in processes:
+        process.communicate(timeout=200)  # the first misses the other's sign of life
+    assert processes[0].returncode
+    first, second = start_two(config, tmp_path / "run")
+    assert "Resumed at step" in output_of(first)
+    output_of(second)
+    assert_same_figures(tmp_path / "run", metrics)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--mesh=4"], "--mesh must be two numbers of devices"),
+        (["--mesh=3x1"], "--mesh must be of all 2 devices, got 3x1; use e.g. 2x1"),
+        (["--coordinator=here"], "--coordinator must be HOST:PORT"),
+        (["--num_processes=2"], "--num_processes 2 needs --coordinator, got none"),
+        (["--process=1"], "--process must be from 0 to 0"),
+        (
+            ["--mesh=2x1", "--config.train.batch_size=5"],
+            "train.batch_size must be a multiple of the 2 devices that share a batch, got 5; use",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_said_in_a_sentence(config, tmp_path, flags, said):
+    command = ["-m", "uhman_jax.main", f"--config={config}", f"--workdir={tmp_path / 'run'}"]
+    process = start(*command, *flags, num_devices=2)
+    output, _ = process.communicate()
+    assert process.returncode == 2 and said in output and "Traceback" not in output

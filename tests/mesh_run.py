@@ -1,13 +1,16 @@
-"""Trains a tiny world on eight virtual devices, or on those of several processes.
+"""Trains a tiny world on eight virtual devices, or weighs what a large vocabulary takes on them.
 
     python tests/mesh_run.py ROOT OUT MODEL_PARALLEL[,THEN] [--estimator=sampled]
+    python tests/mesh_run.py --num_hashtags=1000000
 
 With THEN the run is stopped in its middle and goes on with another shape of the mesh.
 """
 
 import argparse
+import json
 import os
 import pathlib
+import sys
 
 if __name__ == "__main__":  # before JAX starts
     os.environ["JAX_PLATFORMS"] = "cpu"
@@ -17,8 +20,10 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import tiny_world  # noqa: E402
 
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+from tools.bench import made_up  # noqa: E402
 from uhman_jax import input_pipeline, train  # noqa: E402
-from uhman_jax.config import Optimiser  # noqa: E402
+from uhman_jax.config import Estimator, Optimiser  # noqa: E402
 from uhman_jax.dataset.view import TEST  # noqa: E402
 from uhman_jax.devices import Devices  # noqa: E402
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos  # noqa: E402
@@ -54,13 +59,46 @@ def ends(config, root, workdir, devices=None, stop_at=None):
     return leaves | {f"ranking/{name}": array for name, array in ranking._asdict().items()}
 
 
+def weigh(num_hashtags, estimator):
+    """Bytes of the first device for a training step, a dict for each shape of the mesh."""
+    config = made_up.config_of(hidden_size=32, batch_size=8)
+    config.loss.estimator = Estimator(estimator)
+    model = train.build_model(config.model, made_up.view_sizes(num_hashtags))
+    initial = train.init_state(model, config, *made_up.statistics(16))
+    initial = jax.tree.map(np.asarray, initial)
+    batch = made_up.make_batch(
+        batch_size=8, num_frames=1, num_channels=16, num_hashtags=num_hashtags
+    )
+    for model_parallel in (2, 4):
+        devices = Devices(num_hashtags, (8 // model_parallel, model_parallel))
+        places = devices.places(initial), devices.everywhere()
+        step = train.make_train_step(model, config, 100, places)
+        state, shared = devices.spread(initial), devices.share(batch, 8)
+        shards = [shard for leaf in jax.tree.leaves(state) for shard in leaf.addressable_shards]
+        held = sum(shard.data.nbytes for shard in shards if shard.device == jax.devices()[0])
+        memory = step.lower(state, shared).compile().memory_analysis()
+        for _ in range(3):
+            state, metrics = step(state, shared)
+        yield {
+            "model": model_parallel,
+            "held": held,
+            "temporary": memory.temp_size_in_bytes,
+            "loss": float(metrics.loss_S[0]),
+        }
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("root", type=pathlib.Path)
-    parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("shapes")
+    parser.add_argument("root", type=pathlib.Path, nargs="?")
+    parser.add_argument("out", type=pathlib.Path, nargs="?")
+    parser.add_argument("shapes", nargs="?", default="")
     parser.add_argument("--estimator", default="exact")
+    parser.add_argument("--num_hashtags", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.num_hashtags:
+        for line in weigh(arguments.num_hashtags, arguments.estimator):
+            print(json.dumps(line), flush=True)
+        return
     config = config_of(arguments.root, arguments.estimator)
     for shapes in arguments.shapes.split():
         name, workdir = shapes.replace(",", "then"), arguments.out / shapes

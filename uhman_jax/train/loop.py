@@ -106,6 +106,9 @@ def train(
         UserError: nothing to train on, damaged checkpoints.
         Interrupted: `should_stop` said so; a checkpoint is on disk.
     """
+    if devices:
+        devices.check_batch("train.batch_size", config.train.batch_size)
+        devices.check_batch("evaluate.batch_size", config.evaluate.batch_size)
     with Checkpoints(workdir) as checkpoints:
         run = _Run(config, view, store, checkpoints, workdir, devices)
         state = checkpoints.restore(abstract_state(run.model, config, len(mean_C)), say)
@@ -161,8 +164,6 @@ class _Run:
         self.model = build_model(config.model, view)
         places = where = None
         if devices:
-            devices.check_batch("train.batch_size", config.train.batch_size)
-            devices.check_batch("evaluate.batch_size", self.eval_size)
             places = devices.places(abstract_state(self.model, config, store.num_channels))
             where = places, devices.everywhere()
         self.step = make_train_step(self.model, config, self.num_steps, where)
