@@ -21,19 +21,20 @@ _NO_LOCKS_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 @contextlib.contextmanager
-def hold(folder: str | os.PathLike[str], remedy: str) -> Iterator[None]:
+def hold(folder: str | os.PathLike[str], remedy: str, name: str = LOCK_FILE) -> Iterator[None]:
     """Keeps other processes out of a folder while the block runs; makes the folder.
 
     On a file system without locks it does nothing.
 
     Args:
-        folder: what is held, by `.lock` in it.
+        folder: what is held, by a file in it.
         remedy: how a person who comes second can go on, for the message.
+        name: of that file; those who hold others don't keep each other out.
 
     Raises:
         UserError: another process has it; names host, process and since when.
     """
-    path = Path(folder) / LOCK_FILE
+    path = Path(folder) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     number = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:

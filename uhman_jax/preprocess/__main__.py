@@ -1,6 +1,9 @@
 """`python -m uhman_jax.preprocess --root=FOLDER`: videos to TFRecord shards of region features.
 
 With --runner=NAME the shards are made on Apache Beam, and what is no flag here goes to Beam.
+
+Without it several machines that share the folders can each make a part: first --part=0/16, which
+keeps the weights that all need; then 1/16 to 16/16, at once; last the same command without --part.
 """
 
 import dataclasses
@@ -22,6 +25,7 @@ _RETRY = flags.DEFINE_list("retry", [], "States (e.g. timeout) whose shards are 
 _RUNNER = flags.DEFINE_string(
     "runner", "", "Beam runner, e.g. DirectRunner, FlinkRunner, SparkRunner, DataflowRunner."
 )
+_PART = flags.DEFINE_string("part", "", "NUMBER/COUNT of the shards to make, e.g. 2/16; see above.")
 _HELP = {
     "weights": "random (no download), imagenet (download) or a Keras .h5 file (no top)",
     "weights_seed": "seed of random weights",
@@ -104,6 +108,9 @@ def run(beam_arguments: list[str]) -> None:
     validate(config)
     if unknown := set(_RETRY.value) - set(ledger.STATES):
         raise UserError(f"--retry must name states of {ledger.STATES}, got {sorted(unknown)}")
+    part = pipeline.Part.parse(_PART.value) if _PART.value else None
+    if part and (_RUNNER.value or _RETRY.value):
+        raise UserError("--part goes with neither --runner nor --retry, got both; leave one out")
     beam_options = None
     if _RUNNER.value:
         try:
@@ -122,7 +129,11 @@ def run(beam_arguments: list[str]) -> None:
         config.preprocess,
         retry=tuple(_RETRY.value),
         beam_options=beam_options,
+        part=part,
     )
+    if part and not part.number:
+        print(f"the weights are in {directory}; go on with --part=1/{part.count}")
+        return
     for state, count in summary.counts.items():
         print(f"{state:12s} {count:8d}")
     if summary.seconds:
@@ -130,7 +141,10 @@ def run(beam_arguments: list[str]) -> None:
         print(f"{summary.frames} frames in {summary.seconds:.1f} s, {rate:.1f} frames/s")
     if summary.reused:
         print(f"{summary.reused} of {len(summary.entries)} clips were there already")
-    print(f"features and ledger.jsonl are in {directory}")
+    if part:
+        print(f"part {part} is in {directory}; when all are, run once more without --part")
+    else:
+        print(f"features and ledger.jsonl are in {directory}")
 
 
 def main(argv: list[str]) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -48,6 +49,38 @@ class Summary:
     reused: int
     frames: int
     seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some of a folder's shards, for one of several machines.
+
+    Attributes:
+        number: from 1; 0: no shard, but the weights that the others need.
+        count: of all parts but that.
+    """
+
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        """As it is written: "2/16"."""
+        return f"{self.number}/{self.count}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Part":
+        """Reads "2/16".
+
+        Raises:
+            UserError: it is none.
+        """
+        match = re.fullmatch(r"(\d{1,9})/([1-9]\d{0,8})", text)
+        if not match or int(match[1]) > int(match[2]):
+            raise UserError(
+                f"--part must be NUMBER/COUNT, from 0/COUNT to COUNT/COUNT, got {text!r}; "
+                "write e.g. --part=2/16"
+            )
+        return cls(int(match[1]), int(match[2]))
 
 
 def features_dir(root: str | os.PathLike, config: PreprocessConfig) -> Path:
@@ -90,6 +123,7 @@ def preprocess(
     progress: bool = True,
     retry: Collection[str] = (),
     beam_options: Any = None,
+    part: Part | None = None,
 ) -> Summary:
     """Makes all shards, their metadata and the ledger; skips what is finished.
 
@@ -102,13 +136,15 @@ def preprocess(
         progress: shows clips, frames/s and time left on standard error.
         retry: states, e.g. "timeout": finished shards that hold such a clip are made again.
         beam_options: makes the shards on Apache Beam, see `beam.options_of`; None: here.
+        part: makes some shards alone; parts may run at once, and a call without one ends the work.
 
     Raises:
         UserError: weights that cannot be had, other settings or another process in `output_dir`,
             or no clip that could be decoded (the ledger is written all the same).
     """
     try:
-        with lock.hold(output_dir, "wait for it, or name another --output"):
+        held = f"{lock.LOCK_FILE}.{part.number}-of-{part.count}" if part else lock.LOCK_FILE
+        with lock.hold(output_dir, "wait for it, or name another --output", held):
             return _preprocess(
                 Path(root),
                 list(inputs),
@@ -118,6 +154,7 @@ def preprocess(
                 progress,
                 retry,
                 beam_options,
+                part,
             )
     except OSError as error:
         if error.errno not in _CANNOT_WRITE:
@@ -129,10 +166,12 @@ def preprocess(
 
 
 def _preprocess(
-    root: Path, inputs, directory: Path, config, network, progress, retry, beam_options
+    root: Path, inputs, directory: Path, config, network, progress, retry, beam_options, part
 ) -> Summary:
     shards = ledger.plan(root, inputs, config.videos_per_shard)
     facts = ledger.claim(directory, ledger.settings(config))
+    if part and part.number:
+        return _make_part(root, shards, directory, config, network, progress, facts, part)
     entries = {}
     for shard in shards:
         found = ledger.read_finished(directory, shard, len(shards), take_over=True)
@@ -142,6 +181,11 @@ def _preprocess(
         entries = {}  # the weights of the finished shards are lost
     reused = sum(map(len, entries.values()))
     meter = Meter(len(inputs), reused, progress)
+    if part:
+        (directory / store.INFO_FILE).unlink(missing_ok=True)
+        with meter:
+            making.Making(root, directory, config, network, meter).first_extractor(shards)
+        return _summary(entries, reused, meter)
     if len(entries) < len(shards):
         (directory / store.INFO_FILE).unlink(missing_ok=True)
         with meter:
@@ -155,6 +199,31 @@ def _preprocess(
     elif is_complete(directory, inputs, config, root):
         return _summary(entries, reused, meter)
     _finish(directory, config, entries, len(shards))
+    return _summary(entries, reused, meter)
+
+
+def _make_part(
+    root: Path, shards, directory: Path, config, network, progress, facts, part: Part
+) -> Summary:
+    if not (directory / ledger.WEIGHTS_FILE).exists() or "fingerprint" not in facts:
+        raise UserError(
+            f"--part={part} needs the weights that --part=0/{part.count} keeps in {directory}, got "
+            "none; run that first, with the same settings"
+        )
+    mine = [shard for shard in shards if shard.index % part.count == part.number - 1]
+    entries, missing = {}, []
+    for shard in mine:
+        found = ledger.read_finished(directory, shard, len(shards))
+        if found and _is_valid(found, facts, ()):
+            entries[shard.index] = found[1]
+        else:
+            missing.append(shard)
+    reused = sum(map(len, entries.values()))
+    meter = Meter(sum(len(shard.videos) for shard in mine), reused, progress)
+    if missing:
+        with meter:
+            work = making.Making(root, directory, config, network, meter)
+            entries |= work.run(missing, len(shards))
     return _summary(entries, reused, meter)
 
 
@@ -195,6 +264,8 @@ def _summary(entries: dict[int, list[Entry]], reused: int, meter: Meter) -> Summ
 def _finish(
     directory: Path, config: PreprocessConfig, entries: dict[int, list[Entry]], num_shards: int
 ) -> None:
+    for path in directory.glob(f"{lock.LOCK_FILE}.*-of-*"):  # of parts
+        path.unlink()
     flat = [entry for i in range(num_shards) for entry in entries[i]]
     ledger.merge(directory, flat, num_shards)
     if not any(entry.state == "ok" for entry in flat):
