@@ -60,9 +60,13 @@ def run(
             "run with --mode=train_and_evaluate first"
         )
     if not cluster.primary:
-        return _run(config, workdir, mode, lambda line: None, False, cluster)
+        finished = _run(config, workdir, mode, lambda line: None, False, cluster)
+        cluster.meet("done")  # an engine may end all processes when it sees one that has ended
+        return finished
     with lock.hold(workdir, "wait for it, or use another --workdir"):
-        return _run(config, workdir, mode, say, report, cluster)
+        finished = _run(config, workdir, mode, say, report, cluster)
+        cluster.meet("done")
+        return finished
 
 
 def _run(

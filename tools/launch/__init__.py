@@ -1,0 +1,1 @@
+"""Runs on engines: what a person would type is typed; --dry_run prints it and does nothing."""

@@ -1,0 +1,108 @@
+"""Encoding and training on a SLURM cluster.
+
+    python -m tools.launch.slurm encode --parts=16 [--dry_run] -- --root=/data/clips
+    python -m tools.launch.slurm train --nodes=2 --gpus=8 [--dry_run] -- --config=configs/natural.py
+
+`encode` submits three jobs that wait for each other: the weights, an array in which every task
+makes its part of the shards, and the end, which merges their ledgers. `train` starts a process for
+every GPU; a minute before the time is over, or when the job is preempted, it saves and queues
+itself again with the same command. What follows `--` goes to `uhman_jax.preprocess` or
+`uhman_jax.main`. Nodes need the checkout, its environment and the data under the same paths.
+"""
+
+import os
+import pathlib
+import sys
+
+from absl import app, flags
+
+from tools.launch import script
+
+_NAME = flags.DEFINE_string("name", "uhman", "Of the jobs.")
+_PARTITION = flags.DEFINE_string("partition", "", "Of the cluster; empty: its default.")
+_ACCOUNT = flags.DEFINE_string("account", "", "Who pays; empty: your default.")
+_TIME = flags.DEFINE_string("time", "04:00:00", "Most a job may take, HH:MM:SS.")
+_CPUS = flags.DEFINE_integer("cpus", 8, "Cores of a process.", lower_bound=1)
+_MEMORY = flags.DEFINE_string("memory", "32G", "Of a process.")
+_PARTS = flags.DEFINE_integer("parts", 16, "`encode`: tasks that share the shards.", lower_bound=1)
+_NODES = flags.DEFINE_integer("nodes", 1, "`train`: machines.", lower_bound=1)
+_GPUS = flags.DEFINE_integer("gpus", 1, "`train`: GPUs of each machine.", lower_bound=1)
+_LOGS = flags.DEFINE_string("logs", "logs", "Folder of the jobs' output.")
+_PYTHON = flags.DEFINE_string("python", ".venv/bin/python", "Interpreter, from the checkout.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the script and do nothing.")
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+REQUEUED = """status=0
+{command} || status=$?
+if [ "$status" = 75 ]; then  # stopped by a signal, all is saved
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"
+"""
+
+
+def sbatch(name: str, body: str, *options: str) -> str:
+    """Submits a job whose script is `body`; the command prints the job's number."""
+    given = [
+        f"--job-name={_NAME.value}-{name}",
+        f"--time={_TIME.value}",
+        f"--cpus-per-task={_CPUS.value}",
+        f"--output={_LOGS.value}/%x-{'%A-%a' if name == 'part' else '%j'}.log",
+        *([f"--partition={_PARTITION.value}"] if _PARTITION.value else []),
+        *([f"--account={_ACCOUNT.value}"] if _ACCOUNT.value else []),
+    ]
+    text = f"{script.HEAD}{script.command('cd', str(ROOT))}\n{body}"
+    words = ["sbatch", "--parsable", *given, *options]
+    return script.command(*words, redirect=script.here_document(text))
+
+
+def encode(arguments: list[str]) -> list[str]:
+    """Three jobs."""
+    python = [_PYTHON.value, "-m", "uhman_jax.preprocess", *arguments]
+    memory, parts = f"--mem={_MEMORY.value}", _PARTS.value
+    part = script.command(*python) + f' --part="$SLURM_ARRAY_TASK_ID/{parts}"\n'
+    weights = sbatch("weights", script.command(*python, f"--part=0/{parts}"), memory)
+    array = sbatch("part", part, memory, f"--array=1-{parts}", "--dependency=afterok:WEIGHTS")
+    end = sbatch("end", script.command(*python), memory, "--dependency=afterok:PARTS")
+    return [
+        script.command("mkdir", "-p", _LOGS.value),
+        f"weights=$({weights}\n)",
+        f"parts=$({array}\n)".replace("afterok:WEIGHTS", 'afterok:"$weights"'),
+        f"end=$({end}\n)".replace("afterok:PARTS", 'afterok:"$parts"'),
+        'echo "weights $weights, parts $parts, end $end"',
+    ]
+
+
+def train(arguments: list[str]) -> list[str]:
+    """One job of several processes."""
+    python = [_PYTHON.value, "-m", "uhman_jax.main", *arguments, "--coordinator=auto"]
+    job = sbatch(
+        "train",
+        REQUEUED.format(command=script.command("srun", *python)),
+        f"--nodes={_NODES.value}",
+        f"--ntasks-per-node={_GPUS.value}",
+        f"--gpus-per-node={_GPUS.value}",
+        f"--mem-per-gpu={_MEMORY.value}",
+        "--requeue",
+        "--open-mode=append",
+        "--signal=TERM@60",
+    )
+    return [script.command("mkdir", "-p", _LOGS.value), f"job=$({job}\n)", 'echo "train $job"']
+
+
+VERBS = {"encode": encode, "train": train}
+
+
+def main(argv: list[str]) -> None:
+    """Submits the jobs of a verb."""
+    if len(argv) < 2 or argv[1] not in VERBS:
+        given = argv[1] if len(argv) > 1 else "none"
+        sys.exit(f"say what to do, one of {', '.join(VERBS)}, got {given}; see --help")
+    if not _DRY_RUN.value and not (ROOT / _PYTHON.value).exists():
+        sys.exit(f"--python must be there, got {_PYTHON.value}; install first (README)")
+    os.chdir(ROOT)
+    sys.exit(script.launch(VERBS[argv[1]](argv[2:]), _DRY_RUN.value))
+
+
+if __name__ == "__main__":
+    app.run(main)
