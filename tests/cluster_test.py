@@ -1,0 +1,56 @@
+"""What the flags of several processes may say; that they work is in devices_test."""
+
+import pytest
+
+from uhman_jax.cluster import Cluster
+from uhman_jax.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"mesh": "4"}, "--mesh must be two numbers of devices"),
+        ({"mesh": "0x4"}, "--mesh must be two numbers of devices"),
+        ({"coordinator": "host"}, "--coordinator must be HOST:PORT of process 0 or auto"),
+        ({"coordinator": "host:port"}, "--coordinator must be HOST:PORT of process 0 or auto"),
+        ({"num_processes": 2}, "--num_processes 2 needs --coordinator, got none"),
+        ({"process": 1}, "--process must be from 0 to 0, one less than --num_processes, got 1"),
+        ({"coordinator": "h:1", "num_processes": 2, "process": 2}, "--process must be from 0 to 1"),
+    ],
+)
+def test_what_does_not_fit_is_refused(fields, said):
+    with pytest.raises(UserError, match=said):
+        Cluster(**fields).check()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"mesh": "16x4"},
+        {"coordinator": "auto"},
+        {"coordinator": "10.0.0.2:8476", "num_processes": 2, "process": 1},
+    ],
+)
+def test_what_fits_is_taken(fields):
+    Cluster(**fields).check()
+
+
+def test_alone_it_waits_for_nobody_and_writes():
+    alone = Cluster()
+    alone.join()
+    alone.meet("nobody")
+    assert alone.primary and alone.shape() is None
+    assert Cluster(mesh="8x2").shape() == (8, 2)
+
+
+def test_processes_that_do_not_find_each_other_say_so(monkeypatch):
+    import jax
+
+    def refuse(*arguments, **options):
+        raise RuntimeError("DEADLINE_EXCEEDED: no answer\nand more")
+
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    cluster = Cluster(coordinator="10.0.0.2:8476", num_processes=2, process=1)
+    with pytest.raises(UserError, match="must find each other, got 'DEADLINE_EXCEEDED: no answer'"):
+        cluster.join()
