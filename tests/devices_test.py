@@ -144,15 +144,17 @@ def test_two_processes_give_the_metrics_of_one(config, metrics, tmp_path):
 
 
 @pytest.mark.long
-def test_two_processes_one_of_which_is_killed_go_on(config, metrics, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_two_processes_one_of_which_is_ended_go_on(config, metrics, tmp_path, number):
     processes = start_two(config, tmp_path / "run")
     while len(list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))) < 2:
         assert all(process.poll() is None for process in processes)
         time.sleep(0.05)
-    processes[1].send_signal(signal.SIGKILL)
+    processes[1].send_signal(number)
     for process in processes:
-        process.communicate(timeout=200)  # the first misses the other's sign of life
-    assert processes[0].returncode
+        process.communicate(timeout=200)  # a killed one's sign of life is missed after a while
+    ends = [process.returncode for process in processes]
+    assert ends == [75, 75] if number == signal.SIGTERM else ends[0] not in (0, 75)
     first, second = start_two(config, tmp_path / "run")
     assert "Resumed at step" in output_of(first)
     output_of(second)

@@ -27,7 +27,7 @@ def command(*words: str, redirect: str = "") -> str:
 def here_document(text: str) -> str:
     r"""A redirection that gives a command this text, taken as it is.
 
-    >>> print(here_document("one\\n"))
+    >>> print(here_document("one\n"))
     <<'EOF'
     one
     EOF
