@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -89,7 +90,7 @@ def assert_same(got, want):
 
 
 def leaves(batch):
-    return [*batch.video, *batch.user, *batch[2:]]
+    return jax.tree.leaves(batch)
 
 
 def train(view, frames, batch_size=3, seed=5, **kwargs):

@@ -51,7 +51,7 @@ class Ranker(NamedTuple):
 
     hashtags: Callable[[Any], Any]
     rank: Callable[..., Any]
-    place: Callable[[Batch], Batch]
+    place: Callable[[Batch], Batch] = jax.device_put
 
 
 def make_ranker(model: nn.Module, top_k: int = 0, devices: Devices | None = None) -> Ranker:
