@@ -110,6 +110,19 @@ def read_raw_dataset(root: str | Path, *, strict: bool, check_files: bool = True
     return raw
 
 
+def read_users(path: str | Path) -> dict[str, User]:
+    """The users of a table like users.csv, by id.
+
+    Raises:
+        UserError: it is missing, or a row is not good; names line, rule, value and remedy.
+    """
+    path = Path(path)
+    users, problems = _parse_users(read_bytes(path))
+    if problems:
+        raise UserError(f"{path.parent / str(problems[0])}")
+    return users
+
+
 def summarise_problems(raw: RawDataset) -> str:
     """Returns how many rows were dropped and why, a line per table; "" without problems.
 
@@ -183,16 +196,7 @@ def _parse(
     lost_users: set[str] = set()  # ids of bad rows: no news where videos name them
     user_problems: list[Problem] = []
     if users_csv is not None:
-        rows, user_problems = parse_rows(users_csv, "users.csv", USER_COLUMNS, "history")
-        seen: dict[str, int] = {}
-        for row in rows:
-            user, faults = _read_user(row, seen)
-            user_problems += (_problem("users.csv", row, fault) for fault in faults)
-            if faults:
-                lost_users.add(user.user_id)
-            else:
-                users[user.user_id] = user
-                seen[user.user_id] = row.line
+        users, user_problems = _parse_users(users_csv, lost_users)
 
     videos: list[Video] = []
     rows, problems = parse_rows(videos_csv, "videos.csv", VIDEO_COLUMNS, "hashtags")
@@ -215,6 +219,24 @@ def _parse(
         tuple(sorted(problems, key=_line) + sorted(user_problems, key=_line)),
         _fingerprint(videos, users.values()),
     )
+
+
+def _parse_users(
+    users_csv: bytes, lost: set[str] | None = None
+) -> tuple[dict[str, User], list[Problem]]:
+    """Reads users.csv; adds the ids of bad rows to `lost`."""
+    users: dict[str, User] = {}
+    rows, problems = parse_rows(users_csv, "users.csv", USER_COLUMNS, "history")
+    seen: dict[str, int] = {}
+    for row in rows:
+        user, faults = _read_user(row, seen)
+        problems += (_problem("users.csv", row, fault) for fault in faults)
+        if not faults:
+            users[user.user_id] = user
+            seen[user.user_id] = row.line
+        elif lost is not None:
+            lost.add(user.user_id)
+    return users, problems
 
 
 def _line(problem: Problem) -> int:

@@ -13,6 +13,7 @@ from uhman_jax.errors import UserError
 # A quote left open swallows what follows: give the row up before csv's limit on a field does, which
 # would blame its length.
 _MAX_LINES_PER_ROW = 100
+_MAX_FIELD = 2**17  # characters; also what the csv module takes, unless told otherwise
 _SHOWN_CHARACTERS = 80  # of a value in a message
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` leaves of an undecodable byte
 
@@ -168,8 +169,10 @@ def _row_problem(
     """
     value = show(lines[0].rstrip("\r\n"))
     close = 'close each quote in its row, and double a quote inside a field ("")'
-    if isinstance(record, str) and "limit" in record:
-        rule = f"a field must hold at most {csv.field_size_limit()} characters"
+    # The csv module has a limit too, which others may set for the whole process.
+    too_long = isinstance(record, list) and any(len(field) > _MAX_FIELD for field in record)
+    if too_long or (isinstance(record, str) and "limit" in record):
+        rule = f"a field must hold at most {_MAX_FIELD} characters"
         return "field too long", rule, value, "shorten it"
     if isinstance(record, str):
         return "open quote", f"a row must be well-formed CSV ({record})", value, close

@@ -1,0 +1,44 @@
+"""What an importer kept, what it dropped and why."""
+
+import collections
+import csv
+import pathlib
+
+from uhman_jax.shards.tfrecord import replacing
+
+FILE = "dropped.csv"
+_EXAMPLES = 3
+
+
+class Dropped:
+    """Things that were left out, by reason."""
+
+    def __init__(self):
+        self._names: dict[str, list[str]] = collections.defaultdict(list)
+
+    def add(self, name: str, reason: str) -> None:
+        """Notes a thing and the reason, a few words that others share."""
+        self._names[reason].append(name)
+
+    def write(self, root: pathlib.Path) -> None:
+        """Writes all of them to ROOT/dropped.csv."""
+        import io
+
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(("name", "reason"))
+        for reason, names in self._names.items():
+            writer.writerows((name, reason) for name in names)
+        with replacing(root / FILE) as file:
+            file.write(buffer.getvalue().encode("utf-8", "replace"))
+
+    def lines(self, kept: int, noun: str, root: pathlib.Path) -> list[str]:
+        """For a person: how many were kept, and each reason with some that it holds for."""
+        total = kept + sum(map(len, self._names.values()))
+        lines = [f"{kept} of {total} {noun} kept."]
+        for reason, names in sorted(self._names.items(), key=lambda item: -len(item[1])):
+            few = ", ".join(names[:_EXAMPLES]) + (", ..." if len(names) > _EXAMPLES else "")
+            lines.append(f"  {len(names):6d} {reason}: {few}")
+        if self._names:
+            lines.append(f"All of them are in {root / FILE}.")
+        return lines
