@@ -77,6 +77,10 @@ class Devices:
         """The rows of tables (S, rows, K) shared along `model`."""
         return NamedSharding(self.mesh, PartitionSpec(None, MODEL))
 
+    def batched(self) -> NamedSharding:
+        """The first axis shared along `data`."""
+        return NamedSharding(self.mesh, PartitionSpec(DATA))
+
     def places(self, tree: Any) -> Any:
         """Where the leaves of a state go: a tree of shardings."""
         return jax.tree_util.tree_map_with_path(
@@ -105,7 +109,7 @@ class Devices:
 
     def places_of_batch(self, size: int) -> np.ndarray:
         """Which of the examples of a batch the devices of this process have, ascending."""
-        slices = self._batched().addressable_devices_indices_map((size,)).values()
+        slices = self.batched().addressable_devices_indices_map((size,)).values()
         return np.unique(np.concatenate([np.arange(size)[index] for index in slices]))
 
     def share(self, batch: Any, size: int) -> Any:
@@ -125,12 +129,9 @@ class Devices:
                     start, stop = np.searchsorted(mine, (start, stop))
                 return np.asarray(part)[start:stop]
 
-            return jax.make_array_from_callback((size, *np.shape(part)[1:]), self._batched(), here)
+            return jax.make_array_from_callback((size, *np.shape(part)[1:]), self.batched(), here)
 
         return jax.tree.map(shared, batch)
-
-    def _batched(self) -> NamedSharding:
-        return NamedSharding(self.mesh, PartitionSpec(DATA))
 
 
 def _on_host(leaf: Any) -> np.ndarray:

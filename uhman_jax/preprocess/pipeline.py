@@ -182,7 +182,8 @@ def _preprocess(
     reused = sum(map(len, entries.values()))
     meter = Meter(len(inputs), reused, progress)
     if part:
-        (directory / store.INFO_FILE).unlink(missing_ok=True)
+        if len(entries) < len(shards):
+            (directory / store.INFO_FILE).unlink(missing_ok=True)
         with meter:
             making.Making(root, directory, config, network, meter).first_extractor(shards)
         return _summary(entries, reused, meter)

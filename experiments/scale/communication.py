@@ -1,0 +1,151 @@
+"""How many bytes does each device send in a training step? Read off the compiled program.
+
+    python -m experiments.scale.communication --mesh=4x2 --num_hashtags=100000
+
+Virtual devices stand in for real ones: XLA decides about communication before it knows what the
+devices are. Nothing is run, so that sizes can be those of a large machine. Prints a JSON object.
+"""
+
+import json
+import math
+import os
+import re
+
+from absl import app, flags
+
+_MESH = flags.DEFINE_string("mesh", "8x1", "Devices along data x model.")
+_HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "T.")
+_ESTIMATOR = flags.DEFINE_enum("estimator", "exact", ["exact", "sampled"], "Of WARP.")
+_BATCH = flags.DEFINE_integer("batch_size", 1024, "Videos per step, of all devices.")
+_FRAMES = flags.DEFINE_integer("num_frames", 16, "Frames per video.")
+_CHANNELS = flags.DEFINE_integer("num_channels", 2048, "Channels of a region.")
+_HIDDEN = flags.DEFINE_integer("hidden_size", 32, "K = d.")
+
+_COLLECTIVE = re.compile(
+    r" = (?P<shape>.*?) (?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|"
+    r"collective-permute)(?:-start)?\((?P<rest>.*)"
+)
+_ARRAY = re.compile(r"(pred|[a-z]+\d+)\[([\d,]*)\]")
+_BITS = {"pred": 8, "bf16": 16}
+
+
+def array_bytes(shape: str) -> int:
+    """Bytes of all arrays of an HLO shape.
+
+    >>> array_bytes("(f32[2,3]{1,0}, bf16[4]{0}, pred[])")
+    33
+    """
+    total = 0
+    for kind, sizes in _ARRAY.findall(shape):
+        bits = _BITS.get(kind) or int(re.sub(r"\D", "", kind))
+        total += bits // 8 * math.prod(int(size) for size in sizes.split(",") if size)
+    return total
+
+
+def group_size(rest: str) -> int:
+    """Devices that take part in a collective together.
+
+    >>> group_size("%x), replica_groups={{0,2},{1,3}}, to_apply=%add")
+    2
+    >>> group_size("%x), replica_groups=[2,4]<=[8], to_apply=%add")
+    4
+    """
+    if match := re.search(r"replica_groups=\[\d+,(\d+)\]", rest):
+        return int(match[1])
+    if match := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
+        return len(match[1].split(","))
+    return 2  # a permutation: each sends to one
+
+
+def sent_bytes(program: str) -> dict[str, int]:
+    """Bytes that a device sends, by kind of collective, if each goes round in a ring.
+
+    An all-reduce of n bytes among d devices takes 2 (d - 1) / d n of each, an all-gather that
+    yields n bytes and a reduce-scatter that takes them (d - 1) / d n, a permutation n.
+
+    >>> sent_bytes("%a = f32[8]{0} all-reduce(%x), replica_groups={{0,1}}, to_apply=%add")
+    {'all-reduce': 32}
+    """
+    found: dict[str, int] = {}
+    for line in program.splitlines():
+        if not (match := _COLLECTIVE.search(line)):
+            continue
+        kind, size = match["kind"], group_size(match["rest"])
+        num_bytes = array_bytes(match["shape"])
+        share = (size - 1) / size
+        factor = {"all-reduce": 2 * share, "reduce-scatter": size * share, "collective-permute": 1}
+        found[kind] = found.get(kind, 0) + round(factor.get(kind, share) * num_bytes)
+    return found
+
+
+def measure(shape: tuple[int, int]) -> dict:
+    """Compiles a step for a mesh; what is sent, and what a device holds."""
+    import jax
+    import numpy as np
+
+    from tools.bench import made_up
+    from uhman_jax import train
+    from uhman_jax.config import Estimator
+    from uhman_jax.devices import Devices
+
+    jax.default_backend = lambda: "tpu"  # programs as for an accelerator, without kernels
+    config = made_up.config_of(hidden_size=_HIDDEN.value, batch_size=_BATCH.value)
+    config.loss.estimator = Estimator(_ESTIMATOR.value)
+    model = train.build_model(config.model, made_up.view_sizes(_HASHTAGS.value))
+    devices = Devices(_HASHTAGS.value, shape)
+    zeros_C = np.zeros(_CHANNELS.value, np.float32)
+    state = jax.eval_shape(lambda: train.init_state(model, config, zeros_C, zeros_C))
+    places = devices.places(state)
+    small = made_up.make_batch(
+        batch_size=8, num_frames=1, num_channels=1, num_hashtags=_HASHTAGS.value
+    )
+    shapes = small._replace(
+        video=small.video._replace(
+            codes_BFMC=np.zeros((8, _FRAMES.value, 64, _CHANNELS.value), np.uint8),
+            scale_BC=np.zeros((8, _CHANNELS.value), np.float32),
+            offset_BC=np.zeros((8, _CHANNELS.value), np.float32),
+            mask_BF=np.zeros((8, _FRAMES.value), bool),
+        )
+    )
+
+    def abstract(leaf, sharding, first=None):
+        sizes = leaf.shape if first is None else (first, *leaf.shape[1:])
+        return jax.ShapeDtypeStruct(sizes, leaf.dtype, sharding=sharding)
+
+    def rows(path, leaf, sharding):
+        if sharding == devices.tables():
+            leaf = jax.ShapeDtypeStruct((1, devices.num_rows, leaf.shape[2]), leaf.dtype)
+        return abstract(leaf, sharding)
+
+    state = jax.tree_util.tree_map_with_path(rows, state, places)
+    batch = jax.tree.map(lambda leaf: abstract(leaf, devices.batched(), _BATCH.value), shapes)
+    step = train.make_train_step(model, config, 1000, (places, devices.everywhere()))
+    compiled = step.lower(state, batch).compile()
+    memory = compiled.memory_analysis()
+    held = sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(state)
+    )
+    sent = sent_bytes(compiled.as_text())
+    return {
+        "mesh": f"{shape[0]}x{shape[1]}",
+        "num_hashtags": _HASHTAGS.value,
+        "estimator": _ESTIMATOR.value,
+        "batch_size": _BATCH.value,
+        "sent": sum(sent.values()),
+        "sent_by_kind": sent,
+        "state": held,
+        "temporary": memory.temp_size_in_bytes,
+    }
+
+
+def main(_: list[str]) -> None:
+    """Prints the object."""
+    data, model = map(int, _MESH.value.split("x"))
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={data * model}"
+    print(json.dumps(measure((data, model))))
+
+
+if __name__ == "__main__":
+    app.run(main)
