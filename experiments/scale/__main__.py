@@ -43,7 +43,7 @@ def plan(core_hour: float, gpu_hour: float) -> str:
     rows = [
         ("features on disk", lambda n: _size(n * CLIP_BYTES)),
         ("encoding, core-hours", lambda n: f"{_encoding(n):,.0f}"),
-        ("its price", lambda n: f"{_encoding(n) * core_hour:,.0f}"),
+        ("its price", lambda n: f"{_encoding(n) * core_hour:,.2f}"),
         ("its time on 1,000 cores", lambda n: _time(_encoding(n) * 3.6)),
         ("50 epochs on two cores", lambda n: _time(EPOCHS * n / CPU_CLIPS_PER_SECOND)),
         ("50 epochs on one H200", lambda n: _time(EPOCHS * n / _rate(n))),

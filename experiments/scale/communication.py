@@ -43,18 +43,23 @@ def array_bytes(shape: str) -> int:
 
 
 def group_size(rest: str) -> int:
-    """Devices that take part in a collective together.
+    """Devices that take part in a collective together, in any of HLO's three spellings.
 
     >>> group_size("%x), replica_groups={{0,2},{1,3}}, to_apply=%add")
     2
     >>> group_size("%x), replica_groups=[2,4]<=[8], to_apply=%add")
     4
+    >>> group_size("%x), replica_groups=mesh['a'=2,'b'=3,'c'=4], device_ids=([2]) {'a','c'}, x")
+    8
     """
+    if match := re.search(r"replica_groups=mesh\[(.*?)\].*? \{(.*?)\}", rest):
+        sizes = {name: int(size) for name, size in re.findall(r"('\w+')=(\d+)", match[1])}
+        return math.prod(sizes[name] for name in match[2].split(","))
     if match := re.search(r"replica_groups=\[\d+,(\d+)\]", rest):
         return int(match[1])
     if match := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
         return len(match[1].split(","))
-    return 2  # a permutation: each sends to one
+    raise ValueError(f"a collective must name its groups, got {rest[:200]!r}")
 
 
 def sent_bytes(program: str) -> dict[str, int]:
@@ -70,7 +75,8 @@ def sent_bytes(program: str) -> dict[str, int]:
     for line in program.splitlines():
         if not (match := _COLLECTIVE.search(line)):
             continue
-        kind, size = match["kind"], group_size(match["rest"])
+        kind = match["kind"]
+        size = 2 if kind == "collective-permute" else group_size(match["rest"])
         num_bytes = array_bytes(match["shape"])
         share = (size - 1) / size
         factor = {"all-reduce": 2 * share, "reduce-scatter": size * share, "collective-permute": 1}

@@ -1,0 +1,41 @@
+"""The plan of a run of any size, and what is read off a compiled step."""
+
+import doctest
+import json
+import pathlib
+import subprocess
+import sys
+
+from experiments.scale import __main__ as scale
+from experiments.scale import communication
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def test_the_examples_hold():
+    failed, attempted = doctest.testmod(communication)
+    assert attempted and not failed
+
+
+def test_a_plan_grows_with_its_clips():
+    lines = scale.plan(core_hour=0.04, gpu_hour=4.0).splitlines()
+    rows = {line.split("|")[1].strip(): line.split("|")[2:5] for line in lines[2:]}
+    assert [cell.strip() for cell in rows["features on disk"]] == ["21 GB", "2.1 TB", "210 TB"]
+    hours = [float(cell.replace(",", "")) for cell in rows["encoding, core-hours"]]
+    assert abs(hours[2] - 100 * hours[1]) < 100 and hours[1] > 90 * hours[0]
+
+
+def test_the_gradients_of_shared_batches_are_what_a_step_sends():
+    small = ["--num_hashtags=50", "--batch_size=8", "--num_frames=1", "--num_channels=16"]
+    command = [sys.executable, "-m", "experiments.scale.communication", *small]
+    found = {}
+    for mesh in ("2x1", "4x1"):
+        ended = subprocess.run(
+            [*command, f"--mesh={mesh}"], cwd=ROOT, capture_output=True, text=True
+        )
+        assert ended.returncode == 0, ended.stderr
+        found[mesh] = json.loads(ended.stdout)
+    parameters = found["2x1"]["state"] / 2  # the best so far are as many
+    assert found["2x1"]["state"] == found["4x1"]["state"], "nothing is shared along data"
+    for mesh, share in (("2x1", 1 / 2), ("4x1", 3 / 4)):
+        assert 0.9 < found[mesh]["sent"] / (2 * share * parameters) < 1.5
