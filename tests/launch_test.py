@@ -14,6 +14,7 @@ import pytest
 from tools.launch import script
 
 ROOT = pathlib.Path(__file__).parents[1]
+SHELLCHECK = pathlib.Path(sys.executable).with_name("shellcheck")
 TPU = ["tpu", "--name=u1", "--zone=us-central2-b"]
 SLURM = ["slurm", "--partition=gpu", "--account=lab"]
 RUN = ["--", "--config=configs/natural.py", "--config.data.root=/data/my clips", "--mesh=4x2"]
@@ -54,7 +55,7 @@ def test_a_shell_finds_nothing_wrong(engine, verb, arguments):
     inner += [word.split("=", 1)[1] for word in words(text) if word.startswith("--command=")]
     for each in [text, *inner]:
         checked = subprocess.run(
-            ["shellcheck", "--shell=bash", "-"], input=each, capture_output=True, text=True
+            [SHELLCHECK, "--shell=bash", "-"], input=each, capture_output=True, text=True
         )
         assert checked.returncode == 0, checked.stdout
 

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+from typing import Any
 
 from absl import app, flags
 
@@ -97,7 +98,8 @@ def measure(shape: tuple[int, int]) -> dict:
     jax.default_backend = lambda: "tpu"  # programs as for an accelerator, without kernels
     config = made_up.config_of(hidden_size=_HIDDEN.value, batch_size=_BATCH.value)
     config.loss.estimator = Estimator(_ESTIMATOR.value)
-    model = train.build_model(config.model, made_up.view_sizes(_HASHTAGS.value))
+    view: Any = made_up.view_sizes(_HASHTAGS.value)
+    model = train.build_model(config.model, view)
     devices = Devices(_HASHTAGS.value, shape)
     zeros_C = np.zeros(_CHANNELS.value, np.float32)
     state = jax.eval_shape(lambda: train.init_state(model, config, zeros_C, zeros_C))
@@ -125,7 +127,7 @@ def measure(shape: tuple[int, int]) -> dict:
 
     state = jax.tree_util.tree_map_with_path(rows, state, places)
     batch = jax.tree.map(lambda leaf: abstract(leaf, devices.batched(), _BATCH.value), shapes)
-    step = train.make_train_step(model, config, 1000, (places, devices.everywhere()))
+    step: Any = train.make_train_step(model, config, 1000, (places, devices.everywhere()))
     compiled = step.lower(state, batch).compile()
     memory = compiled.memory_analysis()
     held = sum(
