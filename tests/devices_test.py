@@ -13,6 +13,7 @@ import jax
 import mesh_run
 import numpy as np
 import pytest
+import tiny_world
 
 TESTS = pathlib.Path(__file__).parent
 MESH_RUN = TESTS / "mesh_run.py"
@@ -85,23 +86,11 @@ def start_two(config, workdir):
     return [start(*command, f"--process={index}", num_devices=2) for index in range(2)]
 
 
-CONFIG = """
-import sys
-sys.path.insert(0, {tests!r})
-import tiny_world
-def get_config():
-    config = tiny_world.make_config({root!r}, num_epochs=3, num_seeds=2, checkpoint_every=2)
-    config.model.dropout = 0.1
-    return config
-"""
-
-
 @pytest.fixture(scope="module")
 def config(root, tmp_path_factory):
     """Path of a config of few steps: after many, a rounding may flip a hinge of WARP."""
     path = tmp_path_factory.mktemp("config") / "tiny.py"
-    path.write_text(CONFIG.format(tests=str(TESTS), root=str(root)))
-    return path
+    return tiny_world.write_config(path, root, num_epochs=3, checkpoint_every=2)
 
 
 @pytest.fixture(scope="module")

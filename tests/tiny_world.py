@@ -1,5 +1,7 @@
 """A dataset of a few seconds: clips that show one object, users who name it in two ways."""
 
+import pathlib
+
 import numpy as np
 
 from uhman_jax.config import Config, Estimator
@@ -64,6 +66,21 @@ def make_config(root, **train):
     for name, value in train.items():
         setattr(config.train, name, value)
     return config
+
+
+def write_config(path, root, **train):
+    """Writes a config file for a process of its own: two seeds, and dropout."""
+    lines = f"""
+import sys
+sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
+import tiny_world
+def get_config():
+    config = tiny_world.make_config({str(root)!r}, num_seeds=2, **{train!r})
+    config.model.dropout = 0.1
+    return config
+"""
+    path.write_text(lines)
+    return path
 
 
 def fresh(config, world):

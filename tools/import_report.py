@@ -2,8 +2,12 @@
 
 import collections
 import csv
+import io
 import pathlib
+import sys
+from collections.abc import Callable, Iterable
 
+from uhman_jax.errors import sentence
 from uhman_jax.shards.tfrecord import replacing
 
 FILE = "dropped.csv"
@@ -22,15 +26,8 @@ class Dropped:
 
     def write(self, root: pathlib.Path) -> None:
         """Writes all of them to ROOT/dropped.csv."""
-        import io
-
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(("name", "reason"))
-        for reason, names in self._names.items():
-            writer.writerows((name, reason) for name in names)
-        with replacing(root / FILE) as file:
-            file.write(buffer.getvalue().encode("utf-8", "replace"))
+        rows = ((name, reason) for reason, names in self._names.items() for name in names)
+        write_csv(root / FILE, ("name", "reason"), rows)
 
     def lines(self, kept: int, noun: str, root: pathlib.Path) -> list[str]:
         """For a person: how many were kept, and each reason with some that it holds for."""
@@ -42,3 +39,27 @@ class Dropped:
         if self._names:
             lines.append(f"All of them are in {root / FILE}.")
         return lines
+
+
+def write_csv(path: pathlib.Path, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Writes a table, whole or not at all; what is no character becomes a question mark."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    with replacing(path) as file:
+        file.write(buffer.getvalue().encode("utf-8", "replace"))
+
+
+def tell(root: pathlib.Path, work: Callable[[], list[str]]) -> None:
+    """Prints what an import says; a person's mistake is one sentence and exit status 2."""
+    try:
+        for line in work():
+            print(line)
+    except Exception as error:
+        if not (told := sentence(error)):
+            raise
+        print(told, file=sys.stderr)
+        sys.exit(2)
+    if (root / "videos.csv").exists():
+        print(f"Train on them with --config.data.root={root}")

@@ -15,22 +15,20 @@ gender and age are unknown.
 
 import bz2
 import collections
-import csv
 import gzip
 import importlib
 import io
 import pathlib
-import sys
 import urllib.parse
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, NamedTuple
 
 from absl import app, flags
 
-from tools.import_report import Dropped
+from tools.import_report import Dropped, tell, write_csv
 from uhman_jax.dataset.hashtags import normalise_hashtag
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
-from uhman_jax.errors import UserError, sentence
+from uhman_jax.errors import UserError
 from uhman_jax.progress import progress_bar
 from uhman_jax.shards.tfrecord import replacing
 
@@ -196,7 +194,7 @@ def import_metadata(
     dropped.write(root)
     if not items:
         raise UserError("\n".join(["the metadata must have a video that can be used", *told]))
-    _write_csv(
+    write_csv(
         root / "licences.csv",
         _LICENCES,
         ((i.id, i.licence, i.licence_url, i.nickname or i.user, i.page_url) for i in items),
@@ -224,29 +222,11 @@ def _unfinished(path: pathlib.Path) -> bool:
     return path.with_name(path.name + ".aria2").exists()
 
 
-def _write_csv(path: pathlib.Path, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    with replacing(path) as file:
-        file.write(buffer.getvalue().encode("utf-8", "replace"))
-
-
 def main(_: list[str]) -> None:
     """Imports; a mistake is one sentence and status 2."""
     root = pathlib.Path(_ROOT.value)
-    try:
-        paths = [pathlib.Path(path) for path in _METADATA.value]
-        for line in import_metadata(root, paths, _COUNTRIES.value):
-            print(line)
-        if (root / "videos.csv").exists():
-            print(f"Train on them with --config.data.root={root}")
-    except Exception as error:
-        if not (told := sentence(error)):
-            raise
-        print(told, file=sys.stderr)
-        sys.exit(2)
+    paths = [pathlib.Path(path) for path in _METADATA.value]
+    tell(root, lambda: import_metadata(root, paths, _COUNTRIES.value))
 
 
 if __name__ == "__main__":

@@ -14,16 +14,15 @@ those who post a clip are taken. `age_limit` rates the content and is not used.
 import datetime
 import json
 import pathlib
-import sys
 import unicodedata
 from typing import Any
 
 from absl import app, flags
 
-from tools.import_report import Dropped
+from tools.import_report import Dropped, tell
 from uhman_jax.dataset.hashtags import normalise_hashtag
 from uhman_jax.dataset.raw import User, Video, read_users, write_raw_dataset
-from uhman_jax.errors import UserError, sentence
+from uhman_jax.errors import UserError
 
 _FOLDER = flags.DEFINE_string("folder", None, "Of clips and .info.json files.", required=True)
 _USERS = flags.DEFINE_string("users", "", "Table of users; default: FOLDER/users.csv, if there.")
@@ -184,16 +183,8 @@ def main(_: list[str]) -> None:
     """Imports; a mistake is one sentence and status 2."""
     root = pathlib.Path(_FOLDER.value)
     users_csv = pathlib.Path(_USERS.value) if _USERS.value else root / "users.csv"
-    try:
-        there = bool(_USERS.value) or users_csv.exists()
-        for line in import_folder(root, users_csv if there else None, _HASHTAGS.value):
-            print(line)
-        print(f"Train on them with --config.data.root={root}")
-    except Exception as error:
-        if not (told := sentence(error)):
-            raise
-        print(told, file=sys.stderr)
-        sys.exit(2)
+    there = bool(_USERS.value) or users_csv.exists()
+    tell(root, lambda: import_folder(root, users_csv if there else None, _HASHTAGS.value))
 
 
 if __name__ == "__main__":

@@ -12,22 +12,13 @@ import orbax.checkpoint as ocp
 import tiny_world
 
 ROOT = pathlib.Path(__file__).parents[2]
-CONFIG = """
-import sys
-sys.path.insert(0, {tests!r})
-import tiny_world
-def get_config():
-    config = tiny_world.make_config({root!r}, num_epochs=12, num_seeds=2, checkpoint_every=5)
-    config.model.dropout = 0.1
-    return config
-"""
 
 
 def make_command(folder):
     """Writes the tiny world into a folder; what runs it, but for its --workdir."""
     root = tiny_world.write_dataset(folder / "data")
-    (folder / "tiny.py").write_text(CONFIG.format(tests=str(ROOT / "tests"), root=str(root)))
-    return [sys.executable, "-m", "uhman_jax.main", f"--config={folder / 'tiny.py'}"]
+    path = tiny_world.write_config(folder / "tiny.py", root, num_epochs=12, checkpoint_every=5)
+    return [sys.executable, "-m", "uhman_jax.main", f"--config={path}"]
 
 
 def environment():

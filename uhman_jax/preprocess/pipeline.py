@@ -172,11 +172,7 @@ def _preprocess(
     facts = ledger.claim(directory, ledger.settings(config))
     if part and part.number:
         return _make_part(root, shards, directory, config, network, progress, facts, part)
-    entries = {}
-    for shard in shards:
-        found = ledger.read_finished(directory, shard, len(shards), take_over=True)
-        if found and _is_valid(found, facts, retry):
-            entries[shard.index] = found[1]
+    entries = _finished(directory, shards, len(shards), facts, retry, take_over=True)
     if len(entries) < len(shards) and not (directory / ledger.WEIGHTS_FILE).exists():
         entries = {}  # the weights of the finished shards are lost
     reused = sum(map(len, entries.values()))
@@ -212,13 +208,8 @@ def _make_part(
             "none; run that first, with the same settings"
         )
     mine = [shard for shard in shards if shard.index % part.count == part.number - 1]
-    entries, missing = {}, []
-    for shard in mine:
-        found = ledger.read_finished(directory, shard, len(shards))
-        if found and _is_valid(found, facts, ()):
-            entries[shard.index] = found[1]
-        else:
-            missing.append(shard)
+    entries = _finished(directory, mine, len(shards), facts)
+    missing = [shard for shard in mine if shard.index not in entries]
     reused = sum(map(len, entries.values()))
     meter = Meter(sum(len(shard.videos) for shard in mine), reused, progress)
     if missing:
@@ -249,6 +240,18 @@ def _on_beam(work, missing, num_shards: int, options, meter: Meter) -> dict[int,
 
 
 restore_extractor = making.restore_extractor
+
+
+def _finished(
+    directory: Path, shards, num_shards: int, facts: dict, retry=(), *, take_over: bool = False
+) -> dict[int, list[Entry]]:
+    """Entries of those shards that need not be made again."""
+    entries = {}
+    for shard in shards:
+        found = ledger.read_finished(directory, shard, num_shards, take_over=take_over)
+        if found and _is_valid(found, facts, retry):
+            entries[shard.index] = found[1]
+    return entries
 
 
 def _is_valid(found: tuple[dict, list[Entry]], facts: dict, retry: Collection[str]) -> bool:
