@@ -25,7 +25,7 @@ from uhman_jax.errors import UserError
 VIDEO_COLUMNS = ("video_id", "path", "user_id", "hashtags", "timestamp")
 USER_COLUMNS = ("user_id", "gender", "age", "country", "history")
 _MAX_TIMESTAMP = 253_402_300_799  # the end of the year 9999; milliseconds lie far above
-_MAX_AGE = 120  # years
+MAX_AGE = 120  # years
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,9 +277,9 @@ def _read_user(row: Row, seen: Mapping[str, int]) -> tuple[User, list[Fault]]:
     """Returns a user and what is wrong with the row; `seen` maps the ids of good rows to lines."""
     fields = row.fields
     faults = id_faults("user_id", fields["user_id"], seen)
-    age = whole_number(fields["age"], 1, _MAX_AGE)
+    age = whole_number(fields["age"], 1, MAX_AGE)
     if fields["age"] and age is None:
-        rule = f"age must be whole years from 1 to {_MAX_AGE}"
+        rule = f"age must be whole years from 1 to {MAX_AGE}"
         remedy = "mend it, or leave it empty if unknown; until then the whole user is unknown"
         faults.append(("bad age", rule, show(fields["age"]), remedy))
     history = split_hashtags(fields["history"])
