@@ -82,9 +82,7 @@ def simulated_root(config: Config, say: Say = print) -> pathlib.Path:
     """Folder of the simulated dataset that a config describes; simulates it if it is not there."""
     from uhman_jax.dataset import simulator  # it draws and encodes clips: not for real data
 
-    fingerprint = simulator.simulated_fingerprint(config.simulator)
-    folder = f"{config.simulator.door.value}-{fingerprint}"
-    root = pathlib.Path(config.data.simulated_dir) / folder
+    root = _simulated_folder(config)
     if not simulator.is_simulated(root):
         with lock.hold(root, "wait for it, or use another --config.data.simulated_dir"):
             say(f"Simulating {config.simulator.num_videos} clips into {root}.")
@@ -92,6 +90,26 @@ def simulated_root(config: Config, say: Say = print) -> pathlib.Path:
     else:
         say(f"Simulated dataset: reused {root}.")
     return root
+
+
+def _simulated_folder(config: Config) -> pathlib.Path:
+    from uhman_jax.dataset import simulator
+
+    fingerprint = simulator.simulated_fingerprint(config.simulator)
+    return pathlib.Path(config.data.simulated_dir) / f"{config.simulator.door.value}-{fingerprint}"
+
+
+def features_of(config: Config) -> pathlib.Path:
+    """Folder of the features that a config's clips have, whether it is there or not.
+
+    Raises:
+        UserError: the weights file that it names cannot be read.
+    """
+    from uhman_jax.preprocess import pipeline
+
+    settings = config.preprocess
+    root = pathlib.Path(config.data.root) if config.data.root else _simulated_folder(config)
+    return pathlib.Path(settings.output_dir or pipeline.features_dir(root, settings))
 
 
 def _features(config: Config, raw: RawDataset, say: Say) -> FrameStore:
@@ -105,7 +123,7 @@ def _features(config: Config, raw: RawDataset, say: Say) -> FrameStore:
 
     settings = config.preprocess
     inputs = [(video.video_id, video.path) for video in raw.videos]
-    directory = pathlib.Path(settings.output_dir or pipeline.features_dir(raw.root, settings))
+    directory = features_of(config)
     if pipeline.is_complete(directory, inputs, settings, raw.root):
         say(f"Features: reused {directory}.")
     else:

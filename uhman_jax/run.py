@@ -176,20 +176,18 @@ def keep_compiled_programs() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-def _check_same_config(config: Config, workdir: pathlib.Path) -> None:
-    """Raises UserError where the run directory belongs to another config."""
+def read_config(workdir: pathlib.Path) -> tuple[Config, dict[str, Any]]:
+    """The settings of a run directory, and what its config.json says besides: versions, data.
+
+    Raises:
+        FileNotFoundError: it has no config.json.
+        UserError: the file is damaged or of another version.
+    """
     path = workdir / "config.json"
     try:
         values = json.loads(path.read_text("utf-8"))
-        values.pop(_RUN, None)
-        before = from_dict(values)
-    except FileNotFoundError:
-        if (workdir / "checkpoints").exists():
-            raise UserError(
-                f"a run directory must hold its config.json, got none in {workdir}; "
-                "use another --workdir"
-            ) from None
-        return
+        facts = values.pop(_RUN, {})
+        return from_dict(values), facts
     except UserError as error:
         raise UserError(f"{path} is damaged or of another version: {error}") from error
     except (ValueError, AttributeError, TypeError) as error:
@@ -197,6 +195,19 @@ def _check_same_config(config: Config, workdir: pathlib.Path) -> None:
             f"{path} must be a JSON object as the run wrote it, got a damaged file ({error}); "
             "use another --workdir"
         ) from error
+
+
+def _check_same_config(config: Config, workdir: pathlib.Path) -> None:
+    """Raises UserError where the run directory belongs to another config."""
+    try:
+        before, _ = read_config(workdir)
+    except FileNotFoundError:
+        if (workdir / "checkpoints").exists():
+            raise UserError(
+                f"a run directory must hold its config.json, got none in {workdir}; "
+                "use another --workdir"
+            ) from None
+        return
     if changed := differences(before, config):
         raise UserError(
             f"the run in {workdir} must go on with its own settings, but these differ: "

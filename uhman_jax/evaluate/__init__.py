@@ -1,6 +1,6 @@
-"""Evaluation: full ranking of every test video, reference rows, slices and attention.
+"""Evaluation: full ranking of every test video, reference rows, slices, attention, confidence.
 
-`evaluate(...)` writes `metrics.json`, `predictions.parquet` and `examples.npz` of a run.
+`evaluate(...)` writes `metrics.json`, `predictions.parquet`, `calibration.json` and `examples.npz`.
 """
 
 import os
@@ -8,15 +8,16 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 from flax import linen as nn
 
 from uhman_jax.config import Config
 from uhman_jax.dataset.truth import Truth
-from uhman_jax.dataset.view import TEST, View
+from uhman_jax.dataset.view import TEST, VALIDATION, View
 from uhman_jax.devices import Devices
 from uhman_jax.errors import UserError
-from uhman_jax.evaluate import attention, references, results
+from uhman_jax.evaluate import attention, calibration, references, results
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
 from uhman_jax.evaluate.slices import slice_metrics
 from uhman_jax.input_pipeline import Batch, eval_batches, iterate
@@ -98,12 +99,26 @@ def evaluate(
         )
         values |= results.over_seeds("attention", facts)
     values["slices"] = slice_metrics(view, ranking)
+    confidence = None
+    if len(validation_V := view.rows(VALIDATION)):
+        first = jax.tree.map(lambda leaf: leaf[:1], params)
+        fitted = rank_videos(ranker, spread(first), spread(statistics), batches(validation_V))
+        assert fitted is not None
+        hits_VT = calibration.hits_of(view, fitted)
+        confidence = calibration.fit(fitted.top_scores_SVT[0], hits_VT)
+        said_VT = confidence.confidence(ranking.top_scores_SVT[0])[:, :10]
+        hits_VT = calibration.hits_of(view, ranking)[:, :10]
+        values["calibration/error@10"] = calibration.error(said_VT, hits_VT)
 
     chosen = np.random.default_rng(config.seed).permutation(rows_V)[:NUM_EXAMPLES]
     arrays = attention.examples(observer, params, statistics, batches(chosen), view, store)
     if devices and not devices.primary:
         return values
     results.write_npz(workdir / "examples.npz", arrays)
+    if confidence:
+        confidence.save(workdir)
+    else:
+        (workdir / calibration.FILE).unlink(missing_ok=True)
     table = results.predictions_table(view, ranking, config.seed)
     results.write_parquet(workdir / "predictions.parquet", table)
     results.write_json(workdir / "metrics.json", values)  # last: it says that all are there

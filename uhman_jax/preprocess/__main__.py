@@ -43,7 +43,6 @@ _HELP = {
     "decoder_memory": "GiB of address space of a decoding process; 0: no limit",
 }
 _DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
-_NOT_VIDEOS = {".csv", ".json", ".txt", ".md", ".html", ".parquet", ".h5"}
 
 
 def _define_flags() -> dict[str, flags.FlagHolder]:
@@ -64,34 +63,6 @@ def _define_flags() -> dict[str, flags.FlagHolder]:
 _FIELDS = _define_flags()
 
 
-def list_inputs(root: Path) -> list[tuple[str, str]]:
-    """(video_id, path) of the videos that videos.csv lists; without it, of every file below root.
-
-    Hidden files and folders, `features` folders and tables or texts are left out.
-
-    Raises:
-        UserError: root is no folder, or the tables cannot be used.
-    """
-    if not root.is_dir():
-        raise UserError(f"--root must be a folder of videos, got {str(root)!r}; correct the path")
-    if (root / "videos.csv").exists():
-        from uhman_jax.dataset.raw import read_raw_dataset
-
-        raw = read_raw_dataset(root, strict=False, check_files=False)
-        for problem in raw.problems:
-            print(problem, file=sys.stderr)
-        return [(video.video_id, video.path) for video in raw.videos]
-    found = []
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root)
-        hidden = any(part.startswith(".") for part in name.parts)
-        if hidden or name.parts[0] == "features" or path.suffix.lower() in _NOT_VIDEOS:
-            continue
-        if not path.is_dir():
-            found.append((name.as_posix(), name.as_posix()))
-    return found
-
-
 def run(beam_arguments: list[str]) -> None:
     """Makes the features and prints the ledger's counts.
 
@@ -102,6 +73,7 @@ def run(beam_arguments: list[str]) -> None:
         UserError: as `pipeline.preprocess`.
     """
     from uhman_jax.preprocess import ledger, pipeline
+    from uhman_jax.preprocess.inputs import list_inputs
 
     root = Path(_ROOT.value)
     config = Config(preprocess=PreprocessConfig(**{k: f.value for k, f in _FIELDS.items()}))

@@ -46,6 +46,22 @@ def _inception():
     return Extractor
 
 
+def decoder_pool(
+    paths: Sequence[str | Clip], config: PreprocessConfig, max_frames: int, size: int
+) -> DecoderPool:
+    """Decoders of these files, with the limits of a config."""
+    names = ("frames_per_second", "max_megabytes", "max_seconds", "max_megapixels")
+    limits = {name: getattr(config, name) for name in names}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return DecoderPool(
+        paths,
+        {"max_frames": max_frames, "size": size, **limits},
+        num_decoders=config.num_decoders or min(8, cores or 1),
+        timeout=config.clip_timeout,
+        memory_bytes=int(config.decoder_memory * 2**30),
+    )
+
+
 class Making:
     """Makes shards: decoders, network and writer together."""
 
@@ -99,26 +115,13 @@ class Making:
         ledger.write_shard_ledger(self.directory, shard, extractor.fingerprint, entries)
         return entries
 
-    def _options(self, max_frames: int) -> dict:
-        return {
-            "frames_per_second": self.config.frames_per_second,
-            "max_frames": max_frames,
-            "size": self.network.IMAGE_SIZE if self.network else IMAGE_SIZE,
-            "max_megabytes": self.config.max_megabytes,
-            "max_seconds": self.config.max_seconds,
-            "max_megapixels": self.config.max_megapixels,
-        }
-
     def _decode(self, videos, max_frames: int) -> DecoderPool:
-        config = self.config
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return DecoderPool(
-            [self._locate(path) for _, path in videos],
-            self._options(max_frames),
-            num_decoders=config.num_decoders or min(8, cores or 1),
-            timeout=config.clip_timeout,
-            memory_bytes=int(config.decoder_memory * 2**30),
-        )
+        paths = [self._locate(path) for _, path in videos]
+        return decoder_pool(paths, self.config, max_frames, self._image_size)
+
+    @property
+    def _image_size(self) -> int:
+        return self.network.IMAGE_SIZE if self.network else IMAGE_SIZE
 
     def _locate(self, path: str) -> str | Clip:
         """The file, unless a link leads out of the root."""
@@ -167,7 +170,7 @@ class Making:
                 images.extend(clip.images)
                 if len(images) >= total:
                     break
-        size = self._options(1)["size"]
+        size = self._image_size
         return np.array(images[:total], np.uint8).reshape(-1, size, size, 3)
 
 

@@ -39,12 +39,12 @@ class Checkpoints:
     that were there stay.
     """
 
-    def __init__(self, workdir: str | os.PathLike[str]):
+    def __init__(self, workdir: str | os.PathLike[str], read_only: bool = False):
         self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
         self._quiet = contextlib.ExitStack()
         self._saving = -1  # step
         process = jax.process_index()
-        self._write = process == 0
+        self._write = process == 0 and not read_only
         processes = ocp.options.MultiprocessingOptions()
         if jax.process_count() > 1:
             processes = ocp.options.MultiprocessingOptions(
@@ -52,18 +52,21 @@ class Checkpoints:
                 active_processes={process},
                 barrier_sync_key_prefix=f"process{process}",
             )
-        with self._disk_is_named():
-            self.directory.mkdir(parents=True, exist_ok=True)
+        if not read_only:
+            with self._disk_is_named():
+                self.directory.mkdir(parents=True, exist_ok=True)
         ended = ocp.options.AsyncOptions(post_finalization_callback=self._seal)
         with self._disk_is_named():
             self._manager = ocp.CheckpointManager(
                 self.directory,
                 options=ocp.CheckpointManagerOptions(
-                    max_to_keep=2,
+                    read_only=read_only,
+                    save_interval_steps=0 if read_only else 1,
+                    max_to_keep=None if read_only else 2,
                     cleanup_tmp_directories=self._write,
                     async_options=ended,
                     multiprocessing_options=processes,
-                    create=jax.process_count() == 1,
+                    create=jax.process_count() == 1 and not read_only,
                 ),
             )
 

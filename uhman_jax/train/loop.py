@@ -2,6 +2,7 @@
 
 import functools
 import os
+import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -62,10 +63,14 @@ def restore(
 ) -> State | None:
     """The state of a run directory's newest whole checkpoint; None where there is none.
 
+    Leaves the directory as it is: a run may be training in it.
+
     Raises:
         UserError: there are checkpoints, but none that can be read.
     """
-    with Checkpoints(workdir) as checkpoints:
+    if not (pathlib.Path(workdir) / "checkpoints").is_dir():
+        return None
+    with Checkpoints(workdir, read_only=True) as checkpoints:
         model = build_model(config.model, view)
         return checkpoints.restore(abstract_state(model, config, num_channels))
 

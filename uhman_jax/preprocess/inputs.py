@@ -1,0 +1,42 @@
+"""Which files of a folder are clips."""
+
+import sys
+from pathlib import Path
+
+from uhman_jax.errors import UserError
+
+_NOT_VIDEOS = {".csv", ".json", ".txt", ".md", ".html", ".parquet", ".h5"}
+
+
+def list_inputs(root: Path) -> list[tuple[str, str]]:
+    """(video_id, path) of the videos that videos.csv lists; without it, of every file below root.
+
+    Raises:
+        UserError: root is no folder, or the tables cannot be used.
+    """
+    if not root.is_dir():
+        raise UserError(f"--root must be a folder of videos, got {str(root)!r}; correct the path")
+    if (root / "videos.csv").exists():
+        from uhman_jax.dataset.raw import read_raw_dataset
+
+        raw = read_raw_dataset(root, strict=False, check_files=False)
+        for problem in raw.problems:
+            print(problem, file=sys.stderr)
+        return [(video.video_id, video.path) for video in raw.videos]
+    return [(name, name) for name in files_below(root)]
+
+
+def files_below(root: Path) -> list[str]:
+    """Paths below a folder that may be clips, relative to it, sorted.
+
+    Hidden files and folders, `features` folders and tables or texts are left out.
+    """
+    found = []
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root)
+        hidden = any(part.startswith(".") for part in name.parts)
+        if hidden or name.parts[0] == "features" or path.suffix.lower() in _NOT_VIDEOS:
+            continue
+        if not path.is_dir():
+            found.append(name.as_posix())
+    return found

@@ -1,0 +1,106 @@
+"""The process that turns clips into features whenever it is asked to; `on_demand` starts it.
+
+Run as `python -m uhman_jax.preprocess.server DIRECTORY CONFIG`: the features folder whose extractor
+is used, and a PreprocessConfig as JSON. It reads one JSON job per line from standard input and
+answers on standard output, one JSON line per clip, followed by the bytes of its arrays. TensorFlow
+stays in here, and so does a crash.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from uhman_jax.config import PreprocessConfig, Storage
+from uhman_jax.errors import sentence
+from uhman_jax.preprocess.encode import Meter, encode
+from uhman_jax.preprocess.ledger import Entry
+from uhman_jax.preprocess.making import decoder_pool, restore_extractor
+from uhman_jax.shards.example import FrameRecord
+
+ARRAYS = ("codes_FMC", "scale_C", "offset_C", "times_F")  # in this order
+
+
+def serve(network: Any = None) -> None:
+    """Answers jobs until standard input ends.
+
+    Args:
+        network: stands in for `extractor.Extractor`; tests use a small one.
+    """
+    directory, values = Path(sys.argv[1]), json.loads(sys.argv[2])
+    config = PreprocessConfig(**values | {"storage": Storage(values["storage"])})
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a library that prints must not garble the answers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    extractor = None
+
+    def load() -> Any:
+        nonlocal extractor
+        extractor = extractor or restore_extractor(directory, network)
+        return extractor
+
+    for line in sys.stdin:
+        try:
+            for header, arrays in _answers(json.loads(line)["paths"], config, load, network):
+                _send(answers, header, arrays)
+            _send(answers, {"done": True})
+        except Exception as error:
+            if not (told := sentence(error)):
+                raise
+            _send(answers, {"error": told})
+
+
+def _answers(
+    paths: list[str], config: PreprocessConfig, load: Callable[[], Any], network: Any
+) -> Iterator[tuple[dict[str, Any], tuple[np.ndarray, ...]]]:
+    """One (header, arrays) per clip; those without a frame are told as soon as they are known."""
+    entries: list[Entry] = []
+    size, told = network.IMAGE_SIZE if network else 0, 0
+
+    def failures() -> Iterator[tuple[dict[str, Any], tuple[np.ndarray, ...]]]:
+        nonlocal told
+        for entry in entries[told:]:
+            if not entry.frames:
+                yield (
+                    {"index": int(entry.video_id), "state": entry.state, "reason": entry.reason},
+                    (),
+                )
+        told = len(entries)
+
+    with decoder_pool(paths, config, config.max_frames, size or _image_size()) as pool:
+        # The decoders start before TensorFlow is imported, and work meanwhile.
+        extractor = load()
+        named = (((str(index), paths[index]), clip) for index, clip in enumerate(pool))
+        with Meter(len(paths), 0, show=False) as meter:
+            for record in encode(named, extractor, config.storage.value, entries, meter):
+                yield from failures()
+                yield _header(record, entries[int(record.video_id)]), record[1:]
+            yield from failures()
+
+
+def _image_size() -> int:
+    from uhman_jax.preprocess.decode import IMAGE_SIZE
+
+    return IMAGE_SIZE
+
+
+def _header(record: FrameRecord, entry: Entry) -> dict[str, Any]:
+    arrays = [(array.dtype.name, array.shape) for array in record[1:]]
+    facts = {"state": "ok", "reason": entry.reason, "seconds": entry.seconds}
+    return {"index": int(record.video_id), **facts, "arrays": arrays}
+
+
+def _send(answers: BinaryIO, header: dict[str, Any], arrays: tuple[np.ndarray, ...] = ()) -> None:
+    answers.write(json.dumps(header).encode() + b"\n")
+    for array in arrays:
+        answers.write(np.ascontiguousarray(array).tobytes())
+    answers.flush()
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,166 @@
+r"""Suggests hashtags for clips.
+
+    python -m uhman_jax.recommend --run=runs/natural --video=clip.mp4 \
+        --gender=female --age=21 --country=US --history="#dance #ootd"
+
+Every attribute may be left out; --video may be a folder, may stand several times, and further clips
+may follow the flags. --explain=why.html (or .png) shows what the model looked at, beside another
+profile with --versus="gender=male, age=40, history=#football". Exit status: 0 done; 2 something to
+mend, or no clip could be read; 75 stopped.
+"""
+
+import csv
+import json
+import pathlib
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from absl import app, flags, logging
+
+from uhman_jax import stop
+from uhman_jax.errors import UserError, sentence
+from uhman_jax.recommend.profile import Profile
+
+_RUN = flags.DEFINE_string("run", None, "Directory of a trained run.", required=True)
+_VIDEO = flags.DEFINE_multi_string("video", [], "A clip, or a folder of clips.")
+_FEATURES = flags.DEFINE_string(
+    "features", "", "Folder of the run's features, whose extractor is used; default: its config's."
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Which of the run's models, from 0.")
+_PROFILE = {
+    "gender": flags.DEFINE_string("gender", "", "As written in the training data."),
+    "age": flags.DEFINE_string("age", "", "Years."),
+    "country": flags.DEFINE_string("country", "", "As written in the training data."),
+    "history": flags.DEFINE_string("history", "", 'Hashtags used before, e.g. "#dance #ootd".'),
+}
+_TOP_K = flags.DEFINE_integer("top_k", 10, "Suggestions per clip.")
+_EXCLUDE = flags.DEFINE_multi_string("exclude", [], 'Hashtags not to suggest, e.g. "#fyp #viral".')
+_MIN_CONFIDENCE = flags.DEFINE_float("min_confidence", 0.0, "Leaves out suggestions below, 0 to 1.")
+_JSON = flags.DEFINE_bool("json", False, "Prints one JSON object per clip and line.")
+_CSV = flags.DEFINE_bool("csv", False, "Prints video,rank,hashtag,score,confidence.")
+
+
+def parse_profile(text: str) -> Profile:
+    """A profile in one field, as --versus takes it.
+
+    >>> parse_profile("gender=male, history=#ball #goal")
+    Profile(gender='male', age=None, country='', history=('ball', 'goal'))
+
+    Raises:
+        UserError: something else than the four attributes.
+    """
+    values: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = part.partition("=")
+        if not equals or name.strip() not in _PROFILE:
+            raise UserError(
+                f"a profile must be written as {', '.join(f'{n}=...' for n in _PROFILE)}, "
+                f"got {part!r}; leave out what is not known"
+            )
+        values[name.strip()] = value
+    return Profile.parse(**values)
+
+
+def list_clips(names: Iterable[str]) -> list[str]:
+    """The files that are named, and those of the folders that are.
+
+    Raises:
+        UserError: there are none, or a name is of nothing.
+    """
+    from uhman_jax.preprocess.inputs import files_below
+
+    clips: list[str] = []
+    for name in names:
+        path = pathlib.Path(name)
+        if path.is_dir():
+            inside = [str(path / clip) for clip in files_below(path)]
+            if not inside:
+                raise UserError(f"a folder of clips must hold a file, got {name!r}; name another")
+            clips += inside
+        elif path.exists():
+            clips.append(name)
+        else:
+            raise UserError(f"--video must name a file or a folder, got {name!r}; correct the path")
+    if not clips:
+        raise UserError("suggestions need a clip, got none; write e.g. --video=clip.mp4")
+    return clips
+
+
+def run(rest: list[str]) -> bool:
+    """Prints the suggestions; whether there are any.
+
+    Raises:
+        UserError: something a person can mend.
+    """
+    if _JSON.value and _CSV.value:
+        raise UserError("output is --json or --csv, got both; leave one out")
+    profile = Profile.parse(**{name: flag.value for name, flag in _PROFILE.items()})
+    clips = list_clips([*_VIDEO.value, *rest])
+    from uhman_jax.progress import progress_bar
+    from uhman_jax.recommend.recommender import Recommender
+
+    answered = 0
+    with Recommender.load(_RUN.value, features=_FEATURES.value, seed=_SEED.value) as recommender:
+        recommender.encode([profile])
+        for note in recommender.notes:
+            print(f"note: {note}", file=sys.stderr)
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        if _CSV.value:
+            writer.writerow(("video", "rank", "hashtag", "score", "confidence"))
+        answers = recommender.recommend_many(
+            clips,
+            profile,
+            _TOP_K.value,
+            exclude=_EXCLUDE.value,
+            min_confidence=_MIN_CONFIDENCE.value,
+        )
+        bar = progress_bar(answers, total=len(clips), unit="clip", disable=len(clips) < 2)
+        for answer in bar:
+            clip = clips[answer.index]
+            answered += answer.readable
+            if answer.problem:
+                bar.write(f"{clip}: {answer.problem}", file=sys.stderr)
+            if _JSON.value:
+                print(json.dumps(_as_json(clip, answer), ensure_ascii=False))
+            elif _CSV.value:
+                for rank, suggestion in enumerate(answer.suggestions, start=1):
+                    writer.writerow((clip, rank, *suggestion))
+            elif answer.readable:
+                print(_as_table(clip, profile, answer.suggestions), flush=True)
+    return answered > 0
+
+
+def _as_json(clip: str, answer: Any) -> dict[str, Any]:
+    suggestions = [suggestion._asdict() for suggestion in answer.suggestions]
+    return {"video": clip, "suggestions": suggestions, "problem": answer.problem}
+
+
+def _as_table(clip: str, profile: Profile, suggestions: list[Any]) -> str:
+    """The suggestions for a person: rank, hashtag, confidence, score."""
+    lines = [f"{clip} ({profile.describe()})"]
+    width = max((len(suggestion.hashtag) for suggestion in suggestions), default=0) + 1
+    for rank, (hashtag, score, confidence) in enumerate(suggestions, start=1):
+        percent = "     -" if confidence is None else f"{100 * confidence:4.0f} %"
+        lines.append(f"{rank:4d}  {'#' + hashtag:{width}s}  {percent}  {score:8.3f}")
+    if not suggestions:
+        lines.append("      nothing is left to suggest")
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> None:
+    """Turns a user's mistake into one sentence and exit status 2, a signal into 75."""
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with stop.anywhere():
+            if not run(argv[1:]):
+                sys.exit(2)
+    except Exception as error:
+        if not (told := sentence(error)):
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,313 @@
+"""A trained run that answers: which hashtags would this user attach to this clip?"""
+
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from uhman_jax import run as runs
+from uhman_jax import train
+from uhman_jax.config import Config
+from uhman_jax.dataset.hashtags import split_hashtags
+from uhman_jax.dataset.view import View
+from uhman_jax.errors import UserError
+from uhman_jax.evaluate.calibration import Calibration
+from uhman_jax.model import VideoInput, score
+from uhman_jax.prepare import features_of
+from uhman_jax.preprocess import ledger
+from uhman_jax.preprocess.on_demand import OnDemand
+from uhman_jax.recommend.profile import Profile, ProfileEncoder
+from uhman_jax.shards.example import FrameRecord
+
+NOBODY = Profile()
+
+
+class Suggestion(NamedTuple):
+    """A hashtag for a clip.
+
+    Attributes:
+        hashtag: without '#'.
+        score: orders the hashtags of one clip, and means nothing by itself.
+        confidence: probability that the user attaches it, fitted on validation; None where the run
+            has no validation split or was evaluated before confidences were fitted.
+    """
+
+    hashtag: str
+    score: float
+    confidence: float | None
+
+
+class Answer(NamedTuple):
+    """What became of one of several clips.
+
+    Attributes:
+        index: its place among those asked for.
+        readable: whether it has a frame that can be read.
+        suggestions: best first; empty where it has none.
+        problem: "", or why the clip could not be used, or what went wrong after its first frames.
+    """
+
+    index: int
+    readable: bool
+    suggestions: list[Suggestion]
+    problem: str
+
+
+class Recommender:
+    """One seed's model of a run, with the extractor that made its features.
+
+    >>> with Recommender.load("runs/natural") as recommender:           # doctest: +SKIP
+    ...     recommender.recommend("clip.mp4", Profile(age=21), top_k=3)
+
+    New users need no retraining: a profile is all that the model knows of anybody.
+
+    Attributes:
+        view: vocabulary and attribute values.
+        notes: of the last profiles: what the model could not use, a sentence each.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        view: View,
+        model: Any,
+        variables: Any,
+        calibration: Calibration | None,
+        clips: OnDemand,
+    ):
+        """Keeps the parts; see `load`."""
+        self.config, self.view = config, view
+        self._model, self._variables = model, variables
+        self._calibration, self._clips = calibration, clips
+        self._profiles = ProfileEncoder(view)
+        apply = model.apply
+        self._hashtags_TD = jax.jit(lambda v: apply(v, method="hashtags"))(variables)
+        self._query = jax.jit(lambda v, video, user: apply(v, video, user, method="query"))
+        self._rank = jax.jit(_rank, static_argnums=2)
+
+    @classmethod
+    def load(
+        cls, run: str | os.PathLike[str], *, features: str | os.PathLike[str] = "", seed: int = 0
+    ) -> "Recommender":
+        """Reads a run directory and starts its extractor.
+
+        Args:
+            run: the run directory.
+            features: folder of the features that the run was trained on; "": where its config
+                says. Only the extractor's settings and weights are read.
+            seed: which of the run's models, from 0.
+
+        Raises:
+            UserError: no trained run, or not the extractor that made its features.
+        """
+        workdir = pathlib.Path(run)
+        config, facts = _read_config(workdir)
+        directory = pathlib.Path(features) if features else features_of(config)
+        settings = _check_extractor(directory, facts)
+        view = View.load(workdir / "view.npz")
+        clips = OnDemand(directory, config.preprocess)
+        try:
+            runs.keep_compiled_programs()
+            state = train.restore(config, view, settings["channels"], workdir)
+            if state is None:
+                raise UserError(
+                    f"suggestions need a trained run, got no checkpoint in {workdir}; "
+                    "train it with python -m uhman_jax.main"
+                )
+            num_seeds = len(state.best_step_S)
+            if not 0 <= seed < num_seeds:
+                raise UserError(
+                    f"seed must be one of the run's {num_seeds}, from 0, got {seed}; use 0"
+                )
+            params = jax.tree.map(lambda leaf: leaf[seed], state.best_params)
+            variables = {"params": params, "statistics": state.statistics}
+            model = train.build_model(config.model, view)
+            return cls(config, view, model, variables, Calibration.load(workdir), clips)
+        except BaseException:
+            clips.close()
+            raise
+
+    def __enter__(self) -> "Recommender":
+        """Itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Ends the extractor's process."""
+        self.close()
+
+    def close(self) -> None:
+        """Ends the extractor's process."""
+        self._clips.close()
+
+    @property
+    def notes(self) -> list[str]:
+        """What the model could not use of the last profiles."""
+        return self._profiles.notes
+
+    def recommend(
+        self,
+        video: str | os.PathLike[str],
+        user: Profile = NOBODY,
+        top_k: int = 10,
+        *,
+        exclude: Iterable[str] = (),
+        min_confidence: float = 0.0,
+    ) -> list[Suggestion]:
+        """The best hashtags for a clip, best first.
+
+        Args:
+            video: any file that FFmpeg reads.
+            user: who posts it.
+            top_k: how many; fewer where the vocabulary or the other arguments leave fewer.
+            exclude: hashtags that are not suggested.
+            min_confidence: suggestions below are left out.
+
+        Raises:
+            UserError: the clip has no frame that can be read, or an argument is wrong.
+        """
+        record = self.features(video)
+        return self.suggest(record, [user], top_k, exclude=exclude, min_confidence=min_confidence)[
+            0
+        ]
+
+    def recommend_many(
+        self,
+        videos: Sequence[str | os.PathLike[str]],
+        user: Profile = NOBODY,
+        top_k: int = 10,
+        *,
+        exclude: Iterable[str] = (),
+        min_confidence: float = 0.0,
+    ) -> Iterator[Answer]:
+        """Like `recommend` for many clips, at the speed of encoding; a bad one costs no other.
+
+        Yields an answer per clip as they are done; those without a frame may come late.
+        """
+        excluded = tuple(exclude)
+        for clip in self._clips.encode(videos):
+            suggestions = []
+            if clip.record is not None:
+                suggestions = self.suggest(
+                    clip.record, [user], top_k, exclude=excluded, min_confidence=min_confidence
+                )[0]
+            problem = clip.reason if clip.state == "ok" else f"{clip.state}: {clip.reason}"
+            yield Answer(clip.index, clip.record is not None, suggestions, problem)
+
+    def features(self, video: str | os.PathLike[str]) -> FrameRecord:
+        """Region features of a clip, as the run's own.
+
+        Raises:
+            UserError: the clip has no frame that can be read.
+        """
+        (clip,) = self._clips.encode([video])
+        if clip.record is None:
+            raise UserError(
+                f"a clip must have a frame that can be read, got {os.fspath(video)!r} "
+                f"({clip.state}: {clip.reason}); try another file"
+            )
+        return clip.record
+
+    def warm_up(self) -> None:
+        """Waits until the network is loaded."""
+        list(self._clips.encode([]))
+
+    def suggest(
+        self,
+        record: FrameRecord,
+        users: Sequence[Profile],
+        top_k: int = 10,
+        *,
+        exclude: Iterable[str] = (),
+        min_confidence: float = 0.0,
+    ) -> list[list[Suggestion]]:
+        """The best hashtags for one clip's features and each of several users; see `recommend`."""
+        if top_k < 1:
+            raise UserError(f"top_k must be at least 1, got {top_k}; use e.g. 10")
+        if not 0 <= min_confidence <= 1:
+            raise UserError(f"min_confidence must be in [0, 1], got {min_confidence}; use e.g. 0.1")
+        if min_confidence and self._calibration is None:
+            raise UserError(
+                "min_confidence needs a run whose confidence was fitted, this one has none; "
+                "evaluate it again with --mode=evaluate, with a validation split"
+            )
+        excluded = {name for field in exclude for name in split_hashtags(field)}
+        many = min(max(top_k, 50) + len(excluded), len(self.view.hashtags))
+        query_BD = self._query(
+            self._variables, self.video_input(record, len(users)), self.encode(users)
+        )
+        scores_BT, top_BT = self._rank(query_BD, self._hashtags_TD, many)
+        scores_BT, top_BT = np.asarray(scores_BT), np.asarray(top_BT)
+        confidence_BT: Any = np.full(scores_BT.shape, None)
+        if self._calibration:
+            confidence_BT = self._calibration.confidence(scores_BT)
+        answers = []
+        for scores_T, top_T, confidence_T in zip(scores_BT, top_BT, confidence_BT, strict=True):
+            columns = zip(top_T.tolist(), scores_T.tolist(), confidence_T.tolist(), strict=True)
+            every = [Suggestion(self.view.hashtags[t], *values) for t, *values in columns]
+            answers.append(
+                [
+                    suggestion
+                    for suggestion in every
+                    if suggestion.hashtag not in excluded
+                    and (not min_confidence or suggestion.confidence >= min_confidence)
+                ][:top_k]
+            )
+        return answers
+
+    def encode(self, users: Sequence[Profile]):
+        """The model's input for profiles, a UserInput; `notes` says what could not be used."""
+        return self._profiles.encode(users)
+
+    def video_input(self, record: FrameRecord, count: int = 1) -> VideoInput:
+        """The model's input for a clip, repeated for several users, with all frames of the run."""
+        frames = self.config.preprocess.max_frames
+        codes_FMC = record.codes_FMC
+        codes_FMC = np.pad(codes_FMC, ((0, frames - len(codes_FMC)), (0, 0), (0, 0)))
+        mask_F = np.arange(frames) < len(record.codes_FMC)
+        parts = (codes_FMC, record.scale_C, record.offset_C, mask_F)
+        return VideoInput(*(np.repeat(part[None], count, axis=0) for part in parts))
+
+
+def _read_config(workdir: pathlib.Path) -> tuple[Config, dict[str, Any]]:
+    try:
+        return runs.read_config(workdir)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"--run must name the directory of a trained run, got {str(workdir)!r} without a "
+            "config.json; train one with python -m uhman_jax.main --config=configs/natural.py"
+        ) from None
+
+
+def _rank(query_BD, hashtags_TD, top_k: int):
+    """(scores_BT, top_BT) of the best hashtags, best first."""
+    return jax.lax.top_k(score(query_BD, hashtags_TD).astype(jnp.float32), top_k)
+
+
+def _check_extractor(directory: pathlib.Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """The settings file of a features folder, which must be that of a run.
+
+    Raises:
+        UserError: the folder is not there, or is of another extractor.
+    """
+    wanted = facts.get("features", {}).get("fingerprint")
+    if not wanted:
+        raise UserError(
+            "clips can be given to a run that was trained on clips, this one was trained on "
+            "simulated features; train another, e.g. --config=configs/natural.py"
+        )
+    if not (directory / ledger.SETTINGS_FILE).exists():
+        raise UserError(
+            "suggestions need the extractor that made the run's features, got none in "
+            f"{directory}; name their folder with --features"
+        )
+    settings = ledger.read_json(directory / ledger.SETTINGS_FILE)
+    if settings.get("fingerprint") != wanted:
+        raise UserError(
+            f"the extractor must be the run's, of fingerprint {wanted[:12]}, got "
+            f"{str(settings.get('fingerprint'))[:12]} in {directory}; name another with --features"
+        )
+    return settings
