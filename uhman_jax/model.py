@@ -189,7 +189,7 @@ class UHMAN(TwoTowers):
         super().setup()
 
     @nn.compact
-    def query(self, video, user, *, deterministic=True, with_attention=False):
+    def query(self, video, user, *, deterministic=True, with_attention=False, seen_BFM=None):
         """Returns query_BD, float32: W_V Concat(u, v) (equations 1 to 10).
 
         Args:
@@ -197,6 +197,7 @@ class UHMAN(TwoTowers):
             user: UserInput.
             deterministic: False drops units, with the rng "dropout".
             with_attention: also return where the model looked.
+            seen_BFM: bool, False hides a region; None: all are seen.
 
         Returns:
             query_BD, or (query_BD, Attention). An ablated attention is uniform.
@@ -210,6 +211,7 @@ class UHMAN(TwoTowers):
         if self.region_dropout and not deterministic:
             video = some_regions(self.make_rng("dropout"), self.region_dropout, gathered(video))
         mask_BFM = jnp.repeat(video.mask_BF[:, :, None], video.codes_BFMC.shape[2], axis=2)
+        mask_BFM = mask_BFM if seen_BFM is None else mask_BFM & seen_BFM
         frames_BFK, region_weights_BFHM = self._frames(guide_BK, video, mask_BFM, deterministic)
         block = self._block(self.frame_attention, "frame_block")
         over_frames = jax.vmap(attend)(block.fold(guide_BK), frames_BFK, video.mask_BF)

@@ -39,6 +39,10 @@ _EXCLUDE = flags.DEFINE_multi_string("exclude", [], 'Hashtags not to suggest, e.
 _MIN_CONFIDENCE = flags.DEFINE_float("min_confidence", 0.0, "Leaves out suggestions below, 0 to 1.")
 _JSON = flags.DEFINE_bool("json", False, "Prints one JSON object per clip and line.")
 _CSV = flags.DEFINE_bool("csv", False, "Prints video,rank,hashtag,score,confidence.")
+_EXPLAIN = flags.DEFINE_string("explain", "", "Page (.html) or picture (.png) that shows why.")
+_VERSUS = flags.DEFINE_string(
+    "versus", "", 'Another profile for --explain, e.g. "gender=male, age=40, history=#a #b".'
+)
 
 
 def parse_profile(text: str) -> Profile:
@@ -97,6 +101,10 @@ def run(rest: list[str]) -> bool:
         raise UserError("output is --json or --csv, got both; leave one out")
     profile = Profile.parse(**{name: flag.value for name, flag in _PROFILE.items()})
     clips = list_clips([*_VIDEO.value, *rest])
+    if _VERSUS.value and not _EXPLAIN.value:
+        raise UserError("--versus needs --explain, got none; write e.g. --explain=why.html")
+    if _EXPLAIN.value:
+        return _run_explain(clips, profile)
     from uhman_jax.progress import progress_bar
     from uhman_jax.recommend.recommender import Recommender
 
@@ -129,6 +137,33 @@ def run(rest: list[str]) -> bool:
             elif answer.readable:
                 print(_as_table(clip, profile, answer.suggestions), flush=True)
     return answered > 0
+
+
+def _run_explain(clips: list[str], profile: Profile) -> bool:
+    """Writes the page or picture of one clip, and prints its suggestions."""
+    from uhman_jax.recommend.explain import check_output, explain
+    from uhman_jax.recommend.recommender import Recommender
+
+    if len(clips) != 1:
+        raise UserError(f"--explain takes one clip, got {len(clips)}; name one with --video")
+    output = check_output(_EXPLAIN.value)
+    profiles = [profile, parse_profile(_VERSUS.value)] if _VERSUS.value else [profile]
+    with Recommender.load(_RUN.value, features=_FEATURES.value, seed=_SEED.value) as recommender:
+        sides = explain(
+            recommender,
+            clips[0],
+            profiles,
+            output,
+            top_k=_TOP_K.value,
+            exclude=_EXCLUDE.value,
+            min_confidence=_MIN_CONFIDENCE.value,
+        )
+    for side in sides:
+        for note in side.notes:
+            print(f"note: {note}", file=sys.stderr)
+        print(_as_table(clips[0], side.profile, side.suggestions))
+    print(f"\nWhy: {output}")
+    return True
 
 
 def _as_json(clip: str, answer: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A trained run that answers: which hashtags would this user attach to this clip?"""
 
+import json
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -66,7 +67,11 @@ class Recommender:
     New users need no retraining: a profile is all that the model knows of anybody.
 
     Attributes:
+        config: of the run.
         view: vocabulary and attribute values.
+        model: the network.
+        variables: its parameters and constants.
+        metrics: of the run; empty where it was not evaluated.
         notes: of the last profiles: what the model could not use, a sentence each.
     """
 
@@ -76,12 +81,14 @@ class Recommender:
         view: View,
         model: Any,
         variables: Any,
+        metrics: dict[str, Any],
         calibration: Calibration | None,
         clips: OnDemand,
     ):
         """Keeps the parts; see `load`."""
-        self.config, self.view = config, view
-        self._model, self._variables = model, variables
+        self.config, self.view, self.metrics = config, view, metrics
+        self.model, self.variables = model, variables
+        self._row = {name: t for t, name in enumerate(view.hashtags)}
         self._calibration, self._clips = calibration, clips
         self._profiles = ProfileEncoder(view)
         apply = model.apply
@@ -126,7 +133,8 @@ class Recommender:
             params = jax.tree.map(lambda leaf: leaf[seed], state.best_params)
             variables = {"params": params, "statistics": state.statistics}
             model = train.build_model(config.model, view)
-            return cls(config, view, model, variables, Calibration.load(workdir), clips)
+            metrics = _read_metrics(workdir)
+            return cls(config, view, model, variables, metrics, Calibration.load(workdir), clips)
         except BaseException:
             clips.close()
             raise
@@ -237,7 +245,7 @@ class Recommender:
         excluded = {name for field in exclude for name in split_hashtags(field)}
         many = min(max(top_k, 50) + len(excluded), len(self.view.hashtags))
         query_BD = self._query(
-            self._variables, self.video_input(record, len(users)), self.encode(users)
+            self.variables, self.video_input(record, len(users)), self.encode(users)
         )
         scores_BT, top_BT = self._rank(query_BD, self._hashtags_TD, many)
         scores_BT, top_BT = np.asarray(scores_BT), np.asarray(top_BT)
@@ -253,10 +261,14 @@ class Recommender:
                     suggestion
                     for suggestion in every
                     if suggestion.hashtag not in excluded
-                    and (not min_confidence or suggestion.confidence >= min_confidence)
+                    and (suggestion.confidence or 0.0) >= min_confidence
                 ][:top_k]
             )
         return answers
+
+    def vectors(self, hashtags: Sequence[str]) -> np.ndarray:
+        """hashtags_TD, float32, of some hashtags of the vocabulary."""
+        return np.asarray(self._hashtags_TD)[[self._row[name] for name in hashtags]]
 
     def encode(self, users: Sequence[Profile]):
         """The model's input for profiles, a UserInput; `notes` says what could not be used."""
@@ -280,6 +292,14 @@ def _read_config(workdir: pathlib.Path) -> tuple[Config, dict[str, Any]]:
             f"--run must name the directory of a trained run, got {str(workdir)!r} without a "
             "config.json; train one with python -m uhman_jax.main --config=configs/natural.py"
         ) from None
+
+
+def _read_metrics(workdir: pathlib.Path) -> dict[str, Any]:
+    """metrics.json; empty where it is not there or damaged, since it only adds notes."""
+    try:
+        return dict(json.loads((workdir / "metrics.json").read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _rank(query_BD, hashtags_TD, top_k: int):

@@ -3,7 +3,6 @@
 import math
 import pathlib
 
-import numpy as np
 from PIL import Image
 
 from uhman_jax.dataset.raw import read_raw_dataset
@@ -12,7 +11,7 @@ from uhman_jax.preprocess.decode import DecodeError
 from uhman_jax.report import thumbnails
 from uhman_jax.report.markup import Markup, element, join
 from uhman_jax.report.run import Example
-from uhman_jax.report.tables import percent
+from uhman_jax.report.strip import frame_strip
 
 _NUM_SUGGESTED = 10
 _NUM_HISTORY = 12
@@ -82,52 +81,11 @@ def _card(example: Example, images: list[Image.Image], problem: str, max_bytes: 
         "article",
         element("header", title, score),
         element("p", problem, class_="placeholder", role="note") if problem else None,
-        _strip(example, images, max_bytes),
+        frame_strip(example.times_F, example.regions_FM, example.weights_F, images, max_bytes),
         _user(example),
         element("div", _true_tags(example), _suggested_tags(example), class_="tags"),
         class_="card clip",
     )
-
-
-def _strip(example: Example, images: list[Image.Image], max_bytes: int) -> Markup:
-    """Frames in time order, each with its share of the clip's attention as a bar under it."""
-    levels_FYX = thumbnails.heat_levels(example.regions_FM)
-    num_frames = len(example.times_F)
-    even = 1 / max(num_frames, 1)
-    top = max(float(example.weights_F.max(initial=0)), 2 * even)
-    frames = []
-    for f in range(num_frames):
-        weight = float(example.weights_F[f])
-        time = f"{example.times_F[f]:.1f}\u202fs"
-        heat = thumbnails.heat_png(levels_FYX[f], smooth=bool(images))
-        if images:
-            jpeg = thumbnails.frame_jpeg(images[f], max_bytes)
-            picture = join(
-                element("img", src=jpeg, alt=f"Frame at {time}", class_="shot"),
-                element("img", src=heat, alt="", class_="heat"),
-            )
-        else:
-            picture = element("img", src=heat, alt=_peak(levels_FYX[f], time), class_="map")
-        bar = element("i", style=f"height:{100 * weight / top:.1f}%")
-        line = element("s", style=f"bottom:{100 * even / top:.1f}%")
-        caption = join(element("b", percent(weight)), " ", element("span", time))
-        frames.append(
-            element(
-                "div",
-                element("div", picture, class_="picture"),
-                element("div", bar, line, class_="weight"),
-                element("div", caption, class_="when"),
-                class_="frame wide" if images and images[f].width > images[f].height else "frame",
-            )
-        )
-    return element(
-        "div", frames, class_="strip", tabindex=0, role="group", aria_label="Frames in time"
-    )
-
-
-def _peak(levels_YX: np.ndarray, time: str) -> str:
-    y, x = np.unravel_index(int(np.argmax(levels_YX)), levels_YX.shape)
-    return f"Attention at {time}, strongest in row {y + 1}, column {x + 1}"
 
 
 def _user(example: Example) -> Markup:

@@ -7,27 +7,16 @@ from typing import Any
 from uhman_jax import __version__
 from uhman_jax.report import plots, tables
 from uhman_jax.report.clips import clip_cards
-from uhman_jax.report.markup import Markup, element, join
+from uhman_jax.report.markup import Markup, document, element, join
 from uhman_jax.report.run import Run
-from uhman_jax.report.style import CSS
 
 _HEADLINE = "P@5"  # the metric of the headline and of the gap
 _K = 5
-# Nothing is loaded and nothing runs, whatever a hashtag holds.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def render(run: Run, root: pathlib.Path | None) -> str:
     """The whole page as text."""
     title = f"{run.name} · {run.model} report"
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", title),
-        element("style", Markup(CSS)),
-    )
     parts = [
         _header(run),
         _scores(run),
@@ -37,8 +26,7 @@ def render(run: Run, root: pathlib.Path | None) -> str:
         _clips(run, root),
         _settings(run),
     ]
-    body = element("body", element("main", parts))
-    return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
+    return document(title, parts)
 
 
 def _part(title: str, *children: Markup | None) -> Markup:

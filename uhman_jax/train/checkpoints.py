@@ -56,7 +56,7 @@ class Checkpoints:
             with self._disk_is_named():
                 self.directory.mkdir(parents=True, exist_ok=True)
         ended = ocp.options.AsyncOptions(post_finalization_callback=self._seal)
-        with self._disk_is_named():
+        with self._disk_is_named(), _quietly():
             self._manager = ocp.CheckpointManager(
                 self.directory,
                 options=ocp.CheckpointManagerOptions(

@@ -1,0 +1,114 @@
+"""Why a run suggests what it suggests for one clip, as a page or as a picture."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from uhman_jax.errors import UserError
+from uhman_jax.preprocess.decode import DecodeError
+from uhman_jax.recommend.figure import draw
+from uhman_jax.recommend.page import Side, render
+from uhman_jax.recommend.profile import Profile
+from uhman_jax.recommend.recommender import Recommender
+from uhman_jax.recommend.why import Explainer
+from uhman_jax.report.thumbnails import frames_at
+from uhman_jax.shards.example import FrameRecord
+from uhman_jax.shards.tfrecord import replacing
+
+SUFFIXES = (".html", ".png")
+
+
+def check_output(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path of a page or a picture.
+
+    Raises:
+        UserError: it is called otherwise, or its folder is not there.
+    """
+    output = pathlib.Path(path)
+    if output.suffix.lower() not in SUFFIXES:
+        raise UserError(
+            f"--explain must name a .html or .png file, got {os.fspath(path)!r}; "
+            "write e.g. --explain=why.html"
+        )
+    if not output.parent.is_dir():
+        raise UserError(f"--explain must lie in a folder, got none at {output.parent}; make it")
+    return output
+
+
+def explain(
+    recommender: Recommender,
+    video: str | os.PathLike[str],
+    users: Sequence[Profile],
+    output: str | os.PathLike[str],
+    *,
+    top_k: int = 10,
+    exclude: Sequence[str] = (),
+    min_confidence: float = 0.0,
+) -> list[Side]:
+    """Writes a page (.html) or a picture (.png) and returns what it shows.
+
+    Args:
+        recommender: of the run.
+        video: the clip.
+        users: one profile, or two to compare.
+        output: the file; replaced if it is there.
+        top_k: suggestions per profile.
+        exclude: hashtags that are not suggested.
+        min_confidence: suggestions below are left out.
+
+    Raises:
+        UserError: the clip has no frame that can be read, or the model has no attention.
+    """
+    path, clip = check_output(output), pathlib.Path(video)
+    explainer = Explainer(recommender.model)
+    record = recommender.features(clip)
+    sides = [
+        side_of(
+            recommender,
+            explainer,
+            record,
+            user,
+            top_k=top_k,
+            exclude=exclude,
+            min_confidence=min_confidence,
+        )
+        for user in users
+    ]
+    images = frames_of(recommender, clip, record)
+    if path.suffix.lower() == ".png":
+        data = draw(clip, record.times_F, images, sides)
+    else:
+        data = render(clip, record.times_F, images, sides, recommender.metrics).encode()
+    with replacing(path) as file:
+        file.write(data)
+    return sides
+
+
+def side_of(
+    recommender: Recommender,
+    explainer: Explainer,
+    record: FrameRecord,
+    user: Profile,
+    **choice: Any,
+) -> Side:
+    """What a model does with one clip for one profile; `choice` is that of `suggest`."""
+    (suggestions,) = recommender.suggest(record, [user], **choice)
+    user_input, notes = recommender.encode([user]), list(recommender.notes)
+    names = [suggestion.hashtag for suggestion in suggestions]
+    vectors_TD = recommender.vectors(names)
+    why = explainer(recommender.variables, recommender.video_input(record), user_input, vectors_TD)
+    return Side(user, suggestions, why, notes)
+
+
+def frames_of(
+    recommender: Recommender, clip: pathlib.Path, record: FrameRecord
+) -> list[Image.Image]:
+    """The frames that the model saw, upright; none where the file is gone meanwhile."""
+    settings = recommender.config.preprocess
+    try:
+        return frames_at(clip, record.times_F, settings.frames_per_second, settings.max_frames)
+    except (DecodeError, OSError):
+        return []

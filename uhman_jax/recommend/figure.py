@@ -1,0 +1,86 @@
+"""The same as one picture: frames with attention, their weights, and the suggestions."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from uhman_jax.recommend.page import Side
+from uhman_jax.report import thumbnails
+
+_INK, _MODEL, _MUTED = "#1b1d22", "#4a4fd4", "#5f6571"
+_MOST_FRAMES = 8  # side by side; of more the weightiest are shown
+
+
+def draw(clip: Path, times_F: np.ndarray, images: list[Image.Image], sides: list[Side]) -> bytes:
+    """A PNG with one row per profile.
+
+    Args:
+        clip: for its name.
+        times_F: seconds of the frames.
+        images: the frames; empty where they can't be shown.
+        sides: what the model did for each profile.
+    """
+    from matplotlib.figure import Figure
+
+    shown_F = np.sort(np.argsort(-sides[0].why.frames_F, kind="stable")[:_MOST_FRAMES])
+    columns = len(shown_F) + 3
+    figure = Figure(figsize=(1.5 * columns, 3.7 * len(sides) + 0.5), layout="constrained")
+    figure.suptitle(clip.name.replace("$", r"\$"), x=0.01, ha="left", weight="bold", color=_INK)
+    for part, side in zip(
+        figure.subfigures(len(sides), 1, squeeze=False)[:, 0], sides, strict=True
+    ):
+        title = side.profile.describe().replace("$", r"\$")
+        part.suptitle(title, x=0.01, ha="left", size=9, color=_MUTED)
+        widths = [1.0] * len(shown_F) + [3.0]
+        axes = part.subplots(
+            2, len(widths), width_ratios=widths, height_ratios=[5, 1], squeeze=False
+        )
+        levels_FYX = thumbnails.heat_levels(side.why.regions_FM)
+        top = max(float(side.why.frames_F.max(initial=0)), 2 / max(len(times_F), 1))
+        for column, f in enumerate(shown_F):
+            picture, bar = axes[0, column], axes[1, column]
+            picture.axis("off")
+            picture.set_title(f"{times_F[f]:.1f} s", size=8, color=_MUTED)
+            if images:
+                picture.imshow(images[f])
+            extent = (*picture.get_xlim(), *picture.get_ylim()) if images else (0, 1, 1, 0)
+            picture.imshow(
+                levels_FYX[f],
+                cmap="inferno",
+                vmin=0,
+                vmax=1,
+                alpha=0.75 * levels_FYX[f] ** 0.6 if images else None,
+                extent=extent,
+                interpolation="bicubic" if images else "nearest",
+            )
+            bar.bar([0], [side.why.frames_F[f]], color=_MODEL, width=0.6)
+            bar.axhline(1 / len(times_F), color=_MUTED, lw=0.8, ls="--")
+            bar.set(xlim=(-0.5, 0.5), ylim=(0, top), xticks=[], yticks=[])
+            bar.set_xlabel(f"{100 * side.why.frames_F[f]:.0f} %", size=8, color=_INK)
+            bar.spines[["top", "left", "right"]].set_visible(False)
+        _suggestions(axes[:, -1], side)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, facecolor="white")
+    return buffer.getvalue()
+
+
+def _suggestions(axes, side: Side) -> None:
+    """Bars of confidence, or of score where no confidence was fitted."""
+    plot, below = axes
+    below.axis("off")
+    shown = side.suggestions[:10]
+    names = [f"#{suggestion.hashtag}".replace("$", r"\$") for suggestion in shown]
+    said = [s.confidence for s in shown if s.confidence is not None]
+    known = len(said) == len(shown)
+    values = said if known else [s.score for s in shown]
+    places = np.arange(len(names))[::-1]
+    plot.barh(places, values, color=_MODEL, height=0.6)
+    plot.set_yticks(places, names, size=9)
+    for place, value in zip(places, values, strict=True):
+        text = f" {100 * value:.0f} %" if known else f" {value:.2f}"
+        plot.text(max(value, 0), place, text, va="center", size=8, color=_INK)
+    plot.set_xticks([])
+    plot.margins(x=0.18)
+    plot.spines[["top", "right", "bottom"]].set_visible(False)
