@@ -62,10 +62,17 @@ def restore(
 ) -> State | None:
     """The state of a run directory's newest whole checkpoint; None where there is none.
 
+    Args:
+        config: of the run.
+        view: of the run.
+        num_channels: C of its features; 0: as the checkpoint says, so that none are needed.
+        workdir: the run directory.
+
     Raises:
         UserError: there are checkpoints, but none that can be read.
     """
     with Checkpoints(workdir) as checkpoints:
+        num_channels = num_channels or checkpoints.num_channels() or 1
         model = build_model(config.model, view)
         return checkpoints.restore(abstract_state(model, config, num_channels))
 
