@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import tiny_world
 
+from tools import command
 from tools.export import folder as export_lib
 from tools.export import load as load_lib
 from tools.trained import open_run
@@ -176,10 +177,9 @@ def test_queries_of_a_split_are_those_of_its_clips(trained, exported, asked):
 def test_another_process_writes_the_same_bytes_over_it(trained, exported):
     before = {path.name: path.read_bytes() for path in exported.iterdir()}
     inode = exported.stat().st_ino
-    command = [sys.executable, "-m", "tools.export", f"--run={trained}", f"--output={exported}"]
-    result = subprocess.run(
-        [*command, "--seed=1", "--queries=test"], cwd=ROOT, capture_output=True, text=True
-    )
+    flags = [f"--run={trained}", f"--output={exported}", "--seed=1", "--queries=test"]
+    line = [sys.executable, "-m", "tools.export", *flags]
+    result = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("Wrote 12 files") and "INFO" not in result.stderr
     assert exported.stat().st_ino != inode, "the folder is another one"
@@ -273,15 +273,12 @@ def flip(run):
             path.write_bytes(content)
 
 
-def test_a_mistake_at_the_command_line_is_one_sentence(tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-m", "tools.export", f"--run={tmp_path}", "--output=out"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 2 and not result.stdout
-    assert result.stderr.count("\n") == 1 and "without config.json" in result.stderr
+def test_a_mistake_at_the_command_line_is_one_sentence(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        command.tell(lambda: export_lib.export_run(tmp_path, tmp_path / "out"))
+    out, err = capsys.readouterr()
+    assert end.value.code == 2 and not out
+    assert err.count("\n") == 1 and "without config.json" in err
 
 
 def test_a_seed_that_the_run_lacks_is_an_error(trained, tmp_path):

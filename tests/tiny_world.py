@@ -68,11 +68,12 @@ def make_config(root, **train):
     return config
 
 
-def finished_run(folder, *, num_videos=150, **train):
+def finished_run(folder, *, num_videos=150, test_share=0.2, **train):
     """Config and directory of a run that was trained and evaluated, its data beside it."""
     from uhman_jax import run  # heavy, as below
 
     config = make_config(write_dataset(folder / "data", num_videos=num_videos), **train)
+    config.view.test_share = test_share
     run.run(config, folder / "run", say=lambda line: None, report=False)
     return config, folder / "run"
 
