@@ -1,6 +1,8 @@
 """What the page of a run says of its users, in a world where the country decides the word."""
 
 import doctest
+import html
+import itertools
 import json
 import math
 import pathlib
@@ -196,6 +198,11 @@ def test_names_on_the_map_cover_no_other_name_and_are_text():
     drawn = hashtag_map.draw(found | {"places": rng.normal(size=(200, 2)).tolist()})
     assert "<b>" not in drawn and "#$x$&lt;b&gt;" in drawn
     assert drawn.count("<circle") == 200 and 20 < drawn.count("<text") <= hashtag_map.MAX_NAMES
+    places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)">([^<]+)<', drawn)
+    boxes = [(float(x), float(y), 6 * len(html.unescape(text))) for x, y, text in places]
+    for (x, y, width), (other_x, other_y, other_width) in itertools.combinations(boxes, 2):
+        beside = x + width <= other_x or other_x + other_width <= x
+        assert beside or abs(y - other_y) > 13.8, "one line of text is 14 pixels high"
 
 
 def test_the_page_stands_alone(inspected):
