@@ -102,6 +102,11 @@ if __name__ == "__main__":
                 raise
             print(sentence(error), file=sys.stderr)
             sys.exit(2)
+    elif sys.argv[1] == "serve":
+        from uhman_jax.preprocess import server
+
+        del sys.argv[1]
+        server.serve(SmallNetwork)
     else:
         from uhman_jax.preprocess import child
 

@@ -68,6 +68,16 @@ def make_config(root, **train):
     return config
 
 
+def finished_run(folder, *, num_videos=150, test_share=0.2, **train):
+    """Config and directory of a run that was trained and evaluated, its data beside it."""
+    from uhman_jax import run  # heavy, as below
+
+    config = make_config(write_dataset(folder / "data", num_videos=num_videos), **train)
+    config.view.test_share = test_share
+    run.run(config, folder / "run", say=lambda line: None, report=False)
+    return config, folder / "run"
+
+
 def write_config(path, root, **train):
     """Writes a config file for a process of its own: two seeds, and dropout."""
     lines = f"""

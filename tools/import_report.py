@@ -4,10 +4,9 @@ import collections
 import csv
 import io
 import pathlib
-import sys
 from collections.abc import Callable, Iterable
 
-from uhman_jax.errors import sentence
+from tools import command
 from uhman_jax.shards.tfrecord import replacing
 
 FILE = "dropped.csv"
@@ -53,13 +52,6 @@ def write_csv(path: pathlib.Path, columns: Iterable[str], rows: Iterable[Iterabl
 
 def tell(root: pathlib.Path, work: Callable[[], list[str]]) -> None:
     """Prints what an import says; a person's mistake is one sentence and exit status 2."""
-    try:
-        for line in work():
-            print(line)
-    except Exception as error:
-        if not (told := sentence(error)):
-            raise
-        print(told, file=sys.stderr)
-        sys.exit(2)
+    command.tell(work)
     if (root / "videos.csv").exists():
         print(f"Train on them with --config.data.root={root}")

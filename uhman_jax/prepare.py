@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from uhman_jax import lock
-from uhman_jax.config import Config
+from uhman_jax.config import Config, Door
 from uhman_jax.dataset.raw import RawDataset, read_raw_dataset, summarise_problems
 from uhman_jax.dataset.truth import Truth, load_truth
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View, build_view
@@ -100,7 +100,7 @@ def _simulated_folder(config: Config) -> pathlib.Path:
 
 
 def features_of(config: Config) -> pathlib.Path:
-    """Folder of the features that a config's clips have, whether it is there or not.
+    """Folder of the features of a config's dataset, whether it is there or not.
 
     Raises:
         UserError: the weights file that it names cannot be read.
@@ -109,21 +109,23 @@ def features_of(config: Config) -> pathlib.Path:
 
     settings = config.preprocess
     root = pathlib.Path(config.data.root) if config.data.root else _simulated_folder(config)
+    through_features = not config.data.root and config.simulator.door is Door.FEATURES
+    if through_features or (root / SIMULATED_FEATURES).is_dir():
+        return root / SIMULATED_FEATURES
     return pathlib.Path(settings.output_dir or pipeline.features_dir(root, settings))
 
 
 def _features(config: Config, raw: RawDataset, say: Say) -> FrameStore:
     """Region features of the videos; decodes and encodes what is not there yet."""
-    simulated = raw.root / SIMULATED_FEATURES
-    if simulated.is_dir():
-        say(f"Features: written by the simulator, reused {simulated}.")
-        return FrameStore.open(simulated)
+    directory = features_of(config)
+    if directory == raw.root / SIMULATED_FEATURES:
+        say(f"Features: written by the simulator, reused {directory}.")
+        return FrameStore.open(directory)
     from uhman_jax.preprocess import pipeline  # imports TensorFlow only when there is work
     from uhman_jax.preprocess.ledger import LEDGER_FILE, read_ledger
 
     settings = config.preprocess
     inputs = [(video.video_id, video.path) for video in raw.videos]
-    directory = features_of(config)
     if pipeline.is_complete(directory, inputs, settings, raw.root):
         say(f"Features: reused {directory}.")
     else:

@@ -129,8 +129,6 @@ def _main_notes(cells, fitting, world, view, recipe, ablation) -> list[str]:
         notes.append(ABLATIONS)
     if view in ("natural", "balanced"):
         notes.append("Paper: Musical.ly, another data set; compare the order, not the values.")
-    if view == "balanced":
-        notes.append("The oracles do not know of the downsampling: no upper bound in this table.")
     for cell in summary.select(cells, world=world, view=view, recipe=recipe, failed=True):
         reason = cell.get("failed") or "no test scores"
         notes.append(f"Failed: {cell['system']}, world seed {cell['world_seed']}: {reason}")

@@ -22,7 +22,7 @@ from uhman_jax.evaluate.results import write_json
 
 FILE = "calibration.json"
 _RIDGE = 1e-3  # on standardised coefficients: keeps them finite where few clips tell all apart
-_MIN_PER_BIN, _MAX_BINS = 100, 50  # suggestions per observed rate
+_MIN_PER_BIN, _MIN_BINS, _MAX_BINS = 100, 5, 50  # suggestions per observed rate
 _ERROR_BINS = 10
 
 
@@ -133,8 +133,14 @@ def _inputs(scores_VT: np.ndarray) -> np.ndarray:
 def _observed(
     logits_N: np.ndarray, hits_N: np.ndarray
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean logit and rate of hits of equally large groups; no rate is 0 or 1."""
-    num_bins = int(np.clip(len(logits_N) // _MIN_PER_BIN, 1, _MAX_BINS))
+    """Mean logit and rate of hits of equally large groups; no rate is 0 or 1.
+
+    Where there are too few suggestions for five groups the regression stands as it is.
+    """
+    num_bins = min(len(logits_N) // _MIN_PER_BIN, _MAX_BINS)
+    if num_bins < _MIN_BINS:
+        grid = np.linspace(logits_N.min() - 1, logits_N.max() + 1, _MAX_BINS)
+        return tuple(grid.tolist()), tuple(scipy.special.expit(grid).tolist())
     order = np.argsort(logits_N, kind="stable")
     groups = [group for group in np.array_split(order, num_bins) if len(group)]
     sizes = np.array([len(group) for group in groups], np.float64)

@@ -3,6 +3,7 @@
 The extractor is the one that made a features folder, so the features are the same bytes as there.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -49,18 +50,12 @@ class OnDemand:
     Args:
         directory: of the features whose extractor is used.
         config: how those were made, and the limits for strangers' clips.
-        command: of the process, before its arguments.
     """
 
-    def __init__(
-        self,
-        directory: str | os.PathLike[str],
-        config: PreprocessConfig,
-        command: Sequence[str] = COMMAND,
-    ):
+    def __init__(self, directory: str | os.PathLike[str], config: PreprocessConfig):
         """Starts the process."""
         values = dataclasses.asdict(config) | {"storage": config.storage.value}
-        self._arguments = [*command, os.fspath(directory), json.dumps(values)]
+        self._arguments = [*COMMAND, os.fspath(directory), json.dumps(values)]
         self._turn = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._start()
@@ -117,8 +112,9 @@ class OnDemand:
     def _end(self) -> None:
         if self._process:
             self._process.kill()
-            with self._process:  # closes the pipes and waits
-                self._process = None
+            with contextlib.suppress(BrokenPipeError), self._process:  # closes pipes and waits
+                pass
+            self._process = None
 
     def _header(self, process: subprocess.Popen[bytes]) -> dict:
         assert process.stdout is not None

@@ -27,7 +27,7 @@ _VIDEO = flags.DEFINE_multi_string("video", [], "A clip, or a folder of clips.")
 _FEATURES = flags.DEFINE_string(
     "features", "", "Folder of the run's features, whose extractor is used; default: its config's."
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Which of the run's models, from 0.")
+_SEED = flags.DEFINE_integer("seed", None, "Which of the run's models; default: the first.")
 _PROFILE = {
     "gender": flags.DEFINE_string("gender", "", "As written in the training data."),
     "age": flags.DEFINE_string("age", "", "Years."),

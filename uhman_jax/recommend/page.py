@@ -11,7 +11,8 @@ from uhman_jax.recommend.profile import Profile
 from uhman_jax.recommend.recommender import Suggestion
 from uhman_jax.recommend.why import Why
 from uhman_jax.report import thumbnails
-from uhman_jax.report.markup import Markup, document, element, join
+from uhman_jax.report.document import document, part
+from uhman_jax.report.markup import Markup, element, join
 from uhman_jax.report.strip import frame_strip
 from uhman_jax.report.tables import percent
 
@@ -79,16 +80,12 @@ def render(
     other = others[0] if others else None
     parts = [
         _header(clip, first.profile, metrics),
-        _part("Suggestions", _lists(first, other)),
-        _part("Where it looked", _attention_text(), _strips(times_F, images, sides)),
-        _part("What carried each hashtag", _carried_text(), _carried(times_F, images, first)),
-        _part("What this proves, and what not", _limits(metrics)),
+        part("Suggestions", _lists(first, other)),
+        part("Where it looked", _attention_text(), _strips(times_F, images, sides)),
+        part("What carried each hashtag", _carried_text(), _carried(times_F, images, first)),
+        part("What this proves, and what not", _limits(metrics)),
     ]
-    return document(f"{clip.name} · why these hashtags", parts, _CSS)
-
-
-def _part(title: str, *children: Markup | None) -> Markup:
-    return element("section", element("h2", title), children, class_="part")
+    return document(f"{clip.name} · why these hashtags", parts, css=_CSS)
 
 
 def _header(clip: pathlib.Path, profile: Profile, metrics: dict[str, Any]) -> Markup:

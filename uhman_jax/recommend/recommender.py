@@ -1,6 +1,5 @@
 """A trained run that answers: which hashtags would this user attach to this clip?"""
 
-import json
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,11 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uhman_jax import run as runs
-from uhman_jax import train
-from uhman_jax.config import Config
 from uhman_jax.dataset.hashtags import split_hashtags
-from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
 from uhman_jax.evaluate.calibration import Calibration
 from uhman_jax.model import VideoInput, score
@@ -22,7 +17,9 @@ from uhman_jax.prepare import features_of
 from uhman_jax.preprocess import ledger
 from uhman_jax.preprocess.on_demand import OnDemand
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
+from uhman_jax.run import keep_compiled_programs
 from uhman_jax.shards.example import FrameRecord
+from uhman_jax.trained import Trained, open_run
 
 NOBODY = Profile()
 
@@ -71,25 +68,23 @@ class Recommender:
         view: vocabulary and attribute values.
         model: the network.
         variables: its parameters and constants.
-        metrics: of the run; empty where it was not evaluated.
+        metrics: of the run.
         notes: of the last profiles: what the model could not use, a sentence each.
     """
 
     def __init__(
         self,
-        config: Config,
-        view: View,
+        trained: Trained,
         model: Any,
         variables: Any,
-        metrics: dict[str, Any],
-        calibration: Calibration | None,
         clips: OnDemand,
     ):
         """Keeps the parts; see `load`."""
-        self.config, self.view, self.metrics = config, view, metrics
+        self.config, self.metrics = trained.config, trained.metrics
+        self.view = view = trained.view
         self.model, self.variables = model, variables
         self._row = {name: t for t, name in enumerate(view.hashtags)}
-        self._calibration, self._clips = calibration, clips
+        self._calibration, self._clips = Calibration.load(trained.workdir), clips
         self._profiles = ProfileEncoder(view)
         apply = model.apply
         self._hashtags_TD = jax.jit(lambda v: apply(v, method="hashtags"))(variables)
@@ -98,7 +93,11 @@ class Recommender:
 
     @classmethod
     def load(
-        cls, run: str | os.PathLike[str], *, features: str | os.PathLike[str] = "", seed: int = 0
+        cls,
+        run: str | os.PathLike[str],
+        *,
+        features: str | os.PathLike[str] = "",
+        seed: int | None = None,
     ) -> "Recommender":
         """Reads a run directory and starts its extractor.
 
@@ -106,35 +105,20 @@ class Recommender:
             run: the run directory.
             features: folder of the features that the run was trained on; "": where its config
                 says. Only the extractor's settings and weights are read.
-            seed: which of the run's models, from 0.
+            seed: which of the run's models; None: the first.
 
         Raises:
             UserError: no trained run, or not the extractor that made its features.
         """
-        workdir = pathlib.Path(run)
-        config, facts = _read_config(workdir)
+        trained = open_run(pathlib.Path(run))
+        seed = trained.which_seed(seed)
+        config = trained.config
         directory = pathlib.Path(features) if features else features_of(config)
-        settings = _check_extractor(directory, facts)
-        view = View.load(workdir / "view.npz")
+        _check_extractor(directory, trained.facts)
         clips = OnDemand(directory, config.preprocess)
         try:
-            runs.keep_compiled_programs()
-            state = train.restore(config, view, settings["channels"], workdir)
-            if state is None:
-                raise UserError(
-                    f"suggestions need a trained run, got no checkpoint in {workdir}; "
-                    "train it with python -m uhman_jax.main"
-                )
-            num_seeds = len(state.best_step_S)
-            if not 0 <= seed < num_seeds:
-                raise UserError(
-                    f"seed must be one of the run's {num_seeds}, from 0, got {seed}; use 0"
-                )
-            params = jax.tree.map(lambda leaf: leaf[seed], state.best_params)
-            variables = {"params": params, "statistics": state.statistics}
-            model = train.build_model(config.model, view)
-            metrics = _read_metrics(workdir)
-            return cls(config, view, model, variables, metrics, Calibration.load(workdir), clips)
+            keep_compiled_programs()
+            return cls(trained, *trained.model(seed), clips)
         except BaseException:
             clips.close()
             raise
@@ -284,35 +268,13 @@ class Recommender:
         return VideoInput(*(np.repeat(part[None], count, axis=0) for part in parts))
 
 
-def _read_config(workdir: pathlib.Path) -> tuple[Config, dict[str, Any]]:
-    try:
-        return runs.read_config(workdir)
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"--run must name the directory of a trained run, got {str(workdir)!r} without a "
-            "config.json; train one with python -m uhman_jax.main --config=configs/natural.py"
-        ) from None
-
-
-def _read_metrics(workdir: pathlib.Path) -> dict[str, Any]:
-    """metrics.json; empty where it is not there or damaged, since it only adds notes."""
-    try:
-        return dict(json.loads((workdir / "metrics.json").read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
 def _rank(query_BD, hashtags_TD, top_k: int):
     """(scores_BT, top_BT) of the best hashtags, best first."""
     return jax.lax.top_k(score(query_BD, hashtags_TD).astype(jnp.float32), top_k)
 
 
-def _check_extractor(directory: pathlib.Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """The settings file of a features folder, which must be that of a run.
-
-    Raises:
-        UserError: the folder is not there, or is of another extractor.
-    """
+def _check_extractor(directory: pathlib.Path, facts: dict[str, Any]) -> None:
+    """Raises UserError where a folder does not hold the extractor of a run's features."""
     wanted = facts.get("features", {}).get("fingerprint")
     if not wanted:
         raise UserError(
@@ -330,4 +292,3 @@ def _check_extractor(directory: pathlib.Path, facts: dict[str, Any]) -> dict[str
             f"the extractor must be the run's, of fingerprint {wanted[:12]}, got "
             f"{str(settings.get('fingerprint'))[:12]} in {directory}; name another with --features"
         )
-    return settings

@@ -4,10 +4,6 @@ import html
 from collections.abc import Iterable
 from typing import TypeAlias, Union
 
-from uhman_jax.report.style import CSS
-
-# Nothing is loaded and nothing runs, whatever a hashtag holds.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _VOID = frozenset(("br", "img", "input", "meta"))
 
 
@@ -53,23 +49,3 @@ def element(name: str, /, *children: Child, **attributes: str | int | bool | Non
     if name in _VOID:
         return Markup(f"<{head}>")
     return Markup(f"<{head}>{join(*children)}</{name}>")
-
-
-def document(title: str, parts: Child, css: str = "") -> str:
-    """A whole page that stands alone.
-
-    Args:
-        title: of the window.
-        parts: of the page.
-        css: further rules, after those of all pages.
-    """
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", title),
-        element("style", Markup(CSS + css)),
-    )
-    body = element("body", element("main", parts))
-    return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"

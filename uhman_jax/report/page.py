@@ -7,7 +7,8 @@ from typing import Any
 from uhman_jax import __version__
 from uhman_jax.report import plots, tables
 from uhman_jax.report.clips import clip_cards
-from uhman_jax.report.markup import Markup, document, element, join
+from uhman_jax.report.document import document, paragraph, part
+from uhman_jax.report.markup import Markup, element, join
 from uhman_jax.report.run import Run
 
 _HEADLINE = "P@5"  # the metric of the headline and of the gap
@@ -29,14 +30,6 @@ def render(run: Run, root: pathlib.Path | None) -> str:
     return document(title, parts)
 
 
-def _part(title: str, *children: Markup | None) -> Markup:
-    return element("section", element("h2", title), children, class_="part")
-
-
-def _paragraph(text: str, css: str | None = None) -> Markup:
-    return element("p", text, class_=css)
-
-
 def _header(run: Run) -> Markup:
     num_seeds = run.metrics.get("num_seeds", 1)
     badges = [
@@ -49,7 +42,7 @@ def _header(run: Run) -> Markup:
     ]
     return element(
         "header",
-        _paragraph("Hashtag recommendation for micro-videos · run report", "eyebrow"),
+        paragraph("Hashtag recommendation for micro-videos · run report", "eyebrow"),
         element("h1", run.name),
         element("ul", badges, class_="badges"),
         _lead(run),
@@ -61,7 +54,7 @@ def _lead(run: Run) -> Markup:
     """One sentence that says what the headline metric means for a person."""
     found = run.metrics.get(f"test/{_HEADLINE}")
     if not tables.is_number(found):
-        return _paragraph("This run has not been evaluated on its test clips.", "lead")
+        return paragraph("This run has not been evaluated on its test clips.", "lead")
     text = (
         f"Of the five hashtags that {run.model} suggests first for an unseen clip, "
         f"{_K * found:.2f} are right on average."
@@ -73,7 +66,7 @@ def _lead(run: Run) -> Markup:
         if tables.is_number(oracle):
             text += f", and the best ranking there is finds {_K * oracle:.2f}"
         text += "."
-    return _paragraph(text, "lead")
+    return paragraph(text, "lead")
 
 
 def _stats(run: Run) -> Markup:
@@ -100,7 +93,7 @@ def _scores(run: Run) -> Markup:
             f" {run.model} is the mean over {run.metrics['num_seeds']} seeds; "
             "± is the 95 % interval of that mean (Student's t)."
         )
-    return _part(
+    return part(
         "How good is it?",
         element(
             "figure",
@@ -109,7 +102,7 @@ def _scores(run: Run) -> Markup:
             _gap_text(run),
             class_="card",
         ),
-        _paragraph(note, "note"),
+        paragraph(note, "note"),
         tables.metric_tables(run),
         tables.seeds_table(run),
         _glossary(run),
@@ -120,7 +113,7 @@ def _gap_text(run: Run) -> Markup:
     """Explains the gap, or why there is none to see."""
     gap = run.metrics.get(f"gap_closed/{_HEADLINE}")
     if not tables.is_number(gap):
-        return _paragraph(
+        return paragraph(
             "The data is real, so nobody knows the best possible ranking. The popularity and "
             "user rows are what counting alone gets, without any learning.",
             "note",
@@ -145,7 +138,7 @@ def _gap_text(run: Run) -> Markup:
         text += "."
     if run.metrics.get("num_seeds", 1) > 1:
         text += " Dots are single seeds; the whisker is the 95 % interval of their mean."
-    return _paragraph(text, "note")
+    return paragraph(text, "note")
 
 
 def _glossary(run: Run) -> Markup:
@@ -188,8 +181,8 @@ def _learning(run: Run) -> Markup | None:
     )
     if run.metrics.get("num_seeds", 1) > 1:
         text += " Thin lines are single seeds, the thick one is their mean."
-    note = _paragraph(text, "note")
-    return _part("How it learned", note, element("div", figures, class_="grid"))
+    note = paragraph(text, "note")
+    return part("How it learned", note, element("div", figures, class_="grid"))
 
 
 def _slices(run: Run) -> Markup | None:
@@ -198,7 +191,7 @@ def _slices(run: Run) -> Markup | None:
         return None
     text = "The same test clips in groups. Bars are relative to the best group of each column."
     grid = element("div", figures, class_="grid")
-    return _part("Where it does well, and where not", _paragraph(text), grid)
+    return part("Where it does well, and where not", paragraph(text), grid)
 
 
 def _attention(run: Run) -> Markup | None:
@@ -211,7 +204,7 @@ def _attention(run: Run) -> Markup | None:
         "looked everywhere alike."
     )
     card = element("div", facts, class_="card")
-    return _part("Does it look at the right place?", _paragraph(text), card)
+    return part("Does it look at the right place?", paragraph(text), card)
 
 
 def _clips(run: Run, root: pathlib.Path | None) -> Markup | None:
@@ -233,7 +226,7 @@ def _clips(run: Run, root: pathlib.Path | None) -> Markup | None:
         class_="legend",
     )
     cards = clip_cards(run.examples, root, run.sampling)
-    return _part("Test clips", _paragraph(text), legend, cards)
+    return part("Test clips", paragraph(text), legend, cards)
 
 
 def _settings(run: Run) -> Markup:
@@ -246,11 +239,11 @@ def _settings(run: Run) -> Markup:
         for key, value in _flatten(run.config)
     ]
     summary = element("summary", "Every setting of the run")
-    return _part(
+    return part(
         "Data and settings",
         element("div", element("dl", data, class_="facts"), class_="card") if data else None,
         element("details", summary, element("dl", config, class_="facts"), class_="card"),
-        _paragraph(f"Written by uhman_jax {__version__}.", "note"),
+        paragraph(f"Written by uhman_jax {__version__}.", "note"),
     )
 
 

@@ -93,6 +93,15 @@ class Checkpoints:
         """Step of the newest checkpoint, written or being written; None before the first."""
         return self._manager.latest_step()
 
+    def num_channels(self) -> int | None:
+        """C of the newest checkpoint that says what it holds; None where none does."""
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            with contextlib.suppress(Exception), _quietly():  # orbax raises all kinds on damage
+                folder: Any = self.directory / str(step) / "default"
+                found: Any = ocp.StandardCheckpointHandler().metadata(folder).tree
+                return int(found["state"]["statistics"]["mean_C"].shape[0])
+        return None
+
     def save(self, state: State) -> None:
         """Starts to write a state in the background; a checkpoint of the same step is replaced.
 

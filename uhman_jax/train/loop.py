@@ -65,12 +65,19 @@ def restore(
 
     Leaves the directory as it is: a run may be training in it.
 
+    Args:
+        config: of the run.
+        view: of the run.
+        num_channels: C of its features; 0: as the checkpoint says, so that none are needed.
+        workdir: the run directory.
+
     Raises:
         UserError: there are checkpoints, but none that can be read.
     """
     if not (pathlib.Path(workdir) / "checkpoints").is_dir():
         return None
     with Checkpoints(workdir, read_only=True) as checkpoints:
+        num_channels = num_channels or checkpoints.num_channels() or 1
         model = build_model(config.model, view)
         return checkpoints.restore(abstract_state(model, config, num_channels))
 

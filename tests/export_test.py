@@ -1,0 +1,312 @@
+"""An exported folder against the run that it came from, loaded without the package."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import jax
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tiny_world
+
+from tools import command
+from tools.export import folder as export_lib
+from tools.export import load as load_lib
+from uhman_jax.dataset import hashtags
+from uhman_jax.dataset.raw import read_raw_dataset
+from uhman_jax.dataset.view import TEST, View
+from uhman_jax.errors import UserError
+from uhman_jax.input_pipeline import eval_batches
+from uhman_jax.shards.store import FrameStore
+from uhman_jax.trained import open_run
+
+ROOT = pathlib.Path(__file__).parents[1]
+# Everything that is installed but JAX and what JAX needs is as if it were not there.
+BARE = """
+import importlib.metadata, sys
+allowed = "jax jaxlib numpy ml_dtypes opt_einsum scipy flatbuffers".split()
+others = set(importlib.metadata.packages_distributions()) - set(allowed)
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        top = name.split(".")[0]
+        if top in ("uhman_jax", "tools") or top in others and top not in sys.stdlib_module_names:
+            raise ImportError(name)
+sys.meta_path.insert(0, Nothing())
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of two seeds."""
+    return tiny_world.finished_run(tmp_path_factory.mktemp("export"), num_seeds=2)[1]
+
+
+@pytest.fixture(scope="module")
+def exported(trained):
+    """Its folder, with the second seed's model."""
+    export_lib.export_run(trained, trained.parent / "out" / "it", seed=1, queries="test")
+    return trained.parent / "out" / "it"
+
+
+@pytest.fixture(scope="module")
+def asked(trained, exported):
+    """What the folder's loader says of every test clip, in a process without the package.
+
+    Users are as videos.csv and users.csv have them, but for the history, which is the view's: it
+    has the hashtags of a user's training clips too.
+    """
+    view = View.load(trained / "view.npz")
+    raw = read_raw_dataset(trained.parent / "data", strict=True, check_files=False)
+    store = FrameStore.open(trained.parent / "data" / "features" / "simulated")
+    clips, profiles = {}, []
+    for i, row in enumerate(view.rows(TEST)):
+        record = store[store.rows([view.video_ids[row]])[0]]
+        clips |= {f"codes{i}": record.codes_FMC, f"scale{i}": record.scale_C}
+        clips |= {f"offset{i}": record.offset_C}
+        user = raw.users[view.user_ids[row]]
+        past = [f" #{view.hashtags[t].upper()}" for t in view.history.row(row)]
+        profile = {"age": user.age, "country": user.country.upper(), "history": past}
+        profiles.append(profile | ({"gender": user.gender} if user.gender else {}))
+    work = trained.parent / "asked"
+    work.mkdir()
+    np.savez(work / "clips.npz", **clips)
+    (work / "profiles.json").write_text(json.dumps(profiles))
+    script = f"""
+    import json, sys
+    import numpy as np
+    sys.path[:] = [path for path in sys.path if path not in ("", {str(ROOT)!r})]
+    sys.path.insert(0, {str(exported)!r})
+    from load import load
+    model = load({str(exported)!r})
+    clips, found = np.load("clips.npz"), []
+    for i, profile in enumerate(json.load(open("profiles.json"))):
+        clip = [clips[f"{{name}}{{i}}"] for name in ("codes", "scale", "offset")]
+        nobody = model.recommend(*clip)
+        found.append([model.recommend(*clip, **profile), nobody])
+        found[-1].append(model.query(*clip, **profile).tolist())
+    json.dump(found, open("found.json", "w"))
+    print(sorted(sys.modules))
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", BARE + textwrap.dedent(script)],
+        cwd=work,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "'jax'" in result.stdout and "'flax'" not in result.stdout
+    assert "'uhman_jax'" not in result.stdout
+    return json.loads((work / "found.json").read_text())
+
+
+def test_the_folder_ranks_as_the_run_did(trained, asked):
+    rows = [
+        row
+        for row in pq.read_table(trained / "predictions.parquet").to_pylist()
+        if row["seed"] == 1
+    ]
+    assert len(rows) == len(asked) > 20
+    for row, (found, _, _) in zip(rows, asked, strict=True):
+        names, scores = zip(*found, strict=True)
+        assert list(names) == row["hashtags"]
+        np.testing.assert_allclose(scores, row["scores"], atol=1e-5)
+
+
+def scores_by_the_package(trained, user):
+    """Scores of five test clips by the second seed's model, for a changed user."""
+    view = View.load(trained / "view.npz")
+    rows = view.rows(TEST)[:5]
+    model, variables = open_run(trained).model(1)
+    batch = next(iter(eval_batches(view, open_run(trained).features(), rows=rows, batch_size=5)))
+    scores = jax.jit(model.apply)(variables, batch.video, user(batch.user))
+    return batch.video, np.asarray(scores)
+
+
+def test_a_user_of_whom_nothing_is_told_is_unknown(trained, asked):
+    _, scores_BT = scores_by_the_package(trained, lambda user: jax.tree.map(np.zeros_like, user))
+    for scores_T, (_, nobody, _) in zip(scores_BT, asked, strict=False):
+        found = [value for _, value in nobody]
+        np.testing.assert_allclose(found, np.sort(scores_T)[::-1][: len(found)], atol=1e-5)
+    assert any(found != nobody for found, nobody, _ in asked)
+
+
+def test_a_history_is_that_of_known_hashtags(trained, exported):
+    model = load_lib.load(exported)
+    last = len(model.hashtags) - 1
+
+    def used_it(user):
+        history = np.full_like(user.history_BR, last), np.ones_like(user.history_mask_BR)
+        return jax.tree.map(np.zeros_like, user)._replace(
+            history_BR=history[0], history_mask_BR=history[1]
+        )
+
+    assert model.shapes["history"] == 1, "else the rows above are no histories"
+    video, scores_BT = scores_by_the_package(trained, used_it)
+    for b, scores_T in enumerate(scores_BT):
+        clip = video.codes_BFMC[b][video.mask_BF[b]], video.scale_BC[b], video.offset_BC[b]
+        found = model.recommend(*clip, history=["never used", f"#{model.hashtags[last]}", "all"])
+        assert found[0][0] == model.hashtags[np.argmax(scores_T)]
+        expected = np.sort(scores_T)[::-1][: len(found)]
+        np.testing.assert_allclose([value for _, value in found], expected, atol=1e-5)
+
+
+def test_vectors_times_query_are_the_scores(exported, asked):
+    vectors_TD = np.load(exported / "hashtags.npy")
+    names = json.loads((exported / "hashtags.json").read_text())
+    assert vectors_TD.dtype == np.float32 and len(vectors_TD) == len(names)
+    for found, _, query_D in asked:
+        scores_T = vectors_TD @ np.float32(query_D)
+        expected = [scores_T[names.index(name)] for name, _ in found]
+        np.testing.assert_allclose([value for _, value in found], expected, atol=1e-6)
+
+
+def test_queries_of_a_split_are_those_of_its_clips(trained, exported, asked):
+    view = View.load(trained / "view.npz")
+    ids = json.loads((exported / "video_ids.json").read_text())
+    assert ids == [view.video_ids[row] for row in view.rows(TEST)]
+    queries_VD = np.load(exported / "queries.npy")
+    np.testing.assert_allclose(queries_VD, [query_D for *_, query_D in asked], atol=1e-6)
+
+
+def test_another_process_writes_the_same_bytes_over_it(trained, exported):
+    before = {path.name: path.read_bytes() for path in exported.iterdir()}
+    inode = exported.stat().st_ino
+    flags = [f"--run={trained}", f"--output={exported}", "--seed=1", "--queries=test"]
+    line = [sys.executable, "-m", "tools.export", *flags]
+    result = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("Wrote 12 files") and "INFO" not in result.stderr
+    assert exported.stat().st_ino != inode, "the folder is another one"
+    assert {path.name: path.read_bytes() for path in exported.iterdir()} == before
+    assert [path.name for path in exported.parent.iterdir()] == ["it"]
+    for name in ("query", "recommend"):
+        assert b".py" not in before[f"{name}.jax_export"], "paths of this machine"
+
+
+def test_programs_take_any_batch_on_three_platforms(exported):
+    program = jax.export.deserialize(bytearray((exported / "query.jax_export").read_bytes()))
+    assert program.platforms == ("cpu", "cuda", "tpu")
+    zeros = [np.zeros((3, *aval.shape[1:]), aval.dtype) for aval in program.in_avals]
+    assert program.call(*zeros).shape == (3, 6)
+
+
+def test_the_card_says_what_it_is(trained, exported):
+    page = (exported / "README.md").read_text()
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert f"{metrics['test/P@10']:.4f}" in page and "mean over 2 seeds" in page
+    assert all(entry["name"] in page for entry in metrics["slices"])
+    assert "seed 1" in page and "simulated" not in page and "made by a test" in page
+
+
+def test_the_card_of_a_simulated_run_says_so(trained, tmp_path):
+    copy = shutil.copytree(trained, tmp_path / "run")
+    metrics = json.loads((copy / "metrics.json").read_text())
+    (copy / "metrics.json").write_text(json.dumps(metrics | {"simulated": True}))
+    export_lib.export_run(copy, tmp_path / "out")
+    assert "**The training data are simulated.**" in (tmp_path / "out" / "README.md").read_text()
+    assert json.loads((tmp_path / "out" / "model.json").read_text())["seed"] == 0
+
+
+def test_the_loader_is_told_what_does_not_fit(exported):
+    model = load_lib.load(exported)
+    codes_FMC, one_C = np.zeros((1, 64, 7), np.uint8), np.ones(7)
+    for codes, how, words in (
+        (np.zeros((17, 64, 7), np.uint8), {}, "at most"),
+        (codes_FMC[:, :, :6], {}, "7 channels"),
+        (codes_FMC.astype(np.float32), {}, "must be uint8"),
+        (codes_FMC, {"top_k": 51}, "top_k must be"),
+        (codes_FMC, {"age": -1}, "number of years"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            model.recommend(codes, one_C, one_C, **how)
+    clip = codes_FMC[:0], one_C, one_C
+    assert len(model.recommend(*clip, top_k=3)) == 3, "a clip without frames is ranked by its user"
+    same = model.recommend(*clip, country="nowhere", gender="Unknown", history=["never used"])
+    assert same == model.recommend(*clip)
+
+
+def test_ages_fall_into_the_buckets_of_the_package(exported):
+    buckets = json.loads((exported / "encodings.json").read_text())["ages"]
+    begins = [(bucket["name"], bucket["from"]) for bucket in buckets]
+    assert begins[:3] == [("<13", 0), ("13-17", 13), ("18-24", 18)] and begins[-1] == ("45+", 45)
+    assert [bucket["id"] for bucket in buckets[:3]] == [0, 0, 1], "nobody is younger than 20"
+
+
+@pytest.mark.parametrize("text", ["#ＬＯＶＥ", " Straße#", "été", "##", "ﬁ ﬁ", "ǅ#"])
+def test_the_loader_spells_hashtags_as_the_package_does(text):
+    assert load_lib.normalise_hashtag(text) == hashtags.normalise_hashtag(text)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda run: shutil.rmtree(run), "without config.json"),
+        (lambda run: (run / "metrics.json").unlink(), "without metrics.json"),
+        (lambda run: (run / "config.json").write_text("{"), "damaged"),
+        (lambda run: (run / "config.json").write_text("{}"), "damaged"),
+        (lambda run: (run / "view.npz").write_bytes(b"no"), "must match its checksum"),
+        (lambda run: (run / "examples.npz").write_bytes(b"no"), "damaged"),
+        (lambda run: shutil.rmtree(run / "checkpoints"), "must have checkpoints"),
+        (lambda run: flip(run), "damaged ones"),
+    ],
+)
+def test_a_run_that_is_missing_or_damaged_is_a_sentence(trained, tmp_path, damage, words):
+    copy = shutil.copytree(trained, tmp_path / "run")
+    damage(copy)
+    with pytest.raises(UserError, match=words):
+        export_lib.export_run(copy, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def flip(run):
+    """Changes a byte of every file of the checkpoints' arrays."""
+    for path in run.glob("checkpoints/*/default/**/*"):
+        if path.is_file() and path.stat().st_size:
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
+
+
+def test_a_mistake_at_the_command_line_is_one_sentence(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        command.tell(lambda: export_lib.export_run(tmp_path, tmp_path / "out"))
+    out, err = capsys.readouterr()
+    assert end.value.code == 2 and not out
+    assert err.count("\n") == 1 and "without config.json" in err
+
+
+def test_a_seed_that_the_run_lacks_is_an_error(trained, tmp_path):
+    with pytest.raises(UserError, match="0 to 1, got 2"):
+        export_lib.export_run(trained, tmp_path / "out", seed=2)
+
+
+def test_what_others_wrote_is_not_replaced(trained, exported, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("keep")
+    added = shutil.copytree(exported, tmp_path / "added")
+    (added / "notes.txt").write_text("keep")
+    for output in (mine, added, mine / "notes.txt"):
+        with pytest.raises(UserError, match="holds something else"):
+            export_lib.export_run(trained, output)
+    assert (mine / "notes.txt").read_text() == (added / "notes.txt").read_text() == "keep"
+
+
+def test_a_write_that_fails_leaves_the_old_folder(trained, exported, tmp_path, monkeypatch):
+    copy = shutil.copytree(exported, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+
+    def full(number):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export_lib.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        export_lib.export_run(trained, copy)
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -1,0 +1,251 @@
+"""What the page of a run says of its users, in a world where the country decides the word."""
+
+import doctest
+import html
+import itertools
+import json
+import math
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tiny_world
+
+from tools.inspect_run import hashtag_map, page, rates, space, study
+from uhman_jax.dataset.view import TEST, View
+from uhman_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run that has learned the tiny world, with enough test users to be sure of something."""
+    how = {"num_videos": 400, "test_share": 0.5, "num_epochs": 22, "num_seeds": 2}
+    return tiny_world.finished_run(tmp_path_factory.mktemp("inspect"), **how)[1]
+
+
+@pytest.fixture(scope="module")
+def inspected(trained):
+    """Numbers and page; two hashtags count as suggested, since there are nine in all."""
+    study.inspect_run(trained, seed=1, top_k=2)
+    values = json.loads((trained / "inspect.json").read_text())
+    return values, (trained / "inspect.html").read_text()
+
+
+def kind_of(values, attribute, value):
+    kinds = values["differences"]["kinds"]
+    return next(x for x in kinds if (x["attribute"], x["value"]) == (attribute, value))
+
+
+@pytest.mark.parametrize("module", [rates, space, page])
+def test_the_examples_hold(module):
+    failed, attempted = doctest.testmod(module)
+    assert attempted and not failed
+
+
+def test_a_difference_by_hand():
+    # 3 of 4 against 1 of 5 with z = 2: Wilson's middle is (p + z^2 / 2n) / (1 + z^2 / n).
+    found = rates.difference(0.75, 4, 0.2, 5, 2.0)
+    low_here = (0.75 + 0.5 - 2 * math.sqrt(0.75 * 0.25 / 4 + 4 / 64)) / 2
+    high_here = (0.75 + 0.5 + 2 * math.sqrt(0.75 * 0.25 / 4 + 4 / 64)) / 2
+    low_else = (0.2 + 0.4 - 2 * math.sqrt(0.2 * 0.8 / 5 + 4 / 100)) / 1.8
+    high_else = (0.2 + 0.4 + 2 * math.sqrt(0.2 * 0.8 / 5 + 4 / 100)) / 1.8
+    assert found.value == pytest.approx(0.55)
+    below = math.sqrt((0.75 - low_here) ** 2 + (high_else - 0.2) ** 2)
+    above = math.sqrt((high_here - 0.75) ** 2 + (0.2 - low_else) ** 2)
+    assert found.low == pytest.approx(0.55 - below) and found.high == pytest.approx(0.55 + above)
+    assert found.sign == 0 and rates.difference(1.0, 50, 0.0, 50, 2.0).sign == 1
+    assert rates.difference(0.0, 50, 1.0, 50, 2.0).sign == -1
+
+
+def test_no_user_or_all_users_have_an_interval_all_the_same():
+    found = rates.difference(0.0, 6, 0.0, 9, 1.96)
+    assert found.value == 0 and found.low < -0.2 and found.high > 0.2
+
+
+def test_the_interval_covers_what_it_says_for_users_with_several_clips():
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(400):  # a user's clips are alike: 3 clips of one are no 3 users
+        taste_U = rng.beta(1.0, 2.0, 60)
+        rates_UX = rng.binomial(3, taste_U)[:, None] / 3
+        (found,) = rates.compare(rates_UX, np.arange(60) < 25, 1.96)
+        covered.append(found.low <= 0 <= found.high)
+    assert np.mean(covered) > 0.94
+
+
+def test_each_user_counts_once():
+    # User 0 has three clips with the hashtag, user 1 has one without: 1/2 and not 3/4.
+    user_V, tags_V = np.array([0, 0, 0, 1]), [np.array([5])] * 3 + [np.array([], int)]
+    rates_UX = rates.rates_of_users(user_V, tags_V, np.array([5]))
+    assert rates_UX.mean() == 0.5
+
+
+def test_hashtags_of_few_users_are_not_looked_at():
+    enough = rates.MIN_USERS
+    user_V = np.array([*range(enough), 0, 0, 0, 0, 0])
+    first = [np.array([7, 3])] * enough + [np.array([4])] * 5
+    second = [np.array([3])] * 5 + [np.array([9])] * 5
+    assert rates.looked_at(user_V, first, second).tolist() == [3, 7]
+
+
+def test_the_rates_are_those_of_the_predictions(trained, inspected):
+    values, _ = inspected
+    view = View.load(trained / "view.npz")
+    rows = pq.read_table(trained / "predictions.parquet").to_pylist()
+    country = dict(zip(view.video_ids, view.country_V, strict=True))
+    place = view.countries.index("land0")
+    rows = [row for row in rows if row["seed"] == 1]
+    for entry in kind_of(values, "country", "land0")["strongest"]:
+        for name, column, width in (("suggested", "hashtags", 2), ("used", "true_hashtags", 99)):
+            has = [(country[r["video_id"]] == place, entry["hashtag"] in r[column][:width])
+                   for r in rows]  # fmt: skip
+            here = np.mean([yes for member, yes in has if member])
+            elsewhere = np.mean([yes for member, yes in has if not member])
+            assert entry[name]["here"] == pytest.approx(here)
+            assert entry[name]["elsewhere"] == pytest.approx(elsewhere)
+            assert entry[name]["difference"] == pytest.approx(here - elsewhere)
+
+
+def test_a_country_gets_its_own_words_and_such_users_write_them(inspected):
+    values, text = inspected
+    sure = [entry for entry in kind_of(values, "country", "land0")["strongest"] if entry["sure"]]
+    assert len(sure) >= 4
+    for entry in sure:
+        own = entry["hashtag"].endswith("land0")
+        assert own or entry["hashtag"].endswith("land1")
+        for name in ("suggested", "used"):
+            assert (entry[name]["difference"] > 0) == own
+        low, high = entry["suggested"]["interval"]
+        assert (low > 0) if own else (high < 0)
+        assert entry["use"] == "shown"
+        assert f"#{entry['hashtag']}" in text
+
+
+def test_what_decides_nothing_shows_no_difference(inspected):
+    values, text = inspected
+    kinds = [kind for kind in values["differences"]["kinds"] if kind["attribute"] == "gender"]
+    assert kinds and all(kind["num_sure"] == 0 for kind in kinds)
+    assert "No difference that is clear of chance" in text
+
+
+def test_intervals_are_corrected_for_their_number(inspected):
+    found = inspected[0]["differences"]
+    assert found["num_intervals"] == len(found["kinds"]) * found["num_hashtags"] > 40
+    assert found["quantile"] == pytest.approx(rates.joint_quantile(found["num_intervals"]))
+    (entry, *_) = kind_of(inspected[0], "country", "land0")["strongest"]
+    num_here = kind_of(inspected[0], "country", "land0")["num_users"]
+    expected = rates.difference(
+        entry["suggested"]["here"],
+        num_here,
+        entry["suggested"]["elsewhere"],
+        found["num_users"] - num_here,
+        found["quantile"],
+    )
+    assert entry["suggested"]["interval"] == pytest.approx([expected.low, expected.high])
+    numbers = entry["used"]["here"], num_here, entry["used"]["elsewhere"]
+    alone = rates.difference(*numbers, found["num_users"] - num_here, rates.joint_quantile(1))
+    assert entry["used"]["interval"] == pytest.approx([alone.low, alone.high])
+
+
+def test_a_swapped_country_swaps_the_words(trained, inspected):
+    swaps = {(s["attribute"], s["value"]): s for s in inspected[0]["swaps"]["values"]}
+    view = View.load(trained / "view.npz")
+    rows = view.rows(TEST)
+    for here, there in (("land0", "land1"), ("land1", "land0")):
+        swap = swaps["country", here]
+        assert swap["num_clips"] == np.sum(view.country_V[rows] != view.countries.index(here))
+        assert swap["changed"] > 0.8 and swap["replaced"] >= swap["changed"]
+        assert swap["enter"][0][0].endswith(here) and swap["leave"][0][0].endswith(there)
+        assert all(name.endswith((here, "all")) for name, share in swap["enter"] if share > 0.1)
+        assert all(name.endswith((there, "all")) for name, share in swap["leave"] if share > 0.1)
+        assert sum(share for _, share in swap["enter"]) <= swap["replaced"] + 1e-9
+    assert swaps["gender", "f"]["changed"] < 0.2
+
+
+def test_nearest_hashtags_and_map(trained, inspected):
+    values, text = inspected
+    assert list(values["nearest"]) == list(View.load(trained / "view.npz").hashtags)
+    assert all(len(others) == 8 for others in values["nearest"].values())
+    for name, others in values["nearest"].items():
+        cosines = [cosine for _, cosine in others]
+        assert name not in dict(others) and cosines == sorted(cosines, reverse=True)
+    assert text.count("<circle") == len(values["map"]["places"]) == 9
+    assert 0 < values["map"]["share_of_variance"] <= 1
+
+
+def test_the_plane_keeps_what_lies_in_a_plane():
+    rng = np.random.default_rng(0)
+    flat = rng.normal(size=(30, 2)) @ np.linalg.qr(rng.normal(size=(5, 5)))[0][:2]
+    places_T2, share = space.principal_plane(flat)
+    unit = space.directions(flat)
+    assert share == pytest.approx(1)
+    for one, other in ((0, 1), (4, 20)):
+        expected = np.linalg.norm(unit[one] - unit[other])
+        assert np.linalg.norm(places_T2[one] - places_T2[other]) == pytest.approx(expected)
+
+
+def test_names_on_the_map_cover_no_other_name_and_are_text():
+    rng = np.random.default_rng(1)
+    names = ["$x$<b>", *(f"name{i}" for i in range(199))]
+    found = {"hashtags": names, "uses": list(range(200, 0, -1))}
+    drawn = hashtag_map.draw(found | {"places": rng.normal(size=(200, 2)).tolist()})
+    assert "<b>" not in drawn and "#$x$&lt;b&gt;" in drawn
+    assert drawn.count("<circle") == 200 and 20 < drawn.count("<text") <= hashtag_map.MAX_NAMES
+    places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)">([^<]+)<', drawn)
+    boxes = [(float(x), float(y), 6 * len(html.unescape(text))) for x, y, text in places]
+    for (x, y, width), (other_x, other_y, other_width) in itertools.combinations(boxes, 2):
+        beside = x + width <= other_x or other_x + other_width <= x
+        assert beside or abs(y - other_y) > 13.8, "one line of text is 14 pixels high"
+
+
+def test_the_page_stands_alone(inspected):
+    values, text = inspected
+    assert "default-src &#x27;none&#x27;" in text and "<script" not in text
+    assert not re.search(r"(?:src|href)=|url\(", text)
+    assert "Real data" in text and "Simulated data" not in text and "nothing of real" not in text
+    simulated = page.render(values | {"simulated": True})
+    assert "Simulated data" in simulated and "nothing of real people" in simulated
+    assert all(entry["name"] in text for entry in values["slices"])
+
+
+def test_lost_features_leave_out_the_swaps_alone(trained, tmp_path, monkeypatch):
+    copy = shutil.copytree(trained, tmp_path / "run")
+    config = json.loads((copy / "config.json").read_text())
+    config["data"]["root"] = str(tmp_path / "gone")
+    (copy / "config.json").write_text(json.dumps(config))
+    first, last = study.inspect_run(copy, tmp_path / "sub" / "page.html", top_k=2)
+    assert "left out" in first and "page.html" in last
+    values = json.loads((tmp_path / "sub" / "page.json").read_text())
+    assert values["swaps"] == {"skipped": first} and values["seed"] == 0
+    assert values["differences"]["kinds"]
+    assert "Swapped users are left out" in (tmp_path / "sub" / "page.html").read_text()
+
+
+def test_a_run_without_predictions_is_a_sentence(trained, tmp_path):
+    copy = shutil.copytree(trained, tmp_path / "run")
+    (copy / "predictions.parquet").unlink()
+    command = [sys.executable, "-m", "tools.inspect_run", f"--run={copy}", "--top_k=2"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2 and not result.stdout
+    assert result.stderr.count("\n") == 1 and "needs predictions.parquet" in result.stderr
+    (copy / "predictions.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="damaged"):
+        study.inspect_run(copy, top_k=2)
+
+
+def test_suggesting_everything_is_refused(trained):
+    with pytest.raises(UserError, match="from 1 to 8, fewer than all hashtags, got 9"):
+        study.inspect_run(trained, top_k=9)
+
+
+def test_too_few_users_are_said_to_be_too_few(inspected):
+    values, _ = inspected
+    few = values["differences"] | {"kinds": [], "num_users": 4}
+    assert "Too few test users" in page.render(values | {"differences": few})

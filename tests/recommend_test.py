@@ -1,0 +1,266 @@
+import csv
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import clips
+import numpy as np
+import pytest
+import small_network
+import tiny_world
+
+from uhman_jax import run
+from uhman_jax.config import Config
+from uhman_jax.dataset.raw import User, Video, write_raw_dataset
+from uhman_jax.errors import UserError
+from uhman_jax.input_pipeline import eval_batches
+from uhman_jax.preprocess import on_demand, pipeline
+from uhman_jax.recommend import Profile, Recommender
+from uhman_jax.recommend.__main__ import list_clips, parse_profile
+from uhman_jax.recommend.profile import ProfileEncoder
+from uhman_jax.trained import open_run
+
+COMMAND = (sys.executable, small_network.__file__, "serve")
+NUM_CLIPS = 48
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run on small clips: a dark clip is #dark, a bright one #bright; women also write #w."""
+    root = tmp_path_factory.mktemp("clips")
+    rng = np.random.default_rng(0)
+    users, videos = [], []
+    for v in range(NUM_CLIPS):
+        level, woman = int(rng.integers(2)), int(rng.integers(2))
+        images = [clips.gray(40 + 170 * level + int(rng.integers(20))) for _ in range(2 + v % 2)]
+        clips.write_clip(root / f"c{v:02}.mp4", images, [400 * i for i in range(len(images))])
+        words = ("bright" if level else "dark",) + (("w",) if woman else ())
+        users.append(User(f"u{v}", "f" if woman else "m", 20 + v, "", ("dark",) if v % 3 else ()))
+        videos.append(Video(f"c{v:02}", f"c{v:02}.mp4", f"u{v}", words, v))
+    write_raw_dataset(root, videos, users)
+    config = tiny_world.make_config(root, num_epochs=8, num_seeds=2)
+    config.preprocess = small_network.small_config(output_dir=str(root / "features" / "small"))
+    config.evaluate.top_k = 3
+    inputs = [(video.video_id, video.path) for video in videos]
+    network = small_network.SmallNetwork
+    pipeline.preprocess(
+        root, inputs, config.preprocess.output_dir, config.preprocess, network=network
+    )
+    run.run(config, root / "run", say=lambda line: None, report=False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def recommender(trained):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(on_demand, "COMMAND", COMMAND)
+        with Recommender.load(trained / "run") as loaded:
+            yield loaded
+
+
+def command(trained, *arguments):
+    """The command line, with the small network's process."""
+    code = (
+        "import sys; from absl import app; from uhman_jax.preprocess import on_demand; "
+        f"on_demand.COMMAND = {COMMAND!r}; sys.argv[0] = 'recommend'; "
+        "import uhman_jax.recommend.__main__ as m; app.run(m.main)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, f"--run={trained / 'run'}", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[1])},
+    )
+
+
+def test_suggestions_are_those_of_the_evaluation(trained, recommender):
+    opened = open_run(trained / "run")
+    view, store = opened.view, opened.features()
+    rows = np.flatnonzero(view.split_V == 2)[:5]
+    (batch,) = eval_batches(view, store, rows=rows, batch_size=len(rows))
+    model, variables = opened.model(0)
+    query_BD = model.apply(variables, batch.video, batch.user, method="query")
+    scores_BT = np.asarray(query_BD @ model.apply(variables, method="hashtags").T)
+    for b, row in enumerate(rows):
+        user = Profile(
+            view.genders[view.gender_V[row]],
+            int(view.user_ids[row][1:]) + 20,
+            history=tuple(view.hashtags[t] for t in view.history.row(row)),
+        )
+        found = recommender.recommend(trained / f"{view.video_ids[row]}.mp4", user, top_k=2)
+        order = np.argsort(-scores_BT[b])[:2]
+        assert [suggestion.hashtag for suggestion in found] == [view.hashtags[t] for t in order]
+        np.testing.assert_allclose([s.score for s in found], scores_BT[b][order], rtol=1e-5)
+
+
+def test_the_profile_and_the_clip_decide(trained, recommender):
+    dark, bright = (_clip_with(trained, recommender.view, word) for word in ("dark", "bright"))
+    assert recommender.recommend(dark, Profile("m"), 1)[0].hashtag == "dark"
+    assert recommender.recommend(bright, Profile("m"), 1)[0].hashtag == "bright"
+    women, men = (
+        {s.hashtag: s.score for s in recommender.recommend(bright, Profile(gender), 3)}
+        for gender in "fm"
+    )
+    assert women["w"] > men["w"] + 0.05
+
+
+def _clip_with(trained, view, word):
+    """The first clip with a hashtag."""
+    row = next(v for v in range(NUM_CLIPS) if view.hashtags.index(word) in view.positives.row(v))
+    return trained / f"{view.video_ids[row]}.mp4"
+
+
+def test_what_is_excluded_or_unlikely_is_left_out(trained, recommender):
+    clip = trained / "c00.mp4"
+    everything = recommender.recommend(clip, top_k=3)
+    assert len(everything) == 3
+    first = everything[0].hashtag
+    left = recommender.recommend(clip, top_k=3, exclude=[f"#{first.upper()}"])
+    assert [s.hashtag for s in left] == [s.hashtag for s in everything[1:]]
+    limit = everything[1].confidence
+    likely = recommender.recommend(clip, top_k=3, min_confidence=limit)
+    assert [s.confidence >= limit for s in likely] == [True] * len(likely) and len(likely) >= 2
+    assert recommender.recommend(clip, top_k=3, min_confidence=1.0) == []
+
+
+def test_confidence_falls_with_the_rank(trained, recommender):
+    said = [s.confidence for s in recommender.recommend(trained / "c00.mp4", Profile("f"), 3)]
+    assert all(0 < value < 1 for value in said)
+    assert said == sorted(said, reverse=True)
+
+
+def test_a_bad_clip_costs_no_other(trained, recommender, tmp_path):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video")
+    paths = [trained / "c00.mp4", bad, trained / "c01.mp4", tmp_path / "absent.mp4"]
+    answers = {answer.index: answer for answer in recommender.recommend_many(paths, top_k=1)}
+    assert sorted(answers) == [0, 1, 2, 3]
+    assert [answers[i].readable for i in range(4)] == [True, False, True, False]
+    assert answers[1].problem.startswith(("corrupt", "unsupported")) and not answers[1].suggestions
+    assert answers[2].suggestions == recommender.recommend(paths[2], top_k=1)
+    with pytest.raises(UserError, match="a clip must have a frame that can be read, got .*bad.mp4"):
+        recommender.recommend(bad)
+
+
+def test_whoever_stops_listening_can_ask_again(trained, recommender):
+    many = recommender.recommend_many([trained / f"c{v:02}.mp4" for v in range(6)], top_k=1)
+    first = next(many)
+    many.close()
+    again = recommender.recommend(trained / f"c{first.index:02}.mp4", top_k=1)
+    assert again == first.suggestions
+
+
+def test_a_killed_extractor_is_one_sentence_and_starts_again(trained, recommender):
+    before = recommender.recommend(trained / "c00.mp4", top_k=1)
+    recommender._clips._process.kill()
+    with pytest.raises(UserError, match="ended with status -9"):
+        recommender.recommend(trained / "c00.mp4", top_k=1)
+    assert recommender.recommend(trained / "c00.mp4", top_k=1) == before
+
+
+def test_what_the_model_cannot_use_is_said(recommender):
+    user = Profile("F", 200, "nowhere", ("dark", "never", "dark"))
+    encoded = recommender.encode([user, Profile()])
+    assert encoded.gender_B.tolist() == [recommender.view.genders.index("f"), 0]
+    assert encoded.country_B.tolist() == [0, 0]
+    assert encoded.history_mask_BR.sum(axis=1).tolist() == [1, 0]
+    notes = " ".join(recommender.notes)
+    assert "#never" in notes and "country 'nowhere'" in notes and "gender" not in notes
+
+
+def test_a_long_history_is_cut(recommender):
+    encoder = ProfileEncoder(recommender.view)
+    encoder._width = 1
+    encoded = encoder.encode([Profile(history=("bright", "dark"))])
+    assert encoded.history_BR.tolist() == [[recommender.view.hashtags.index("bright")]]
+    assert "first 1 " in encoder.notes[0]
+
+
+@pytest.mark.parametrize("text", ["-1", "121", "x", "1e400", "nan"])
+def test_an_age_is_a_number_of_years(text):
+    with pytest.raises(UserError, match="age must be a number of years from 0 to 120"):
+        Profile.parse(age=text)
+
+
+def test_a_profile_in_one_field():
+    assert parse_profile("gender=f,age=30, history=#A b") == Profile("f", 30, "", ("a", "b"))
+    with pytest.raises(UserError, match="got 'size=3'"):
+        parse_profile("size=3")
+
+
+def test_folders_and_files(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("in/b.mp4", "in/a.mp4", "in/users.csv", "c.mp4"):
+        (tmp_path / name).write_bytes(b"")
+    found = list_clips([str(tmp_path / "c.mp4"), str(tmp_path / "in")])
+    assert [pathlib.Path(name).name for name in found] == ["c.mp4", "a.mp4", "b.mp4"]
+
+
+def test_command_line(trained, tmp_path):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video")
+    done = command(trained, f"--video={trained / 'c00.mp4'}", "--age=30", "--json", bad)
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    by_name = {pathlib.Path(answer["video"]).name: answer for answer in answers}
+    assert len(by_name["c00.mp4"]["suggestions"]) == 3 and not by_name["bad.mp4"]["suggestions"]
+    assert "bad.mp4: " in done.stderr and "Traceback" not in done.stderr
+
+    done = command(trained, f"--video={trained / 'c00.mp4'}", "--csv", "--top_k=2")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["hashtag"] for row in rows] == [
+        suggestion["hashtag"] for suggestion in by_name["c00.mp4"]["suggestions"][:2]
+    ]
+    done = command(trained, bad)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["--video=absent.mp4"], "--video must name a file or a folder, got 'absent.mp4'"),
+        ([], "suggestions need a clip, got none"),
+        (["--video=.", "--json", "--csv"], "output is --json or --csv, got both"),
+        (["--video={clip}", "--top_k=0"], "top_k must be at least 1, got 0"),
+        (["--video={clip}", "--seed=7"], "--seed must be one of the run's, 0 to 1, got 7"),
+        (["--video={clip}", "--run=absent"], "--run must be the folder of a trained"),
+        (["--video={clip}", "--features=absent"], "got none in absent; name their folder"),
+        (["--video={clip}", "--versus=age=3"], "--versus needs --explain"),
+        (["--video={clip}", "--explain=why.pdf"], "--explain must name a .html or .png file"),
+    ],
+)
+def test_mistakes_are_one_sentence(trained, arguments, told):
+    clip = str(trained / "c00.mp4")
+    done = command(trained, *[argument.format(clip=clip) for argument in arguments])
+    assert done.returncode == 2
+    assert told in done.stderr and "Traceback" not in done.stderr
+
+
+def test_simulated_features_have_no_extractor(tmp_path):
+    _, workdir = tiny_world.finished_run(tmp_path, num_epochs=1)
+    with pytest.raises(UserError, match="trained on simulated features"):
+        Recommender.load(workdir)
+
+
+def test_another_extractor_is_refused(trained, tmp_path):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    settings = json.loads((trained / "features/small/settings.json").read_text())
+    (folder / "settings.json").write_text(json.dumps(settings | {"fingerprint": "0" * 64}))
+    with pytest.raises(UserError, match="the extractor must be the run's, of fingerprint .*000000"):
+        Recommender.load(trained / "run", features=folder)
+
+
+def test_loading_leaves_the_run_as_it_is(trained, recommender):
+    unfinished = trained / "run" / "checkpoints" / "9.orbax-checkpoint-tmp"
+    unfinished.mkdir()  # as one that a run is writing
+    Recommender.load(trained / "run").close()
+    assert unfinished.is_dir()
+    unfinished.rmdir()
+
+
+def test_config_is_the_runs(recommender):
+    assert isinstance(recommender.config, Config) and recommender.config.preprocess.max_frames == 3

@@ -1,0 +1,38 @@
+"""A run as one folder: programs, hashtag vectors, vocabulary, model card and a small loader.
+
+    python -m tools.export --run=runs/natural --output=exported [--seed=0] [--queries=test]
+
+The folder is loaded by its own load.py, with JAX and NumPy alone, on CPU, GPU or TPU; its README.md
+says the rest. --queries also writes the query vectors of a split, for which the features must still
+be there. The output must be new, empty or an earlier export, which is replaced.
+"""
+
+import pathlib
+
+from absl import app, flags
+
+from tools import command
+
+_RUN = flags.DEFINE_string("run", None, "Folder of a trained and evaluated run.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write.", required=True)
+_SEED = flags.DEFINE_integer("seed", None, "Whose model; default: the run's first.")
+_QUERIES = flags.DEFINE_enum(
+    "queries", "none", ["test", "validation", "train", "none"], "Split whose queries to write."
+)
+
+
+def main(_: list[str]) -> None:
+    """Exports; a mistake is one sentence and status 2."""
+
+    def work() -> list[str]:
+        from tools.export.folder import export_run  # imports JAX
+
+        return export_run(
+            pathlib.Path(_RUN.value), pathlib.Path(_OUTPUT.value), _SEED.value, _QUERIES.value
+        )
+
+    command.tell(work)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,190 @@
+"""The files of an export, made beside their place and moved there whole."""
+
+import hashlib
+import io
+import json
+import os
+import pathlib
+import secrets
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax import export
+
+from tools.export import card
+from tools.export.programs import PLATFORMS, Shapes, make_programs
+from uhman_jax.dataset.attributes import age_bucket
+from uhman_jax.dataset.raw import MAX_AGE
+from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
+from uhman_jax.errors import UserError
+from uhman_jax.input_pipeline import eval_batches, iterate
+from uhman_jax.trained import Trained, open_run
+
+SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+SEAL = "model.json"  # says who wrote the folder, and what is in it
+MADE_BY = "uhman_jax tools.export"
+
+
+def export_run(
+    workdir: pathlib.Path, output: pathlib.Path, seed: int | None = None, queries: str = "none"
+) -> list[str]:
+    """Writes a run's folder, whole or not at all; returns what to tell.
+
+    Equal runs give equal bytes, on one kind of processor and with equal versions of JAX.
+
+    Args:
+        workdir: of the run.
+        output: a folder that is not there, is empty or is an earlier export, which is replaced.
+        seed: whose model; None: the run's first.
+        queries: a split whose queries are written too, or "none".
+
+    Raises:
+        UserError: the run is incomplete or damaged, or `output` holds something else.
+    """
+    _check_output(output)
+    run = open_run(workdir)
+    seed = run.which_seed(seed)
+    files = _files(run, seed, queries)
+    partial = output.parent / f".{output.name}.{secrets.token_hex(4)}.partial"
+    try:
+        partial.mkdir(parents=True)
+        for name, content in files.items():
+            with open(partial / name, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        _take_place(partial, output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    size = sum(map(len, files.values())) / 1e6
+    lines = [f"Wrote {len(files)} files, {size:.1f} MB, of seed {seed} to {output}."]
+    lines.append(f"{output / 'README.md'} says what they are.")
+    return lines
+
+
+def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
+    """Contents of all files by name; the one that describes the others is last."""
+    view = run.view
+    model, variables = run.model(seed)
+    frames, regions = run.shown()
+    shapes = Shapes(
+        frames,
+        regions,
+        channels=len(variables["statistics"]["mean_C"]),
+        history=view.max_history,
+        codes=str(run.facts["features"].get("storage", "uint8")),
+    )
+    top_k = min(run.config.evaluate.top_k, len(view.hashtags))
+    programs = make_programs(model, variables, shapes, top_k)
+    hashtags: Any = model.apply({"params": variables["params"]}, method="hashtags")
+    hashtags_TD = np.asarray(hashtags)
+    files = {f"{name}.jax_export": content for name, content in programs.items()}
+    files |= {
+        "hashtags.json": _json(view.hashtags),
+        "hashtags.npy": _npy(hashtags_TD),
+        "encodings.json": _json(encodings(view)),
+        "extractor.json": _json(run.facts["features"]),
+        "load.py": (pathlib.Path(__file__).parent / "load.py").read_bytes(),
+        "requirements.txt": f"jax>={jax.__version__}\nnumpy>=2.0\nflatbuffers\n".encode(),
+    }
+    if queries != "none":
+        rows = view.rows(SPLITS[queries])
+        queries_VD = np.concatenate(
+            [np.zeros((0, hashtags_TD.shape[1]), np.float32)]
+            + list(_queries(programs["query"], run, rows, frames))
+        )
+        files["queries.npy"] = _npy(queries_VD)
+        files["video_ids.json"] = _json([view.video_ids[row] for row in rows])
+    facts = {
+        "made_by": MADE_BY,
+        "format": 1,
+        "name": run.config.name,
+        "system": run.config.model.name.title(**vars(run.config.model)),
+        "simulated": bool(run.metrics.get("simulated")),
+        "seed": seed,
+        "num_hashtags": len(view.hashtags),
+        "embedding_size": hashtags_TD.shape[1],
+        "shapes": shapes._asdict() | {"top_k": top_k},
+        "platforms": list(PLATFORMS),
+        "queries": queries,
+        "jax": jax.__version__,
+        "run": {key: run.facts.get(key) for key in ("source", "versions", "data", "view")},
+    }
+    files["README.md"] = card.card(run, facts).encode()
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+    return files | {SEAL: _json(facts | {"sha256": sums})}
+
+
+def encodings(view: View) -> dict[str, Any]:
+    """Numbers of the attributes' values: their places in a list; of ages, the buckets' begins."""
+    begins = [(years, age_bucket(years)) for years in range(MAX_AGE + 1)]
+    names = dict(reversed([(name, years) for years, name in begins]))
+    place = {name: i for i, name in enumerate(view.ages)}
+    return {
+        "genders": view.genders,
+        "countries": view.countries,
+        "ages": [
+            {"name": name, "from": years, "id": place.get(name, 0)}
+            for name, years in sorted(names.items(), key=lambda item: item[1])
+        ],
+        "max_history": view.max_history,
+    }
+
+
+def _queries(program: bytes, run: Trained, rows: np.ndarray, frames: int) -> Iterator[np.ndarray]:
+    """Queries of videos in batches, by the program that is written."""
+    size = run.config.evaluate.batch_size
+    query = jax.jit(export.deserialize(bytearray(program)).call)
+    store = run.features()
+    for batch in iterate(
+        eval_batches(run.view, store, rows=rows, batch_size=size, max_frames=frames)
+    ):
+        yield np.asarray(query(*batch.video[:4], *batch.user))[batch.mask_B]
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array, np.float32), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _check_output(output: pathlib.Path) -> None:
+    """Raises UserError where something other than an export would be lost."""
+    if not output.exists() and not output.is_symlink():
+        return
+    names = {path.name for path in output.iterdir()} if output.is_dir() else {output.name}
+    if not names and not output.is_symlink():
+        return
+    try:
+        facts = json.loads((output / SEAL).read_bytes())
+        known = set(facts["sha256"]) | {SEAL, "__pycache__"}
+        ours = facts["made_by"] == MADE_BY and names <= known and not output.is_symlink()
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    if not ours:
+        raise UserError(
+            f"--output must be a new or empty folder or an earlier export, got {output}, which "
+            "holds something else; name another"
+        )
+
+
+def _take_place(partial: pathlib.Path, output: pathlib.Path) -> None:
+    """Moves the new folder to its place; the old one, if any, goes when it is there."""
+    if not output.exists():
+        os.rename(partial, output)
+        return
+    old = partial.with_suffix(".old")
+    os.rename(output, old)
+    try:
+        os.rename(partial, output)
+    except BaseException:
+        os.rename(old, output)
+        raise
+    shutil.rmtree(old)

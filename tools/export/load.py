@@ -1,0 +1,142 @@
+"""Hashtags for a clip and who posts it, from this folder alone: needs jax, numpy, flatbuffers.
+
+    from load import load
+    model = load(FOLDER)
+    model.recommend(codes_FMC, scale_C, offset_C, gender="female", age=21, history=["dance"])
+
+Axes: F frames, M regions of a frame, C channels, T hashtags, D entries of a vector.
+"""
+
+import json
+import pathlib
+import re
+import unicodedata
+
+import jax
+import numpy as np
+from jax import export
+
+_SEPARATOR = re.compile("[\\s#\uff03\ufe5f]+")
+
+
+def normalise_hashtag(text):
+    """One spelling per hashtag: without '#' at its ends and white space, NFKC, case folded."""
+    previous = None
+    while text != previous:
+        previous = text
+        text = unicodedata.normalize("NFKC", "".join(text.split()).strip("#")).casefold()
+    return text
+
+
+def load(folder):
+    """The model of an exported folder.
+
+    Raises:
+        OSError, ValueError: a file is missing or damaged.
+    """
+    return Recommender(pathlib.Path(folder))
+
+
+class Recommender:
+    """Ranks the hashtags of the vocabulary; give `load` the folder to make one.
+
+    Attributes:
+        hashtags: the T names.
+        vectors_TD: float32; a hashtag's score is its vector times the query.
+        shapes: sizes of a clip and a history, type of codes, most hashtags (`top_k`).
+    """
+
+    def __init__(self, folder):
+        def read(name):
+            return json.loads((folder / name).read_text("utf-8"))
+
+        def program(name):
+            data = bytearray((folder / f"{name}.jax_export").read_bytes())
+            return jax.jit(export.deserialize(data).call)
+
+        self.hashtags = read("hashtags.json")
+        self.vectors_TD = np.load(folder / "hashtags.npy", allow_pickle=False)
+        self._encodings = read("encodings.json")
+        self.shapes = read("model.json")["shapes"]
+        self._ids = {name: t for t, name in enumerate(self.hashtags)}
+        self._query, self._recommend = program("query"), program("recommend")
+
+    def recommend(self, codes_FMC, scale_C, offset_C, *, top_k=None, **profile):
+        """[(hashtag, score)], best first.
+
+        Args:
+            codes_FMC: the clip's features as stored, `shapes["codes"]`; at most F frames.
+            scale_C: float, a feature is code * scale + offset.
+            offset_C: float.
+            top_k: how many; default: 10, or all if they are fewer.
+            **profile: gender, age (years), country and history (hashtags used before); what is
+                left out or not in the training data counts as unknown.
+
+        Raises:
+            ValueError: the features or `top_k` don't fit the model.
+        """
+        most = self.shapes["top_k"]
+        top_k = min(10, most) if top_k is None else top_k
+        if not 1 <= top_k <= most:
+            raise ValueError(f"top_k must be from 1 to {most}, got {top_k}")
+        batch = self._batch(codes_FMC, scale_C, offset_C, **profile)
+        ids_K, scores_K = (np.asarray(array)[0] for array in self._recommend(*batch))
+        pairs = zip(ids_K[:top_k].tolist(), scores_K[:top_k].tolist(), strict=True)
+        return [(self.hashtags[t], value) for t, value in pairs]
+
+    def query(self, codes_FMC, scale_C, offset_C, **profile):
+        """query_D, float32, to look up in an index of `vectors_TD`; arguments as of `recommend`."""
+        batch = self._batch(codes_FMC, scale_C, offset_C, **profile)
+        return np.asarray(self._query(*batch))[0]
+
+    def _batch(self, codes_FMC, scale_C, offset_C, *, gender="", age=None, country="", history=()):
+        """The arguments of both programs for one clip."""
+        codes_FMC = np.asarray(codes_FMC)
+        most, *frame = (self.shapes[axis] for axis in ("frames", "regions", "channels"))
+        if codes_FMC.ndim != 3 or list(codes_FMC.shape[1:]) != frame or len(codes_FMC) > most:
+            raise ValueError(
+                f"codes must be at most {most} frames of {frame[0]} regions and {frame[1]} "
+                f"channels, got {codes_FMC.shape}; take {most} frames spread evenly over the clip"
+            )
+        if codes_FMC.dtype.name != self.shapes["codes"]:
+            raise ValueError(f"codes must be {self.shapes['codes']}, got {codes_FMC.dtype}")
+        padded_FMC = np.zeros((most, *frame), codes_FMC.dtype)
+        padded_FMC[: len(codes_FMC)] = codes_FMC
+        history_R = np.zeros(self.shapes["history"], np.int32)
+        ids = self._history(history)
+        history_R[: len(ids)] = ids
+        arrays = (
+            padded_FMC,
+            np.asarray(scale_C, np.float32).reshape(frame[1]),
+            np.asarray(offset_C, np.float32).reshape(frame[1]),
+            np.arange(most) < len(codes_FMC),
+            np.int32(self._attribute("genders", gender)),
+            np.int32(self._age(age)),
+            np.int32(self._attribute("countries", country)),
+            history_R,
+            np.arange(len(history_R)) < len(ids),
+        )
+        return [np.asarray(array)[np.newaxis] for array in arrays]
+
+    def _attribute(self, kind, value):
+        """Place of a value, in any case; 0, unknown, where the training data lack it."""
+        names, wanted = self._encodings[kind], str(value or "").strip()
+        if wanted in names:
+            return names.index(wanted)
+        folded = [name.casefold() for name in names]
+        return folded.index(wanted.casefold()) if wanted.casefold() in folded else 0
+
+    def _age(self, years):
+        """Place of the bucket that an age lies in; 0, unknown, for None."""
+        if years is None:
+            return 0
+        if years < 0:
+            raise ValueError(f"age must be a number of years, got {years}; leave it out instead")
+        return [bucket["id"] for bucket in self._encodings["ages"] if bucket["from"] <= years][-1]
+
+    def _history(self, history):
+        """Ids of the hashtags that are known, each once, as many as the model takes."""
+        history = [history] if isinstance(history, str) else history
+        names = [normalise_hashtag(part) for text in history for part in _SEPARATOR.split(text)]
+        ids = dict.fromkeys(self._ids[name] for name in names if name in self._ids)
+        return list(ids)[: self.shapes["history"]]

@@ -1,0 +1,104 @@
+"""A model as functions that outlive its code: StableHLO by `jax.export`, one for all platforms."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import export
+
+from uhman_jax.model import UserInput, VideoInput, score
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+class Shapes(NamedTuple):
+    """What a batch looks like, but for its size.
+
+    Attributes:
+        frames: F; shorter clips are padded, under a mask.
+        regions: M.
+        channels: C.
+        history: hashtags of a history (R); shorter ones are padded, under a mask.
+        codes: NumPy's name of the type of the codes.
+    """
+
+    frames: int
+    regions: int
+    channels: int
+    history: int
+    codes: str
+
+
+def make_programs(
+    model: nn.Module, variables: dict[str, Any], shapes: Shapes, top_k: int
+) -> dict[str, bytes]:
+    """Serialises two functions of a batch of any size; parameters are constants in them.
+
+    Both take codes_BFMC, scale_BC, offset_BC (float32), mask_BF (bool, True for a real frame),
+    gender_B, age_B, country_B, history_BR (int32) and history_mask_BR (bool), as `VideoInput` and
+    `UserInput` have them. Equal arguments give equal bytes.
+
+    Args:
+        model: query tower and hashtag tower.
+        variables: "params" of one seed, "statistics".
+        shapes: of the batches.
+        top_k: how many hashtags to return, at most T.
+
+    Returns:
+        "query": -> query_BD, float32; "recommend": -> (ids_BK int32, scores_BK float32), best
+        first, of equals the lower id.
+    """
+    hashtags_TD = model.apply({"params": variables["params"]}, method="hashtags")
+
+    def query(codes_BFMC, scale_BC, offset_BC, mask_BF, *user):
+        # As floats, so that the model does not take the kernels of this machine's GPU.
+        video = VideoInput(codes_BFMC.astype(jnp.float32), scale_BC, offset_BC, mask_BF)
+        return model.apply(variables, video, UserInput(*user), method="query")
+
+    def recommend(*batch):
+        scores_BK, ids_BK = jax.lax.top_k(score(query(*batch), hashtags_TD), top_k)
+        return ids_BK, scores_BK
+
+    arguments = _arguments(shapes)
+    with _without_places():
+        return {
+            function.__name__: bytes(
+                export.export(jax.jit(function), platforms=PLATFORMS)(*arguments).serialize()
+            )
+            for function in (query, recommend)
+        }
+
+
+def _arguments(shapes: Shapes) -> list[jax.ShapeDtypeStruct]:
+    """Shapes and types of a batch whose size is a symbol."""
+    (b,) = export.symbolic_shape("batch")
+    f, c, r = shapes.frames, shapes.channels, shapes.history
+    ids, real = jnp.int32, jnp.bool_
+    return [
+        jax.ShapeDtypeStruct(shape, kind)
+        for shape, kind in (
+            ((b, f, shapes.regions, c), np.dtype(shapes.codes)),
+            ((b, c), jnp.float32),
+            ((b, c), jnp.float32),
+            ((b, f), real),
+            *[((b,), ids)] * 3,
+            ((b, r), ids),
+            ((b, r), real),
+        )
+    ]
+
+
+@contextlib.contextmanager
+def _without_places() -> Iterator[None]:
+    """Keeps this machine's paths and line numbers out of the programs."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)

@@ -1,0 +1,46 @@
+"""What a trained model does with its users: one page, and its numbers as JSON.
+
+    python -m tools.inspect_run --run=runs/natural [--output=runs/natural/inspect.html]
+
+Shows which hashtags a kind of user gets more or less often than others and whether such users write
+them more or less often; what changes where the same clips are posted by somebody else; which
+hashtags lie near one another, and a map of them; and the metrics by slice. Swapping users needs the
+features; without them the rest is shown.
+"""
+
+import pathlib
+
+from absl import app, flags
+
+from tools import command
+
+_RUN = flags.DEFINE_string("run", None, "Folder of a trained and evaluated run.", required=True)
+_OUTPUT = flags.DEFINE_string("output", "", "The page; default: inspect.html in the run.")
+_SEED = flags.DEFINE_integer("seed", None, "Whose model; default: the run's first.")
+_TOP_K = flags.DEFINE_integer("top_k", 10, "How many of the best hashtags count as suggested.")
+_MAX_CLIPS = flags.DEFINE_integer(
+    "max_clips", 500, "Test clips that are posted by somebody else.", lower_bound=1
+)
+
+
+def main(_: list[str]) -> None:
+    """Looks at a run; a mistake is one sentence and status 2."""
+
+    def work() -> list[str]:
+        from tools.inspect_run.study import inspect_run  # imports JAX
+        from uhman_jax.run import keep_compiled_programs
+
+        keep_compiled_programs()
+        return inspect_run(
+            pathlib.Path(_RUN.value),
+            pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None,
+            seed=_SEED.value,
+            top_k=_TOP_K.value,
+            max_clips=_MAX_CLIPS.value,
+        )
+
+    command.tell(work)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,219 @@
+"""The numbers of the page, as `inspect.json` has them."""
+
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tools.inspect_run import page, rates, space, swaps
+from tools.inspect_run.rates import Difference
+from uhman_jax.dataset.view import TEST
+from uhman_jax.errors import UserError
+from uhman_jax.evaluate.results import write_json
+from uhman_jax.shards.tfrecord import replacing
+from uhman_jax.trained import Trained, open_run
+
+KEPT = 20  # strongest differences of a kind of user that are written
+NUM_NEAREST, NUM_ASKED = 8, 24  # neighbours of a hashtag; the most used ones that are shown
+MAX_POINTS = 2000  # hashtags on the map, the most used
+
+
+def inspect_run(
+    workdir: pathlib.Path,
+    output: pathlib.Path | None = None,
+    *,
+    seed: int | None = None,
+    top_k: int = 10,
+    max_clips: int = 500,
+) -> list[str]:
+    """Writes the page, and the numbers beside it with the ending `.json`; returns what to tell.
+
+    Args:
+        workdir: of the run.
+        output: the page; None: `inspect.html` in the run.
+        seed: whose model; None: the run's first.
+        top_k: how many of the best hashtags count as suggested.
+        max_clips: test clips that are posted by somebody else, drawn by lot.
+
+    Raises:
+        UserError: the run is incomplete or damaged, or `top_k` suggests everything to everybody.
+    """
+    output = workdir / "inspect.html" if output is None else output
+    run = open_run(workdir)
+    values = study(run, run.which_seed(seed), top_k, max_clips)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_json(output.with_suffix(".json"), values)
+    with replacing(output) as file:
+        file.write(page.render(values).encode("utf-8", "replace"))
+    lines = [values["swaps"]["skipped"]] if "skipped" in values["swaps"] else []
+    return [*lines, f"Page: {os.fspath(output)}"]
+
+
+def study(run: Trained, seed: int, top_k: int, max_clips: int) -> dict[str, Any]:
+    """All numbers; arguments as of `inspect_run`."""
+    view = run.view
+    most = min(len(view.hashtags) - 1, run.config.evaluate.top_k)
+    if not 1 <= top_k <= most:
+        raise UserError(
+            f"--top_k must be from 1 to {most}, fewer than all hashtags, got {top_k}; "
+            "choose another"
+        )
+    suggested_V = _suggested(run, seed, top_k)
+    model, variables = run.model(seed)
+    hashtags: Any = model.apply({"params": variables["params"]}, method="hashtags")
+    vectors_TD = np.asarray(hashtags)
+    places_T2, share = space.principal_plane(vectors_TD[:MAX_POINTS])
+    asked = range(min(NUM_ASKED, len(view.hashtags)))
+    return {
+        "name": run.config.name,
+        "system": run.config.model.name.title(**vars(run.config.model)),
+        "simulated": bool(run.metrics.get("simulated")),
+        "num_seeds": run.config.train.num_seeds,
+        "seed": seed,
+        "top_k": top_k,
+        "differences": _differences(run, suggested_V),
+        "swaps": _swaps(run, model, variables, top_k, max_clips),
+        "nearest": {
+            view.hashtags[t]: [
+                [view.hashtags[other], cosine]
+                for other, cosine in space.nearest(vectors_TD, t, NUM_NEAREST)
+            ]
+            for t in asked
+        },
+        "map": {
+            "share_of_variance": share,
+            "hashtags": list(view.hashtags[:MAX_POINTS]),
+            "uses": view.counts_T[:MAX_POINTS].tolist(),
+            "places": np.round(places_T2, 4).tolist(),
+        },
+        "slices": run.metrics.get("slices") or [],
+    }
+
+
+def _suggested(run: Trained, seed: int, top_k: int) -> list[np.ndarray]:
+    """Ids of the best hashtags of every test clip, in the order of the view."""
+    path = run.workdir / "predictions.parquet"
+    if not path.is_file():
+        raise UserError(
+            f"a page needs predictions.parquet in the run directory, got none in {run.workdir}; "
+            "evaluate the run again"
+        )
+    number = {name: t for t, name in enumerate(run.view.hashtags)}
+    try:
+        table = pq.read_table(
+            path,
+            columns=["video_id", "hashtags"],
+            filters=[("seed", "=", seed)],
+            page_checksum_verification=True,
+        )
+        best = {
+            row["video_id"]: np.array([number[name] for name in row["hashtags"][:top_k]])
+            for row in table.to_pylist()
+        }
+        return [best[run.view.video_ids[row]] for row in run.view.rows(TEST)]
+    except (pa.ArrowException, ValueError, KeyError, OSError) as error:
+        raise UserError(
+            f"{path} must be as the run wrote it, got a damaged file ({error}); evaluate the run "
+            "again"
+        ) from error
+
+
+def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
+    """Who gets, and who uses, which hashtag more often than all other test users."""
+    view, rows = run.view, run.view.rows(TEST)
+    used_V = [view.positives.row(row) for row in rows]
+    _, first_U, user_V = np.unique(
+        [view.user_ids[row] for row in rows], return_index=True, return_inverse=True
+    )
+    ids_X = rates.looked_at(user_V, suggested_V, used_V)
+    kinds = []
+    for attribute, names in swaps.ATTRIBUTES.items():
+        value_U = getattr(view, f"{attribute}_V")[rows][first_U]
+        for place, value in enumerate(getattr(view, names)):
+            member_U = value_U == place
+            if min(member_U.sum(), (~member_U).sum()) >= rates.MIN_USERS:
+                kinds.append((attribute, value, member_U))
+    num_intervals = len(kinds) * len(ids_X)
+    z = rates.joint_quantile(num_intervals)
+    suggested_UX = rates.rates_of_users(user_V, suggested_V, ids_X)
+    used_UX = rates.rates_of_users(user_V, used_V, ids_X)
+    entries = []
+    for attribute, value, member_U in kinds:
+        pairs = zip(
+            ids_X.tolist(),
+            rates.compare(suggested_UX, member_U, z),
+            rates.compare(used_UX, member_U, rates.joint_quantile(1)),
+            strict=True,
+        )
+        ranked = sorted(pairs, key=lambda pair: (-abs(pair[1].value), pair[0]))
+        entries.append(
+            {
+                "attribute": attribute,
+                "value": value,
+                "num_users": int(member_U.sum()),
+                "num_clips": int(member_U[user_V].sum()),
+                "num_sure": sum(pair[1].sign != 0 for pair in ranked),
+                "strongest": [_entry(view.hashtags[t], *both) for t, *both in ranked[:KEPT]],
+            }
+        )
+    return {
+        "method": "Newcombe's score interval of a difference of two rates, users as units; "
+        "for what is suggested, Bonferroni over all intervals; for what is used, each by itself",
+        "level": rates.LEVEL,
+        "num_intervals": num_intervals,
+        "quantile": z,
+        "num_users": len(first_U),
+        "num_clips": len(rows),
+        "num_hashtags": len(ids_X),
+        "min_users": rates.MIN_USERS,
+        "used_per_clip": float(np.mean([len(tags) for tags in used_V])),
+        "kinds": entries,
+    }
+
+
+def _entry(hashtag: str, suggested: Difference, used: Difference) -> dict[str, Any]:
+    """One difference; `use` says whether what such users write shows it too."""
+    use = "not shown"
+    if suggested.sign and used.sign:
+        use = "shown" if suggested.sign == used.sign else "opposite"
+    return {
+        "hashtag": hashtag,
+        "sure": suggested.sign != 0,
+        "use": use if suggested.sign else "",
+        "suggested": _numbers(suggested),
+        "used": _numbers(used),
+    }
+
+
+def _numbers(found: Difference) -> dict[str, Any]:
+    return {
+        "here": found.here,
+        "elsewhere": found.elsewhere,
+        "difference": found.value,
+        "interval": [found.low, found.high],
+    }
+
+
+def _swaps(
+    run: Trained, model: Any, variables: dict[str, Any], top_k: int, max_clips: int
+) -> dict[str, Any]:
+    """The swaps, or why there are none."""
+    try:
+        store = run.features()
+    except UserError as error:
+        return {"skipped": f"Swapped users are left out, since they need the features: {error}."}
+    rows = run.view.rows(TEST)
+    chosen = np.random.default_rng(run.config.seed).permutation(rows)[:max_clips]
+    found = swaps.swaps(
+        model,
+        variables,
+        run.view,
+        store,
+        np.sort(chosen),
+        top_k=top_k,
+        batch_size=run.config.evaluate.batch_size,
+    )
+    return {"num_clips": len(chosen), "values": [swap._asdict() for swap in found]}

@@ -1,0 +1,144 @@
+"""A trained run for those who use it: its settings, figures, view and one seed's model."""
+
+import dataclasses
+import json
+import pathlib
+import zipfile
+from typing import Any
+
+import numpy as np
+from flax import linen as nn
+
+from uhman_jax import train
+from uhman_jax.config import Config
+from uhman_jax.dataset.view import View
+from uhman_jax.errors import UserError
+from uhman_jax.prepare import features_of
+from uhman_jax.run import read_config
+from uhman_jax.shards.store import FrameStore
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A run directory that has been trained and evaluated.
+
+    Attributes:
+        workdir: the directory.
+        config: its settings.
+        facts: versions and fingerprints, as `config.json` has them under "run".
+        metrics: what `metrics.json` holds.
+        view: hashtags, splits and histories.
+    """
+
+    workdir: pathlib.Path
+    config: Config
+    facts: dict[str, Any]
+    metrics: dict[str, Any]
+    view: View
+
+    def which_seed(self, seed: int | None) -> int:
+        """The seed that a person asked for, or the first.
+
+        Raises:
+            UserError: the run has no such seed.
+        """
+        first, last = self.config.seed, self.config.seed + self.config.train.num_seeds - 1
+        if seed is None:
+            return first
+        if not first <= seed <= last:
+            raise UserError(
+                f"--seed must be one of the run's, {first} to {last}, got {seed}; "
+                "leave it out for the first"
+            )
+        return seed
+
+    def model(self, seed: int) -> tuple[nn.Module, dict[str, Any]]:
+        """Model and variables ("params" and "statistics") of a seed: its best parameters.
+
+        Raises:
+            UserError: there is no checkpoint that can be read.
+        """
+        import jax
+
+        folder = self.workdir / "checkpoints"
+        if not folder.is_dir():
+            raise UserError(
+                f"a trained run must have checkpoints, got none in {self.workdir}; train it again"
+            )
+        state = train.restore(self.config, self.view, 0, self.workdir)
+        if state is None:
+            raise UserError(f"a trained run must have a checkpoint, got none in {folder}")
+        place = seed - self.config.seed
+        params = jax.tree.map(lambda leaf: leaf[place], state.best_params)
+        variables = {"params": params, "statistics": state.statistics}
+        return train.build_model(self.config.model, self.view), variables
+
+    def shown(self) -> tuple[int, int]:
+        """Most frames that a clip may have (F), and regions of a frame (M).
+
+        Raises:
+            UserError: `examples.npz` is missing or damaged.
+        """
+        path = self.workdir / "examples.npz"
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                _, longest, num_regions = arrays["regions_EFM"].shape
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise _damaged(path, error) from error
+        return max(longest, int(self.facts["features"].get("max_frames", 0))), num_regions
+
+    def features(self) -> FrameStore:
+        """The region features that the run was trained on, if they are still there.
+
+        Raises:
+            UserError: they are not, or others have taken their place.
+        """
+        store = FrameStore.open(features_of(self.config))
+        if store.info != self.facts["features"]:
+            raise UserError(
+                f"features must be those of the run, got others in {store.directory}; "
+                "start the run again to see what differs"
+            )
+        store.rows(self.view.video_ids)
+        return store
+
+
+def open_run(workdir: pathlib.Path) -> Trained:
+    """Reads `config.json`, `metrics.json` and `view.npz` of a run directory.
+
+    Raises:
+        UserError: a file is missing or damaged; the sentence names it.
+    """
+    _require(workdir / "config.json")
+    metrics = _read_json(workdir / "metrics.json")
+    try:
+        config, facts = read_config(workdir)
+        facts["features"] = dict(facts["features"])
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(workdir / "config.json", error) from error
+    return Trained(workdir, config, facts, metrics, View.load(workdir / "view.npz"))
+
+
+def _require(path: pathlib.Path) -> pathlib.Path:
+    if not path.is_file():
+        raise UserError(
+            f"--run must be the folder of a trained and evaluated run, got {path.parent} without "
+            f"{path.name}; name another, or train and evaluate it first"
+        )
+    return path
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        values = json.loads(_require(path).read_text("utf-8"))
+    except ValueError as error:
+        raise _damaged(path, error) from error
+    if not isinstance(values, dict):
+        raise _damaged(path, "no JSON object")
+    return values
+
+
+def _damaged(path: pathlib.Path, what: object) -> UserError:
+    return UserError(
+        f"{path} must be as the run wrote it, got a damaged file ({what}); evaluate the run again"
+    )
