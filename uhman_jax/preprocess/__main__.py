@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from uhman_jax import stop
+from uhman_jax import stop, storage
 from uhman_jax.config import Config, PreprocessConfig, validate
 from uhman_jax.errors import UserError, sentence
 
@@ -82,13 +82,11 @@ def list_inputs(root: Path) -> list[tuple[str, str]]:
             print(problem, file=sys.stderr)
         return [(video.video_id, video.path) for video in raw.videos]
     found = []
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root)
+    for name in storage.files_below(root):
         hidden = any(part.startswith(".") for part in name.parts)
-        if hidden or name.parts[0] == "features" or path.suffix.lower() in _NOT_VIDEOS:
+        if hidden or name.parts[0] == "features" or name.suffix.lower() in _NOT_VIDEOS:
             continue
-        if not path.is_dir():
-            found.append((name.as_posix(), name.as_posix()))
+        found.append((name.as_posix(), name.as_posix()))
     return found
 
 
@@ -103,7 +101,7 @@ def run(beam_arguments: list[str]) -> None:
     """
     from uhman_jax.preprocess import ledger, pipeline
 
-    root = Path(_ROOT.value)
+    root = storage.path(_ROOT.value)
     config = Config(preprocess=PreprocessConfig(**{k: f.value for k, f in _FIELDS.items()}))
     validate(config)
     if unknown := set(_RETRY.value) - set(ledger.STATES):
@@ -121,7 +119,7 @@ def run(beam_arguments: list[str]) -> None:
             ) from error
         beam_options = beam.options_of([f"--runner={_RUNNER.value}", *beam_arguments])
     inputs = list_inputs(root)
-    directory = Path(_OUTPUT.value or pipeline.features_dir(root, config.preprocess))
+    directory = storage.path(_OUTPUT.value or pipeline.features_dir(root, config.preprocess))
     summary = pipeline.preprocess(
         root,
         inputs,
