@@ -6,7 +6,7 @@ import random
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uhman_jax.dataset.raw import (
@@ -379,6 +379,7 @@ tables = st.tuples(
 )
 
 
+@settings(deadline=None)  # every table is flushed to the disk, which may be busy
 @given(tables)
 def test_what_is_written_is_read(tmp_path_factory, rows):
     root = tmp_path_factory.mktemp("root")

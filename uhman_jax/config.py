@@ -130,7 +130,7 @@ class DataConfig:
     """Where the raw dataset is."""
 
     root: str = ""  # folder with videos.csv; "": the simulator's, under `simulated_dir`
-    simulated_dir: str = "data"  # simulated datasets go to a subfolder named by their fingerprint
+    simulated_dir: str = "data"  # local; each simulated dataset has a folder, by its fingerprint
     strict: bool = False  # stop on any bad row instead of dropping it
 
 
@@ -392,6 +392,12 @@ def _combined_problems(config: Config) -> list[str]:
         (
             config.data.root != "" or config.data.simulated_dir != "",
             "data.simulated_dir must name a folder where data.root is empty, got ''; use data",
+        ),
+        (
+            "://" not in config.data.simulated_dir,
+            "data.simulated_dir must be a local folder, since clips are drawn there, got "
+            f"{config.data.simulated_dir!r}; copy a simulated dataset to the bucket and name it in "
+            "data.root",
         ),
         (
             words >= simulator.num_classes,

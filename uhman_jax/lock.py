@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from uhman_jax import storage
 from uhman_jax.errors import UserError
 
 LOCK_FILE = ".lock"
@@ -24,7 +25,7 @@ _NO_LOCKS_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 def hold(folder: str | os.PathLike[str], remedy: str, name: str = LOCK_FILE) -> Iterator[None]:
     """Keeps other processes out of a folder while the block runs; makes the folder.
 
-    On a file system without locks it does nothing.
+    On a file system without locks it does nothing, and in a bucket, which has none.
 
     Args:
         folder: what is held, by a file in it.
@@ -34,6 +35,9 @@ def hold(folder: str | os.PathLike[str], remedy: str, name: str = LOCK_FILE) -> 
     Raises:
         UserError: another process has it; names host, process and since when.
     """
+    if storage.is_remote(folder):
+        yield
+        return
     path = Path(folder) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     number = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

@@ -20,7 +20,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from uhman_jax import stop
+from uhman_jax import stop, storage
 from uhman_jax.cluster import Cluster
 from uhman_jax.config import Config, flag_rule, flatten, nearest_field, validate
 from uhman_jax.errors import UserError, sentence
@@ -90,7 +90,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     }
     cluster = Cluster(**given)
     cluster.check()
-    return Arguments(config, pathlib.Path(workdir), str(values["mode"].value), cluster)
+    return Arguments(config, storage.path(workdir), str(values["mode"].value), cluster)
 
 
 def _flags(config: Config | None = None, argv: Sequence[str] = ()) -> flags.FlagValues:

@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from uhman_jax import lock
+from uhman_jax import lock, storage
 from uhman_jax.config import Config, Door
 from uhman_jax.dataset.raw import RawDataset, read_raw_dataset, summarise_problems
 from uhman_jax.dataset.truth import Truth, load_truth
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View, build_view
 from uhman_jax.errors import UserError
 from uhman_jax.shards.store import FrameStore
-from uhman_jax.shards.tfrecord import replacing
+from uhman_jax.storage import replacing
 
 Say = Callable[[str], object]
 SIMULATED_FEATURES = pathlib.Path("features") / "simulated"  # of the simulator's features door
@@ -63,7 +63,7 @@ def prepare(config: Config, say: Say = print) -> Prepared:
 
 def _raw_dataset(config: Config, say: Say) -> RawDataset:
     """Reads the user's dataset, or the simulator's, which is made where it is not there yet."""
-    root = pathlib.Path(config.data.root)
+    root = storage.path(config.data.root)
     if not config.data.root:
         root = simulated_root(config, say)
     has_clips = not (root / SIMULATED_FEATURES).is_dir()
@@ -108,11 +108,11 @@ def features_of(config: Config) -> pathlib.Path:
     from uhman_jax.preprocess import pipeline
 
     settings = config.preprocess
-    root = pathlib.Path(config.data.root) if config.data.root else _simulated_folder(config)
+    root = storage.path(config.data.root) if config.data.root else _simulated_folder(config)
     through_features = not config.data.root and config.simulator.door is Door.FEATURES
     if through_features or (root / SIMULATED_FEATURES).is_dir():
         return root / SIMULATED_FEATURES
-    return pathlib.Path(settings.output_dir or pipeline.features_dir(root, settings))
+    return storage.path(settings.output_dir or pipeline.features_dir(root, settings))
 
 
 def _features(config: Config, raw: RawDataset, say: Say) -> FrameStore:
@@ -151,7 +151,7 @@ def channel_statistics(prepared: Prepared, say: Say = print) -> tuple[np.ndarray
     view, store = prepared.view, prepared.store
     path = store.directory / "statistics" / f"{view.fingerprint}.npz"
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             mean_C, std_C = arrays["mean_C"], arrays["std_C"]
         if mean_C.shape == std_C.shape == (store.num_channels,):
             return mean_C, std_C

@@ -14,12 +14,12 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from uhman_jax import __version__, lock, stop
+from uhman_jax import __version__, lock, stop, storage
 from uhman_jax.cluster import Cluster
 from uhman_jax.config import Config, differences, from_dict, to_dict
 from uhman_jax.errors import UserError
 from uhman_jax.prepare import Prepared, channel_statistics, check_same_view, prepare
-from uhman_jax.shards.tfrecord import replacing
+from uhman_jax.storage import replacing
 
 COLUMNS = ("P@1", "P@5", "P@10", "P@50", "R@10", "R@50", "F1@10", "NDCG@10", "MRR", "MAP")
 RATIO = "kP/R@10"  # about equal over systems on the same clips
@@ -51,7 +51,7 @@ def run(
     Raises:
         UserError: something a person can mend.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = storage.path(workdir)
     cluster.join()
     _check_same_config(config, workdir)
     if mode == "evaluate" and not (workdir / "checkpoints").is_dir():

@@ -13,6 +13,9 @@ _WHOLE_NUMBER = re.compile(r"([0-9]{1,18})(\.0*)?")  # "7.0" is how a table with
 # What is wrong with a field: kind, rule, value as shown, remedy.
 Fault = tuple[str, str, str, str]
 
+# Where video files are looked up: a folder, the listing of a remote one (`storage.sizes`), nowhere.
+Files = Path | Mapping[str, int] | None
+
 
 def id_faults(column: str, value: str, seen: Mapping[str, int]) -> list[Fault]:
     """Returns what is wrong with an id; `seen` maps the ids of good rows to their lines."""
@@ -26,8 +29,8 @@ def id_faults(column: str, value: str, seen: Mapping[str, int]) -> list[Fault]:
     return []
 
 
-def path_faults(path: str, files_root: Path | None) -> list[Fault]:
-    """Returns what is wrong with a path; the file itself is looked up below a root only."""
+def path_faults(path: str, files: Files) -> list[Fault]:
+    """Returns what is wrong with a path; the file itself is looked up unless `files` is None."""
     if not path:
         return [("no path", "path must name the video file", show(path), "fill it in")]
     normal = os.path.normpath(path)
@@ -35,20 +38,23 @@ def path_faults(path: str, files_root: Path | None) -> list[Fault]:
         rule = "path must stay inside the dataset's folder"
         remedy = "move or link the file there and give its relative path"
         return [("path outside", rule, show(path), remedy)]
-    if files_root is None:
+    if files is None:
         return []
+    remedy = "restore the file, correct the path, or delete the row"
+    missing = "missing file", "path must name an existing file", show(path), remedy
+    if isinstance(files, Mapping):
+        return [] if normal in files else [missing]
     try:
-        mode = os.stat(files_root / path).st_mode
+        mode = os.stat(files / path).st_mode
     except (FileNotFoundError, NotADirectoryError):
-        remedy = "restore the file, correct the path, or delete the row"
-        return [("missing file", "path must name an existing file", show(path), remedy)]
+        return [missing]
     except OSError as error:
         value = f"{show(path)} ({error.strerror})"
         return [("unreadable file", "path must name a readable file", value, "mend the path")]
     if not stat.S_ISREG(mode):
         rule, remedy = "path must name a regular file (no folder, pipe or device)", "name the video"
         return [("not a regular file", rule, show(path), remedy)]
-    if not os.access(files_root / path, os.R_OK):
+    if not os.access(files / path, os.R_OK):
         rule, remedy = "path must name a readable file", "mend the file's permissions"
         return [("unreadable file", rule, show(path), remedy)]
     return []

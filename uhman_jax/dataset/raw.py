@@ -13,11 +13,11 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from uhman_jax.dataset.checks import Fault, id_faults, path_faults, whole_number
+from uhman_jax import storage
+from uhman_jax.dataset.checks import Fault, Files, id_faults, path_faults, whole_number
 from uhman_jax.dataset.hashtags import split_hashtags
 from uhman_jax.dataset.table import Problem, Row, parse_rows, read_bytes, show
 from uhman_jax.errors import UserError
@@ -87,15 +87,17 @@ def read_raw_dataset(root: str | Path, *, strict: bool, check_files: bool = True
         UserError: a table or a column is missing, no row is good, or `strict` and any problem; the
             message lists every problem, one a line.
     """
-    root = Path(root)
+    root = storage.path(root)
     if not root.is_dir():
         raise UserError(
             f"a raw dataset must be a folder with videos.csv, got {root}; "
             "create it or name another one"
         )
     videos_csv = read_bytes(root / "videos.csv")
-    users_csv = read_bytes(root / "users.csv") if os.path.lexists(root / "users.csv") else None
-    raw = _parse(root, videos_csv, users_csv, root if check_files else None)
+    users = root / "users.csv"
+    users_csv = read_bytes(users) if users.is_symlink() or users.exists() else None
+    files = storage.sizes(root) if check_files and storage.is_remote(root) else root
+    raw = _parse(root, videos_csv, users_csv, files if check_files else None)
     listing = "".join(f"\n  {problem}" for problem in raw.problems)
     if strict and raw.problems:
         raise UserError(
@@ -116,7 +118,7 @@ def read_users(path: str | Path) -> dict[str, User]:
     Raises:
         UserError: it is missing, or a row is not good; names line, rule, value and remedy.
     """
-    path = Path(path)
+    path = storage.path(path)
     users, problems = _parse_users(read_bytes(path))
     if problems:
         raise UserError(f"{path.parent / str(problems[0])}")
@@ -161,7 +163,7 @@ def write_raw_dataset(
         UserError: a row would not come back as it is (its hashtags are not normalised, an id occurs
             twice, a field starts with a space, ...).
     """
-    root = Path(root)
+    root = storage.path(root)
     videos = tuple(videos)
     users = tuple(users.values() if isinstance(users, Mapping) else users)
     tables = {
@@ -185,13 +187,12 @@ def write_raw_dataset(
             )
     root.mkdir(parents=True, exist_ok=True)
     for name, data in tables.items():
-        _write_whole(root / name, data)
+        with storage.replacing(root / name) as file:
+            file.write(data)
 
 
-def _parse(
-    root: Path, videos_csv: bytes, users_csv: bytes | None, files_root: Path | None
-) -> RawDataset:
-    """Reads both tables; video files are looked up below `files_root`, unless it is None."""
+def _parse(root: Path, videos_csv: bytes, users_csv: bytes | None, files: Files) -> RawDataset:
+    """Reads both tables; video files are looked up in `files`, unless it is None."""
     users: dict[str, User] = {}
     lost_users: set[str] = set()  # ids of bad rows: no news where videos name them
     user_problems: list[Problem] = []
@@ -202,7 +203,7 @@ def _parse(
     rows, problems = parse_rows(videos_csv, "videos.csv", VIDEO_COLUMNS, "hashtags")
     seen = {}
     for row in rows:
-        video, faults = _read_video(row, seen, files_root)
+        video, faults = _read_video(row, seen, files)
         problems += (_problem("videos.csv", row, fault) for fault in faults)
         if not faults:
             videos.append(video)
@@ -248,14 +249,12 @@ def _problem(file: str, row: Row, fault: Fault, dropped: bool = True) -> Problem
     return Problem(file, row.line, rule, value, remedy, kind, dropped)
 
 
-def _read_video(
-    row: Row, seen: Mapping[str, int], files_root: Path | None
-) -> tuple[Video, list[Fault]]:
+def _read_video(row: Row, seen: Mapping[str, int], files: Files) -> tuple[Video, list[Fault]]:
     """Returns a video and what is wrong with it; `seen` maps the ids of good rows to lines."""
     fields = row.fields
     faults = id_faults("video_id", fields["video_id"], seen)
-    if fields["path"] or files_root is not None:
-        faults += path_faults(fields["path"], files_root)
+    if fields["path"] or files is not None:
+        faults += path_faults(fields["path"], files)
     if not fields["user_id"]:
         rule = "user_id must not be empty"
         remedy = "give the poster any id; users.csv need not have it"
@@ -299,15 +298,3 @@ def _format(columns: tuple[str, ...], rows: Iterable[tuple]) -> bytes:
     writer.writerow(columns)
     writer.writerows(rows)
     return buffer.getvalue().encode("utf-8", "surrogatepass")  # reading back refuses surrogates
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from uhman_jax import storage
 from uhman_jax.errors import UserError
 
 MARKER = "simulated.json"
@@ -178,7 +179,7 @@ def load_truth(root: str | Path) -> Truth | None:
     Raises:
         UserError: a file of the truth is missing or damaged; names it.
     """
-    root = Path(root)
+    root = storage.path(root)
     if not (root / MARKER).exists():
         return None
     folder = root / "truth"
@@ -219,7 +220,7 @@ def load_truth(root: str | Path) -> Truth | None:
 
 def _read(path: Path, read):
     try:
-        return read(path)
+        return read(storage.cached(path))
     except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
         raise UserError(
             f"the truth of a simulated dataset must be whole, got {path}: {error}; "

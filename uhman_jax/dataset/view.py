@@ -6,11 +6,11 @@ import io
 import json
 import os
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from uhman_jax import storage
 from uhman_jax.config import ViewConfig
 from uhman_jax.dataset.attributes import AGE_BUCKETS, age_bucket, encode_attribute
 from uhman_jax.dataset.history import Ragged, build_histories
@@ -93,16 +93,8 @@ class View:
         )
         # The digest is the archive's ZIP comment, whose length stands in its last two bytes.
         data = buffer.getvalue()[:-2] + _DIGEST_SIZE.to_bytes(2, "little")
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with open(partial, "wb") as file:
-                file.write(data + hashlib.sha256(data).hexdigest().encode())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with storage.replacing(path) as file:
+            file.write(data + hashlib.sha256(data).hexdigest().encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "View":
@@ -112,7 +104,7 @@ class View:
             UserError: there is no such file, or any byte of it is not as it was written.
         """
         try:
-            content = Path(path).read_bytes()
+            content = storage.path(path).read_bytes()
         except OSError as error:
             raise UserError(
                 f"a view must be a readable file, got {path} ({error.strerror}); build it again"

@@ -4,7 +4,6 @@
 """
 
 import os
-import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from uhman_jax import storage
 from uhman_jax.config import Config
 from uhman_jax.dataset.truth import Truth
 from uhman_jax.dataset.view import TEST, VALIDATION, View
@@ -71,7 +71,7 @@ def evaluate(
             "evaluation needs at least one test video, got none; "
             "use more videos, a larger view.test_share or a smaller view.min_count"
         )
-    workdir = pathlib.Path(workdir)
+    workdir = storage.path(workdir)
 
     def batches(rows_V: np.ndarray) -> Iterator[Batch]:
         size = config.evaluate.batch_size

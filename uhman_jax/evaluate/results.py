@@ -12,7 +12,7 @@ import scipy.stats
 
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
 from uhman_jax.evaluate.ranking import Ranking
-from uhman_jax.shards.tfrecord import replacing
+from uhman_jax.storage import replacing
 
 
 def interval(values: list[float]) -> float | None:

@@ -9,11 +9,10 @@ keeps the weights that all need; then 1/16 to 16/16, at once; last the same comm
 import dataclasses
 import enum
 import sys
-from pathlib import Path
 
 from absl import app, flags
 
-from uhman_jax import stop
+from uhman_jax import stop, storage
 from uhman_jax.config import Config, PreprocessConfig, validate
 from uhman_jax.errors import UserError, sentence
 
@@ -75,7 +74,7 @@ def run(beam_arguments: list[str]) -> None:
     from uhman_jax.preprocess import ledger, pipeline
     from uhman_jax.preprocess.inputs import list_inputs
 
-    root = Path(_ROOT.value)
+    root = storage.path(_ROOT.value)
     config = Config(preprocess=PreprocessConfig(**{k: f.value for k, f in _FIELDS.items()}))
     validate(config)
     if unknown := set(_RETRY.value) - set(ledger.STATES):
@@ -93,7 +92,7 @@ def run(beam_arguments: list[str]) -> None:
             ) from error
         beam_options = beam.options_of([f"--runner={_RUNNER.value}", *beam_arguments])
     inputs = list_inputs(root)
-    directory = Path(_OUTPUT.value or pipeline.features_dir(root, config.preprocess))
+    directory = storage.path(_OUTPUT.value or pipeline.features_dir(root, config.preprocess))
     summary = pipeline.preprocess(
         root,
         inputs,

@@ -7,13 +7,13 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 
+from uhman_jax import storage
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess.decode import IMAGE_SIZE
 
@@ -99,7 +99,7 @@ class Extractor:
             return cls(_download(), "ImageNet weights of Keras", batch_frames)
         if weights != "random":
             description = f"weights of {Path(weights).name}"
-            return cls.restore(weights, description, batch_frames)
+            return cls.restore(storage.cached(weights), description, batch_frames)
         with _quiet():
             model = _network()
         _randomise(model, seed)
@@ -126,13 +126,8 @@ class Extractor:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes all weights, whole or not at all; the name must end in `.weights.h5`."""
-        path = Path(path)
-        temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
-        try:
+        with storage.making(path) as temporary:
             self._model.save_weights(temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Region features of `mixed10`, float32 [N, 64, 2048], regions row by row.

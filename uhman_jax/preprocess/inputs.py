@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from uhman_jax import storage
 from uhman_jax.errors import UserError
 
 _NOT_VIDEOS = {".csv", ".json", ".txt", ".md", ".html", ".parquet", ".h5"}
@@ -32,11 +33,9 @@ def files_below(root: Path) -> list[str]:
     Hidden files and folders, `features` folders and tables or texts are left out.
     """
     found = []
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root)
+    for name in storage.files_below(root):
         hidden = any(part.startswith(".") for part in name.parts)
-        if hidden or name.parts[0] == "features" or path.suffix.lower() in _NOT_VIDEOS:
+        if hidden or name.parts[0] == "features" or name.suffix.lower() in _NOT_VIDEOS:
             continue
-        if not path.is_dir():
-            found.append(name.as_posix())
+        found.append(name.as_posix())
     return found

@@ -15,12 +15,13 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from uhman_jax import storage
 from uhman_jax.config import PreprocessConfig
 from uhman_jax.errors import UserError
-from uhman_jax.shards import store, tfrecord
+from uhman_jax.shards import store
 
 STATES = ("ok", "short", "corrupt", "no_video", "unsupported", "timeout")
 SETTINGS_FILE = "settings.json"
@@ -83,10 +84,11 @@ def plan(
         raise UserError(f"each video_id must be given once, got {twice[0]!r} twice; rename one")
     if not all(ids):
         raise UserError("a video_id must not be empty; name every video")
+    size_of = _sizes(root) if root else None
     shards = []
     for begin in range(0, len(videos), videos_per_shard):
         part = tuple(videos[begin : begin + videos_per_shard])
-        sizes = _hash([_size(root / path) for _, path in part]) if root else ""
+        sizes = _hash([size_of(path) for _, path in part]) if size_of else ""
         shards.append(Shard(len(shards), part, _hash(part), sizes))
     return shards
 
@@ -95,11 +97,19 @@ def _hash(facts: Sequence) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _size(path: Path) -> int:
-    try:
-        return os.stat(path).st_size
-    except (OSError, ValueError):
-        return -1
+def _sizes(root: Path) -> Callable[[str], int]:
+    """What gives the size of a file below the root; -1 where it can't be had."""
+    if storage.is_remote(root):
+        sizes = storage.sizes(root)
+        return lambda path: sizes.get(os.path.normpath(path), -1)
+
+    def size(path: str) -> int:
+        try:
+            return os.stat(root / path).st_size
+        except (OSError, ValueError):
+            return -1
+
+    return size
 
 
 def settings(config: PreprocessConfig) -> dict:
@@ -114,7 +124,7 @@ def settings(config: PreprocessConfig) -> dict:
         values |= {"calibration_frames": config.calibration_frames}
     elif config.weights != "imagenet":
         try:
-            with open(config.weights, "rb") as file:
+            with open(storage.cached(config.weights), "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise UserError(
@@ -181,7 +191,7 @@ def _take_over(directory: Path, index: int, path: Path) -> bool:
     if len(others) != 1:
         return False
     (directory / store.INFO_FILE).unlink(missing_ok=True)  # no longer complete
-    os.replace(others[0], path)
+    others[0].replace(path)
     return True
 
 
@@ -222,7 +232,7 @@ def read_ledger(directory: str | os.PathLike) -> list[Entry]:
     Raises:
         UserError: it is not there or damaged.
     """
-    path = Path(directory) / LEDGER_FILE
+    path = storage.path(directory) / LEDGER_FILE
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         return [Entry(**json.loads(line)) for line in lines]
@@ -238,14 +248,14 @@ def _shard_ledger(directory: Path, index: int) -> Path:
 
 
 def _write_lines(path: Path, values: Iterable[dict]) -> None:
-    with tfrecord.replacing(path) as file:
+    with storage.replacing(path) as file:
         for value in values:
             file.write(json.dumps(value).encode() + b"\n")
 
 
 def write_json(path: Path, value: dict) -> None:
     """Writes a JSON object, whole or not at all."""
-    with tfrecord.replacing(path) as file:
+    with storage.replacing(path) as file:
         file.write((json.dumps(value, indent=1) + "\n").encode())
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from uhman_jax import storage
 from uhman_jax.config import PreprocessConfig
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess import ledger
@@ -26,11 +27,11 @@ def restore_extractor(output_dir: str | os.PathLike, network=None):
     Raises:
         UserError: the folder or its weights are missing or damaged.
     """
-    directory = Path(output_dir)
+    directory = storage.path(output_dir)
     facts = ledger.read_json(directory / ledger.SETTINGS_FILE)
     path = directory / ledger.WEIGHTS_FILE
     extractor = (network or _inception()).restore(
-        path, facts["description"], facts["settings"]["batch_frames"]
+        storage.cached(path), facts["description"], facts["settings"]["batch_frames"]
     )
     if extractor.fingerprint != facts["fingerprint"]:
         raise UserError(
@@ -124,13 +125,17 @@ class Making:
         return self.network.IMAGE_SIZE if self.network else IMAGE_SIZE
 
     def _locate(self, path: str) -> str | Clip:
-        """The file, unless a link leads out of the root."""
+        """The file, unless its name or a link leads out of the root."""
+        outside = failed("unsupported", "the file lies outside the folder")
+        if storage.is_remote(self.root):
+            name = os.path.normpath(path)
+            return outside if name.startswith(("/", "..")) else str(self.root / name)
         try:
             target = (self.root / path).resolve()
             inside = target.is_relative_to(self.root.resolve())
         except (OSError, ValueError, RuntimeError) as error:
             return failed("corrupt", f"the path cannot be followed: {error}")
-        return str(target) if inside else failed("unsupported", "the file lies outside the folder")
+        return str(target) if inside else outside
 
     def _load(self, videos):
         """Loads the weights asked for and keeps them in the folder."""

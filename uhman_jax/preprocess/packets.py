@@ -70,10 +70,15 @@ def require_regular_file(path: str, max_megabytes: float) -> None:
         ) from None
     if not stat.S_ISREG(status.st_mode):
         raise DecodeError("corrupt", "not a regular file")
-    if not status.st_size:
+    require_size(status.st_size, max_megabytes)
+
+
+def require_size(num_bytes: int, max_megabytes: float) -> None:
+    """Raises DecodeError where a file is empty or too large."""
+    if not num_bytes:
         raise DecodeError("corrupt", "the file is empty")
-    if status.st_size > max_megabytes * 1e6:
-        size = f"{status.st_size / 1e6:.1f} MB"
+    if num_bytes > max_megabytes * 1e6:
+        size = f"{num_bytes / 1e6:.1f} MB"
         raise DecodeError("unsupported", f"{size} exceed the limit of {max_megabytes:g} MB")
 
 

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from uhman_jax import lock
+from uhman_jax import lock, storage
 from uhman_jax.config import PreprocessConfig
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess import ledger, making
@@ -86,7 +86,7 @@ class Part:
 def features_dir(root: str | os.PathLike, config: PreprocessConfig) -> Path:
     """ROOT/features/<12 hex digits of all settings that decide the features>."""
     text = json.dumps(ledger.settings(config), sort_keys=True)
-    return Path(root) / "features" / hashlib.sha256(text.encode()).hexdigest()[:12]
+    return storage.path(root) / "features" / hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def is_complete(
@@ -99,7 +99,7 @@ def is_complete(
 
     With `root` it also notices a file whose size is another now.
     """
-    directory = Path(output_dir)
+    directory = storage.path(output_dir)
     names = (store.INFO_FILE, *metadata.FILES, ledger.LEDGER_FILE, ledger.SETTINGS_FILE)
     if not all((directory / name).exists() for name in names):
         return False
@@ -107,7 +107,7 @@ def is_complete(
         config
     ):
         return False
-    shards = ledger.plan(Path(root) if root else None, inputs, config.videos_per_shard)
+    shards = ledger.plan(storage.path(root) if root else None, inputs, config.videos_per_shard)
     if len(list(directory.glob("*.tfrecord-*-of-*"))) != len(shards):
         return False
     return all(ledger.read_finished(directory, shard, len(shards)) for shard in shards)
@@ -146,9 +146,9 @@ def preprocess(
         held = f"{lock.LOCK_FILE}.{part.number}-of-{part.count}" if part else lock.LOCK_FILE
         with lock.hold(output_dir, "wait for it, or name another --output", held):
             return _preprocess(
-                Path(root),
+                storage.path(root),
                 list(inputs),
-                Path(output_dir),
+                storage.path(output_dir),
                 config,
                 network,
                 progress,
@@ -284,7 +284,10 @@ def _finish(
         "fingerprint": facts["fingerprint"],
         "versions": facts["versions"],
     }
-    store.write_metadata(directory, num_shards, schema, info)
+    lengths = None
+    if storage.is_remote(directory):
+        lengths = [ledger.counts(entries[i])["ok"] for i in range(num_shards)]
+    store.write_metadata(directory, num_shards, schema, info, lengths)
 
 
 def _words(counts: dict[str, int]) -> str:

@@ -6,6 +6,7 @@ come in the order of the jobs; at most so many wait that memory stays bounded.
 
 import dataclasses
 import json
+import math
 import mmap
 import os
 import select
@@ -21,6 +22,8 @@ from pathlib import Path
 import numpy as np
 
 import uhman_jax
+from uhman_jax import storage
+from uhman_jax.preprocess.packets import DecodeError, require_size
 
 COMMAND = (sys.executable, "-m", "uhman_jax.preprocess.child")
 NICE = 5  # the network's threads go first: decoding fills the gaps and is ahead anyway
@@ -51,7 +54,8 @@ class DecoderPool:
     """Iterates over the decoded clips of `paths`, in order; use it as a context manager.
 
     Args:
-        paths: files, absolute or relative to the working folder; a Clip is passed through.
+        paths: files, absolute or relative to the working folder, or objects (gs://), of which a
+            copy is decoded; a Clip is passed through.
         options: of `decode.sample_frames`, the same for every clip; `max_frames` and `size` are
             required.
         num_decoders: child processes.
@@ -150,9 +154,7 @@ class DecoderPool:
                     if isinstance(path, Clip):
                         clip = path
                     else:
-                        clip = child.decode(
-                            path, self._options, self._timeout, lambda: self._closed
-                        )
+                        clip = self._decode(child, path)
                 except BaseException as error:  # to the thread that waits for this clip
                     clip = error
                 with self._changed:
@@ -161,6 +163,20 @@ class DecoderPool:
                     self._changed.notify_all()
         finally:
             child.close()
+
+    def _decode(self, child: "_Child", path: str) -> Clip:
+        """What becomes of a file; an object that is too large is not copied."""
+        options = self._options
+        try:
+            if storage.is_remote(path):
+                size = storage.path(path).stat().st_size
+                require_size(size, options.get("max_megabytes", math.inf))
+            with storage.local_copy(storage.path(path)) as file:
+                return child.decode(str(file), options, self._timeout, lambda: self._closed)
+        except DecodeError as error:
+            return failed(error.kind, error.reason)
+        except FileNotFoundError as error:  # of an object; the child tells of files
+            return failed("corrupt", f"the file cannot be read: {error.strerror}")
 
 
 class _Child:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from uhman_jax import storage
 from uhman_jax.dataset.hashtags import split_hashtags
 from uhman_jax.errors import UserError
 from uhman_jax.evaluate.calibration import Calibration
@@ -110,10 +111,10 @@ class Recommender:
         Raises:
             UserError: no trained run, or not the extractor that made its features.
         """
-        trained = open_run(pathlib.Path(run))
+        trained = open_run(storage.path(run))
         seed = trained.which_seed(seed)
         config = trained.config
-        directory = pathlib.Path(features) if features else features_of(config)
+        directory = storage.path(features) if features else features_of(config)
         _check_extractor(directory, trained.facts)
         clips = OnDemand(directory, config.preprocess)
         try:

@@ -7,6 +7,7 @@
 import os
 import pathlib
 
+from uhman_jax import storage
 from uhman_jax.report.page import render
 from uhman_jax.report.run import load_run
 
@@ -28,11 +29,10 @@ def write_report(
     Raises:
         UserError: a file of the run is missing or damaged.
     """
-    workdir = pathlib.Path(workdir)
-    page = render(load_run(workdir), None if root is None else pathlib.Path(root))
+    workdir = storage.path(workdir)
+    page = render(load_run(workdir), None if root is None else storage.path(root))
     path = workdir / "report.html"
-    temporary = workdir / "report.html.tmp"
-    # A path in the settings may hold bytes that are no text; they must not lose the page.
-    temporary.write_text(page, encoding="utf-8", errors="replace")
-    os.replace(temporary, path)
+    with storage.replacing(path) as file:
+        # A path in the settings may hold bytes that are no text; they must not lose the page.
+        file.write(page.encode("utf-8", errors="replace"))
     return path

@@ -124,7 +124,7 @@ def _read_curve(path: pathlib.Path) -> list[dict[str, Any]]:
 def _read_examples(workdir: pathlib.Path) -> list[Example]:
     path = _require(workdir / "examples.npz")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             video_ids = [str(video_id) for video_id in arrays["video_ids"]]
             times_EF, mask_EF = arrays["times_EF"], arrays["frame_mask_EF"]
             regions_EFM, frames_EF = arrays["regions_EFM"], arrays["frames_EF"]
@@ -161,12 +161,13 @@ def _read_predictions(
     """True and suggested hashtags of some videos, by the first seed's model."""
     columns = ["video_id", "seed", "true_hashtags", "hashtags"]
     try:
-        table = pq.read_table(
-            path,
-            columns=columns,
-            filters=[("video_id", "in", video_ids)],
-            page_checksum_verification=True,
-        )
+        with path.open("rb") as file:
+            table = pq.read_table(
+                file,
+                columns=columns,
+                filters=[("video_id", "in", video_ids)],
+                page_checksum_verification=True,
+            )
     except (pa.ArrowException, ValueError, KeyError, OSError) as error:
         raise _damaged(path, error) from error
     first = {}

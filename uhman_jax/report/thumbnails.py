@@ -8,7 +8,9 @@ import pathlib
 import numpy as np
 from PIL import Image
 
+from uhman_jax import storage
 from uhman_jax.preprocess.decode import sample_frames
+from uhman_jax.preprocess.packets import DecodeError
 
 _WIDTH = 140  # pixels of a thumbnail
 _DECODED = 256  # pixels of the square that a clip is decoded to
@@ -73,7 +75,11 @@ def frames_at(
     Raises:
         DecodeError: the clip cannot be read.
     """
-    frames = sample_frames(path, frames_per_second, max_frames, size=_DECODED)
+    try:
+        with storage.local_copy(path) as file:
+            frames = sample_frames(file, frames_per_second, max_frames, size=_DECODED)
+    except FileNotFoundError as error:  # of an object
+        raise DecodeError("corrupt", f"the file cannot be read: {error.strerror}") from None
     width, height = _fit(frames.width, frames.height)
     nearest_F = [int(np.argmin(abs(frames.times_F - time))) for time in times_F]
     return [

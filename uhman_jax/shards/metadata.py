@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from uhman_jax.shards import example, tfrecord
+from uhman_jax import storage
+from uhman_jax.shards import example
 from uhman_jax.shards.example import Schema
 
 DATASET, SPLIT, VERSION = "frames", "train", "1.0.0"
@@ -70,5 +71,5 @@ def write(
     with tempfile.TemporaryDirectory() as folder:
         dataset.write_to_directory(folder)
         for name in FILES:
-            with tfrecord.replacing(Path(directory) / name) as file:
+            with storage.replacing(storage.path(directory) / name) as file:
                 file.write((Path(folder) / name).read_bytes())

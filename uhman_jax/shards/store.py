@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from uhman_jax import storage
 from uhman_jax.errors import UserError
 from uhman_jax.shards import example, metadata, tfrecord
 from uhman_jax.shards.example import FrameRecord, Schema
@@ -28,7 +29,7 @@ def shard_path(directory: str | os.PathLike, index: int, num_shards: int) -> Pat
     if not 0 <= index < num_shards <= 99_999:
         raise ValueError(f"a shard's index must be in [0, {num_shards}), got {index}")
     name = f"{metadata.DATASET}-{metadata.SPLIT}.tfrecord"
-    return Path(directory) / f"{name}-{index:05d}-of-{num_shards:05d}"
+    return storage.path(directory) / f"{name}-{index:05d}-of-{num_shards:05d}"
 
 
 def write_shard(
@@ -82,7 +83,11 @@ def read_heads(
 
 
 def write_metadata(
-    directory: str | os.PathLike, num_shards: int, schema: Schema, info: dict
+    directory: str | os.PathLike,
+    num_shards: int,
+    schema: Schema,
+    info: dict,
+    lengths: Sequence[int] | None = None,
 ) -> None:
     """Completes a folder whose shards are all written: TFDS metadata and `extractor.json`.
 
@@ -94,27 +99,30 @@ def write_metadata(
         schema: of the records.
         info: how the features were made (weights and their fingerprint, frames per second,
             max_frames, versions ...): JSON values, kept in `FrameStore.info`.
+        lengths: records of each shard; None: they are counted, which reads the heads of all and
+            so copies all of a bucket's.
 
     Raises:
         UserError: a shard is missing or damaged.
     """
-    directory = Path(directory)
+    directory = storage.path(directory)
     paths = [shard_path(directory, index, num_shards) for index in range(num_shards)]
     if missing := [path.name for path in paths if not path.exists()]:
         raise UserError(f"all shards must be there, {_list(missing)} missing; {_REBUILD}")
     for leftover in directory.glob(f".{metadata.DATASET}-*.tmp"):
         leftover.unlink(missing_ok=True)
-    lengths = [len(read_heads(path, schema)) for path in paths]
+    if lengths is None:
+        lengths = [len(read_heads(path, schema)) for path in paths]
     metadata.write(directory, lengths, sum(path.stat().st_size for path in paths), schema)
     content = {
         "storage": schema.storage,
         "num_regions": schema.num_regions,
         "num_channels": schema.num_channels,
-        "shard_lengths": lengths,
+        "shard_lengths": list(lengths),
         "info": info,
     }
     content["crc32c"] = _content_crc(content)
-    with tfrecord.replacing(directory / INFO_FILE) as file:
+    with storage.replacing(directory / INFO_FILE) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -138,7 +146,7 @@ class FrameStore:
         Raises:
             UserError: the folder is not there, not complete, or damaged; names the file.
         """
-        self.directory = Path(directory)
+        self.directory = storage.path(directory)
         content = _read_info(self.directory)
         self.schema = Schema(content["num_channels"], content["storage"], content["num_regions"])
         self.info: dict = content["info"]

@@ -4,18 +4,17 @@ A record is: length (uint64), masked CRC32C of those 8 bytes, data, masked CRC32
 little endian (tensorflow/core/lib/io/record_writer.h).
 """
 
-import contextlib
 import mmap
 import os
-import secrets
 import struct
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import google_crc32c
 import numpy as np
 
+from uhman_jax import storage
 from uhman_jax.errors import UserError
+from uhman_jax.storage import replacing
 
 HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")
@@ -31,7 +30,7 @@ class DamagedRecordError(UserError):
     """
 
     def __init__(self, path: str | os.PathLike, offset: int, what: str):
-        self.path, self.offset, self.what = Path(path), int(offset), what
+        self.path, self.offset, self.what = storage.path(path), int(offset), what
         super().__init__(
             f"{path}: every record must be as it was written, but the one at byte {offset} is "
             f"damaged ({what}); delete this file and run preprocessing again, it rebuilds this "
@@ -55,29 +54,6 @@ def masked_crc32c(parts: Iterable[bytes | np.ndarray]) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike):
-    """Opens a binary file that takes the place of `path` when the block ends well.
-
-    It is written under another name in the same folder (`.NAME.*.tmp`), flushed to the disk and
-    renamed: `path` is whole or not there at all, also after a crash.  A block that raises leaves
-    nothing.
-    """
-    path = Path(path)
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(path.parent)
-
-
 def write(path: str | os.PathLike, records: Iterable[Sequence[bytes | np.ndarray]]) -> int:
     """Writes a TFRecord file, whole or not at all; returns the number of records.
 
@@ -99,8 +75,11 @@ def write(path: str | os.PathLike, records: Iterable[Sequence[bytes | np.ndarray
 
 
 def map_file(path: str | os.PathLike) -> np.ndarray:
-    """Bytes of a file as a read-only uint8 array over a memory map (an empty file too)."""
-    with open(path, "rb") as file:
+    """Bytes of a file as a read-only uint8 array over a memory map (an empty file too).
+
+    Of an object, those of its copy on this machine.
+    """
+    with open(storage.cached(path), "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:  # mmap refuses it
             return np.zeros(0, np.uint8)
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
@@ -173,11 +152,3 @@ def _length(data, offset, path):
     if length > data.size - offset - HEADER.size - FOOTER.size:
         raise DamagedRecordError(path, offset, "the file ends within its data")
     return length
-
-
-def _sync_folder(folder):
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

@@ -1,7 +1,8 @@
 """Checkpoints of a run: the last two states, each written whole or not at all, by orbax.
 
 Each has the checksums of its files beside them, in `crc32c.json`, and of its arrays within: orbax
-does not notice every damage, and meets what it notices with all kinds of errors.
+does not notice every damage, and meets what it notices with all kinds of errors. In a bucket they
+are copies of local ones, see `bucket`.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import logging
 import os
 import pathlib
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,11 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from uhman_jax import storage
 from uhman_jax.errors import UserError, disk_trouble
-from uhman_jax.shards.tfrecord import replacing
+from uhman_jax.storage import replacing
+from uhman_jax.train import bucket
+from uhman_jax.train.bucket import SEAL
 from uhman_jax.train.state import State
 
-SEAL = "crc32c.json"
+_KEPT = 2  # checkpoints
 _TIMES = "_CHECKPOINT_METADATA"  # orbax writes it once more when all is done
 
 
@@ -37,10 +42,15 @@ class Checkpoints:
 
     All methods raise UserError where the disk is full or may not be written to; the checkpoints
     that were there stay.
+
+    Attributes:
+        directory: of the checkpoints.
     """
 
     def __init__(self, workdir: str | os.PathLike[str], read_only: bool = False):
-        self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
+        self.directory = storage.path(workdir).absolute() / "checkpoints"
+        self._folder = self.directory  # orbax's
+        self._copies = contextlib.ExitStack()
         self._quiet = contextlib.ExitStack()
         self._saving = -1  # step
         process = jax.process_index()
@@ -52,17 +62,23 @@ class Checkpoints:
                 active_processes={process},
                 barrier_sync_key_prefix=f"process{process}",
             )
-        if not read_only:
-            with self._disk_is_named():
-                self.directory.mkdir(parents=True, exist_ok=True)
+        with self._disk_is_named():
+            if storage.is_remote(self.directory):
+                with contextlib.ExitStack() as copies:
+                    folder = copies.enter_context(tempfile.TemporaryDirectory())
+                    self._folder = pathlib.Path(folder)
+                    bucket.fetch(self.directory, self._folder)
+                    self._copies = copies.pop_all()
+            if not read_only:
+                self._folder.mkdir(parents=True, exist_ok=True)
         ended = ocp.options.AsyncOptions(post_finalization_callback=self._seal)
         with self._disk_is_named(), _quietly():
             self._manager = ocp.CheckpointManager(
-                self.directory,
+                self._folder,
                 options=ocp.CheckpointManagerOptions(
                     read_only=read_only,
                     save_interval_steps=0 if read_only else 1,
-                    max_to_keep=None if read_only else 2,
+                    max_to_keep=None if read_only else _KEPT,
                     cleanup_tmp_directories=self._write,
                     async_options=ended,
                     multiprocessing_options=processes,
@@ -78,7 +94,7 @@ class Checkpoints:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Waits for the last write; its failure does not hide an earlier one."""
-        with self._quiet:
+        with self._copies, self._quiet:
             try:
                 with self._disk_is_named():
                     self._manager.close()
@@ -174,15 +190,20 @@ class Checkpoints:
             raise
 
     def _seal(self) -> None:
-        """Adds the checksums to a checkpoint that is all written, just before it gets its name."""
-        (folder,) = self.directory.glob(f"{self._saving}.*tmp*")
+        """Adds the checksums to a checkpoint that is all written, just before it gets its name.
+
+        Then uploads it, in orbax's thread, where it belongs to a bucket.
+        """
+        (folder,) = self._folder.glob(f"{self._saving}.*tmp*")
         text = json.dumps(_file_checksums(folder), indent=1)
         with replacing(folder / SEAL) as file:
             file.write(text.encode())
+        if storage.is_remote(self.directory):
+            bucket.send(folder, self.directory, self._saving, _KEPT)
 
     def _read(self, step: int, abstract: State) -> State:
         """Reads one checkpoint; an Exception of any kind where it is damaged."""
-        folder = self.directory / str(step)
+        folder = self._folder / str(step)
         if (folder / SEAL).exists():  # else it was lost: the numbers are checked all the same
             sums = json.loads((folder / SEAL).read_bytes())
             found = _file_checksums(folder)

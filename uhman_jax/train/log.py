@@ -2,9 +2,9 @@
 
 import json
 import os
-import pathlib
 from typing import Any
 
+from uhman_jax import storage
 from uhman_jax.errors import UserError
 
 
@@ -20,8 +20,9 @@ class MetricsLog:
     """
 
     def __init__(self, workdir: str | os.PathLike[str], write: bool = True):
-        self._path = pathlib.Path(workdir) / "metrics.jsonl"
+        self._path = storage.path(workdir) / "metrics.jsonl"
         self._write = write
+        self._lines: list[str] = []
         self.seconds = 0.0
 
     def truncate(self, step: int) -> None:
@@ -44,15 +45,20 @@ class MetricsLog:
                         f"{line[:40]!r}; remove the line"
                     ) from error
         self.seconds = entries[-1].get("seconds", 0.0) if entries else 0.0
-        if not self._write:
-            return
-        temporary = self._path.with_name(self._path.name + ".tmp")
-        temporary.write_text("".join(json.dumps(entry) + "\n" for entry in entries), "utf-8")
-        os.replace(temporary, self._path)
+        self._lines = [json.dumps(entry) + "\n" for entry in entries]
+        if self._write:
+            self._rewrite()
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Adds an entry at the end."""
+        """Adds an entry at the end; an object is written anew with it."""
         self.seconds = entry["seconds"]
-        if self._write:
+        self._lines.append(json.dumps(entry) + "\n")
+        if self._write and storage.is_remote(self._path):
+            self._rewrite()
+        elif self._write:
             with open(self._path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+                file.write(self._lines[-1])
+
+    def _rewrite(self) -> None:
+        with storage.replacing(self._path) as file:
+            file.write("".join(self._lines).encode())

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uhman_jax import stop
+from uhman_jax import stop, storage
 from uhman_jax.config import Config, Decay
 from uhman_jax.dataset.view import TRAIN, VALIDATION, View
 from uhman_jax.devices import Devices
@@ -74,7 +73,7 @@ def restore(
     Raises:
         UserError: there are checkpoints, but none that can be read.
     """
-    if not (pathlib.Path(workdir) / "checkpoints").is_dir():
+    if not (storage.path(workdir) / "checkpoints").is_dir():
         return None
     with Checkpoints(workdir, read_only=True) as checkpoints:
         num_channels = num_channels or checkpoints.num_channels() or 1
