@@ -121,6 +121,38 @@ def build_sweep(cells: Sequence[Cell], part: str, key: str, name: str) -> Table:
     return Table("sweep", title, columns, tuple(rows), label="Size, world, recipe")
 
 
+def build_samples(cells: Sequence[Cell], *, world: str, recipe: str) -> Table:
+    """Systems with ever more of the training videos, and by how much UHMAN is ahead with each."""
+    where = {"part": summary.SAMPLE_SIZE, "world": world, "view": "natural", "recipe": recipe}
+    fitting = summary.select(cells, **where)
+    shares = sorted({cell["data_share"] for cell in fitting})
+    rows = []
+    for system in summary.present(fitting, "system", summary.SYSTEMS):
+        entries: list[Entry] = []
+        for part in shares:
+            row, uhman = (
+                [c for c in fitting if (c["system"], c["data_share"]) == (name, part)]
+                for name in (system, "UHMAN")
+            )
+            gap = difference(summary.values(uhman, "P@10"), summary.values(row, "P@10"))
+            entries += [score(summary.estimate(row, "P@10")), _gap(gap, system == "UHMAN")]
+        measured = len({c["data_share"] for c in fitting if c["system"] == system})
+        if measured > 1:
+            rows.append(Row(system, tuple(entries), "model" if system == "UHMAN" else "system"))
+    columns = tuple(
+        name for part in shares for name in (f"P@10, {part:.0%} of it", "UHMAN − row")
+    )
+    note = "Share of the training videos; the vocabulary and the test videos are the same."
+    title = "P@10 with more training videos"
+    return Table("sizes", title, columns, tuple(rows), setting(world, recipe), (note,))
+
+
+def _gap(gap: Estimate | None, of_itself: bool) -> Entry:
+    if gap is None or of_itself:
+        return Entry("" if of_itself else "–")
+    return Entry(signed(gap.mean), "" if gap.half_width is None else f"± {gap.half_width:.4f}")
+
+
 def build_recipe(cells: Sequence[Cell], *, world: str, recipe: str) -> Table:
     """What each choice of a recipe is worth: UHMAN with another one, natural view, same worlds."""
     where = {"world": world, "view": "natural", "recipe": recipe, "system": "UHMAN"}
@@ -144,6 +176,5 @@ def _recipe_entries(row: Sequence[Cell], whole: Sequence[Cell]) -> tuple[Entry, 
         entries.append(score(summary.estimate(row, "P@10", split)))
         sides = [summary.values(side, "P@10", split) for side in (whole, row)]
         gap = None if row is whole else difference(*sides)
-        width = "" if gap is None or gap.half_width is None else f"± {gap.half_width:.4f}"
-        entries.append(Entry("", "") if gap is None else Entry(signed(gap.mean), width))
+        entries.append(_gap(gap, row is whole))
     return tuple(entries)

@@ -13,12 +13,10 @@ from experiments.paper.layout import Table
 from experiments.paper.summary import Cell
 from uhman_jax import __version__
 from uhman_jax.dataset.view import View
+from uhman_jax.report.document import document
 from uhman_jax.report.markup import Child, Markup, element
-from uhman_jax.report.style import CSS
 from uhman_jax.report.tables import count
 from uhman_jax.shards.tfrecord import replacing
-
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_all(
@@ -93,14 +91,6 @@ def render(
     drawn: dict[str, str],
 ) -> str:
     """The whole page as text; `drawn` holds SVG documents by name."""
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", "UHMAN, measured again"),
-        element("style", Markup(CSS + elements.CSS)),
-    )
     parts = [
         _header(cells, found),
         _claims(found),
@@ -111,6 +101,7 @@ def render(
             "Sizes",
             [_figure(drawn, name) for name in ("figure4a", "figure4b", "sample_size")],
             _folded("Fig. 4 in numbers", built, "sweep"),
+            _folded("More training videos in numbers", built, "sizes"),
         ),
         _part(
             "Attention",
@@ -123,8 +114,7 @@ def render(
         _part("The data", _figure(drawn, "figure3")),
         _settings(cells),
     ]
-    body = element("body", element("main", parts))
-    return "<!doctype html>\n" + element("html", head, body, lang="en") + "\n"
+    return document("UHMAN, measured again", parts, css=elements.CSS)
 
 
 def _part(title: str, *children: Child) -> Markup | None:

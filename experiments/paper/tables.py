@@ -12,7 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.paper import published, summary
-from experiments.paper.breakdowns import build_attention, build_recipe, build_slices, build_sweep
+from experiments.paper.breakdowns import (
+    build_attention,
+    build_recipe,
+    build_samples,
+    build_slices,
+    build_sweep,
+)
 from experiments.paper.claims import Claim, Verdict, claims, corrected, p_text, signed
 from experiments.paper.layout import Entry, Row, Table, markdown, score, setting, share
 from experiments.paper.stats import MIN_WORLDS
@@ -174,6 +180,7 @@ def build_all(cells: Sequence[Cell], results: str | pathlib.Path = ".") -> list[
         build_attention(cells, recipe=r) for r in summary.present(cells, "recipe", summary.RECIPES)
     ]
     built += [build_recipe(cells, world=w, recipe=r) for w, r in summary.settings(cells)]
+    built += [build_samples(cells, world=w, recipe=r) for w, r in summary.settings(cells)]
     built.append(build_sweep(cells, summary.HIDDEN_SIZE, "hidden_size", "K"))
     built.append(build_sweep(cells, summary.EMBEDDING_SIZE, "embedding_size", "d"))
     return [table for table in built if _measured(table)]
