@@ -139,9 +139,7 @@ def build_samples(cells: Sequence[Cell], *, world: str, recipe: str) -> Table:
         measured = len({c["data_share"] for c in fitting if c["system"] == system})
         if measured > 1:
             rows.append(Row(system, tuple(entries), "model" if system == "UHMAN" else "system"))
-    columns = tuple(
-        name for part in shares for name in (f"P@10, {part:.0%} of it", "UHMAN − row")
-    )
+    columns = tuple(name for part in shares for name in (f"P@10, {part:.0%} of it", "UHMAN − row"))
     note = "Share of the training videos; the vocabulary and the test videos are the same."
     title = "P@10 with more training videos"
     return Table("sizes", title, columns, tuple(rows), setting(world, recipe), (note,))

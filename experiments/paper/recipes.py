@@ -83,6 +83,9 @@ VARIANTS: dict[str, Callable[[Config], None]] = {
     "without_average": _as_in_warp("train.ema", "train.decay_at"),
     "without_history_dropout": _as_in_warp("model.history_dropout"),
     "without_region_dropout": _as_in_warp("model.region_dropout"),
+    "without_margin_attention_rate_and_history_dropout": _as_in_warp(
+        "loss.margin", "train.attention_rate", "model.history_dropout"
+    ),
     "with_one_head": _heads(1),
     "with_eight_heads": _heads(8),
     "with_softmax": _softmax,
