@@ -158,7 +158,7 @@ def test_a_run_is_made_once_reused_and_guarded(config_file, tmp_path):
     names = {path.name for path in workdir.iterdir()}
     assert names == {
         *(".lock", "config.json", "view.npz", "metrics.jsonl", "metrics.json", "checkpoints"),
-        *("predictions.parquet", "examples.npz", "report.html"),
+        *("predictions.parquet", "calibration.json", "examples.npz", "report.html"),
     }
     config = json.loads((workdir / "config.json").read_text())
     assert config["name"] == "tiny" and config["run"]["versions"]["jax"]

@@ -430,7 +430,7 @@ def test_inputs_without_a_table(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     program = (
-        "import sys, pathlib; from uhman_jax.preprocess.__main__ import list_inputs;"
+        "import sys, pathlib; from uhman_jax.preprocess.inputs import list_inputs;"
         "print(list_inputs(pathlib.Path(sys.argv[1])))"
     )
     command = [sys.executable, "-c", program, tmp_path]

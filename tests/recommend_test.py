@@ -18,8 +18,8 @@ from uhman_jax.dataset.raw import User, Video, write_raw_dataset
 from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import eval_batches
 from uhman_jax.preprocess import on_demand, pipeline
+from uhman_jax.preprocess.inputs import clips_of
 from uhman_jax.recommend import Profile, Recommender
-from uhman_jax.recommend.__main__ import list_clips, parse_profile
 from uhman_jax.recommend.profile import ProfileEncoder
 from uhman_jax.trained import open_run
 
@@ -186,16 +186,16 @@ def test_an_age_is_a_number_of_years(text):
 
 
 def test_a_profile_in_one_field():
-    assert parse_profile("gender=f,age=30, history=#A b") == Profile("f", 30, "", ("a", "b"))
+    assert Profile.parse_line("gender=f,age=30, history=#A b") == Profile("f", 30, "", ("a", "b"))
     with pytest.raises(UserError, match="got 'size=3'"):
-        parse_profile("size=3")
+        Profile.parse_line("size=3")
 
 
 def test_folders_and_files(tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("in/b.mp4", "in/a.mp4", "in/users.csv", "c.mp4"):
         (tmp_path / name).write_bytes(b"")
-    found = list_clips([str(tmp_path / "c.mp4"), str(tmp_path / "in")])
+    found = clips_of([str(tmp_path / "c.mp4"), str(tmp_path / "in")])
     assert [pathlib.Path(name).name for name in found] == ["c.mp4", "a.mp4", "b.mp4"]
 
 

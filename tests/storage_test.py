@@ -25,7 +25,7 @@ from uhman_jax import run, storage, train
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess import pipeline
-from uhman_jax.preprocess.__main__ import list_inputs
+from uhman_jax.preprocess.inputs import list_inputs
 from uhman_jax.report import thumbnails
 from uhman_jax.shards.store import FrameStore
 

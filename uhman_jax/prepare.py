@@ -99,6 +99,11 @@ def _simulated_folder(config: Config) -> pathlib.Path:
     return pathlib.Path(config.data.simulated_dir) / f"{config.simulator.door.value}-{fingerprint}"
 
 
+def root_of(config: Config) -> pathlib.Path:
+    """Folder of a config's raw dataset, whether it is there or not."""
+    return storage.path(config.data.root) if config.data.root else _simulated_folder(config)
+
+
 def features_of(config: Config) -> pathlib.Path:
     """Folder of the features of a config's dataset, whether it is there or not.
 
@@ -108,7 +113,7 @@ def features_of(config: Config) -> pathlib.Path:
     from uhman_jax.preprocess import pipeline
 
     settings = config.preprocess
-    root = storage.path(config.data.root) if config.data.root else _simulated_folder(config)
+    root = root_of(config)
     through_features = not config.data.root and config.simulator.door is Door.FEATURES
     if through_features or (root / SIMULATED_FEATURES).is_dir():
         return root / SIMULATED_FEATURES

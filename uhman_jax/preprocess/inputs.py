@@ -1,6 +1,7 @@
 """Which files of a folder are clips."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from uhman_jax import storage
@@ -39,3 +40,26 @@ def files_below(root: Path) -> list[str]:
             continue
         found.append(name.as_posix())
     return found
+
+
+def clips_of(names: Iterable[str]) -> list[str]:
+    """The files that are named, and those of the folders that are.
+
+    Raises:
+        UserError: there are none, or a name is of nothing.
+    """
+    clips: list[str] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            inside = [str(path / clip) for clip in files_below(path)]
+            if not inside:
+                raise UserError(f"a folder of clips must hold a file, got {name!r}; name another")
+            clips += inside
+        elif path.exists():
+            clips.append(name)
+        else:
+            raise UserError(f"--video must name a file or a folder, got {name!r}; correct the path")
+    if not clips:
+        raise UserError("suggestions need a clip, got none; write e.g. --video=clip.mp4")
+    return clips

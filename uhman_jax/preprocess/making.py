@@ -51,12 +51,18 @@ def decoder_pool(
     paths: Sequence[str | Clip], config: PreprocessConfig, max_frames: int, size: int
 ) -> DecoderPool:
     """Decoders of these files, with the limits of a config."""
-    names = ("frames_per_second", "max_megabytes", "max_seconds", "max_megapixels")
-    limits = {name: getattr(config, name) for name in names}
+    options = {
+        "frames_per_second": config.frames_per_second,
+        "max_frames": max_frames,
+        "size": size,
+        "max_megabytes": config.max_megabytes,
+        "max_seconds": config.max_seconds,
+        "max_megapixels": config.max_megapixels,
+    }
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return DecoderPool(
         paths,
-        {"max_frames": max_frames, "size": size, **limits},
+        options,
         num_decoders=config.num_decoders or min(8, cores or 1),
         timeout=config.clip_timeout,
         memory_bytes=int(config.decoder_memory * 2**30),

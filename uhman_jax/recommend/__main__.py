@@ -11,15 +11,14 @@ mend, or no clip could be read; 75 stopped.
 
 import csv
 import json
-import pathlib
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 from absl import app, flags, logging
 
 from uhman_jax import stop
 from uhman_jax.errors import UserError, sentence
+from uhman_jax.preprocess.inputs import clips_of
 from uhman_jax.recommend.profile import Profile
 
 _RUN = flags.DEFINE_string("run", None, "Directory of a trained run.", required=True)
@@ -45,52 +44,6 @@ _VERSUS = flags.DEFINE_string(
 )
 
 
-def parse_profile(text: str) -> Profile:
-    """A profile in one field, as --versus takes it.
-
-    >>> parse_profile("gender=male, history=#ball #goal")
-    Profile(gender='male', age=None, country='', history=('ball', 'goal'))
-
-    Raises:
-        UserError: something else than the four attributes.
-    """
-    values: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, value = part.partition("=")
-        if not equals or name.strip() not in _PROFILE:
-            raise UserError(
-                f"a profile must be written as {', '.join(f'{n}=...' for n in _PROFILE)}, "
-                f"got {part!r}; leave out what is not known"
-            )
-        values[name.strip()] = value
-    return Profile.parse(**values)
-
-
-def list_clips(names: Iterable[str]) -> list[str]:
-    """The files that are named, and those of the folders that are.
-
-    Raises:
-        UserError: there are none, or a name is of nothing.
-    """
-    from uhman_jax.preprocess.inputs import files_below
-
-    clips: list[str] = []
-    for name in names:
-        path = pathlib.Path(name)
-        if path.is_dir():
-            inside = [str(path / clip) for clip in files_below(path)]
-            if not inside:
-                raise UserError(f"a folder of clips must hold a file, got {name!r}; name another")
-            clips += inside
-        elif path.exists():
-            clips.append(name)
-        else:
-            raise UserError(f"--video must name a file or a folder, got {name!r}; correct the path")
-    if not clips:
-        raise UserError("suggestions need a clip, got none; write e.g. --video=clip.mp4")
-    return clips
-
-
 def run(rest: list[str]) -> bool:
     """Prints the suggestions; whether there are any.
 
@@ -100,7 +53,7 @@ def run(rest: list[str]) -> bool:
     if _JSON.value and _CSV.value:
         raise UserError("output is --json or --csv, got both; leave one out")
     profile = Profile.parse(**{name: flag.value for name, flag in _PROFILE.items()})
-    clips = list_clips([*_VIDEO.value, *rest])
+    clips = clips_of([*_VIDEO.value, *rest])
     if _VERSUS.value and not _EXPLAIN.value:
         raise UserError("--versus needs --explain, got none; write e.g. --explain=why.html")
     if _EXPLAIN.value:
@@ -147,7 +100,7 @@ def _run_explain(clips: list[str], profile: Profile) -> bool:
     if len(clips) != 1:
         raise UserError(f"--explain takes one clip, got {len(clips)}; name one with --video")
     output = check_output(_EXPLAIN.value)
-    profiles = [profile, parse_profile(_VERSUS.value)] if _VERSUS.value else [profile]
+    profiles = [profile, Profile.parse_line(_VERSUS.value)] if _VERSUS.value else [profile]
     with Recommender.load(_RUN.value, features=_FEATURES.value, seed=_SEED.value) as recommender:
         sides = explain(
             recommender,

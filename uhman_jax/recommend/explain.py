@@ -89,7 +89,7 @@ def explain(
 
 def side_of(
     recommender: Recommender,
-    explainer: Explainer,
+    explainer: Explainer | None,
     record: FrameRecord,
     user: Profile,
     **choice: Any,
@@ -97,6 +97,8 @@ def side_of(
     """What a model does with one clip for one profile; `choice` is that of `suggest`."""
     (suggestions,) = recommender.suggest(record, [user], **choice)
     user_input, notes = recommender.encode([user]), list(recommender.notes)
+    if explainer is None:
+        return Side(user, suggestions, None, notes)
     names = [suggestion.hashtag for suggestion in suggestions]
     vectors_TD = recommender.vectors(names)
     why = explainer(recommender.variables, recommender.video_input(record), user_input, vectors_TD)

@@ -24,7 +24,7 @@ def draw(clip: Path, times_F: np.ndarray, images: list[Image.Image], sides: list
     """
     from matplotlib.figure import Figure
 
-    shown_F = np.sort(np.argsort(-sides[0].why.frames_F, kind="stable")[:_MOST_FRAMES])
+    shown_F = np.sort(np.argsort(-sides[0].attention.frames_F, kind="stable")[:_MOST_FRAMES])
     columns = len(shown_F) + 3
     figure = Figure(figsize=(1.5 * columns, 3.7 * len(sides) + 0.5), layout="constrained")
     figure.suptitle(clip.name.replace("$", r"\$"), x=0.01, ha="left", weight="bold", color=_INK)
@@ -37,8 +37,8 @@ def draw(clip: Path, times_F: np.ndarray, images: list[Image.Image], sides: list
         axes = part.subplots(
             2, len(widths), width_ratios=widths, height_ratios=[5, 1], squeeze=False
         )
-        levels_FYX = thumbnails.heat_levels(side.why.regions_FM)
-        top = max(float(side.why.frames_F.max(initial=0)), 2 / max(len(times_F), 1))
+        levels_FYX = thumbnails.heat_levels(side.attention.regions_FM)
+        top = max(float(side.attention.frames_F.max(initial=0)), 2 / max(len(times_F), 1))
         for column, f in enumerate(shown_F):
             picture, bar = axes[0, column], axes[1, column]
             picture.axis("off")
@@ -55,10 +55,10 @@ def draw(clip: Path, times_F: np.ndarray, images: list[Image.Image], sides: list
                 extent=extent,
                 interpolation="bicubic" if images else "nearest",
             )
-            bar.bar([0], [side.why.frames_F[f]], color=_MODEL, width=0.6)
+            bar.bar([0], [side.attention.frames_F[f]], color=_MODEL, width=0.6)
             bar.axhline(1 / len(times_F), color=_MUTED, lw=0.8, ls="--")
             bar.set(xlim=(-0.5, 0.5), ylim=(0, top), xticks=[], yticks=[])
-            bar.set_xlabel(f"{100 * side.why.frames_F[f]:.0f} %", size=8, color=_INK)
+            bar.set_xlabel(f"{100 * side.attention.frames_F[f]:.0f} %", size=8, color=_INK)
             bar.spines[["top", "left", "right"]].set_visible(False)
         _suggestions(axes[:, -1], side)
     buffer = io.BytesIO()

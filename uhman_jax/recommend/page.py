@@ -14,6 +14,7 @@ from uhman_jax.report import thumbnails
 from uhman_jax.report.document import document, part
 from uhman_jax.report.markup import Markup, element, join
 from uhman_jax.report.strip import frame_strip
+from uhman_jax.report.style import CSS
 from uhman_jax.report.tables import percent
 
 _IMAGE_BYTES = 30_000  # of one frame
@@ -32,6 +33,7 @@ align-items:center;padding:5px 0;border-top:1px solid var(--line);font-size:.95r
 .meter i{display:block;height:100%;background:var(--model);border-radius:5px}
 .carried{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,250px),1fr));gap:16px}
 .carried .card{margin:0;padding:14px}
+.clip>h3{margin-bottom:12px}
 .carried h3{display:flex;justify-content:space-between;gap:10px;margin-bottom:10px}
 .carried .picture{max-width:140px}
 .carried .both{display:flex;gap:14px;align-items:flex-end}
@@ -42,6 +44,8 @@ align-items:center;padding:5px 0;border-top:1px solid var(--line);font-size:.95r
 .list+.note,.both+.note{margin:10px 0 0}
 """
 
+_WITHIN = "&{background:none}section.part{margin-top:28px}section.part:first-child{margin-top:0}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Side:
@@ -50,14 +54,20 @@ class Side:
     Attributes:
         profile: the user.
         suggestions: best first.
-        why: of these suggestions, in their order.
+        why: of these suggestions, in their order; None where the model has no attention.
         notes: what the model could not use of the profile.
     """
 
     profile: Profile
     suggestions: list[Suggestion]
-    why: Why
+    why: Why | None
     notes: list[str]
+
+    @property
+    def attention(self) -> Why:
+        """`why`, where it is known to be there."""
+        assert self.why is not None
+        return self.why
 
 
 def render(
@@ -86,6 +96,28 @@ def render(
         part("What this proves, and what not", _limits(metrics)),
     ]
     return document(f"{clip.name} · why these hashtags", parts, css=_CSS)
+
+
+def fragment(
+    times_F: np.ndarray, images: list[Image.Image], sides: list[Side], metrics: dict[str, Any]
+) -> str:
+    """The suggestions, attention and what carried them, to stand within another page.
+
+    The rules of style are nested, so that they touch nothing around. See `render` for the
+    arguments.
+    """
+    first, *others = sides
+    rules = (CSS + _CSS).replace(":root{", "&{").replace("body{", "&{")
+    attention = []
+    if first.why is not None:
+        attention = [
+            part("Where it looked", _attention_text(), _strips(times_F, images, sides)),
+            part("What carried each hashtag", _carried_text(), _carried(times_F, images, first)),
+            part("What this proves, and what not", _limits(metrics)),
+        ]
+    body = join(part("Suggestions", _lists(first, others[0] if others else None)), attention)
+    style = element("style", Markup(f".uhman{{{rules}{_WITHIN}}}"))
+    return join(style, element("div", body, class_="uhman"))
 
 
 def _header(clip: pathlib.Path, profile: Profile, metrics: dict[str, Any]) -> Markup:
@@ -153,11 +185,10 @@ def _attention_text() -> Markup:
 def _strips(times_F: np.ndarray, images: list[Image.Image], sides: list[Side]) -> Markup:
     cards = []
     for side in sides:
-        why = side.why
+        why = side.attention
         strip = frame_strip(times_F, why.regions_FM, why.frames_F, images, _IMAGE_BYTES)
         title = element("h3", element("bdi", side.profile.describe()))
-        gap = element("p", "", class_="note")
-        cards.append(element("article", title, gap, strip, class_="card clip"))
+        cards.append(element("article", title, strip, class_="card clip"))
     return join(cards)
 
 
@@ -174,7 +205,7 @@ def _carried_text() -> Markup:
 def _carried(times_F: np.ndarray, images: list[Image.Image], side: Side) -> Markup:
     cards = []
     for place, suggestion in enumerate(side.suggestions):
-        lost_F, lost_FM = side.why.lost_TF[place], side.why.lost_TFM[place]
+        lost_F, lost_FM = side.attention.lost_TF[place], side.attention.lost_TFM[place]
         if not len(lost_F):
             continue
         top = int(np.argmax(lost_F))

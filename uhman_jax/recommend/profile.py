@@ -53,6 +53,28 @@ class Profile:
             ) from None
         return cls(gender.strip(), years, country.strip(), split_hashtags(history))
 
+    @classmethod
+    def parse_line(cls, text: str) -> "Profile":
+        """A profile in one field.
+
+        >>> Profile.parse_line("gender=male, history=#ball #goal")
+        Profile(gender='male', age=None, country='', history=('ball', 'goal'))
+
+        Raises:
+            UserError: something else than the four attributes.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        values: dict[str, str] = {}
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            name, equals, value = part.partition("=")
+            if not equals or name.strip() not in names:
+                raise UserError(
+                    f"a profile must be written as {', '.join(f'{n}=...' for n in names)}, "
+                    f"got {part!r}; leave out what is not known"
+                )
+            values[name.strip()] = value
+        return cls.parse(**values)
+
     def describe(self) -> str:
         """In a line, for people.
 

@@ -1,8 +1,9 @@
 """A trained run that answers: which hashtags would this user attach to this clip?"""
 
+import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -99,6 +100,7 @@ class Recommender:
         *,
         features: str | os.PathLike[str] = "",
         seed: int | None = None,
+        bounds: Mapping[str, Any] | None = None,
     ) -> "Recommender":
         """Reads a run directory and starts its extractor.
 
@@ -107,6 +109,7 @@ class Recommender:
             features: folder of the features that the run was trained on; "": where its config
                 says. Only the extractor's settings and weights are read.
             seed: which of the run's models; None: the first.
+            bounds: limits on clips, fields of PreprocessConfig; None: those of the run.
 
         Raises:
             UserError: no trained run, or not the extractor that made its features.
@@ -116,7 +119,7 @@ class Recommender:
         config = trained.config
         directory = storage.path(features) if features else features_of(config)
         _check_extractor(directory, trained.facts)
-        clips = OnDemand(directory, config.preprocess)
+        clips = OnDemand(directory, dataclasses.replace(config.preprocess, **(bounds or {})))
         try:
             keep_compiled_programs()
             return cls(trained, *trained.model(seed), clips)

@@ -1,0 +1,98 @@
+"""A web page for a trained run: drop a clip, say who posts it, see hashtags and why.
+
+    python -m uhman_jax.demo --run=runs/natural
+
+Opens on http://127.0.0.1:7860, for this machine alone unless --host says otherwise. Needs the extra
+[demo]. Other programs ask in three steps: the clip, the question, the answer (PATH and ID are what
+the step before said).
+
+    curl -F files=@clip.mp4 http://127.0.0.1:7860/gradio_api/upload
+    curl http://127.0.0.1:7860/gradio_api/call/suggest -H "Content-Type: application/json" -d
+        '{"data": [{"path": "PATH", "meta": {"_type": "gradio.FileData"}}, "female", 21, "US",
+        "#dance #ootd", 5]}'
+    curl -N http://127.0.0.1:7860/gradio_api/call/suggest/ID
+"""
+
+import os
+import sys
+import tempfile
+import threading
+
+from absl import app, flags, logging
+
+from uhman_jax import stop
+from uhman_jax.errors import UserError, sentence
+
+_RUN = flags.DEFINE_string("run", None, "Directory of a trained run.", required=True)
+_FEATURES = flags.DEFINE_string(
+    "features", "", "Folder of the run's features, whose extractor is used; default: its config's."
+)
+_SEED = flags.DEFINE_integer("seed", None, "Which of the run's models; default: the first.")
+_HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0: for everybody.")
+_PORT = flags.DEFINE_integer("port", 7860, "To listen on.", lower_bound=0, upper_bound=65535)
+_EXAMPLES = flags.DEFINE_string("examples", "", "Folder of clips to try; default: test clips.")
+_MEGABYTES = flags.DEFINE_float(
+    "max_megabytes", 100.0, "Larger clips are refused.", lower_bound=0.1
+)
+_SECONDS = flags.DEFINE_float("max_seconds", 180.0, "Longer clips are refused.", lower_bound=1.0)
+_TIMEOUT = flags.DEFINE_float("timeout", 20.0, "Seconds of decoding per clip.", lower_bound=1.0)
+_QUEUE = flags.DEFINE_integer("queue", 16, "Requests that may wait; further ones are refused.")
+
+
+def run() -> None:
+    """Serves until it is stopped.
+
+    Raises:
+        UserError: something a person can mend.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    try:
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise UserError("the page needs gradio; pip install -e '.[demo]'") from error
+    from uhman_jax.demo.server import Answers, Limits, build, examples_of, launch
+    from uhman_jax.recommend.recommender import Recommender
+
+    limits = Limits(_MEGABYTES.value, _SECONDS.value, _TIMEOUT.value, _QUEUE.value)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, "uploads")
+        bounds = {
+            "clip_timeout": limits.timeout,
+            "max_seconds": limits.max_seconds,
+            "max_megabytes": limits.max_megabytes,
+        }
+        with Recommender.load(
+            _RUN.value, features=_FEATURES.value, seed=_SEED.value, bounds=bounds
+        ) as recommender:
+            print("Loading the network.", flush=True)
+            recommender.warm_up()
+            examples = examples_of(recommender, folder, _EXAMPLES.value)
+            simulated = bool(recommender.metrics.get("simulated"))
+            blocks = build(Answers(recommender), recommender.view, examples, simulated)
+            _, address, _ = launch(
+                blocks, limits, _HOST.value, _PORT.value, folder, prevent_thread_lock=True
+            )
+            print(f"Open {address} (Ctrl-C ends it).", flush=True)
+            try:
+                threading.Event().wait()
+            finally:
+                blocks.close(verbose=False)
+
+
+def main(argv: list[str]) -> None:
+    """Turns a user's mistake into one sentence and exit status 2, a signal into 75."""
+    logging.set_verbosity(logging.ERROR)
+    try:
+        if len(argv) > 1:
+            raise UserError(f"everything is a flag, got {argv[1]!r}; write e.g. --run=runs/natural")
+        with stop.anywhere():
+            run()
+    except Exception as error:
+        if not (told := sentence(error)):
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,243 @@
+"""The page and its server, for one loaded run."""
+
+import collections
+import dataclasses
+import html
+import os
+import pathlib
+import shutil
+import tempfile
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from uhman_jax.dataset.attributes import UNKNOWN
+from uhman_jax.errors import UserError
+from uhman_jax.recommend.profile import Profile
+
+TITLE = "Hashtags for a clip"
+_NUM_EXAMPLES = 4
+_REMEMBERED = 8  # clips whose features stay in memory, so that another profile is answered at once
+_KEEP = 600  # seconds after which an upload is deleted
+_CSS = """
+footer{display:none!important}
+.gradio-container{max-width:1180px!important;margin:0 auto!important}
+#go{min-height:48px}
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a request may be; see the flags."""
+
+    max_megabytes: float = 100.0
+    max_seconds: float = 180.0
+    timeout: float = 20.0
+    queue: int = 16
+
+
+class Answers:
+    """What the page asks of a run; one request at a time.
+
+    Args:
+        recommender: of the run.
+    """
+
+    def __init__(self, recommender: Any):
+        """Compiles nothing yet."""
+        from uhman_jax.recommend.why import Explainer
+
+        self._recommender = recommender
+        self._turn = threading.Lock()
+        self._clips: collections.OrderedDict[str, tuple[Any, list[Any]]] = collections.OrderedDict()
+        try:
+            self._explainer: Any = Explainer(recommender.model)
+        except UserError:  # a baseline: it has no attention to show
+            self._explainer = None
+
+    def suggest(self, clip: str, profile: Profile, top_k: int) -> dict[str, Any]:
+        """Suggestions as JSON values: what the API answers.
+
+        Raises:
+            UserError: the clip has no frame that can be read.
+        """
+        with self._turn:
+            record, _ = self._read(clip)
+            (found,) = self._recommender.suggest(record, [profile], top_k)
+            notes = list(self._recommender.notes)
+        return {"suggestions": [suggestion._asdict() for suggestion in found], "notes": notes}
+
+    def page(self, clip: str, profiles: Sequence[Profile], top_k: int) -> tuple[str, str]:
+        """What the page shows, as HTML, and the first profile's hashtags as text.
+
+        Raises:
+            UserError: the clip has no frame that can be read.
+        """
+        from uhman_jax.recommend import page
+        from uhman_jax.recommend.explain import side_of
+
+        with self._turn:
+            record, images = self._read(clip)
+            sides = [
+                side_of(self._recommender, self._explainer, record, profile, top_k=top_k)
+                for profile in profiles
+            ]
+        shown = page.fragment(record.times_F, images, sides, self._recommender.metrics)
+        return shown, " ".join(f"#{suggestion.hashtag}" for suggestion in sides[0].suggestions)
+
+    def _read(self, clip: str) -> tuple[Any, list[Any]]:
+        """Features and frames of a clip, kept for the next profile."""
+        from uhman_jax.recommend.explain import frames_of
+
+        if clip not in self._clips:
+            record = self._recommender.features(clip)
+            self._clips[clip] = record, frames_of(self._recommender, pathlib.Path(clip), record)
+        self._clips.move_to_end(clip)
+        while len(self._clips) > _REMEMBERED:
+            self._clips.popitem(last=False)
+        return self._clips[clip]
+
+
+def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool) -> Any:
+    """The page, a gradio.Blocks that is not launched yet.
+
+    Args:
+        answers: of the run.
+        view: for the values of the attributes.
+        examples: clips to pick from.
+        simulated: whether the run was trained on simulated data.
+    """
+    import gradio as gr
+
+    def profile_inputs() -> list[Any]:
+        genders, countries = [UNKNOWN, *view.genders[1:]], [UNKNOWN, *view.countries[1:]]
+        with gr.Row():
+            gender = gr.Dropdown(genders, value=UNKNOWN, label="Gender", min_width=110)
+            age = gr.Number(None, label="Age", minimum=0, maximum=120, precision=0, min_width=80)
+            country = gr.Dropdown(countries, value=UNKNOWN, label="Country", min_width=110)
+        history = gr.Textbox(label="Hashtags used before", placeholder="#dance #ootd")
+        return [gender, age, country, history]
+
+    def as_profile(gender: str | None, age: Any, country: str | None, history: str) -> Profile:
+        text = "" if age is None else f"{age:g}"
+        return Profile.parse(gender or "", text, country or "", history or "")
+
+    def show(clip: str | None, *values: Any) -> tuple[str, str]:
+        compare, top_k, profiles = values[4], values[9], [values[:4]]
+        if compare:
+            profiles.append(values[5:9])
+        try:
+            if not clip:
+                raise UserError("a clip must be given first; drop one, or pick one to try")
+            return answers.page(clip, [as_profile(*profile) for profile in profiles], int(top_k))
+        except UserError as error:
+            return f"<p class='trouble' role='alert'>{html.escape(_plain(str(error)))}</p>", ""
+
+    def suggest(
+        clip: str, gender: str, age: float, country: str, history: str, top_k: float
+    ) -> dict[str, Any]:
+        try:
+            return answers.suggest(clip, as_profile(gender, age, country, history), int(top_k))
+        except UserError as error:
+            raise gr.Error(_plain(str(error)), print_exception=False) from error
+
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, _KEEP)) as blocks:
+        warning = " **Trained on simulated clips**: it knows no real ones." if simulated else ""
+        gr.Markdown(f"# {TITLE}\nDrop a short video and say who posts it.{warning}")
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                clip = gr.Video(sources=["upload"], label="Clip", height=330, elem_id="clip")
+                first = profile_inputs()
+                compare = gr.Checkbox(label="Compare with another profile", value=False)
+                with gr.Group(visible=False) as other:
+                    second = profile_inputs()
+                top_k = gr.Slider(1, 30, value=10, step=1, label="Suggestions")
+                go = gr.Button("Suggest hashtags", variant="primary", elem_id="go")
+                if examples:
+                    gr.Examples([[name] for name in examples], [clip], label="Clips to try")
+            with gr.Column(scale=3, min_width=320):
+                copy = gr.Textbox(label="To copy", buttons=["copy"], interactive=False, lines=2)
+                shown = gr.HTML(_EMPTY, elem_id="shown")
+        compare.change(
+            lambda on: gr.Group(visible=on), compare, other, api_visibility="private", queue=False
+        )
+        inputs = [clip, *first, compare, *second, top_k]
+        one_at_a_time: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
+        go.click(show, inputs, [shown, copy], api_visibility="private", **one_at_a_time)
+        hidden = gr.JSON(visible=False)
+        gr.Button(visible=False).click(
+            suggest, [clip, *first, top_k], hidden, api_name="suggest", **one_at_a_time
+        )
+    return blocks
+
+
+_EMPTY = "<p style='opacity:.65'>The suggestions, and what the model looked at, appear here.</p>"
+
+
+def _plain(text: str) -> str:
+    """A sentence for visitors: without the paths of this machine."""
+    return text.replace(tempfile.gettempdir(), "…")
+
+
+def launch(blocks: Any, limits: Limits, host: str, port: int, folder: str, **options: Any) -> Any:
+    """Starts the server; returns gradio's (app, local address, shared address).
+
+    Raises:
+        UserError: the port is taken.
+    """
+    import gradio as gr
+
+    theme = gr.themes.Base(
+        primary_hue="indigo",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+    blocks.queue(max_size=limits.queue)
+    try:
+        return blocks.launch(
+            server_name=host,
+            server_port=port,
+            max_file_size=int(limits.max_megabytes * 2**20),
+            quiet=True,
+            share=False,
+            ssr_mode=False,
+            theme=theme,
+            css=_CSS,
+            allowed_paths=[folder],
+            **options,
+        )
+    except OSError as error:
+        raise UserError(
+            f"--port must be free on {host}, got {port} ({error}); use another"
+        ) from error
+
+
+def examples_of(recommender: Any, folder: str, given: str) -> list[str]:
+    """Copies a few clips into a folder of the page: those given, or the run's first test clips."""
+    from uhman_jax.dataset.raw import read_raw_dataset
+    from uhman_jax.dataset.view import TEST
+    from uhman_jax.prepare import root_of
+    from uhman_jax.preprocess.inputs import files_below
+
+    if given:
+        root = pathlib.Path(given)
+        if not root.is_dir():
+            raise UserError(
+                f"--examples must be a folder of clips, got {given!r}; correct the path"
+            )
+        paths = [root / name for name in files_below(root)]
+    else:
+        view = recommender.view
+        wanted = [view.video_ids[row] for row in view.rows(TEST)[:_NUM_EXAMPLES]]
+        try:
+            root = root_of(recommender.config)
+            raw = read_raw_dataset(root, strict=False, check_files=False)
+        except UserError:
+            return []
+        known = {video.video_id: root / video.path for video in raw.videos}
+        paths = [known[name] for name in wanted if name in known]
+    copies = []
+    for path in paths[:_NUM_EXAMPLES]:
+        if path.is_file():
+            copies.append(shutil.copy(path, os.path.join(folder, path.name)))
+    return copies
