@@ -535,6 +535,9 @@ def test_attention_facts_average_frames_then_clips(trained):
     assert facts["top_region_tagged"] == pytest.approx([1.0])
     assert facts["top_region_tagged_chance"] == pytest.approx([4 / 128])
     assert facts["top_frame_tagged"] == pytest.approx([0.0])
+    # Object 1's region is the most attended one, of the 20 of 128 that hold an object.
+    assert facts["top_region_object"] == pytest.approx([1.0])
+    assert facts["top_region_object_chance"] == pytest.approx([20 / 128])
     assert facts["top_frame_tagged_chance"] == pytest.approx([0.5])
 
 
@@ -555,7 +558,7 @@ def test_top_facts_by_hand(frames_F, regions_FM, expected):
     mask_FM = np.array([[False, False, False], [False, True, True]])  # frame 1 shows the object
     frames_SF = np.float32([frames_F, [0.0, 1.0]])
     regions_SFM = np.float32([regions_FM, [[0.2, 0.4, 0.4], [1.0, 0.0, 0.0]]])
-    facts = attention._top_facts(frames_SF, regions_SFM, mask_FM)
+    facts = attention._top_facts("tagged", frames_SF, regions_SFM, mask_FM)
     # The second seed looks at the right frame and there beside the object.
     assert facts["top_region_tagged"].tolist() == pytest.approx([expected["region"], 0.0])
     assert facts["top_frame_tagged"].tolist() == pytest.approx([expected["frame"], 1.0])
@@ -565,7 +568,8 @@ def test_top_facts_by_hand(frames_F, regions_FM, expected):
 
 def test_top_facts_of_an_object_that_no_frame_shows():
     weights_SFM = np.full((1, 2, 3), 1 / 3)
-    assert attention._top_facts(np.full((1, 2), 0.5), weights_SFM, np.zeros((2, 3), bool)) == {}
+    nowhere_FM = np.zeros((2, 3), bool)
+    assert attention._top_facts("x", np.full((1, 2), 0.5), weights_SFM, nowhere_FM) == {}
 
 
 # Files

@@ -51,7 +51,8 @@ def attention_facts(
         frames that show that object. `top_frame_tagged`: share of clips whose most attended frame
         shows it. `top_region_tagged`: share of clips where it is in the most attended of all
         regions, by frame weight times region weight. Where several are the most attended, each
-        counts an equal part. `..._chance`: what uniform attention would give. Clips to which a fact
+        counts an equal part. `top_frame_object` and `top_region_object`: the same for any planted
+        object. `..._chance`: what uniform attention would give. Clips to which a fact
         does not apply are left out; a fact without any clip is absent.
     """
     position = dict(zip(store.video_ids, range(len(store)), strict=True))
@@ -64,13 +65,15 @@ def attention_facts(
             times_F = np.asarray(store[position[video_id]].times_F)
             masks_FOM, objects = truth.region_masks(video_id, times_F)
             regions_SFM, frames_SF = regions_SBFM[:, b, : len(times_F)], frames_SBF[:, b]
-            facts = _region_facts("object", regions_SFM, np.any(masks_FOM, axis=1))
+            any_FM = np.any(masks_FOM, axis=1)
+            facts = _region_facts("object", regions_SFM, any_FM)
+            facts |= _top_facts("object", frames_SF[:, : len(times_F)], regions_SFM, any_FM)
             tagged = truth.tagged.get(video_id)
             if tagged is not None and tagged in list(objects):
                 mask_FM = masks_FOM[:, list(objects).index(tagged)]
                 facts |= _region_facts("tagged", regions_SFM, mask_FM)
                 facts |= _frame_facts(frames_SF[:, : len(times_F)], np.any(mask_FM, axis=1))
-                facts |= _top_facts(frames_SF[:, : len(times_F)], regions_SFM, mask_FM)
+                facts |= _top_facts("tagged", frames_SF[:, : len(times_F)], regions_SFM, mask_FM)
             for name, value_S in facts.items():
                 per_clip.setdefault(name, []).append(value_S)
     return {name: np.mean(values, axis=0).tolist() for name, values in per_clip.items()}
@@ -97,7 +100,7 @@ def _frame_facts(frames_SF: np.ndarray, shown_F: np.ndarray) -> dict[str, np.nda
 
 
 def _top_facts(
-    frames_SF: np.ndarray, regions_SFM: np.ndarray, mask_FM: np.ndarray
+    kind: str, frames_SF: np.ndarray, regions_SFM: np.ndarray, mask_FM: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Whether the most attended frame shows the object and the most attended region holds it.
 
@@ -109,10 +112,10 @@ def _top_facts(
     joint_SX = (frames_SF[:, :, None] * regions_SFM).reshape(len(frames_SF), -1)
     num_seeds = len(frames_SF)
     return {
-        "top_region_tagged": _share_of_top(joint_SX, mask_FM.ravel()),
-        "top_region_tagged_chance": np.full(num_seeds, mask_FM.mean()),
-        "top_frame_tagged": _share_of_top(frames_SF, shown_F),
-        "top_frame_tagged_chance": np.full(num_seeds, shown_F.mean()),
+        f"top_region_{kind}": _share_of_top(joint_SX, mask_FM.ravel()),
+        f"top_region_{kind}_chance": np.full(num_seeds, mask_FM.mean()),
+        f"top_frame_{kind}": _share_of_top(frames_SF, shown_F),
+        f"top_frame_{kind}_chance": np.full(num_seeds, shown_F.mean()),
     }
 
 

@@ -289,11 +289,14 @@ def _limits(metrics: dict[str, Any]) -> Markup:
 
 def _measured(metrics: dict[str, Any]) -> str:
     """How often the run's attention was right where the truth is known; else nothing."""
-    found = metrics.get("attention/top_region_tagged")
-    chance = metrics.get("attention/top_region_tagged_chance")
-    if found is None or chance is None:
+    names = [f"attention/top_region_{kind}" for kind in ("object", "tagged")]
+    found = [metrics.get(name) for name in (*names, *(f"{name}_chance" for name in names))]
+    known = [value for value in found if value is not None]
+    if len(known) < len(found):
         return ""
+    planted, tagged, planted_chance, tagged_chance = map(percent, known)
     return (
-        f"In this run's simulated test clips the most attended region held the object that the "
-        f"user tagged in {percent(found)} of the clips; by chance it would in {percent(chance)}."
+        f"In this run's simulated test clips the most attended region held one of the objects that "
+        f"were planted in {planted} of the clips (by lot {planted_chance}), and the one that the "
+        f"user tagged in {tagged} (by lot {tagged_chance})."
     )

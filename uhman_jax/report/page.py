@@ -200,8 +200,8 @@ def _attention(run: Run) -> Markup | None:
         return None
     text = (
         "The simulated world knows which regions of which frames hold which object. This is the "
-        "share of the model's attention that falls on them; the dashed line is the share if it "
-        "looked everywhere alike."
+        "share of the model's attention that falls on them, and how often its most attended region "
+        "is one; the dashed line is the share if it looked everywhere alike."
     )
     card = element("div", facts, class_="card")
     return part("Does it look at the right place?", paragraph(text), card)

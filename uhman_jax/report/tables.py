@@ -235,20 +235,22 @@ def _slice_table(by: str, entries: list[dict[str, Any]]) -> Markup:
 
 
 def attention_facts(run: Run) -> Markup | None:
-    """Share of region attention on planted objects beside chance; None without a truth."""
+    """Share of attention on planted objects beside chance; None without a truth."""
     facts = (
-        ("object", "Regions that hold a planted object"),
-        ("tagged", "Regions of the object that the user tagged"),
-        ("tagged_frame", "Frames that show that object"),
+        ("object_mass", "object_chance", "Regions that hold a planted object"),
+        ("tagged_mass", "tagged_chance", "Regions of the object that the user tagged"),
+        ("tagged_frame_mass", "tagged_frame_chance", "Frames that show that object"),
+        ("top_region_object", "top_region_object_chance", "Clips whose top region holds an object"),
+        ("top_region_tagged", "top_region_tagged_chance", "Clips whose top region holds that one"),
     )
     rows = []
-    for kind, title in facts:
-        mass = run.metrics.get(f"attention/{kind}_mass")
-        chance = run.metrics.get(f"attention/{kind}_chance")
+    for name, level, title in facts:
+        mass = run.metrics.get(f"attention/{name}")
+        chance = run.metrics.get(f"attention/{level}")
         if not is_number(mass):
             continue
         marks = [element("i", class_="fill", style=f"width:{100 * mass:.1f}%")]
-        text = join(percent(mass), percent_interval(run, f"attention/{kind}_mass"))
+        text = join(percent(mass), percent_interval(run, f"attention/{name}"))
         if is_number(chance):
             marks.append(element("i", class_="tick", style=f"left:{100 * chance:.1f}%"))
             if chance > 0:
