@@ -6,70 +6,42 @@ import pathlib
 import subprocess
 import sys
 
-import clips
 import numpy as np
 import pytest
-import small_network
+import small_run
 import tiny_world
 
-from uhman_jax import run
 from uhman_jax.config import Config
-from uhman_jax.dataset.raw import User, Video, write_raw_dataset
 from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import eval_batches
-from uhman_jax.preprocess import on_demand, pipeline
+from uhman_jax.preprocess import on_demand
 from uhman_jax.preprocess.inputs import clips_of
 from uhman_jax.recommend import Profile, Recommender
 from uhman_jax.recommend.profile import ProfileEncoder
 from uhman_jax.trained import open_run
 
-COMMAND = (sys.executable, small_network.__file__, "serve")
-NUM_CLIPS = 48
+CODE = small_run.code("uhman_jax.recommend")
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run on small clips: a dark clip is #dark, a bright one #bright; women also write #w."""
     root = tmp_path_factory.mktemp("clips")
-    rng = np.random.default_rng(0)
-    users, videos = [], []
-    for v in range(NUM_CLIPS):
-        level, woman = int(rng.integers(2)), int(rng.integers(2))
-        images = [clips.gray(40 + 170 * level + int(rng.integers(20))) for _ in range(2 + v % 2)]
-        clips.write_clip(root / f"c{v:02}.mp4", images, [400 * i for i in range(len(images))])
-        words = ("bright" if level else "dark",) + (("w",) if woman else ())
-        users.append(User(f"u{v}", "f" if woman else "m", 20 + v, "", ("dark",) if v % 3 else ()))
-        videos.append(Video(f"c{v:02}", f"c{v:02}.mp4", f"u{v}", words, v))
-    write_raw_dataset(root, videos, users)
-    config = tiny_world.make_config(root, num_epochs=8, num_seeds=2)
-    config.preprocess = small_network.small_config(output_dir=str(root / "features" / "small"))
-    config.evaluate.top_k = 3
-    inputs = [(video.video_id, video.path) for video in videos]
-    network = small_network.SmallNetwork
-    pipeline.preprocess(
-        root, inputs, config.preprocess.output_dir, config.preprocess, network=network
-    )
-    run.run(config, root / "run", say=lambda line: None, report=False)
+    small_run.make(root)
     return root
 
 
 @pytest.fixture(scope="module")
 def recommender(trained):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(on_demand, "COMMAND", COMMAND)
+        patch.setattr(on_demand, "COMMAND", small_run.COMMAND)
         with Recommender.load(trained / "run") as loaded:
             yield loaded
 
 
 def command(trained, *arguments):
     """The command line, with the small network's process."""
-    code = (
-        "import sys; from absl import app; from uhman_jax.preprocess import on_demand; "
-        f"on_demand.COMMAND = {COMMAND!r}; sys.argv[0] = 'recommend'; "
-        "import uhman_jax.recommend.__main__ as m; app.run(m.main)"
-    )
     return subprocess.run(
-        [sys.executable, "-c", code, f"--run={trained / 'run'}", *map(str, arguments)],
+        [sys.executable, "-c", CODE, f"--run={trained / 'run'}", *map(str, arguments)],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[1])},
@@ -109,7 +81,9 @@ def test_the_profile_and_the_clip_decide(trained, recommender):
 
 def _clip_with(trained, view, word):
     """The first clip with a hashtag."""
-    row = next(v for v in range(NUM_CLIPS) if view.hashtags.index(word) in view.positives.row(v))
+    row = next(
+        v for v in range(small_run.NUM_CLIPS) if view.hashtags.index(word) in view.positives.row(v)
+    )
     return trained / f"{view.video_ids[row]}.mp4"
 
 

@@ -14,6 +14,7 @@ the step before said).
 """
 
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -40,7 +41,7 @@ _QUEUE = flags.DEFINE_integer("queue", 16, "Requests that may wait; further ones
 
 
 def run() -> None:
-    """Serves until it is stopped.
+    """Serves until a signal ends it; the uploads go with it.
 
     Raises:
         UserError: something a person can mend.
@@ -72,15 +73,16 @@ def run() -> None:
             _, address, _ = launch(
                 blocks, limits, _HOST.value, _PORT.value, folder, prevent_thread_lock=True
             )
+            ended = threading.Event()
+            for number in stop.NUMBERS:
+                signal.signal(number, lambda *unused: ended.set())
             print(f"Open {address} (Ctrl-C ends it).", flush=True)
-            try:
-                threading.Event().wait()
-            finally:
-                blocks.close(verbose=False)
+            ended.wait()
+            blocks.close(verbose=False)
 
 
 def main(argv: list[str]) -> None:
-    """Turns a user's mistake into one sentence and exit status 2, a signal into 75."""
+    """Turns a user's mistake into one sentence and exit status 2."""
     logging.set_verbosity(logging.ERROR)
     try:
         if len(argv) > 1:

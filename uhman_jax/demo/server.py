@@ -6,7 +6,6 @@ import html
 import os
 import pathlib
 import shutil
-import tempfile
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -21,8 +20,10 @@ _REMEMBERED = 8  # clips whose features stay in memory, so that another profile 
 _KEEP = 600  # seconds after which an upload is deleted
 _CSS = """
 footer{display:none!important}
-.gradio-container{max-width:1180px!important;margin:0 auto!important}
+.gradio-container{max-width:1180px!important;width:100%!important;margin:0 auto!important}
+.gradio-container .app,.gradio-container .wrap,.gradio-container .contain{width:100%}
 #go{min-height:48px}
+@media (max-width:640px){.gradio-container .app{padding:14px!important}}
 """
 
 
@@ -110,17 +111,18 @@ def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool)
     import gradio as gr
 
     def profile_inputs() -> list[Any]:
-        genders, countries = [UNKNOWN, *view.genders[1:]], [UNKNOWN, *view.countries[1:]]
+        nothing = [("–", UNKNOWN)]
+        genders, countries = nothing + _pairs(view.genders), nothing + _pairs(view.countries)
         with gr.Row():
-            gender = gr.Dropdown(genders, value=UNKNOWN, label="Gender", min_width=110)
-            age = gr.Number(None, label="Age", minimum=0, maximum=120, precision=0, min_width=80)
-            country = gr.Dropdown(countries, value=UNKNOWN, label="Country", min_width=110)
+            gender = gr.Dropdown(genders, value=UNKNOWN, label="Gender", min_width=80)
+            age = gr.Textbox(label="Age", placeholder="years", min_width=60)
+            country = gr.Dropdown(countries, value=UNKNOWN, label="Country", min_width=80)
         history = gr.Textbox(label="Hashtags used before", placeholder="#dance #ootd")
         return [gender, age, country, history]
 
     def as_profile(gender: str | None, age: Any, country: str | None, history: str) -> Profile:
-        text = "" if age is None else f"{age:g}"
-        return Profile.parse(gender or "", text, country or "", history or "")
+        known = ["" if value == UNKNOWN else value or "" for value in (gender, country)]
+        return Profile.parse(known[0], age, known[1], history or "")
 
     def show(clip: str | None, *values: Any) -> tuple[str, str]:
         compare, top_k, profiles = values[4], values[9], [values[:4]]
@@ -131,35 +133,38 @@ def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool)
                 raise UserError("a clip must be given first; drop one, or pick one to try")
             return answers.page(clip, [as_profile(*profile) for profile in profiles], int(top_k))
         except UserError as error:
-            return f"<p class='trouble' role='alert'>{html.escape(_plain(str(error)))}</p>", ""
+            return f"<p class='trouble' role='alert'>{html.escape(_plain(error, clip))}</p>", ""
 
     def suggest(
-        clip: str, gender: str, age: float, country: str, history: str, top_k: float
+        clip: str, gender: str, age: Any, country: str, history: str, top_k: float
     ) -> dict[str, Any]:
         try:
             return answers.suggest(clip, as_profile(gender, age, country, history), int(top_k))
         except UserError as error:
-            raise gr.Error(_plain(str(error)), print_exception=False) from error
+            raise gr.Error(_plain(error, clip), print_exception=False) from error
 
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, _KEEP)) as blocks:
         warning = " **Trained on simulated clips**: it knows no real ones." if simulated else ""
         gr.Markdown(f"# {TITLE}\nDrop a short video and say who posts it.{warning}")
         with gr.Row():
-            with gr.Column(scale=2, min_width=320):
+            with gr.Column(scale=2, min_width=280):
                 clip = gr.Video(sources=["upload"], label="Clip", height=330, elem_id="clip")
                 first = profile_inputs()
                 compare = gr.Checkbox(label="Compare with another profile", value=False)
-                with gr.Group(visible=False) as other:
+                with gr.Column(visible=False) as other:
+                    gr.Markdown("**The other profile**")
                     second = profile_inputs()
                 top_k = gr.Slider(1, 30, value=10, step=1, label="Suggestions")
                 go = gr.Button("Suggest hashtags", variant="primary", elem_id="go")
                 if examples:
                     gr.Examples([[name] for name in examples], [clip], label="Clips to try")
-            with gr.Column(scale=3, min_width=320):
-                copy = gr.Textbox(label="To copy", buttons=["copy"], interactive=False, lines=2)
+            with gr.Column(scale=3, min_width=280):
+                copy = gr.Textbox(
+                    label="To copy", buttons=["copy"], interactive=False, lines=2, elem_id="copy"
+                )
                 shown = gr.HTML(_EMPTY, elem_id="shown")
         compare.change(
-            lambda on: gr.Group(visible=on), compare, other, api_visibility="private", queue=False
+            lambda on: gr.Column(visible=on), compare, other, api_visibility="private", queue=False
         )
         inputs = [clip, *first, compare, *second, top_k]
         one_at_a_time: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
@@ -171,12 +176,17 @@ def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool)
     return blocks
 
 
+def _pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Choices of a list, which shows the values but the first, "unknown"."""
+    return [(name, name) for name in names[1:]]
+
+
 _EMPTY = "<p style='opacity:.65'>The suggestions, and what the model looked at, appear here.</p>"
 
 
-def _plain(text: str) -> str:
-    """A sentence for visitors: without the paths of this machine."""
-    return text.replace(tempfile.gettempdir(), "…")
+def _plain(error: UserError, clip: str | None) -> str:
+    """A sentence for visitors: with the clip's name instead of its path on this machine."""
+    return str(error).replace(clip, os.path.basename(clip)) if clip else str(error)
 
 
 def launch(blocks: Any, limits: Limits, host: str, port: int, folder: str, **options: Any) -> Any:
@@ -207,9 +217,7 @@ def launch(blocks: Any, limits: Limits, host: str, port: int, folder: str, **opt
             **options,
         )
     except OSError as error:
-        raise UserError(
-            f"--port must be free on {host}, got {port} ({error}); use another"
-        ) from error
+        raise UserError(f"--port must be free on {host}, got {port}; use another") from error
 
 
 def examples_of(recommender: Any, folder: str, given: str) -> list[str]:

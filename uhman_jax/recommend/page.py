@@ -42,9 +42,16 @@ align-items:center;padding:5px 0;border-top:1px solid var(--line);font-size:.95r
 .columns i{flex:1;background:var(--model);border-radius:2px 2px 0 0;opacity:.45;min-height:1px}
 .columns i.top{opacity:1}
 .list+.note,.both+.note{margin:10px 0 0}
+@media (max-width:480px){.list li{grid-template-columns:1.3em minmax(0,1fr) 2.8em 3em;gap:8px}}
 """
 
-_WITHIN = "&{background:none}section.part{margin-top:28px}section.part:first-child{margin-top:0}"
+_WITHIN = """
+&{background:none;contain:inline-size}
+section.part{margin-top:28px}
+section.part:first-child{margin-top:0}
+.list{padding:0!important;margin:10px 0 0!important}
+.list li{margin:0!important}
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,8 +260,8 @@ def _carried_card(
         ),
         element(
             "p",
-            f"Most from {time}: without it the score falls by {lost_F[top]:.3f} of "
-            f"{suggestion.score:.3f}."
+            f"Most from {time}: without it the score of {suggestion.score:.3f} falls by "
+            f"{lost_F[top]:.3f}."
             if lost_F[top] > 0
             else "No single frame carries it: hiding any one raises the score.",
             class_="note",

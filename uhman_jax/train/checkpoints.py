@@ -181,8 +181,9 @@ class Checkpoints:
             yield
         except Exception as error:
             if trouble := disk_trouble(error):
-                # What orbax leaves unfinished complains at the very end of the process.
-                logging.getLogger("asyncio").disabled = True
+                # What orbax leaves unfinished complains later, until the very end of the process.
+                for name in ("absl", "asyncio"):
+                    logging.getLogger(name).disabled = True
                 raise UserError(
                     f"checkpoints must be written to {self.directory}, got {trouble!r}; mend that, "
                     "and the same command goes on from the last one"

@@ -1,0 +1,240 @@
+"""The web page in Debian's Chromium, served as a person would serve it."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+
+import pytest
+import small_run
+
+CODE = small_run.code("uhman_jax.demo")
+WAIT = 60_000  # milliseconds for an answer, on the busiest machine
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    root = tmp_path_factory.mktemp("clips")
+    small_run.make(root)
+    return root
+
+
+def serve(trained, *arguments, **options):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-c", CODE, f"--run={trained / 'run'}", f"--port={port}"]
+    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
+    return subprocess.Popen(
+        [*command, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment | options,
+    )
+
+
+@pytest.fixture(scope="module")
+def server(trained, tmp_path_factory):
+    """Address and process of a server with small limits; its temporary files are in `.folder`."""
+    pytest.importorskip("gradio", reason="the page needs gradio, which is not installed")
+    folder = tmp_path_factory.mktemp("uploads")
+    process = serve(trained, "--max_megabytes=0.2", "--max_seconds=20", TMPDIR=str(folder))
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if found := re.match(r"Open (\S+?)/? ", line):
+            break
+    else:
+        pytest.fail("the server did not start: " + "".join(lines))
+    threading.Thread(target=process.stdout.read, daemon=True).start()  # its pipe must not fill up
+    process.address, process.folder = found[1], folder
+    yield process
+    process.terminate()
+    assert process.wait(30) == 0
+    assert not list(folder.glob("**/*.mp4"))  # uploads are gone with the server
+
+
+@pytest.fixture(scope="module")
+def browser():
+    library = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    with library.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(server, browser):
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened.goto(server.address)
+    opened.wait_for_selector("#go", timeout=WAIT)
+    yield opened
+    opened.close()
+
+
+def upload(page, path):
+    page.locator("#clip input[type=file]").set_input_files(str(path))
+
+
+def ask(page):
+    page.locator("#go").click()
+    page.wait_for_selector("#shown .list", timeout=WAIT)
+
+
+def listed(page, number=0):
+    """Hashtags of a list on the page."""
+    return page.locator("#shown .list").nth(number).locator("bdi").all_inner_texts()
+
+
+def test_a_clip_a_profile_and_another_one(page, trained):
+    upload(page, trained / "c00.mp4")
+    page.wait_for_selector("#clip video", timeout=WAIT)
+    ask(page)
+    nobody = listed(page)
+    assert sorted(nobody) == ["#bright", "#dark", "#w"]
+    assert page.locator("#copy textarea").input_value() == " ".join(nobody)
+    assert page.locator("#shown .strip .frame").count() >= 2
+    assert page.locator("#shown .carried article").count() == 3
+
+    # The same clip for a man, compared with a woman: the woman's #w comes no later.
+    page.get_by_label("Gender").first.click()
+    page.get_by_role("option", name="m", exact=True).first.click()
+    page.get_by_label("Compare with another profile").check()
+    page.get_by_label("Gender").nth(1).click()
+    page.get_by_role("option", name="f", exact=True).last.click()
+    page.locator("#go").click()
+    page.wait_for_selector("#shown .duo .card:nth-child(2) .list", timeout=WAIT)
+    man, woman = listed(page, 0), listed(page, 1)
+    assert woman.index("#w") <= man.index("#w")
+    assert page.locator("#shown h3").first.inner_text() == "m"
+
+
+def test_what_is_wrong_is_said_in_plain_words(page, trained, tmp_path):
+    page.locator("#go").click()
+    page.wait_for_selector("#shown .trouble", timeout=WAIT)
+    assert "a clip must be given first" in page.locator("#shown").inner_text()
+
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video at all")
+    upload(page, bad)
+    page.wait_for_timeout(500)
+    page.get_by_label("Age").first.fill("many")
+    page.locator("#go").click()
+    page.get_by_text("age must be a number of years").wait_for(timeout=WAIT)
+    page.get_by_label("Age").first.fill("")
+    page.locator("#go").click()
+    page.get_by_text("a clip must have a frame that can be read").wait_for(timeout=WAIT)
+    shown = page.locator("#shown").inner_text()
+    assert "got 'bad.mp4'" in shown and "Traceback" not in shown
+
+
+def test_a_large_clip_is_refused_before_it_is_stored(page, server, tmp_path):
+    large = tmp_path / "large.mp4"
+    large.write_bytes(b"\0" * 400_000)
+    upload(page, large)
+    page.get_by_text(re.compile("too large|exceeds|maximum", re.IGNORECASE)).first.wait_for(
+        timeout=WAIT
+    )
+    assert not list(server.folder.glob("**/large.mp4"))
+
+
+def test_two_users_at_once(browser, server, trained):
+    pages = [browser.new_page() for _ in range(2)]
+    for number, page in enumerate(pages):
+        page.goto(server.address)
+        page.wait_for_selector("#go", timeout=WAIT)
+        upload(page, trained / f"c0{number + 1}.mp4")
+        page.wait_for_selector("#clip video", timeout=WAIT)
+    for page in pages:
+        page.locator("#go").click()
+    answers = []
+    for page in pages:
+        page.wait_for_selector("#shown .list", timeout=WAIT)
+        answers.append(listed(page))
+        page.close()
+    for number, answer in enumerate(answers):
+        alone = call(server, trained / f"c0{number + 1}.mp4", "unknown", "", "unknown", "", 3)
+        assert answer == [f"#{s['hashtag']}" for s in alone["suggestions"]]
+
+
+def test_a_phone_scrolls_one_way(browser, server, trained):
+    page = browser.new_page(viewport={"width": 360, "height": 740})
+    page.goto(server.address)
+    page.wait_for_selector("#go", timeout=WAIT)
+    upload(page, trained / "c00.mp4")
+    page.wait_for_selector("#clip video", timeout=WAIT)
+    ask(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.close()
+
+
+def call(server, clip, *values):
+    """The three steps of the API, as the module's docstring and the README have them."""
+    boundary = "x" * 20
+    body = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="{clip.name}"\r\n'
+        "Content-Type: video/mp4\r\n\r\n"
+    ).encode() + clip.read_bytes()
+    body += f"\r\n--{boundary}--\r\n".encode()
+    kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    (path,) = json.loads(fetch(f"{server.address}/gradio_api/upload", body, kind))
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    question = json.dumps({"data": [file, *values]}).encode()
+    asked = f"{server.address}/gradio_api/call/suggest"
+    identity = json.loads(fetch(asked, question, {"Content-Type": "application/json"}))["event_id"]
+    answer = fetch(f"{asked}/{identity}")
+    assert "event: complete" in answer, answer
+    return json.loads(answer.split("data: ", 1)[1])[0]
+
+
+def fetch(address, data=None, headers=None):
+    request = urllib.request.Request(address, data, headers or {})
+    with urllib.request.urlopen(request, timeout=WAIT / 1000) as reply:
+        return reply.read().decode()
+
+
+def test_the_api_answers_as_documented(server, trained):
+    answer = call(server, trained / "c03.mp4", "f", "30", "unknown", "#dark #never", 2)
+    assert [set(s) for s in answer["suggestions"]] == [{"hashtag", "score", "confidence"}] * 2
+    assert any("#never" in note for note in answer["notes"])
+
+
+def test_no_file_of_the_machine_can_be_asked_for(server, trained):
+    file = {"path": str(trained / "c00.mp4"), "meta": {"_type": "gradio.FileData"}}
+    question = json.dumps({"data": [file, "", "", "", "", 3]}).encode()
+    asked = f"{server.address}/gradio_api/call/suggest"
+    identity = json.loads(fetch(asked, question, {"Content-Type": "application/json"}))["event_id"]
+    assert "event: error" in fetch(f"{asked}/{identity}")
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["--examples=absent"], "--examples must be a folder of clips, got 'absent'"),
+        (["--run=absent"], "--run must be the folder of a trained"),
+        (["surplus"], "everything is a flag, got 'surplus'"),
+    ],
+)
+def test_mistakes_are_one_sentence(trained, arguments, told):
+    pytest.importorskip("gradio", reason="the page needs gradio, which is not installed")
+    process = serve(trained, *arguments)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 2 and told in out and "Traceback" not in out
+
+
+def test_a_taken_port_is_said(trained, server):
+    port = server.address.rsplit(":", 1)[1]
+    process = serve(trained, f"--port={port}")
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert f"--port must be free on 127.0.0.1, got {port}" in out and "Traceback" not in out
