@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from uhman_jax.errors import UserError
+from uhman_jax.preprocess import frozen
 
 extractor = pytest.importorskip("uhman_jax.preprocess.extractor")
 Extractor = extractor.Extractor
@@ -72,6 +73,27 @@ def test_saved_weights_give_the_same_features(calibrated, tmp_path):
     batch = images(2, seed=4)
     np.testing.assert_array_equal(again.features(batch), calibrated.features(batch))
     assert calibrated.description == "random weights (seed 3), calibrated on 5 frames"
+
+
+def test_frozen_it_gives_the_same_features(calibrated, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert frozen.load(calibrated.fingerprint, 3) is None
+    frozen.keep(calibrated)
+    batch = images(4, seed=3)
+    loaded = frozen.load(calibrated.fingerprint, 3)
+    np.testing.assert_array_equal(loaded.features(batch), calibrated.features(batch))
+    frozen.keep(loaded)  # nothing to do
+    frozen.keep(calibrated)  # another process was first
+    assert len(list((tmp_path / "uhman_jax" / "networks").iterdir())) == 1
+
+
+def test_a_damaged_frozen_network_is_forgotten(calibrated, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = frozen.cache_folder(calibrated.fingerprint, 3)
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"no graph")
+    assert frozen.load(calibrated.fingerprint, 3) is None
+    assert not folder.exists()
 
 
 @pytest.fixture(scope="module")

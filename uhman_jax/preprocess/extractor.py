@@ -1,41 +1,28 @@
 """Inception-v3 up to `mixed10`: images to region features (paper, section 2.2).
 
-The only module that imports TensorFlow; importing it takes seconds.
+Importing it takes seconds: TensorFlow and Keras.
 """
 
 import contextlib
 import hashlib
 import json
 import os
-import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from uhman_jax import storage
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess.decode import IMAGE_SIZE
+from uhman_jax.preprocess.frozen import in_batches, quiet
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
-@contextlib.contextmanager
-def _quiet():
-    """Sends file descriptor 2 nowhere: TensorFlow greets from C++ whatever its log level."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-with _quiet():
+with quiet():
     import h5py
     import keras
     import tensorflow as tf
@@ -93,14 +80,14 @@ class Extractor:
         Raises:
             UserError: the weights cannot be had.
         """
-        with _quiet():
+        with quiet():
             _prepare_devices()
         if weights == "imagenet":
             return cls(_download(), "ImageNet weights of Keras", batch_frames)
         if weights != "random":
             description = f"weights of {Path(weights).name}"
             return cls.restore(storage.cached(weights), description, batch_frames)
-        with _quiet():
+        with quiet():
             model = _network()
         _randomise(model, seed)
         description = f"random weights (seed {seed}), not calibrated"
@@ -118,7 +105,7 @@ class Extractor:
             UserError: the file is damaged or not there.
         """
         _require_hdf5(os.fspath(path))
-        with _quiet():
+        with quiet():
             _prepare_devices()
             model = _network()
         load_weights(model, os.fspath(path))
@@ -129,23 +116,21 @@ class Extractor:
         with storage.making(path) as temporary:
             self._model.save_weights(temporary)
 
+    def freeze(self, path: str | os.PathLike) -> None:
+        """Writes the network as a TensorFlow SavedModel, see `frozen`."""
+        module: Any = tf.Module()
+        module.call, module.weights = self._call, self._model.variables
+        with quiet():
+            tf.saved_model.save(module, os.fspath(path))
+
     def features(self, images: np.ndarray) -> np.ndarray:
         """Region features of `mixed10`, float32 [N, 64, 2048], regions row by row.
 
         Args:
             images: uint8 [N, 299, 299, 3] RGB; the last batch is padded with zeros.
         """
-        size = self.batch_frames
-        features = np.empty((len(images), self.NUM_REGIONS, self.NUM_CHANNELS), np.float32)
-        for begin in range(0, len(images), size):
-            batch = images[begin : begin + size]
-            count = len(batch)
-            if count < size:
-                padding = np.zeros((size - count, *batch.shape[1:]), np.uint8)
-                batch = np.concatenate([batch, padding])
-            output = self._call(tf.constant(batch)).numpy()[:count]
-            features[begin : begin + count] = output.reshape(count, *features.shape[1:])
-        return features
+        shape = (self.NUM_REGIONS, self.NUM_CHANNELS)
+        return in_batches(self._call, images, self.batch_frames, shape)
 
 
 def _require_hdf5(path: str) -> None:

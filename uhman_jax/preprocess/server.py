@@ -6,6 +6,7 @@ answers on standard output, one JSON line per clip, followed by the bytes of its
 stays in here, and so does a crash.
 """
 
+import concurrent.futures
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import numpy as np
 
 from uhman_jax.config import PreprocessConfig, Storage
 from uhman_jax.errors import sentence
+from uhman_jax.preprocess import frozen, ledger
 from uhman_jax.preprocess.encode import Meter, encode
 from uhman_jax.preprocess.ledger import Entry
 from uhman_jax.preprocess.making import decoder_pool, restore_extractor
@@ -37,22 +39,32 @@ def serve(network: Any = None) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not garble the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    extractor = None
-
-    def load() -> Any:
-        nonlocal extractor
-        extractor = extractor or restore_extractor(directory, network)
-        return extractor
+    loading = concurrent.futures.ThreadPoolExecutor(1).submit(_load, directory, network)
+    is_new = network is None
 
     for line in sys.stdin:
         try:
-            for header, arrays in _answers(json.loads(line)["paths"], config, load, network):
+            for header, arrays in _answers(
+                json.loads(line)["paths"], config, loading.result, network
+            ):
                 _send(answers, header, arrays)
             _send(answers, {"done": True})
+            if is_new:  # nobody waits for this
+                frozen.keep(loading.result())
+                is_new = False
         except Exception as error:
             if not (told := sentence(error)):
                 raise
             _send(answers, {"error": told})
+
+
+def _load(directory: Path, network: Any) -> Any:
+    """The extractor of a features folder, frozen where that is at hand."""
+    if network is None:
+        facts = ledger.read_json(directory / ledger.SETTINGS_FILE)
+        if found := frozen.load(facts["fingerprint"], facts["settings"]["batch_frames"]):
+            return found
+    return restore_extractor(directory, network)
 
 
 def _answers(
@@ -73,8 +85,7 @@ def _answers(
         told = len(entries)
 
     with decoder_pool(paths, config, config.max_frames, size or _image_size()) as pool:
-        # The decoders start before TensorFlow is imported, and work meanwhile.
-        extractor = load()
+        extractor = load()  # the decoders work meanwhile
         named = (((str(index), paths[index]), clip) for index, clip in enumerate(pool))
         with Meter(len(paths), 0, show=False) as meter:
             for record in encode(named, extractor, config.storage.value, entries, meter):

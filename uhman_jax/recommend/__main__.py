@@ -59,10 +59,9 @@ def run(rest: list[str]) -> bool:
     if _EXPLAIN.value:
         return _run_explain(clips, profile)
     from uhman_jax.progress import progress_bar
-    from uhman_jax.recommend.recommender import Recommender
 
     answered = 0
-    with Recommender.load(_RUN.value, features=_FEATURES.value, seed=_SEED.value) as recommender:
+    with _load() as recommender:
         recommender.encode([profile])
         for note in recommender.notes:
             print(f"note: {note}", file=sys.stderr)
@@ -92,16 +91,31 @@ def run(rest: list[str]) -> bool:
     return answered > 0
 
 
+def _load() -> Any:
+    """The Recommender of the flags; its extractor starts before JAX is imported."""
+    from uhman_jax.recommend.start import start_extractor
+
+    clips = start_extractor(_RUN.value, _FEATURES.value)
+    try:
+        from uhman_jax.recommend.recommender import Recommender
+
+        return Recommender.load(_RUN.value, seed=_SEED.value, clips=clips)
+    except BaseException:
+        clips.close()
+        raise
+
+
 def _run_explain(clips: list[str], profile: Profile) -> bool:
     """Writes the page or picture of one clip, and prints its suggestions."""
-    from uhman_jax.recommend.explain import check_output, explain
-    from uhman_jax.recommend.recommender import Recommender
-
     if len(clips) != 1:
         raise UserError(f"--explain takes one clip, got {len(clips)}; name one with --video")
-    output = check_output(_EXPLAIN.value)
+    from uhman_jax.recommend.start import check_output
+
     profiles = [profile, Profile.parse_line(_VERSUS.value)] if _VERSUS.value else [profile]
-    with Recommender.load(_RUN.value, features=_FEATURES.value, seed=_SEED.value) as recommender:
+    output = check_output(_EXPLAIN.value)
+    with _load() as recommender:
+        from uhman_jax.recommend.explain import explain
+
         sides = explain(
             recommender,
             clips[0],

@@ -7,35 +7,16 @@ from typing import Any
 
 from PIL import Image
 
-from uhman_jax.errors import UserError
 from uhman_jax.preprocess.decode import DecodeError
 from uhman_jax.recommend.figure import draw
 from uhman_jax.recommend.page import Side, render
 from uhman_jax.recommend.profile import Profile
 from uhman_jax.recommend.recommender import Recommender
+from uhman_jax.recommend.start import check_output
 from uhman_jax.recommend.why import Explainer
 from uhman_jax.report.thumbnails import frames_at
 from uhman_jax.shards.example import FrameRecord
 from uhman_jax.shards.tfrecord import replacing
-
-SUFFIXES = (".html", ".png")
-
-
-def check_output(path: str | os.PathLike[str]) -> pathlib.Path:
-    """The path of a page or a picture.
-
-    Raises:
-        UserError: it is called otherwise, or its folder is not there.
-    """
-    output = pathlib.Path(path)
-    if output.suffix.lower() not in SUFFIXES:
-        raise UserError(
-            f"--explain must name a .html or .png file, got {os.fspath(path)!r}; "
-            "write e.g. --explain=why.html"
-        )
-    if not output.parent.is_dir():
-        raise UserError(f"--explain must lie in a folder, got none at {output.parent}; make it")
-    return output
 
 
 def explain(

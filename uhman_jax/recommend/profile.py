@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,7 +11,9 @@ from uhman_jax.dataset.hashtags import split_hashtags
 from uhman_jax.dataset.raw import MAX_AGE
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
-from uhman_jax.model import UserInput
+
+if TYPE_CHECKING:
+    from uhman_jax.layers import UserInput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,12 +106,14 @@ class ProfileEncoder:
         self._width = view.max_history
         self._hashtags = {name: t for t, name in enumerate(view.hashtags)}
 
-    def encode(self, profiles: Sequence[Profile]) -> UserInput:
+    def encode(self, profiles: Sequence[Profile]) -> "UserInput":
         """One row per profile.
 
         A value that the training data lack counts as unknown, as in training and evaluation; of a
         history only the hashtags of the vocabulary are used, the first `max_history` of them.
         """
+        from uhman_jax.layers import UserInput  # JAX: not for those who only parse a profile
+
         self.notes = []
         history_BR = np.zeros((len(profiles), self._width), np.int32)
         mask_BR = np.zeros(history_BR.shape, bool)

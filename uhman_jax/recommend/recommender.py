@@ -1,8 +1,6 @@
 """A trained run that answers: which hashtags would this user attach to this clip?"""
 
-import dataclasses
 import os
-import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,10 +13,9 @@ from uhman_jax.dataset.hashtags import split_hashtags
 from uhman_jax.errors import UserError
 from uhman_jax.evaluate.calibration import Calibration
 from uhman_jax.model import VideoInput, score
-from uhman_jax.prepare import features_of
-from uhman_jax.preprocess import ledger
 from uhman_jax.preprocess.on_demand import OnDemand
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
+from uhman_jax.recommend.start import start_extractor
 from uhman_jax.run import keep_compiled_programs
 from uhman_jax.shards.example import FrameRecord
 from uhman_jax.trained import Trained, open_run
@@ -101,6 +98,7 @@ class Recommender:
         features: str | os.PathLike[str] = "",
         seed: int | None = None,
         bounds: Mapping[str, Any] | None = None,
+        clips: OnDemand | None = None,
     ) -> "Recommender":
         """Reads a run directory and starts its extractor.
 
@@ -110,17 +108,15 @@ class Recommender:
                 says. Only the extractor's settings and weights are read.
             seed: which of the run's models; None: the first.
             bounds: limits on clips, fields of PreprocessConfig; None: those of the run.
+            clips: what `start_extractor` gave; then `features` and `bounds` are not looked at.
 
         Raises:
             UserError: no trained run, or not the extractor that made its features.
         """
-        trained = open_run(storage.path(run))
-        seed = trained.which_seed(seed)
-        config = trained.config
-        directory = storage.path(features) if features else features_of(config)
-        _check_extractor(directory, trained.facts)
-        clips = OnDemand(directory, dataclasses.replace(config.preprocess, **(bounds or {})))
+        clips = clips or start_extractor(run, features, bounds)
         try:
+            trained = open_run(storage.path(run))
+            seed = trained.which_seed(seed)
             keep_compiled_programs()
             return cls(trained, *trained.model(seed), clips)
         except BaseException:
@@ -275,24 +271,3 @@ class Recommender:
 def _rank(query_BD, hashtags_TD, top_k: int):
     """(scores_BT, top_BT) of the best hashtags, best first."""
     return jax.lax.top_k(score(query_BD, hashtags_TD).astype(jnp.float32), top_k)
-
-
-def _check_extractor(directory: pathlib.Path, facts: dict[str, Any]) -> None:
-    """Raises UserError where a folder does not hold the extractor of a run's features."""
-    wanted = facts.get("features", {}).get("fingerprint")
-    if not wanted:
-        raise UserError(
-            "clips can be given to a run that was trained on clips, this one was trained on "
-            "simulated features; train another, e.g. --config=configs/natural.py"
-        )
-    if not (directory / ledger.SETTINGS_FILE).exists():
-        raise UserError(
-            "suggestions need the extractor that made the run's features, got none in "
-            f"{directory}; name their folder with --features"
-        )
-    settings = ledger.read_json(directory / ledger.SETTINGS_FILE)
-    if settings.get("fingerprint") != wanted:
-        raise UserError(
-            f"the extractor must be the run's, of fingerprint {wanted[:12]}, got "
-            f"{str(settings.get('fingerprint'))[:12]} in {directory}; name another with --features"
-        )
