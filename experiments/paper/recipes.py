@@ -83,7 +83,7 @@ VARIANTS: dict[str, Callable[[Config], None]] = {
     "without_average": _as_in_warp("train.ema", "train.decay_at"),
     "without_history_dropout": _as_in_warp("model.history_dropout"),
     "without_region_dropout": _as_in_warp("model.region_dropout"),
-    "without_margin_attention_rate_and_history_dropout": _as_in_warp(
+    "with_simpler_recipe": _as_in_warp(
         "loss.margin", "train.attention_rate", "model.history_dropout"
     ),
     "with_one_head": _heads(1),
