@@ -53,11 +53,14 @@ def server(trained, tmp_path_factory):
             break
     else:
         pytest.fail("the server did not start: " + "".join(lines))
-    threading.Thread(target=process.stdout.read, daemon=True).start()  # its pipe must not fill up
+    reader = threading.Thread(target=process.stdout.read)  # its pipe must not fill up
+    reader.start()
     process.address, process.folder = found[1], folder
     yield process
     process.terminate()
     assert process.wait(30) == 0
+    reader.join()
+    process.stdout.close()
     assert not list(folder.glob("**/*.mp4"))  # uploads are gone with the server
 
 
