@@ -81,7 +81,10 @@ def run(beam_arguments: list[str]) -> None:
         raise UserError(f"--retry must name states of {ledger.STATES}, got {sorted(unknown)}")
     part = pipeline.Part.parse(_PART.value) if _PART.value else None
     if part and (_RUNNER.value or _RETRY.value):
-        raise UserError("--part goes with neither --runner nor --retry, got both; leave one out")
+        other = "--runner" if _RUNNER.value else "--retry"
+        raise UserError(
+            f"--part goes with neither --runner nor --retry, got {other}; leave one out"
+        )
     beam_options = None
     if _RUNNER.value:
         try:

@@ -1,0 +1,65 @@
+"""Every command of the README: the module is there, and knows every flag as written.
+
+What the commands do is tested where it belongs; the five steps run in `own_clips_test.py`.
+"""
+
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from uhman_jax.config import Config, flatten
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("experiments/*/README.md"))]
+
+
+def commands():
+    """Words after `python -m` of each command, by the page that has it."""
+    found = []
+    for page in PAGES:
+        for line in page.read_text().splitlines():
+            if match := re.match(r"^ {4,}(?:.*&& )?(?:\.venv/bin/)?python -m (.*)$", line):
+                words = shlex.split(match[1], comments=True)
+                if words[0] not in ("venv", "pytest"):
+                    found.append((page.relative_to(ROOT).as_posix(), words))
+    return found
+
+
+COMMANDS = commands()
+MODULES = sorted({words[0] for _, words in COMMANDS})
+
+
+def test_the_readme_has_commands():
+    assert len(COMMANDS) > 15
+    for module in ("main", "preprocess", "recommend", "demo"):
+        assert f"uhman_jax.{module}" in MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_commands_name_flags_that_there_are(module):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--helpfull"], cwd=ROOT, capture_output=True, text=True
+    )
+    told = done.stdout + done.stderr
+    known = set(re.findall(r"--(?:\[no\])?([\w.]+)", told)) | {
+        f"config.{field}" for field in flatten(Config())
+    }
+    for page, words in COMMANDS:
+        if words[0] == module:
+            own = words[1 : words.index("--")] if "--" in words else words[1:]
+            for word in own:
+                if word.startswith("--"):
+                    flag = word[2:].split("=")[0]
+                    beam = flag.startswith("direct_")  # Beam's own, passed on
+                    assert flag in known or beam, f"{page}: {' '.join(words)}: no flag --{flag}"
+
+
+def test_configs_that_commands_name_exist():
+    for page, words in COMMANDS:
+        for word in words:
+            if match := re.match(r"--config=(.+)", word):
+                assert (ROOT / match[1]).is_file(), (page, word)
