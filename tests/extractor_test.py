@@ -87,6 +87,18 @@ def test_frozen_it_gives_the_same_features(calibrated, tmp_path, monkeypatch):
     assert len(list((tmp_path / "uhman_jax" / "networks").iterdir())) == 1
 
 
+def test_a_full_disk_only_costs_the_frozen_network(calibrated, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def full(path):
+        path.mkdir()
+        raise extractor.tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(calibrated, "freeze", full)
+    frozen.keep(calibrated)
+    assert not list((tmp_path / "uhman_jax" / "networks").iterdir())
+
+
 def test_a_damaged_frozen_network_is_forgotten(calibrated, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = frozen.cache_folder(calibrated.fingerprint, 3)

@@ -11,7 +11,7 @@ import numpy as np
 
 from uhman_jax.config import PreprocessConfig
 from uhman_jax.errors import UserError, sentence
-from uhman_jax.shards.tfrecord import replacing
+from uhman_jax.storage import replacing
 
 
 class SmallNetwork:

@@ -1,21 +1,15 @@
 """How a tool ends: its lines on standard output, or what a person can mend in one sentence."""
 
-import sys
 from collections.abc import Callable, Iterable
 
 from absl import logging
 
-from uhman_jax.errors import sentence
+from uhman_jax.errors import told_in_a_sentence
 
 
 def tell(work: Callable[[], Iterable[str]]) -> None:
     """Prints what the work says; a person's mistake is one sentence and exit status 2."""
     logging.set_verbosity(logging.WARNING)  # JAX and orbax say much
-    try:
+    with told_in_a_sentence():
         for line in work():
             print(line)
-    except Exception as error:
-        if not (told := sentence(error)):
-            raise
-        print(told, file=sys.stderr)
-        sys.exit(2)

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable, Iterable
 
 from tools import command
-from uhman_jax.shards.tfrecord import replacing
+from uhman_jax.storage import replacing
 
 FILE = "dropped.csv"
 _EXAMPLES = 3

@@ -30,7 +30,7 @@ from uhman_jax.dataset.hashtags import normalise_hashtag
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
 from uhman_jax.errors import UserError
 from uhman_jax.progress import progress_bar
-from uhman_jax.shards.tfrecord import replacing
+from uhman_jax.storage import replacing
 
 _ROOT = flags.DEFINE_string("root", None, "Folder of the dataset.", required=True)
 _METADATA = flags.DEFINE_list("metadata", None, "Files of the dataset's metadata.", required=True)

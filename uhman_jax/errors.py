@@ -1,7 +1,10 @@
-"""The one error that the command line shows as a sentence, and what counts as the disk's doing."""
+"""The one error that command lines show as a sentence, and what counts as the disk's doing."""
 
+import contextlib
 import errno
 import os
+import sys
+from collections.abc import Iterator
 
 # Failures of the disk that a person can mend.
 _DISK = (
@@ -67,3 +70,15 @@ def sentence(error: Exception) -> str:
         name = f" {error.filename!r}" if error.filename else ""
         return f"a file{name} can't be written or read: {trouble}"
     return ""
+
+
+@contextlib.contextmanager
+def told_in_a_sentence(prefix: str = "") -> Iterator[None]:
+    """Ends a command line with status 2 and one sentence for what a person can mend."""
+    try:
+        yield
+    except Exception as error:
+        if not (told := sentence(error)):
+            raise
+        print(f"{prefix}{told}", file=sys.stderr)
+        sys.exit(2)

@@ -110,13 +110,13 @@ def features_of(config: Config) -> pathlib.Path:
     Raises:
         UserError: the weights file that it names cannot be read.
     """
-    from uhman_jax.preprocess import pipeline
-
-    settings = config.preprocess
     root = root_of(config)
     through_features = not config.data.root and config.simulator.door is Door.FEATURES
     if through_features or (root / SIMULATED_FEATURES).is_dir():
         return root / SIMULATED_FEATURES
+    from uhman_jax.preprocess import pipeline
+
+    settings = config.preprocess
     return storage.path(settings.output_dir or pipeline.features_dir(root, settings))
 
 

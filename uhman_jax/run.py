@@ -171,8 +171,7 @@ def keep_compiled_programs() -> None:
     import jax
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "uhman_jax", "xla"))
+        jax.config.update("jax_compilation_cache_dir", os.fspath(storage.user_cache("xla")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
@@ -195,6 +194,42 @@ def read_config(workdir: pathlib.Path) -> tuple[Config, dict[str, Any]]:
             f"{path} must be a JSON object as the run wrote it, got a damaged file ({error}); "
             "use another --workdir"
         ) from error
+
+
+def require_trained(path: pathlib.Path) -> pathlib.Path:
+    """The path itself: a file of a finished run.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"--run must be the folder of a trained and evaluated run, got {path.parent} without "
+            f"{path.name}; name another, or train and evaluate it first"
+        )
+    return path
+
+
+def damaged(path: pathlib.Path, what: object) -> UserError:
+    """The error that names a file of a finished run which is not as it was written."""
+    return UserError(
+        f"{path} must be as the run wrote it, got a damaged file ({what}); evaluate the run again"
+    )
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """A JSON object of a finished run.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise damaged(path, error) from error
+    if not isinstance(values, dict):
+        raise damaged(path, "no JSON object")
+    return values
 
 
 def _check_same_config(config: Config, workdir: pathlib.Path) -> None:

@@ -1,7 +1,6 @@
 """A trained run for those who use it: its settings, figures, view and one seed's model."""
 
 import dataclasses
-import json
 import pathlib
 import zipfile
 from typing import Any
@@ -14,7 +13,7 @@ from uhman_jax.config import Config
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
 from uhman_jax.prepare import features_of
-from uhman_jax.run import read_config
+from uhman_jax.run import damaged, read_config, read_json, require_trained
 from uhman_jax.shards.store import FrameStore
 
 
@@ -84,7 +83,7 @@ class Trained:
             with np.load(path, allow_pickle=False) as arrays:
                 _, longest, num_regions = arrays["regions_EFM"].shape
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
         return max(longest, int(self.facts["features"].get("max_frames", 0))), num_regions
 
     def features(self) -> FrameStore:
@@ -109,36 +108,11 @@ def open_run(workdir: pathlib.Path) -> Trained:
     Raises:
         UserError: a file is missing or damaged; the sentence names it.
     """
-    _require(workdir / "config.json")
-    metrics = _read_json(workdir / "metrics.json")
+    require_trained(workdir / "config.json")
+    metrics = read_json(require_trained(workdir / "metrics.json"))
     try:
         config, facts = read_config(workdir)
         facts["features"] = dict(facts["features"])
     except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(workdir / "config.json", error) from error
+        raise damaged(workdir / "config.json", error) from error
     return Trained(workdir, config, facts, metrics, View.load(workdir / "view.npz"))
-
-
-def _require(path: pathlib.Path) -> pathlib.Path:
-    if not path.is_file():
-        raise UserError(
-            f"--run must be the folder of a trained and evaluated run, got {path.parent} without "
-            f"{path.name}; name another, or train and evaluate it first"
-        )
-    return path
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        values = json.loads(_require(path).read_text("utf-8"))
-    except ValueError as error:
-        raise _damaged(path, error) from error
-    if not isinstance(values, dict):
-        raise _damaged(path, "no JSON object")
-    return values
-
-
-def _damaged(path: pathlib.Path, what: object) -> UserError:
-    return UserError(
-        f"{path} must be as the run wrote it, got a damaged file ({what}); evaluate the run again"
-    )

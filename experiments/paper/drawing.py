@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from experiments.paper import summary
 from experiments.paper.stats import Estimate
 from experiments.paper.summary import Cell
-from uhman_jax.shards.tfrecord import replacing
+from uhman_jax.storage import replacing
 
 # The page's light colours; its dark mode replaces them by name (see `page`).
 INK, MUTED, LINE, CARD = "#1b1d22", "#5f6571", "#dfdcd2", "#fffefb"

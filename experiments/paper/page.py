@@ -16,7 +16,7 @@ from uhman_jax.dataset.view import View
 from uhman_jax.report.document import document
 from uhman_jax.report.markup import Child, Markup, element
 from uhman_jax.report.tables import count
-from uhman_jax.shards.tfrecord import replacing
+from uhman_jax.storage import replacing
 
 
 def write_all(

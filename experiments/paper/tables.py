@@ -23,7 +23,7 @@ from experiments.paper.claims import Claim, Verdict, claims, corrected, p_text, 
 from experiments.paper.layout import Entry, Row, Table, markdown, score, setting, share
 from experiments.paper.stats import MIN_WORLDS
 from experiments.paper.summary import Cell
-from uhman_jax.shards.tfrecord import replacing
+from uhman_jax.storage import replacing
 
 __all__ = ["Claim", "claims", "main_table", "write_tables"]
 

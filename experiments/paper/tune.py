@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments.paper.cells import Cell, Study, config_of, key_of
-from uhman_jax.shards.tfrecord import replacing
+from uhman_jax.storage import replacing
 
 # One at a time, around the recipe. `paper` is taken to the letter: nothing is tuned.
 LEARNING_RATES = (1.0, 0.4, 2.5)  # times the recipe's

@@ -13,7 +13,8 @@ from tools.inspect_run.rates import Difference
 from uhman_jax.dataset.view import TEST
 from uhman_jax.errors import UserError
 from uhman_jax.evaluate.results import write_json
-from uhman_jax.shards.tfrecord import replacing
+from uhman_jax.run import damaged
+from uhman_jax.storage import replacing
 from uhman_jax.trained import Trained, open_run
 
 KEPT = 20  # strongest differences of a kind of user that are written
@@ -115,10 +116,7 @@ def _suggested(run: Trained, seed: int, top_k: int) -> list[np.ndarray]:
         }
         return [best[run.view.video_ids[row]] for row in run.view.rows(TEST)]
     except (pa.ArrowException, ValueError, KeyError, OSError) as error:
-        raise UserError(
-            f"{path} must be as the run wrote it, got a damaged file ({error}); evaluate the run "
-            "again"
-        ) from error
+        raise damaged(path, error) from error
 
 
 def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:

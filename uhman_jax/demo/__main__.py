@@ -15,14 +15,13 @@ the step before said).
 
 import os
 import signal
-import sys
 import tempfile
 import threading
 
 from absl import app, flags, logging
 
 from uhman_jax import stop
-from uhman_jax.errors import UserError, sentence
+from uhman_jax.errors import UserError, told_in_a_sentence
 
 _RUN = flags.DEFINE_string("run", None, "Directory of a trained run.", required=True)
 _FEATURES = flags.DEFINE_string(
@@ -51,16 +50,15 @@ def run() -> None:
         import gradio  # noqa: F401
     except ImportError as error:
         raise UserError("the page needs gradio; pip install -e '.[demo]'") from error
-    from uhman_jax.demo.server import Answers, Limits, build, examples_of, launch
+    from uhman_jax.demo.server import Answers, build, examples_of, launch
     from uhman_jax.recommend.recommender import Recommender
 
-    limits = Limits(_MEGABYTES.value, _SECONDS.value, _TIMEOUT.value, _QUEUE.value)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, "uploads")
         bounds = {
-            "clip_timeout": limits.timeout,
-            "max_seconds": limits.max_seconds,
-            "max_megabytes": limits.max_megabytes,
+            "clip_timeout": _TIMEOUT.value,
+            "max_seconds": _SECONDS.value,
+            "max_megabytes": _MEGABYTES.value,
         }
         with Recommender.load(
             _RUN.value, features=_FEATURES.value, seed=_SEED.value, bounds=bounds
@@ -70,9 +68,8 @@ def run() -> None:
             examples = examples_of(recommender, folder, _EXAMPLES.value)
             simulated = bool(recommender.metrics.get("simulated"))
             blocks = build(Answers(recommender), recommender.view, examples, simulated)
-            _, address, _ = launch(
-                blocks, limits, _HOST.value, _PORT.value, folder, prevent_thread_lock=True
-            )
+            blocks.queue(max_size=_QUEUE.value)
+            address = launch(blocks, _HOST.value, _PORT.value, folder, _MEGABYTES.value)
             ended = threading.Event()
             for number in stop.NUMBERS:
                 signal.signal(number, lambda *unused: ended.set())
@@ -84,16 +81,10 @@ def run() -> None:
 def main(argv: list[str]) -> None:
     """Turns a user's mistake into one sentence and exit status 2."""
     logging.set_verbosity(logging.ERROR)
-    try:
+    with told_in_a_sentence("error: "), stop.anywhere():
         if len(argv) > 1:
             raise UserError(f"everything is a flag, got {argv[1]!r}; write e.g. --run=runs/natural")
-        with stop.anywhere():
-            run()
-    except Exception as error:
-        if not (told := sentence(error)):
-            raise
-        print(f"error: {told}", file=sys.stderr)
-        sys.exit(2)
+        run()
 
 
 if __name__ == "__main__":

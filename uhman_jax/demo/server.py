@@ -1,7 +1,6 @@
 """The page and its server, for one loaded run."""
 
 import collections
-import dataclasses
 import html
 import os
 import pathlib
@@ -25,16 +24,6 @@ footer{display:none!important}
 #go{min-height:48px}
 @media (max-width:640px){.gradio-container .app{padding:14px!important}}
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """What a request may be; see the flags."""
-
-    max_megabytes: float = 100.0
-    max_seconds: float = 180.0
-    timeout: float = 20.0
-    queue: int = 16
 
 
 class Answers:
@@ -189,8 +178,15 @@ def _plain(error: UserError, clip: str | None) -> str:
     return str(error).replace(clip, os.path.basename(clip)) if clip else str(error)
 
 
-def launch(blocks: Any, limits: Limits, host: str, port: int, folder: str, **options: Any) -> Any:
-    """Starts the server; returns gradio's (app, local address, shared address).
+def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float) -> str:
+    """Starts the server, in threads of its own; returns its address.
+
+    Args:
+        blocks: what `build` returned.
+        host: address to listen on.
+        port: likewise.
+        folder: whose files may be shown.
+        max_megabytes: larger uploads are refused.
 
     Raises:
         UserError: the port is taken.
@@ -202,22 +198,22 @@ def launch(blocks: Any, limits: Limits, host: str, port: int, folder: str, **opt
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
     )
-    blocks.queue(max_size=limits.queue)
     try:
-        return blocks.launch(
+        _, address, _ = blocks.launch(
             server_name=host,
             server_port=port,
-            max_file_size=int(limits.max_megabytes * 2**20),
+            max_file_size=int(max_megabytes * 2**20),
             quiet=True,
             share=False,
             ssr_mode=False,
             theme=theme,
             css=_CSS,
             allowed_paths=[folder],
-            **options,
+            prevent_thread_lock=True,
         )
     except OSError as error:
         raise UserError(f"--port must be free on {host}, got {port}; use another") from error
+    return address
 
 
 def examples_of(recommender: Any, folder: str, given: str) -> list[str]:

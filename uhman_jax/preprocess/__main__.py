@@ -8,13 +8,12 @@ keeps the weights that all need; then 1/16 to 16/16, at once; last the same comm
 
 import dataclasses
 import enum
-import sys
 
 from absl import app, flags
 
 from uhman_jax import stop, storage
 from uhman_jax.config import Config, PreprocessConfig, validate
-from uhman_jax.errors import UserError, sentence
+from uhman_jax.errors import UserError, told_in_a_sentence
 
 _ROOT = flags.DEFINE_string(
     "root", None, "Folder of the videos; with a videos.csv, those that it lists.", required=True
@@ -123,16 +122,10 @@ def run(beam_arguments: list[str]) -> None:
 
 def main(argv: list[str]) -> None:
     """Turns a user's mistake into one sentence and exit status 2, a signal into 75."""
-    try:
+    with told_in_a_sentence(), stop.anywhere():
         if len(argv) > 1 and not _RUNNER.value:
             raise UserError(f"everything is a flag, got {argv[1]!r}; write e.g. --root=FOLDER")
-        with stop.anywhere():
-            run(argv[1:])
-    except Exception as error:
-        if not (told := sentence(error)):
-            raise
-        print(told, file=sys.stderr)
-        sys.exit(2)
+        run(argv[1:])
 
 
 def _parse(argv: list[str]) -> list[str]:

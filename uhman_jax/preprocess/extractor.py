@@ -16,7 +16,7 @@ import numpy as np
 from uhman_jax import storage
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess.decode import IMAGE_SIZE
-from uhman_jax.preprocess.frozen import in_batches, quiet
+from uhman_jax.preprocess.frozen import NUM_CHANNELS, NUM_REGIONS, in_batches, quiet
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -44,8 +44,7 @@ class Extractor:
     """
 
     IMAGE_SIZE = IMAGE_SIZE
-    NUM_REGIONS = 64
-    NUM_CHANNELS = 2048
+    NUM_REGIONS, NUM_CHANNELS = NUM_REGIONS, NUM_CHANNELS
 
     def __init__(self, model: "keras.Model", description: str, batch_frames: int):
         self.description = description

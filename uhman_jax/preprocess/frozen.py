@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from uhman_jax.preprocess.decode import IMAGE_SIZE
+from uhman_jax.storage import user_cache
 
 NUM_REGIONS, NUM_CHANNELS = 64, 2048
 
@@ -40,9 +41,7 @@ class FrozenExtractor:
 
 def cache_folder(fingerprint: str, batch_frames: int) -> Path:
     """Where the frozen network is kept; another TensorFlow has another."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    name = f"{fingerprint[:24]}-{batch_frames}-{_version()}"
-    return Path(cache) / "uhman_jax" / "networks" / name
+    return user_cache("networks") / f"{fingerprint[:24]}-{batch_frames}-{_version()}"
 
 
 def _version() -> str:
@@ -74,13 +73,15 @@ def keep(extractor: Any) -> None:
     """Freezes an extractor for the next process; a cache that can't be written is no loss."""
     if isinstance(extractor, FrozenExtractor):
         return
+    import tensorflow as tf
+
     folder = cache_folder(extractor.fingerprint, extractor.batch_frames)
     temporary = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         extractor.freeze(temporary)
         os.replace(temporary, folder)
-    except OSError:
+    except (OSError, tf.errors.OpError):
         pass  # another process was first, or the disk is full
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

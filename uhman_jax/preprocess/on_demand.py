@@ -11,16 +11,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 
-import uhman_jax
 from uhman_jax.config import PreprocessConfig
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess.server import ARRAYS
+from uhman_jax.preprocess.pool import environment
 from uhman_jax.shards.example import FrameRecord
 
 COMMAND = (sys.executable, "-m", "uhman_jax.preprocess.server")
@@ -99,13 +97,11 @@ class OnDemand:
             self._end()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        package = str(Path(uhman_jax.__file__).parents[1])
-        search = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
             self._arguments,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(search)},
+            env=environment(),
         )
         return self._process
 
@@ -129,7 +125,9 @@ class OnDemand:
     def _encoded(self, process: subprocess.Popen[bytes], header: dict) -> Encoded:
         assert process.stdout is not None
         arrays = {}
-        for name, (kind, shape) in zip(ARRAYS, header.get("arrays", ()), strict=False):
+        for name, (kind, shape) in zip(
+            FrameRecord._fields[1:], header.get("arrays", ()), strict=False
+        ):
             dtype = np.dtype(getattr(ml_dtypes, kind, kind))
             data = process.stdout.read(int(np.prod(shape)) * dtype.itemsize)
             try:

@@ -50,6 +50,13 @@ class Clip:
     seconds: float
 
 
+def environment() -> dict[str, str]:
+    """Of a child process that is to find this package, wherever it was found itself."""
+    package = str(Path(uhman_jax.__file__).parents[1])
+    search = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(search)}
+
+
 class DecoderPool:
     """Iterates over the decoded clips of `paths`, in order; use it as a context manager.
 
@@ -246,8 +253,6 @@ class _Child:
         os.close(self._descriptor)
 
     def _start(self, cancelled) -> subprocess.Popen:
-        package = str(Path(uhman_jax.__file__).parents[1])
-        search = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         arguments = (self._descriptor, self._num_bytes, self._memory_bytes, NICE)
         self._process = subprocess.Popen(
             [*self._command, *map(str, arguments)],
@@ -256,7 +261,7 @@ class _Child:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             pass_fds=(self._descriptor,),
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(search)},
+            env=environment(),
         )
         line = _read_line(self._process.stdout, time.monotonic() + _START_LIMIT, cancelled)
         if line != b"{}\n" and not cancelled():

@@ -2,7 +2,8 @@
 
 Run as `python -m uhman_jax.preprocess.server DIRECTORY CONFIG`: the features folder whose extractor
 is used, and a PreprocessConfig as JSON. It reads one JSON job per line from standard input and
-answers on standard output, one JSON line per clip, followed by the bytes of its arrays. TensorFlow
+answers on standard output, one JSON line per clip, followed by the bytes of its
+arrays, in the order of `FrameRecord`. TensorFlow
 stays in here, and so does a crash.
 """
 
@@ -20,12 +21,11 @@ import numpy as np
 from uhman_jax.config import PreprocessConfig, Storage
 from uhman_jax.errors import sentence
 from uhman_jax.preprocess import frozen, ledger
+from uhman_jax.preprocess.decode import IMAGE_SIZE
 from uhman_jax.preprocess.encode import Meter, encode
 from uhman_jax.preprocess.ledger import Entry
 from uhman_jax.preprocess.making import decoder_pool, restore_extractor
 from uhman_jax.shards.example import FrameRecord
-
-ARRAYS = ("codes_FMC", "scale_C", "offset_C", "times_F")  # in this order
 
 
 def serve(network: Any = None) -> None:
@@ -49,13 +49,14 @@ def serve(network: Any = None) -> None:
             ):
                 _send(answers, header, arrays)
             _send(answers, {"done": True})
-            if is_new:  # nobody waits for this
-                frozen.keep(loading.result())
-                is_new = False
         except Exception as error:
             if not (told := sentence(error)):
                 raise
             _send(answers, {"error": told})
+            continue
+        if is_new:  # nobody waits for this
+            frozen.keep(loading.result())
+            is_new = False
 
 
 def _load(directory: Path, network: Any) -> Any:
@@ -72,7 +73,7 @@ def _answers(
 ) -> Iterator[tuple[dict[str, Any], tuple[np.ndarray, ...]]]:
     """One (header, arrays) per clip; those without a frame are told as soon as they are known."""
     entries: list[Entry] = []
-    size, told = network.IMAGE_SIZE if network else 0, 0
+    size, told = network.IMAGE_SIZE if network else IMAGE_SIZE, 0
 
     def failures() -> Iterator[tuple[dict[str, Any], tuple[np.ndarray, ...]]]:
         nonlocal told
@@ -84,7 +85,7 @@ def _answers(
                 )
         told = len(entries)
 
-    with decoder_pool(paths, config, config.max_frames, size or _image_size()) as pool:
+    with decoder_pool(paths, config, config.max_frames, size) as pool:
         extractor = load()  # the decoders work meanwhile
         named = (((str(index), paths[index]), clip) for index, clip in enumerate(pool))
         with Meter(len(paths), 0, show=False) as meter:
@@ -92,12 +93,6 @@ def _answers(
                 yield from failures()
                 yield _header(record, entries[int(record.video_id)]), record[1:]
             yield from failures()
-
-
-def _image_size() -> int:
-    from uhman_jax.preprocess.decode import IMAGE_SIZE
-
-    return IMAGE_SIZE
 
 
 def _header(record: FrameRecord, entry: Entry) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from typing import Any
 from absl import app, flags, logging
 
 from uhman_jax import stop
-from uhman_jax.errors import UserError, sentence
+from uhman_jax.errors import UserError, told_in_a_sentence
 from uhman_jax.preprocess.inputs import clips_of
+from uhman_jax.recommend.output import check_output
 from uhman_jax.recommend.profile import Profile
 
 _RUN = flags.DEFINE_string("run", None, "Directory of a trained run.", required=True)
@@ -109,8 +110,6 @@ def _run_explain(clips: list[str], profile: Profile) -> bool:
     """Writes the page or picture of one clip, and prints its suggestions."""
     if len(clips) != 1:
         raise UserError(f"--explain takes one clip, got {len(clips)}; name one with --video")
-    from uhman_jax.recommend.start import check_output
-
     profiles = [profile, Profile.parse_line(_VERSUS.value)] if _VERSUS.value else [profile]
     output = check_output(_EXPLAIN.value)
     with _load() as recommender:
@@ -153,15 +152,9 @@ def _as_table(clip: str, profile: Profile, suggestions: list[Any]) -> str:
 def main(argv: list[str]) -> None:
     """Turns a user's mistake into one sentence and exit status 2, a signal into 75."""
     logging.set_verbosity(logging.ERROR)
-    try:
-        with stop.anywhere():
-            if not run(argv[1:]):
-                sys.exit(2)
-    except Exception as error:
-        if not (told := sentence(error)):
-            raise
-        print(f"error: {told}", file=sys.stderr)
-        sys.exit(2)
+    with told_in_a_sentence("error: "), stop.anywhere():
+        if not run(argv[1:]):
+            sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,9 @@ from PIL import Image
 from uhman_jax.recommend.profile import Profile
 from uhman_jax.recommend.recommender import Suggestion
 from uhman_jax.recommend.why import Why
-from uhman_jax.report import thumbnails
 from uhman_jax.report.document import document, part
 from uhman_jax.report.markup import Markup, element, join
-from uhman_jax.report.strip import frame_strip
+from uhman_jax.report.strip import frame_strip, picture
 from uhman_jax.report.style import CSS
 from uhman_jax.report.tables import percent
 
@@ -230,16 +229,9 @@ def _carried_card(
     lost_FM: np.ndarray,
     top: int,
 ) -> Markup:
-    heat = thumbnails.heat_png(lost_levels(lost_FM)[top], smooth=bool(images))
     time = f"{times_F[top]:.1f}\u202fs"
-    if images:
-        shot = thumbnails.frame_jpeg(images[top], _IMAGE_BYTES)
-        picture = join(
-            element("img", src=shot, alt=f"Frame at {time}", class_="shot"),
-            element("img", src=heat, alt="", class_="heat"),
-        )
-    else:
-        picture = element("img", src=heat, alt=f"Regions at {time}", class_="map")
+    image, levels_YX = images[top] if images else None, lost_levels(lost_FM)[top]
+    shown = picture(image, levels_YX, time, f"Regions at {time}", _IMAGE_BYTES)
     most = max(float(lost_F.max()), 1e-9)
     columns = [
         element(
@@ -254,7 +246,7 @@ def _carried_card(
         element("h3", element("bdi", f"#{suggestion.hashtag}")),
         element(
             "div",
-            element("div", picture, class_="picture"),
+            element("div", shown, class_="picture"),
             element("div", element("div", columns, class_="columns"), class_="side"),
             class_="both",
         ),

@@ -11,7 +11,7 @@ from uhman_jax.errors import UserError
 from uhman_jax.prepare import features_of
 from uhman_jax.preprocess import ledger
 from uhman_jax.preprocess.on_demand import OnDemand
-from uhman_jax.run import read_config
+from uhman_jax.run import read_config, require_trained
 
 
 def start_extractor(
@@ -25,13 +25,8 @@ def start_extractor(
         UserError: no run, or not the extractor that made its features.
     """
     workdir = storage.path(run)
-    try:
-        config, facts = read_config(workdir)
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            "--run must be the folder of a trained and evaluated run, got "
-            f"{os.fspath(run)} without config.json; name another, or train and evaluate it first"
-        ) from None
+    require_trained(workdir / "config.json")
+    config, facts = read_config(workdir)
     directory = storage.path(features) if features else features_of(config)
     _check_extractor(directory, facts)
     return OnDemand(directory, dataclasses.replace(config.preprocess, **(bounds or {})))
@@ -56,23 +51,3 @@ def _check_extractor(directory: pathlib.Path, facts: dict[str, Any]) -> None:
             f"the extractor must be the run's, of fingerprint {wanted[:12]}, got "
             f"{str(settings.get('fingerprint'))[:12]} in {directory}; name another with --features"
         )
-
-
-SUFFIXES = (".html", ".png")
-
-
-def check_output(path: str | os.PathLike[str]) -> pathlib.Path:
-    """The path of a page or a picture.
-
-    Raises:
-        UserError: it is called otherwise, or its folder is not there.
-    """
-    output = pathlib.Path(path)
-    if output.suffix.lower() not in SUFFIXES:
-        raise UserError(
-            f"--explain must name a .html or .png file, got {os.fspath(path)!r}; "
-            "write e.g. --explain=why.html"
-        )
-    if not output.parent.is_dir():
-        raise UserError(f"--explain must lie in a folder, got none at {output.parent}; make it")
-    return output

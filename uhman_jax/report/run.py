@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from uhman_jax.config import ModelName
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
+from uhman_jax.run import damaged, read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +76,8 @@ def load_run(workdir: pathlib.Path) -> Run:
     for name in ("config.json", "metrics.json", "metrics.jsonl"):
         _require(workdir / name)
     return Run(
-        config=_read_json(workdir / "config.json"),
-        metrics=_read_json(workdir / "metrics.json"),
+        config=read_json(workdir / "config.json"),
+        metrics=read_json(workdir / "metrics.json"),
         curve=_read_curve(workdir / "metrics.jsonl"),
         examples=_read_examples(workdir),
     )
@@ -91,22 +92,6 @@ def _require(path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def _damaged(path: pathlib.Path, what: object) -> UserError:
-    return UserError(
-        f"{path} must be as the run wrote it, got a damaged file ({what}); evaluate the run again"
-    )
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise _damaged(path, error) from error
-    if not isinstance(value, dict):
-        raise _damaged(path, "no JSON object")
-    return value
-
-
 def _read_curve(path: pathlib.Path) -> list[dict[str, Any]]:
     """Last entry of every step: a resumed run may have written a step twice."""
     entries = {}
@@ -117,7 +102,7 @@ def _read_curve(path: pathlib.Path) -> list[dict[str, Any]]:
             entries[entry["step"]] = entry
         except (ValueError, KeyError, TypeError) as error:
             if number < len(lines):  # an interrupted run may leave half a last line
-                raise _damaged(path, f"line {number}: {error}") from error
+                raise damaged(path, f"line {number}: {error}") from error
     return [entries[step] for step in sorted(entries)]
 
 
@@ -129,14 +114,14 @@ def _read_examples(workdir: pathlib.Path) -> list[Example]:
             times_EF, mask_EF = arrays["times_EF"], arrays["frame_mask_EF"]
             regions_EFM, frames_EF = arrays["regions_EFM"], arrays["frames_EF"]
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     view = View.load(_require(workdir / "view.npz"))
     predictions = _read_predictions(_require(workdir / "predictions.parquet"), video_ids)
     rows = {video_id: row for row, video_id in enumerate(view.video_ids)}
     examples = []
     for e, video_id in enumerate(video_ids):
         if video_id not in rows or video_id not in predictions:
-            raise _damaged(path, f"video {video_id!r} is not in view.npz and predictions.parquet")
+            raise damaged(path, f"video {video_id!r} is not in view.npz and predictions.parquet")
         true, suggested = predictions[video_id]
         profile, history = _profile(view, rows[video_id])
         real_F = mask_EF[e].astype(bool)
@@ -169,7 +154,7 @@ def _read_predictions(
                 page_checksum_verification=True,
             )
     except (pa.ArrowException, ValueError, KeyError, OSError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     first = {}
     for row in sorted(table.to_pylist(), key=lambda row: row["seed"], reverse=True):
         first[row["video_id"]] = (tuple(row["true_hashtags"]), tuple(row["hashtags"]))

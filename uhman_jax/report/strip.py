@@ -32,22 +32,15 @@ def frame_strip(
     for f in range(num_frames):
         weight = float(weights_F[f])
         time = f"{times_F[f]:.1f}\u202fs"
-        heat = thumbnails.heat_png(levels_FYX[f], smooth=bool(images))
-        if images:
-            jpeg = thumbnails.frame_jpeg(images[f], max_bytes)
-            picture = join(
-                element("img", src=jpeg, alt=f"Frame at {time}", class_="shot"),
-                element("img", src=heat, alt="", class_="heat"),
-            )
-        else:
-            picture = element("img", src=heat, alt=_peak(levels_FYX[f], time), class_="map")
+        image = images[f] if images else None
+        shown = picture(image, levels_FYX[f], time, _peak(levels_FYX[f], time), max_bytes)
         bar = element("i", style=f"height:{100 * weight / top:.1f}%")
         line = element("s", style=f"bottom:{100 * even / top:.1f}%")
         caption = join(element("b", percent(weight)), " ", element("span", time))
         frames.append(
             element(
                 "div",
-                element("div", picture, class_="picture"),
+                element("div", shown, class_="picture"),
                 element("div", bar, line, class_="weight"),
                 element("div", caption, class_="when"),
                 class_="frame wide" if images and images[f].width > images[f].height else "frame",
@@ -55,6 +48,28 @@ def frame_strip(
         )
     return element(
         "div", frames, class_="strip", tabindex=0, role="group", aria_label="Frames in time"
+    )
+
+
+def picture(
+    image: Image.Image | None, levels_YX: np.ndarray, time: str, peak: str, max_bytes: int
+) -> Markup:
+    """A frame under its heat, or the heat alone, which `peak` describes then.
+
+    Args:
+        image: the frame; None: it can't be shown.
+        levels_YX: strength of the heat in [0, 1] per cell.
+        time: of the frame, in words.
+        peak: words for the heat.
+        max_bytes: of the frame.
+    """
+    heat = thumbnails.heat_png(levels_YX, smooth=image is not None)
+    if image is None:
+        return element("img", src=heat, alt=peak, class_="map")
+    jpeg = thumbnails.frame_jpeg(image, max_bytes)
+    return join(
+        element("img", src=jpeg, alt=f"Frame at {time}", class_="shot"),
+        element("img", src=heat, alt="", class_="heat"),
     )
 
 

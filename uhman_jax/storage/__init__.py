@@ -128,7 +128,8 @@ def cached(where: str | os.PathLike[str]) -> pathlib.Path:
     target = path(where)
     if not is_remote(target):
         return target
-    folder = _cache_folder()
+    given = os.environ.get(CACHE)
+    folder = pathlib.Path(given) if given else user_cache("copies")
     size, version = target.version()  # type: ignore[missing-attribute]
     key = hashlib.sha256(f"{target}\n{version}".encode()).hexdigest()[:24]
     copy = folder / f"{key}-{target.name[-_NAME_LENGTH:]}"
@@ -162,11 +163,10 @@ def files_below(root: pathlib.Path) -> list[pathlib.PurePosixPath]:
     return [pathlib.PurePosixPath(p.relative_to(root)) for p in paths if not p.is_dir()]
 
 
-def _cache_folder() -> pathlib.Path:
-    if folder := os.environ.get(CACHE):
-        return pathlib.Path(folder)
+def user_cache(name: str) -> pathlib.Path:
+    """The package's folder of that name in the user's cache; it may not be there yet."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return pathlib.Path(cache) / "uhman_jax" / "copies"
+    return pathlib.Path(cache) / "uhman_jax" / name
 
 
 def _size(file: pathlib.Path) -> float:

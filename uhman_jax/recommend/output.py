@@ -1,0 +1,25 @@
+"""Where an explanation goes; checked before anything heavy is loaded."""
+
+import os
+import pathlib
+
+from uhman_jax.errors import UserError
+
+_SUFFIXES = (".html", ".png")
+
+
+def check_output(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path of a page or a picture.
+
+    Raises:
+        UserError: it is called otherwise, or its folder is not there.
+    """
+    output = pathlib.Path(path)
+    if output.suffix.lower() not in _SUFFIXES:
+        raise UserError(
+            f"--explain must name a .html or .png file, got {os.fspath(path)!r}; "
+            "write e.g. --explain=why.html"
+        )
+    if not output.parent.is_dir():
+        raise UserError(f"--explain must lie in a folder, got none at {output.parent}; make it")
+    return output
