@@ -17,6 +17,7 @@ import tiny_world
 from tools import command
 from tools.export import folder as export_lib
 from tools.export import load as load_lib
+from uhman_jax.confidence import Calibration
 from uhman_jax.dataset import hashtags
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.view import TEST, View
@@ -113,9 +114,11 @@ def test_the_folder_ranks_as_the_run_did(trained, asked):
     ]
     assert len(rows) == len(asked) > 20
     for row, (found, _, _) in zip(rows, asked, strict=True):
-        names, scores = zip(*found, strict=True)
+        names, scores, confidence = zip(*found, strict=True)
         assert list(names) == row["hashtags"]
         np.testing.assert_allclose(scores, row["scores"], atol=1e-5)
+        expected = Calibration.load(trained).confidence(np.array([scores]))[0]
+        np.testing.assert_allclose(confidence, expected, atol=1e-9)
 
 
 def scores_by_the_package(trained, user):
@@ -131,7 +134,7 @@ def scores_by_the_package(trained, user):
 def test_a_user_of_whom_nothing_is_told_is_unknown(trained, asked):
     _, scores_BT = scores_by_the_package(trained, lambda user: jax.tree.map(np.zeros_like, user))
     for scores_T, (_, nobody, _) in zip(scores_BT, asked, strict=False):
-        found = [value for _, value in nobody]
+        found = [value for _, value, _ in nobody]
         np.testing.assert_allclose(found, np.sort(scores_T)[::-1][: len(found)], atol=1e-5)
     assert any(found != nobody for found, nobody, _ in asked)
 
@@ -153,7 +156,7 @@ def test_a_history_is_that_of_known_hashtags(trained, exported):
         found = model.recommend(*clip, history=["never used", f"#{model.hashtags[last]}", "all"])
         assert found[0][0] == model.hashtags[np.argmax(scores_T)]
         expected = np.sort(scores_T)[::-1][: len(found)]
-        np.testing.assert_allclose([value for _, value in found], expected, atol=1e-5)
+        np.testing.assert_allclose([value for _, value, _ in found], expected, atol=1e-5)
 
 
 def test_vectors_times_query_are_the_scores(exported, asked):
@@ -162,8 +165,8 @@ def test_vectors_times_query_are_the_scores(exported, asked):
     assert vectors_TD.dtype == np.float32 and len(vectors_TD) == len(names)
     for found, _, query_D in asked:
         scores_T = vectors_TD @ np.float32(query_D)
-        expected = [scores_T[names.index(name)] for name, _ in found]
-        np.testing.assert_allclose([value for _, value in found], expected, atol=1e-6)
+        expected = [scores_T[names.index(name)] for name, _, _ in found]
+        np.testing.assert_allclose([value for _, value, _ in found], expected, atol=1e-6)
 
 
 def test_queries_of_a_split_are_those_of_its_clips(trained, exported, asked):
@@ -181,7 +184,7 @@ def test_another_process_writes_the_same_bytes_over_it(trained, exported):
     line = [sys.executable, "-m", "tools.export", *flags]
     result = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("Wrote 12 files") and "INFO" not in result.stderr
+    assert result.stdout.startswith("Wrote 13 files") and "INFO" not in result.stderr
     assert exported.stat().st_ino != inode, "the folder is another one"
     assert {path.name: path.read_bytes() for path in exported.iterdir()} == before
     assert [path.name for path in exported.parent.iterdir()] == ["it"]
@@ -201,7 +204,17 @@ def test_the_card_says_what_it_is(trained, exported):
     metrics = json.loads((trained / "metrics.json").read_text())
     assert f"{metrics['test/P@10']:.4f}" in page and "mean over 2 seeds" in page
     assert all(entry["name"] in page for entry in metrics["slices"])
+    assert f"{100 * metrics['calibration/error@10']:.1f} percentage points" in page
     assert "seed 1" in page and "simulated" not in page and "made by a test" in page
+
+
+def test_a_run_without_confidence_gives_none(trained, tmp_path):
+    copy = shutil.copytree(trained, tmp_path / "run")
+    (copy / "calibration.json").unlink()
+    export_lib.export_run(copy, tmp_path / "out")
+    one_C = np.ones(7)
+    found = load_lib.load(tmp_path / "out").recommend(np.zeros((1, 64, 7), np.uint8), one_C, one_C)
+    assert [confidence for _, _, confidence in found] == [None] * len(found)
 
 
 def test_the_card_of_a_simulated_run_says_so(trained, tmp_path):

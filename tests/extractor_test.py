@@ -1,8 +1,10 @@
+import os
+
 import numpy as np
 import pytest
 
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess import frozen
+from uhman_jax.preprocess import frozen, tensorflow_c
 
 extractor = pytest.importorskip("uhman_jax.preprocess.extractor")
 Extractor = extractor.Extractor
@@ -106,6 +108,48 @@ def test_a_damaged_frozen_network_is_forgotten(calibrated, tmp_path, monkeypatch
     (folder / "saved_model.pb").write_bytes(b"no graph")
     assert frozen.load(calibrated.fingerprint, 3) is None
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "session.pb",
+        "saved_model.pb",
+        "variables/variables.index",
+        "variables/variables.data-00000-of-00001",
+    ],
+)
+def test_so_is_one_with_a_damaged_file(calibrated, tmp_path, monkeypatch, name, damage):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    frozen.keep(calibrated)
+    folder = frozen.cache_folder(calibrated.fingerprint, 3)
+    if damage == "missing":
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(b"\xff" * 100)
+    assert frozen.load(calibrated.fingerprint, 3) is None
+    assert not folder.exists()
+
+
+def test_without_the_c_api_nothing_is_kept(calibrated, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    frozen.keep(calibrated)
+    monkeypatch.setattr(tensorflow_c, "LIBRARIES", ("libother.so",))
+    assert frozen.load(calibrated.fingerprint, 3) is None
+    frozen.keep(calibrated)
+    assert not list((tmp_path / "uhman_jax" / "networks").iterdir())
+
+
+def test_what_a_killed_process_left_goes(calibrated, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = frozen.cache_folder(calibrated.fingerprint, 3)
+    old, new = folder.with_name(".1.old"), folder.with_name(".2.new")
+    for left in (old, new):
+        left.mkdir(parents=True)
+    os.utime(old, (1, 1))
+    frozen.keep(calibrated)
+    assert sorted(folder.parent.iterdir()) == [new, folder]
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from uhman_jax.preprocess import on_demand
 from uhman_jax.preprocess.inputs import clips_of
 from uhman_jax.recommend import Profile, Recommender
 from uhman_jax.recommend.profile import ProfileEncoder
+from uhman_jax.recommend.start import start_extractor
 from uhman_jax.trained import open_run
 
 CODE = small_run.code("uhman_jax.recommend")
@@ -133,6 +135,34 @@ def test_a_killed_extractor_is_one_sentence_and_starts_again(trained, recommende
     with pytest.raises(UserError, match="ended with status -9"):
         recommender.recommend(trained / "c00.mp4", top_k=1)
     assert recommender.recommend(trained / "c00.mp4", top_k=1) == before
+
+
+def test_the_first_clips_are_begun_with_the_process(trained, recommender, monkeypatch):
+    monkeypatch.setattr(on_demand, "COMMAND", small_run.COMMAND)
+    clips = clips_of([str(trained)])[:3]
+    expected = [recommender.features(clip) for clip in clips]
+    for first, asked in ((clips[:2], clips[:2]), (clips[:2], clips[2:3]), (clips[2:3], [])):
+        with start_extractor(trained / "run", first=first) as started:
+            for _ in range(2):
+                found = list(started.encode(asked))
+                assert [clip.index for clip in found] == list(range(len(asked)))
+                for path, clip in zip(asked, found, strict=True):
+                    np.testing.assert_array_equal(
+                        clip.record.codes_FMC, expected[clips.index(path)].codes_FMC
+                    )
+
+
+def test_closing_lets_the_process_end_by_itself(trained, tmp_path, monkeypatch):
+    done = tmp_path / "done"
+    busy = f"import sys, time; sys.stdin.read(); time.sleep(1); open({str(done)!r}, 'w')"
+    monkeypatch.setattr(on_demand, "COMMAND", (sys.executable, "-c", busy))
+    started = start_extractor(trained / "run")
+    began = time.monotonic()
+    started.close()
+    assert time.monotonic() - began < 0.9 and not done.exists()
+    while not done.exists():  # what it keeps for the next process
+        assert time.monotonic() - began < 60
+        time.sleep(0.05)
 
 
 def test_what_the_model_cannot_use_is_said(recommender):

@@ -87,6 +87,9 @@ def make_metrics(rng, num_seeds, simulated):
         | {"P@10": float(rng.uniform(0.1, 0.3)), "R@10": float(rng.uniform(0.3, 0.6))}
         for i, (by, name) in enumerate(names)
     ]
+    metrics["calibration/error@10"] = 0.0417
+    metrics["reliability"] = {"said": [0.04, 0.13, 0.62], "hits": [0.03, 0.2, 0.5]}
+    metrics["reliability"]["count"] = [7000, 3000, 370]
     return metrics
 
 
@@ -333,6 +336,17 @@ def test_attention_is_shown_beside_chance(simulated_page):
     assert "1.4 times chance, 52\u202f%" in simulated_page.text
 
 
+def test_confidence_is_drawn_with_its_error(simulated, simulated_page, tmp_path):
+    assert "off by 4.2 percentage points" in simulated_page.text
+    assert simulated_page.cells()["13\u202f%", "Right"] == "20\u202f%"
+    assert simulated_page.cells()["13\u202f%", "Suggestions"] == "3\u202f000"
+    shutil.copytree(simulated[0], tmp_path / "run")
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    del metrics["reliability"]  # no validation split, or evaluated by an earlier version
+    (tmp_path / "run/metrics.json").write_text(json.dumps(metrics))
+    assert "percentage points" not in read_page(tmp_path / "run").text
+
+
 def test_head_says_what_was_run(simulated_page):
     assert "Simulated data" in simulated_page.text
     assert "random weights (seed 0), calibrated" in simulated_page.text
@@ -357,7 +371,7 @@ def test_plots_follow_the_page_and_share_no_ids(simulated_page):
     assert not re.search(r"#0[0-9a-f0]{5}|#101112", styles), "a placeholder colour was left"
     ids = [e["id"] for _, e in simulated_page.elements if "id" in e]
     assert len(ids) == len(set(ids))
-    assert len([tag for tag, _ in simulated_page.elements if tag == "svg"]) == 2
+    assert len([tag for tag, _ in simulated_page.elements if tag == "svg"]) == 3
 
 
 def test_one_dot_per_seed_marks_the_best_validation(simulated_page):

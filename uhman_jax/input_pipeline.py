@@ -7,9 +7,8 @@ until the model.
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import grain
 import numpy as np
 
 from uhman_jax.dataset.view import TRAIN, Ragged, View
@@ -18,6 +17,9 @@ from uhman_jax.model import UserInput, VideoInput
 from uhman_jax.progress import progress_bar
 from uhman_jax.shards.recycle import Recycler
 from uhman_jax.shards.store import FrameStore
+
+if TYPE_CHECKING:
+    import grain  # half a second that those who only use a model need not wait
 
 PADDING_ROW = -1  # stands for "no video" where view rows are listed
 # Channels that vary less than this share of the root mean square over channels are scaled as if
@@ -141,7 +143,7 @@ def pad(ragged: Ragged, row_B: np.ndarray, width: int) -> tuple[np.ndarray, np.n
     return values, mask
 
 
-def train_order(rows: np.ndarray, batch_size: int, seed: int) -> grain.MapDataset:
+def train_order(rows: np.ndarray, batch_size: int, seed: int) -> "grain.MapDataset":
     """Endless batches of view rows: element s is the int64 row_B of step s.
 
     Each epoch is another permutation of all rows.  Epochs follow one another without a gap, so a
@@ -155,6 +157,8 @@ def train_order(rows: np.ndarray, batch_size: int, seed: int) -> grain.MapDatase
         raise UserError(
             "training needs one video or more, got none; add videos or lower view.min_count"
         )
+    import grain
+
     order = grain.MapDataset.source(np.asarray(rows, np.int64).tolist()).seed(seed).shuffle()
     return order.repeat().batch(batch_size)
 
@@ -168,7 +172,7 @@ def train_batches(
     seed: int,
     max_frames: int = 0,
     places: np.ndarray | None = None,
-) -> grain.MapDataset:
+) -> "grain.MapDataset":
     """Endless batches of shuffled videos; `train_batches(...)[s]` is the Batch of step s.
 
     Args:
@@ -187,7 +191,7 @@ def train_batches(
 
 def eval_batches(
     view: View, store: FrameStore, *, rows: np.ndarray, batch_size: int, max_frames: int = 0
-) -> grain.MapDataset:
+) -> "grain.MapDataset":
     """Every row once, in the order given; the last batch is padded and masked.
 
     Args:
@@ -197,6 +201,8 @@ def eval_batches(
         batch_size: B.
         max_frames: F; 0: the store's longest record.
     """
+    import grain
+
     source = grain.MapDataset.source(list(padded_rows(rows, batch_size)))
     return source.map(Join(view, store, max_frames))
 
@@ -214,7 +220,7 @@ def padded_rows(rows: np.ndarray, batch_size: int) -> np.ndarray:
 
 
 def iterate(
-    batches: grain.MapDataset, start_step: int = 0, *, prefetch: int = 4, num_threads: int = 2
+    batches: "grain.MapDataset", start_step: int = 0, *, prefetch: int = 4, num_threads: int = 2
 ) -> Iterator[Batch]:
     """Batches from `start_step` on, read ahead in threads.
 
@@ -224,6 +230,8 @@ def iterate(
         prefetch: batches held ready, each of B * F * M * C codes.
         num_threads: that read; one batch is read by one.
     """
+    import grain
+
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
     return iter(batches[start_step:].to_iter_dataset(options))
 

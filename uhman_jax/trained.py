@@ -68,8 +68,9 @@ class Trained:
         if state is None:
             raise UserError(f"a trained run must have a checkpoint, got none in {folder}")
         place = seed - self.config.seed
-        params = jax.tree.map(lambda leaf: leaf[place], state.best_params)
-        variables = {"params": params, "statistics": state.statistics}
+        # In NumPy: JAX would compile a program for every shape.
+        params = jax.tree.map(lambda leaf: np.asarray(leaf)[place], state.best_params)
+        variables = {"params": jax.device_put(params), "statistics": state.statistics}
         return train.build_model(self.config.model, self.view), variables
 
     def shown(self) -> tuple[int, int]:

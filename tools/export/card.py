@@ -88,7 +88,8 @@ def _files(facts: dict[str, Any]) -> str:
   times query, so that any index of inner products can serve the query.
 """
         + queries
-        + """- `encodings.json`: numbers of genders, countries and ages (0: unknown).
+        + """- `confidence.json`: from scores to probabilities.
+- `encodings.json`: numbers of genders, countries and ages (0: unknown).
 - `extractor.json`: how features were made. `model.json`: sizes, versions, SHA-256 of all files.
 
 JAX promises to read exported functions for six months; the vectors do not age."""
@@ -188,7 +189,7 @@ def _limits(run: Trained, facts: dict[str, Any]) -> str:
         "- It knows its vocabulary alone, and the language and fashion of its data.",
         "- Rare hashtags are found less often than frequent ones: see the table above.",
         "- Hashtags are users' own words and may offend; nothing is filtered.",
-        "- Scores rank the hashtags of one clip. They are no probabilities.",
+        "- Scores rank the hashtags of one clip. They are no probabilities." + _confidence(run),
         "- Platforms differ in how products are rounded, so scores and close ranks may differ.",
     ]
     if "random" in str(run.facts["features"].get("weights", "")):
@@ -196,3 +197,13 @@ def _limits(run: Trained, facts: dict[str, Any]) -> str:
     if facts["simulated"]:
         lines.append("- It was trained on a simulated world and is of no use for real clips.")
     return "\n".join(lines)
+
+
+def _confidence(run: Trained) -> str:
+    error = run.metrics.get("calibration/error@10")
+    if error is None:
+        return ""
+    return (
+        " The confidence is one: fitted on validation clips, it is off by "
+        f"{100 * error:.1f} percentage points on average over the ten best of test clips."
+    )

@@ -1,5 +1,6 @@
 """The files of an export, made beside their place and moved there whole."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -16,6 +17,7 @@ from jax import export
 
 from tools.export import card
 from tools.export.programs import PLATFORMS, Shapes, make_programs
+from uhman_jax.confidence import Calibration
 from uhman_jax.dataset.attributes import age_bucket
 from uhman_jax.dataset.raw import MAX_AGE
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
@@ -67,7 +69,7 @@ def export_run(
 
 def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
     """Contents of all files by name; the one that describes the others is last."""
-    view = run.view
+    view, fitted = run.view, Calibration.load(run.workdir)
     model, variables = run.model(seed)
     frames, regions = run.shown()
     shapes = Shapes(
@@ -86,6 +88,7 @@ def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
         "hashtags.json": _json(view.hashtags),
         "hashtags.npy": _npy(hashtags_TD),
         "encodings.json": _json(encodings(view)),
+        "confidence.json": _json(dataclasses.asdict(fitted) if fitted else None),
         "extractor.json": _json(run.facts["features"]),
         "load.py": (pathlib.Path(__file__).parent / "load.py").read_bytes(),
         "requirements.txt": f"jax>={jax.__version__}\nnumpy>=2.0\nflatbuffers\n".encode(),
@@ -100,7 +103,7 @@ def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
         files["video_ids.json"] = _json([view.video_ids[row] for row in rows])
     facts = {
         "made_by": MADE_BY,
-        "format": 1,
+        "format": 2,
         "name": run.config.name,
         "system": run.config.model.name.title(**vars(run.config.model)),
         "simulated": bool(run.metrics.get("simulated")),

@@ -58,11 +58,15 @@ class Recommender:
         self.vectors_TD = np.load(folder / "hashtags.npy", allow_pickle=False)
         self._encodings = read("encodings.json")
         self.shapes = read("model.json")["shapes"]
+        self._confidence = read("confidence.json")
         self._ids = {name: t for t, name in enumerate(self.hashtags)}
         self._query, self._recommend = program("query"), program("recommend")
 
     def recommend(self, codes_FMC, scale_C, offset_C, *, top_k=None, **profile):
-        """[(hashtag, score)], best first.
+        """[(hashtag, score, confidence)], best first.
+
+        The confidence is the probability that the user attaches it, fitted on validation clips;
+        None where the run had none.
 
         Args:
             codes_FMC: the clip's features as stored, `shapes["codes"]`; at most F frames.
@@ -81,13 +85,23 @@ class Recommender:
             raise ValueError(f"top_k must be from 1 to {most}, got {top_k}")
         batch = self._batch(codes_FMC, scale_C, offset_C, **profile)
         ids_K, scores_K = (np.asarray(array)[0] for array in self._recommend(*batch))
-        pairs = zip(ids_K[:top_k].tolist(), scores_K[:top_k].tolist(), strict=True)
-        return [(self.hashtags[t], value) for t, value in pairs]
+        columns = ids_K.tolist(), scores_K.tolist(), self._probability(scores_K)
+        return [(self.hashtags[t], *values) for t, *values in zip(*columns, strict=True)][:top_k]
 
     def query(self, codes_FMC, scale_C, offset_C, **profile):
         """query_D, float32, to look up in an index of `vectors_TD`; arguments as of `recommend`."""
         batch = self._batch(codes_FMC, scale_C, offset_C, **profile)
         return np.asarray(self._query(*batch))[0]
+
+    def _probability(self, scores_K):
+        """Confidence in each of the best hashtags: regression on scores and rank, then rates."""
+        if not self._confidence:
+            return [None] * len(scores_K)
+        scores_K = scores_K.astype(np.float64)
+        ranks_K, ones_K = np.log(np.arange(1, len(scores_K) + 1)), np.ones(len(scores_K))
+        columns = np.stack([scores_K, scores_K[0] * ones_K, ranks_K, ones_K], axis=-1)
+        logits_K = columns @ np.array(self._confidence["weights"])
+        return np.interp(logits_K, self._confidence["logits"], self._confidence["rates"]).tolist()
 
     def _batch(self, codes_FMC, scale_C, offset_C, *, gender="", age=None, country="", history=()):
         """The arguments of both programs for one clip."""

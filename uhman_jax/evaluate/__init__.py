@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from uhman_jax import storage
+from uhman_jax import confidence, storage
 from uhman_jax.config import Config
 from uhman_jax.dataset.truth import Truth
 from uhman_jax.dataset.view import TEST, VALIDATION, View
@@ -99,26 +99,31 @@ def evaluate(
         )
         values |= results.over_seeds("attention", facts)
     values["slices"] = slice_metrics(view, ranking)
-    confidence = None
+    calibrated = None
     if len(validation_V := view.rows(VALIDATION)):
         first = jax.tree.map(lambda leaf: leaf[:1], params)
         fitted = rank_videos(ranker, spread(first), spread(statistics), batches(validation_V))
         assert fitted is not None
         hits_VT = calibration.hits_of(view, fitted)
-        confidence = calibration.fit(fitted.top_scores_SVT[0], hits_VT)
-        said_VT = confidence.confidence(ranking.top_scores_SVT[0])[:, :10]
+        calibrated = calibration.fit(fitted.top_scores_SVT[0], hits_VT)
+        said_VT = calibrated.confidence(ranking.top_scores_SVT[0])[:, :10]
         hits_VT = calibration.hits_of(view, ranking)[:, :10]
-        values["calibration/error@10"] = calibration.error(said_VT, hits_VT)
+        reliability = calibration.reliability(said_VT, hits_VT)
+        values["calibration/error@10"] = reliability.error
+        values["reliability"] = {
+            name.removesuffix("_G"): column.tolist()
+            for name, column in reliability._asdict().items()
+        }
 
     chosen = np.random.default_rng(config.seed).permutation(rows_V)[:NUM_EXAMPLES]
     arrays = attention.examples(observer, params, statistics, batches(chosen), view, store)
     if devices and not devices.primary:
         return values
     results.write_npz(workdir / "examples.npz", arrays)
-    if confidence:
-        confidence.save(workdir)
+    if calibrated:
+        calibrated.save(workdir)
     else:
-        (workdir / calibration.FILE).unlink(missing_ok=True)
+        (workdir / confidence.FILE).unlink(missing_ok=True)
     table = results.predictions_table(view, ranking, config.seed)
     results.write_parquet(workdir / "predictions.parquet", table)
     results.write_json(workdir / "metrics.json", values)  # last: it says that all are there

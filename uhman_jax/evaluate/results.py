@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import scipy.stats
+import scipy.special
 
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
 from uhman_jax.evaluate.ranking import Ranking
@@ -26,7 +26,7 @@ def interval(values: list[float]) -> float | None:
     if len(values) < 2:
         return None
     deviation = np.std(values, ddof=1) / math.sqrt(len(values))
-    return float(scipy.stats.t.ppf(0.975, len(values) - 1) * deviation)
+    return float(scipy.special.stdtrit(len(values) - 1, 0.975) * deviation)
 
 
 def over_seeds(prefix: str, values: dict[str, list[float]]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from uhman_jax import storage
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess.decode import IMAGE_SIZE
 from uhman_jax.preprocess.frozen import NUM_CHANNELS, NUM_REGIONS, in_batches, quiet
+from uhman_jax.preprocess.tensorflow_c import CONFIG_FILE
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -118,9 +119,13 @@ class Extractor:
     def freeze(self, path: str | os.PathLike) -> None:
         """Writes the network as a TensorFlow SavedModel, see `frozen`."""
         module: Any = tf.Module()
-        module.call, module.weights = self._call, self._model.variables
+        module.call, module.weights = self._call, [v.value for v in self._model.variables]
+        # TensorFlow's rewriting of graphs takes longer than it saves, and may change the rounding.
+        session = tf.compat.v1.ConfigProto()
+        session.graph_options.rewrite_options.disable_meta_optimizer = True
         with quiet():
-            tf.saved_model.save(module, os.fspath(path))
+            tf.saved_model.save(module, path, signatures=self._call.get_concrete_function())
+        Path(path, CONFIG_FILE).write_bytes(session.SerializeToString())
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Region features of `mixed10`, float32 [N, 64, 2048], regions row by row.
@@ -129,7 +134,7 @@ class Extractor:
             images: uint8 [N, 299, 299, 3] RGB; the last batch is padded with zeros.
         """
         shape = (self.NUM_REGIONS, self.NUM_CHANNELS)
-        return in_batches(self._call, images, self.batch_frames, shape)
+        return in_batches(lambda batch: self._call(batch).numpy(), images, self.batch_frames, shape)
 
 
 def _require_hdf5(path: str) -> None:

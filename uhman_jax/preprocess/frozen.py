@@ -1,8 +1,9 @@
 """An extractor as a TensorFlow program that is ready to run: the same features, sooner.
 
-Building Inception-v3 in Keras, filling and tracing it takes seconds. Where single clips are asked
-for, the traced network is therefore kept in the user's cache, by fingerprint, and later processes
-load that: no Keras, the same operations on the same weights.
+Importing TensorFlow, building Inception-v3 in Keras, filling and tracing it takes seconds. Where
+single clips are asked for, the traced network is therefore kept in the user's cache, by
+fingerprint, and later processes load that: the same operations on the same weights, without the
+Python of TensorFlow.
 """
 
 import contextlib
@@ -11,16 +12,19 @@ import os
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from uhman_jax.preprocess import tensorflow_c
 from uhman_jax.preprocess.decode import IMAGE_SIZE
 from uhman_jax.storage import user_cache
 
 NUM_REGIONS, NUM_CHANNELS = 64, 2048
+_ABANDONED = 600.0  # seconds; freezing takes ten
 
 
 class FrozenExtractor:
@@ -28,15 +32,15 @@ class FrozenExtractor:
 
     IMAGE_SIZE, NUM_REGIONS, NUM_CHANNELS = IMAGE_SIZE, NUM_REGIONS, NUM_CHANNELS
 
-    def __init__(self, module: Any, batch_frames: int):
+    def __init__(self, model: tensorflow_c.SavedModel, batch_frames: int):
         """Keeps what TensorFlow loaded."""
         self.batch_frames = batch_frames
-        self._module = module
+        self._model = model
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Region features, float32 [N, 64, 2048], the bytes that the extractor gives."""
         shape = (self.NUM_REGIONS, self.NUM_CHANNELS)
-        return in_batches(self._module.call, images, self.batch_frames, shape)
+        return in_batches(self._model, images, self.batch_frames, shape)
 
 
 def cache_folder(fingerprint: str, batch_frames: int) -> Path:
@@ -57,21 +61,17 @@ def load(fingerprint: str, batch_frames: int) -> FrozenExtractor | None:
     if not folder.is_dir():
         return None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # keeps TensorFlow from importing Keras
-    with quiet():
-        import tensorflow as tf
-
     try:
         with quiet():
-            return FrozenExtractor(tf.saved_model.load(os.fspath(folder)), batch_frames)
-    except (OSError, ValueError, KeyError, tf.errors.OpError):
+            return FrozenExtractor(tensorflow_c.SavedModel(folder), batch_frames)
+    except (OSError, tensorflow_c.TensorFlowError):
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
 
 def keep(extractor: Any) -> None:
     """Freezes an extractor for the next process; a cache that can't be written is no loss."""
-    if isinstance(extractor, FrozenExtractor):
+    if isinstance(extractor, FrozenExtractor) or not tensorflow_c.library_path():
         return
     import tensorflow as tf
 
@@ -79,6 +79,9 @@ def keep(extractor: Any) -> None:
     temporary = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(".*"):  # by a process that was killed
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
         extractor.freeze(temporary)
         os.replace(temporary, folder)
     except (OSError, tf.errors.OpError):
@@ -102,7 +105,7 @@ def quiet():
 
 
 def in_batches(
-    call: Callable[[np.ndarray], Any], images: np.ndarray, size: int, shape: tuple[int, int]
+    call: Callable[[np.ndarray], np.ndarray], images: np.ndarray, size: int, shape: tuple[int, int]
 ) -> np.ndarray:
     """Features of images by a network that takes `size` at once, the last batch padded with zeros.
 
@@ -116,5 +119,5 @@ def in_batches(
         if count < size:
             padding = np.zeros((size - count, *batch.shape[1:]), np.uint8)
             batch = np.concatenate([batch, padding])
-        features[begin : begin + count] = call(batch).numpy()[:count].reshape(count, *shape)
+        features[begin : begin + count] = call(batch).reshape(size, *shape)[:count]
     return features

@@ -48,22 +48,34 @@ class OnDemand:
     Args:
         directory: of the features whose extractor is used.
         config: how those were made, and the limits for strangers' clips.
+        first: clips that `encode` will be called with first, if that is known: work on them starts
+            with the process.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], config: PreprocessConfig):
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        config: PreprocessConfig,
+        first: Sequence[str | os.PathLike[str]] = (),
+    ):
         """Starts the process."""
         values = dataclasses.asdict(config) | {"storage": config.storage.value}
         self._arguments = [*COMMAND, os.fspath(directory), json.dumps(values)]
         self._turn = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._start()
+        self._asked: dict[str, list[str]] | None = None  # what the process works on unheard
+        process = self._start()
+        if first:
+            self._asked = _job(first)
+            with contextlib.suppress(BrokenPipeError):  # `encode` tells
+                _send(process, self._asked)
 
     def __enter__(self) -> "OnDemand":
         """Itself."""
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Ends the process."""
+        """Lets the process end."""
         self.close()
 
     def encode(self, paths: Sequence[str | os.PathLike[str]]) -> Iterator[Encoded]:
@@ -74,14 +86,16 @@ class OnDemand:
         Raises:
             UserError: the extractor can't be loaded, or its process has died.
         """
-        job = {"paths": [os.path.abspath(path) for path in paths]}
+        job = _job(paths)
         with self._turn:
+            asked, self._asked = self._asked, None
+            if asked not in (None, job):
+                self._end()
             process = self._process or self._start()
-            assert process.stdin is not None
             finished = False
             try:
-                process.stdin.write(json.dumps(job).encode() + b"\n")
-                process.stdin.flush()
+                if asked != job:
+                    _send(process, job)
                 while not (header := self._header(process)).get("done"):
                     yield self._encoded(process, header)
                 finished = True
@@ -92,9 +106,14 @@ class OnDemand:
                     self._end()
 
     def close(self) -> None:
-        """Ends the process."""
+        """Lets the process end: at once, unless it is keeping its network for the next one."""
         with self._turn:
-            self._end()
+            if process := self._process:
+                self._process = None
+                for pipe in (process.stdin, process.stdout):
+                    assert pipe is not None
+                    pipe.close()
+                threading.Thread(target=process.wait, daemon=True).start()  # no zombie
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._process = subprocess.Popen(
@@ -145,3 +164,13 @@ class OnDemand:
             f"{process.wait()}; -9 means that the system took its memory: close other programs, "
             "and try again"
         )
+
+
+def _job(paths: Sequence[str | os.PathLike[str]]) -> dict[str, list[str]]:
+    return {"paths": [os.path.abspath(path) for path in paths]}
+
+
+def _send(process: subprocess.Popen[bytes], job: dict[str, list[str]]) -> None:
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(job).encode() + b"\n")
+    process.stdin.flush()

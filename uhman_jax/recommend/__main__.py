@@ -62,8 +62,8 @@ def run(rest: list[str]) -> bool:
     from uhman_jax.progress import progress_bar
 
     answered = 0
-    with _load() as recommender:
-        recommender.encode([profile])
+    with _load(clips) as recommender:
+        recommender.rehearse(profile, _TOP_K.value, _EXCLUDE.value)
         for note in recommender.notes:
             print(f"note: {note}", file=sys.stderr)
         writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -92,11 +92,11 @@ def run(rest: list[str]) -> bool:
     return answered > 0
 
 
-def _load() -> Any:
-    """The Recommender of the flags; its extractor starts before JAX is imported."""
+def _load(videos: list[str]) -> Any:
+    """The Recommender of the flags; its extractor starts on the clips before JAX is imported."""
     from uhman_jax.recommend.start import start_extractor
 
-    clips = start_extractor(_RUN.value, _FEATURES.value)
+    clips = start_extractor(_RUN.value, _FEATURES.value, first=videos)
     try:
         from uhman_jax.recommend.recommender import Recommender
 
@@ -112,7 +112,7 @@ def _run_explain(clips: list[str], profile: Profile) -> bool:
         raise UserError(f"--explain takes one clip, got {len(clips)}; name one with --video")
     profiles = [profile, Profile.parse_line(_VERSUS.value)] if _VERSUS.value else [profile]
     output = check_output(_EXPLAIN.value)
-    with _load() as recommender:
+    with _load(clips) as recommender:
         from uhman_jax.recommend.explain import explain
 
         sides = explain(

@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from uhman_jax import storage
+from uhman_jax.confidence import Calibration
 from uhman_jax.dataset.hashtags import split_hashtags
 from uhman_jax.errors import UserError
-from uhman_jax.evaluate.calibration import Calibration
 from uhman_jax.model import VideoInput, score
 from uhman_jax.preprocess.on_demand import OnDemand
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
 from uhman_jax.recommend.start import start_extractor
 from uhman_jax.run import keep_compiled_programs
-from uhman_jax.shards.example import FrameRecord
+from uhman_jax.shards.example import FrameRecord, Schema
 from uhman_jax.trained import Trained, open_run
 
 NOBODY = Profile()
@@ -85,6 +85,8 @@ class Recommender:
         self._row = {name: t for t, name in enumerate(view.hashtags)}
         self._calibration, self._clips = Calibration.load(trained.workdir), clips
         self._profiles = ProfileEncoder(view)
+        (num_channels,) = variables["statistics"]["mean_C"].shape
+        self._schema = Schema(num_channels, self.config.preprocess.storage.value)
         apply = model.apply
         self._hashtags_TD = jax.jit(lambda v: apply(v, method="hashtags"))(variables)
         self._query = jax.jit(lambda v, video, user: apply(v, video, user, method="query"))
@@ -203,8 +205,18 @@ class Recommender:
             )
         return clip.record
 
+    def rehearse(
+        self, user: Profile = NOBODY, top_k: int = 10, exclude: Iterable[str] = ()
+    ) -> None:
+        """Compiles what an answer needs: time well spent while the first clip is being encoded."""
+        schema, zeros_C = self._schema, np.zeros(self._schema.num_channels, np.float32)
+        codes_FMC = np.zeros((1, schema.num_regions, schema.num_channels), schema.dtype)
+        nothing = FrameRecord("", codes_FMC, zeros_C, zeros_C, np.zeros(1, np.float32))
+        self.suggest(nothing, [user], top_k, exclude=exclude)
+
     def warm_up(self) -> None:
-        """Waits until the network is loaded."""
+        """Waits until the network is loaded and all is compiled."""
+        self.rehearse()
         list(self._clips.encode([]))
 
     def suggest(

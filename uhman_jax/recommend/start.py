@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from uhman_jax import storage
@@ -18,8 +18,11 @@ def start_extractor(
     run: str | os.PathLike[str],
     features: str | os.PathLike[str] = "",
     bounds: Mapping[str, Any] | None = None,
+    first: Sequence[str] = (),
 ) -> OnDemand:
     """The process that encodes clips as those of a run were; see `Recommender.load`.
+
+    It begins with the clips `first` at once; they must be the first that it is asked for.
 
     Raises:
         UserError: no run, or not the extractor that made its features.
@@ -29,7 +32,7 @@ def start_extractor(
     config, facts = read_config(workdir)
     directory = storage.path(features) if features else features_of(config)
     _check_extractor(directory, facts)
-    return OnDemand(directory, dataclasses.replace(config.preprocess, **(bounds or {})))
+    return OnDemand(directory, dataclasses.replace(config.preprocess, **(bounds or {})), first)
 
 
 def _check_extractor(directory: pathlib.Path, facts: dict[str, Any]) -> None:

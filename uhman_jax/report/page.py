@@ -23,6 +23,7 @@ def render(run: Run, root: pathlib.Path | None) -> str:
         _scores(run),
         _learning(run),
         _slices(run),
+        _confidence(run),
         _attention(run),
         _clips(run, root),
         _settings(run),
@@ -192,6 +193,22 @@ def _slices(run: Run) -> Markup | None:
     text = "The same test clips in groups. Bars are relative to the best group of each column."
     grid = element("div", figures, class_="grid")
     return part("Where it does well, and where not", paragraph(text), grid)
+
+
+def _confidence(run: Run) -> Markup | None:
+    reliability = run.metrics.get("reliability")
+    if not reliability:
+        return None
+    error = 100 * run.metrics["calibration/error@10"]
+    text = (
+        "Of the ten best hashtags of every test clip, by the confidence they were suggested with: "
+        "how many of them were right. On the dotted line it says what is true; larger dots stand "
+        f"for more suggestions. On average it is off by {error:.1f} percentage points. It was "
+        "fitted on the validation clips, to the first seed."
+    )
+    figure = element("figure", plots.reliability_plot(reliability), class_="card")
+    cards = element("div", figure, tables.reliability(reliability), class_="grid")
+    return part("Can its confidence be trusted?", paragraph(text), cards)
 
 
 def _attention(run: Run) -> Markup | None:

@@ -81,6 +81,20 @@ def score_curve(curve: list[dict[str, Any]], metric: str) -> Markup:
         return _svg(figure, f"{metric} on train and validation videos per epoch")
 
 
+def reliability_plot(reliability: dict[str, list[float]]) -> Markup:
+    """Share of right suggestions over the confidence they were made with; dots grow with number."""
+    with mpl.rc_context(_STYLE | {"svg.hashsalt": "reliability", "axes.grid.axis": "both"}):
+        figure, axes = _figure("Confidence", "Share that was right")
+        said, hits, count = (np.array(reliability[name]) for name in ("said", "hits", "count"))
+        axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.8, linestyle=":")
+        axes.plot(said, hits, color=_VALIDATION, linewidth=1.2)
+        size = 12 + 160 * count / max(count.max(initial=0), 1)
+        axes.scatter(said, hits, size, color=_VALIDATION, edgecolor=_PAPER, zorder=5)
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+        return _svg(figure, "Share of right suggestions over their confidence")
+
+
 def _figure(x_label: str, y_label: str) -> tuple[Figure, Any]:
     figure = Figure(figsize=(4.7, 2.9), layout="constrained")
     FigureCanvasSVG(figure)

@@ -234,6 +234,20 @@ def _slice_table(by: str, entries: list[dict[str, Any]]) -> Markup:
     return element("figure", caption, scroll, note, class_="card")
 
 
+def reliability(groups: dict[str, list[float]]) -> Markup:
+    """What was said of each group of suggestions, and what was right."""
+    head = [element("th", name, scope="col") for name in ("Said", "Right", "Suggestions")]
+    rows = []
+    for said, hits, suggestions in zip(
+        *(groups[x] for x in ("said", "hits", "count")), strict=True
+    ):
+        cells = [element("td", percent(hits)), element("td", count(int(suggestions)))]
+        rows.append(element("tr", element("th", percent(said), scope="row"), cells))
+    table = element("table", element("thead", element("tr", head)), element("tbody", rows))
+    caption = element("figcaption", "The ten best hashtags of every test clip, in groups")
+    return element("figure", caption, element("div", table, class_="scroll"), class_="card")
+
+
 def attention_facts(run: Run) -> Markup | None:
     """Share of attention on planted objects beside chance; None without a truth."""
     facts = (
