@@ -5,7 +5,6 @@ import os
 import pathlib
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -26,10 +25,7 @@ def trained(tmp_path_factory):
 
 
 def serve(trained, *arguments, **options):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-c", CODE, f"--run={trained / 'run'}", f"--port={port}"]
+    command = [sys.executable, "-c", CODE, f"--run={trained / 'run'}", "--port=0"]
     environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
     return subprocess.Popen(
         [*command, *map(str, arguments)],

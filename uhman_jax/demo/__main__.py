@@ -29,7 +29,9 @@ _FEATURES = flags.DEFINE_string(
 )
 _SEED = flags.DEFINE_integer("seed", None, "Which of the run's models; default: the first.")
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0: for everybody.")
-_PORT = flags.DEFINE_integer("port", 7860, "To listen on.", lower_bound=0, upper_bound=65535)
+_PORT = flags.DEFINE_integer(
+    "port", 7860, "To listen on; 0: any.", lower_bound=0, upper_bound=65535
+)
 _EXAMPLES = flags.DEFINE_string("examples", "", "Folder of clips to try; default: test clips.")
 _MEGABYTES = flags.DEFINE_float(
     "max_megabytes", 100.0, "Larger clips are refused.", lower_bound=0.1

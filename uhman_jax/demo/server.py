@@ -5,6 +5,7 @@ import html
 import os
 import pathlib
 import shutil
+import socket
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -184,7 +185,7 @@ def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float)
     Args:
         blocks: what `build` returned.
         host: address to listen on.
-        port: likewise.
+        port: likewise; 0: any that is free.
         folder: whose files may be shown.
         max_megabytes: larger uploads are refused.
 
@@ -198,6 +199,9 @@ def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float)
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
     )
+    if not port:  # Gradio would take 0 for an address
+        with socket.create_server((host, 0)) as taken:
+            port = taken.getsockname()[1]
     try:
         _, address, _ = blocks.launch(
             server_name=host,

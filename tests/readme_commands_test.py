@@ -1,0 +1,190 @@
+"""Runs every command of the README as written, in its order, with less of everything.
+
+What is appended stands in EXTRA; a new command fails until it is there. `own_clips_test.py` runs
+the five steps on real clips, `readme_test.py` checks the flags of all pages.
+"""
+
+import bz2
+import json
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+
+import clips
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+SMALL = (
+    "--config.simulator.num_videos=40 --config.simulator.num_users=20 "
+    "--config.simulator.num_hashtags=12 --config.simulator.num_generic=2 "
+    "--config.simulator.num_classes=5 --config.simulator.objects_per_clip=2 "
+    "--config.simulator.max_seconds=2.5 --config.preprocess.max_frames=1 "
+    "--config.preprocess.calibration_frames=16 --config.view.min_count=2 "
+    "--config.train.num_epochs=2 --config.train.num_seeds=1"
+).split()
+OWN = (
+    "--config.view.min_count=1 --config.train.num_epochs=1 --config.preprocess.max_frames=1 "
+    "--config.preprocess.calibration_frames=4 --config.preprocess.weights=random"
+).split()
+FEATURES = ["--max_frames=1", "--calibration_frames=4"]
+# What makes a command small, by its module and a word of it.
+EXTRA = {
+    ("uhman_jax.main", "--config=configs/natural.py"): SMALL,
+    ("uhman_jax.main", "--workdir=runs/mine"): OWN,
+    ("uhman_jax.recommend", "--video=clip.mp4"): [],
+    ("uhman_jax.recommend", "--video=new.mp4"): [],
+    ("uhman_jax.demo", "--run=runs/natural"): ["--port=0"],
+    ("uhman_jax.demo", "--run=runs/mine"): ["--port=0"],
+    ("uhman_jax.preprocess", "--output=features"): FEATURES,
+    ("uhman_jax.preprocess", "--runner=DirectRunner"): [*FEATURES, "--output=on_beam"],
+    ("tools.import_ytdlp", "--folder=clips"): [],
+    ("tools.import_yfcc100m", "--root=yfcc"): [],
+    ("tools.inspect_run", "--run=runs/natural"): [],
+    ("tools.export", "--run=runs/natural"): [],
+    ("tools.launch.slurm", "encode"): [],
+    ("tools.launch.slurm", "train"): [],
+    ("tools.launch.tpu", "queue"): [],
+    ("tools.launch.tpu", "resume"): [],
+    ("experiments.paper", "--quick"): "--worlds=additive --parts=tables --num_epochs=1 "
+    "--num_seeds=1".split(),
+}
+
+
+def commands():
+    """(module, its arguments) of every command line of the page, in order."""
+    lines = re.findall(r"^ {4,}(?:.*&& )?\.venv/bin/python -m (.*)$", TEXT, re.M)
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [(module, rest) for module, *rest in words if module != "pytest"]
+
+
+def extra_of(module, rest):
+    """What is appended to a command: of the entries that fit, the last."""
+    fitting = [extra for (name, word), extra in EXTRA.items() if name == module and word in rest]
+    assert fitting, f"{module} {' '.join(rest)}: say in EXTRA how to run it small"
+    return fitting[-1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working folder as a reader has it, with clips of their own."""
+    root = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "configs", root / "configs")
+    (root / "clips").mkdir()
+    for number in range(8):
+        images = [clips.gray(30 * number + 5 * t) for t in range(5)]
+        clips.write_clip(root / "clips" / f"v{number}.mp4", images, [200 * t for t in range(5)])
+        facts = {"id": f"v{number}", "uploader_id": f"user{number % 3}", "timestamp": number + 1}
+        facts["description"] = "made up #test " + ("#light" if number > 3 else "#dark")
+        (root / "clips" / f"v{number}.info.json").write_text(json.dumps(facts))
+    users = ["user0,female,21,US,#light", "user1,male,,PT,", "user2,,30,,"]
+    (root / "clips" / "users.csv").write_text(
+        "\n".join(["user_id,gender,age,country,history", *users])
+    )
+    shutil.copy(root / "clips" / "v1.mp4", root / "new.mp4")
+    shutil.copy(root / "clips" / "v2.mp4", root / "clip.mp4")
+    columns = ["1", "9@N0", "Al", "2008-01-10 10:00:00.0", "1200000000", "Canon", "title", "words"]
+    columns += ["sun,sea", "", "", "", "16", "http://photos/1", "http://videos/1"]
+    columns += ["Attribution License", "http://licences/by", "8", "7", "5ec", "0r1", "jpg", "1"]
+    (root / "yfcc100m_dataset-0.bz2").write_bytes(bz2.compress("\t".join(columns).encode() + b"\n"))
+    return root
+
+
+def start(folder, module, arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_every_command_runs(folder):
+    outputs = {}
+    for module, rest in commands():
+        extra = extra_of(module, rest)
+        if "--" in rest:  # what follows belongs to another command
+            extra = []
+        process = start(folder, module, [*rest, *extra])
+        if module == "uhman_jax.demo":
+            outputs[module, *rest] = use_the_page(process, folder)
+            continue
+        told, complaints = process.communicate()
+        assert process.returncode == 0, (module, rest, told, complaints)
+        outputs[module, *rest] = told
+
+    told = {f"{module} {' '.join(rest)}": text for (module, *rest), text in outputs.items()}
+    assert len(told) == len(EXTRA), "an entry of EXTRA has no command any more"
+    for command, text in told.items():
+        if ".recommend " in command:
+            assert re.search(r"^ +1  #\w+", text, re.M), command
+        if "--dry_run" in command:
+            assert re.search("sbatch|gcloud", text), command
+    for path in ("runs/natural/report.html", "runs/mine/report.html", "clips/dropped.csv"):
+        assert (folder / path).is_file()
+    assert (folder / "runs/natural/inspect.html").is_file()
+    assert (folder / "exported" / "load.py").is_file() and (folder / "yfcc/download.txt").is_file()
+    assert (folder / "runs/paper-quick/study.html").is_file()
+    shards = {path.name: path.read_bytes() for path in (folder / "features").glob("*.tfrecord*")}
+    on_beam = {path.name: path.read_bytes() for path in (folder / "on_beam").glob("*.tfrecord*")}
+    assert shards and shards == on_beam
+    run_the_python(folder)
+
+
+def use_the_page(process, folder):
+    """Waits for the page's address, asks as the README's curl lines do, and ends it."""
+    said = ""
+    try:
+        while not (found := re.search(r"Open (http://\S+)", said)):
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            said += line
+        if shutil.which("curl"):
+            said += ask_with_curl(found[1].rstrip("/"), folder)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    return said
+
+
+def ask_with_curl(address, folder):
+    """The README's three curl lines, each with what the one before answered."""
+    lines = re.findall(r"^    (curl .*)$", TEXT, re.M)
+    assert len(lines) == 3
+    answers = []
+    for line in lines:
+        line = line.replace("http://127.0.0.1:7860", address)
+        if answers:
+            found = json.loads(answers[-1])
+            line = line.replace("PATH", found[0]) if isinstance(found, list) else line
+            line = line[:-2] + found["event_id"] if isinstance(found, dict) else line
+        words = ["curl", "-sS", "--max-time", "60", *shlex.split(line)[1:]]
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, (line, done.stderr)
+        answers.append(done.stdout)
+    assert "event: complete" in answers[-1], answers
+    return answers[-1]
+
+
+def run_the_python(folder):
+    """The page's lines of Python, with what they return printed."""
+    begin = TEXT.index("    from uhman_jax.recommend import")
+    code = textwrap.dedent(TEXT[begin : TEXT.index("\n\n**Why these?", begin)])
+    code = code.replace("recommender.recommend(", "print(recommender.recommend(") + ")"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and done.stdout.count("Suggestion(") == 5, done.stderr
