@@ -109,6 +109,28 @@ def test_a_worker_that_is_killed_costs_its_shards_alone(folder, local, tmp_path)
     assert contents(tmp_path) == local
 
 
+@pytest.fixture
+def job_service(tmp_path):
+    """Address of a job service as Flink, Spark and Prism have one; this one is Beam's in Python."""
+    port = tmp_path / "port"
+    command = [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main"]
+    command += ["--port=0", f"--port_file={port}", f"--staging_dir={tmp_path / 'staging'}"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while not (port.exists() and port.read_text()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        yield f"localhost:{port.read_text()}"
+        process.terminate()
+
+
+def test_a_job_service_makes_the_same_bytes(folder, local, tmp_path, job_service):
+    command = [sys.executable, ROOT / "tests" / "small_network.py", "preprocess", folder]
+    command += [tmp_path / "out", "--runner=PortableRunner", f"--job_endpoint={job_service}"]
+    done = subprocess.run([*command, "--environment_type=LOOPBACK"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "out") == local
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
