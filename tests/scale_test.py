@@ -39,3 +39,11 @@ def test_the_gradients_of_shared_batches_are_what_a_step_sends():
     assert found["2x1"]["state"] == found["4x1"]["state"], "nothing is shared along data"
     for mesh, share in (("2x1", 1 / 2), ("4x1", 3 / 4)):
         assert 0.9 < found[mesh]["sent"] / (2 * share * parameters) < 1.5
+
+
+def test_a_step_is_timed_on_virtual_devices():
+    command = [sys.executable, "-m", "experiments.scale.scaling", "--measure=2", "--steps=1"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert found.keys() == {"strong", "weak"} and min(found.values()) > 0

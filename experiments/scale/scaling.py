@@ -1,0 +1,122 @@
+"""How long does a training step take on 1 to 8 virtual devices that share the cores of one machine?
+
+    python -m experiments.scale.scaling
+
+Writes scaling.json, scaling.png and .svg beside this file; some minutes of a quiet machine. Virtual
+devices add no cores. So a step on a batch of one size (strong scaling) would take as long whatever
+their number, and one on a batch that grows with them (weak scaling) in proportion, if sharing were
+free: what is above these lines is what it costs.
+"""
+
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+from absl import app, flags
+
+from tools.bench.table import machine
+from uhman_jax.progress import progress_bar
+
+_MEASURE = flags.DEFINE_integer("measure", 0, "Devices to measure here; 0: all, and draw.")
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "Processes for each number of devices.")
+_STEPS = flags.DEFINE_integer("steps", 10, "Timed steps in a process.")
+
+FOLDER = pathlib.Path(__file__).parent
+COUNTS = (1, 2, 4, 8)
+STRONG, WEAK = 64, 16  # videos: of all devices, and of each
+SIZES = {"num_frames": 8, "num_channels": 2048, "num_hashtags": 669}
+
+
+def measure(count: int, steps: int) -> dict[str, float]:
+    """Milliseconds of a step on `count` devices: the median, for both kinds of scaling."""
+    import jax
+
+    from tools.bench import made_up
+    from uhman_jax import microbatch, train
+    from uhman_jax.devices import Devices
+
+    microbatch.CACHE_BYTES = 2**40  # one device takes its batch whole, as several do
+    view: Any = made_up.view_sizes(SIZES["num_hashtags"])
+    devices, found = Devices(SIZES["num_hashtags"], (count, 1)), {}
+    for name, batch_size in (("strong", STRONG), ("weak", WEAK * count)):
+        config = made_up.config_of(hidden_size=32, batch_size=batch_size)
+        model = train.build_model(config.model, view)
+        state: Any = train.init_state(model, config, *made_up.statistics(SIZES["num_channels"]))
+        places = devices.places(state)
+        state = devices.spread(jax.tree.map(jax.device_get, state))
+        batch = devices.share(made_up.make_batch(batch_size=batch_size, **SIZES), batch_size)
+        step: Any = train.make_train_step(model, config, 1000, (places, devices.everywhere()))
+        times = []
+        for _ in range(2 + steps):
+            begin = time.perf_counter()
+            state, _ = jax.block_until_ready(step(state, batch))
+            times.append(1e3 * (time.perf_counter() - begin))
+        found[name] = statistics.median(times[2:])
+    return found
+
+
+def measure_all(rounds: int, steps: int) -> dict[str, Any]:
+    """Every number of devices in processes of their own, one after the other, `rounds` times."""
+    found: dict[str, dict[str, list[float]]] = {
+        kind: {str(count): [] for count in COUNTS} for kind in ("strong", "weak")
+    }
+    order = [count for _ in range(rounds) for count in COUNTS]
+    for count in progress_bar(order, desc="devices", unit="process"):
+        command = [sys.executable, "-m", "experiments.scale.scaling", f"--measure={count}"]
+        ended = subprocess.run(
+            [*command, f"--steps={steps}"],
+            cwd=FOLDER.parents[1],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        for kind, value in json.loads(ended.stdout).items():
+            found[kind][str(count)].append(value)
+    return {"machine": machine(("jax",)), "unit": "ms", **found}
+
+
+def draw(found: dict[str, Any]) -> None:
+    """Both curves with the lines of a free lunch."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for axis, kind, title in (
+        (axes[0], "strong", f"strong scaling: {STRONG} videos in all"),
+        (axes[1], "weak", f"weak scaling: {WEAK} videos for each device"),
+    ):
+        times = [statistics.median(found[kind][str(count)]) for count in COUNTS]
+        free = [times[0] * (count if kind == "weak" else 1) for count in COUNTS]
+        axis.plot(COUNTS, times, marker="o", label="measured")
+        axis.plot(COUNTS, free, linestyle=":", color="gray", label="if sharing were free")
+        axis.set(xlabel="virtual devices", ylabel="ms per step", title=title)
+        axis.set_ylim(0, 1.08 * max(times))
+        axis.set_xticks(COUNTS)
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    figure.suptitle(f"{found['machine']['cores']} cores, whatever the number of devices", size=9)
+    for kind in ("png", "svg"):
+        figure.savefig(FOLDER / f"scaling.{kind}", dpi=150)
+
+
+def main(_: list[str]) -> None:
+    """Prints the figures of one number of devices, or writes all files."""
+    if count := _MEASURE.value:
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
+        print(json.dumps(measure(count, _STEPS.value)))
+        return
+    found = measure_all(_ROUNDS.value, _STEPS.value)
+    (FOLDER / "scaling.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    draw(found)
+
+
+if __name__ == "__main__":
+    app.run(main)
