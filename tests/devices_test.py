@@ -130,6 +130,9 @@ def test_two_processes_give_the_metrics_of_one(config, metrics, tmp_path):
     assert "UHMAN" in output_of(first)
     assert "UHMAN" not in output_of(second), "the first alone speaks"
     assert_same_figures(tmp_path / "run", metrics)
+    command = ["-m", "uhman_jax.main", f"--config={config}", f"--workdir={tmp_path / 'alone'}"]
+    output_of(start(*command, "--mesh=2x2", num_devices=4))
+    assert figures(tmp_path / "alone") == figures(tmp_path / "run"), "one mesh, the same bits"
 
 
 @pytest.mark.long
