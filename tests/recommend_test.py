@@ -3,6 +3,7 @@ import io
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -163,6 +164,30 @@ def test_closing_lets_the_process_end_by_itself(trained, tmp_path, monkeypatch):
     while not done.exists():  # what it keeps for the next process
         assert time.monotonic() - began < 60
         time.sleep(0.05)
+
+
+def test_closing_ends_work_that_nobody_waits_for(trained, monkeypatch, capfd):
+    monkeypatch.setattr(on_demand, "COMMAND", small_run.COMMAND)
+    started = start_extractor(trained / "run", first=clips_of([str(trained)]))
+    process = started._process
+    started.close()
+    assert process.returncode == -signal.SIGKILL and not capfd.readouterr().err
+
+
+def test_an_extractor_whose_asker_is_gone_ends_without_a_word(trained, recommender):
+    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
+    with subprocess.Popen(
+        recommender._clips._arguments,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    ) as process:
+        process.stdout.close()
+        job = json.dumps({"paths": clips_of([str(trained)])}) + "\n"
+        process.stdin.write(job.encode())
+        process.stdin.flush()
+        assert process.wait(60) == 1 and not process.stderr.read()
 
 
 def test_what_the_model_cannot_use_is_said(recommender):

@@ -108,7 +108,9 @@ class OnDemand:
     def close(self) -> None:
         """Lets the process end: at once, unless it is keeping its network for the next one."""
         with self._turn:
-            if process := self._process:
+            if self._asked is not None:  # nobody will hear the answers
+                self._end()
+            elif process := self._process:
                 self._process = None
                 for pipe in (process.stdin, process.stdout):
                     assert pipe is not None

@@ -49,6 +49,8 @@ def serve(network: Any = None) -> None:
             ):
                 _send(answers, header, arrays)
             _send(answers, {"done": True})
+        except BrokenPipeError:
+            os._exit(1)  # whoever asked is gone: nothing to say, nor at the end
         except Exception as error:
             if not (told := sentence(error)):
                 raise
