@@ -58,7 +58,7 @@ class Calibration:
         try:
             values: dict[str, Any] = json.loads(path.read_text("utf-8"))
             lists = {name: tuple(map(float, values[name])) for name in _LISTS}
-            if len(lists["weights"]) != 4 or len(lists["logits"]) != len(lists["rates"]) > 0:
+            if len(lists["weights"]) != 4 or not len(lists["logits"]) == len(lists["rates"]) > 0:
                 raise ValueError("numbers are missing")
             return cls(**lists, num_videos=int(values["num_videos"]))
         except FileNotFoundError:

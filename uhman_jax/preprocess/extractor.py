@@ -123,6 +123,7 @@ class Extractor:
         # TensorFlow's rewriting of graphs takes longer than it saves, and may change the rounding.
         session = tf.compat.v1.ConfigProto()
         session.graph_options.rewrite_options.disable_meta_optimizer = True
+        session.gpu_options.allow_growth = True
         with quiet():
             tf.saved_model.save(module, path, signatures=self._call.get_concrete_function())
         Path(path, CONFIG_FILE).write_bytes(session.SerializeToString())

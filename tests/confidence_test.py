@@ -1,0 +1,66 @@
+"""Confidence: what is fitted on one half of made-up suggestions holds on the other."""
+
+import json
+
+import numpy as np
+import pytest
+
+from uhman_jax.confidence import FILE, Calibration
+from uhman_jax.errors import UserError
+from uhman_jax.evaluate import calibration
+
+
+def suggestions(rng, num_videos, num_best=20):
+    """Scores, best first, and hits: the truth depends on score, best score and rank."""
+    scores_VT = -np.sort(-rng.normal(size=(num_videos, num_best)), axis=1)
+    logits_VT = 1.5 * scores_VT - 0.5 * scores_VT[:, :1] - 0.4 * np.log(np.arange(1, num_best + 1))
+    return scores_VT, rng.random(scores_VT.shape) < 1 / (1 + np.exp(1.5 - logits_VT))
+
+
+def test_what_is_said_comes_true():
+    rng = np.random.default_rng(0)
+    fitted = calibration.fit(*suggestions(rng, 3000))
+    scores_VT, hits_VT = suggestions(rng, 3000)
+    said_VT = fitted.confidence(scores_VT)
+    found = calibration.reliability(said_VT, hits_VT)
+    assert found.error < 0.01 and found.count_G.sum() == hits_VT.size
+    raw_VT = 1 / (1 + np.exp(-scores_VT))  # a score is none
+    assert calibration.reliability(raw_VT, hits_VT).error > 0.1
+    assert (np.diff(said_VT, axis=1) <= 0).all(), "a better rank never has less"
+
+
+def test_it_is_read_as_it_was_written(tmp_path):
+    rng = np.random.default_rng(1)
+    fitted = calibration.fit(*suggestions(rng, 200))
+    assert Calibration.load(tmp_path) is None
+    fitted.save(tmp_path)
+    assert Calibration.load(tmp_path) == fitted
+
+
+def test_few_clips_are_enough_for_a_curve():
+    rng = np.random.default_rng(2)
+    scores_VT, hits_VT = suggestions(rng, 4)
+    said_VT = calibration.fit(scores_VT, hits_VT).confidence(scores_VT)
+    assert ((said_VT > 0) & (said_VT < 1)).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": [1.0, 2.0]},
+        {"rates": []},
+        {"logits": None},
+        {"rates": ["a"]},
+        {"num_videos": "many"},
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, change):
+    rng = np.random.default_rng(3)
+    calibration.fit(*suggestions(rng, 50)).save(tmp_path)
+    values = json.loads((tmp_path / FILE).read_text())
+    (tmp_path / FILE).write_text(json.dumps(values | change))
+    with pytest.raises(UserError, match=FILE):
+        Calibration.load(tmp_path)
+    (tmp_path / FILE).write_text("{")
+    with pytest.raises(UserError, match=FILE):
+        Calibration.load(tmp_path)
