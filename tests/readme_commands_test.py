@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import shlex
 import shutil
 import signal
@@ -18,17 +19,19 @@ import textwrap
 
 import clips
 import pytest
+import readme_test
+
+from uhman_jax.config import Config, flatten
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
-SMALL = (
-    "--config.simulator.num_videos=40 --config.simulator.num_users=20 "
-    "--config.simulator.num_hashtags=12 --config.simulator.num_generic=2 "
-    "--config.simulator.num_classes=5 --config.simulator.objects_per_clip=2 "
-    "--config.simulator.max_seconds=2.5 --config.preprocess.max_frames=1 "
-    "--config.preprocess.calibration_frames=16 --config.view.min_count=2 "
-    "--config.train.num_epochs=2 --config.train.num_seeds=1"
-).split()
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
+SMOKE = runpy.run_path(str(ROOT / "configs" / "smoke.py"))["get_config"]()
+SMALL = [
+    f"--config.{path}={value}"
+    for path, value in flatten(SMOKE).items()
+    if value != flatten(Config())[path] and path != "name"
+] + ["--config.train.num_seeds=1"]
 OWN = (
     "--config.view.min_count=1 --config.train.num_epochs=1 --config.preprocess.max_frames=1 "
     "--config.preprocess.calibration_frames=4 --config.preprocess.weights=random"
@@ -59,9 +62,7 @@ EXTRA = {
 
 def commands():
     """(module, its arguments) of every command line of the page, in order."""
-    lines = re.findall(r"^ {4,}(?:.*&& )?\.venv/bin/python -m (.*)$", TEXT, re.M)
-    words = [shlex.split(line, comments=True) for line in lines]
-    return [(module, rest) for module, *rest in words if module != "pytest"]
+    return [(words[0], words[1:]) for page, words in readme_test.COMMANDS if page == "README.md"]
 
 
 def extra_of(module, rest):
@@ -100,7 +101,7 @@ def start(folder, module, arguments):
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -183,7 +184,7 @@ def run_the_python(folder):
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
     )

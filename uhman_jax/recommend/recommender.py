@@ -85,8 +85,6 @@ class Recommender:
         self._row = {name: t for t, name in enumerate(view.hashtags)}
         self._calibration, self._clips = Calibration.load(trained.workdir), clips
         self._profiles = ProfileEncoder(view)
-        (num_channels,) = variables["statistics"]["mean_C"].shape
-        self._schema = Schema(num_channels, self.config.preprocess.storage.value)
         apply = model.apply
         self._hashtags_TD = jax.jit(lambda v: apply(v, method="hashtags"))(variables)
         self._query = jax.jit(lambda v, video, user: apply(v, video, user, method="query"))
@@ -209,7 +207,8 @@ class Recommender:
         self, user: Profile = NOBODY, top_k: int = 10, exclude: Iterable[str] = ()
     ) -> None:
         """Compiles what an answer needs: time well spent while the first clip is being encoded."""
-        schema, zeros_C = self._schema, np.zeros(self._schema.num_channels, np.float32)
+        zeros_C = np.zeros(self.variables["statistics"]["mean_C"].shape, np.float32)
+        schema = Schema(len(zeros_C), self.config.preprocess.storage.value)
         codes_FMC = np.zeros((1, schema.num_regions, schema.num_channels), schema.dtype)
         nothing = FrameRecord("", codes_FMC, zeros_C, zeros_C, np.zeros(1, np.float32))
         self.suggest(nothing, [user], top_k, exclude=exclude)
