@@ -350,7 +350,8 @@ def test_memory_of_a_decoder_does_not_grow_and_its_lack_is_named(tmp_path):
     path = clips.write_clip(tmp_path / "4k.mp4", [noise, 255 - noise, noise], [0, 200, 400])
     program = "from uhman_jax.preprocess import child; print(child._peak_bytes())"
     command = [sys.executable, "-c", program]
-    bare = subprocess.run(command, env=environment(), capture_output=True, check=True, text=True)
+    one_thread = environment() | {"OPENBLAS_NUM_THREADS": "1"}
+    bare = subprocess.run(command, env=one_thread, capture_output=True, check=True, text=True)
     found = {}
     for extra in (120, 30):
         memory_bytes = int(bare.stdout) + (extra << 20)
@@ -379,6 +380,30 @@ def test_few_clips_wait_for_the_network(folder):
         next(clips_iterator)
         time.sleep(1)
         assert pool.ready() <= 8  # four per decoder
+
+
+def test_a_decoder_without_room_to_start_is_told_in_a_sentence(folder):
+    limits = {"timeout": 60, "memory_bytes": 1 << 20}
+    with (
+        DecoderPool([str(folder / "2.mp4")], OPTIONS, num_decoders=1, **limits) as pool,
+        pytest.raises(UserError, match="within decoder_memory, 0.000976562 GiB .0: no limit."),
+    ):
+        next(iter(pool))
+
+
+def test_a_decoder_has_one_thread_however_many_cores_there_are():
+    """Each further one takes 40 MB of the address space that a decoder has."""
+    script = """if True:
+        import json, os
+        print("{}", flush=True)
+        input()
+        reason = os.environ["OPENBLAS_NUM_THREADS"]
+        print(json.dumps({"state": "corrupt", "reason": reason}), flush=True)
+        input()
+    """
+    command = (sys.executable, "-c", script)
+    with DecoderPool(["x"], OPTIONS, num_decoders=1, timeout=60, command=command) as pool:
+        assert [clip.reason for clip in pool] == ["1"]
 
 
 def test_decoders_end_with_the_pool(folder):

@@ -20,6 +20,7 @@ class SmallNetwork:
     IMAGE_SIZE = 8
     NUM_REGIONS = 4
     NUM_CHANNELS = 5
+    calls_at_once = 1
     fail_after = None  # calls until it dies
 
     def __init__(self, matrix, description, batch_frames):
@@ -28,7 +29,7 @@ class SmallNetwork:
         self.calls = 0
 
     @classmethod
-    def load(cls, weights, *, seed, calibration_images, batch_frames):
+    def load(cls, weights, *, seed, calibration_images, batch_frames, precision):
         matrix = np.random.default_rng(seed).standard_normal((4, 48, 5), np.float32)
         if calibration_images is not None:
             assert calibration_images.shape[1:] == (8, 8, 3)
@@ -36,7 +37,7 @@ class SmallNetwork:
         return cls(matrix, f"{weights} numbers", batch_frames)
 
     @classmethod
-    def restore(cls, path, description, batch_frames):
+    def restore(cls, path, description, batch_frames, precision):
         try:
             matrix = np.load(path)
         except ValueError as error:

@@ -125,6 +125,14 @@ class Precision(enum.Enum):
     BFLOAT16 = "bfloat16"
 
 
+class Backend(enum.Enum):
+    """What runs Inception-v3."""
+
+    AUTO = "auto"  # JAX where it has an accelerator, else TensorFlow
+    TENSORFLOW = "tensorflow"
+    JAX = "jax"
+
+
 @dataclasses.dataclass
 class DataConfig:
     """Where the raw dataset is."""
@@ -184,7 +192,9 @@ class PreprocessConfig:
     max_frames: int = 16  # frames kept per clip, spread evenly (n_f)
     storage: Storage = Storage.UINT8
     videos_per_shard: int = 64
-    batch_frames: int = 16  # frames per Inception call
+    batch_frames: int = 16  # frames per Inception call; 128 on a GPU
+    precision: Precision = Precision.FLOAT32  # of Inception's activations; bfloat16 for a GPU
+    backend: Backend = Backend.AUTO
     num_decoders: int = 0  # child processes that decode; 0: one per core, at most 8
     clip_timeout: float = 60.0  # seconds of decoding after which a clip is given up
     max_megabytes: float = 1024.0  # larger files are not read

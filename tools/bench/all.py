@@ -35,7 +35,7 @@ BENCHMARKS: dict[str, tuple[str, list[str], str]] = {
     ),
     "epoch": ("epoch", [], ""),
     "reading": ("reading", [], ""),
-    "encoding": ("encoding", [], "tensorflow"),
+    "encoding": ("encoding", [], "keras"),
     "start_up": ("start_up", [], "tensorflow_datasets"),
 }
 

@@ -1,49 +1,49 @@
 """Does the network ever wait? Frames per second of extraction against Inception-v3 alone.
 
     python -m tools.bench.encoding [--root=DATASET] [--num_clips=48] [--json=FILE]
+    python -m tools.bench.encoding --batch_frames=128 --precision=bfloat16 --repeats=8   # a GPU
 
-All see the same frames. Alone: the frames lie decoded in memory and go through the network, batch
-by batch. Extraction: child processes decode clips; they are encoded, quantised and written to
-shards. Plain loop, the peer: decode a clip, then `predict` its frames with Keras' InceptionV3,
-clip by clip, and keep nothing. Loading and compiling the network is left out of all.
+All see the same frames. Alone: the frames lie decoded in memory, on the accelerator's where there
+is one, and go through the network, batch by batch. Extraction: child processes decode clips; they
+are encoded, quantised and written to shards. Decoded beforehand: the same without the decoders, as
+if there were enough of them. Decoding: the decoders without the network. Plain loop, the peer:
+decode a clip, then `predict` its frames with Keras' InceptionV3, clip by clip, and keep nothing.
+Loading and compiling the network is left out of all.
 """
 
+import itertools
+import os
 import pathlib
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 
-import keras
+import jax
 import numpy as np
 from absl import app, flags
 
 from tools.bench import table
-from uhman_jax.config import Config, PreprocessConfig
+from uhman_jax.config import Backend, Config, Precision, PreprocessConfig
 from uhman_jax.dataset.raw import RawDataset, read_raw_dataset
 from uhman_jax.prepare import simulated_root
-from uhman_jax.preprocess import pipeline
+from uhman_jax.preprocess import ledger, making
 from uhman_jax.preprocess.decode import sample_frames
-from uhman_jax.preprocess.extractor import Extractor
+from uhman_jax.preprocess.encode import Meter, encode
+from uhman_jax.preprocess.pool import Clip
+from uhman_jax.shards import store
+from uhman_jax.shards.example import Schema
 
 _ROOT = flags.DEFINE_string("root", "", "Raw dataset with clips; empty: simulated ones.")
 _NUM_CLIPS = flags.DEFINE_integer("num_clips", 48, "Clips to use.")
+_REPEATS = flags.DEFINE_integer("repeats", 1, "How often each is used.")
 _MAX_FRAMES = flags.DEFINE_integer("max_frames", 16, "Frames per clip.")
+_BATCH_FRAMES = flags.DEFINE_integer("batch_frames", 16, "Frames per call of the network.")
+_PRECISION = flags.DEFINE_enum_class("precision", Precision.FLOAT32, Precision, "Of activations.")
+_NUM_DECODERS = flags.DEFINE_integer("num_decoders", 0, "0: one per core, at most 8.")
+_PEERS = flags.DEFINE_bool("peers", True, "Measure the plain loop as well.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
-
-
-class _Loaded:
-    """Stands in for the class `Extractor`: hands out a network that is loaded and compiled."""
-
-    IMAGE_SIZE = Extractor.IMAGE_SIZE
-
-    def __init__(self, extractor: Extractor):
-        self._extractor = extractor
-
-    def load(self, *unused, **settings) -> Extractor:
-        return self._extractor
-
-    restore = load
 
 
 def main(_: list[str]) -> None:
@@ -61,55 +61,123 @@ def simulated_clips(folder: str) -> pathlib.Path:
 
 def run(raw: RawDataset) -> None:
     """Measures the clips of a dataset."""
-    inputs = [(video.video_id, video.path) for video in raw.videos[: _NUM_CLIPS.value]]
-    config = PreprocessConfig(max_frames=_MAX_FRAMES.value, calibration_frames=0)
-    extractor = Extractor.load("random", batch_frames=config.batch_frames)
-    images = np.concatenate(
-        [sample_frames(raw.root / path, max_frames=config.max_frames).images for _, path in inputs]
+    paths = [video.path for video in raw.videos[: _NUM_CLIPS.value]]
+    inputs = [(f"{i}", path) for i, path in enumerate(paths * _REPEATS.value)]
+    config = PreprocessConfig(
+        max_frames=_MAX_FRAMES.value,
+        calibration_frames=0,
+        batch_frames=_BATCH_FRAMES.value,
+        precision=_PRECISION.value,
+        num_decoders=_NUM_DECODERS.value,
     )
+    on_accelerator = jax.default_backend() != "cpu"
+    extractor = making.extractor_class(Backend.AUTO).load(
+        "random", batch_frames=config.batch_frames, precision=config.precision
+    )
+    decoded = {path: sample_frames(raw.root / path, max_frames=config.max_frames) for path in paths}
+    clips = [decoded[path] for _, path in inputs]
+    num_frames = sum(len(clip.images) for clip in clips)
+    images = np.concatenate([decoded[path].images for path in paths])
     extractor.features(images[:1])
+    batches = [
+        images[start : start + config.batch_frames]
+        for start in range(0, len(images), config.batch_frames)
+    ]
+    if on_accelerator:  # whole ones alone: its program has one shape
+        batches = jax.device_put(batches[: len(images) // config.batch_frames])
 
     def alone() -> float:
-        begin = time.perf_counter()
-        for start in range(0, len(images), config.batch_frames):
-            extractor.features(images[start : start + config.batch_frames])
-        return len(images) / (time.perf_counter() - begin)
-
-    def extraction() -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            summary = pipeline.preprocess(
-                raw.root, inputs, folder, config, network=_Loaded(extractor), progress=False
-            )
-        if summary.frames != len(images):
-            sys.exit(f"extraction saw {summary.frames} frames instead of {len(images)}")
-        return summary.frames / summary.seconds
-
-    model = keras.applications.InceptionV3(include_top=False, weights=None)
-
-    def plain_loop() -> float:
-        begin, frames = time.perf_counter(), 0
-        for _, path in inputs:
-            clip = sample_frames(raw.root / path, max_frames=config.max_frames).images
-            model.predict(clip.astype(np.float32) / 127.5 - 1, verbose=0)
-            frames += len(clip)
+        begin, out = time.perf_counter(), None
+        for batch in itertools.chain.from_iterable([batches] * _REPEATS.value):
+            out = extractor.on_device(batch) if on_accelerator else extractor.features(batch)
+        jax.block_until_ready(out)
+        frames = sum(map(len, batches)) * _REPEATS.value
         return frames / (time.perf_counter() - begin)
 
-    plain_loop()  # compiles the shapes
-    contestants = {"extraction": extraction, "Inception alone": alone, "plain loop": plain_loop}
+    shards = ledger.plan(raw.root, inputs, config.videos_per_shard)
+
+    def extraction() -> float:
+        with tempfile.TemporaryDirectory() as folder, Meter(len(inputs), 0, show=False) as meter:
+            work = making.Making(raw.root, pathlib.Path(folder), config, None, meter)
+            work.run(shards, len(shards), extractor)
+        if meter.frames != num_frames:
+            sys.exit(f"extraction saw {meter.frames} frames instead of {num_frames}")
+        return meter.frames / meter.seconds
+
+    def decoded_beforehand() -> float:
+        schema = Schema(extractor.NUM_CHANNELS, config.storage.value, extractor.NUM_REGIONS)
+        named = _named(inputs, clips)
+        with tempfile.TemporaryDirectory() as folder, Meter(len(inputs), 0, show=False) as meter:
+            records = encode(named, extractor, config.storage.value, [], meter)
+            store.write_shard(pathlib.Path(folder), 0, 1, records, schema)
+            return meter.frames / meter.seconds
+
+    def decoding() -> float:
+        begin, frames = time.perf_counter(), 0
+        absolute = [str(raw.root / path) for _, path in inputs]
+        with making.decoder_pool(absolute, config, config.max_frames, extractor.IMAGE_SIZE) as pool:
+            for clip in pool:
+                begin = begin if frames else time.perf_counter()  # the children have started
+                frames += len(clip.images)
+        return frames / (time.perf_counter() - begin)
+
+    contestants = {
+        "extraction": extraction,
+        "decoded beforehand": decoded_beforehand,
+        "decoding": decoding,
+        "Inception alone": alone,
+    }
+    if _PEERS.value:
+        contestants["plain loop"] = plain_loop(raw, paths, config.max_frames)
     figures = table.interleave(contestants, _ROUNDS.value)
     ratios = {
-        f"extraction / {name}": table.ratio(figures, "extraction", name)
-        for name in ("Inception alone", "plain loop")
+        f"{name} / {to}": table.ratio(figures, name, to)
+        for name, to in (
+            ("extraction", "Inception alone"),
+            ("decoded beforehand", "Inception alone"),
+            ("extraction", "plain loop"),
+        )
+        if to in figures
     }
-    facts = {"clips": len(inputs), "frames": len(images)}
+    facts = {
+        "clips": len(inputs),
+        "frames": num_frames,
+        "batch": config.batch_frames,
+        "precision": config.precision.value,
+        "device": jax.devices()[0].device_kind,
+        "keras on": os.environ["KERAS_BACKEND"],
+    }
     table.report(
         "Encoding clips",
         "frames/s",
         figures,
         ratios,
-        facts | table.machine(("tensorflow-datasets", "keras", "av")),
+        facts | table.machine(("jax", "keras", "av")),
         _JSON.value,
     )
+
+
+def plain_loop(raw: RawDataset, paths: list[str], max_frames: int) -> Callable[[], float]:
+    """The peer, warm: decodes a clip, has Keras predict it, takes the next."""
+    import keras  # after it was decided what runs it
+
+    model = keras.applications.InceptionV3(include_top=False, weights=None)
+
+    def measure() -> float:
+        begin, frames = time.perf_counter(), 0
+        for path in paths:
+            clip = sample_frames(raw.root / path, max_frames=max_frames).images
+            model.predict(clip.astype(np.float32) / 127.5 - 1, verbose=0)
+            frames += len(clip)
+        return frames / (time.perf_counter() - begin)
+
+    measure()  # compiles the shapes
+    return measure
+
+
+def _named(inputs: list[tuple[str, str]], clips: list) -> Iterator[tuple[tuple[str, str], Clip]]:
+    for named, clip in zip(inputs, clips, strict=True):
+        yield named, Clip("ok", "", clip.images, clip.times_F, clip.seconds)
 
 
 if __name__ == "__main__":

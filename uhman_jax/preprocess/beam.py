@@ -22,6 +22,7 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.runner import PipelineState, create_runner
 
+from uhman_jax.config import Backend
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess import ledger, making
 from uhman_jax.preprocess.encode import Meter
@@ -72,8 +73,12 @@ class MakeShard(beam.DoFn):
 
     def setup(self) -> None:
         """Loads the network with the weights that the folder keeps."""
-        _, directory, _, network = self._arguments
-        self._extractor = making.restore_extractor(directory, network)
+        _, directory, config, network = self._arguments
+        # Several workers of one machine would fight for its accelerator: only where it is asked.
+        backend = Backend.TENSORFLOW if config.backend is Backend.AUTO else config.backend
+        self._extractor = making.restore_extractor(
+            directory, network, precision=config.precision, backend=backend
+        )
 
     def process(self, shard: Shard) -> Iterator[int]:
         """Makes a shard and counts; yields its index."""

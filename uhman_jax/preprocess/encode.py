@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import dataclasses
+import os
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -15,6 +16,8 @@ from uhman_jax.progress import progress_bar
 from uhman_jax.shards import quantize
 from uhman_jax.shards.example import FrameRecord
 
+_MAX_PACKERS = 8  # threads that quantise; one keeps up with 700 frames a second
+
 
 class Meter:
     """The progress bar: clips, frames/s, time left; a context manager.
@@ -23,7 +26,7 @@ class Meter:
         frames: encoded so far.
         seconds: from the first clip to the last frame.
         decoding_seconds: that decoders were busy, added up over them.
-        network_seconds: that the network was busy.
+        network_seconds: that the network was busy, added up over its calls.
     """
 
     def __init__(self, total: int, done: int, show: bool):
@@ -70,7 +73,7 @@ class _Pending:
 
     video_id: str
     times_F: np.ndarray
-    features_FMC: np.ndarray
+    parts: list[np.ndarray]  # features of its frames so far, [frames, M, C] each
     left: int
 
 
@@ -83,28 +86,18 @@ def encode(
 ) -> Iterator[FrameRecord]:
     """Yields the record of every decodable clip, in order.
 
-    The network always gets full batches, across clips; the last is padded. While it computes one,
-    the previous is quantised and written and the next is gathered.
+    The network always gets full batches, across clips; the last is padded. While it computes some,
+    earlier ones are quantised and written and the next is gathered.
 
     Args:
         clips: ((video_id, path), decoded clip).
-        extractor: has `batch_frames`, `features`, NUM_REGIONS, NUM_CHANNELS.
+        extractor: has `batch_frames`, `features`, `calls_at_once`.
         storage: as `quantize.pack` takes it.
         entries: gets one entry per clip.
         meter: is told of clips and frames.
     """
     waiting: collections.deque[_Pending] = collections.deque()
-
-    def settle(batch) -> Iterator[FrameRecord]:
-        slots, future = batch
-        for (pending, frame), features_MC in zip(slots, future.result(), strict=True):
-            pending.features_FMC[frame] = features_MC
-            pending.left -= 1
-        meter.add_frames(len(slots))
-        while waiting and not waiting[0].left:
-            done = waiting.popleft()
-            packed = quantize.pack(done.features_FMC, storage)
-            yield FrameRecord(done.video_id, *packed, done.times_F)
+    packed: collections.deque[concurrent.futures.Future] = collections.deque()
 
     def features(images):
         begin = time.monotonic()
@@ -112,23 +105,47 @@ def encode(
         meter.network_seconds += time.monotonic() - begin
         return features_NMC
 
-    shape = (extractor.NUM_REGIONS, extractor.NUM_CHANNELS)
-    with concurrent.futures.ThreadPoolExecutor(1) as network:
-        running = None
-        for slots, images in _batches(
-            clips, extractor.batch_frames, shape, waiting, entries, meter
-        ):
-            submitted = slots, network.submit(features, images)
-            if running:
-                yield from settle(running)
-            running = submitted
-        if running:
-            yield from settle(running)
+    def pack(clip: _Pending) -> FrameRecord:
+        features_FMC = np.concatenate(clip.parts)
+        return FrameRecord(clip.video_id, *quantize.pack(features_FMC, storage), clip.times_F)
+
+    def settle(batch) -> None:
+        slots, future = batch
+        features_NMC = future.result()
+        begin = 0
+        for pending, count in slots:
+            pending.parts.append(features_NMC[begin : begin + count])
+            pending.left -= count
+            begin += count
+        meter.add_frames(begin)
+        while waiting and not waiting[0].left:
+            packed.append(packers.submit(pack, waiting.popleft()))
+
+    num_packers = min(_MAX_PACKERS, os.cpu_count() or 1)
+    with (
+        concurrent.futures.ThreadPoolExecutor(extractor.calls_at_once) as network,
+        concurrent.futures.ThreadPoolExecutor(num_packers) as packers,
+    ):
+        running: collections.deque = collections.deque()
+        for slots, images in _batches(clips, extractor.batch_frames, waiting, entries, meter):
+            running.append((slots, network.submit(features, images)))
+            if len(running) > extractor.calls_at_once:
+                settle(running.popleft())
+            while packed and (packed[0].done() or len(packed) > 2 * num_packers):
+                yield packed.popleft().result()
+        while running:
+            settle(running.popleft())
+        while packed:
+            yield packed.popleft().result()
 
 
-def _batches(clips, size: int, shape, waiting, entries: list[Entry], meter):
-    """Full batches (slots, images) over the frames of the clips; the last may be smaller."""
-    slots, images = [], []
+def _batches(clips, size: int, waiting, entries: list[Entry], meter):
+    """Full batches over the frames of the clips, the last may be smaller.
+
+    Yields:
+        ([(pending clip, number of its frames)], images).
+    """
+    slots, parts, room = [], [], size
     for (video_id, path), clip in clips:
         count = len(clip.images)
         seconds = round(clip.seconds, 3)
@@ -136,13 +153,16 @@ def _batches(clips, size: int, shape, waiting, entries: list[Entry], meter):
         meter.add_clip()
         if not count:
             continue
-        pending = _Pending(video_id, clip.times_F, np.empty((count, *shape), np.float32), count)
+        pending = _Pending(video_id, clip.times_F, [], count)
         waiting.append(pending)
-        for frame, image in enumerate(clip.images):
-            slots.append((pending, frame))
-            images.append(image)
-            if len(slots) == size:
-                yield slots, np.stack(images)
-                slots, images = [], []
+        begin = 0
+        while begin < count:
+            taken = min(room, count - begin)
+            slots.append((pending, taken))
+            parts.append(clip.images[begin : begin + taken])
+            begin, room = begin + taken, room - taken
+            if not room:
+                yield slots, np.concatenate(parts)
+                slots, parts, room = [], [], size
     if slots:
-        yield slots, np.stack(images)
+        yield slots, np.concatenate(parts)

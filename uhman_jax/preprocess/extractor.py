@@ -1,10 +1,11 @@
 """Inception-v3 up to `mixed10`: images to region features (paper, section 2.2).
 
-Importing it takes seconds: TensorFlow and Keras.
+Importing it takes seconds: Keras, and TensorFlow or JAX below it. Which of the two is a matter of
+the process, decided by the environment variable KERAS_BACKEND before this is imported.
 """
 
-import contextlib
 import hashlib
+import importlib
 import json
 import os
 import warnings
@@ -14,19 +15,21 @@ from typing import Any
 import numpy as np
 
 from uhman_jax import storage
+from uhman_jax.config import Precision
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess.decode import IMAGE_SIZE
 from uhman_jax.preprocess.frozen import NUM_CHANNELS, NUM_REGIONS, in_batches, quiet
-from uhman_jax.preprocess.tensorflow_c import CONFIG_FILE
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+if os.environ.get("KERAS_BACKEND") != "jax":
+    os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
 with quiet():
     import h5py
     import keras
-    import tensorflow as tf
+
+    engine = importlib.import_module(f"uhman_jax.preprocess.on_{keras.backend.backend()}")
 
 _CHOICES = 'use "random" (no download), "imagenet" (downloads) or the path of a Keras .h5 file'
 _WINDOW_TAPS = 0.6  # deviation of the window over the taps of a random kernel
@@ -41,22 +44,23 @@ class Extractor:
         fingerprint: SHA-256 of all weights and of what else decides the features.
         description: for people: which weights.
         batch_frames: images per call of the network. It is fixed: then the features of an image do
-            not depend on what else is in the batch, bit for bit, on one machine.
+            not depend on what else is in the batch, bit for bit, on one machine (on its place
+            there they may, by rounding: some processors get the batch in unlike pieces).
+        calls_at_once: how many calls of `features` are worth making at once: on an accelerator one
+            batch is computed while another travels.
     """
 
     IMAGE_SIZE = IMAGE_SIZE
     NUM_REGIONS, NUM_CHANNELS = NUM_REGIONS, NUM_CHANNELS
+    calls_at_once = engine.CALLS_AT_ONCE
 
     def __init__(self, model: "keras.Model", description: str, batch_frames: int):
         self.description = description
         self.batch_frames = batch_frames
         self._model = model
         self.fingerprint = _fingerprint(model)
-        shape = (batch_frames, self.IMAGE_SIZE, self.IMAGE_SIZE, 3)
-        self._call = tf.function(
-            lambda images: model(_scale(images), training=False),
-            input_signature=[tf.TensorSpec(shape, tf.uint8)],
-        )
+        self._shape = (batch_frames, self.IMAGE_SIZE, self.IMAGE_SIZE, 3)
+        self._call = engine.Compiled(model, self._shape)
 
     @classmethod
     def load(
@@ -66,6 +70,7 @@ class Extractor:
         seed: int = 0,
         calibration_images: np.ndarray | None = None,
         batch_frames: int = 16,
+        precision: Precision = Precision.FLOAT32,
     ) -> "Extractor":
         """Builds the network with the weights asked for; never with others.
 
@@ -76,19 +81,20 @@ class Extractor:
             calibration_images: uint8 [N, 299, 299, 3]; sets the batch-norm statistics of random
                 weights, without which features are tiny. None or N = 0 leaves mean 0, variance 1.
             batch_frames: images per call of the network.
+            precision: of the activations; weights stay float32.
 
         Raises:
             UserError: the weights cannot be had.
         """
         with quiet():
-            _prepare_devices()
+            engine.prepare_devices()
         if weights == "imagenet":
-            return cls(_download(), "ImageNet weights of Keras", batch_frames)
+            return cls(_download(precision), "ImageNet weights of Keras", batch_frames)
         if weights != "random":
             description = f"weights of {Path(weights).name}"
-            return cls.restore(storage.cached(weights), description, batch_frames)
+            return cls.restore(storage.cached(weights), description, batch_frames, precision)
         with quiet():
-            model = _network()
+            model = _network(precision)
         _randomise(model, seed)
         description = f"random weights (seed {seed}), not calibrated"
         if calibration_images is not None and len(calibration_images):
@@ -98,7 +104,13 @@ class Extractor:
         return cls(model, description, batch_frames)
 
     @classmethod
-    def restore(cls, path: str | os.PathLike, description: str, batch_frames: int) -> "Extractor":
+    def restore(
+        cls,
+        path: str | os.PathLike,
+        description: str,
+        batch_frames: int,
+        precision: Precision = Precision.FLOAT32,
+    ) -> "Extractor":
         """The extractor that `save` wrote, or with other weights of the same network.
 
         Raises:
@@ -106,8 +118,8 @@ class Extractor:
         """
         _require_hdf5(os.fspath(path))
         with quiet():
-            _prepare_devices()
-            model = _network()
+            engine.prepare_devices()
+            model = _network(precision)
         load_weights(model, os.fspath(path))
         return cls(model, description, batch_frames)
 
@@ -117,16 +129,17 @@ class Extractor:
             self._model.save_weights(temporary)
 
     def freeze(self, path: str | os.PathLike) -> None:
-        """Writes the network as a TensorFlow SavedModel, see `frozen`."""
-        module: Any = tf.Module()
-        module.call, module.weights = self._call, [v.value for v in self._model.variables]
-        # TensorFlow's rewriting of graphs takes longer than it saves, and may change the rounding.
-        session = tf.compat.v1.ConfigProto()
-        session.graph_options.rewrite_options.disable_meta_optimizer = True
-        session.gpu_options.allow_growth = True
+        """Writes the network as a TensorFlow SavedModel, see `frozen`; Keras must be on that."""
         with quiet():
-            tf.saved_model.save(module, path, signatures=self._call.get_concrete_function())
-        Path(path, CONFIG_FILE).write_bytes(session.SerializeToString())
+            engine.freeze(self._model, self._shape, path)
+
+    def on_device(self, images: Any) -> Any:
+        """Features of a whole batch that lies on an accelerator, left there; Keras must be on JAX.
+
+        Args:
+            images: uint8 [batch_frames, 299, 299, 3].
+        """
+        return self._call.on_device(images)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Region features of `mixed10`, float32 [N, 64, 2048], regions row by row.
@@ -135,7 +148,7 @@ class Extractor:
             images: uint8 [N, 299, 299, 3] RGB; the last batch is padded with zeros.
         """
         shape = (self.NUM_REGIONS, self.NUM_CHANNELS)
-        return in_batches(lambda batch: self._call(batch).numpy(), images, self.batch_frames, shape)
+        return in_batches(self._call, images, self.batch_frames, shape)
 
 
 def _require_hdf5(path: str) -> None:
@@ -174,33 +187,26 @@ def _first_unfit(model: "keras.Model") -> str:
     return f"{names[0]} is missing or not finite" if names else ""
 
 
-def _prepare_devices() -> None:
-    """Leaves GPU memory to others and makes kernels repeatable, where there is a GPU."""
-    devices = tf.config.list_physical_devices("GPU")
-    for device in devices:
-        with contextlib.suppress(RuntimeError):  # already in use
-            tf.config.experimental.set_memory_growth(device, True)
-    if devices:
-        tf.config.experimental.enable_op_determinism()
-
-
-def _network(weights: str | None = None) -> "keras.Model":
+def _network(precision: Precision = Precision.FLOAT32, weights: str | None = None) -> "keras.Model":
     shape = (Extractor.IMAGE_SIZE, Extractor.IMAGE_SIZE, 3)
-    return keras.applications.InceptionV3(include_top=False, weights=weights, input_shape=shape)
-
-
-def _download() -> "keras.Model":
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(
+        "mixed_bfloat16" if precision is Precision.BFLOAT16 else Precision.FLOAT32.value
+    )
     try:
-        return _network("imagenet")
+        return keras.applications.InceptionV3(include_top=False, weights=weights, input_shape=shape)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _download(precision: Precision) -> "keras.Model":
+    try:
+        return _network(precision, "imagenet")
     except Exception as error:  # Keras raises bare Exception when a download fails
         raise UserError(
             "weights=imagenet needs Keras' download or its copy in ~/.keras/models, which failed "
             f'({error}); use "random" (no download) or the path of a Keras .h5 file'
         ) from error
-
-
-def _scale(images):
-    return tf.cast(images, tf.float32) / 127.5 - 1.0  # Inception's range, [-1, 1]
 
 
 def _randomise(model: "keras.Model", seed: int) -> None:
@@ -244,18 +250,14 @@ def calibrate(model: "keras.Model", images: np.ndarray, after: str = "mixed9") -
         norm.trainable = False  # keeps its statistics in training mode too
     for norm in norms:
         norm.momentum = 0.0
-    run = tf.function(
-        lambda batch: tf.reduce_mean(model(_scale(batch), training=True)),
-        input_signature=[tf.TensorSpec((None, *images.shape[1:]), tf.uint8)],
-    )
     variables: list = [v for norm in norms for v in (norm.moving_mean, norm.moving_variance)]
+    statistics = engine.batch_statistics(model, variables)
     totals = [np.zeros(v.shape, np.float64) for v in variables]
     num_chunks = -(-len(images) // _CALIBRATION_CHUNK)
     for chunk in range(num_chunks):
         batch = images[chunk::num_chunks]
-        run(tf.constant(batch))
-        for total, variable in zip(totals, variables, strict=True):
-            total += variable.numpy() * (len(batch) / len(images))
+        for total, value in zip(totals, statistics(batch), strict=True):
+            total += value * (len(batch) / len(images))
     for total, variable in zip(totals, variables, strict=True):
         variable.assign(total.astype(np.float32))
     for norm, momentum in zip(norms, momenta, strict=True):

@@ -31,6 +31,7 @@ class FrozenExtractor:
     """Stands in for `extractor.Extractor`, with `features` alone."""
 
     IMAGE_SIZE, NUM_REGIONS, NUM_CHANNELS = IMAGE_SIZE, NUM_REGIONS, NUM_CHANNELS
+    calls_at_once = 1
 
     def __init__(self, model: tensorflow_c.SavedModel, batch_frames: int):
         """Keeps what TensorFlow loaded."""

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from uhman_jax import storage
-from uhman_jax.config import PreprocessConfig
+from uhman_jax.config import Precision, PreprocessConfig
 from uhman_jax.errors import UserError
 from uhman_jax.shards import store
 
@@ -132,6 +132,8 @@ def settings(config: PreprocessConfig) -> dict:
                 f"{config.weights!r} ({error.strerror}); correct the path"
             ) from None
         values["weights"] = f"sha256:{digest}"
+    if config.precision is not Precision.FLOAT32:
+        values["precision"] = config.precision.value
     names = ("frames_per_second", "max_frames", "videos_per_shard", "batch_frames")
     return values | {n: getattr(config, n) for n in names} | {"storage": config.storage.value}
 

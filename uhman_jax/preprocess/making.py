@@ -2,13 +2,14 @@
 
 import importlib.metadata
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from uhman_jax import storage
-from uhman_jax.config import PreprocessConfig
+from uhman_jax.config import Backend, Precision, PreprocessConfig
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess import ledger
 from uhman_jax.preprocess.decode import IMAGE_SIZE
@@ -18,11 +19,25 @@ from uhman_jax.preprocess.pool import Clip, DecoderPool, failed
 from uhman_jax.shards import store
 from uhman_jax.shards.example import Schema
 
-_PACKAGES = ("av", "keras", "numpy", "tensorflow", "tensorflow-cpu")
+_PACKAGES = ("av", "jax", "keras", "numpy", "tensorflow", "tensorflow-cpu")
 
 
-def restore_extractor(output_dir: str | os.PathLike, network=None):
-    """The extractor that made the features of a folder, weights and all; imports TensorFlow.
+def restore_extractor(
+    output_dir: str | os.PathLike,
+    network=None,
+    *,
+    batch_frames: int = 0,
+    precision: Precision = Precision.FLOAT32,
+    backend: Backend = Backend.TENSORFLOW,
+):
+    """The extractor that made the features of a folder, weights and all.
+
+    Args:
+        output_dir: the folder.
+        network: stands in for `extractor.Extractor`; tests use a small one.
+        batch_frames: images per call of the network; 0: as when the features were made.
+        precision: of the activations.
+        backend: what runs the network. AUTO imports JAX, which takes an accelerator's memory.
 
     Raises:
         UserError: the folder or its weights are missing or damaged.
@@ -30,8 +45,11 @@ def restore_extractor(output_dir: str | os.PathLike, network=None):
     directory = storage.path(output_dir)
     facts = ledger.read_json(directory / ledger.SETTINGS_FILE)
     path = directory / ledger.WEIGHTS_FILE
-    extractor = (network or _inception()).restore(
-        storage.cached(path), facts["description"], facts["settings"]["batch_frames"]
+    extractor = (network or extractor_class(backend)).restore(
+        storage.cached(path),
+        facts["description"],
+        batch_frames or facts["settings"]["batch_frames"],
+        precision,
     )
     if extractor.fingerprint != facts["fingerprint"]:
         raise UserError(
@@ -41,10 +59,26 @@ def restore_extractor(output_dir: str | os.PathLike, network=None):
     return extractor
 
 
-def _inception():
-    from uhman_jax.preprocess.extractor import Extractor  # seconds: TensorFlow
+def extractor_class(backend: Backend):
+    """The class `Extractor`, on Keras with this backend; importing it takes seconds.
 
-    return Extractor
+    Raises:
+        UserError: Keras runs on another one in this process already.
+    """
+    if backend is Backend.AUTO:
+        import jax  # not where TensorFlow was asked for: it looks at every device
+
+        backend = Backend.TENSORFLOW if jax.default_backend() == "cpu" else Backend.JAX
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = backend.value
+    from uhman_jax.preprocess import extractor
+
+    if (running := extractor.keras.backend.backend()) != backend.value:
+        raise UserError(
+            f"preprocess.backend must be {running} in a process whose Keras runs on that already, "
+            f"got {backend.value}; start another process"
+        )
+    return extractor.Extractor
 
 
 def decoder_pool(
@@ -101,10 +135,15 @@ class Making:
         videos = [video for shard in missing for video in shard.videos]
         made = {}
         self._meter.stage("features")
-        # The decoders start before TensorFlow is imported, and work meanwhile.
+        # The decoders start before Keras is imported, and work meanwhile.
         with self._decode(videos, self.config.max_frames) as pool:
             if extractor is None:
-                extractor = restore_extractor(self.directory, self.network)
+                extractor = restore_extractor(
+                    self.directory,
+                    self.network,
+                    precision=self.config.precision,
+                    backend=self.config.backend,
+                )
             clips = iter(pool)
             for shard in missing:
                 made[shard.index] = self._make(
@@ -151,11 +190,12 @@ class Making:
         if config.weights == "random" and config.calibration_frames:
             self._meter.stage("calibrating the network")
             images = self._calibration_images(videos)
-        extractor = (self.network or _inception()).load(
+        extractor = (self.network or extractor_class(config.backend)).load(
             config.weights,
             seed=config.weights_seed,
             calibration_images=images,
             batch_frames=config.batch_frames,
+            precision=config.precision,
         )
         extractor.save(self.directory / ledger.WEIGHTS_FILE)
         facts = {

@@ -4,7 +4,6 @@ The extractor is the one that made a features folder, so the features are the sa
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 import subprocess
@@ -16,7 +15,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from uhman_jax.config import PreprocessConfig
+from uhman_jax.config import PreprocessConfig, to_dict
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess.pool import environment
 from uhman_jax.shards.example import FrameRecord
@@ -59,8 +58,7 @@ class OnDemand:
         first: Sequence[str | os.PathLike[str]] = (),
     ):
         """Starts the process."""
-        values = dataclasses.asdict(config) | {"storage": config.storage.value}
-        self._arguments = [*COMMAND, os.fspath(directory), json.dumps(values)]
+        self._arguments = [*COMMAND, os.fspath(directory), json.dumps(to_dict(config))]
         self._turn = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._asked: dict[str, list[str]] | None = None  # what the process works on unheard

@@ -23,10 +23,13 @@ import numpy as np
 
 import uhman_jax
 from uhman_jax import storage
+from uhman_jax.errors import UserError
 from uhman_jax.preprocess.packets import DecodeError, require_size
 
 COMMAND = (sys.executable, "-m", "uhman_jax.preprocess.child")
 NICE = 5  # the network's threads go first: decoding fills the gaps and is ahead anyway
+# NumPy's OpenBLAS takes 40 MB of address space for every core, and decoders multiply no matrices.
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _START_LIMIT = 300.0  # seconds for a child's imports, on the busiest machine
 _MAX_WAITING_FRAMES = 1024  # images that wait for the network, about 270 MB
 
@@ -261,12 +264,16 @@ class _Child:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             pass_fds=(self._descriptor,),
-            env=environment(),
+            env=environment() | _ONE_THREAD,
         )
         line = _read_line(self._process.stdout, time.monotonic() + _START_LIMIT, cancelled)
         if line != b"{}\n" and not cancelled():
             self.stop()
-            raise RuntimeError(f"the decoding process did not start: {' '.join(self._command)}")
+            limit = f"{self._memory_bytes / 2**30:g} GiB (0: no limit)"
+            raise UserError(
+                f"a decoding process must start within decoder_memory, {limit}, it did not; raise "
+                f"that, or see what this says: {' '.join(self._command)}"
+            )
         return self._process
 
 

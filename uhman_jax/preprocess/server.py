@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from uhman_jax.config import PreprocessConfig, Storage
+from uhman_jax.config import PreprocessConfig, from_dict
 from uhman_jax.errors import sentence
 from uhman_jax.preprocess import frozen, ledger
 from uhman_jax.preprocess.decode import IMAGE_SIZE
@@ -26,6 +26,8 @@ from uhman_jax.preprocess.encode import Meter, encode
 from uhman_jax.preprocess.ledger import Entry
 from uhman_jax.preprocess.making import decoder_pool, restore_extractor
 from uhman_jax.shards.example import FrameRecord
+
+_MAX_BATCH_FRAMES = 16
 
 
 def serve(network: Any = None) -> None:
@@ -35,7 +37,7 @@ def serve(network: Any = None) -> None:
         network: stands in for `extractor.Extractor`; tests use a small one.
     """
     directory, values = Path(sys.argv[1]), json.loads(sys.argv[2])
-    config = PreprocessConfig(**values | {"storage": Storage(values["storage"])})
+    config = from_dict(values, PreprocessConfig())
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not garble the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
@@ -62,12 +64,16 @@ def serve(network: Any = None) -> None:
 
 
 def _load(directory: Path, network: Any) -> Any:
-    """The extractor of a features folder, frozen where that is at hand."""
-    if network is None:
-        facts = ledger.read_json(directory / ledger.SETTINGS_FILE)
-        if found := frozen.load(facts["fingerprint"], facts["settings"]["batch_frames"]):
-            return found
-    return restore_extractor(directory, network)
+    """The extractor of a features folder, frozen where that is at hand.
+
+    It runs on TensorFlow and in float32, whatever made the features: the accelerator is taken by
+    whoever ranks, and a batch for one would be padding on a CPU.
+    """
+    facts = ledger.read_json(directory / ledger.SETTINGS_FILE)
+    batch_frames = min(facts["settings"]["batch_frames"], _MAX_BATCH_FRAMES)
+    if network is None and (found := frozen.load(facts["fingerprint"], batch_frames)):
+        return found
+    return restore_extractor(directory, network, batch_frames=batch_frames)
 
 
 def _answers(
