@@ -7,7 +7,7 @@ import pytest
 import tiny_world
 
 from uhman_jax import input_pipeline, train
-from uhman_jax.config import Features, RankWeight
+from uhman_jax.config import Features, ModelName, RankWeight
 from uhman_jax.dataset.view import TRAIN
 from uhman_jax.errors import UserError
 from uhman_jax.layers import gathered
@@ -72,6 +72,29 @@ def test_resident_and_streamed_features_give_the_same_training(root, world, star
     assert_close(*ends, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", [ModelName.BL, ModelName.UA, ModelName.THREE_WAY])
+def test_what_a_system_does_not_look_at_need_not_be_kept(root, world, name):
+    config = tiny_world.make_config(root, num_seeds=2)
+    config.model.name = name
+    view, store, *_ = world
+    rows, ends = view.rows(TRAIN), []
+    for condensed in (False, True):
+        model, state = tiny_world.fresh(config, world)
+        condense = model.condense if condensed else None
+        loaded = on_device.load(view, store, rows, condense=condense)
+        assert loaded.videos.video.codes_BFMC.shape[1:3] == ((1, 1) if condensed else (3, 64))
+        step = feed.several(train.make_train_step(model, config, num_steps=100))
+        source = feed.Resident(step, loaded, rows, batch_size=SIZE, seed=7, start_step=0)
+        taken, losses = 0, []
+        while taken < 6:
+            state, metrics, count = source.advance(state, min(2, 6 - taken))
+            losses += np.asarray(metrics.loss_S)[:count].tolist()
+            taken += count
+        ends.append((state.params, np.array(losses)))
+    assert_close(*ends, atol=1e-5)
+    assert tiny_world.fresh(tiny_world.make_config(root), world)[0].condense is None
+
+
 def test_features_go_to_the_device_where_they_fit(world, monkeypatch):
     view, store, *_ = world
     rows = view.rows(TRAIN)
@@ -91,6 +114,8 @@ def test_features_go_to_the_device_where_they_fit(world, monkeypatch):
     assert not on_device.wanted(view, store, rows, Features.AUTO)
     with pytest.raises(UserError, match="to fit half of the device's memory.*features=stream"):
         on_device.wanted(view, store, rows, Features.DEVICE)
+    room(2 * len(rows) * 12 * 7)
+    assert on_device.wanted(view, store, rows, Features.DEVICE, lambda video: video)
 
 
 def test_the_memory_of_this_device_is_known():

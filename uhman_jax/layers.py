@@ -275,6 +275,8 @@ class TwoTowers(nn.Module):
     history_dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
+    condense = None  # VideoInput to the little of it that the query depends on; None: to all of it
+
     def setup(self):
         """Makes the hashtag tower, which no batch is needed for."""
         shape = (self.num_hashtags, self.hidden_size)

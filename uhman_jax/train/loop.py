@@ -240,9 +240,10 @@ class _Run:
             "start_step": start,
         }
         seen = np.unique(np.concatenate([rows, *self.ranked.values()]))
-        if self.devices or not wanted(self.view, self.store, seen, config.features):
+        condense = self.model.condense
+        if self.devices or not wanted(self.view, self.store, seen, config.features, condense):
             return Streamed(self.step, self.view, self.store, rows, **how, devices=self.devices)
-        on_device = load(self.view, self.store, seen, should_stop)
+        on_device = load(self.view, self.store, seen, should_stop, condense)
         return None if on_device is None else Resident(several(self.step), on_device, rows, **how)
 
     def _compile(self, state: State, feed: Streamed | Resident) -> Callable[..., State]:

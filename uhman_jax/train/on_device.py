@@ -12,9 +12,11 @@ from uhman_jax.config import Features
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import PADDING_ROW, Batch, Join, padded_rows
-from uhman_jax.layers import gathered
+from uhman_jax.layers import VideoInput, gathered
 from uhman_jax.progress import progress_bar
 from uhman_jax.shards.store import FrameStore
+
+Condense = Callable[[VideoInput], VideoInput]
 
 _SHARE = 0.5  # of the device's memory for features; the rest is for parameters and activations
 _LOADED_AT_ONCE = 64
@@ -33,13 +35,29 @@ class OnDevice(NamedTuple):
     slot_V: jax.Array
 
 
-def wanted(view: View, store: FrameStore, rows: np.ndarray, features: Features) -> bool:
+def wanted(
+    view: View,
+    store: FrameStore,
+    rows: np.ndarray,
+    features: Features,
+    condense: Condense | None = None,
+) -> bool:
     """Whether the features of these view rows should go to the device.
+
+    Args:
+        view: its rows.
+        store: their features.
+        rows: whose features.
+        features: the user's choice.
+        condense: as for `load`, to one vector a clip.
 
     Raises:
         UserError: they must, and don't fit.
     """
-    clip_bytes = store.max_frames * store.schema.frame_bytes + 8 * store.num_channels
+    clip_bytes = store.max_frames * store.schema.frame_bytes
+    if condense:
+        clip_bytes = 4 * store.num_channels
+    clip_bytes += 8 * store.num_channels
     needed, room = len(rows) * clip_bytes, int(_SHARE * device_memory())
     if features is Features.DEVICE and needed > room:
         raise UserError(
@@ -63,8 +81,16 @@ def load(
     store: FrameStore,
     rows: np.ndarray,
     should_stop: Callable[[], bool] = lambda: False,
+    condense: Condense | None = None,
 ) -> OnDevice | None:
     """Reads the videos of view rows onto the device, piece by piece; None where it was stopped.
+
+    Args:
+        view: its rows.
+        store: their features.
+        rows: to read.
+        should_stop: asked between pieces.
+        condense: what is kept of the videos, where a model does not look at all regions.
 
     Raises:
         DamagedRecordError: a record is not what was written.
@@ -87,6 +113,7 @@ def load(
 
         return jax.tree.map(into, videos, piece)
 
+    kept = jax.jit(condense) if condense else None
     put_in_place = jax.jit(put, donate_argnums=0)
     videos = None
     with progress_bar(total=len(rows), desc="Features to the device", unit="clip") as bar:
@@ -94,6 +121,8 @@ def load(
             if should_stop():
                 return None
             piece = join(piece_rows)
+            if kept:
+                piece = piece._replace(video=kept(piece.video))
             videos = nothing(piece) if videos is None else videos
             videos = put_in_place(videos, piece, index * _LOADED_AT_ONCE)
             bar.update(int(piece.mask_B.sum()))
