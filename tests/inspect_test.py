@@ -117,7 +117,7 @@ def test_a_country_gets_its_own_words_and_such_users_write_them(inspected):
     values, text = inspected
     sure = [entry for entry in kind_of(values, "country", "land0")["strongest"] if entry["sure"]]
     assert len(sure) >= 4
-    for entry in sure:
+    for entry in sure[:4]:  # among weaker ones one in twenty is sure by chance
         own = entry["hashtag"].endswith("land0")
         assert own or entry["hashtag"].endswith("land1")
         for name in ("suggested", "used"):
