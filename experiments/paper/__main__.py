@@ -118,10 +118,9 @@ def main(argv: list[str]) -> None:
     cells = list(planned())
     try:
         with Workers(_WORKERS.value or num_workers()) as workers:
-            prepare_worlds(workers, cells, study)
             if not _QUICK.value:
                 tuning = Tuning(study)
-                tune(workers, tuning, cells)
+                tune(workers, tuning, cells, study)
                 cells = [tuning.choose(cell) for cell in cells]
             train(workers, rows, cells, study)
     except Interrupted:
@@ -137,17 +136,20 @@ def main(argv: list[str]) -> None:
 
 
 def prepare_worlds(workers: Workers, cells: list[Cell], study: Study) -> None:
-    """Simulates every world once, before several cells want it."""
+    """Simulates the worlds of these cells once, before several want them."""
     worlds = {(cell.world, cell.world_seed): cell for cell in cells}
+    if not worlds:
+        return
     tasks = [(cell, study) for cell in worlds.values()]
     with progress_bar(total=len(tasks), desc="worlds", unit="world") as progress:
         for _ in workers.run(prepare_world, tasks):
             progress.update()
 
 
-def tune(workers: Workers, tuning: Tuning, cells: list[Cell]) -> None:
+def tune(workers: Workers, tuning: Tuning, cells: list[Cell], study: Study) -> None:
     """Runs what is missing of the grids."""
     runs = tuning.missing(cells)
+    prepare_worlds(workers, [run.cell for run in runs], study)
     with progress_bar(total=len(runs), desc="tuning", unit="run") as progress:
         for index, result in workers.run(run_cell, [(run.cell, run.study) for run in runs]):
             tuning.record(runs[index], result)
@@ -157,6 +159,7 @@ def tune(workers: Workers, tuning: Tuning, cells: list[Cell]) -> None:
 def train(workers: Workers, rows: Rows, cells: list[Cell], study: Study) -> None:
     """Runs the cells that are missing."""
     missing = rows.missing(cells, study)
+    prepare_worlds(workers, missing, study)
     with progress_bar(total=len(cells), desc="study", unit="cell") as progress:
         progress.update(len(cells) - len(missing))
         progress.unpause()  # what was done earlier says nothing of the time left

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 import pyarrow.parquet as pq
 
@@ -199,6 +200,7 @@ def run_cell(cell: Cell, study: Study) -> dict[str, Any]:
         "seeds": list(range(config.seed, config.seed + config.train.num_seeds)),
         "config": changes(config),
         "fingerprint": fingerprint(config),
+        "device": jax.local_devices()[0].device_kind,
         "failed": "",
     }
     try:

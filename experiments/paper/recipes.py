@@ -28,18 +28,16 @@ def paper(config: Config) -> None:
 def warp(config: Config) -> None:
     """The paper's optimiser with exact WARP: SGD in steps, L(rank), vectors of unit length.
 
-    The defaults of `uhman_jax.config`, at the paper's K = d = 32.
+    The defaults of `uhman_jax.config`, at the paper's K = d = 32, and more epochs: validation P@10
+    of UHMAN over five worlds of *selection* was 0.170, 0.179, 0.180 after 16, 32 and 48.
     """
-    config.train.num_epochs = 16
+    config.train.num_epochs = 32
 
 
 def plus(config: Config) -> None:
     """What reached the best validation score within the architecture (experiments/recipe)."""
     config.model.hidden_size = config.model.embedding_size = 128
-    config.model.history_dropout = 0.5
     config.model.region_dropout = 0.8
-    config.loss.margin = 0.2
-    config.train.attention_rate = 10.0
     config.train.weight_decay = 0.001
     config.train.decay_at, config.train.ema = (), 0.998
     config.train.num_epochs = 20
@@ -65,12 +63,14 @@ def _softmax(config: Config) -> None:
 def _adamw(config: Config) -> None:
     config.train.optimiser, config.train.decay = Optimiser.ADAMW, Decay.COSINE
     config.train.learning_rate = 0.001
-    config.train.user_rate = config.train.hashtag_rate = config.train.attention_rate = 1.0
+    config.train.user_rate = config.train.hashtag_rate = 1.0
 
 
-def _heads(number: int) -> Callable[[Config], None]:
+def _with(path: str, value: float) -> Callable[[Config], None]:
+    section, field = path.split(".")
+
     def change(config: Config) -> None:
-        config.model.num_heads = number
+        setattr(getattr(config, section), field, value)
 
     return change
 
@@ -78,16 +78,13 @@ def _heads(number: int) -> Callable[[Config], None]:
 # One change of `plus` at a time: a choice taken back, or another made. Weight decay is tuned.
 VARIANTS: dict[str, Callable[[Config], None]] = {
     "without_width": _as_in_warp("model.hidden_size", "model.embedding_size"),
-    "without_margin": _as_in_warp("loss.margin"),
-    "without_attention_rate": _as_in_warp("train.attention_rate"),
     "without_average": _as_in_warp("train.ema", "train.decay_at"),
-    "without_history_dropout": _as_in_warp("model.history_dropout"),
     "without_region_dropout": _as_in_warp("model.region_dropout"),
-    "with_simpler_recipe": _as_in_warp(
-        "loss.margin", "train.attention_rate", "model.history_dropout"
-    ),
-    "with_one_head": _heads(1),
-    "with_eight_heads": _heads(8),
+    "with_history_dropout": _with("model.history_dropout", 0.5),
+    "with_wider_margin": _with("loss.margin", 0.2),
+    "with_attention_rate": _with("train.attention_rate", 10.0),
+    "with_one_head": _with("model.num_heads", 1),
+    "with_eight_heads": _with("model.num_heads", 8),
     "with_softmax": _softmax,
     "with_adamw": _adamw,
 }
