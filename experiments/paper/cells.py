@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pyarrow.parquet as pq
 
-from experiments.paper.recipes import RECIPES, VARIANTS
+from experiments.paper.recipes import RECIPES, VARIANTS, with_value
 from experiments.paper.workers import Interrupted
 from experiments.paper.worlds import WORLDS
 from uhman_jax.config import Config, Distribution, ModelName, Split, flatten, validate
@@ -138,8 +138,7 @@ def config_of(cell: Cell, study: Study) -> Config:
     if study.shrink:
         config.view.min_count, config.view.balanced_top = 5, 30
     for path, value in cell.tuned:
-        section, field = path.split(".")
-        setattr(getattr(config, section), field, value)
+        with_value(path, value)(config)
     if cell.variant:
         VARIANTS[cell.variant](config)
     validate(config)

@@ -1,6 +1,7 @@
 """How the systems of the study are trained; each changes a config in place."""
 
 from collections.abc import Callable
+from typing import Any
 
 from uhman_jax.config import Config, Decay, Estimator, Loss, Optimiser, RankWeight
 
@@ -43,6 +44,16 @@ def plus(config: Config) -> None:
     config.train.num_epochs = 20
 
 
+def with_value(path: str, value: Any) -> Callable[[Config], None]:
+    """Sets one field of a config, by its path."""
+    section, field = path.split(".")
+
+    def change(config: Config) -> None:
+        setattr(getattr(config, section), field, value)
+
+    return change
+
+
 RECIPES: dict[str, Callable[[Config], None]] = {"paper": paper, "warp": warp, "plus": plus}
 
 
@@ -56,23 +67,10 @@ def _as_in_warp(*paths: str) -> Callable[[Config], None]:
     return change
 
 
-def _softmax(config: Config) -> None:
-    config.loss.name = Loss.SOFTMAX
-
-
 def _adamw(config: Config) -> None:
     config.train.optimiser, config.train.decay = Optimiser.ADAMW, Decay.COSINE
     config.train.learning_rate = 0.001
     config.train.user_rate = config.train.hashtag_rate = 1.0
-
-
-def _with(path: str, value: float) -> Callable[[Config], None]:
-    section, field = path.split(".")
-
-    def change(config: Config) -> None:
-        setattr(getattr(config, section), field, value)
-
-    return change
 
 
 # One change of `plus` at a time: a choice taken back, or another made. Weight decay is tuned.
@@ -80,11 +78,11 @@ VARIANTS: dict[str, Callable[[Config], None]] = {
     "without_width": _as_in_warp("model.hidden_size", "model.embedding_size"),
     "without_average": _as_in_warp("train.ema", "train.decay_at"),
     "without_region_dropout": _as_in_warp("model.region_dropout"),
-    "with_history_dropout": _with("model.history_dropout", 0.5),
-    "with_wider_margin": _with("loss.margin", 0.2),
-    "with_attention_rate": _with("train.attention_rate", 10.0),
-    "with_one_head": _with("model.num_heads", 1),
-    "with_eight_heads": _with("model.num_heads", 8),
-    "with_softmax": _softmax,
+    "with_history_dropout": with_value("model.history_dropout", 0.5),
+    "with_wider_margin": with_value("loss.margin", 0.2),
+    "with_attention_rate": with_value("train.attention_rate", 10.0),
+    "with_one_head": with_value("model.num_heads", 1),
+    "with_eight_heads": with_value("model.num_heads", 8),
+    "with_softmax": with_value("loss.name", Loss.SOFTMAX),
     "with_adamw": _adamw,
 }

@@ -54,10 +54,8 @@ def wanted(
     Raises:
         UserError: they must, and don't fit.
     """
-    clip_bytes = store.max_frames * store.schema.frame_bytes
-    if condense:
-        clip_bytes = 4 * store.num_channels
-    clip_bytes += 8 * store.num_channels
+    codes = 4 * store.num_channels if condense else store.max_frames * store.schema.frame_bytes
+    clip_bytes = codes + 8 * store.num_channels  # and scale and offset
     needed, room = len(rows) * clip_bytes, int(_SHARE * device_memory())
     if features is Features.DEVICE and needed > room:
         raise UserError(
