@@ -159,7 +159,7 @@ def test_every_row_exactly_once_per_epoch(view, frames, batch_size):
 def test_order_depends_on_the_seed_alone(view, frames):
     rows = view.rows(TRAIN)
     orders = [
-        np.concatenate([input_pipeline.train_order(rows, 3, seed)[s] for s in range(9)]).tolist()
+        np.concatenate([input_pipeline.TrainOrder(rows, 3, seed)[s] for s in range(9)]).tolist()
         for seed in (0, 0, 1, 2)
     ]
     assert orders[0] == orders[1]
@@ -171,7 +171,7 @@ def test_order_depends_on_the_seed_alone(view, frames):
     code = f"""
 from uhman_jax import input_pipeline
 import numpy as np
-order = input_pipeline.train_order(np.array({rows.tolist()}), 3, 0)
+order = input_pipeline.TrainOrder(np.array({rows.tolist()}), 3, 0)
 print(np.concatenate([order[s] for s in range(9)]).tolist())
 """
     other_process = subprocess.run(
@@ -223,7 +223,7 @@ def test_no_row(view, frames):
     none = np.array([], np.int64)
     assert len(input_pipeline.eval_batches(view, frames, rows=none, batch_size=3)) == 0
     with pytest.raises(UserError, match="one video or more, got none"):
-        input_pipeline.train_order(none, 3, 0)
+        input_pipeline.TrainOrder(none, 3, 0)
 
 
 def test_a_damaged_record_stops_the_iterator_and_is_named(view, frames):

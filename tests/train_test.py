@@ -536,7 +536,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_the_checkpoint_and_remedi
 
     rows = view.rows(TRAIN)
     seen = [
-        input_pipeline.train_order(rows, config.train.batch_size, config.seed)[step]
+        input_pipeline.TrainOrder(rows, config.train.batch_size, config.seed)[step]
         for step in range(8)
     ]
     row = next(row for row in seen[7] if all(row not in rows_B for rows_B in seen[:7]))

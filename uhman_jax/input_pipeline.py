@@ -5,7 +5,9 @@ that starts again at step s sees what the unbroken run saw.  Codes stay as store
 until the model.
 """
 
+import functools
 import math
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -143,24 +145,49 @@ def pad(ragged: Ragged, row_B: np.ndarray, width: int) -> tuple[np.ndarray, np.n
     return values, mask
 
 
-def train_order(rows: np.ndarray, batch_size: int, seed: int) -> "grain.MapDataset":
-    """Endless batches of view rows: element s is the int64 row_B of step s.
+class TrainOrder:
+    """Endless batches of view rows: `order[s]` is the int64 row_B of step s.
 
     Each epoch is another permutation of all rows.  Epochs follow one another without a gap, so a
     batch may hold the end of one and the begin of the next and no row is ever dropped; epoch e ends
     with step ceil(e * len(rows) / batch_size) - 1.
 
+    Args:
+        rows: of the view.
+        batch_size: B.
+        seed: of the permutations.
+
     Raises:
         UserError: there are no rows.
     """
-    if not len(rows):
-        raise UserError(
-            "training needs one video or more, got none; add videos or lower view.min_count"
-        )
-    import grain
 
-    order = grain.MapDataset.source(np.asarray(rows, np.int64).tolist()).seed(seed).shuffle()
-    return order.repeat().batch(batch_size)
+    def __init__(self, rows: np.ndarray, batch_size: int, seed: int):
+        """Keeps the rows."""
+        if not len(rows):
+            raise UserError(
+                "training needs one video or more, got none; add videos or lower view.min_count"
+            )
+        self._rows = np.asarray(rows, np.int64)
+        self._batch_size, self._seed = batch_size, seed
+
+    def __len__(self) -> int:
+        """As many steps as one can ask for."""
+        return sys.maxsize // self._batch_size
+
+    def __getitem__(self, step: int) -> np.ndarray:
+        """The rows of one step."""
+        start, parts, missing = step * self._batch_size, [], self._batch_size
+        while missing:
+            epoch, place = divmod(start, len(self._rows))
+            order = _permutation(len(self._rows), self._seed, epoch)
+            parts.append(order[place : place + missing])
+            start, missing = start + len(parts[-1]), missing - len(parts[-1])
+        return self._rows[np.concatenate(parts)]
+
+
+@functools.lru_cache(maxsize=2)  # a batch may lie in two epochs
+def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(size)
 
 
 def train_batches(
@@ -178,15 +205,17 @@ def train_batches(
     Args:
         view: what the videos are labelled with.
         store: what they look like.
-        rows: of the view, usually `view.rows(TRAIN)`; order as in `train_order`.
+        rows: of the view, usually `view.rows(TRAIN)`; order as in `TrainOrder`.
         batch_size: B.
         seed: of the order.
         max_frames: F; 0: the store's longest record.
         places: of the examples in a batch that are read; None: all.
     """
+    import grain
+
     join = Join(view, store, max_frames)
-    order = train_order(rows, batch_size, seed)
-    return order.map(join if places is None else lambda row_B: join(np.asarray(row_B)[places]))
+    order = grain.MapDataset.source(TrainOrder(rows, batch_size, seed))
+    return order.map(join if places is None else lambda row_B: join(row_B[places]))
 
 
 def eval_batches(

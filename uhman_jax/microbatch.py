@@ -14,7 +14,9 @@ CACHE_BYTES = (
 MOST_SCORES = 2**28  # 1 GiB, of which a loss over all hashtags holds a few
 
 
-def fitting_size(video: VideoInput, hidden_size: int, num_scores: int = 0) -> int:
+def fitting_size(
+    video: VideoInput, hidden_size: int, num_scores: int = 0, region_share: float = 1.0
+) -> int:
     """Videos to process at once: a divisor of the batch.
 
     On an accelerator the whole batch, unless its scores are too many. On one CPU as many as fit
@@ -25,6 +27,7 @@ def fitting_size(video: VideoInput, hidden_size: int, num_scores: int = 0) -> in
         video: of the batch.
         hidden_size: K.
         num_scores: of a video, where those of all hashtags are held: T; else 0.
+        region_share: of the regions, that a step looks at.
     """
     batch_size, (_, num_frames, num_regions, num_channels) = (
         len(video.mask_BF),
@@ -32,8 +35,8 @@ def fitting_size(video: VideoInput, hidden_size: int, num_scores: int = 0) -> in
     )
     most = MOST_SCORES // max(1, num_scores)
     if jax.default_backend() == "cpu" and jax.device_count() == 1:
-        video_bytes = 4 * num_frames * num_regions * (num_channels + 4 * hidden_size)
-        most = min(most, CACHE_BYTES // video_bytes)
+        seen = num_frames * num_regions * region_share
+        most = min(most, int(CACHE_BYTES / (4 * seen * (num_channels + 4 * hidden_size))))
     most = max(1, most)
     return max(size for size in range(1, batch_size + 1) if batch_size % size == 0 and size <= most)
 

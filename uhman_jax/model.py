@@ -4,6 +4,8 @@ Attention to regions is written for one video and mapped over the batch; all tha
 was pooled is written for the batch.
 """
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -52,6 +54,20 @@ def attend(query_HJ, items_XJ, mask_X):
     return pooled_HJ, weights_HX
 
 
+class Layer(NamedTuple):
+    """The linear layer that gives the items of a set, where something before it was pooled.
+
+    Attributes:
+        matrix_JK: its matrix.
+        shift_K: its bias.
+        total: 1, or 0 where nothing was pooled; of any shape.
+    """
+
+    matrix_JK: jax.Array
+    shift_K: jax.Array
+    total: jax.Array
+
+
 class MultiHead(nn.Module):
     """Multi-head attention [14] with one query: MultiHead(u_e, F, F).
 
@@ -89,9 +105,15 @@ class MultiHead(nn.Module):
         query_BHW /= jnp.sqrt(self.hidden_size // self.num_heads).astype(self.dtype)
         return jnp.einsum("bhw,khw->bhk", query_BHW, self.key_KHW.astype(self.dtype))
 
-    def project(self, pooled_HK):
-        """Returns attended_K for pooled_HK, with any leading axes."""
-        value_HW = jnp.einsum("...hk,khw->...hw", pooled_HK, self.value_KHW.astype(self.dtype))
+    def project(self, pooled_HJ, layer):
+        """Returns attended_K for pooled_HJ, with any leading axes; `layer` is folded into W_V."""
+        value_JHW = value_KHW = self.value_KHW.astype(self.dtype)
+        if layer:
+            value_JHW = jnp.einsum("jk,khw->jhw", layer.matrix_JK, value_KHW)
+        value_HW = jnp.einsum("...hj,jhw->...hw", pooled_HJ, value_JHW)
+        if layer:
+            shift_HW = jnp.einsum("k,khw->hw", layer.shift_K, value_KHW)
+            value_HW += jnp.einsum("...,hw->...hw", layer.total, shift_HW)
         return jnp.einsum("...hw,hwk->...k", value_HW, self.output_HWK.astype(self.dtype))
 
 
@@ -122,9 +144,18 @@ class GuidedBlock(nn.Module):
             return self.heads.fold(user_BK)
         return jnp.zeros((user_BK.shape[0], self.num_heads, self.hidden_size), self.dtype)
 
-    def finish(self, user_K, pooled_HK):
-        """Returns E(F)_K from what `attend` pooled, with any leading axes."""
-        attended_K = self.heads.project(pooled_HK) if self.attention else pooled_HK[..., 0, :]
+    def finish(self, user_K, pooled_HJ, layer=None):
+        """Returns E(F)_K from what `attend` pooled, with any leading axes.
+
+        What was pooled are the items, or what comes before the `layer` that gives them.
+        """
+        if self.attention:
+            attended_K = self.heads.project(pooled_HJ, layer)
+        else:
+            attended_K = pooled_HJ[..., 0, :]  # all heads are alike
+            if layer:
+                attended_K = attended_K @ layer.matrix_JK
+                attended_K += jnp.einsum("...,k->...k", layer.total, layer.shift_K)
         gamma_K = self._norm(self.attention_norm, attended_K, user_K)
         return self._norm(self.ffn_norm, self.ffn(gamma_K), gamma_K)
 
@@ -234,9 +265,8 @@ class UHMAN(TwoTowers):
     def _frames(self, guide_BK, video, mask_BFM, deterministic):
         """Returns frames_BFK, the regions of each frame pooled, and weights_BFHM.
 
-        The region network's second layer is linear, so it too is applied to what is pooled (and
-        folded into the query; its bias adds the same to all logits of a head). Where nothing is
-        pooled, its bias is not added.
+        The region network's second layer is linear: it is folded into the query (its bias adds the
+        same to all logits of a head) and applied to what is pooled.
         """
         regions = Regions(self.hidden_size, self.dropout, self.dtype, name="regions")
         shape = (self.hidden_size, self.hidden_size)
@@ -247,10 +277,8 @@ class UHMAN(TwoTowers):
         pooled_BFHJ, weights_BFHM = regions(
             query_BHJ, video, mask_BFM, self._statistics(video), deterministic=deterministic
         )
-        total_BFH = jnp.sum(weights_BFHM, axis=3).astype(self.dtype)
-        pooled_BFHK = jnp.einsum("bfhj,jk->bfhk", pooled_BFHJ, out_JK)
-        pooled_BFHK += total_BFH[:, :, :, None] * out_K[None, None, None, :]
-        return block.finish(guide_BK[:, None, :], pooled_BFHK), weights_BFHM
+        layer = Layer(out_JK, out_K, jnp.any(mask_BFM, axis=2).astype(self.dtype))
+        return block.finish(guide_BK[:, None, :], pooled_BFHJ, layer), weights_BFHM
 
     def _block(self, attention, name):
         return GuidedBlock(self.hidden_size, self.num_heads, attention, self.dtype, name=name)

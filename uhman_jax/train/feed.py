@@ -1,6 +1,6 @@
 """How a run gets its batches: from features on the device, or read ahead from the shards.
 
-Both take the batches of `train_order` in its order, and change results by rounding at most.
+Both take the batches of `TrainOrder` in its order, and change results by rounding at most.
 """
 
 import functools
@@ -15,11 +15,11 @@ from uhman_jax.dataset.view import View
 from uhman_jax.devices import Devices
 from uhman_jax.input_pipeline import (
     Batch,
+    TrainOrder,
     eval_batches,
     iterate,
     padded_rows,
     train_batches,
-    train_order,
 )
 from uhman_jax.shards.store import FrameStore
 from uhman_jax.train.on_device import OnDevice, take
@@ -106,7 +106,7 @@ class Resident:
     ):
         """Takes one step at first, then more at once as long as they are quick."""
         self._steps, self._on_device, self._take = steps, on_device, jax.jit(take)
-        self._order, self._next = train_order(rows, batch_size, seed), start_step
+        self._order, self._next = TrainOrder(rows, batch_size, seed), start_step
         self._shape_NB = (MOST_STEPS, batch_size)
         self._allowed, self._counts = 1, (0, 0)  # steps of the last dispatch and the one before
         self._clock: float | None = None
@@ -119,7 +119,7 @@ class Resident:
         count = min(most, self._allow())
         rows_NB = np.zeros(self._shape_NB, np.int32)
         steps = range(self._next, self._next + count)
-        rows_NB[:count] = np.stack([np.asarray(self._order[step]) for step in steps])
+        rows_NB[:count] = np.stack([self._order[step] for step in steps])
         state, metrics = self._steps(state, self._on_device, rows_NB, count)
         self._next += count
         self._counts = count, self._counts[0]

@@ -160,7 +160,9 @@ def loss_and_gradient(
 
     num_scores = num_hashtags if negatives_BPN is None else 0
     size = config.train.microbatch_size
-    size = size or fitting_size(batch.video, config.model.hidden_size, num_scores)
+    size = size or fitting_size(
+        batch.video, config.model.hidden_size, num_scores, 1 - config.model.region_dropout
+    )
     keys = jax.random.split(dropout_key, len(batch.mask_B) // size)
     if len(keys) == 1:
         return summed(params, batch, negatives_BPN, keys[0])
