@@ -156,6 +156,23 @@ def test_every_row_exactly_once_per_epoch(view, frames, batch_size):
     assert all(batches[step].mask_B.all() for step in range(steps))
 
 
+def test_the_epochs_of_one_seed_are_not_those_of_the_next():
+    def epoch(seed, number):
+        order = input_pipeline.TrainOrder(np.arange(10, 30), 10, seed)
+        return [*order[2 * number], *order[2 * number + 1]]
+
+    epochs = [epoch(seed, number) for seed in range(3) for number in range(3)]
+    assert all(sorted(rows) == list(range(10, 30)) for rows in epochs)
+    assert len(set(map(tuple, epochs))) == 9
+
+
+def test_a_batch_of_several_epochs():
+    order = input_pipeline.TrainOrder(np.array([5, 6, 7]), 10, 0)
+    rows = np.concatenate([order[0], order[1], order[2]])
+    assert rows.dtype == np.int64
+    assert (np.sort(rows.reshape(10, 3)) == [5, 6, 7]).all()
+
+
 def test_order_depends_on_the_seed_alone(view, frames):
     rows = view.rows(TRAIN)
     orders = [

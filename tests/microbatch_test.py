@@ -42,6 +42,11 @@ def test_a_piece_fits_the_cache_and_divides_the_batch(
     assert microbatch.fitting_size(video, hidden_size) == batch_size
 
 
+def test_regions_that_are_left_out_take_no_room():
+    video = make_batch(64, 64).video
+    assert microbatch.fitting_size(video, 128, region_share=0.5) == 32  # of 35
+
+
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
 def test_scores_of_all_hashtags_fit_a_gibibyte(backend, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)

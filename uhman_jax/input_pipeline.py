@@ -174,9 +174,9 @@ class TrainOrder:
         """As many steps as one can ask for."""
         return sys.maxsize // self._batch_size
 
-    def __getitem__(self, step: int) -> np.ndarray:
-        """The rows of one step."""
-        start, parts, missing = step * self._batch_size, [], self._batch_size
+    def __getitem__(self, index: int) -> np.ndarray:
+        """The rows of step `index`."""
+        start, parts, missing = index * self._batch_size, [], self._batch_size
         while missing:
             epoch, place = divmod(start, len(self._rows))
             order = _permutation(len(self._rows), self._seed, epoch)

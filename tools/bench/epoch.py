@@ -2,10 +2,10 @@
 
     python -m tools.bench.epoch [--num_videos=8233] [--num_frames=16] [--json=FILE]
 
-The trainer's own steps over made-up features: on the device, several steps a dispatch; streamed,
-batches that lie ready in the host's memory, one step a dispatch. On a CPU the device's memory is
-the host's. A corpus that does not fit is cut to what does; the seconds are of a whole epoch all the
-same.
+The trainer's own steps over made-up features: on the device, in an order that is drawn within the
+time, several steps a dispatch; streamed, batches that lie ready in memory, one step a dispatch. On
+a CPU the device's memory is the host's. A corpus that does not fit is cut to what does; the seconds
+are of a whole epoch all the same.
 """
 
 import time
@@ -18,6 +18,7 @@ import numpy as np
 from absl import app, flags
 
 from tools.bench import made_up, table
+from uhman_jax.input_pipeline import TrainOrder
 from uhman_jax.train.feed import MOST_STEPS, several
 from uhman_jax.train.on_device import OnDevice, device_memory
 from uhman_jax.train.state import build_model, init_state
@@ -63,10 +64,7 @@ def main(_: list[str]) -> None:
     model = build_model(config.model, made_up.view_sizes(_HASHTAGS.value))  # type: ignore[arg-type]
     step = make_train_step(model, config, 1000)
     statistics = made_up.statistics(_CHANNELS.value)
-    on_device, rng = corpus(kept), np.random.default_rng(0)
-    rows_NB = np.zeros((MOST_STEPS, size), np.int32)
-    rows_NB[:num_steps] = rng.integers(0, kept, (num_steps, size))
-    steps = several(step)
+    on_device, steps = corpus(kept), several(step)
     host = [
         made_up.make_batch(
             batch_size=size,
@@ -77,6 +75,8 @@ def main(_: list[str]) -> None:
         )
         for seed in range(2)
     ]
+
+    epoch = 0
 
     def contestant(advance: Callable[[Any], Any]) -> Callable[[], float]:
         state = init_state(model, config, *statistics)
@@ -90,13 +90,20 @@ def main(_: list[str]) -> None:
         measure()
         return measure
 
+    def resident(state: Any) -> Any:
+        nonlocal epoch
+        order, epoch = TrainOrder(np.arange(kept), size, seed=epoch), epoch + 1
+        rows_NB = np.zeros((MOST_STEPS, size), np.int32)
+        rows_NB[:num_steps] = np.stack([order[index] for index in range(num_steps)])
+        return steps(state, on_device, rows_NB, num_steps)[0]
+
     def streamed(state: Any) -> Any:
         for index in range(num_steps):
             state, _ = step(state, jax.device_put(host[index % 2]))
         return state
 
     contestants = {
-        "on the device": contestant(lambda state: steps(state, on_device, rows_NB, num_steps)[0]),
+        "on the device": contestant(resident),
         "streamed": contestant(streamed),
     }
     figures = table.interleave(contestants, _ROUNDS.value)
