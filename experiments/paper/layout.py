@@ -30,8 +30,8 @@ class Table:
     """A table.
 
     Attributes:
-        kind: "claims", "evidence", "main", "views", "attention", "slices", "recipe", "sweep" or
-            "sizes".
+        kind: "claims", "overview", "evidence", "main", "views", "attention", "slices", "recipe",
+            "sweep" or "sizes".
         title: without the setting.
         columns: heads of all but the first one.
         rows: in order.

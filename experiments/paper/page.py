@@ -95,7 +95,11 @@ def render(
         _header(cells, found),
         _claims(found),
         _how_to_read(cells),
-        _part("The systems side by side", _figure(drawn, "systems")),
+        _part(
+            "The systems side by side",
+            _figure(drawn, "systems"),
+            _folded("P@10 in numbers", built, "overview"),
+        ),
         _part("Tables 1 to 3", _by_setting(built, "main")),
         _part(
             "Sizes",

@@ -21,6 +21,7 @@ from experiments.paper.breakdowns import (
 )
 from experiments.paper.claims import Claim, Verdict, claims, corrected, p_text, signed
 from experiments.paper.layout import Entry, Row, Table, markdown, score, setting, share
+from experiments.paper.overview import build_gaps, build_overview
 from experiments.paper.stats import MIN_WORLDS
 from experiments.paper.summary import Cell
 from uhman_jax.storage import replacing
@@ -169,7 +170,7 @@ def build_evidence(found: Sequence[Claim]) -> Table:
 
 def build_all(cells: Sequence[Cell], results: str | pathlib.Path = ".") -> list[Table]:
     """Every table that has at least one measured row, in the order of the page."""
-    built = []
+    built = [build_overview(cells), build_gaps(cells)]
     for world, recipe in summary.settings(cells):
         where = {"world": world, "recipe": recipe}
         views = summary.present(cells, "view", summary.VIEWS)
@@ -214,8 +215,10 @@ def write_markdown(
         build_evidence([claim for claim in measured if (claim.world, claim.recipe) == where])
         for where in dict.fromkeys((claim.world, claim.recipe) for claim in measured)
     ]
-    parts = [INTRODUCTION, *map(markdown, [build_claims(found), *evidence, *built])]
+    overview = [table for table in built if table.kind == "overview"]
+    others = [table for table in built if table.kind != "overview"]
+    parts = [build_claims(found), *overview, *evidence, *others]
     path = pathlib.Path(folder) / "tables.md"
     with replacing(path) as file:
-        file.write("\n".join(parts).encode())
+        file.write("\n".join([INTRODUCTION, *map(markdown, parts)]).encode())
     return path

@@ -1,0 +1,156 @@
+"""A study's cells, made up: every number follows from the levels below."""
+
+import numpy as np
+
+WORLDS = ("selection", "additive", "everything")
+SYSTEMS = ("BL", "UA", "3WM", "UHMAN(a)", "UHMAN(b)", "UHMAN(c)", "UHMAN")
+LEVELS = dict(zip(SYSTEMS, (0.104, 0.121, 0.138, 0.151, 0.166, 0.155, 0.174), strict=True))
+REFERENCES = {"popularity": 0.046, "user_attributes": 0.061, "user_history": 0.083}
+REFERENCES |= {"user_oracle": 0.112, "content_oracle": 0.212, "additive_oracle": 0.241}
+REFERENCES |= {"observable_oracle": 0.279, "oracle": 0.291}
+NUM_SEEDS, NUM_VIDEOS = 5, 211
+
+
+def metrics_of(level):
+    """Recall, F1 and the rest that go with a P@10."""
+    table = {"P@10": level, "R@10": min(2.4 * level, 1), "P@50": 0.33 * level, "R@50": 3.6 * level}
+    for k in (10, 50):
+        precision, recall = table[f"P@{k}"], table[f"R@{k}"]
+        table[f"F1@{k}"] = 2 * precision * recall / (precision + recall)
+    return table
+
+
+def make_cell(
+    rng, folder=None, *, world="selection", world_seed=0, view="natural", recipe="plus",
+    system="UHMAN", level=None, noise=0.002, part=("tables",), suffix="", seeds=NUM_SEEDS, **fields,
+):  # fmt: skip
+    """A finished cell whose per-video values, if a folder is given, have the cell's means."""
+    level = LEVELS[system] if level is None else level
+    name = f"{world}-{world_seed}/{view}/{recipe}/{system}{suffix}"
+    base_V = np.random.default_rng([world_seed, len(world)]).gamma(2, 0.5, NUM_VIDEOS)
+    p10_SV = level * base_V / base_V.mean() * rng.normal(1, 0.15, (seeds, NUM_VIDEOS))
+    p10_SV += level + rng.normal(0, noise, (seeds, 1)) - p10_SV.mean(axis=1, keepdims=True)
+    rows = [metrics_of(float(value)) for value in p10_SV.mean(axis=1)]
+    test = {metric: [row[metric] for row in rows] for metric in rows[0]}
+    cell = {
+        "cell": name, "world": world, "world_seed": world_seed, "view": view, "recipe": recipe,
+        "system": system, "part": list(part), "hidden_size": 64, "embedding_size": 64,
+        "data_share": 1.0, "seeds": list(range(seeds)), "train_videos": 7409,
+        "test_videos": NUM_VIDEOS, "hashtags": 578, "test": test, "validation": test,
+        "references": {key: metrics_of(value) for key, value in REFERENCES.items()},
+        "config": {"model.name": system.lower(), "train.weight_decay": 0.002}, "seconds": 210.0,
+        "failed": "",
+    }  # fmt: skip
+    if folder is not None:
+        path = folder / "per_video" / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        order = rng.permutation(NUM_VIDEOS)
+        ids = np.array([f"v{index:04d}" for index in order])
+        p10 = p10_SV[:, order].astype(np.float32)
+        np.savez(path, video_ids=ids, p10_SV=p10, r10_SV=np.float32(2.4) * p10)
+        cell["per_video"] = str(path.relative_to(folder))
+    return cell | fields
+
+
+def attention_of(rng, system):
+    """Region attention only where the system has it, frame attention likewise."""
+    facts = {"object_mass": 0.58, "tagged_mass": 0.31, "top_region_tagged": 0.44}
+    frames = {"tagged_frame_mass": 0.71, "top_frame_tagged": 0.83}
+    chance = {"object": 0.237, "tagged": 0.14, "tagged_frame": 0.5}
+    values = facts if system != "UHMAN(a)" else {}
+    values = values | (frames if system != "UHMAN(b)" else {})
+    result = {key: rng.normal(value, 0.02, NUM_SEEDS).tolist() for key, value in values.items()}
+    for key in list(result):
+        level = chance.get(key.removesuffix("_mass"), 0.14 if "region" in key else 0.5)
+        name = f"{key}_chance" if key.startswith("top") else key.replace("_mass", "_chance")
+        result[name] = [level] * NUM_SEEDS
+    return result
+
+
+def slices_of(level):
+    groups = [("frequency", "rare: 8 to 12 uses", 0.4), ("frequency", "medium: 13 to 31 uses", 0.9)]
+    groups += [("frequency", "frequent: 32 to 900 uses", 1.9), ("user", "no history", 0.7)]
+    groups += [("user", "missing attributes", 0.9), ("user", "history and all attributes", 1.1)]
+    return [
+        {"by": by, "name": name, "num_videos": 40 + 7 * index}
+        | {"P@10": scale * level, "R@10": scale * level, "R@50": 2 * scale * level}
+        for index, (by, name, scale) in enumerate(groups)
+    ]
+
+
+def make_study(folder, num_worlds=2):
+    """A whole study: every system, world, view and recipe, both sweeps, sample sizes."""
+    rng = np.random.default_rng(0)
+    cells = []
+    world_scale = {"selection": 1.0, "additive": 1.25, "everything": 0.9}
+    for world in WORLDS:
+        for recipe, views in (("plus", ("natural", "balanced")), ("paper", ("natural",))):
+            for view in views:
+                for world_seed in range(num_worlds):
+                    scale = world_scale[world] * (1 + 0.02 * world_seed)
+                    scale *= {"plus": 1.0, "paper": 0.55}[recipe]
+                    scale *= {"natural": 1.0, "balanced": 0.7}[view]
+                    for system in SYSTEMS:
+                        level = LEVELS[system] * scale
+                        if world == "additive" and system.startswith("UHMAN"):
+                            level *= 0.72
+                        if system.startswith("UHMAN"):
+                            facts = attention_of(rng, system)
+                        else:
+                            facts = {}
+                        cells.append(
+                            make_cell(
+                                rng,
+                                folder,
+                                world=world,
+                                world_seed=world_seed,
+                                view=view,
+                                recipe=recipe,
+                                system=system,
+                                level=level,
+                                attention=facts,
+                                slices=slices_of(level),
+                                config={"model.name": system.lower(), "simulator.world": world},
+                                part=("tables", "sizes"),
+                            )  # fmt: skip
+                        )
+    for size, level in zip((8, 16, 32, 64, 128), (0.09, 0.14, 0.165, 0.174, 0.16), strict=True):
+        fields = {"part": ["figure4a"], "hidden_size": size, "suffix": f"-K{size}"}
+        cells.append(make_cell(rng, folder, level=level, **fields))
+    for size, level in zip((8, 16, 32, 64, 128), (0.12, 0.172, 0.174, 0.175, 0.173), strict=True):
+        fields = {"part": ["figure4b"], "embedding_size": size, "suffix": f"-d{size}"}
+        cells.append(make_cell(rng, folder, level=level, **fields))
+    for share in (0.25, 0.5):
+        for system in ("BL", "UA", "3WM", "UHMAN"):
+            cells.append(
+                make_cell(
+                    rng,
+                    folder,
+                    system=system,
+                    level=LEVELS[system] * share**0.35,
+                    part=["sizes"],
+                    data_share=share,
+                    train_videos=int(7409 * share),
+                    suffix=f"-x{share}",
+                )  # fmt: skip
+            )
+    for choice, level in (("history_dropout", 0.162), ("weight_decay", 0.174)):
+        for world_seed in range(num_worlds):
+            level *= 1 + 0.02 * world_seed
+            fields = {
+                "part": ["recipe"],
+                "variant": f"without_{choice}",
+                "suffix": f"-without_{choice}",
+            }
+            cells.append(make_cell(rng, folder, level=level, world_seed=world_seed, **fields))
+    for view in ("temporal", "cold_user"):
+        for system in ("BL", "UA", "3WM", "UHMAN"):
+            level = LEVELS[system] * {"temporal": 0.95, "cold_user": 0.8}[view]
+            cells.append(make_cell(rng, folder, view=view, system=system, level=level))
+    return cells
+
+
+def plain(scores, **fields):
+    """A cell of hand-written P@10 values."""
+    cell = make_cell(np.random.default_rng(0), **fields)
+    return cell | {"test": {"P@10": list(scores)}, "validation": {"P@10": list(scores)}}

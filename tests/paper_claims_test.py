@@ -1,0 +1,137 @@
+"""When a claim of the paper holds."""
+
+import numpy as np
+import pytest
+from made_up_study import make_cell, make_study
+
+from experiments.paper import claims, summary
+from experiments.paper.claims import Verdict
+from experiments.paper.stats import Estimate
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Cells and the folder of their per-video values."""
+    folder = tmp_path_factory.mktemp("study")
+    return make_study(folder), folder
+
+
+def test_a_comparison_is_settled_by_interval_worlds_and_p_together():
+    sure = Estimate(0.02, 0.01, "seeds", 2, True)
+    assert claims.settle(sure, 0.04) == Verdict.HOLDS
+    assert claims.settle(Estimate(-0.02, 0.01, "seeds", 2, True), 0.04) == Verdict.FAILS
+    for gap, p in (
+        (sure, 0.06),
+        (sure, None),
+        (Estimate(0.02, 0.03, "seeds", 2, True), 0.001),
+        (Estimate(0.02, None, "seeds", 1, True), 0.001),
+        (Estimate(0.02, 0.01, "seeds", 2, False), 0.001),
+    ):
+        assert claims.settle(gap, p) == Verdict.UNDECIDED
+    assert claims.settle(sure, None, tested=False) == Verdict.HOLDS
+    assert claims.settle(None, None) == Verdict.MISSING
+
+
+def test_parts_of_a_claim_add_up():
+    holds, fails, undecided, missing = Verdict
+    assert claims.together([holds, holds]) == holds
+    assert claims.together([holds, undecided]) == undecided
+    assert claims.together([missing, undecided]) == missing
+    assert claims.together([missing, fails, holds]) == fails
+    assert claims.together([]) == missing
+
+
+def verdicts(found, world="selection", recipe="plus"):
+    rows = [claim for claim in found if (claim.world, claim.recipe) == (world, recipe)]
+    return {claim.name: claim.verdict for claim in rows}
+
+
+def test_claims_of_the_made_up_study(study):
+    cells, folder = study
+    found = claims.claims(cells, folder)
+    here = verdicts(found)
+    assert len(here) == 13 and set(here.values()) == {Verdict.HOLDS}
+    additive = verdicts(found, "additive")
+    for view in ("natural", "balanced"):  # UHMAN was made worse than 3WM there
+        assert additive[f"BL < UA < 3WM < UHMAN, {view}"] == Verdict.FAILS
+        assert additive[f"UHMAN above BL, UA and 3WM, {view}"] == Verdict.FAILS
+    assert additive["UHMAN above UHMAN(a)"] == Verdict.HOLDS
+    assert additive["K: rises, then falls"] == Verdict.MISSING
+    paper = verdicts(found, recipe="paper")
+    assert paper["BL < UA < 3WM < UHMAN, natural"] == Verdict.HOLDS
+    assert paper["Balanced is harder, P@10"] == Verdict.MISSING
+    order = next(claim for claim in found if claim.name == "BL < UA < 3WM < UHMAN, natural")
+    gap, _ = summary.compare(
+        *(
+            summary.select(cells, world="selection", view="natural", recipe="plus", system=name)
+            for name in ("UHMAN", "3WM")
+        ),
+        folder,
+    )
+    # Every p is the least there is, 1 / 10,001, times the three comparisons.
+    assert f"UHMAN − 3WM: {claims.gap_text(gap)} (p\u00a00.0003)" in order.numbers
+    assert "(paper +6.7\u202f%)" in order.numbers
+
+
+def test_below_a_ranking_that_knows_less_is_said(study):
+    cells, folder = study
+    name = "Above popularity and history, natural"
+    spoilt = [
+        cell | {"references": cell["references"] | {"user_history": {"P@10": 0.15}}}
+        for cell in cells
+        if cell["world"] == "selection" and cell["recipe"] == "plus"
+    ]
+    found = {claim.name: claim for claim in claims.claims(spoilt, folder)}
+    assert found[name].verdict == Verdict.FAILS
+    below = {text.split(" − ")[0] for text in found[name].numbers.split("; ")}
+    # UHMAN and (a) to (c) are above it; BL knows no history.
+    assert {"UA", "3WM"} <= below and not below & {"BL", "UHMAN", "UHMAN(b)"}
+
+
+def curve_cells(folder, key, levels, noise=0.001):
+    rng = np.random.default_rng(5)
+    part = {"hidden_size": "figure4a", "embedding_size": "figure4b"}[key]
+    return [
+        make_cell(rng, folder, level=level, noise=noise, part=[part], suffix=f"-{size}",
+                  **{key: size})
+        for size, level in levels.items()
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("levels", "verdict"),
+    [
+        ({8: 0.1, 32: 0.17, 64: 0.16, 128: 0.13}, Verdict.HOLDS),
+        ({8: 0.1, 32: 0.13, 128: 0.17}, Verdict.FAILS),  # it only rises
+        ({8: 0.17, 32: 0.13, 128: 0.1}, Verdict.FAILS),  # it only falls
+        ({8: 0.1, 32: 0.169, 64: 0.17, 128: 0.1699}, Verdict.UNDECIDED),  # no fall to see
+        ({8: 0.1, 32: 0.17}, Verdict.MISSING),
+    ],
+)
+def test_hidden_size_claim(tmp_path, levels, verdict):
+    found = claims.claims(curve_cells(tmp_path, "hidden_size", levels), tmp_path)
+    assert verdicts(found)["K: rises, then falls"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("levels", "noise", "verdict"),
+    [
+        ({8: 0.05, 16: 0.169, 32: 0.17, 128: 0.172}, 0.001, Verdict.HOLDS),
+        ({16: 0.14, 32: 0.17, 128: 0.17}, 0.001, Verdict.FAILS),
+        ({16: 0.169, 32: 0.17, 128: 0.172}, 0.03, Verdict.UNDECIDED),  # too noisy to tell
+        ({16: 0.17, 64: 0.17}, 0.001, Verdict.MISSING),  # no d = 32
+    ],
+)
+def test_embedding_size_claim(tmp_path, levels, noise, verdict):
+    found = claims.claims(curve_cells(tmp_path, "embedding_size", levels, noise), tmp_path)
+    assert verdicts(found)["d: flat from 16 to 128"] == verdict
+
+
+def test_a_claim_is_undecided_without_videos_and_missing_without_cells():
+    rng = np.random.default_rng(2)
+    cells = [make_cell(rng, system=name) for name in ("BL", "UA", "3WM", "UHMAN")]
+    here = verdicts(claims.claims(cells))
+    assert here["BL < UA < 3WM < UHMAN, natural"] == Verdict.UNDECIDED
+    here = verdicts(claims.claims(cells[1:]))
+    assert here["BL < UA < 3WM < UHMAN, natural"] == Verdict.MISSING
+    assert claims.claims([]) == []

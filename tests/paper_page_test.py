@@ -1,0 +1,296 @@
+"""The study's tables, figures and page, from made-up cells."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import tiny_world
+from made_up_study import LEVELS, NUM_SEEDS, SYSTEMS, make_cell, make_study, plain
+from PIL import Image
+
+from experiments.paper import breakdowns, drawing, elements, figures, layout, overview, page, tables
+from uhman_jax.config import Distribution
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Cells and the folder that `write_all` filled from them."""
+    folder = tmp_path_factory.mktemp("study")
+    cells = make_study(folder)
+    page.write_all(cells, folder)
+    return cells, folder
+
+
+# Tables
+
+
+def parse(text):
+    """Rows of the first Markdown table, as {first column: {column: text}}."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert len({len(row) for row in cells}) == 1, "every row has every column"
+    return {row[0].strip("*"): dict(zip(cells[0][1:], row[1:], strict=True)) for row in cells[2:]}
+
+
+def test_main_table_by_hand():
+    cells = [
+        plain([0.1, 0.2], system="BL", seeds=2),
+        plain([0.3, 0.3], system="UHMAN", seeds=2),
+        plain([0.1, 0.1], system="3WM", seeds=2) | {"failed": "the loss | is not finite"},
+    ]
+    text = tables.main_table(cells, world="selection", view="natural", recipe="plus")
+    rows = parse(text)
+    # One degree of freedom: 12.706 * 0.05 = 0.6353.
+    assert rows["BL"]["P@10"] == "0.1500 ±\u202f0.6353"
+    assert rows["BL"]["*paper P@10*"] == "*0.0650*"
+    assert rows["3WM"]["*paper F1@10*"] == "*0.113*", "as printed"
+    assert rows["BL"]["P@10 of oracle's"].startswith("51.5\u202f%")  # 0.15 / 0.291
+    assert rows["BL"]["p, UHMAN − row"] == "– +0.1500"
+    assert set(rows["UA"].values()) >= {"–"} and rows["UA"]["P@10"] == "–"
+    assert rows["3WM"]["P@10"] == "–" and rows["BL"]["R@50"] == "–"
+    assert rows["UHMAN"]["p, UHMAN − row"] == ""
+    assert rows["Observable oracle"]["P@10"] == "0.2790"
+    assert rows["Oracle"]["P@10 of oracle's"] == "100.0\u202f%"
+    assert "Failed: 3WM, world seed 0: the loss | is not finite" in text
+    assert "1 world, 2 seeds each" in text and "another data set" in text
+
+
+def test_tables_of_the_made_up_study(study):
+    cells, folder = study
+    where = {"world": "selection", "recipe": "plus", "results": folder}
+    rows = parse(tables.main_table(cells, view="balanced", **where))
+    assert list(rows)[:4] == ["BL", "UA", "3WM", "UHMAN"]
+    assert rows["UHMAN"]["*paper P@10*"] == "*0.0507*"
+    assert rows["3WM"]["p, UHMAN − row"].startswith("0.0003 +0.0")
+    rows = parse(tables.main_table(cells, view="natural", systems=tables.ABLATION, **where))
+    assert list(rows) == list(tables.ABLATION) and "P@50" not in rows["UHMAN"]
+    assert rows["UHMAN(a)"]["*paper R@10*"] == "*0.1973*"
+    assert rows["UHMAN(a)"]["p, UHMAN − row"].startswith("0.0003 "), "Holm over three"
+    rows = parse(tables.main_table(cells, view="cold_user", **where))
+    assert not any(name.startswith("*paper") for name in rows["UHMAN"])
+    missing = tables.main_table(cells, world="additive", view="temporal", recipe="plus")
+    assert "Nothing was measured" in missing
+
+
+def test_rows_say_where_they_lack_worlds():
+    cells = [plain([0.1], system="BL"), plain([0.2]), plain([0.3], world_seed=1)]
+    rows = parse(tables.main_table(cells, world="selection", view="natural", recipe="plus"))
+    assert "BL (1 of 2 worlds)" in rows and "UHMAN" in rows
+
+
+def test_overview(study):
+    cells, folder = study
+    rows = parse(layout.markdown(overview.build_overview(cells)))
+    assert list(rows)[:4] == [
+        f"selection, {view}, plus" for view in ("natural", "balanced", "temporal", "cold_user")
+    ]
+    assert list(rows)[-1] == "everything, natural, paper" and len(rows) == 11
+    row = rows["selection, natural, plus"]
+    assert list(row) == [*SYSTEMS, "Observable oracle", "Oracle", "Popularity"]
+    where = {"world": "selection", "view": "natural", "recipe": "plus", "results": folder}
+    table = parse(tables.main_table(cells, systems=tables.ABLATION, **where))
+    assert row["UHMAN(b)"] == table["UHMAN(b)"]["P@10"]
+    assert row["Oracle"].startswith("0.2910")
+    assert rows["selection, temporal, plus"]["UHMAN(a)"] == "–"
+
+
+def test_what_uhman_is_ahead_by():
+    scores = {("BL", 0): 0.1, ("BL", 1): 0.2, ("UHMAN", 0): 0.15, ("UHMAN", 1): 0.3}
+    scores[("UHMAN", 2)] = 0.9  # in a world without BL
+    cells = [plain([score], system=name, world_seed=w) for (name, w), score in scores.items()]
+    rows = parse(layout.markdown(overview.build_gaps(cells)))
+    assert rows == {"selection, natural, plus": {"BL": "+0.0750"}}
+    assert parse(layout.markdown(overview.build_gaps(cells[:2]))) == {
+        "selection, natural, plus": {"BL": "–"}
+    }
+
+
+def test_attention_and_slices(study):
+    cells, _ = study
+    rows = parse(layout.markdown(breakdowns.build_attention(cells, recipe="plus")))
+    assert rows["UHMAN(a), selection"]["Regions with any object"] == "–"
+    assert rows["UHMAN, selection"]["Regions with any object"].endswith("(23.7\u202f%)")
+    assert "BL, selection" not in rows
+    fixed = plain([0.1]) | {"attention": {"object_mass": 0.5, "object_chance": 0.25}}
+    assert breakdowns.attention([fixed], "object")[0].mean == 0.5, "numbers as well as lists"
+    table = breakdowns.build_slices(cells, world="selection", view="natural", recipe="plus")
+    assert [name.split(",")[0] for name in table.columns] == [
+        "no history", "missing attributes", "history and all attributes", "rare", "medium",
+        "frequent",
+    ]  # fmt: skip
+    assert "no history, P@10 (61 clips)" in table.columns
+    level = LEVELS["UHMAN"] * (1 + 1.02) / 2  # of two worlds
+    rows = parse(layout.markdown(table))
+    assert rows["UHMAN"]["no history, P@10 (61 clips)"] == f"{0.7 * level:.4f}"
+
+
+def test_choices_of_the_recipe(study):
+    cells, _ = study
+    rows = parse(layout.markdown(breakdowns.build_recipe(cells, world="selection", recipe="plus")))
+    assert list(rows) == ["the recipe", "without history dropout", "without weight decay"]
+    worse = rows["without history dropout"]["worse by, validation"]
+    assert worse.startswith("+0.01") and "±" in worse
+    assert abs(float(rows["without weight decay"]["worse by, test"].split()[0][1:])) < 0.005
+    assert rows["the recipe"]["worse by, test"] == ""
+    nothing = breakdowns.build_recipe(cells, world="additive", recipe="plus")
+    assert not nothing.rows
+
+
+def test_markdown_has_claims_first_and_every_row_of_every_table_is_whole(study):
+    cells, folder = study
+    text = (folder / "tables.md").read_text("utf-8")
+    titles = re.findall(r"^### (.*)$", text, re.M)
+    assert titles[:2] == ["The paper's claims", "P@10 of every system"]
+    assert titles[3].startswith("Claims in numbers")
+    assert sum(title.startswith("Table 1") for title in titles) == 6
+    assert sum(title.startswith("Table 2") for title in titles) == 3, "none that has no cells"
+    for part in text.split("### ")[1:]:
+        parse(part)
+    assert tables.write_tables(cells, folder).read_text("utf-8") == text
+
+
+# Figures
+
+
+def test_every_figure_is_drawn_and_the_same_bytes_again(study, tmp_path):
+    cells, folder = study
+    names = ("systems", "figure4a", "figure4b", "sample_size", "attention")
+    for name in names:
+        with Image.open(folder / f"{name}.png") as image:
+            assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
+            assert image.width > 700
+    for path in figures.hidden_size(cells, tmp_path):
+        assert path.read_bytes() == (folder / path.name).read_bytes()
+    assert not (folder / "figure3.svg").exists(), "no run left its view"
+    paths = figures.hashtags(np.array([3, 900, 40, 11]), np.array([3, 11, 12]), tmp_path)
+    assert [path.name for path in paths] == ["figure3.png", "figure3.svg"]
+    assert "entropy" in paths[1].read_text("utf-8")
+
+
+def test_a_figure_without_cells_is_not_drawn(tmp_path):
+    assert figures.write_figures([], tmp_path) == []
+    cells = [plain([0.1], part=["figure4a"]), make_cell(np.random.default_rng(0), system="BL")]
+    assert {path.stem for path in figures.write_figures(cells, tmp_path)} == {"systems"}
+    assert {path.stem for path in tmp_path.iterdir()} == {"systems"}
+
+
+def test_sample_sizes_are_compared_over_the_same_worlds():
+    cells = [
+        plain([0.2], world_seed=0), plain([0.9], world_seed=1),
+        plain([0.1], world_seed=0, data_share=0.5),
+    ]  # fmt: skip
+    groups = figures._same_worlds(cells)
+    assert [[cell["test"]["P@10"] for cell in group] for group in groups] == [[[0.1]], [[0.2]]]
+
+
+def test_every_colour_of_the_figures_has_one_for_the_dark():
+    used = {*drawing.SYSTEM_COLORS.values(), *drawing.WORLD_COLORS.values()}
+    used |= {
+        *drawing.VIEW_COLORS.values(),
+        *(color for color, _ in drawing.REFERENCE_LINES.values()),
+    }
+    assert used <= {*elements._DARK, *elements._NAMED}
+
+
+# The page
+
+
+class Page(HTMLParser):
+    """Checks that elements nest; keeps attributes and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.attributes, self.ids, self.text, self._open = [], [], "", []
+        self.feed(text)
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += [(tag, *pair) for pair in attrs]
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in ("meta", "br", "img", "input"):
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes += [(tag, *pair) for pair in attrs]
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data if "style" not in self._open[-1:] else ""
+
+
+def test_page_is_whole_self_contained_and_begins_with_the_claims(study):
+    cells, folder = study
+    text = (folder / "study.html").read_text("utf-8")
+    parsed = Page(text)
+    assert len(parsed.ids) == len(set(parsed.ids)) > 0
+    links = [value for _, name, value in parsed.attributes if name in ("src", "href", "xlink:href")]
+    assert all(value.startswith("#") for value in links)
+    assert {value[1:] for value in links} <= set(parsed.ids)
+    assert "<script" not in text and "@import" not in text
+    assert parsed.text.index("Does it hold?") < parsed.text.index("Tables 1 to 3")
+    for words in (
+        "Simulated data",
+        "does not",
+        "P@10 of every system",
+        "Fig. 4a",
+        "How to read",
+        "Settings",
+    ):
+        assert words in parsed.text
+    assert "in: selection and everything; one of them beats it in: additive." in parsed.text
+    assert text.count("<svg") == 5 and "var(--ink)" in text
+    trained = NUM_SEEDS * len(cells)
+    assert f"{trained} trained models" in parsed.text.replace("\u202f", "")
+
+
+def test_page_escapes_what_cells_hold_and_says_that_data_is_real(tmp_path):
+    rng = np.random.default_rng(0)
+    evil = "<script>alert(1)</script>"
+    cells = [make_cell(rng, world="data", system=name, references={}) for name in SYSTEMS]
+    cells[0]["config"] = {"data.note": evil}
+    cells[1] |= {"failed": evil}
+    for cell in cells:
+        cell["slices"] = [{"by": "user", "name": evil, "num_videos": 2, "P@10": 0.1}]
+    page.write_all(cells, tmp_path)
+    text = (tmp_path / "study.html").read_text("utf-8")
+    assert evil not in text and "Real data" in Page(text).text
+    assert "1 cells failed" not in text and "1 cell failed" in text
+
+
+def test_nothing_measured_is_a_page_that_says_so(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    written = page.write_all([], folder)
+    assert [path.name for path in written] == ["tables.md", "study.html"]
+    text = Page((folder / "study.html").read_text("utf-8")).text
+    assert "No claim of the paper can be judged yet." in text
+
+
+def test_figure_3_comes_from_the_views_of_the_runs(tmp_path):
+    root = tiny_world.write_dataset(tmp_path / "data")
+    config, cells, counts = tiny_world.make_config(root), [], []
+    for view, distribution in (
+        ("natural", Distribution.NATURAL),
+        ("balanced", Distribution.BALANCED),
+    ):
+        config.view.distribution, config.view.balanced_top = distribution, 2
+        built, _ = tiny_world.load(root, config)
+        cell = plain([0.1], view=view) | {"fingerprint": "0123"}
+        run = tmp_path / "runs" / cell["cell"] / "0123"
+        run.mkdir(parents=True)
+        built.save(run / "view.npz")
+        cells.append(cell)
+        counts.append(built.counts_T)
+    found = page.hashtag_counts(cells, tmp_path)
+    np.testing.assert_array_equal(found[0], counts[0])
+    np.testing.assert_array_equal(found[1], counts[1])
+    assert page.hashtag_counts(cells[:1], tmp_path) is None
+    assert page.hashtag_counts(cells, tmp_path / "data") is None
+    names = {path.name for path in page.write_all(cells, tmp_path)}
+    assert {"figure3.svg", "figure3.png"} <= names
+    # A later page keeps the figure, though the runs are gone.
+    text = page.write_page(cells, tmp_path, results=tmp_path / "data").read_text("utf-8")
+    assert "Fig. 3" in text

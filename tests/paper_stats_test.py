@@ -1,0 +1,180 @@
+"""The study's statistics, and the paper's own numbers."""
+
+import doctest
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from experiments.paper import claims, layout, published, stats, summary
+from uhman_jax.metrics import f1
+
+MODULES = (claims, layout, published, stats, summary)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_examples_in_docstrings(module):
+    result = doctest.testmod(module)
+    assert result.attempted and not result.failed
+
+
+# Intervals
+
+
+def test_three_worlds_give_an_interval_over_worlds_and_seeds_do_not_count():
+    score = stats.over_worlds({0: [1.0, 1.0], 1: [1.0, 3.0], 2: [3.0]})
+    # Means 1, 2, 3: t(0.975, 2) = 4.303, standard error 1 / sqrt(3).
+    assert score.mean == pytest.approx(2) and score.over == "worlds" and score.num_worlds == 3
+    assert score.half_width == pytest.approx(4.3027 / math.sqrt(3), rel=1e-4)
+
+
+def test_two_worlds_give_an_interval_over_the_seeds_within_them():
+    score = stats.over_worlds({0: [0.0, 2.0], 1: [11.0, 13.0]})
+    # Each mean has variance 2 / 2, the mean of both (1 + 1) / 4, with two degrees of freedom.
+    assert score.mean == pytest.approx(6.5) and score.over == "seeds"
+    assert score.half_width == pytest.approx(4.3027 * math.sqrt(0.5), rel=1e-4)
+
+
+def test_one_world_is_the_ordinary_t_interval_and_one_value_has_none():
+    values = [0.3, 0.1, 0.2, 0.25]
+    low, high = scipy.stats.t.interval(
+        0.95, 3, loc=np.mean(values), scale=np.std(values, ddof=1) / 2
+    )
+    score = stats.over_worlds({4: values})
+    assert (score.mean - score.half_width, score.mean + score.half_width) == pytest.approx(
+        (low, high)
+    )
+    assert stats.over_worlds({0: [0.5]}).half_width is None
+    assert stats.over_worlds({0: [0.5], 1: [0.6]}).half_width is None
+
+
+def test_difference_of_one_world_is_welchs():
+    first, second = [0.2, 0.5, 0.3], [0.1, 0.15, 0.05, 0.3, 0.2]
+    welch = scipy.stats.ttest_ind(first, second, equal_var=False).confidence_interval()
+    gap = stats.difference({0: first}, {0: second})
+    assert gap.mean - gap.half_width == pytest.approx(welch.low)
+    assert gap.mean + gap.half_width == pytest.approx(welch.high)
+
+
+def test_difference_is_paired_by_world_and_says_whether_worlds_agree():
+    first = {0: [1.0], 1: [2.0], 2: [3.5], 9: [100.0]}
+    gap = stats.difference(first, {2: [2.5], 1: [1.5], 0: [0.0]})  # 1, 0.5, 1
+    assert gap.mean == pytest.approx(2.5 / 3) and gap.num_worlds == 3 and gap.agree
+    error = np.std([1, 0.5, 1], ddof=1) / math.sqrt(3)
+    assert gap.half_width == pytest.approx(4.3027 * error, rel=1e-4)
+    assert not stats.difference({0: [1.0], 1: [1.0]}, {0: [0.0], 1: [1.5]}).agree
+    assert stats.difference({0: [1.0]}, {1: [1.0]}) is None
+
+
+# The randomisation test
+
+
+def brute_force_p(differences):
+    """Every sign vector, one after the other."""
+    total = abs(sum(differences))
+    sums = [
+        abs(sum(sign * x for sign, x in zip(signs, differences, strict=True)))
+        for signs in itertools.product((-1, 1), repeat=len(differences))
+    ]
+    return np.mean([value >= total - 1e-12 for value in sums])
+
+
+def test_exact_p_by_hand():
+    # +++ and --- of 8 reach a sum of 3.
+    assert stats.sign_flip_p(np.array([1.0, 1.0, 1.0])) == 2 / 8
+    # Sums of 1, 2 and 4 with signs: 7 5 3 1 and their negatives; |3| is reached by 6 of 8.
+    assert stats.sign_flip_p(np.array([1.0, -2.0, 4.0])) == 6 / 8
+    assert stats.sign_flip_p(np.array([0.0, 1.0, 0.0])) == 1
+    assert stats.sign_flip_p(np.zeros(5)) == stats.sign_flip_p(np.zeros(0)) == 1
+    assert stats.sign_flip_p(np.array([0.1, 0.2, -0.3])) == 1  # a sum of 0 but for rounding
+
+
+@pytest.mark.parametrize("num_videos", [1, 4, 7, 11])
+def test_exact_p_is_the_enumeration(num_videos):
+    rng = np.random.default_rng(num_videos)
+    differences_V = np.round(rng.normal(0.3, 1, num_videos), 1)  # ties
+    assert stats.sign_flip_p(differences_V) == pytest.approx(brute_force_p(differences_V))
+    assert stats.sign_flip_p(-differences_V) == stats.sign_flip_p(differences_V)
+    assert stats.sign_flip_p(differences_V[::-1]) == stats.sign_flip_p(differences_V)
+
+
+def test_drawn_p_is_near_the_exact_one_never_zero_and_the_same_every_time():
+    differences_V = np.random.default_rng(1).normal(0.4, 1, 12)
+    exact = stats.sign_flip_p(differences_V)
+    drawn = stats.sign_flip_p(differences_V, num_draws=4000)
+    assert drawn != exact  # 4096 sign vectors are too many to enumerate
+    assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 4000))
+    assert stats.sign_flip_p(differences_V, num_draws=4000) == drawn
+    assert stats.sign_flip_p(np.full(40, 0.1)) == 1 / 10_001
+    # 300 draws: one whole block and a part of another.
+    assert stats.sign_flip_p(np.full(40, 0.1), num_draws=300) == 1 / 301
+
+
+def test_p_is_uniform_under_the_null_and_small_under_an_effect():
+    rng = np.random.default_rng(7)
+    # Symmetric around 0 but far from normal, and of different spread for every video.
+    spread_V = rng.gamma(1, 1, 37)
+    null = [
+        stats.sign_flip_p(spread_V * rng.standard_t(3, 37), num_draws=499, seed=index)
+        for index in range(600)
+    ]
+    distance = scipy.stats.kstest(null, "uniform").statistic
+    assert distance < 1.63 / math.sqrt(600), "Kolmogorov's bound at 1 %"
+    assert np.mean(np.array(null) <= 0.05) == pytest.approx(0.05, abs=0.03)
+    effect = [stats.sign_flip_p(rng.normal(0.6, 1, 60), num_draws=999) for _ in range(40)]
+    assert np.mean(np.array(effect) < 0.01) > 0.9
+
+
+def test_holm_by_hand():
+    # 4 x 0.005, 3 x 0.01, 2 x 0.03, and 0.04 is raised to the one before.
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.holm([0.6, 0.7]) == [1, 1]
+    assert stats.holm([0.2]) == [0.2]
+    assert stats.holm([]) == []
+
+
+# The paper's numbers
+
+
+def consistent(row, k):
+    """Whether the printed F1 can come from numbers that are printed as P and R."""
+    ends = [published.rounding(row.printed[f"{kind}@{k}"]) for kind in ("P", "R", "F1")]
+    (low_p, high_p), (low_r, high_r), (low, high) = ends
+    return f1(low_p, low_r) <= high and low <= f1(high_p, high_r)  # F1 rises with both
+
+
+@pytest.mark.parametrize("row", published.ROWS, ids=lambda row: f"{row.table}-{row.system}")
+def test_every_printed_row_has_the_f1_of_its_precision_and_recall(row):
+    for k in (10, 50):
+        if f"F1@{k}" in row.printed:
+            assert consistent(row, k), row
+    wrong = row.printed | {"R@10": row.printed["R@10"].replace("0.", "0.0", 1)}
+    assert not consistent(published.Row(row.table, row.view, row.system, wrong), 10)
+
+
+@pytest.mark.parametrize("row", published.IMPROVEMENTS, ids=lambda row: row.view)
+def test_every_printed_improvement_is_that_of_the_rows(row):
+    """All twelve hold within the rounding of the two numbers that they compare."""
+    for metric, text in row.printed.items():
+        low, high = published.rounding(published.printed(row.view, "UHMAN", metric))
+        least, most = published.rounding(published.printed(row.view, "3WM", metric))
+        printed_low, printed_high = published.rounding(text)
+        assert 100 * (low / most - 1) <= printed_high, (row.view, metric)
+        assert 100 * (high / least - 1) >= printed_low, (row.view, metric)
+
+
+def test_mean_improvements_are_those_of_the_two_tables():
+    for metric, text in published.MEAN_IMPROVEMENT.items():
+        mean = np.mean([float(row.printed[metric]) for row in published.IMPROVEMENTS])
+        low, high = published.rounding(text)
+        assert low - 1e-9 <= mean <= high + 1e-9
+
+
+def test_table_3_repeats_table_1():
+    rows = {(row.table, row.system): row.printed for row in published.ROWS}
+    for metric, text in rows[3, "UHMAN"].items():
+        assert rows[1, "UHMAN"][metric] == text
+    assert [row.table for row in published.ROWS].count(2) == 4
+    assert published.value("temporal", "UHMAN", "P@10") is None

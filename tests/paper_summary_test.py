@@ -1,0 +1,102 @@
+"""Which cells of a study are chosen and compared."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from made_up_study import NUM_VIDEOS, make_cell, plain
+
+from experiments.paper import stats, summary
+
+
+def test_cells_are_chosen_by_what_they_are():
+    cells = [
+        plain([0.1], system="BL"),
+        plain([0.2], system="UA", world="additive"),
+        plain([0.3], system="BL", part=["figure4a"]),
+        plain([0.4], system="BL") | {"failed": "the loss is not finite"},
+        plain([0.5], system="BL") | {"test": {}},
+    ]
+    assert summary.select(cells, system="BL") == [cells[0]]
+    assert summary.select(cells, part=None, world="selection") == [cells[0], cells[2]]
+    assert summary.select(cells, failed=True) == cells[3:]
+    assert summary.settings(cells) == [("selection", "plus"), ("additive", "plus")]
+
+
+def test_parts_follow_from_the_name_where_they_are_not_given():
+    names = {"uhman": ["tables", "sizes"], "uhman_a": ["tables", "sizes"]}
+    names |= {"uhman-K8": ["figure4a"], "uhman-d128": ["figure4b"], "bl-x0.5": ["sizes"]}
+    for name, parts in names.items():
+        assert summary.parts({"cell": f"selection-0/cold_user/plus/{name}"}) == parts
+
+
+def test_two_cells_of_one_world_are_never_averaged():
+    cells = [plain([0.1], suffix="-first"), plain([0.2], suffix="-second")]
+    with pytest.raises(ValueError, match="-first and .*-second"):
+        summary.estimate(cells, "P@10")
+
+
+@pytest.mark.parametrize("bad", [None, math.nan, math.inf, True])
+def test_a_value_that_is_no_number_leaves_its_cell_out(bad):
+    cells = [plain([0.1, bad]), plain([0.3, 0.5], world_seed=1)]
+    assert summary.values(cells, "P@10") == {1: [0.3, 0.5]}
+    assert summary.estimate(cells[:1], "P@10") is None
+    assert summary.estimate(cells, "R@50") is None
+
+
+def test_shares_are_taken_within_a_world():
+    cells = [plain([0.1, 0.2]), plain([0.3, 0.3], world_seed=1)]
+    cells[0]["references"] = {"oracle": {"P@10": 0.5}, "popularity": {"P@10": 0.1}}
+    cells[1]["references"] = {"oracle": {"P@10": 0.6}}
+    assert summary.share(cells, "oracle").mean == pytest.approx((0.15 / 0.5 + 0.5) / 2)
+    assert summary.reference_share(cells, "popularity", "oracle").mean == pytest.approx(0.2)
+    assert summary.share(cells, "content_oracle") is None
+    assert summary.reference(cells, "oracle", "P@10").mean == pytest.approx(0.55)
+
+
+def test_the_last_line_of_a_name_counts(tmp_path):
+    rows = [plain([0.1]), plain([0.2], system="BL"), plain([0.3])]
+    (tmp_path / "results.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    cells = summary.load_cells(tmp_path)
+    assert [cell["test"]["P@10"] for cell in cells] == [[0.3], [0.2]]
+
+
+def test_comparison_aligns_videos_and_pools_worlds(tmp_path):
+    rng = np.random.default_rng(3)
+    where = [{"world_seed": 0}, {"world_seed": 1}]
+    first = [make_cell(rng, tmp_path, system="UHMAN", level=0.14, **kind) for kind in where]
+    second = [make_cell(rng, tmp_path, system="3WM", level=0.138, **kind) for kind in where]
+    gap, p = summary.compare(first, second, tmp_path)
+    differences = []
+    for one, two in zip(first, second, strict=True):
+        scores = []
+        for cell in (one, two):
+            with np.load(tmp_path / cell["per_video"]) as arrays:
+                by_id = dict(zip(arrays["video_ids"], arrays["p10_SV"].T, strict=True))
+            scores.append({key: np.mean(seeds, dtype=np.float64) for key, seeds in by_id.items()})
+        differences += [scores[0][key] - scores[1][key] for key in sorted(scores[0])]
+    assert len(differences) == 2 * NUM_VIDEOS
+    assert p == stats.sign_flip_p(np.array(differences)) < 1
+    means = [np.mean(one["test"]["P@10"]) - np.mean(two["test"]["P@10"]) for one, two in
+             zip(first, second, strict=True)]  # fmt: skip
+    assert gap.mean == pytest.approx(np.mean(means))
+    assert summary.compare(first, second, tmp_path, "R@10")[1] is not None
+
+
+def test_comparison_without_or_with_other_per_video_values_has_no_p(tmp_path):
+    rng = np.random.default_rng(3)
+    one, two = (make_cell(rng, tmp_path, system=name) for name in ("UHMAN", "BL"))
+    assert summary.compare([one], [two], tmp_path)[1] is not None
+    stale = two | {"test": {"P@10": [value + 0.01 for value in two["test"]["P@10"]]}}
+    for other in (stale, two | {"per_video": "nowhere.npz"}, make_cell(rng, system="BL")):
+        gap, p = summary.compare([one], [other], tmp_path)
+        assert gap is not None and p is None
+    assert summary.compare([one], [], tmp_path) == (None, None)
+    path = tmp_path / two["per_video"]
+    with np.load(path) as arrays:
+        changed = dict(arrays)
+    changed["video_ids"] = np.array([f"other{name}" for name in changed["video_ids"]])
+    np.savez(path, **changed)
+    with pytest.raises(ValueError, match="same test videos"):
+        summary.compare([one], [two], tmp_path)
