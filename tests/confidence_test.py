@@ -1,11 +1,12 @@
 """Confidence: what is fitted on one half of made-up suggestions holds on the other."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
-from uhman_jax.confidence import FILE, Calibration
+from uhman_jax.confidence import FILE, load, save
 from uhman_jax.errors import UserError
 from uhman_jax.evaluate import calibration
 
@@ -31,10 +32,12 @@ def test_what_is_said_comes_true():
 
 def test_it_is_read_as_it_was_written(tmp_path):
     rng = np.random.default_rng(1)
-    fitted = calibration.fit(*suggestions(rng, 200))
-    assert Calibration.load(tmp_path) is None
-    fitted.save(tmp_path)
-    assert Calibration.load(tmp_path) == fitted
+    fitted = [calibration.fit(*suggestions(rng, 200)) for _ in range(2)]
+    assert load(tmp_path, 0) is None
+    save(tmp_path, fitted)
+    assert [load(tmp_path, place) for place in range(3)] == [*fitted, None]
+    (tmp_path / FILE).write_text(json.dumps(dataclasses.asdict(fitted[0])))  # as it once was
+    assert [load(tmp_path, place) for place in range(2)] == [fitted[0], None]
 
 
 def test_few_clips_are_enough_for_a_curve():
@@ -56,11 +59,11 @@ def test_few_clips_are_enough_for_a_curve():
 )
 def test_a_damaged_file_is_named(tmp_path, change):
     rng = np.random.default_rng(3)
-    calibration.fit(*suggestions(rng, 50)).save(tmp_path)
+    save(tmp_path, [calibration.fit(*suggestions(rng, 50))])
     values = json.loads((tmp_path / FILE).read_text())
-    (tmp_path / FILE).write_text(json.dumps(values | change))
+    (tmp_path / FILE).write_text(json.dumps({"seeds": [values["seeds"][0] | change]}))
     with pytest.raises(UserError, match=FILE):
-        Calibration.load(tmp_path)
+        load(tmp_path, 0)
     (tmp_path / FILE).write_text("{")
     with pytest.raises(UserError, match=FILE):
-        Calibration.load(tmp_path)
+        load(tmp_path, 0)

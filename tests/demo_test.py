@@ -206,6 +206,8 @@ def test_the_api_answers_as_documented(server, trained):
     answer = call(server, trained / "c03.mp4", "f", "30", "unknown", "#dark #never", 2)
     assert [set(s) for s in answer["suggestions"]] == [{"hashtag", "score", "confidence"}] * 2
     assert any("#never" in note for note in answer["notes"])
+    answer = call(server, trained / "c03.mp4", "female", 21, "US", "", 1)
+    assert len(answer["suggestions"]) == 1 and any("female" in note for note in answer["notes"])
 
 
 def test_no_file_of_the_machine_can_be_asked_for(server, trained):
@@ -221,6 +223,7 @@ def test_no_file_of_the_machine_can_be_asked_for(server, trained):
     [
         (["--examples=absent"], "--examples must be a folder of clips, got 'absent'"),
         (["--run=absent"], "--run must be the folder of a trained"),
+        (["--host=256.1.1.1"], "--host must be an address of this machine, got '256.1.1.1'"),
         (["surplus"], "everything is a flag, got 'surplus'"),
     ],
 )

@@ -165,6 +165,14 @@ def test_two_processes_one_of_which_is_ended_go_on(config, metrics, tmp_path, nu
             ["--mesh=2x1", "--config.train.batch_size=5"],
             "train.batch_size must be a multiple of the 2 devices that share a batch, got 5; use",
         ),
+        (
+            ["--mesh=2x1", "--config.evaluate.batch_size=3"],
+            "evaluate.batch_size must be a multiple of the 2 devices that share a batch, got 3",
+        ),
+        (
+            ["--mesh=2x1", "--config.train.features=device"],
+            "train.features=device needs a run on one device, got a mesh of 2; use auto or stream",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_sentence(config, tmp_path, flags, said):

@@ -17,7 +17,7 @@ import tiny_world
 from tools import command
 from tools.export import folder as export_lib
 from tools.export import load as load_lib
-from uhman_jax.confidence import Calibration
+from uhman_jax import confidence as confidence_lib
 from uhman_jax.dataset import hashtags
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.view import TEST, View
@@ -117,7 +117,7 @@ def test_the_folder_ranks_as_the_run_did(trained, asked):
         names, scores, confidence = zip(*found, strict=True)
         assert list(names) == row["hashtags"]
         np.testing.assert_allclose(scores, row["scores"], atol=1e-5)
-        expected = Calibration.load(trained).confidence(np.array([scores]))[0]
+        expected = confidence_lib.load(trained, 1).confidence(np.array([scores]))[0]
         np.testing.assert_allclose(confidence, expected, atol=1e-9)
 
 
@@ -288,10 +288,15 @@ def flip(run):
 
 def test_a_mistake_at_the_command_line_is_one_sentence(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
-        command.tell(lambda: export_lib.export_run(tmp_path, tmp_path / "out"))
+        command.tell(["export"], lambda: export_lib.export_run(tmp_path, tmp_path / "out"))
     out, err = capsys.readouterr()
     assert end.value.code == 2 and not out
     assert err.count("\n") == 1 and "without config.json" in err
+    with pytest.raises(SystemExit):
+        command.tell(["export", "surplus"], list)
+    assert "got 'surplus'" in capsys.readouterr().err
+    with pytest.raises(UserError, match="--run must be a folder or file of a disk, got 'gs://b/r'"):
+        command.on_disk("run", "gs://b/r")
 
 
 def test_a_seed_that_the_run_lacks_is_an_error(trained, tmp_path):

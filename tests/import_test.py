@@ -101,6 +101,8 @@ def test_who_posts_and_when_have_several_names(tmp_path):
     download(tmp_path, "number", uploader_id=6_812_345, timestamp=None, upload_date=None)
     download(tmp_path, "nobody", **nobody)
     download(tmp_path, "date", upload_date="yesterday", timestamp=None)
+    download(tmp_path, "old", upload_date="19650101", timestamp=None)
+    download(tmp_path, " space", id="space")
     videos, _ = imported(tmp_path)
     assert {name: (v.user_id, v.timestamp) for name, v in videos.items()} == {
         "channel": ("UC9", 1_700_000_000),
@@ -110,6 +112,8 @@ def test_who_posts_and_when_have_several_names(tmp_path):
     assert dropped_of(tmp_path) == {
         "nobody.info.json": "no uploader",
         "date.info.json": "a time that cannot be read",
+        "old.info.json": "bad timestamp",
+        " space.info.json": "a name that a table cannot hold",
     }
 
 
@@ -145,11 +149,20 @@ def test_a_table_of_users_is_joined(tmp_path):
     (root / "users.csv").write_text(table)
     _, users = imported(root, root / "users.csv")
     assert users.keys() == {"@ana", "@bo", "@other"}, "the folder's own table loses nobody"
+    _, users = imported(root, root / ".." / "clips" / "users.csv")
+    assert users.keys() == {"@ana", "@bo", "@other"}, "whatever it is called"
+    more = "user_id,gender,age,country,history,name\n@ana,f,21,PT,,Ana\n"
+    (root / "users.csv").write_text(more)
+    with pytest.raises(UserError, match="got also 'name'; move it elsewhere"):
+        imported(root, root / "users.csv")
+    assert (root / "users.csv").read_text() == more
 
 
 def test_what_cannot_be_imported_is_said_in_a_sentence(tmp_path):
     with pytest.raises(UserError, match="--folder must be one"):
         import_ytdlp.import_folder(tmp_path / "nowhere", None, "description")
+    with pytest.raises(UserError, match="got none in .*; download with yt-dlp --write-info-json"):
+        import_ytdlp.import_folder(tmp_path, None, "description")
     download(tmp_path, "a", clip="")
     with pytest.raises(
         UserError, match=r"no clip is left(.|\n)*1 no clip beside it: a\.info\.json"
@@ -172,6 +185,10 @@ def test_the_command_tells_what_it_did(tmp_path):
         [*command[:3], "--folder=/nowhere"], cwd=ROOT, capture_output=True, text=True
     )
     assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
+    wrong = subprocess.run([*command, "more"], cwd=ROOT, capture_output=True, text=True)
+    assert (
+        wrong.returncode == 2 and "settings are given as --flag=value, got 'more'" in wrong.stderr
+    )
 
 
 # YFCC100M

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -185,6 +186,21 @@ def test_a_signal_ends_the_workers_and_what_waits(tmp_path, task):
     assert time.monotonic() - begin < 50
     assert not (tmp_path / "1").exists(), "what the pool has handed out ahead must not begin"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["--worlds="], "--worlds must name some of selection, additive, everything, got none"),
+        (["--parts=tables,all"], "--parts must name some of tables, .*, got all"),
+        (["surplus"], "settings are given as --flag=value, got 'surplus'"),
+    ],
+)
+def test_mistakes_are_one_sentence(arguments, told):
+    command = [sys.executable, "-m", "experiments.paper", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and re.search(told, done.stderr)
+    assert "Traceback" not in done.stderr
 
 
 def test_the_study_goes_on_after_a_stop_and_writes_its_page(tmp_path):

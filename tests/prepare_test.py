@@ -1,6 +1,7 @@
 """What is made, what is reused, and what is said of it."""
 
 import dataclasses
+import errno
 import types
 
 import numpy as np
@@ -133,6 +134,19 @@ def test_channel_statistics_are_kept_beside_the_shards_and_made_again_if_damaged
     config.view.seed = 1
     other = prepare.prepare(config, said.append)
     assert not np.array_equal(prepare.channel_statistics(other, said.append)[0], mean_C)
+
+
+def test_channel_statistics_that_cannot_be_kept_are_used_all_the_same(root, said, monkeypatch):
+    prepared = prepare.prepare(tiny_world.make_config(root), said.append)
+
+    def refuse(path):
+        raise OSError(errno.EROFS, "read-only", str(path))
+
+    monkeypatch.setattr(prepare, "replacing", refuse)
+    mean_C, std_C = prepare.channel_statistics(prepared, said.append)
+    assert mean_C.shape == std_C.shape == (tiny_world.NUM_CHANNELS,)
+    assert said[-1].startswith("Channel statistics are not kept in ")
+    assert said[-1].endswith(": Read-only file system.")
 
 
 def test_other_data_than_those_of_the_run_are_noticed(root, tmp_path, said):

@@ -451,7 +451,9 @@ def test_mistakes_at_the_command_line_are_one_sentence(arguments, sentence):
 
 
 def test_inputs_without_a_table(tmp_path):
-    for name in ("b.mp4", "sub/a.webm", ".hidden/c.mp4", ".d.mp4", "features/x/e.mp4", "notes.md"):
+    names = ["b.mp4", "sub/a.webm", ".hidden/c.mp4", ".d.mp4", "features/x/e.mp4", "notes.md"]
+    names += ["out/settings.json", "out/x.tfrecord-00000-of-00001", "out/ledger/00000.jsonl"]
+    for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     program = (

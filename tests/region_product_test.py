@@ -72,6 +72,21 @@ def test_the_kernels_are_the_product_and_its_gradient(num_columns, num_seeds):
     check(num_columns, num_seeds, interpret=True)
 
 
+def test_seeds_that_look_at_other_regions_of_the_videos():
+    videos = [make_operands(32, seed=seed)[0] for seed in range(3)]
+    _, kernel_SJC = make_operands(32, num_seeds=3)
+    slot_B, _, factor_BC, shift_BC = videos[0]
+    codes_SVNC = jnp.stack([codes_VNC for _, codes_VNC, _, _ in videos])
+
+    def slope(codes_VNC, kernel_JC):
+        video = slot_B, codes_VNC, factor_BC, shift_BC
+        return jax.grad(lambda k: curved(region_product.product(*video, k, True)))(kernel_JC)
+
+    together = jax.jit(jax.vmap(slope))(codes_SVNC, kernel_SJC)
+    for got, codes_VNC, kernel_JC in zip(together, codes_SVNC, kernel_SJC, strict=True):
+        np.testing.assert_allclose(got, jax.jit(slope)(codes_VNC, kernel_JC), atol=1e-6)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize(
     ("num_columns", "num_seeds"), [(32, 1), (16, 1), (48, 1), (32, 3), (128, 2)]

@@ -12,14 +12,16 @@ from uhman_jax import stop
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_sets_a_flag_the_second_interrupts(number):
+def test_the_first_signal_sets_a_flag_the_second_ends_the_process(number, monkeypatch):
+    monkeypatch.setattr(os, "_exit", sys.exit)
     before = signal.getsignal(number)
     with stop.between_steps() as stopped:
         assert not stopped()
         os.kill(os.getpid(), number)
         assert stopped()
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit) as ended:
             os.kill(os.getpid(), number)
+        assert ended.value.code == stop.STOPPED
     assert signal.getsignal(number) == before
 
 

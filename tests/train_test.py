@@ -1,56 +1,32 @@
-"""One step against plain NumPy, the laws of populations and resumption, and what stops a run."""
+"""One step against plain NumPy, the laws of populations, and what a run keeps."""
 
 import dataclasses
 import functools
-import json
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import short_runs
 import tiny_world
+from short_runs import assert_same_bytes, log_of, run, without_times
 
 from uhman_jax import input_pipeline, train
-from uhman_jax.config import Decay, Features, Loss, Optimiser, RankWeight
+from uhman_jax.config import Decay, Loss, Optimiser, RankWeight
 from uhman_jax.dataset.raw import read_raw_dataset, write_raw_dataset
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION
-from uhman_jax.errors import DivergedError, UserError
+from uhman_jax.errors import UserError
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
-from uhman_jax.train import checkpoints as checkpoints_lib
-from uhman_jax.train import log as log_lib
-from uhman_jax.train import loop
 from uhman_jax.train import state as state_lib
 from uhman_jax.train import step as step_lib
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_trace_per_program():
-    """Runs of equal settings share their jitted functions; a test below starts a fresh process."""
-
-    def shared(make):
-        made = {}
-        return lambda *args: made.setdefault(str(args), make(*args))
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("make_train_step", "several", "make_ranker"):
-            patch.setattr(loop, name, shared(getattr(loop, name)))
+def programs():
+    """Are traced once."""
+    with short_runs.one_trace_per_program():
         yield
-
-
-def run(config, world, workdir, stop_after=None):
-    """Trains; with `stop_after`, asks to stop when that many steps were begun."""
-    view, store, mean_C, std_C = world
-    asked = iter(range(10**6))
-    should_stop = (lambda: False) if stop_after is None else (lambda: next(asked) >= stop_after)
-    return train.train(
-        config, view, store, mean_C, std_C, workdir, should_stop=should_stop, say=lambda line: None
-    )
 
 
 def batch_of(config, world, step=0):
@@ -58,24 +34,6 @@ def batch_of(config, world, step=0):
     rows = view.rows(TRAIN)
     size = config.train.batch_size
     return input_pipeline.train_batches(view, store, rows=rows, batch_size=size, seed=0)[step]
-
-
-def assert_same_bytes(one, other):
-    assert jax.tree.structure(one) == jax.tree.structure(other)
-    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        assert np.asarray(left).tobytes() == np.asarray(right).tobytes()
-
-
-def log_of(workdir):
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def without_times(entries):
-    return [
-        {key: value for key, value in entry.items() if not key.startswith(("seconds", "steps_per"))}
-        for entry in entries
-    ]
 
 
 # The loss of a batch and one update
@@ -407,160 +365,6 @@ def test_labels_of_test_videos_change_no_byte_of_the_parameters(root, world, tmp
     assert one_log == other_log
 
 
-# Stopping and going on
-
-
-@pytest.mark.parametrize(
-    ("features", "stops"),
-    [
-        (Features.STREAM, (3, 9, 1, 30)),  # 11 steps are an epoch; asked before steps and batches
-        (Features.DEVICE, (1, 4, 6, 5)),  # also while features are loaded; many steps at once
-    ],
-)
-def test_a_stopped_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
-    root, world, tmp_path, features, stops
-):
-    config = tiny_world.sampled(tiny_world.make_config(root, num_seeds=2, momentum=0.5, ema=0.9))
-    config.model.dropout, config.train.features = 0.1, features
-    whole = run(config, world, tmp_path / "whole")
-    for stop in stops:
-        with pytest.raises(train.Interrupted):
-            run(config, world, tmp_path / "parts", stop_after=stop)
-    parts = run(config, world, tmp_path / "parts")
-    assert_same_bytes(whole, parts)
-    assert without_times(log_of(tmp_path / "whole")) == without_times(log_of(tmp_path / "parts"))
-    # What is on disk is the same too, and starting a finished run changes nothing.
-    view, store, *_ = world
-    assert_same_bytes(whole, train.restore(config, view, store.num_channels, tmp_path / "parts"))
-    assert_same_bytes(whole, run(config, world, tmp_path / "parts"))
-
-
-def test_a_stop_during_validation_saves_the_step_and_validates_it_later(root, world, tmp_path):
-    config = tiny_world.make_config(root, num_epochs=3, features=Features.STREAM)
-    view, store, *_ = world
-    whole = run(config, world, tmp_path / "whole")
-    per_epoch = train.steps_per_epoch(config, view)
-    # Asked once before every step, then before every batch of the validation.
-    with pytest.raises(train.Interrupted) as caught:
-        run(config, world, tmp_path / "parts", stop_after=per_epoch + 1)
-    assert caught.value.step == per_epoch
-    state = train.restore(config, view, store.num_channels, tmp_path / "parts")
-    assert (int(state.step), int(state.validated_step)) == (per_epoch, 0)
-    assert_same_bytes(whole, run(config, world, tmp_path / "parts"))
-
-
-def test_a_lost_newest_checkpoint_costs_steps_but_not_the_result(root, world, tmp_path):
-    config = tiny_world.make_config(root)
-    whole = run(config, world, tmp_path / "whole")
-    run(config, world, tmp_path / "parts")
-    newest = max((tmp_path / "parts" / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    for path in newest.rglob("*"):
-        if path.is_file():
-            path.write_bytes(path.read_bytes()[:7])
-    said = []
-    view, store, mean_C, std_C = world
-    parts = train.train(config, view, store, mean_C, std_C, tmp_path / "parts", say=said.append)
-    assert any("Passed over a damaged checkpoint" in line for line in said)
-    assert_same_bytes(whole, parts)
-    assert without_times(log_of(tmp_path / "whole")) == without_times(log_of(tmp_path / "parts"))
-
-    for path in (tmp_path / "parts" / "checkpoints").rglob("*"):
-        if path.is_file():
-            path.write_bytes(b"")
-    with pytest.raises(UserError, match="checkpoints must hold a checkpoint that can be read"):
-        run(config, world, tmp_path / "parts")
-
-
-def test_two_checkpoints_are_kept(root, world, tmp_path):
-    config = tiny_world.make_config(root, checkpoint_every=5)
-    run(config, world, tmp_path)
-    steps = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
-    last = train.total_steps(config, world[0])
-    assert steps == [(last - 1) // 5 * 5, last]
-
-
-def test_sigterm_saves_and_another_process_ends_with_the_bytes_of_an_unbroken_run(
-    root, world, tmp_path
-):
-    script = textwrap.dedent(
-        """
-        import pathlib, sys
-        sys.path.insert(0, "tests")
-        import tiny_world
-        from uhman_jax import input_pipeline, train
-        from uhman_jax.stop import between_steps
-        root, workdir = map(pathlib.Path, sys.argv[1:])
-        config = tiny_world.make_config(root, num_epochs=40, eval_every=60)
-        view, store = tiny_world.load(root, config)
-        statistics = input_pipeline.channel_statistics(view, store, progress=False)
-        with between_steps() as stopped:
-            try:
-                train.train(config, view, store, *statistics, workdir, should_stop=stopped)
-            except train.Interrupted as interrupted:
-                print("interrupted at", interrupted.step)
-                sys.exit(75)
-        """
-    )
-    command = [sys.executable, "-c", script, str(root)]
-    process = subprocess.Popen(
-        [*command, str(tmp_path / "parts")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    while not (tmp_path / "parts" / "metrics.jsonl").exists() or not log_of(tmp_path / "parts"):
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 75 and b"interrupted at" in output
-    assert subprocess.run([*command, str(tmp_path / "parts")], check=False).returncode == 0
-    config = tiny_world.make_config(root, num_epochs=40, eval_every=60)
-    whole = run(config, world, tmp_path / "whole")
-    view, store, *_ = world
-    assert int(whole.step) == train.total_steps(config, view)
-    assert_same_bytes(whole, train.restore(config, view, store.num_channels, tmp_path / "parts"))
-    assert without_times(log_of(tmp_path / "whole")) == without_times(log_of(tmp_path / "parts"))
-
-
-# What goes wrong
-
-
-def test_a_loss_that_is_not_finite_stops_with_the_step_the_checkpoint_and_remedies(
-    root, world, tmp_path
-):
-    config = tiny_world.make_config(root, clip_norm=0.0, learning_rate=1e-4, checkpoint_every=3)
-    view, store, mean_C, std_C = world
-
-    class Poisoned(type(store)):  # the clip that is trained on at step 7 has a NaN
-        def copy(self, index, codes_FMC):
-            num_frames, scale_C, offset_C = super().copy(index, codes_FMC)
-            return num_frames, scale_C, offset_C * (np.nan if index == poison else 1)
-
-    rows = view.rows(TRAIN)
-    seen = [
-        input_pipeline.TrainOrder(rows, config.train.batch_size, config.seed)[step]
-        for step in range(8)
-    ]
-    row = next(row for row in seen[7] if all(row not in rows_B for rows_B in seen[:7]))
-    poison = store.rows([view.video_ids[row]])[0]
-    with pytest.raises(DivergedError) as caught:
-        train.train(
-            config, view, Poisoned(store.directory), mean_C, std_C, tmp_path, say=lambda line: None
-        )
-    message = str(caught.value)
-    assert "got a loss of nan at step 7 with seed 0" in message
-    assert f"last good checkpoint: step 6 in {tmp_path / 'checkpoints'}" in message
-    assert "lower train.learning_rate (0.0001)" in message and "train.clip_norm (0.0)" in message
-    state = train.restore(config, view, store.num_channels, tmp_path)
-    assert int(state.step) == 6
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
-
-
-def test_training_without_videos_is_an_error(root, world, tmp_path):
-    view, *rest = world
-    empty = type("Empty", (), {"rows": lambda self, split: np.zeros(0, np.int64)})()
-    with pytest.raises(UserError, match="at least one video in the training split, got none"):
-        run(tiny_world.make_config(root), (empty, *rest), tmp_path)
-
-
 def test_without_validation_videos_the_last_parameters_are_kept(root, tmp_path):
     config = tiny_world.make_config(root, num_epochs=2)
     config.view.validation_share = 0.0
@@ -572,79 +376,3 @@ def test_without_validation_videos_the_last_parameters_are_kept(root, tmp_path):
     config.train.decay = Decay.PLATEAU
     with pytest.raises(UserError, match="train.decay=plateau needs validation videos, got none"):
         run(config, world, tmp_path / "other")
-
-
-def test_the_log_drops_later_steps_and_half_a_line_but_no_damaged_line_before(tmp_path):
-    log = log_lib.MetricsLog(tmp_path)
-    log.truncate(0)
-    for step in (5, 10, 15):
-        log.append({"step": step, "seconds": step / 2})
-    path = tmp_path / "metrics.jsonl"
-    path.write_text(path.read_text() + '{"step": 20, "sec')
-    log.truncate(10)
-    assert [entry["step"] for entry in log_of(tmp_path)] == [5, 10] and log.seconds == 5.0
-    path.write_text('{"step": 5}\nnonsense\n{"step": 10}\n')
-    with pytest.raises(UserError, match=r"metrics\.jsonl:2 must be a JSON object.*'nonsense'"):
-        log.truncate(10)
-
-
-def test_checkpoints_of_the_same_step_are_replaced(root, world, tmp_path):
-    config = tiny_world.make_config(root)
-    model, state = tiny_world.fresh(config, world)
-    abstract = state_lib.abstract_state(model, config, world[1].num_channels)
-    with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.restore(abstract) is None and checkpoints.latest_step is None
-        checkpoints.save(state._replace(step=jnp.int32(4)))
-        checkpoints.save(state._replace(step=jnp.int32(4), validated_step=jnp.int32(4)))
-    with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
-        assert int(checkpoints.restore(abstract).validated_step) == 4
-
-
-def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_found(root, world, tmp_path):
-    config = tiny_world.make_config(root)
-    model, state = tiny_world.fresh(config, world)
-    abstract = state_lib.abstract_state(model, config, world[1].num_channels)
-    old = state._replace(step=jnp.int32(3))
-    new = state._replace(
-        step=jnp.int32(5), params=jax.tree.map(lambda leaf: leaf + 1, state.params)
-    )
-    with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(old)
-        checkpoints.save(new)
-        checkpoints.wait()
-        newest = tmp_path / "checkpoints" / "5"
-        files = [path for path in newest.rglob("*") if path.is_file() and path.stat().st_size]
-        assert newest / checkpoints_lib.SEAL in files and len(files) > 5
-        # May be done without.
-        without_numbers = (checkpoints_lib.SEAL, "_CHECKPOINT_METADATA", "commit_success.txt")
-        rng = np.random.default_rng(0)
-        for path in files:
-            whole = path.read_bytes()
-            for _ in range(2):
-                damaged = bytearray(whole)
-                damaged[rng.integers(len(whole))] ^= 1 << int(rng.integers(8))
-                path.write_bytes(damaged)
-                said = []
-                assert_same_bytes(checkpoints.restore(abstract, said.append), old if said else new)
-                assert said or path.name in without_numbers
-            path.unlink()
-            said = []
-            assert_same_bytes(checkpoints.restore(abstract, said.append), old if said else new)
-            assert said or path.name in without_numbers
-            path.write_bytes(whole)
-        assert_same_bytes(checkpoints.restore(abstract), new)
-
-
-def test_the_numbers_of_an_unsealed_checkpoint_are_checked(root, world, tmp_path, monkeypatch):
-    config = tiny_world.make_config(root)
-    model, state = tiny_world.fresh(config, world)
-    abstract = state_lib.abstract_state(model, config, world[1].num_channels)
-    monkeypatch.setattr(checkpoints_lib.Checkpoints, "_seal", lambda self: None)
-    with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
-        with monkeypatch.context() as patch:
-            zeros = np.zeros(len(jax.tree.leaves(state)), np.uint32)
-            patch.setattr(checkpoints_lib, "_checksums", lambda _: zeros)
-            checkpoints.save(state)
-            checkpoints.wait()
-        with pytest.raises(UserError, match="its numbers do not match their checksums"):
-            checkpoints.restore(abstract)

@@ -4,7 +4,7 @@ import collections
 import csv
 import io
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from tools import command
 from uhman_jax.storage import replacing
@@ -50,8 +50,8 @@ def write_csv(path: pathlib.Path, columns: Iterable[str], rows: Iterable[Iterabl
         file.write(buffer.getvalue().encode("utf-8", "replace"))
 
 
-def tell(root: pathlib.Path, work: Callable[[], list[str]]) -> None:
+def tell(argv: Sequence[str], root: pathlib.Path, work: Callable[[], list[str]]) -> None:
     """Prints what an import says; a person's mistake is one sentence and exit status 2."""
-    command.tell(work)
+    command.tell(argv, work)
     if (root / "videos.csv").exists():
         print(f"Train on them with --config.data.root={root}")

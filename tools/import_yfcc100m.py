@@ -222,11 +222,11 @@ def _unfinished(path: pathlib.Path) -> bool:
     return path.with_name(path.name + ".aria2").exists()
 
 
-def main(_: list[str]) -> None:
+def main(argv: list[str]) -> None:
     """Imports; a mistake is one sentence and status 2."""
     root = pathlib.Path(_ROOT.value)
     paths = [pathlib.Path(path) for path in _METADATA.value]
-    tell(root, lambda: import_metadata(root, paths, _COUNTRIES.value))
+    tell(argv, root, lambda: import_metadata(root, paths, _COUNTRIES.value))
 
 
 if __name__ == "__main__":

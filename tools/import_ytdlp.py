@@ -11,6 +11,7 @@ table of your own may: FOLDER/users.csv, whose rows all stay, or another one (--
 those who post a clip are taken. `age_limit` rates the content and is not used.
 """
 
+import csv
 import datetime
 import json
 import pathlib
@@ -21,7 +22,7 @@ from absl import app, flags
 
 from tools.import_report import Dropped, tell
 from uhman_jax.dataset.hashtags import normalise_hashtag
-from uhman_jax.dataset.raw import User, Video, read_users, write_raw_dataset
+from uhman_jax.dataset.raw import USER_COLUMNS, User, Video, fault_of, read_users, write_raw_dataset
 from uhman_jax.errors import UserError
 
 _FOLDER = flags.DEFINE_string("folder", None, "Of clips and .info.json files.", required=True)
@@ -143,7 +144,8 @@ def read_clip(path: pathlib.Path, root: pathlib.Path, source: str) -> Video | st
         timestamp = timestamp_of(info)
     except (ValueError, TypeError, OverflowError):
         return "a time that cannot be read"
-    return Video(str(info["id"]), clip.relative_to(root).as_posix(), user, hashtags, timestamp)
+    video = Video(str(info["id"]), clip.relative_to(root).as_posix(), user, hashtags, timestamp)
+    return fault_of(video) or video
 
 
 def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: str) -> list[str]:
@@ -155,8 +157,18 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
     if not root.is_dir():
         raise UserError(f"--folder must be one, got {str(root)!r}; correct the path")
     users = read_users(users_csv) if users_csv else {}
+    own = root / "users.csv"
+    written_again = bool(users_csv) and own.exists() and own.samefile(users_csv)
+    if written_again:
+        _check_columns(own)
+    paths = sorted(root.rglob(f"*{INFO}"))
+    if not paths:
+        raise UserError(
+            f"--folder must hold the {INFO} of every clip, got none in {root}; "
+            "download with yt-dlp --write-info-json"
+        )
     dropped, videos = Dropped(), {}
-    for path in sorted(root.rglob(f"*{INFO}")):
+    for path in paths:
         name = path.relative_to(root).as_posix()
         video = read_clip(path, root, source)
         if isinstance(video, str):
@@ -171,7 +183,7 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
         raise UserError("\n".join(["no clip is left to make a dataset of", *told]))
     posters = dict.fromkeys(video.user_id for video in videos.values())
     rows = {poster: users.get(poster) or User(poster, "", None, "", ()) for poster in posters}
-    if users_csv == root / "users.csv":  # it is about to be written again: nobody is lost
+    if written_again:  # nobody is lost
         rows = users | rows
     write_raw_dataset(root, videos.values(), rows)
     known = sum(poster in users for poster in posters)
@@ -179,12 +191,23 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
     return told
 
 
-def main(_: list[str]) -> None:
+def _check_columns(table: pathlib.Path) -> None:
+    """Raises UserError where a table has more columns than will be written."""
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        columns = next(csv.reader(file), [])
+    if more := [name for name in columns if name.strip() not in USER_COLUMNS]:
+        raise UserError(
+            f"{table} is written again with the columns {', '.join(USER_COLUMNS)} alone, got also "
+            f"{', '.join(map(repr, more))}; move it elsewhere and name it with --users"
+        )
+
+
+def main(argv: list[str]) -> None:
     """Imports; a mistake is one sentence and status 2."""
     root = pathlib.Path(_FOLDER.value)
     users_csv = pathlib.Path(_USERS.value) if _USERS.value else root / "users.csv"
     there = bool(_USERS.value) or users_csv.exists()
-    tell(root, lambda: import_folder(root, users_csv if there else None, _HASHTAGS.value))
+    tell(argv, root, lambda: import_folder(root, users_csv if there else None, _HASHTAGS.value))
 
 
 if __name__ == "__main__":

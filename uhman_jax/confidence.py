@@ -7,6 +7,7 @@ validation split, in `evaluate.calibration`; whoever suggests hashtags reads it.
 import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,32 +43,37 @@ class Calibration:
         logits_VT = inputs(scores_VT) @ np.array(self.weights)
         return np.interp(logits_VT, self.logits, self.rates)
 
-    def save(self, workdir: pathlib.Path) -> None:
-        """Writes `calibration.json`, whole or not at all."""
-        with storage.replacing(workdir / FILE) as file:
-            file.write((json.dumps(dataclasses.asdict(self), indent=2) + "\n").encode())
 
-    @classmethod
-    def load(cls, workdir: pathlib.Path) -> "Calibration | None":
-        """Reads what `save` wrote; None where there is none.
+def save(workdir: pathlib.Path, fitted: Sequence[Calibration]) -> None:
+    """Writes `calibration.json`, one for each seed's model, whole or not at all."""
+    content = {"seeds": [dataclasses.asdict(one) for one in fitted]}
+    with storage.replacing(workdir / FILE) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
 
-        Raises:
-            UserError: the file is damaged.
-        """
-        path = workdir / FILE
-        try:
-            values: dict[str, Any] = json.loads(path.read_text("utf-8"))
-            lists = {name: tuple(map(float, values[name])) for name in _LISTS}
-            if len(lists["weights"]) != 4 or not len(lists["logits"]) == len(lists["rates"]) > 0:
-                raise ValueError("numbers are missing")
-            return cls(**lists, num_videos=int(values["num_videos"]))
-        except FileNotFoundError:
+
+def load(workdir: pathlib.Path, place: int) -> Calibration | None:
+    """Reads that of one seed, by its place; None where there is none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = workdir / FILE
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        seeds = content.get("seeds", [content])  # older runs have the first seed's alone
+        if place >= len(seeds):
             return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} must be as the evaluation wrote it, got a damaged file ({error}); "
-                "evaluate the run again with --mode=evaluate"
-            ) from error
+        lists = {name: tuple(map(float, seeds[place][name])) for name in _LISTS}
+        if len(lists["weights"]) != 4 or not len(lists["logits"]) == len(lists["rates"]) > 0:
+            raise ValueError("numbers are missing")
+        return Calibration(**lists, num_videos=int(seeds[place]["num_videos"]))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} must be as the evaluation wrote it, got a damaged file ({error}); "
+            "evaluate the run again with --mode=evaluate"
+        ) from error
 
 
 _LISTS = ("weights", "logits", "rates")

@@ -273,7 +273,7 @@ class TrainConfig:
     decay_at: tuple[float, ...] = (0.6, 0.85)  # shares of the run; `steps` only
     patience: int = 5  # evaluations without improvement before a decay; `plateau` only
     eval_every: int = 0  # steps between validations; 0: once per epoch
-    checkpoint_every: int = 0  # steps between checkpoints; 0: at every validation
+    checkpoint_every: int = 0  # steps between checkpoints; 0: at validations, in 5 % of the time
 
 
 @dataclasses.dataclass

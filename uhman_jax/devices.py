@@ -63,11 +63,10 @@ class Devices:
         """Whether this process is the one that writes."""
         return jax.process_index() == 0
 
-    def agree(self, flag: bool) -> bool:
-        """Whether it is so in any process; all must ask."""
-        if jax.process_count() == 1:
-            return flag
-        return bool(multihost_utils.process_allgather(np.array(flag)).any())
+    def highest(self, *values: float) -> list[float]:
+        """The highest that any process has of each number; all must ask."""
+        all_values = multihost_utils.process_allgather(np.array(values, np.float32))
+        return np.max(np.reshape(all_values, (-1, len(values))), axis=0).tolist()
 
     def everywhere(self) -> NamedSharding:
         """A whole copy on every device."""

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 # Failures of the disk that a person can mend.
 _DISK = (
@@ -14,6 +14,10 @@ _DISK = (
     errno.EROFS,
     errno.EACCES,
     errno.EPERM,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
 )
 
 
@@ -70,6 +74,12 @@ def sentence(error: Exception) -> str:
         name = f" {error.filename!r}" if error.filename else ""
         return f"a file{name} can't be written or read: {trouble}"
     return ""
+
+
+def only_flags(argv: Sequence[str]) -> None:
+    """Raises UserError where a command line has more than its program's name and flags."""
+    if len(argv) > 1:
+        raise UserError(f"settings are given as --flag=value, got {argv[1]!r}; see --help")
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ until the model.
 
 import functools
 import math
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -249,18 +250,20 @@ def padded_rows(rows: np.ndarray, batch_size: int) -> np.ndarray:
 
 
 def iterate(
-    batches: "grain.MapDataset", start_step: int = 0, *, prefetch: int = 4, num_threads: int = 2
+    batches: "grain.MapDataset", start_step: int = 0, *, prefetch: int = 0, num_threads: int = 0
 ) -> Iterator[Batch]:
     """Batches from `start_step` on, read ahead in threads.
 
     Args:
         batches: from `train_batches` or `eval_batches`.
         start_step: first batch.
-        prefetch: batches held ready, each of B * F * M * C codes.
-        num_threads: that read; one batch is read by one.
+        prefetch: batches held ready, each of B * F * M * C codes; 0: two more than threads.
+        num_threads: that read; one batch is read by one. 0: half as many as cores, 2 to 8.
     """
     import grain
 
+    num_threads = num_threads or min(max((os.cpu_count() or 1) // 2, 2), 8)
+    prefetch = prefetch or num_threads + 2
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
     return iter(batches[start_step:].to_iter_dataset(options))
 

@@ -15,7 +15,7 @@ from uhman_jax.config import Config, Door
 from uhman_jax.dataset.raw import RawDataset, read_raw_dataset, summarise_problems
 from uhman_jax.dataset.truth import Truth, load_truth
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View, build_view
-from uhman_jax.errors import UserError
+from uhman_jax.errors import UserError, disk_trouble
 from uhman_jax.shards.store import FrameStore
 from uhman_jax.storage import replacing
 
@@ -169,8 +169,10 @@ def channel_statistics(prepared: Prepared, say: Say = print) -> tuple[np.ndarray
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as file:
             np.savez(file, mean_C=mean_C, std_C=std_C)
-    except PermissionError:
-        say(f"Channel statistics are not kept: {path.parent} can't be written.")
+    except OSError as error:
+        if not (trouble := disk_trouble(error)):
+            raise
+        say(f"Channel statistics are not kept in {path.parent}: {trouble}.")
     return mean_C, std_C
 
 

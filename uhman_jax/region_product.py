@@ -132,7 +132,12 @@ def _mapped(function, interpret):
     @one.def_vmap
     def several(num_seeds, in_batched, *video_and_operand):
         *video, operand = video_and_operand
-        assert in_batched == [False] * len(video) + [True], "a population shares its videos"
+        if any(in_batched[:-1]):  # each seed leaves out other regions
+            whole = [
+                part if batched else jnp.broadcast_to(part, (num_seeds, *part.shape))
+                for part, batched in zip(video_and_operand, in_batched, strict=True)
+            ]
+            return jax.lax.map(lambda own: one(*own), whole), True
         if function is _hidden:
             kernel_LC = operand.reshape(-1, operand.shape[2])
             hidden_BNL = one(*video, kernel_LC)

@@ -52,6 +52,9 @@ def run(
         UserError: something a person can mend.
     """
     workdir = storage.path(workdir)
+    if not cluster.mesh and not cluster.coordinator:
+        # One device is used. Where JAX sees more, kernels of our own do without (region_product).
+        os.environ.setdefault("JAX_CUDA_VISIBLE_DEVICES", "0")
     cluster.join()
     _check_same_config(config, workdir)
     if mode == "evaluate" and not (workdir / "checkpoints").is_dir():
@@ -120,6 +123,8 @@ def _train_and_evaluate(
     store, view = prepared.store, prepared.view
     shape = cluster.shape()
     devices = Devices(len(view.hashtags), shape) if shape else None
+    if devices:
+        devices.check_batch("evaluate.batch_size", config.evaluate.batch_size)
     if mode == "evaluate":
         state = train.restore(config, view, store.num_channels, workdir)
         if state is None:
@@ -127,6 +132,8 @@ def _train_and_evaluate(
                 f"--mode=evaluate needs a checkpoint, got none in {workdir / 'checkpoints'}; "
                 "run with --mode=train_and_evaluate first"
             )
+        if not int(state.validated_step):
+            say(f"No validation before step {int(state.step)}: its parameters are evaluated.")
     else:
         mean_C, std_C = channel_statistics(prepared, say)
         with stop.between_steps() as stopped:
@@ -150,7 +157,7 @@ def _train_and_evaluate(
         (workdir / "report.html").unlink(missing_ok=True)  # of an evaluation before
     return evaluate(
         train.build_model(config.model, view),
-        state.best_params,
+        state.kept,
         state.statistics,
         config,
         view,

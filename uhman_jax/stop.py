@@ -80,13 +80,13 @@ def between_steps() -> Iterator[Callable[[], bool]]:
     """Turns the first SIGINT or SIGTERM into a flag, for a stop between two steps.
 
     Yields:
-        A function that says whether one came. A second one raises KeyboardInterrupt.
+        A function that says whether one came. A second one ends the process.
     """
     received: list[int] = []
 
     def handle(number: int, frame: Any) -> None:
         if received:
-            signal.default_int_handler(number, frame)
+            end()
         received.append(number)
         print("\nStopping after this step (once more: at once).", file=sys.stderr)
 

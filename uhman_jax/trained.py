@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from flax import linen as nn
 
-from uhman_jax import train
+from uhman_jax import confidence, train
 from uhman_jax.config import Config
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
@@ -69,9 +69,17 @@ class Trained:
             raise UserError(f"a trained run must have a checkpoint, got none in {folder}")
         place = seed - self.config.seed
         # In NumPy: JAX would compile a program for every shape.
-        params = jax.tree.map(lambda leaf: np.asarray(leaf)[place], state.best_params)
+        params = jax.tree.map(lambda leaf: np.asarray(leaf)[place], state.kept)
         variables = {"params": jax.device_put(params), "statistics": state.statistics}
         return train.build_model(self.config.model, self.view), variables
+
+    def calibration(self, seed: int) -> confidence.Calibration | None:
+        """What turns a seed's scores into confidences; None where it was not fitted.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        return confidence.load(self.workdir, seed - self.config.seed)
 
     def shown(self) -> tuple[int, int]:
         """Most frames that a clip may have (F), and regions of a frame (M).

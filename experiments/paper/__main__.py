@@ -30,7 +30,7 @@ from experiments.paper.tune import Tuning
 from experiments.paper.workers import Interrupted, Workers, num_workers
 from experiments.paper.worlds import WORLDS
 from uhman_jax import stop
-from uhman_jax.errors import UserError
+from uhman_jax.errors import UserError, only_flags, told_in_a_sentence
 from uhman_jax.progress import progress_bar
 
 PARTS = ("tables", "recipe", "figure4a", "figure4b", "sizes", "views")
@@ -43,16 +43,25 @@ _ROOT = flags.DEFINE_string("root", "", "Raw dataset with clips; empty: simulate
 _FOLDER = flags.DEFINE_string("folder", "", "Results; runs/paper or runs/paper-quick if empty.")
 _DATA = flags.DEFINE_string("simulated_dir", "data", "Where simulated datasets are kept.")
 _WORLDS = flags.DEFINE_list("worlds", list(WORLDS), "Worlds to study.")
-_WORLD_SEEDS = flags.DEFINE_integer("world_seeds", 0, "Worlds of each kind; 0: 5, or 1 if quick.")
+_WORLD_SEEDS = flags.DEFINE_integer(
+    "world_seeds", 0, "Worlds of each kind; 0: 5, or 1 if quick.", lower_bound=0
+)
 _RECIPES = flags.DEFINE_list(
     "recipes", [], "Recipes, the first in full; empty: all, plus if quick."
 )
 _PARTS = flags.DEFINE_list("parts", list(PARTS), "What to run.")
 _SEEDS = flags.DEFINE_integer(
-    "num_seeds", 0, "Models per cell; 0: 1 (a world each), 2 if quick, 5 with --root."
+    "num_seeds",
+    0,
+    "Models per cell; 0: 1 (a world each), 2 if quick, 5 with --root.",
+    lower_bound=0,
 )
-_WORKERS = flags.DEFINE_integer("num_workers", 0, "Cells at once; 0: one per core, at most 8.")
-_EPOCHS = flags.DEFINE_integer("num_epochs", 0, "Epochs of each cell; 0: the recipe's.")
+_WORKERS = flags.DEFINE_integer(
+    "num_workers", 0, "Cells at once; 0: one per core, at most 8.", lower_bound=0
+)
+_EPOCHS = flags.DEFINE_integer(
+    "num_epochs", 0, "Epochs of each cell; 0: the recipe's.", lower_bound=0
+)
 
 
 def planned() -> Iterator[Cell]:
@@ -95,16 +104,27 @@ def planned() -> Iterator[Cell]:
 
 
 def main(argv: list[str]) -> None:
-    """Runs what is missing and writes what there is."""
-    if len(argv) > 1:
-        sys.exit(f"settings are given as --flag=value, got {argv[1]!r}; see --help")
+    """Runs what is missing and writes what there is; a mistake is one sentence and status 2."""
+    with told_in_a_sentence():
+        only_flags(argv)
+        run_study()
+
+
+def run_study() -> None:
+    """Runs the study of the flags.
+
+    Raises:
+        UserError: a flag, or what a person must mend.
+    """
     for flag, given, known in (
         ("worlds", _WORLDS.value, WORLDS),
         ("recipes", _RECIPES.value or list(RECIPES), RECIPES),
         ("parts", _PARTS.value, PARTS),
     ):
-        if unknown := [name for name in given if name not in known] or not given:
-            sys.exit(f"--{flag} must name some of {', '.join(known)}, got {unknown}")
+        unknown = [name for name in given if name not in known]
+        if unknown or not given:
+            got = ", ".join(unknown) or "none"
+            raise UserError(f"--{flag} must name some of {', '.join(known)}, got {got}")
     folder = pathlib.Path(_FOLDER.value or ("runs/paper-quick" if _QUICK.value else "runs/paper"))
     study = Study(
         folder,
@@ -128,8 +148,6 @@ def main(argv: list[str]) -> None:
         write_all(rows.of(cells, study), folder)
         print(stop.MESSAGE, file=sys.stderr)
         sys.exit(stop.STOPPED)
-    except UserError as error:
-        sys.exit(str(error))
     rows.add_equals(cells, study)
     write_all(rows.of(cells, study), folder)
     print(f"{len(cells)} cells; tables.md, study.html and the figures are in {folder}")

@@ -1,7 +1,7 @@
 """Trains UHMAN with one setting changed at a time and collects what comes out.
 
     python -m experiments.recipe                      # all recipes, seeds 0 to 2
-    python -m experiments.recipe --only=warp,plateau  # some
+    python -m experiments.recipe --only=warp-sampled,plateau  # some
 
 Every recipe is a run directory under `runs/recipe/`, so a stopped study goes on where it was.
 `results.jsonl` beside this file gets one line per recipe; choices are made on its validation
@@ -16,8 +16,9 @@ from typing import Any
 from absl import app, flags, logging
 
 from configs.paper_features import get_config
+from uhman_jax import stop
 from uhman_jax.config import Config, Decay, Estimator, RankWeight, validate
-from uhman_jax.errors import UserError
+from uhman_jax.errors import DivergedError, UserError, only_flags, told_in_a_sentence
 from uhman_jax.run import run
 
 HERE = pathlib.Path(__file__).parent
@@ -97,9 +98,12 @@ def outcome(name: str, config: Config, workdir: pathlib.Path) -> dict[str, Any]:
         "epochs": config.train.num_epochs,
     }
     try:
-        run(config, workdir, say=lambda line: print(f"  {line}"))
-    except UserError as error:  # a loss that is not finite is a result
+        finished = run(config, workdir, say=lambda line: print(f"  {line}"))
+    except DivergedError as error:  # that is a result
         return row | {"failed": str(error)}
+    if not finished:
+        print(stop.MESSAGE, file=sys.stderr)
+        sys.exit(stop.STOPPED)
     with open(workdir / "metrics.jsonl", encoding="utf-8") as file:
         log = [json.loads(line) for line in file]
     for key in KEYS:
@@ -114,12 +118,24 @@ def outcome(name: str, config: Config, workdir: pathlib.Path) -> dict[str, Any]:
     return row | {"seconds": log[-1]["seconds"]}
 
 
-def main(_: list[str]) -> None:
-    """Runs the recipes and rewrites results.jsonl."""
+def main(argv: list[str]) -> None:
+    """Runs the recipes and rewrites results.jsonl; a mistake is one sentence and status 2."""
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file
-    unknown = set(_ONLY.value) - set(RECIPES)
-    if unknown:
-        sys.exit(f"--only must name recipes out of {', '.join(RECIPES)}, got {unknown.pop()!r}")
+    with told_in_a_sentence():
+        only_flags(argv)
+        compare()
+
+
+def compare() -> None:
+    """Runs what is asked for.
+
+    Raises:
+        UserError: a recipe or a setting is wrong.
+    """
+    if unknown := set(_ONLY.value) - set(RECIPES):
+        raise UserError(
+            f"--only must name recipes out of {', '.join(RECIPES)}, got {unknown.pop()!r}"
+        )
     path = HERE / "results.jsonl"
     rows = {}
     if path.exists():

@@ -15,6 +15,7 @@ from absl import app, flags
 
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.truth import load_truth
+from uhman_jax.errors import UserError, only_flags, told_in_a_sentence
 from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.progress import progress_bar
 
@@ -66,12 +67,26 @@ def independent_taps(model, seed: int) -> None:
             layer.kernel.assign(rng.standard_normal(shape, np.float32) * np.float32(scale))
 
 
-def main(_: list[str]) -> None:
-    """Prints the comparison."""
+def main(argv: list[str]) -> None:
+    """Prints the comparison; a mistake is one sentence and status 2."""
+    with told_in_a_sentence():
+        only_flags(argv)
+        compare()
+
+
+def compare() -> None:
+    """Compares.
+
+    Raises:
+        UserError: no simulated dataset of clips.
+    """
     from uhman_jax.preprocess import extractor as inception  # imports TensorFlow
 
     raw, truth = read_raw_dataset(_ROOT.value, strict=False), load_truth(_ROOT.value)
-    assert truth is not None, "a simulated dataset"
+    if truth is None:
+        raise UserError(
+            f"--root must be a simulated dataset, got {_ROOT.value!r} without its truth"
+        )
     videos = raw.videos[: _NUM_CLIPS.value]
     names = sorted({name for row in truth.clips["class_names"].to_pylist() for name in row})
     classes = dict(zip(truth.video_ids, truth.clips["class_names"].to_pylist(), strict=True))

@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import matplotlib
+import numpy as np
 from absl import app, flags
 
 from uhman_jax.progress import progress_bar
@@ -25,12 +26,18 @@ _GPU_HOUR = flags.DEFINE_float("gpu_hour", 4.0, "Price of a GPU for an hour.")
 FOLDER = pathlib.Path(__file__).parent
 ROOT = FOLDER.parents[1]
 
-# Measured (experiments/speed): two cores of a Xeon, one H200.
-FRAMES_PER_CORE_SECOND = 23.5 / 2  # Inception-v3 with decoding
+
+def measured(file: str, name: str) -> float:
+    """Median of what experiments/speed has measured."""
+    path = ROOT / "experiments" / "speed" / file
+    return float(np.median(json.loads(path.read_text("utf-8"))["figures"][name]))
+
+
+FRAMES_PER_CORE_SECOND = measured("cpu/encoding.json", "extraction") / 2  # with decoding
 FRAMES, CLIP_BYTES = 16, 16 * 64 * 2048
-RESIDENT_CLIPS_PER_SECOND = 8233 / 0.0268  # features on the H200
-STREAMED_CLIPS_PER_SECOND = 8233 / 2.19  # from the host's memory to the H200
-CPU_CLIPS_PER_SECOND = 8233 / 18.0
+RESIDENT_CLIPS_PER_SECOND = 8233 / measured("h200/epoch.json", "on the device")
+STREAMED_CLIPS_PER_SECOND = 8233 / measured("h200/epoch.json", "streamed")  # from the host's memory
+CPU_CLIPS_PER_SECOND = 8233 / measured("cpu/epoch.json", "on the device")
 RESIDENT_CLIPS = int(0.5 * 139 * 2**30 / CLIP_BYTES)  # half of its memory
 EPOCHS = 50
 

@@ -12,6 +12,8 @@ import sys
 
 from absl import app, flags
 
+from uhman_jax.errors import only_flags, told_in_a_sentence
+
 _FOLDER = flags.DEFINE_string("folder", "runs/bench", "Where the JSON files go.")
 _ONLY = flags.DEFINE_list("only", [], "Names of the benchmarks to run; empty: all.")
 
@@ -40,12 +42,14 @@ BENCHMARKS: dict[str, tuple[str, list[str], str]] = {
 }
 
 
-def main(_: list[str]) -> None:
+def main(argv: list[str]) -> None:
     """Runs them; ends with 1 if one failed."""
     if unknown := set(_ONLY.value) - set(BENCHMARKS):
         sys.exit(f"--only must name some of {', '.join(BENCHMARKS)}, got {', '.join(unknown)}")
     folder = pathlib.Path(_FOLDER.value)
-    folder.mkdir(parents=True, exist_ok=True)
+    with told_in_a_sentence():
+        only_flags(argv)
+        folder.mkdir(parents=True, exist_ok=True)
     failed = []
     for name in _ONLY.value or BENCHMARKS:
         module, arguments, library = BENCHMARKS[name]

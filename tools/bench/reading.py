@@ -148,7 +148,7 @@ def main(_: list[str]) -> None:
             if not key.startswith("raw")
         }
         facts = {"clips": _CLIPS.value, "MB": round(num_bytes / 1e6)}
-        machine = table.machine(("numpy", "grain", "google-crc32c"))
+        machine = table.machine(("numpy", "grain", "crc32c"))
         table.report("Shards to batches", "GB/s", figures, ratios, facts | machine, _JSON.value)
 
 

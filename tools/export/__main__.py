@@ -7,8 +7,6 @@ says the rest. --queries also writes the query vectors of a split, for which the
 be there. The output must be new, empty or an earlier export, which is replaced.
 """
 
-import pathlib
-
 from absl import app, flags
 
 from tools import command
@@ -21,17 +19,20 @@ _QUERIES = flags.DEFINE_enum(
 )
 
 
-def main(_: list[str]) -> None:
+def main(argv: list[str]) -> None:
     """Exports; a mistake is one sentence and status 2."""
 
     def work() -> list[str]:
         from tools.export.folder import export_run  # imports JAX
 
         return export_run(
-            pathlib.Path(_RUN.value), pathlib.Path(_OUTPUT.value), _SEED.value, _QUERIES.value
+            command.on_disk("run", _RUN.value),
+            command.on_disk("output", _OUTPUT.value),
+            _SEED.value,
+            _QUERIES.value,
         )
 
-    command.tell(work)
+    command.tell(argv, work)
 
 
 if __name__ == "__main__":

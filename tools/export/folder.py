@@ -17,7 +17,6 @@ from jax import export
 
 from tools.export import card
 from tools.export.programs import PLATFORMS, Shapes, make_programs
-from uhman_jax.confidence import Calibration
 from uhman_jax.dataset.attributes import age_bucket
 from uhman_jax.dataset.raw import MAX_AGE
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
@@ -69,7 +68,7 @@ def export_run(
 
 def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
     """Contents of all files by name; the one that describes the others is last."""
-    view, fitted = run.view, Calibration.load(run.workdir)
+    view, fitted = run.view, run.calibration(seed)
     model, variables = run.model(seed)
     frames, regions = run.shown()
     shapes = Shapes(

@@ -8,8 +8,6 @@ hashtags lie near one another, and a map of them; and the metrics by slice. Swap
 features; without them the rest is shown.
 """
 
-import pathlib
-
 from absl import app, flags
 
 from tools import command
@@ -23,7 +21,7 @@ _MAX_CLIPS = flags.DEFINE_integer(
 )
 
 
-def main(_: list[str]) -> None:
+def main(argv: list[str]) -> None:
     """Looks at a run; a mistake is one sentence and status 2."""
 
     def work() -> list[str]:
@@ -32,14 +30,14 @@ def main(_: list[str]) -> None:
 
         keep_compiled_programs()
         return inspect_run(
-            pathlib.Path(_RUN.value),
-            pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None,
+            command.on_disk("run", _RUN.value),
+            command.on_disk("output", _OUTPUT.value) if _OUTPUT.value else None,
             seed=_SEED.value,
             top_k=_TOP_K.value,
             max_clips=_MAX_CLIPS.value,
         )
 
-    command.tell(work)
+    command.tell(argv, work)
 
 
 if __name__ == "__main__":

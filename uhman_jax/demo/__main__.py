@@ -38,7 +38,9 @@ _MEGABYTES = flags.DEFINE_float(
 )
 _SECONDS = flags.DEFINE_float("max_seconds", 180.0, "Longer clips are refused.", lower_bound=1.0)
 _TIMEOUT = flags.DEFINE_float("timeout", 20.0, "Seconds of decoding per clip.", lower_bound=1.0)
-_QUEUE = flags.DEFINE_integer("queue", 16, "Requests that may wait; further ones are refused.")
+_QUEUE = flags.DEFINE_integer(
+    "queue", 16, "Requests that may wait; further ones are refused.", lower_bound=1
+)
 
 
 def run() -> None:

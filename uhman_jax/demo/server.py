@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from uhman_jax import storage
 from uhman_jax.dataset.attributes import UNKNOWN
 from uhman_jax.errors import UserError
 from uhman_jax.recommend.profile import Profile
@@ -104,9 +105,10 @@ def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool)
         nothing = [("–", UNKNOWN)]
         genders, countries = nothing + _pairs(view.genders), nothing + _pairs(view.countries)
         with gr.Row():
-            gender = gr.Dropdown(genders, value=UNKNOWN, label="Gender", min_width=80)
+            own = {"allow_custom_value": True}  # others than the run's count as unknown
+            gender = gr.Dropdown(genders, value=UNKNOWN, label="Gender", min_width=80, **own)
             age = gr.Textbox(label="Age", placeholder="years", min_width=60)
-            country = gr.Dropdown(countries, value=UNKNOWN, label="Country", min_width=80)
+            country = gr.Dropdown(countries, value=UNKNOWN, label="Country", min_width=80, **own)
         history = gr.Textbox(label="Hashtags used before", placeholder="#dance #ootd")
         return [gender, age, country, history]
 
@@ -126,9 +128,11 @@ def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool)
             return f"<p class='trouble' role='alert'>{html.escape(_plain(error, clip))}</p>", ""
 
     def suggest(
-        clip: str, gender: str, age: Any, country: str, history: str, top_k: float
+        clip: str | None, gender: str, age: Any, country: str, history: str, top_k: float | None
     ) -> dict[str, Any]:
         try:
+            if not clip or top_k is None:
+                raise UserError("a clip and a number of suggestions must be given; see the README")
             return answers.suggest(clip, as_profile(gender, age, country, history), int(top_k))
         except UserError as error:
             raise gr.Error(_plain(error, clip), print_exception=False) from error
@@ -190,7 +194,7 @@ def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float)
         max_megabytes: larger uploads are refused.
 
     Raises:
-        UserError: the port is taken.
+        UserError: the port is taken, or the address is not this machine's.
     """
     import gradio as gr
 
@@ -199,9 +203,13 @@ def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float)
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
     )
-    if not port:  # Gradio would take 0 for an address
-        with socket.create_server((host, 0)) as taken:
-            port = taken.getsockname()[1]
+    try:
+        with socket.create_server((host, 0)) as free:
+            port = port or free.getsockname()[1]  # Gradio would take 0 for an address
+    except OSError as error:
+        raise UserError(
+            f"--host must be an address of this machine, got {host!r}; use 127.0.0.1 or 0.0.0.0"
+        ) from error
     try:
         _, address, _ = blocks.launch(
             server_name=host,
@@ -245,7 +253,10 @@ def examples_of(recommender: Any, folder: str, given: str) -> list[str]:
         known = {video.video_id: root / video.path for video in raw.videos}
         paths = [known[name] for name in wanted if name in known]
     copies = []
-    for path in paths[:_NUM_EXAMPLES]:
+    for place, path in enumerate(paths[:_NUM_EXAMPLES]):
         if path.is_file():
-            copies.append(shutil.copy(path, os.path.join(folder, path.name)))
+            own = os.path.join(folder, str(place))  # two may have one name
+            os.mkdir(own)
+            with storage.local_copy(path) as local:
+                copies.append(shutil.copy(local, os.path.join(own, path.name)))
     return copies

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
 import numpy as np
 from flax import linen as nn
 
@@ -99,14 +98,15 @@ def evaluate(
         )
         values |= results.over_seeds("attention", facts)
     values["slices"] = slice_metrics(view, ranking)
-    calibrated = None
+    calibrated: list[confidence.Calibration] = []
     if len(validation_V := view.rows(VALIDATION)):
-        first = jax.tree.map(lambda leaf: leaf[:1], params)
-        fitted = rank_videos(ranker, spread(first), spread(statistics), batches(validation_V))
+        fitted = rank_videos(ranker, spread(params), spread(statistics), batches(validation_V))
         assert fitted is not None
-        hits_VT = calibration.hits_of(view, fitted)
-        calibrated = calibration.fit(fitted.top_scores_SVT[0], hits_VT)
-        said_VT = calibrated.confidence(ranking.top_scores_SVT[0])[:, :10]
+        calibrated = [
+            calibration.fit(scores_VT, calibration.hits_of(view, fitted, seed))
+            for seed, scores_VT in enumerate(fitted.top_scores_SVT)
+        ]
+        said_VT = calibrated[0].confidence(ranking.top_scores_SVT[0])[:, :10]
         hits_VT = calibration.hits_of(view, ranking)[:, :10]
         reliability = calibration.reliability(said_VT, hits_VT)
         values["calibration/error@10"] = reliability.error
@@ -121,7 +121,7 @@ def evaluate(
         return values
     results.write_npz(workdir / "examples.npz", arrays)
     if calibrated:
-        calibrated.save(workdir)
+        confidence.save(workdir, calibrated)
     else:
         (workdir / confidence.FILE).unlink(missing_ok=True)
     table = results.predictions_table(view, ranking, config.seed)

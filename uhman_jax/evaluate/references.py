@@ -83,16 +83,33 @@ def user_attributes_ranks(view: View, rows_V: np.ndarray, positives_VP: np.ndarr
     prob_T = (uses_T + 1) / (len(hashtag) + num_hashtags)
 
     value_V3 = np.stack([view.gender_V, view.age_V, view.country_V], axis=1)
-    profile_A3, profile_V = np.unique(value_V3[rows_V], axis=0, return_inverse=True)
-    scores_AT = np.log(np.tile(prob_T, (len(profile_A3), 1)))
-    for value_A, value_V in zip(profile_A3.T, value_V3.T, strict=True):
-        uses_AT = np.zeros((int(value_V.max()) + 1, num_hashtags))
-        np.add.at(uses_AT, (value_V[video], hashtag), 1)
-        # Up to a factor that all hashtags of a profile share, which changes no rank.
-        scores_AT += np.log(uses_AT / prob_T[None, :] + num_hashtags)[value_A]
-    order_AT = np.argsort(-scores_AT, axis=1, kind="stable")
-    ranks_AT = np.argsort(order_AT, axis=1) + 1
-    return ranks_AT.astype(np.int32)[profile_V.reshape(-1, 1), positives_VP]
+    uses_3 = [_uses_by_value(value_V[video], hashtag, num_hashtags) for value_V in value_V3.T]
+    profile_A3, profile_V, count_A = np.unique(
+        value_V3[rows_V], axis=0, return_inverse=True, return_counts=True
+    )
+    members_A = np.split(np.argsort(profile_V.reshape(-1), kind="stable"), np.cumsum(count_A)[:-1])
+    ranks_VP = np.zeros(positives_VP.shape, np.int32)
+    rank_T = np.zeros(num_hashtags, np.int32)
+    for profile, members in zip(profile_A3, members_A, strict=True):
+        score_T = np.log(prob_T)
+        for value, uses in zip(profile.tolist(), uses_3, strict=True):
+            if value in uses:  # up to a factor that all hashtags share, which changes no rank
+                ids, count = uses[value]
+                score_T[ids] += np.log1p(count / (prob_T[ids] * num_hashtags))
+        rank_T[np.argsort(-score_T, kind="stable")] = np.arange(1, num_hashtags + 1)
+        ranks_VP[members] = rank_T[positives_VP[members]]
+    return ranks_VP
+
+
+def _uses_by_value(
+    values: np.ndarray, hashtags: np.ndarray, num_hashtags: int
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """The hashtags (ids, ascending) used with each value of an attribute, and how often."""
+    pairs, counts = np.unique(values.astype(np.int64) * num_hashtags + hashtags, return_counts=True)
+    value, ids = np.divmod(pairs, num_hashtags)
+    found, starts = np.unique(value, return_index=True)
+    parts = zip(np.split(ids, starts[1:]), np.split(counts, starts[1:]), strict=True)
+    return dict(zip(found.tolist(), parts, strict=True)) if len(pairs) else {}
 
 
 def oracle_scores(truth: Truth, view: View, rows_V: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

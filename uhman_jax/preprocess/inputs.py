@@ -7,7 +7,8 @@ from pathlib import Path
 from uhman_jax import storage
 from uhman_jax.errors import UserError
 
-_NOT_VIDEOS = {".csv", ".json", ".txt", ".md", ".html", ".parquet", ".h5"}
+_NOT_VIDEOS = {".csv", ".json", ".jsonl", ".txt", ".md", ".html", ".parquet", ".h5", ".npz"}
+_SHARD = ".tfrecord-"
 
 
 def list_inputs(root: Path) -> list[tuple[str, str]]:
@@ -31,12 +32,14 @@ def list_inputs(root: Path) -> list[tuple[str, str]]:
 def files_below(root: Path) -> list[str]:
     """Paths below a folder that may be clips, relative to it, sorted.
 
-    Hidden files and folders, `features` folders and tables or texts are left out.
+    Hidden files and folders, the folder `features`, and tables, texts and shards are left out.
     """
     found = []
     for name in storage.files_below(root):
         hidden = any(part.startswith(".") for part in name.parts)
         if hidden or name.parts[0] == "features" or name.suffix.lower() in _NOT_VIDEOS:
+            continue
+        if _SHARD in name.name:  # features that were written below the clips
             continue
         found.append(name.as_posix())
     return found
@@ -51,6 +54,8 @@ def clips_of(names: Iterable[str]) -> list[str]:
     clips: list[str] = []
     for name in names:
         path = Path(name)
+        if not name:
+            raise UserError("--video must name a file or a folder, got an empty name; write one")
         if path.is_dir():
             inside = [str(path / clip) for clip in files_below(path)]
             if not inside:

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from uhman_jax import storage
 from uhman_jax.config import PreprocessConfig, from_dict
 from uhman_jax.errors import sentence
 from uhman_jax.preprocess import frozen, ledger
@@ -36,7 +37,7 @@ def serve(network: Any = None) -> None:
     Args:
         network: stands in for `extractor.Extractor`; tests use a small one.
     """
-    directory, values = Path(sys.argv[1]), json.loads(sys.argv[2])
+    directory, values = storage.path(sys.argv[1]), json.loads(sys.argv[2])
     config = from_dict(values, PreprocessConfig())
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not garble the answers

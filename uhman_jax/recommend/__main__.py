@@ -51,8 +51,8 @@ def run(rest: list[str]) -> bool:
     Raises:
         UserError: something a person can mend.
     """
-    if _JSON.value and _CSV.value:
-        raise UserError("output is --json or --csv, got both; leave one out")
+    if _JSON.value + _CSV.value + bool(_EXPLAIN.value) > 1:
+        raise UserError("output is one of --json, --csv and --explain, got several; leave some out")
     profile = Profile.parse(**{name: flag.value for name, flag in _PROFILE.items()})
     clips = clips_of([*_VIDEO.value, *rest])
     if _VERSUS.value and not _EXPLAIN.value:

@@ -12,7 +12,7 @@ def check_output(path: str | os.PathLike[str]) -> pathlib.Path:
     """The path of a page or a picture.
 
     Raises:
-        UserError: it is called otherwise, or its folder is not there.
+        UserError: it is called otherwise, is a folder, or its folder is not there.
     """
     output = pathlib.Path(path)
     if output.suffix.lower() not in _SUFFIXES:
@@ -20,6 +20,8 @@ def check_output(path: str | os.PathLike[str]) -> pathlib.Path:
             f"--explain must name a .html or .png file, got {os.fspath(path)!r}; "
             "write e.g. --explain=why.html"
         )
+    if output.is_dir():
+        raise UserError(f"--explain must name a file, got the folder {output}; use another name")
     if not output.parent.is_dir():
         raise UserError(f"--explain must lie in a folder, got none at {output.parent}; make it")
     return output

@@ -174,7 +174,7 @@ def _list(side: Side, before: Side | None) -> Markup:
                 element("span", share, class_="share"),
             )
         )
-    notes = [element("p", note.capitalize() + ".", class_="note") for note in side.notes]
+    notes = [element("p", note[:1].upper() + note[1:] + ".", class_="note") for note in side.notes]
     title = element("h3", element("bdi", side.profile.describe()))
     return join(title, element("ol", rows, class_="list"), notes)
 

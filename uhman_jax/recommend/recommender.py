@@ -30,7 +30,7 @@ class Suggestion(NamedTuple):
         hashtag: without '#'.
         score: orders the hashtags of one clip, and means nothing by itself.
         confidence: probability that the user attaches it, fitted on validation; None where the run
-            has no validation split or was evaluated before confidences were fitted.
+            has no validation split or was evaluated before the model's confidences were fitted.
     """
 
     hashtag: str
@@ -77,13 +77,14 @@ class Recommender:
         model: Any,
         variables: Any,
         clips: OnDemand,
+        calibration: Calibration | None = None,
     ):
         """Keeps the parts; see `load`."""
         self.config, self.metrics = trained.config, trained.metrics
         self.view = view = trained.view
         self.model, self.variables = model, variables
         self._row = {name: t for t, name in enumerate(view.hashtags)}
-        self._calibration, self._clips = Calibration.load(trained.workdir), clips
+        self._calibration, self._clips = calibration, clips
         self._profiles = ProfileEncoder(view)
         apply = model.apply
         self._hashtags_TD = jax.jit(lambda v: apply(v, method="hashtags"))(variables)
@@ -118,7 +119,7 @@ class Recommender:
             trained = open_run(storage.path(run))
             seed = trained.which_seed(seed)
             keep_compiled_programs()
-            return cls(trained, *trained.model(seed), clips)
+            return cls(trained, *trained.model(seed), clips, trained.calibration(seed))
         except BaseException:
             clips.close()
             raise
@@ -234,7 +235,7 @@ class Recommender:
             raise UserError(f"min_confidence must be in [0, 1], got {min_confidence}; use e.g. 0.1")
         if min_confidence and self._calibration is None:
             raise UserError(
-                "min_confidence needs a run whose confidence was fitted, this one has none; "
+                "min_confidence needs a model whose confidence was fitted, this one has none; "
                 "evaluate it again with --mode=evaluate, with a validation split"
             )
         excluded = {name for field in exclude for name in split_hashtags(field)}

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import google_crc32c
+import crc32c
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -223,7 +223,7 @@ class Checkpoints:
 def _file_checksums(folder: pathlib.Path) -> dict[str, int]:
     """CRC32C of every file of a checkpoint but the one that holds these and orbax's times."""
     return {
-        path.relative_to(folder).as_posix(): google_crc32c.value(path.read_bytes())
+        path.relative_to(folder).as_posix(): crc32c.crc32c(path.read_bytes())
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in (SEAL, _TIMES)
     }
@@ -273,5 +273,5 @@ def _checksums(state: State) -> np.ndarray:
     """CRC32C of every leaf's bytes, uint32."""
     leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(state)]
     return np.array(
-        [google_crc32c.value(leaf.reshape(-1).view(np.uint8)) for leaf in leaves], np.uint32
+        [crc32c.crc32c(leaf.reshape(-1).view(np.uint8).data) for leaf in leaves], np.uint32
     )

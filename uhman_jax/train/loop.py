@@ -1,6 +1,7 @@
 """The training loop: batches, validation, checkpoints, and a clean stop at any step."""
 
 import functools
+import math
 import os
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from uhman_jax import stop, storage
-from uhman_jax.config import Config, Decay
+from uhman_jax.config import Config, Decay, Features
 from uhman_jax.dataset.view import TRAIN, VALIDATION, View
 from uhman_jax.devices import Devices
 from uhman_jax.errors import DivergedError, UserError
@@ -32,6 +33,7 @@ from uhman_jax.train.state import (
 from uhman_jax.train.step import StepMetrics, learning_rate, make_train_step
 
 MAX_TRAIN_SAMPLE = 256  # training videos that are ranked at each validation, to see overfitting
+SAVING_SHARE = 0.05  # of the time, at most, where no steps are given for checkpoints
 MAX_STEPS = 2**31 - 1  # steps are counted in int32
 
 
@@ -110,7 +112,7 @@ def train(
             to rounding, and a run may go on with others.
 
     Returns:
-        The final state; `best_params` are the parameters to use.
+        The final state; `kept` are the parameters to use.
 
     Raises:
         DivergedError: a loss or its gradient is not finite.
@@ -129,8 +131,32 @@ def train(
             say(f"Resumed at step {int(state.step)} of {run.num_steps}.")
         if not devices:
             return run.finish(state, should_stop)
-        state = run.finish(devices.spread(state), lambda: devices.agree(should_stop()))
+        state = run.finish(devices.spread(state), agreed(devices, should_stop))
         return devices.collect(state)
+
+
+def agreed(devices: Devices, should_stop: Callable[[], bool]) -> Callable[[], bool]:
+    """The same question to all processes, who then all know the answer, up to 1/4 second late.
+
+    An answer costs a wait for the device, so that they meet only now and then: after as many
+    questions as the slowest of them took a quarter of a second for, and 16 at most.
+    """
+    if jax.process_count() == 1:
+        return should_stop
+    left = asked = 0
+    clock = time.monotonic()
+
+    def ask() -> bool:
+        nonlocal left, asked, clock
+        asked += 1
+        if asked <= left:
+            return False
+        seconds = (time.monotonic() - clock) / asked
+        stop, slowest = devices.highest(should_stop(), seconds)
+        left, asked, clock = min(int(0.25 / max(slowest, 1e-6)), 16), 0, time.monotonic()
+        return bool(stop)
+
+    return ask
 
 
 class _Run:
@@ -195,6 +221,7 @@ class _Run:
         start = step = int(state.step)
         validated = int(state.validated_step)
         self.saved = (step, validated) if step else None
+        self.saved_at, self.saving_seconds = -math.inf, 0.0
         self.log.truncate(validated)
         if step == validated == self.num_steps:
             return state
@@ -217,7 +244,8 @@ class _Run:
                         {f"validation {score}": f"{np.mean(scores_S):.3f}"}, refresh=False
                     )
                 if step and (step % self.checkpoint_every == 0 or step == self.num_steps):
-                    self._save(state, step, validated)
+                    if step == self.num_steps or self._may_save():
+                        self._save(state, step, validated)
                 if step == self.num_steps:
                     return state
                 if should_stop():
@@ -239,6 +267,11 @@ class _Run:
             "seed": self.config.seed,
             "start_step": start,
         }
+        if self.devices and config.features is Features.DEVICE:
+            raise UserError(
+                "train.features=device needs a run on one device, got a mesh of "
+                f"{self.devices.mesh.size}; use auto or stream, or leave --mesh out"
+            )
         seen = np.unique(np.concatenate([rows, *self.ranked.values()]))
         condense = self.model.condense
         if self.devices or not wanted(self.view, self.store, seen, config.features, condense):
@@ -289,11 +322,22 @@ class _Run:
         scores = entry.get(f"validation/{self.config.evaluate.select_by}", [step] * len(loss_S))
         return np.asarray(scores, np.float32)
 
+    def _may_save(self) -> bool:
+        """Whether a checkpoint that nobody asked for at this step costs little enough.
+
+        Several processes save together, so that none may look at its own clock.
+        """
+        if self.config.train.checkpoint_every or jax.process_count() > 1:
+            return True
+        return time.monotonic() - self.saved_at > self.saving_seconds / SAVING_SHARE
+
     def _save(self, state: State, step: int, validated: int) -> None:
         self._check_pending()
         if self.saved != (step, validated):
+            begin = time.monotonic()
             self.checkpoints.save(self.devices.collect(state) if self.devices else state)
-            self.saved = step, validated
+            self.saved, self.saved_at = (step, validated), time.monotonic()
+            self.saving_seconds = self.saved_at - begin
 
     def _interrupted(self, state: State, step: int, validated: int) -> Interrupted:
         """What to raise, with the state on disk."""

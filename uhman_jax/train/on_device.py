@@ -1,6 +1,8 @@
 """The features of a view on the device: read once, after which batches are gathered there."""
 
+import contextlib
 import os
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -67,11 +69,34 @@ def wanted(
 
 
 def device_memory() -> int:
-    """Bytes of the first device that are free; of a CPU half of the machine's memory."""
+    """Bytes of the first device that are free; of a CPU half of the memory."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return _machine_memory() // 2
+
+
+def _machine_memory() -> int:
+    """Bytes of the machine's memory that this process may use: a container or a job has a limit."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/self/cgroup").read_text("utf-8").splitlines():
+            _, controllers, name = line.split(":", 2)
+            if controllers in ("", "memory"):
+                root = pathlib.Path("/sys/fs/cgroup", controllers)
+                file = "memory.limit_in_bytes" if controllers else "memory.max"
+                limits += _limits(root, name.strip("/"), file)
+    return min(limits)
+
+
+def _limits(root: pathlib.Path, name: str, file: str) -> list[int]:
+    """What a group and those around it say; "max" says nothing."""
+    folders = [root / name, *(root / name).parents]
+    found = []
+    for folder in folders[: 1 + len(pathlib.PurePath(name).parts)]:
+        with contextlib.suppress(OSError, ValueError):
+            found.append(int((folder / file).read_text("utf-8")))
+    return found
 
 
 def load(

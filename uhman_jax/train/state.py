@@ -53,6 +53,11 @@ class State(NamedTuple):
         """The parameters that are validated and kept."""
         return self.average or self.params
 
+    @property
+    def kept(self) -> Any:
+        """The parameters to use: the best, or those of now before the first validation."""
+        return self.best_params if int(self.validated_step) else self.evaluated
+
 
 def build_model(config: ModelConfig, view: View) -> nn.Module:
     """The system that a config names, sized for a view's hashtags and attributes."""
