@@ -173,7 +173,7 @@ def test_workers_have_cores_of_their_own_and_results_come_with_their_place():
 def test_a_signal_ends_the_workers_and_what_waits(tmp_path, task):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(workers.Interrupted), workers.Workers(1) as pool:
-        results = pool.run(task, [(str(tmp_path / str(index)),) for index in range(3)])
+        results = pool.run(task, [(str(tmp_path / str(index)),) for index in range(200)])
 
         def stop():
             while not (tmp_path / "0").exists():

@@ -60,8 +60,9 @@ class Workers:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Waits for the processes."""
-        self._pool.shutdown(cancel_futures=True)
+        """Waits for the processes; what waits for them does not begin."""
+        self._stop_event.set()
+        self._pool.shutdown()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -86,11 +87,10 @@ class Workers:
             for future in done:
                 try:
                     yield futures[future], future.result()
-                except (Interrupted, BrokenProcessPool, concurrent.futures.CancelledError):
+                except (Interrupted, BrokenProcessPool):
                     self._stopped = True
-            if self._stopped:
-                for future in waiting:
-                    future.cancel()
+                    # Nothing is cancelled: a pool that breaks meanwhile would wait for ever.
+                    self._stop_event.set()
         if self._stopped:
             raise Interrupted
 
