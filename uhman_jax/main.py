@@ -23,7 +23,7 @@ from ml_collections import config_flags
 from uhman_jax import stop, storage
 from uhman_jax.cluster import Cluster
 from uhman_jax.config import Config, flag_rule, flatten, nearest_field, validate
-from uhman_jax.errors import UserError, sentence
+from uhman_jax.errors import UserError, only_flags, sentence
 
 WRONG = 2  # exit status
 MODES = ("train_and_evaluate", "evaluate")
@@ -77,11 +77,10 @@ def parse(argv: Sequence[str]) -> Arguments:
     loaded = _load_config(path)
     try:
         values = _flags(loaded, argv)
-        rest = values(["main", *argv])[1:]
+        rest = values(["main", *argv])
     except flags.Error as error:
         raise UserError(_flag_message(str(error))) from error
-    if rest:
-        raise UserError(f"settings are given as --flag=value, got {rest[0]!r}; see --help")
+    only_flags(rest)
     config: Config = values["config"].value  # type: ignore[bad-assignment]
     validate(config)
     workdir = str(values["workdir"].value) or os.path.join("runs", config.name)

@@ -123,9 +123,9 @@ def _train_and_evaluate(
     store, view = prepared.store, prepared.view
     shape = cluster.shape()
     devices = Devices(len(view.hashtags), shape) if shape else None
-    if devices:
-        devices.check_batch("evaluate.batch_size", config.evaluate.batch_size)
     if mode == "evaluate":
+        if devices:
+            devices.check_batch("evaluate.batch_size", config.evaluate.batch_size)
         state = train.restore(config, view, store.num_channels, workdir)
         if state is None:
             raise UserError(

@@ -116,12 +116,17 @@ def train(
 
     Raises:
         DivergedError: a loss or its gradient is not finite.
-        UserError: nothing to train on, damaged checkpoints.
+        UserError: nothing to train on, damaged checkpoints, settings that the devices can't have.
         Interrupted: `should_stop` said so; a checkpoint is on disk.
     """
     if devices:
         devices.check_batch("train.batch_size", config.train.batch_size)
         devices.check_batch("evaluate.batch_size", config.evaluate.batch_size)
+        if config.train.features is Features.DEVICE:
+            raise UserError(
+                "train.features=device needs a run on one device, got a mesh of "
+                f"{devices.mesh.size}; use auto or stream, or leave --mesh out"
+            )
     with Checkpoints(workdir) as checkpoints:
         run = _Run(config, view, store, checkpoints, workdir, devices)
         state = checkpoints.restore(abstract_state(run.model, config, len(mean_C)), say)
@@ -267,11 +272,6 @@ class _Run:
             "seed": self.config.seed,
             "start_step": start,
         }
-        if self.devices and config.features is Features.DEVICE:
-            raise UserError(
-                "train.features=device needs a run on one device, got a mesh of "
-                f"{self.devices.mesh.size}; use auto or stream, or leave --mesh out"
-            )
         seen = np.unique(np.concatenate([rows, *self.ranked.values()]))
         condense = self.model.condense
         if self.devices or not wanted(self.view, self.store, seen, config.features, condense):
