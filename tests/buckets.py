@@ -60,6 +60,11 @@ class MemoryBuckets(MemoryFileSystem):
         cls.calls.clear()
 
     @classmethod
+    def paths(cls, method):
+        """Paths of the calls of a method since the start."""
+        return [path for name, path in cls.calls if name == method]
+
+    @classmethod
     def upload(cls, folder, name):
         """Copies a local folder to gs://bucket/NAME."""
         for path in pathlib.Path(folder).rglob("*"):

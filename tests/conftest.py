@@ -10,11 +10,12 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 
+import buckets  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 import tiny_world  # noqa: E402
 
-from uhman_jax import input_pipeline  # noqa: E402
+from uhman_jax import input_pipeline, storage  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -30,3 +31,13 @@ def world(root):
     """Its view and store, and the mean and deviation of its channels."""
     view, store = tiny_world.load(root, tiny_world.make_config(root))
     return view, store, *input_pipeline.channel_statistics(view, store, progress=False)
+
+
+@pytest.fixture
+def bucket(monkeypatch, tmp_path):
+    """gs://bucket in memory, and a cache of its own."""
+    monkeypatch.setenv(storage.CACHE, str(tmp_path / "cache"))
+    buckets.MemoryBuckets.start()
+    buckets.register(buckets.MemoryBuckets)
+    yield buckets.MemoryBuckets
+    buckets.unregister()

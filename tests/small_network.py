@@ -63,6 +63,16 @@ def small_config(**changes):
     return PreprocessConfig(**(values | {"calibration_frames": 0} | changes))
 
 
+def encode(root, output, **changes):
+    """Preprocesses a folder, or a bucket's, with the small network."""
+    from uhman_jax import storage
+    from uhman_jax.preprocess import inputs, pipeline
+
+    videos = inputs.list_inputs(storage.path(root))
+    how = {"network": SmallNetwork, "progress": False}
+    return pipeline.preprocess(root, videos, output, small_config(**changes), **how)
+
+
 def misbehave(path, **options):
     """A decoder for `child.serve` that hangs or crashes on files named so."""
     from uhman_jax.preprocess.decode import sample_frames

@@ -1,98 +1,31 @@
-"""Vocabulary, splits, attributes and histories: what a view knows, and what it must not know."""
+"""Vocabulary, attributes and histories: what a view knows, and what it must not know."""
 
 import collections
 import dataclasses
 import math
-import os
 import random
 import time
-import zipfile
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from views import (
+    EVERY_SPLIT,
+    EVERY_VIEW,
+    build,
+    contents,
+    make_raw,
+    names_of,
+    random_world,
+    relabel,
+)
 
 from uhman_jax.config import Distribution, Split, ViewConfig
-from uhman_jax.dataset.balance import draw_uses, keep_rates
 from uhman_jax.dataset.history import place_in_row
-from uhman_jax.dataset.raw import RawDataset, User, Video
-from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View, build_view
+from uhman_jax.dataset.raw import User, Video
+from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, build_view
 from uhman_jax.errors import UserError
-
-EVERY_SPLIT = list(Split)
-EVERY_VIEW = [(split, distribution) for split in Split for distribution in Distribution]
-
-
-def make_raw(videos, users=()):
-    return RawDataset(None, tuple(videos), {user.user_id: user for user in users}, (), "")
-
-
-def build(videos, users=(), **options):
-    """A view over all videos; every hashtag with a training use is known, unless options say."""
-    config = ViewConfig(**{"min_count": 1} | options)
-    return build_view(make_raw(videos, users), [video.video_id for video in videos], config)
-
-
-def random_world(seed, num_videos=240, num_users=30, num_hashtags=20, missing=0.1):
-    """Videos and users with a long tail of hashtags, more popular with a smaller number."""
-    rng = random.Random(seed)
-    names = [f"t{i:02d}" for i in range(num_hashtags)]
-    weights = [1 / (i + 1) for i in range(num_hashtags)]
-
-    def draw(most):
-        return tuple(dict.fromkeys(rng.choices(names, weights, k=rng.randint(1, most))))
-
-    videos = [
-        Video(
-            f"v{rng.random():.12f}",
-            "",
-            f"u{rng.randrange(num_users):02d}",
-            draw(6),
-            None if rng.random() < missing else rng.randrange(10**9),
-        )
-        for _ in range(num_videos)
-    ]
-    users = [
-        User(
-            f"u{u:02d}",
-            rng.choice(["", "f", "m"]),
-            rng.choice([None, 9, 15, 20, 30, 40, 50]),
-            rng.choice(["", "br", "no", "se"]),
-            draw(6) if rng.random() < 0.7 else (),
-        )
-        for u in range(num_users - 3)  # three users are not listed
-    ]
-    return videos, users
-
-
-def names_of(view, ragged, row):
-    return [view.hashtags[t] for t in ragged.row(row)]
-
-
-def contents(view, rows):
-    """All that a view says of some rows, in words."""
-    return {
-        view.video_ids[row]: (
-            view.user_ids[row],
-            int(view.split_V[row]),
-            view.genders[view.gender_V[row]],
-            view.ages[view.age_V[row]],
-            view.countries[view.country_V[row]],
-            names_of(view, view.history, row),
-            names_of(view, view.positives, row),
-        )
-        for row in rows
-    }
-
-
-def relabel(videos, ids, draw):
-    """The videos with new hashtags where their ids are listed."""
-    return [
-        dataclasses.replace(video, hashtags=draw(video)) if video.video_id in ids else video
-        for video in videos
-    ]
-
 
 # ---- Worked by hand
 
@@ -304,132 +237,6 @@ def test_place_in_row(rows):
     assert place_in_row(np.array(rows, dtype=np.int64)).tolist() == expected
 
 
-# ---- Splits
-
-
-@pytest.mark.parametrize("split", EVERY_SPLIT)
-@pytest.mark.parametrize(
-    "test_share, validation_share", [(0.2, 0.1), (0.5, 0.5), (0.1, 0), (0, 0.3)]
-)
-def test_shares(split, test_share, validation_share):
-    videos, users = random_world(2, num_videos=500, num_users=200)
-    view = build(
-        videos, users, split=split, test_share=test_share, validation_share=validation_share
-    )
-    assert len(view.video_ids) == 500
-    test, validation = len(view.rows(TEST)), len(view.rows(VALIDATION))
-    slack = 4 if split is Split.COLD_USER else 0  # half of a user's videos
-    assert abs(test - 500 * test_share) <= slack
-    assert abs(validation - round((500 - test) * validation_share)) <= slack
-    assert len(view.rows(TRAIN)) == 500 - test - validation
-    rows = np.concatenate([view.rows(s) for s in (TRAIN, VALIDATION, TEST)])
-    assert sorted(rows.tolist()) == list(range(500))
-
-
-def test_temporal_split_puts_the_newest_last():
-    videos, users = random_world(3)
-    view = build(videos, users, split=Split.TEMPORAL)
-    when = {v.video_id: -1 if v.timestamp is None else v.timestamp for v in videos}
-    times = [[when[view.video_ids[row]] for row in view.rows(s)] for s in (TRAIN, VALIDATION, TEST)]
-    assert max(times[0]) < min(times[1]) and max(times[1]) < min(times[2])
-    assert sum(time == -1 for time in times[0]) == view.report["videos_without_timestamp"] > 0
-
-
-def test_cold_users_are_in_one_split():
-    videos, users = random_world(4)
-    view = build(videos, users, split=Split.COLD_USER)
-    members = [{view.user_ids[row] for row in view.rows(s)} for s in (TRAIN, VALIDATION, TEST)]
-    assert all(members) and sum(map(len, members)) == len(set(view.user_ids))
-    for row in view.rows(TEST):  # what a cold user brings along is the own list alone
-        own = [user.history for user in users if user.user_id == view.user_ids[row]]
-        assert set(names_of(view, view.history, row)) <= set(*own)
-
-
-def test_random_split_mixes_users_and_times():
-    videos, users = random_world(5)
-    view = build(videos, users)
-    test = {view.user_ids[row] for row in view.rows(TEST)}
-    assert len(test & {view.user_ids[row] for row in view.rows(TRAIN)}) > 20
-
-
-@pytest.mark.parametrize("split", [Split.RANDOM, Split.COLD_USER])
-def test_seed_changes_the_split(split):
-    videos, users = random_world(6)
-    one, again, two = (build(videos, users, split=split, seed=seed) for seed in (1, 1, 2))
-    assert one.fingerprint == again.fingerprint != two.fingerprint
-    ids = [{view.video_ids[row] for row in view.rows(TEST)} for view in (one, two)]
-    assert ids[0] != ids[1]
-
-
-def test_another_video_moves_few_between_splits():
-    videos, users = random_world(7)
-    fewer, more = build(videos[:-1], users), build(videos, users)
-    split = dict(zip(more.video_ids, more.split_V, strict=True))
-    moved = sum(split[v] != s for v, s in zip(fewer.video_ids, fewer.split_V, strict=True))
-    assert moved <= 2
-
-
-def test_five_clips_are_enough():
-    videos = [Video(f"clip {i}", "", "me", ("t",), None) for i in range(5)]
-    view = build(videos)
-    assert [len(view.rows(split)) for split in (TRAIN, VALIDATION, TEST)] == [3, 1, 1]
-
-
-# ---- Balanced
-
-
-def test_keep_rates():
-    assert keep_rates(np.array([6, 30, 12, 8, 10]), 2).tolist() == [1, 8 / 30, 8 / 12, 1, 1]
-    assert keep_rates(np.array([5, 5, 5]), 0).tolist() == [1, 1, 1]
-
-
-def test_balanced_counts_are_near_uniform():
-    videos, users = random_world(8, num_videos=6000, num_users=900, num_hashtags=40)
-    natural = build(videos, users, min_count=10)
-    view = build(videos, users, distribution=Distribution.BALANCED, balanced_top=25, min_count=10)
-    assert set(view.hashtags) == set(natural.hashtags)
-    target = natural.counts_T[25:].mean()
-    assert natural.counts_T.max() / natural.counts_T.min() > 20
-    assert view.counts_T.max() / view.counts_T.min() < 2.5
-    kept = dict(zip(view.hashtags, view.counts_T, strict=True))
-    shares = dict(zip(view.hashtags, view.kept_T, strict=True))
-    assert set(natural.kept_T) == {1.0} == {shares[name] for name in natural.hashtags[25:]}
-    for name, count in zip(natural.hashtags[:25], natural.counts_T[:25], strict=True):
-        assert shares[name] == pytest.approx(target / count)
-    for name in natural.hashtags[:25]:  # binomial, so the spread is below the root of the mean
-        assert abs(kept[name] - target) < 4 * target**0.5
-    for name, count in zip(natural.hashtags[25:], natural.counts_T[25:], strict=True):
-        assert kept[name] == count
-    uses = {"natural": natural.positives.values.size, "balanced": view.positives.values.size}
-    assert view.report["downsampled_uses"] == uses["natural"] - uses["balanced"]
-
-
-def test_all_splits_are_downsampled_alike():
-    videos, users = random_world(9, num_videos=6000, num_hashtags=10)
-    view = build(videos, users, distribution=Distribution.BALANCED, balanced_top=1)
-    natural = build(videos, users)
-    assert natural.hashtags[0] == "t00"
-    rate = natural.counts_T[1:].mean() / natural.counts_T[0]
-    for split in (TRAIN, VALIDATION, TEST):
-        kept, all_uses = (
-            sum("t00" in names_of(v, v.positives, row) for row in v.rows(split))
-            for v in (view, natural)
-        )
-        assert abs(kept - rate * all_uses) < 4 * (all_uses * rate * (1 - rate)) ** 0.5
-
-
-def test_draws_are_stateless_and_fair():
-    ids, tags = [f"v{i}" for i in range(2000)], [f"t{i % 7}" for i in range(2000)]
-    drawn = draw_uses([0.3] * 2000, ids, tags, seed=0)
-    assert abs(drawn.mean() - 0.3) < 4 * (0.3 * 0.7 / 2000) ** 0.5
-    assert draw_uses([0.3] * 2000, ids[::-1], tags[::-1], seed=0).tolist() == drawn[::-1].tolist()
-    assert draw_uses([0.3], ids[5:6], tags[5:6], seed=0)[0] == drawn[5]
-    assert np.all(draw_uses([0.6] * 2000, ids, tags, seed=0) >= drawn), "a higher rate keeps more"
-    other = draw_uses([0.3] * 2000, ids, tags, seed=1)
-    assert 0.5 < np.mean(other == drawn) < 0.66  # independent: 0.09 + 0.49
-    assert draw_uses([1.0] * 3, ids[:3], tags[:3], seed=0).all()
-
-
 # ---- Laws
 
 
@@ -538,98 +345,6 @@ def test_errors_say_what_to_do():
     assert "got 2 videos of which 1 are test and 1 validation" in message(videos[:2])
     alone = [dataclasses.replace(video, hashtags=(video.video_id,)) for video in videos]
     assert "the validation split must have a video with a hashtag that train" in message(alone)
-
-
-# ---- The file
-
-
-def assert_equal(one, two):
-    for field in dataclasses.fields(View):
-        a, b = getattr(one, field.name), getattr(two, field.name)
-        assert type(a) is type(b), field.name
-        arrays = {np.ndarray: lambda x: [x], type(one.history): list}.get(type(a))
-        if arrays is None:
-            assert a == b, field.name
-        else:
-            for x, y in zip(arrays(a), arrays(b), strict=True):
-                assert x.dtype == y.dtype and x.tolist() == y.tolist(), field.name
-
-
-def test_saved_view_comes_back(tmp_path):
-    videos, users = random_world(12)
-    users.append(User("ü\n☃", "日本", 20, 'a "b"', ()))
-    videos += [Video(f"é{i}", "", "ü\n☃", ("日本", "t00"), i) for i in range(9)]
-    view = build(videos, users)
-    view.save(tmp_path / "view.npz")
-    again = View.load(tmp_path / "view.npz")
-    assert_equal(view, again)
-    assert os.listdir(tmp_path) == ["view.npz"]
-    with zipfile.ZipFile(tmp_path / "view.npz") as archive:
-        assert archive.testzip() is None
-    with np.load(tmp_path / "view.npz", allow_pickle=False) as arrays:
-        assert arrays["split_V"].tolist() == view.split_V.tolist()
-    again.save(tmp_path / "again.npz")
-    assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "view.npz").read_bytes()
-
-
-def test_fingerprint_sees_every_field():
-    view = build(*random_world(13))
-    fingerprints = {view.fingerprint}
-    for seed in range(1, 4):
-        fingerprints.add(build(*random_world(13), seed=seed).fingerprint)
-    fingerprints.add(build(*random_world(13), max_history=3).fingerprint)
-    fingerprints.add(build(*random_world(13), max_positives=2).fingerprint)
-    videos, users = random_world(13)
-    fingerprints.add(build(videos, users[1:]).fingerprint)
-    fingerprints.add(
-        build([*videos[:-1], dataclasses.replace(videos[-1], user_id="x")], users).fingerprint
-    )
-    assert len(fingerprints) == 8
-
-
-def test_any_damage_is_an_error_that_names_the_file(tmp_path):
-    path = tmp_path / "view.npz"
-    build(*random_world(14, num_videos=30)).save(path)
-    content = path.read_bytes()
-    rng = random.Random(0)
-    damaged = [content[:n] for n in (0, 1, 63, 64, 65, len(content) // 2, len(content) - 1)]
-    damaged += [content + b"\0", b"\0" * len(content), b"PK" + content]
-    for position in [*range(0, 40), *rng.sample(range(len(content)), 300), len(content) - 1]:
-        flipped = bytearray(content)
-        flipped[position] ^= 1 << rng.randrange(8)
-        damaged.append(bytes(flipped))
-    for data in damaged:
-        path.write_bytes(data)
-        with pytest.raises(UserError, match="view.npz; delete it and build the view again"):
-            View.load(path)
-
-
-def test_file_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match="no.npz .No such file or directory.; build it again"):
-        View.load(tmp_path / "no.npz")
-
-
-def test_file_of_another_format_is_told_apart(tmp_path, monkeypatch):
-    path = tmp_path / "view.npz"
-    monkeypatch.setattr("uhman_jax.dataset.view._FORMAT", 99)
-    build(*random_world(15)).save(path)
-    monkeypatch.undo()
-    with pytest.raises(UserError, match="must be of format 2, got another one in .*view.npz"):
-        View.load(path)
-
-
-def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "view.npz"
-    build(*random_world(16)).save(path)
-    before = path.read_bytes()
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        build(*random_world(17)).save(path)
-    assert path.read_bytes() == before and os.listdir(tmp_path) == ["view.npz"]
 
 
 # ---- Speed

@@ -1,0 +1,38 @@
+"""Small simulated worlds, for the tests of the simulator."""
+
+import dataclasses
+
+import numpy as np
+
+from uhman_jax.config import Door, SimulatorConfig, World
+
+WORLDS = list(World)
+
+
+def tiny(**changes) -> SimulatorConfig:
+    config = SimulatorConfig(
+        door=Door.FEATURES,
+        num_videos=40,
+        num_users=17,
+        num_hashtags=29,
+        num_generic=2,
+        num_classes=7,
+        num_countries=3,
+        posterior_samples=400,
+        min_seconds=0.6,
+        max_seconds=1.0,
+        num_channels=11,
+        num_frames=5,
+        regions_per_object=6,
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def files(root):
+    return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def precision(scores_VT, probability_VT, k: int) -> float:
+    """Expected P@k of a ranking."""
+    top_Vk = np.argsort(-scores_VT, axis=1, kind="stable")[:, :k]
+    return float(np.take_along_axis(probability_VT, top_Vk, axis=1).mean())
