@@ -5,33 +5,19 @@ import itertools
 
 import numpy as np
 import pytest
+import small_worlds
+from small_worlds import WORLDS, precision
 
-from uhman_jax.config import Config, Door, SimulatorConfig, World
+from uhman_jax.config import Config, SimulatorConfig, World
 from uhman_jax.dataset import simulator
 from uhman_jax.dataset.simulator import ceilings, posterior, posts
 from uhman_jax.dataset.truth import load_truth
 from uhman_jax.errors import UserError
 
-WORLDS = list(World)
-
 
 def tiny(**changes) -> SimulatorConfig:
-    config = SimulatorConfig(
-        door=Door.FEATURES,
-        num_videos=40,
-        num_users=17,
-        num_hashtags=29,
-        num_generic=2,
-        num_classes=7,
-        num_countries=3,
-        num_styles=2,
-        style_share=0.5,
-        posterior_samples=300,
-        num_channels=11,
-        num_frames=5,
-        regions_per_object=6,
-    )
-    return dataclasses.replace(config, **changes)
+    few = {"num_styles": 2, "style_share": 0.5, "posterior_samples": 300}
+    return small_worlds.tiny(**few | changes)
 
 
 def with_clips(simulated, user_V, objects_VO, styles_VO):
@@ -184,11 +170,6 @@ def test_inclusion_at_the_papers_size_adds_up():
 # --- the order of the ceilings
 
 
-def expected_precision(scores_VT, probability_VT, k=10):
-    top_VK = np.argsort(-scores_VT, axis=1, kind="stable")[:, :k]
-    return float(np.take_along_axis(probability_VT, top_VK, axis=1).mean())
-
-
 def ceilings_of(simulated):
     judge = posterior.Judge.of(simulated)
     any_clip = ceilings.AnyClip.of(judge)
@@ -221,8 +202,8 @@ def test_no_side_alone_beats_both_and_only_selection_needs_them_together(kind):
     tables = ceilings_of(posts.build_world(shrunk(kind)))
     p_VT = tables["oracle"]
     popularity_VT = np.tile(p_VT.mean(0), (len(p_VT), 1))
-    score = {name: expected_precision(table_VT, p_VT) for name, table_VT in tables.items()}
-    popular = expected_precision(popularity_VT, p_VT)
+    score = {name: precision(table_VT, p_VT, 10) for name, table_VT in tables.items()}
+    popular = precision(popularity_VT, p_VT, 10)
     assert score["oracle"] >= score["observable"] > score["content"] > popular
     assert score["observable"] > score["user"] > popular
     # A score of the clip plus one of the user, as logarithms or as they are.
@@ -233,7 +214,7 @@ def test_no_side_alone_beats_both_and_only_selection_needs_them_together(kind):
         - np.log(popularity_VT),
         content_VT + user_VT - popularity_VT,
     ]
-    best = max(expected_precision(sum_VT, p_VT) for sum_VT in sums)
+    best = max(precision(sum_VT, p_VT, 10) for sum_VT in sums)
     if kind is World.SELECTION:
         assert best < 0.85 * score["observable"]
     else:

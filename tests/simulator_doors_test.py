@@ -5,7 +5,8 @@ import dataclasses
 import av
 import numpy as np
 import pytest
-from small_worlds import files, tiny
+from clips import contents
+from small_worlds import tiny
 
 from uhman_jax.config import Door
 from uhman_jax.dataset import simulator
@@ -106,12 +107,12 @@ def test_grid_times_are_five_per_second_before_the_end():
 def test_interrupted_rendering_goes_on(tmp_path, num_workers):
     config = tiny(door=Door.PIXELS, num_videos=4, num_users=3, objects_per_clip=2)
     simulator.simulate(tmp_path, config, num_workers=num_workers)
-    before = files(tmp_path)
-    assert sum(path.suffix == ".mp4" for path in before) == 4
+    before = contents(tmp_path)
+    assert sum(name.endswith(".mp4") for name in before) == 4
     (tmp_path / "clips" / "v00002.mp4").unlink()
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "clips").iterdir()}
     simulator.simulate(tmp_path, config, num_workers=num_workers)
-    assert files(tmp_path) == before
+    assert contents(tmp_path) == before
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
 
 
@@ -191,10 +192,10 @@ def test_features_are_read_back_from_shards(tmp_path, monkeypatch):
     assert (np.abs(values_FMC - truth_FMC) <= 0.51 * record.scale_C + 1e-6).all()
     shards = sorted(directory.glob("*.tfrecord-*"))
     assert len(shards) == 3  # 16 + 16 + 8
-    before = files(tmp_path)
+    before = contents(tmp_path)
     (directory / "extractor.json").unlink()
     shards[1].write_bytes(shards[1].read_bytes()[:1000])  # as after a crash of the disk
     kept = shards[0].stat().st_mtime_ns
     simulator.simulate(tmp_path, config)
-    assert files(tmp_path) == before
+    assert contents(tmp_path) == before
     assert shards[0].stat().st_mtime_ns == kept

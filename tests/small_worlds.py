@@ -10,6 +10,7 @@ WORLDS = list(World)
 
 
 def tiny(**changes) -> SimulatorConfig:
+    """Settings of a world that is simulated in no time."""
     config = SimulatorConfig(
         door=Door.FEATURES,
         num_videos=40,
@@ -26,10 +27,6 @@ def tiny(**changes) -> SimulatorConfig:
         regions_per_object=6,
     )
     return dataclasses.replace(config, **changes)
-
-
-def files(root):
-    return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def precision(scores_VT, probability_VT, k: int) -> float:
