@@ -77,7 +77,8 @@ def test_every_system_has_the_same_grid_and_the_best_validation_wins(tmp_path):
     wanted = [dataclasses.replace(CELL, system=name) for name in ("BL", "UHMAN(c)")]
     wanted += [dataclasses.replace(CELL, view="balanced", world_seed=3, hidden_size=8)]
     runs = tuning.missing(wanted)
-    size = len(tune.LEARNING_RATES) + len(tune.WEIGHT_DECAYS) - 1
+    size = len(tune.LEARNING_RATES) + len(tune.WEIGHT_DECAYS)
+    size += len(tune.HISTORY_DROPOUTS) - 1
     assert len(runs) == 2 * size, "sizes, views, ablations and world seeds share a choice"
     tried = [
         [run.cell.tuned for run in runs if run.cell.system == name] for name in ("BL", "UHMAN")
@@ -97,6 +98,17 @@ def test_every_system_has_the_same_grid_and_the_best_validation_wins(tmp_path):
     assert again.choose(wanted[2]).tuned == tried[0][4]
     assert again.choose(wanted[2]).hidden_size == 8
     assert [row["failed"] for row in tune.read_lines(tmp_path / "tuning.jsonl")][2] == "NaN"
+
+
+@pytest.mark.parametrize(("gain", "chosen"), [(0.5, 0), (1.5, 2)])
+def test_what_is_better_by_chance_alone_is_not_chosen(tmp_path, gain, chosen):
+    study = Study(tmp_path)
+    tuning = tune.Tuning(study)
+    runs = tuning.missing([CELL])
+    for index, run in enumerate(runs):
+        score = 0.1 * (1 + gain * tune.MIN_GAIN) if index == 2 else 0.1
+        tuning.record(run, {"failed": "", "validation": {"P@10": [score]}})
+    assert tuning.choose(CELL).tuned == runs[chosen].cell.tuned
 
 
 def test_the_paper_recipe_is_not_tuned(tmp_path):
@@ -214,6 +226,8 @@ def test_the_study_goes_on_after_a_stop_and_writes_its_page(tmp_path):
     while not list((tmp_path / "paper").rglob("checkpoints/[0-9]*")):
         assert time.monotonic() < deadline and first.poll() is None
         time.sleep(0.1)
+    beside = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert beside.returncode == 2 and "one process at a time may work in" in beside.stderr
     first.send_signal(signal.SIGTERM)
     _, errors = first.communicate(timeout=60)
     assert first.returncode == os.EX_TEMPFAIL and "goes on from there" in errors

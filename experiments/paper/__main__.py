@@ -29,7 +29,7 @@ from experiments.paper.rows import Rows
 from experiments.paper.tune import Tuning
 from experiments.paper.workers import Interrupted, Workers, num_workers
 from experiments.paper.worlds import WORLDS
-from uhman_jax import stop
+from uhman_jax import lock, stop
 from uhman_jax.errors import UserError, only_flags, told_in_a_sentence
 from uhman_jax.progress import progress_bar
 
@@ -134,8 +134,13 @@ def run_study() -> None:
         num_epochs=_EPOCHS.value or (8 if _QUICK.value else 0),
         shrink=_QUICK.value,
     )
-    rows = Rows(folder)
-    cells = list(planned())
+    with lock.hold(folder, "wait for it, or use another --folder"):
+        run_cells(list(planned()), study)
+
+
+def run_cells(cells: list[Cell], study: Study) -> None:
+    """Tunes and trains what is missing and writes what there is."""
+    rows = Rows(study.folder)
     try:
         with Workers(_WORKERS.value or num_workers()) as workers:
             if not _QUICK.value:
@@ -145,12 +150,12 @@ def run_study() -> None:
             train(workers, rows, cells, study)
     except Interrupted:
         rows.add_equals(cells, study)
-        write_all(rows.of(cells, study), folder)
+        write_all(rows.of(cells, study), study.folder)
         print(stop.MESSAGE, file=sys.stderr)
         sys.exit(stop.STOPPED)
     rows.add_equals(cells, study)
-    write_all(rows.of(cells, study), folder)
-    print(f"{len(cells)} cells; tables.md, study.html and the figures are in {folder}")
+    write_all(rows.of(cells, study), study.folder)
+    print(f"{len(cells)} cells; tables.md, study.html and the figures are in {study.folder}")
 
 
 def prepare_worlds(workers: Workers, cells: list[Cell], study: Study) -> None:

@@ -17,7 +17,7 @@ try:
 except FileNotFoundError:
     _PROBE = 1
 pytestmark = pytest.mark.skipif(_PROBE != 0, reason="this machine gives no user namespace to mount")
-SIZES = [pytest.param(n, marks=[pytest.mark.long] if n > 3 else []) for n in range(20)]
+SIZES = [pytest.param(n, marks=[pytest.mark.long] if n > 2 else []) for n in range(20)]
 TWICE = """
 mount -t tmpfs -o size="$1" tmpfs "$2"
 folder="$2" results="$3" again="$4"; shift 4
@@ -55,7 +55,7 @@ def needed(command, tmp_path_factory):
 
 def fraction(number):
     """Of the space that is needed: every part of a run meets the end of the disk in some test."""
-    return (number % 4 + np.random.default_rng(number).uniform()) / 4
+    return (number % 3 + np.random.default_rng(number).uniform()) / 3
 
 
 @pytest.mark.parametrize("number", SIZES)

@@ -18,12 +18,12 @@ def moment(number, seconds, workdir):
     rng = np.random.default_rng(number)
     kind = ("any time", "first step", "checkpoint", "validation", "evaluation")[number % 5]
     begin, delay = time.monotonic(), rng.uniform(0, 0.4)
-    some, many = rng.integers(1, 4), rng.integers(1, 8)
+    some, many = rng.integers(1, 4), rng.integers(1, 5)
     events = {
         "first step": lambda: (workdir / "view.npz").exists(),
         "checkpoint": lambda: len(list(workdir.glob("checkpoints/*"))) > some,
         "validation": lambda: len(lines(workdir)) > many,
-        "evaluation": lambda: len(lines(workdir)) >= 12,
+        "evaluation": lambda: len(lines(workdir)) >= 6,
     }
     if kind == "any time":
         at = begin + rng.uniform(0, seconds)

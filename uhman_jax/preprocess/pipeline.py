@@ -18,18 +18,12 @@ from typing import Any
 
 from uhman_jax import lock, storage
 from uhman_jax.config import PreprocessConfig
-from uhman_jax.errors import UserError
+from uhman_jax.errors import UserError, disk_trouble
 from uhman_jax.preprocess import ledger, making
 from uhman_jax.preprocess.encode import Meter
 from uhman_jax.preprocess.ledger import Entry
 from uhman_jax.shards import metadata, store
 from uhman_jax.shards.example import Schema
-
-_CANNOT_WRITE = frozenset(
-    getattr(errno, name)
-    for name in "EACCES EDQUOT EEXIST EFBIG ENAMETOOLONG ENOENT ENOSPC ENOTDIR EPERM EROFS".split()
-    if hasattr(errno, name)
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +151,7 @@ def preprocess(
                 part,
             )
     except OSError as error:
-        if error.errno not in _CANNOT_WRITE:
+        if error.errno != errno.ENOENT and not disk_trouble(error):
             raise
         raise UserError(
             f"features must be written below {output_dir}, which failed ({error.strerror}: "
