@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from configs import plus
 from uhman_jax.config import Config, Decay, Estimator, Loss, Optimiser, RankWeight
 
 
@@ -36,15 +37,6 @@ def warp(config: Config) -> None:
     config.train.num_epochs = 32
 
 
-def plus(config: Config) -> None:
-    """What reached the best validation score within the architecture (experiments/recipe)."""
-    config.model.hidden_size = config.model.embedding_size = 128
-    config.model.region_dropout = 0.8
-    config.train.weight_decay = 0.001
-    config.train.decay_at, config.train.ema = (), 0.998
-    config.train.num_epochs = 20
-
-
 def with_value(path: str, value: Any) -> Callable[[Config], None]:
     """Sets one field of a config, by its path."""
     section, field = path.split(".")
@@ -55,7 +47,7 @@ def with_value(path: str, value: Any) -> Callable[[Config], None]:
     return change
 
 
-RECIPES: dict[str, Callable[[Config], None]] = {"paper": paper, "warp": warp, "plus": plus}
+RECIPES: dict[str, Callable[[Config], None]] = {"paper": paper, "warp": warp, "plus": plus.recipe}
 
 
 def _as_in_warp(*paths: str) -> Callable[[Config], None]:

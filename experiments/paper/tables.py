@@ -127,10 +127,11 @@ def _main_notes(cells, fitting, world, view, recipe, ablation) -> list[str]:
         worlds = len({cell["world_seed"] for cell in fitting})
         seeds = sorted({len(cell.get("seeds") or []) for cell in fitting})
         many = f"{worlds} worlds" if worlds > 1 else "1 world"
+        models = f"{' or '.join(map(str, seeds))} seeds each" if seeds != [1] else "one seed each"
         over = "worlds" if worlds >= MIN_WORLDS else "seeds"
         notes = [
-            f"{many}, {' or '.join(map(str, seeds))} seeds each; ± is the 95 % interval over "
-            f"{over}. p: P@10 of UHMAN against the row, sign-flip test over videos, Holm."
+            f"{many}, {models}; ± is the 95 % interval over {over}. p: P@10 of UHMAN against the "
+            "row, sign-flip test over videos, Holm."
         ]
     if ablation:
         notes.append(ABLATIONS)
