@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from uhman_jax.dataset.hashtags import normalise_hashtag, split_hashtags
 
 # Characters on which '#', NFKC and case folding get in each other's way.
-AWKWARD = "#＃﹟ \u00a0\u00a8\u0345\u0390\u03f4ßſK\u1e9eÅﬁİıΣς\u0130\u0307\u200d\ufe0f日本ｈＨ"
-texts = st.text(st.one_of(st.sampled_from(AWKWARD), st.characters(exclude_categories=["Cs"])))
+AWKWARD = "#＃﹟ \u00a0\u00a8\u0345\u0390\u1fd6\u03f4ßſK\u1e9eÅﬁİıΣς\u0130\u0307\u200d\ufe0f日本ｈＨ"
+characters = st.one_of(st.sampled_from(AWKWARD), st.characters(exclude_categories=["Cs"]))
+texts = st.lists(characters).map("".join)  # st.text would draw the awkward ones like all others
 
 
 @pytest.mark.parametrize(
@@ -42,14 +43,14 @@ def test_kinds_of_one_hashtag_agree():
 def test_normalising_again_changes_nothing(text):
     once = normalise_hashtag(text)
     assert normalise_hashtag(once) == once
-    assert unicodedata.normalize("NFKC", once) == once == once.casefold()
+    assert unicodedata.normalize("NFKC", once) == once == normalise_hashtag(once.casefold())
     assert not once.startswith("#") and not once.endswith("#") and once.split() in ([], [once])
 
 
 def test_every_character_of_the_basic_plane_is_settled_in_one_go():
     for code in range(0xD800):
         once = normalise_hashtag(f"a{chr(code)}b")
-        assert normalise_hashtag(once) == once, hex(code)
+        assert normalise_hashtag(once) == once == unicodedata.normalize("NFKC", once), hex(code)
 
 
 def test_splits_at_white_space_and_hash_signs():

@@ -9,10 +9,10 @@ _SEPARATOR = re.compile("[\\s#\uff03\ufe5f]+")
 
 
 def normalise_hashtag(text: str) -> str:
-    """Returns the hashtag without '#' at its ends and without white space, NFKC, case folded.
+    """Returns the hashtag without '#' at its ends and without white space, case folded, NFKC.
 
-    Each of these can undo another (NFKC turns a wide '＃' into '#', folding can leave a string that
-    NFKC would change), so they are repeated until nothing moves: the result is a fixed point.
+    Each of these can undo another (NFKC turns a wide '＃' into '#', folding takes 'ῖ' apart, which
+    NFKC joins again), so they are repeated until nothing moves: the result is a fixed point.
 
     >>> normalise_hashtag("#ＬＯＶＥ")
     'love'
@@ -23,6 +23,7 @@ def normalise_hashtag(text: str) -> str:
     while text != previous:
         previous = text
         text = unicodedata.normalize("NFKC", "".join(text.split()).strip("#")).casefold()
+        text = unicodedata.normalize("NFKC", text)
     return text
 
 
