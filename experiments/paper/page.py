@@ -132,10 +132,15 @@ def _text(text: str, css: str | None = None) -> Markup:
     return element("p", text, class_=css)
 
 
+def _trained(cells: Sequence[Cell]) -> list[Cell]:
+    """Cells without those that were given the row of another with equal settings."""
+    return list({cell.get("fingerprint") or cell["cell"]: cell for cell in cells}.values())
+
+
 def _header(cells: Sequence[Cell], found: Sequence[Claim]) -> Markup:
     simulated = any(cell.get("simulated", cell["world"] in summary.WORLDS) for cell in cells)
     done = summary.select(cells, part=None)
-    models = sum(len(cell.get("seeds") or []) for cell in done)
+    models = sum(len(cell.get("seeds") or []) for cell in _trained(done))
     worlds = len({(cell["world"], cell["world_seed"]) for cell in done})
     badges = [
         element("li", "Simulated data", class_="simulated")
@@ -180,9 +185,9 @@ def _best(found: Sequence[Claim]) -> str:
         (Verdict.FAILS, "one of them beats it"),
         (Verdict.UNDECIDED, "it is undecided"),
     ):
-        names = " and ".join(claim.world for claim in rows if claim.verdict == verdict)
-        if names:
-            parts.append(f"{text} in: {names}")
+        if names := [claim.world for claim in rows if claim.verdict == verdict]:
+            *others, last = names
+            parts.append(f"{text} in: {', '.join(others)}{' and ' * bool(others)}{last}")
     return f"Recipe {rows[0].recipe}, natural distribution: {'; '.join(parts)}." if rows else ""
 
 
@@ -278,7 +283,7 @@ def _settings(cells: Sequence[Cell]) -> Markup | None:
         summary_line = element("summary", f"Settings: {layout.setting(world, recipe)}")
         shared_list = element("dl", facts, class_="facts")
         cards.append(element("details", summary_line, shared_list))
-    hours = sum(cell.get("seconds") or 0 for cell in cells) / 3600
+    hours = sum(cell.get("seconds") or 0 for cell in _trained(cells)) / 3600
     note = f"{hours:.1f} hours of training. Written by uhman_jax {__version__}."
     text = "What differs from the defaults of uhman_jax.config and is the same for all systems."
     return _part("Settings", _text(text) if cards else None, _fold(cards), _text(note, "note"))
