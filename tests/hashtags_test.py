@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from uhman_jax.dataset.hashtags import normalise_hashtag, split_hashtags
 
 # Characters on which '#', NFKC and case folding get in each other's way.
-AWKWARD = "#＃﹟ \u00a0\u00a8\u0345\u0390\u1fd6\u03f4ßſK\u1e9eÅﬁİıΣς\u0130\u0307\u200d\ufe0f日本ｈＨ"
+AWKWARD = "#＃﹟ \u00a0\u00a8\u0345\u0390\u1fd6\u03f4ßſK\u1e9eÅﬁıΣς\u0130\u0307\u200d\ufe0f日本ｈＨ"
 characters = st.one_of(st.sampled_from(AWKWARD), st.characters(exclude_categories=["Cs"]))
 texts = st.lists(characters).map("".join)  # st.text would draw the awkward ones like all others
 
