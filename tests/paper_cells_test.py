@@ -233,6 +233,7 @@ def test_the_study_goes_on_after_a_stop_and_writes_its_page(tmp_path):
     assert first.returncode == os.EX_TEMPFAIL and "goes on from there" in errors
     second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert second.returncode == 0, second.stderr
+    assert "study: 100%" in second.stderr and "Training" not in second.stderr, "one bar is enough"
     lines = (tmp_path / "paper" / "results.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert sorted(row["hidden_size"] for row in rows) == [16, 64]
