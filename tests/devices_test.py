@@ -43,7 +43,14 @@ def assert_ends_alike(got, want):
         np.testing.assert_allclose(got[name], array, atol=atol, rtol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize(("estimator", "shapes"), [("exact", "1 8 2,4"), ("sampled", "4")])
+@pytest.mark.parametrize(
+    ("estimator", "shapes"),
+    [
+        ("exact", "1 8 2,4"),
+        ("sampled", "4"),
+        pytest.param("exact", "2 4", marks=pytest.mark.long),
+    ],
+)
 def test_every_shape_of_the_mesh_ends_like_one_device(root, tmp_path, estimator, shapes):
     assert jax.device_count() == 1
     config = mesh_run.config_of(root, estimator)

@@ -4,7 +4,8 @@
 
 Trains the recipe `plus` on selection worlds, with the initial scale of queries and of values as
 usual instead of twice as large, and with random values and outputs instead of isometries; prints
-validation P@10 and where attention looks. Every run is a directory under `runs/starts/`, so that a
+validation P@10, where attention looks, and the epoch in which a model first has twice the P@10 of
+popularity (-1: none). Every run is a directory under `runs/starts/`, so that a
 stopped study goes on where it was.
 """
 
@@ -74,9 +75,11 @@ def run_start(name: str, world_seed: int, data: str, runs: str) -> dict[str, flo
         if not run(config, workdir, say=lambda line: None, report=False):
             raise Interrupted
     lines = (workdir / "metrics.jsonl").read_text("utf-8").splitlines()
+    scores = [json.loads(line)["validation/P@10"][0] for line in lines]
     metrics = json.loads((workdir / "metrics.json").read_text("utf-8"))
     found = {column: metrics[f"attention/{column}"] for column in COLUMNS}
-    return found | {"P@10": max(json.loads(line)["validation/P@10"][0] for line in lines)}
+    doubled = [score > 2 * metrics["popularity/P@10"] for score in scores]
+    return found | {"P@10": max(scores), "epoch": 1 + doubled.index(True) if any(doubled) else -1}
 
 
 def main(argv: list[str]) -> None:
@@ -91,20 +94,24 @@ def compare() -> None:
     tasks = [
         (name, seed, _DATA.value, _RUNS.value) for seed in range(_WORLDS.value) for name in STARTS
     ]
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in STARTS}
+    found: dict[int, dict[str, float]] = {}  # by the place of the task: they end in any order
     try:
         with Workers(num_workers()) as workers, progress_bar(total=len(tasks), unit="run") as bar:
             for index, result in workers.run(run_start, tasks):
-                found[tasks[index][0]].append(result)
+                found[index] = result
                 bar.update()
     except Interrupted:
         print(stop.MESSAGE, file=sys.stderr)
         sys.exit(stop.STOPPED)
-    print("| start | validation P@10 | " + " | ".join(COLUMNS) + " |")
-    print("|---" * (2 + len(COLUMNS)) + "|")
-    for name, results in found.items():
+    print(
+        "| start | validation P@10 | " + " | ".join(COLUMNS) + " | epoch that doubles popularity |"
+    )
+    print("|---" * (3 + len(COLUMNS)) + "|")
+    for name in STARTS:
+        results = [found[index] for index, task in enumerate(tasks) if task[0] == name]
         means = [np.mean([one[column] for one in results]) for column in ("P@10", *COLUMNS)]
-        print(f"| {name} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
+        epochs = ", ".join(str(one["epoch"]) for one in results)
+        print(f"| {name} | " + " | ".join(f"{mean:.3f}" for mean in means) + f" | {epochs} |")
 
 
 if __name__ == "__main__":
