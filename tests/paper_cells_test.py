@@ -172,8 +172,10 @@ def _wait_and_stop_in_order(path):
 
 
 def test_workers_have_cores_of_their_own_and_results_come_with_their_place():
+    environment = dict(os.environ)
     with workers.Workers(2) as pool:
         results = dict(pool.run(_cores, [(index,) for index in range(6)]))
+    assert dict(os.environ) == environment, "bars are hidden in the workers alone"
     assert [results[index][0] for index in range(6)] == list(range(6))
     shares = {tuple(cores) for _, cores in results.values()}
     everything = sorted(os.sched_getaffinity(0))

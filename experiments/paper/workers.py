@@ -40,7 +40,6 @@ class Workers:
     """
 
     def __init__(self, count: int):
-        os.environ["TQDM_DISABLE"] = "1"  # of the processes to come: one bar is enough
         context = multiprocessing.get_context("spawn")
         self._pids, cores = context.SimpleQueue(), context.SimpleQueue()
         self._stop_event = context.Event()
@@ -54,7 +53,9 @@ class Workers:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Workers":
-        """Takes over SIGINT and SIGTERM."""
+        """Takes over SIGINT and SIGTERM, and hides the bars of the processes to come."""
+        self._tqdm_disable = os.environ.get("TQDM_DISABLE")
+        os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported: too late in `_start`
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._stop)
         return self
@@ -65,6 +66,9 @@ class Workers:
         self._pool.shutdown()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        del os.environ["TQDM_DISABLE"]
+        if self._tqdm_disable is not None:
+            os.environ["TQDM_DISABLE"] = self._tqdm_disable
 
     def run(
         self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]
