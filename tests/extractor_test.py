@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -82,16 +83,31 @@ def test_saved_weights_give_the_same_features(calibrated, tmp_path):
     assert calibrated.description == "random weights (seed 3), calibrated on 5 frames"
 
 
-def test_frozen_it_gives_the_same_features(calibrated, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def kept(calibrated, tmp_path_factory):
+    """A cache with the frozen network."""
+    folder = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        frozen.keep(calibrated)
+    return folder
+
+
+@pytest.fixture
+def copy(kept, tmp_path, monkeypatch):
+    """The same, to be spoilt."""
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert frozen.load(calibrated.fingerprint, 3) is None
-    frozen.keep(calibrated)
+    return tmp_path
+
+
+def test_frozen_it_gives_the_same_features(calibrated, copy):
     batch = images(4, seed=3)
     loaded = frozen.load(calibrated.fingerprint, 3)
     np.testing.assert_array_equal(loaded.features(batch), calibrated.features(batch))
     frozen.keep(loaded)  # nothing to do
     frozen.keep(calibrated)  # another process was first
-    assert len(list((tmp_path / "uhman_jax" / "networks").iterdir())) == 1
+    assert len(list((copy / "uhman_jax" / "networks").iterdir())) == 1
 
 
 def test_a_full_disk_only_costs_the_frozen_network(calibrated, tmp_path, monkeypatch):
@@ -104,6 +120,7 @@ def test_a_full_disk_only_costs_the_frozen_network(calibrated, tmp_path, monkeyp
     monkeypatch.setattr(calibrated, "freeze", full)
     frozen.keep(calibrated)
     assert not list((tmp_path / "uhman_jax" / "networks").iterdir())
+    assert frozen.load(calibrated.fingerprint, 3) is None
 
 
 def test_a_damaged_frozen_network_is_forgotten(calibrated, tmp_path, monkeypatch):
@@ -125,9 +142,7 @@ def test_a_damaged_frozen_network_is_forgotten(calibrated, tmp_path, monkeypatch
         "variables/variables.data-00000-of-00001",
     ],
 )
-def test_so_is_one_with_a_damaged_file(calibrated, tmp_path, monkeypatch, name, damage):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    frozen.keep(calibrated)
+def test_so_is_one_with_a_damaged_file(calibrated, copy, name, damage):
     folder = frozen.cache_folder(calibrated.fingerprint, 3)
     if damage == "missing":
         (folder / name).unlink()
@@ -137,13 +152,11 @@ def test_so_is_one_with_a_damaged_file(calibrated, tmp_path, monkeypatch, name, 
     assert not folder.exists()
 
 
-def test_without_the_c_api_nothing_is_kept(calibrated, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    frozen.keep(calibrated)
+def test_without_the_c_api_nothing_is_kept(calibrated, copy, monkeypatch):
     monkeypatch.setattr(tensorflow_c, "LIBRARIES", ("libother.so",))
     assert frozen.load(calibrated.fingerprint, 3) is None
     frozen.keep(calibrated)
-    assert not list((tmp_path / "uhman_jax" / "networks").iterdir())
+    assert not list((copy / "uhman_jax" / "networks").iterdir())
 
 
 def test_what_a_killed_process_left_goes(calibrated, tmp_path, monkeypatch):
@@ -153,6 +166,7 @@ def test_what_a_killed_process_left_goes(calibrated, tmp_path, monkeypatch):
     for left in (old, new):
         left.mkdir(parents=True)
     os.utime(old, (1, 1))
+    monkeypatch.setattr(calibrated, "freeze", lambda path: path.mkdir())
     frozen.keep(calibrated)
     assert sorted(folder.parent.iterdir()) == [new, folder]
 
