@@ -1,5 +1,6 @@
 """Settings of every test: JAX on the CPU unless told otherwise, and no silent broadcasting."""
 
+import gc
 import os
 import pathlib
 
@@ -11,6 +12,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 # LLVM's work on programs that run once took minutes of the suite; 0 tests with it.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+gc.set_threshold(20_000)  # as in `main`
 
 import buckets  # noqa: E402
 import jax  # noqa: E402

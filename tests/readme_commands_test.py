@@ -31,7 +31,7 @@ SMALL = [
     f"--config.{path}={value}"
     for path, value in flatten(SMOKE).items()
     if value != flatten(Config())[path] and path != "name"
-] + ["--config.train.num_seeds=1"]
+] + ["--config.train.num_seeds=1", "--config.preprocess.calibration_frames=4"]
 OWN = (
     "--config.view.min_count=1 --config.train.num_epochs=1 --config.preprocess.max_frames=1 "
     "--config.preprocess.calibration_frames=4 --config.preprocess.weights=random"
@@ -46,7 +46,11 @@ EXTRA = {
     ("uhman_jax.demo", "--run=runs/natural"): ["--port=0"],
     ("uhman_jax.demo", "--run=runs/mine"): ["--port=0"],
     ("uhman_jax.preprocess", "--output=features"): FEATURES,
-    ("uhman_jax.preprocess", "--runner=DirectRunner"): [*FEATURES, "--output=on_beam"],
+    ("uhman_jax.preprocess", "--runner=DirectRunner"): [
+        *FEATURES,
+        "--output=on_beam",
+        "--direct_num_workers=1",
+    ],
     ("tools.import_ytdlp", "--folder=clips"): [],
     ("tools.import_yfcc100m", "--root=yfcc"): [],
     ("tools.inspect_run", "--run=runs/natural"): [],

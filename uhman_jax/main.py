@@ -9,6 +9,7 @@ SIGTERM, and the same command goes on from there.
 """
 
 import dataclasses
+import gc
 import os
 import pathlib
 import re
@@ -27,6 +28,7 @@ from uhman_jax.errors import UserError, only_flags, sentence
 
 WRONG = 2  # exit status
 MODES = ("train_and_evaluate", "evaluate")
+_ALLOCATIONS = 20_000  # between collections: with 700 a tenth of a start goes into collecting
 _HELP = ("-h", "-help", "--help", "--helpfull", "--helpshort")
 
 
@@ -45,6 +47,7 @@ def main(argv: Sequence[str]) -> int:
     if set(argv) & set(_HELP):
         print(f"{__doc__}\n{_flags().get_help()}")
         return 0
+    gc.set_threshold(_ALLOCATIONS)
     arguments = None
     try:
         arguments = parse(argv)

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 def make_command(folder):
     """Writes the tiny world into a folder; what runs it, but for its --workdir."""
     root = tiny_world.write_dataset(folder / "data")
-    path = tiny_world.write_config(folder / "tiny.py", root, num_epochs=6, checkpoint_every=5)
+    path = tiny_world.write_config(folder / "tiny.py", root, num_epochs=6, checkpoint_every=8)
     return [sys.executable, "-m", "uhman_jax.main", f"--config={path}"]
 
 
