@@ -2,6 +2,9 @@
 
 import pathlib
 import pickle
+import signal
+import subprocess
+import sys
 
 import clips
 import numpy as np
@@ -78,6 +81,25 @@ def test_a_bucket_answers_as_a_folder_does(bucket, tmp_path):
         with pytest.raises(FileNotFoundError):
             (root / "b-1-of-2").unlink()
     assert seen(remote) == seen(local)
+
+
+@pytest.mark.parametrize("how", ["replacing", "making"])
+def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path, how):
+    code = f"""if True:
+        import os, pathlib, signal
+        from uhman_jax import storage
+        with storage.{how}({str(tmp_path / "x.npz")!r}) as made:
+            made.write(b"half") if {how == "replacing"} else made.write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    others = (".x.tmp", "x.12ab34cd.tmp", ".vimrc", "x.npz")
+    for name in others:
+        (tmp_path / name).touch()
+    storage.remove_leftovers(tmp_path)
+    assert not left.exists() and len(list(tmp_path.iterdir())) == len(others)
+    storage.remove_leftovers(tmp_path / "absent")
 
 
 @pytest.mark.parametrize("kind", ["local", "remote"])

@@ -60,21 +60,26 @@ def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP, num_slots):
     scores_BX = jnp.where(jnp.isnan(scores_BX), -jnp.inf, scores_BX)
     places_BP = jnp.where(mask_BP, ids_BP, scores_BX.shape[1])  # the last is nowhere
     row_B1 = jnp.arange(len(places_BP))[:, None]
-    negative_BX = jnp.ones(scores_BX.shape, bool).at[row_B1, places_BP].set(False, mode="drop")
+    # A positive's place holds what reaches minus infinity alone, where it is counted off again.
+    scores_BX = scores_BX.at[row_B1, places_BP].set(-jnp.inf, mode="drop")
+    num_positives_B1 = jnp.sum(mask_BP, axis=1, keepdims=True)
+    counted_BP = jnp.where(jnp.isneginf(own_BP), num_positives_B1, 0)
+    used_BP = jnp.arange(own_BP.shape[1])[None, :] < num_slots
 
     if jax.default_backend() != "cpu":  # fused: nothing of this size is written
-        reached_BPX = negative_BX[:, None, :] & (scores_BX[:, None, :] >= own_BP[:, :, None])
+        reached_BPX = scores_BX[:, None, :] >= own_BP[:, :, None]
         counts_BP = jnp.sum(reached_BPX, axis=2, dtype=jnp.int32)
-        return jnp.where(jnp.arange(own_BP.shape[1])[None, :] < num_slots, counts_BP, 0)
+        return jnp.where(used_BP, counts_BP - counted_BP, 0)
 
     # Slot by slot, so that memory is B x X; a product with ones is the sum that a CPU vectorises.
     ones_X = jnp.ones(scores_BX.shape[1], jnp.float32)
 
     def count(p, counts_BP):
-        reached_BX = (negative_BX & (scores_BX >= own_BP[:, p, None])).astype(jnp.float32)
+        reached_BX = (scores_BX >= own_BP[:, p, None]).astype(jnp.float32)
         return counts_BP.at[:, p].set((reached_BX @ ones_X).astype(jnp.int32))
 
-    return jax.lax.fori_loop(0, num_slots, count, jnp.zeros(own_BP.shape, jnp.int32))
+    counts_BP = jax.lax.fori_loop(0, num_slots, count, jnp.zeros(own_BP.shape, jnp.int32))
+    return jnp.where(used_BP, counts_BP - counted_BP, 0)
 
 
 def positives_before(own_BP, mask_BP):
@@ -178,7 +183,8 @@ def summary(ranks_VP, mask_VP, cutoffs=(1, 5, 10, 50)):
     """
     if not len(ranks_VP):
         raise ValueError("metrics need at least one video, got 0; use a split that has videos")
-    ranks_VP, mask_VP = np.asarray(ranks_VP), np.asarray(mask_VP)
+    # Columns lie together, so that NumPy sums over slots for many videos at once.
+    ranks_VP, mask_VP = np.asfortranarray(ranks_VP), np.asfortranarray(mask_VP)
     table = {}
     count_V = _at_least_one(mask_VP)
     for k in cutoffs:

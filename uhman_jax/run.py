@@ -67,6 +67,7 @@ def run(
         cluster.meet("done")  # an engine may end all processes when it sees one that has ended
         return finished
     with lock.hold(workdir, "wait for it, or use another --workdir"):
+        storage.remove_leftovers(workdir)
         finished = _run(config, workdir, mode, say, report, cluster)
         cluster.meet("done")
         return finished

@@ -37,13 +37,14 @@ def start(command, workdir):
 
 
 def left_by(workdir):
-    """All that a run is judged by, without times: figures, predictions, its last state's bytes."""
+    """All that a run is judged by, without times: files, figures, predictions, its last state."""
     log = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     times = ("seconds", "steps_per_second")
     newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
     with ocp.StandardCheckpointer() as checkpointer:
         state = checkpointer.restore(newest.absolute() / "default")
     return {
+        "files": sorted(path.name for path in workdir.iterdir()),
         "log": [{key: entry[key] for key in entry if key not in times} for entry in log],
         "metrics": json.loads((workdir / "metrics.json").read_text()),
         "predictions": (workdir / "predictions.parquet").read_bytes(),

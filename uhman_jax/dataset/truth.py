@@ -13,7 +13,6 @@ ROOT/truth/clips.parquet    a row per video: its objects, the user's taste, the 
 import dataclasses
 import functools
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -166,11 +165,15 @@ def write_truth(root: Path, truth: Truth) -> None:
     }
     tables = {name: table_VT for name, table_VT in tables.items() if table_VT is not None}
     world = {"hashtags": truth.hashtags, "video_ids": truth.video_ids, "tables": list(tables)}
-    _replace(folder / "world.json", lambda file: file.write(json.dumps(world, indent=0).encode()))
+    with storage.replacing(folder / "world.json") as file:
+        file.write(json.dumps(world, indent=0).encode())
     for name, table_VT in tables.items():
-        _replace(folder / f"{name}.npy", functools.partial(np.save, arr=table_VT))
-    _replace(folder / "objects.parquet", lambda file: pq.write_table(truth.objects, file))
-    _replace(folder / "clips.parquet", lambda file: pq.write_table(truth.clips, file))
+        with storage.replacing(folder / f"{name}.npy") as file:
+            np.save(file, table_VT)
+    for name, table in (("objects", truth.objects), ("clips", truth.clips)):
+        with storage.replacing(folder / f"{name}.parquet") as file:
+            pq.write_table(table, file)
+    storage.remove_leftovers(folder)
 
 
 def load_truth(root: str | Path) -> Truth | None:
@@ -226,15 +229,3 @@ def _read(path: Path, read):
             f"the truth of a simulated dataset must be whole, got {path}: {error}; "
             f"delete {path.parent.parent} and simulate it again"
         ) from error
-
-
-def _replace(path: Path, write) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -216,6 +216,7 @@ def merge(directory: Path, entries: Sequence[Entry], num_shards: int) -> None:
     for path in directory.glob("*.tfrecord-*-of-*"):
         if path.name not in kept:
             path.unlink()
+    storage.remove_leftovers(directory / _SHARD_LEDGERS)
     for path in (directory / _SHARD_LEDGERS).glob("*.jsonl"):
         if not path.stem.isdigit() or int(path.stem) >= num_shards:
             path.unlink()

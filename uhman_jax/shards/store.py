@@ -109,8 +109,7 @@ def write_metadata(
     paths = [shard_path(directory, index, num_shards) for index in range(num_shards)]
     if missing := [path.name for path in paths if not path.exists()]:
         raise UserError(f"all shards must be there, {_list(missing)} missing; {_REBUILD}")
-    for leftover in directory.glob(f".{metadata.DATASET}-*.tmp"):
-        leftover.unlink(missing_ok=True)
+    storage.remove_leftovers(directory)
     if lengths is None:
         lengths = [len(read_heads(path, schema)) for path in paths]
     metadata.write(directory, lengths, sum(path.stat().st_size for path in paths), schema)

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from uhman_jax.errors import UserError
 
 CACHE = "UHMAN_JAX_CACHE"  # environment variable: folder of copies that are kept
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\..+)?")  # what `_temporary` gives
 _NAME_LENGTH = 120  # characters of an object's name in that of its copy
 
 
@@ -57,16 +58,16 @@ def is_remote(where: str | os.PathLike[str]) -> bool:
 def replacing(where: str | os.PathLike[str]):
     """Opens a binary file that takes the place of `where` when the block ends well.
 
-    It is written under another name in the same folder (`.NAME.*.tmp`), flushed to the disk and
-    renamed: `where` is whole or not there at all, also after a crash.  A block that raises leaves
-    nothing. An object is written to a temporary file and uploaded.
+    It is written under another name in the same folder, flushed to the disk and renamed: `where` is
+    whole or not there at all, also after a crash. A block that raises leaves nothing, one that is
+    killed what `remove_leftovers` removes. An object is written to a temporary file and uploaded.
     """
     target = path(where)
     if is_remote(target):
         with making(target) as temporary, open(temporary, "xb") as file:
             yield file
         return
-    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+    temporary = _temporary(target)
     try:
         with open(temporary, "xb") as file:
             yield file
@@ -90,12 +91,24 @@ def making(where: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
             yield temporary
             target.upload(temporary)  # type: ignore[missing-attribute]
         return
-    temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
+    temporary = _temporary(target, "".join(target.suffixes))
     try:
         yield temporary
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(target: pathlib.Path, suffix: str = "") -> pathlib.Path:
+    """A name in the same folder that no other process takes; libraries look at the suffix."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp{suffix}")
+
+
+def remove_leftovers(folder: pathlib.Path) -> None:
+    """Removes what killed processes left of `replacing` and `making`; none may be at work there."""
+    for left in folder.glob(".*"):
+        if _LEFTOVER.fullmatch(left.name):
+            left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from uhman_jax import storage
 from uhman_jax.config import Door, SimulatorConfig, to_dict
 from uhman_jax.dataset import truth as truth_lib
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
@@ -98,6 +99,8 @@ def simulate(root: str | os.PathLike, config: SimulatorConfig, *, num_workers: i
     truth_lib.write_truth(root, _truth(world, video_ids, rows))
     write_raw_dataset(root, _videos(world, video_ids), _users(world))
     _write_json(root / truth_lib.MARKER, {"fingerprint": fingerprint, "config": to_dict(config)})
+    for folder in (root, root / "clips"):
+        storage.remove_leftovers(folder)
     (root / _STARTED).unlink()
 
 
@@ -218,6 +221,5 @@ def _features_info(config: SimulatorConfig, fingerprint: str) -> dict:
 
 
 def _write_json(path: Path, value: dict) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(temporary, path)
+    with storage.replacing(path) as file:
+        file.write(f"{json.dumps(value, indent=1)}\n".encode())

@@ -10,6 +10,7 @@ import av
 import numpy as np
 from scipy import ndimage
 
+from uhman_jax import storage
 from uhman_jax.dataset.simulator import sprites
 from uhman_jax.dataset.simulator.motion import HEIGHT, WIDTH, ClipPlan
 from uhman_jax.dataset.simulator.world import STREAMS
@@ -60,12 +61,8 @@ def render_clips(folder: Path, plans: dict[str, ClipPlan], num_workers: int = 0)
 
 def _render_to(task: tuple[Path, ClipPlan]) -> None:
     path, plan = task
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
-    try:
+    with storage.making(path) as temporary:
         render_clip(temporary, plan)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def render_clip(path: Path, plan: ClipPlan) -> None:
