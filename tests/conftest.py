@@ -1,6 +1,7 @@
 """Settings of every test: JAX on the CPU unless told otherwise, and no silent broadcasting."""
 
 import gc
+import importlib.metadata
 import os
 import pathlib
 
@@ -8,10 +9,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Many tests, and the processes that they start, compile the same programs.
 _CACHE = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.02")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
-# LLVM's work on programs that run once took minutes of the suite; 0 tests with it.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# The compilers' work on programs that run once took minutes of the suite; 0 tests with it.
+quick = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1"
+if quick and importlib.metadata.version("jaxlib").startswith("0.10."):  # others may not know it
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"
 gc.set_threshold(20_000)  # as in `main`
 
 import buckets  # noqa: E402

@@ -20,7 +20,8 @@ MESH_RUN = TESTS / "mesh_run.py"
 
 
 def start(*command, num_devices=8):
-    flags = f"--xla_force_host_platform_device_count={num_devices}"
+    flags = os.environ.get("XLA_FLAGS", "")
+    flags += f" --xla_force_host_platform_device_count={num_devices}"
     return subprocess.Popen(
         [sys.executable, *map(str, command)],
         cwd=TESTS.parent,
