@@ -94,7 +94,7 @@ def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path, how):
     """
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
-    others = (".x.tmp", "x.12ab34cd.tmp", ".vimrc", "x.npz")
+    others = (".x.tmp", "x.12ab34cd.tmp", ".tmp.x", ".vimrc", "x.npz")
     for name in others:
         (tmp_path / name).touch()
     storage.remove_leftovers(tmp_path)

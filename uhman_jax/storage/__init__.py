@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from uhman_jax.errors import UserError
 
 CACHE = "UHMAN_JAX_CACHE"  # environment variable: folder of copies that are kept
-_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\..+)?")  # what `_temporary` gives
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp|\.[0-9a-f]{8}\.tmp\..+")  # of the two below
 _NAME_LENGTH = 120  # characters of an object's name in that of its copy
 
 
@@ -67,7 +67,7 @@ def replacing(where: str | os.PathLike[str]):
         with making(target) as temporary, open(temporary, "xb") as file:
             yield file
         return
-    temporary = _temporary(target)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
             yield file
@@ -83,7 +83,10 @@ def replacing(where: str | os.PathLike[str]):
 
 @contextlib.contextmanager
 def making(where: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """A local name for a library that opens files itself; see `replacing`, but for the flush."""
+    """A local name for a library that opens files itself; see `replacing`, but for the flush.
+
+    The name ends as `where` does: libraries look at that.
+    """
     target = path(where)
     if is_remote(target):
         with tempfile.TemporaryDirectory() as folder:
@@ -91,17 +94,12 @@ def making(where: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
             yield temporary
             target.upload(temporary)  # type: ignore[missing-attribute]
         return
-    temporary = _temporary(target, "".join(target.suffixes))
+    temporary = target.with_name(f".{secrets.token_hex(4)}.tmp.{target.name}")
     try:
         yield temporary
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _temporary(target: pathlib.Path, suffix: str = "") -> pathlib.Path:
-    """A name in the same folder that no other process takes; libraries look at the suffix."""
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp{suffix}")
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:
