@@ -66,11 +66,6 @@ def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP, num_slots):
     counted_BP = jnp.where(jnp.isneginf(own_BP), num_positives_B1, 0)
     used_BP = jnp.arange(own_BP.shape[1])[None, :] < num_slots
 
-    if jax.default_backend() != "cpu":  # fused: nothing of this size is written
-        reached_BPX = scores_BX[:, None, :] >= own_BP[:, :, None]
-        counts_BP = jnp.sum(reached_BPX, axis=2, dtype=jnp.int32)
-        return jnp.where(used_BP, counts_BP - counted_BP, 0)
-
     # Slot by slot, so that memory is B x X; a product with ones is the sum that a CPU vectorises.
     ones_X = jnp.ones(scores_BX.shape[1], jnp.float32)
 
@@ -78,7 +73,11 @@ def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP, num_slots):
         reached_BX = (scores_BX >= own_BP[:, p, None]).astype(jnp.float32)
         return counts_BP.at[:, p].set((reached_BX @ ones_X).astype(jnp.int32))
 
-    counts_BP = jax.lax.fori_loop(0, num_slots, count, jnp.zeros(own_BP.shape, jnp.int32))
+    if jax.default_backend() == "cpu":
+        counts_BP = jax.lax.fori_loop(0, num_slots, count, jnp.zeros(own_BP.shape, jnp.int32))
+    else:  # fused: nothing of this size is written
+        reached_BPX = scores_BX[:, None, :] >= own_BP[:, :, None]
+        counts_BP = jnp.sum(reached_BPX, axis=2, dtype=jnp.int32)
     return jnp.where(used_BP, counts_BP - counted_BP, 0)
 
 

@@ -1,7 +1,6 @@
 """Real runs are killed at seeded moments, and end with the bytes of an undisturbed one.
 
-Three moments to be killed at and one to be told to stop in the default suite (`main_test.py` and
-`resume_test.py` have more of those), the others in `pytest -m long`.
+Three moments each in the default suite, twenty in `pytest -m long`.
 """
 
 import signal
@@ -11,11 +10,7 @@ import numpy as np
 import pytest
 from tiny_run import left_by, start
 
-
-def moments(count, by_default):
-    return [
-        pytest.param(n, marks=[] if n < by_default else [pytest.mark.long]) for n in range(count)
-    ]
+MOMENTS = [pytest.param(n, marks=[pytest.mark.long] if n > 2 else []) for n in range(20)]
 
 
 def moment(number, seconds, workdir):
@@ -57,7 +52,7 @@ def disturb(command, workdir, number, seconds, how):
     return process, time.monotonic()
 
 
-@pytest.mark.parametrize("number", moments(20, by_default=3))
+@pytest.mark.parametrize("number", MOMENTS)
 def test_a_killed_run_ends_as_if_it_had_not_been(command, undisturbed, tmp_path, number):
     expected, seconds, _ = undisturbed
     process, _ = disturb(command, tmp_path, number, seconds, signal.SIGKILL)
@@ -68,7 +63,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(command, undisturbed, tmp_path,
     assert left_by(tmp_path) == expected
 
 
-@pytest.mark.parametrize("number", moments(10, by_default=1))
+@pytest.mark.parametrize("number", MOMENTS[:10])
 def test_a_signal_saves_within_ten_seconds(command, undisturbed, tmp_path, number):
     expected, seconds, _ = undisturbed
     process, sent = disturb(command, tmp_path, 100 + number, seconds, signal.SIGTERM)

@@ -173,7 +173,6 @@ def write_truth(root: Path, truth: Truth) -> None:
     for name, table in (("objects", truth.objects), ("clips", truth.clips)):
         with storage.replacing(folder / f"{name}.parquet") as file:
             pq.write_table(table, file)
-    storage.remove_leftovers(folder)
 
 
 def load_truth(root: str | Path) -> Truth | None:

@@ -99,7 +99,7 @@ def simulate(root: str | os.PathLike, config: SimulatorConfig, *, num_workers: i
     truth_lib.write_truth(root, _truth(world, video_ids, rows))
     write_raw_dataset(root, _videos(world, video_ids), _users(world))
     _write_json(root / truth_lib.MARKER, {"fingerprint": fingerprint, "config": to_dict(config)})
-    for folder in (root, root / "clips"):
+    for folder in (root, root / "clips", root / "truth"):
         storage.remove_leftovers(folder)
     (root / _STARTED).unlink()
 
