@@ -26,11 +26,13 @@ def make_batch(size, num_channels, num_frames=8):
 @pytest.mark.parametrize(
     ("batch_size", "num_channels", "hidden_size", "expected"),
     [
-        (64, 2048, 32, 4),  # 8 * 64 * (2048 + 128) float32 are 4.25 MiB a video: 4 fit 20 MiB
-        (6, 2048, 32, 3),  # 4 does not divide the batch
-        (64, 64, 128, 16),  # 1.125 MiB a video: 17 fit
+        (64, 64, 128, 16),  # 8 * 64 * (64 + 4 * 128) float32 are 1.125 MiB a video: 17 fit 20 MiB
+        (6, 64, 512, 3),  # 4.1 MiB a video: 4 fit, which do not divide the batch
         (2, 64, 128, 2),
-        (3, 16384, 32, 1),  # not even one fits
+        (3, 64, 4096, 1),  # not even one fits
+        (64, 1024, 128, 4),  # 3 MiB a video: 6 fit
+        (64, 1025, 128, 16),  # decoded one after the other: 1 MiB a video, and 20 fit
+        (64, 2048, 32, 64),
     ],
 )
 def test_a_piece_fits_the_cache_and_divides_the_batch(
@@ -56,28 +58,26 @@ def test_scores_of_all_hashtags_fit_a_gibibyte(backend, monkeypatch):
     assert microbatch.fitting_size(video, 1, num_scores=2**30) == 1
 
 
-@pytest.mark.parametrize("num_channels", [3, 2048])
-def test_pieces_together_are_the_whole(num_channels):
-    batch = make_batch(6, num_channels)
+@pytest.mark.parametrize("hidden_size", [32, 512])
+def test_pieces_together_are_the_whole(hidden_size):
+    batch = make_batch(6, 64)
     seen = []
 
     def function(piece):
         seen.append(len(piece.mask_B))
         return {"twice": 2 * piece.row_B, "outer": piece.row_B[:, None] * np.arange(3)[None, :]}
 
-    whole = microbatch.in_pieces(function, batch, hidden_size=32)
+    whole = microbatch.in_pieces(function, batch, hidden_size)
     np.testing.assert_array_equal(whole["twice"], 2 * np.arange(6))
     np.testing.assert_array_equal(whole["outer"], np.outer(np.arange(6), np.arange(3)))
-    assert set(seen) == {6 if num_channels == 3 else 3}
+    assert set(seen) == {6 if hidden_size == 32 else 3}
 
 
 def test_codes_that_lie_elsewhere_come_with_their_piece():
-    batch = make_batch(6, 2048)
-    codes_VFMC = np.broadcast_to(
-        np.arange(9, dtype=np.uint8)[:, None, None, None], (9, 8, 64, 2048)
-    )
+    batch = make_batch(6, 64)
+    codes_VFMC = np.broadcast_to(np.arange(9, dtype=np.uint8)[:, None, None, None], (9, 8, 64, 64))
     slot_B = np.array([8, 2, 2, 0, 5, 1], np.int32)
     video = batch.video._replace(codes_BFMC=jax.numpy.asarray(codes_VFMC), slot_B=slot_B)
     batch = batch._replace(video=video)
-    whole = microbatch.in_pieces(lambda piece: piece.video.codes_BFMC[:, 0, 0, 0], batch, 32)
+    whole = microbatch.in_pieces(lambda piece: piece.video.codes_BFMC[:, 0, 0, 0], batch, 512)
     np.testing.assert_array_equal(whole, slot_B)

@@ -1,4 +1,7 @@
-"""The GPU's kernels, their Python run on any machine, against an einsum of the decoded features."""
+"""The GPU's kernels, their Python run on any machine, and a CPU's videos one after the other.
+
+All against an einsum of the decoded features.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -44,11 +47,11 @@ def relative_error(got, want):
     return float(jnp.linalg.norm(got - want) / jnp.linalg.norm(want))
 
 
-def check(num_columns, num_seeds, interpret):
+def check(num_columns, num_seeds, way, dtype=jnp.bfloat16, tolerance=6e-3):  # it has 8 bits
     video, kernel_SJC = make_operands(num_columns, num_seeds)
 
     def ours(kernel_JC):
-        return region_product.product(*video, kernel_JC, interpret)
+        return region_product.product(*video, kernel_JC, dtype, way)
 
     def plain(kernel_JC):
         return jnp.einsum("bnc,jc->bnj", decoded(video), kernel_JC, precision="highest")
@@ -59,20 +62,27 @@ def check(num_columns, num_seeds, interpret):
         slope = jax.jit(jax.vmap(jax.grad(lambda k, f=function: curved(f(k)))))(kernel_SJC)
         both.append((hidden, slope))
     assert both[0][0].shape == (num_seeds, len(SLOTS), N, num_columns)
-    for got, want in zip(*both, strict=True):  # bfloat16 has 8 bits
-        assert relative_error(got, want) < 6e-3
+    for got, want in zip(*both, strict=True):
+        assert relative_error(got, want) < tolerance
         for one, other in zip(got, want, strict=True):
-            assert relative_error(one, other) < 6e-3
+            assert relative_error(one, other) < tolerance
 
 
 @pytest.mark.parametrize(
     ("num_columns", "num_seeds"), [(32, 1), (16, 1), (48, 1), (32, 3), (128, 2)]
 )
 def test_the_kernels_are_the_product_and_its_gradient(num_columns, num_seeds):
-    check(num_columns, num_seeds, interpret=True)
+    check(num_columns, num_seeds, region_product.INTERPRETED)
 
 
-def test_seeds_that_look_at_other_regions_of_the_videos():
+@pytest.mark.parametrize(("num_columns", "num_seeds"), [(32, 1), (7, 1), (16, 3)])
+def test_videos_one_after_the_other_are_the_product_and_its_gradient(num_columns, num_seeds):
+    check(num_columns, num_seeds, region_product.BY_VIDEO, jnp.float32, tolerance=1e-5)
+    check(num_columns, num_seeds, region_product.BY_VIDEO, tolerance=8e-3)
+
+
+@pytest.mark.parametrize("way", [region_product.INTERPRETED, region_product.BY_VIDEO])
+def test_seeds_that_look_at_other_regions_of_the_videos(way):
     videos = [make_operands(32, seed=seed)[0] for seed in range(3)]
     _, kernel_SJC = make_operands(32, num_seeds=3)
     slot_B, _, factor_BC, shift_BC = videos[0]
@@ -80,7 +90,9 @@ def test_seeds_that_look_at_other_regions_of_the_videos():
 
     def slope(codes_VNC, kernel_JC):
         video = slot_B, codes_VNC, factor_BC, shift_BC
-        return jax.grad(lambda k: curved(region_product.product(*video, k, True)))(kernel_JC)
+        return jax.grad(lambda k: curved(region_product.product(*video, k, jnp.bfloat16, way)))(
+            kernel_JC
+        )
 
     together = jax.jit(jax.vmap(slope))(codes_SVNC, kernel_SJC)
     for got, codes_VNC, kernel_JC in zip(together, codes_SVNC, kernel_SJC, strict=True):
@@ -92,13 +104,18 @@ def test_seeds_that_look_at_other_regions_of_the_videos():
     ("num_columns", "num_seeds"), [(32, 1), (16, 1), (48, 1), (32, 3), (128, 2)]
 )
 def test_compiled_for_a_gpu_they_are_the_same(num_columns, num_seeds):
-    check(num_columns, num_seeds, interpret=False)
+    check(num_columns, num_seeds, region_product.KERNELS)
 
 
 @pytest.mark.parametrize("num_seeds", [1, 3])
 def test_the_kernels_compile_to_what_a_gpu_takes(num_seeds):
     video, kernel_SJC = make_operands(32, num_seeds)
-    slope = jax.vmap(jax.grad(lambda k: curved(region_product.product(*video, k))))
+
+    def loss(kernel_JC):
+        kernels = region_product.KERNELS
+        return curved(region_product.product(*video, kernel_JC, jnp.bfloat16, kernels))
+
+    slope = jax.vmap(jax.grad(loss))
     text = jax.jit(slope).trace(kernel_SJC).lower(lowering_platforms=("cuda",)).as_text()
     assert "region_product" in text and "region_product_gradient" in text
 
@@ -117,38 +134,55 @@ def make_video(dtype=np.uint8, num_frames=2, num_channels=64):
 def test_who_takes_the_kernels_and_who_does_not(monkeypatch):
     kernel_JC = jnp.zeros((32, 64))
     video = make_video()
-    assert not region_product.fits(video, kernel_JC, jnp.bfloat16), "there is no GPU here"
+    assert not region_product.kernels_fit(video, kernel_JC, jnp.bfloat16), "there is no GPU here"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert region_product.fits(video, kernel_JC, jnp.bfloat16)
-    assert not region_product.fits(video, kernel_JC, jnp.float32)
-    assert not region_product.fits(make_video(np.float32), kernel_JC, jnp.bfloat16)
-    assert not region_product.fits(make_video(num_channels=72), jnp.zeros((32, 72)), jnp.bfloat16)
-    assert not region_product.fits(video, jnp.zeros((24, 64)), jnp.bfloat16)
+    assert region_product.kernels_fit(video, kernel_JC, jnp.bfloat16)
+    assert not region_product.kernels_fit(video, kernel_JC, jnp.float32)
+    assert not region_product.kernels_fit(make_video(np.float32), kernel_JC, jnp.bfloat16)
+    assert not region_product.kernels_fit(
+        make_video(num_channels=72), jnp.zeros((32, 72)), jnp.bfloat16
+    )
+    assert not region_product.kernels_fit(video, jnp.zeros((24, 64)), jnp.bfloat16)
     for size, expected in [(2**31, True), (2**31 + 2**20, False), (2**33, True)]:
         shape = (size // (2 * 64 * 64), 2, 64, 64)
         large = video._replace(codes_BFMC=jax.ShapeDtypeStruct(shape, np.uint8))
-        assert region_product.fits(large, kernel_JC, jnp.bfloat16) == expected
+        assert region_product.kernels_fit(large, kernel_JC, jnp.bfloat16) == expected
 
 
-def test_both_ways_of_the_product_decode_alike(monkeypatch):
+def test_who_goes_by_video_and_who_does_not(monkeypatch):
+    video = make_video(num_channels=129)
+    assert region_product.goes_by_video(video, 16)
+    assert not region_product.goes_by_video(make_video(num_channels=128), 16)
+    assert not region_product.goes_by_video(make_video(np.float32, num_channels=129), 16)
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert not region_product.goes_by_video(video, 16)
+    monkeypatch.undo()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert not region_product.goes_by_video(video, 16)
+
+
+@pytest.mark.parametrize(
+    ("way", "dtype", "tolerance"),
+    [
+        (None, jnp.float32, 1e-6),
+        (region_product.BY_VIDEO, jnp.float32, 1e-6),
+        (region_product.BY_VIDEO, jnp.bfloat16, 6e-3),
+        (region_product.INTERPRETED, jnp.bfloat16, 6e-3),
+    ],
+)
+def test_all_ways_of_the_product_decode_alike(way, dtype, tolerance, monkeypatch):
     video, rng = make_video(), np.random.default_rng(2)
     mean_C, std_C = jnp.asarray(rng.normal(size=64)), jnp.asarray(rng.uniform(0.5, 2, 64))
     kernel_JC = jnp.asarray(rng.normal(size=(32, 64)), jnp.float32)
-    arguments = (video, mean_C, std_C, kernel_JC, jnp.bfloat16)
-    plain = region_product.region_product(*arguments)
-    monkeypatch.setattr(region_product, "fits", lambda *_: True)
-    compiled = region_product.product
-    monkeypatch.setattr(region_product, "product", lambda *a: compiled(*a, True))
-    ours = region_product.region_product(*arguments)
-    assert ours.shape == plain.shape == (3, 2, 64, 32)
-    assert relative_error(ours.astype(jnp.float32), plain.astype(jnp.float32)) < 6e-3
-    regions_FMC = standardise(
-        VideoInput(*(part[2] for part in video[:1]), *(part[0] for part in video[1:4])),
-        mean_C,
-        std_C,
-    )
-    want = jnp.einsum("fmc,jc->fmj", regions_FMC, kernel_JC, precision="highest")
-    assert relative_error(ours[0].astype(jnp.float32), want) < 6e-3
+    monkeypatch.setattr(region_product, "kernels_fit", lambda *_: way is not None)
+    monkeypatch.setattr(region_product, "KERNELS", way)
+    ours = region_product.region_product(video, mean_C, std_C, kernel_JC, dtype)
+    assert (ours.shape, ours.dtype) == ((3, 2, 64, 32), dtype)
+    for place, slot in enumerate([2, 2, 0]):
+        one = VideoInput(video.codes_BFMC[slot], *(part[place] for part in video[1:4]))
+        regions_FMC = standardise(one, mean_C, std_C)
+        want = jnp.einsum("fmc,jc->fmj", regions_FMC, kernel_JC, precision="highest")
+        assert relative_error(ours[place].astype(jnp.float32), want) < tolerance
 
 
 @pytest.mark.gpu
@@ -170,7 +204,7 @@ def test_a_model_on_a_gpu_gives_what_xla_alone_gives(monkeypatch):
 
     ours = jax.value_and_grad(loss)(variables["params"])
     jax.clear_caches()
-    monkeypatch.setattr(region_product, "fits", lambda *_: False)
+    monkeypatch.setattr(region_product, "kernels_fit", lambda *_: False)
     plain = jax.value_and_grad(loss)(variables["params"])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.03), ours, plain)
     assert float(jnp.abs(ours[1]["regions"]["kernel_JC"]).max()) > 0

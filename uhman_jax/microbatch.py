@@ -7,6 +7,7 @@ import jax
 
 from uhman_jax.input_pipeline import Batch
 from uhman_jax.layers import VideoInput, gathered
+from uhman_jax.region_product import goes_by_video
 
 CACHE_BYTES = (
     20 * 2**20
@@ -20,8 +21,8 @@ def fitting_size(
     """Videos to process at once: a divisor of the batch.
 
     On an accelerator the whole batch, unless its scores are too many. On one CPU as many as fit
-    `CACHE_BYTES` with their features as float32 and four vectors of the hidden size for every
-    region.
+    `CACHE_BYTES` with four vectors of the hidden size for every region, and with their features
+    as float32 where these are not decoded one video after the other.
 
     Args:
         video: of the batch.
@@ -36,7 +37,8 @@ def fitting_size(
     most = MOST_SCORES // max(1, num_scores)
     if jax.default_backend() == "cpu" and jax.device_count() == 1:
         seen = num_frames * num_regions * region_share
-        most = min(most, int(CACHE_BYTES / (4 * seen * (num_channels + 4 * hidden_size))))
+        held = 0 if goes_by_video(video, hidden_size) else num_channels
+        most = min(most, int(CACHE_BYTES / (4 * seen * (held + 4 * hidden_size))))
     most = max(1, most)
     return max(size for size in range(1, batch_size + 1) if batch_size % size == 0 and size <= most)
 

@@ -1,15 +1,20 @@
 """The product of every region with the first kernel: nearly all bytes and operations of a step.
 
-Features are stored as codes of one byte. On a GPU, where a model runs in bfloat16, two kernels of
-our own decode and standardise them in registers, on their way to the tensor cores: codes are read
-once for the product and once for its gradient, and nothing of the size of the features is written.
-XLA would write the standardised features to memory and read them twice (experiments/speed).
+Features are stored as codes of one byte, and no way of ours writes anything of the size of the
+decoded features, as XLA would, to read it twice (experiments/speed):
+
+- On a GPU, where a model runs in bfloat16, two kernels of our own decode and standardise codes in
+  registers, on their way to the tensor cores, once for the product and once for its gradient.
+- On a CPU one video after the other is decoded, and multiplied while it is in the cache. It is
+  decoded again for the gradient, so that the batch can be large.
+
 Elsewhere the product is an einsum of the standardised features.
 """
 
 import contextlib
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +25,7 @@ from jax.experimental import pallas as pl
 from uhman_jax.layers import VideoInput, gathered, standardise
 
 triton: Any = None
-with contextlib.suppress(ImportError):  # JAX 0.11 says that it will go; `fits` then says no
+with contextlib.suppress(ImportError):  # JAX 0.11 says that it will go; `kernels_fit` then says no
     from jax.experimental.pallas import triton
 
 
@@ -46,6 +51,7 @@ _FORWARD = _Tuning(rows=128, channels=128, warps=4, stages=2, pack=2)
 _BACKWARD = _Tuning(rows=64, channels=128, warps=4, stages=1, pack=4)
 _MOST_COLUMNS = 128  # of one block
 _PROGRAMS = 512  # that share the gradient: about four for each multiprocessor
+_TURN = 512  # regions that a CPU decodes and multiplies at once, unless a video has more
 
 
 def region_product(
@@ -62,7 +68,8 @@ def region_product(
         kernel_JC: float32.
         dtype: of both operands and of the result; sums are float32.
     """
-    if not fits(video, kernel_JC, dtype):
+    by_kernels = kernels_fit(video, kernel_JC, dtype)
+    if not by_kernels and not goes_by_video(video, len(kernel_JC)):
         each = jax.vmap(standardise, in_axes=(0, None, None, None))
         regions_BFMC = each(gathered(video), mean_C, std_C, dtype)
         return jnp.einsum("bfmc,jc->bfmj", regions_BFMC, kernel_JC.astype(dtype))
@@ -71,11 +78,26 @@ def region_product(
     factor_BC = video.scale_BC / std_C[None, :]
     shift_BC = (video.offset_BC - mean_C[None, :]) / std_C[None, :]
     codes_VNC = video.codes_BFMC.reshape(num_videos, num_frames * num_regions, num_channels)
-    hidden_BNJ = product(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC)
+    way = KERNELS if by_kernels else BY_VIDEO
+    hidden_BNJ = product(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC, dtype, way)
     return hidden_BNJ.reshape(len(slot_B), num_frames, num_regions, len(kernel_JC))
 
 
-def fits(video: VideoInput, kernel_JC: jax.Array, dtype: Any) -> bool:
+def goes_by_video(video: VideoInput, hidden_size: int) -> bool:
+    """Whether one video comes after the other: bytes, on one CPU, and wide features.
+
+    Where a region's features are not many more than its four vectors of the hidden size, a loop
+    over videos costs as much as it saves.
+    """
+    return (
+        jax.default_backend() == "cpu"
+        and jax.device_count() == 1
+        and video.codes_BFMC.dtype == jnp.uint8
+        and video.codes_BFMC.shape[3] > 8 * hidden_size
+    )
+
+
+def kernels_fit(video: VideoInput, kernel_JC: jax.Array, dtype: Any) -> bool:
     """Whether the GPU's kernels can do it: bytes, bfloat16, and sizes that their blocks divide."""
     codes_BFMC = video.codes_BFMC
     _, num_frames, num_regions, num_channels = codes_BFMC.shape
@@ -93,41 +115,55 @@ def fits(video: VideoInput, kernel_JC: jax.Array, dtype: Any) -> bool:
     )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def product(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC, interpret=False):
-    """Returns hidden_BNJ, bfloat16: `codes * factor + shift`, rounded to it, times the kernel.
+class Way(NamedTuple):
+    """How the product is worked out.
+
+    Attributes:
+        hidden: (slot_B, codes_VNC, factor_BC, shift_BC, kernel_LC) to hidden_BNL.
+        kernel_gradient: the same video's arrays and down_BNL to gradient_LC, float32.
+    """
+
+    hidden: Callable[..., jax.Array]
+    kernel_gradient: Callable[..., jax.Array]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def product(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC, dtype, way):
+    """Returns hidden_BNJ, `dtype`: `codes * factor + shift`, rounded to it, times the kernel.
 
     Args:
         slot_B: int32, which of the videos whose codes are given each of the batch is.
         codes_VNC: uint8.
         factor_BC: float32.
         shift_BC: float32.
-        kernel_JC: float32, taken as bfloat16.
-        interpret: run the kernels' Python, on any machine.
+        kernel_JC: float32, taken as `dtype`.
+        dtype: of both operands and of the result; sums are float32.
+        way: one of those below.
     """
-    kernel_JC = kernel_JC.astype(jnp.bfloat16)
-    return _mapped(_hidden, interpret)(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC)
+    return _mapped(way.hidden, True)(
+        slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC.astype(dtype)
+    )
 
 
-def _product_forward(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC, interpret):
-    hidden_BNJ = product(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC, interpret)
+def _product_forward(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC, dtype, way):
+    hidden_BNJ = product(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC, dtype, way)
     return hidden_BNJ, (slot_B, codes_VNC, factor_BC, shift_BC)
 
 
-def _product_backward(interpret, video, down_BNJ):
-    return None, None, None, None, _mapped(_kernel_gradient, interpret)(*video, down_BNJ)
+def _product_backward(_, way, video, down_BNJ):
+    return None, None, None, None, _mapped(way.kernel_gradient, False)(*video, down_BNJ)
 
 
 product.defvjp(_product_forward, _product_backward)
 
 
 @functools.cache
-def _mapped(function, interpret):
-    """`_hidden` or `_kernel_gradient`, which a population calls once, with all seeds' columns."""
+def _mapped(function, forward):
+    """One function of a way, which a population calls once, with all seeds' columns."""
 
     @custom_vmap
     def one(*video_and_operand):
-        return function(*video_and_operand, interpret)
+        return function(*video_and_operand)
 
     @one.def_vmap
     def several(num_seeds, in_batched, *video_and_operand):
@@ -138,7 +174,7 @@ def _mapped(function, interpret):
                 for part, batched in zip(video_and_operand, in_batched, strict=True)
             ]
             return jax.lax.map(lambda own: one(*own), whole), True
-        if function is _hidden:
+        if forward:
             kernel_LC = operand.reshape(-1, operand.shape[2])
             hidden_BNL = one(*video, kernel_LC)
             hidden_BNSJ = hidden_BNL.reshape(*hidden_BNL.shape[:2], num_seeds, -1)
@@ -148,6 +184,50 @@ def _mapped(function, interpret):
         return gradient_LC.reshape(num_seeds, -1, gradient_LC.shape[1]), True
 
     return one
+
+
+def _hidden_by_video(slot_B, codes_VNC, factor_BC, shift_BC, kernel_LC):
+    """Returns hidden_BNL, in the kernel's dtype."""
+
+    def some(videos):
+        return jnp.einsum("xnc,lc->xnl", _decoded(codes_VNC, *videos, kernel_LC.dtype), kernel_LC)
+
+    videos = _turns(codes_VNC.shape[1], slot_B, factor_BC, shift_BC)
+    hidden_YXNL = jax.lax.map(some, videos)
+    return hidden_YXNL.reshape(len(slot_B), *hidden_YXNL.shape[2:])
+
+
+def _kernel_gradient_by_video(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL):
+    """Returns gradient_LC, float32, from the gradient of `_hidden_by_video`'s result."""
+    _, num_rows, num_channels = codes_VNC.shape
+    num_columns = down_BNL.shape[2]
+    *videos, down_YXNL = _turns(num_rows, slot_B, factor_BC, shift_BC, down_BNL)
+    # Transposed once, before the loop: from rows XLA's product takes 1.3 times as long.
+    down_YLN = jnp.moveaxis(down_YXNL, 3, 1).reshape(len(down_YXNL), num_columns, -1)
+
+    def add(sum_LC, videos_and_down):
+        *videos, down_LN = videos_and_down
+        regions_NC = _decoded(codes_VNC, *videos, down_LN.dtype).reshape(-1, num_channels)
+        return sum_LC + jnp.matmul(down_LN, regions_NC, preferred_element_type=jnp.float32), None
+
+    nothing_LC = jnp.zeros((num_columns, num_channels), jnp.float32)
+    return jax.lax.scan(add, nothing_LC, (*videos, down_YLN))[0]
+
+
+def _turns(num_rows, *arrays):
+    """Arrays (B, ...) as (Y, X, ...): the videos of each turn of a loop, with about _TURN rows."""
+    num_videos = len(arrays[0])
+    at_once = math.gcd(num_videos, max(1, _TURN // num_rows))
+    shape = num_videos // at_once, at_once
+    return tuple(array.reshape(*shape, *array.shape[1:]) for array in arrays)
+
+
+def _decoded(codes_VNC, slot_X, factor_XC, shift_XC, dtype):
+    """Returns regions_XNC, standardised."""
+    return (codes_VNC[slot_X] * factor_XC[:, None, :] + shift_XC[:, None, :]).astype(dtype)
+
+
+BY_VIDEO = Way(_hidden_by_video, _kernel_gradient_by_video)
 
 
 # A byte x in the middle of 0x4700_0000 is the float32 2 ** 15 + x: one instruction a code, quicker
@@ -184,7 +264,7 @@ def _blocks(shape_VNC, num_columns, tuning):
     return tuple(math.gcd(*pair) for pair in sizes)
 
 
-def _hidden(slot_B, codes_VNC, factor_BC, shift_BC, kernel_LC, interpret):
+def _hidden(slot_B, codes_VNC, factor_BC, shift_BC, kernel_LC, interpret=False):
     """Returns hidden_BNL, bfloat16, for a kernel in bfloat16.
 
     One program has some rows of one video, all channels, and a block of columns.
@@ -228,7 +308,7 @@ def _hidden(slot_B, codes_VNC, factor_BC, shift_BC, kernel_LC, interpret):
     )(slot_B, codes_VNC, factor_BC, shift_BC - _BIAS * factor_BC, kernel_LC)
 
 
-def _kernel_gradient(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL, interpret):
+def _kernel_gradient(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL, interpret=False):
     """Returns gradient_LC, float32, from the gradient of `_hidden`'s result.
 
     One program has some channels of some videos, all their rows, and a block of columns; what the
@@ -280,3 +360,9 @@ def _kernel_gradient(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL, interpret
         name="region_product_gradient",
     )(slot_B, codes_VNC, factor_BC, shift_BC - _BIAS * factor_BC, down_BNL)
     return jnp.sum(parts_XCL, axis=0).T
+
+
+KERNELS = Way(_hidden, _kernel_gradient)
+INTERPRETED = Way(  # their Python, on any machine
+    functools.partial(_hidden, interpret=True), functools.partial(_kernel_gradient, interpret=True)
+)
