@@ -190,10 +190,10 @@ def _hidden_by_video(slot_B, codes_VNC, factor_BC, shift_BC, kernel_LC):
     """Returns hidden_BNL, in the kernel's dtype."""
 
     def some(videos):
-        return jnp.einsum("xnc,lc->xnl", _decoded(codes_VNC, *videos, kernel_LC.dtype), kernel_LC)
+        regions_XNC = _decoded(codes_VNC, videos, kernel_LC.dtype)
+        return jnp.einsum("xnc,lc->xnl", regions_XNC, kernel_LC)
 
-    videos = _turns(codes_VNC.shape[1], slot_B, factor_BC, shift_BC)
-    hidden_YXNL = jax.lax.map(some, videos)
+    hidden_YXNL = jax.lax.map(some, _turns(codes_VNC.shape[1], slot_B, factor_BC, shift_BC))
     return hidden_YXNL.reshape(len(slot_B), *hidden_YXNL.shape[2:])
 
 
@@ -207,7 +207,7 @@ def _kernel_gradient_by_video(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL):
 
     def add(sum_LC, videos_and_down):
         *videos, down_LN = videos_and_down
-        regions_NC = _decoded(codes_VNC, *videos, down_LN.dtype).reshape(-1, num_channels)
+        regions_NC = _decoded(codes_VNC, videos, down_LN.dtype).reshape(-1, num_channels)
         return sum_LC + jnp.matmul(down_LN, regions_NC, preferred_element_type=jnp.float32), None
 
     nothing_LC = jnp.zeros((num_columns, num_channels), jnp.float32)
@@ -222,8 +222,9 @@ def _turns(num_rows, *arrays):
     return tuple(array.reshape(*shape, *array.shape[1:]) for array in arrays)
 
 
-def _decoded(codes_VNC, slot_X, factor_XC, shift_XC, dtype):
-    """Returns regions_XNC, standardised."""
+def _decoded(codes_VNC, videos, dtype):
+    """Returns regions_XNC, standardised, of the videos of a turn: slot_X, factor_XC, shift_XC."""
+    slot_X, factor_XC, shift_XC = videos
     return (codes_VNC[slot_X] * factor_XC[:, None, :] + shift_XC[:, None, :]).astype(dtype)
 
 

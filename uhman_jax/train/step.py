@@ -145,8 +145,8 @@ def loss_and_gradient(
 ) -> tuple[jax.Array, Any]:
     """Mean of `example_losses` and its gradient by the parameters, summed up over microbatches.
 
-    On a CPU a microbatch of few videos stays in the cache from its codes to its gradient: each
-    video is decoded once, and a step takes less time than with the whole batch at once.
+    On a CPU what is worked out for a microbatch stays in the cache until its gradient is, so that a
+    step takes less time than with the whole batch at once.
     """
     num_real = jnp.maximum(jnp.sum(batch.mask_B), 1)
 
