@@ -49,6 +49,11 @@ def test_regions_that_are_left_out_take_no_room():
     assert microbatch.fitting_size(video, 128, region_share=0.5) == 32  # of 35
 
 
+def test_every_seed_takes_room_for_its_hidden_vectors():
+    assert microbatch.fitting_size(make_batch(64, 64).video, 32, num_seeds=8) == 8  # of 9
+    assert microbatch.fitting_size(make_batch(64, 2048).video, 32, num_seeds=8) == 8  # of 10
+
+
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
 def test_scores_of_all_hashtags_fit_a_gibibyte(backend, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)

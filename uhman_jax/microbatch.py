@@ -16,19 +16,25 @@ MOST_SCORES = 2**28  # 1 GiB, of which a loss over all hashtags holds a few
 
 
 def fitting_size(
-    video: VideoInput, hidden_size: int, num_scores: int = 0, region_share: float = 1.0
+    video: VideoInput,
+    hidden_size: int,
+    *,
+    num_scores: int = 0,
+    region_share: float = 1.0,
+    num_seeds: int = 1,
 ) -> int:
     """Videos to process at once: a divisor of the batch.
 
     On an accelerator the whole batch, unless its scores are too many. On one CPU as many as fit
-    `CACHE_BYTES` with four vectors of the hidden size for every region, and with their features
-    as float32 where these are not decoded one video after the other.
+    `CACHE_BYTES` with every seed's four vectors of the hidden size for every region, and with their
+    features as float32 where these are not decoded one video after the other.
 
     Args:
         video: of the batch.
         hidden_size: K.
         num_scores: of a video, where those of all hashtags are held: T; else 0.
         region_share: of the regions, that a step looks at.
+        num_seeds: models that look at one video; each holds vectors of its own.
     """
     batch_size, (_, num_frames, num_regions, num_channels) = (
         len(video.mask_BF),
@@ -38,7 +44,7 @@ def fitting_size(
     if jax.default_backend() == "cpu" and jax.device_count() == 1:
         seen = num_frames * num_regions * region_share
         held = 0 if goes_by_video(video, hidden_size) else num_channels
-        most = min(most, int(CACHE_BYTES / (4 * seen * (held + 4 * hidden_size))))
+        most = min(most, int(CACHE_BYTES / (4 * seen * (held + 4 * num_seeds * hidden_size))))
     most = max(1, most)
     return max(size for size in range(1, batch_size + 1) if batch_size % size == 0 and size <= most)
 

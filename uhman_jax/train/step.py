@@ -159,9 +159,12 @@ def loss_and_gradient(
         return jnp.sum(loss_B) / num_real
 
     num_scores = num_hashtags if negatives_BPN is None else 0
-    size = config.train.microbatch_size
-    size = size or fitting_size(
-        batch.video, config.model.hidden_size, num_scores, 1 - config.model.region_dropout
+    size = config.train.microbatch_size or fitting_size(
+        batch.video,
+        config.model.hidden_size,
+        num_scores=num_scores,
+        region_share=1 - config.model.region_dropout,
+        num_seeds=config.train.num_seeds,
     )
     keys = jax.random.split(dropout_key, len(batch.mask_B) // size)
     if len(keys) == 1:
