@@ -55,7 +55,7 @@ SMALL = {
     ),
     "reading": (
         "--num_clips=8 --num_frames=2 --num_channels=8 --batch_size=4 --nocold",
-        {"raw, warm", "1 thread, warm", "2 threads, warm"},
+        {"raw, warm", "raw, mapped, warm", "1 thread, warm", "2 threads, warm"},
     ),
     "epoch": (
         "--num_videos=20 --num_frames=2 --num_channels=8 --batch_size=4 --num_hashtags=30",

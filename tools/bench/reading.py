@@ -2,7 +2,8 @@
 
     python -m tools.bench.reading [--num_clips=512] [--folder=DIR] [--json=FILE]
 
-Raw is a sequential read of all shards into one buffer of a batch's size; batches come shuffled,
+Raw is a sequential read of all shards into one buffer of a batch's size, by system calls and from
+memory maps, which batches are read from: either can be the faster one. Batches come shuffled,
 verified by their checksums and joined with a view. Warm: the files are in the page cache; cold:
 they were dropped from it (Linux), and the disk decides.
 """
@@ -124,6 +125,16 @@ def main(_: list[str]) -> None:
 
             return read
 
+        def mapped(_: Path) -> Callable[[], None]:
+            def read() -> None:
+                for path in paths:
+                    whole = np.memmap(path, np.uint8, "r")
+                    for start in range(0, len(whole), len(buffer)):
+                        part = whole[start : start + len(buffer)]
+                        np.frombuffer(buffer, np.uint8)[: len(part)] = part
+
+            return read
+
         def rate(make: Callable[[Path], Callable[[], None]], cold: bool) -> Callable[[], float]:
             def measure() -> float:
                 if cold:
@@ -136,15 +147,21 @@ def main(_: list[str]) -> None:
 
             return measure
 
-        readers = {"raw": raw, "1 thread": batches(1), "2 threads": batches(2)}
+        readers = {
+            "raw": raw,
+            "raw, mapped": mapped,
+            "1 thread": batches(1),
+            "2 threads": batches(2),
+        }
         contestants = {}
         for cold in (False, True) if _COLD.value and hasattr(os, "posix_fadvise") else (False,):
             for reader, make in readers.items():
                 contestants[f"{reader}, {'cold' if cold else 'warm'}"] = rate(make, cold)
         figures = table.interleave(contestants, _ROUNDS.value)
         ratios = {
-            f"{key} / raw": table.ratio(figures, key, f"raw, {key.split(', ')[1]}")
+            f"{key} / {floor}": table.ratio(figures, key, f"{floor}, {key.split(', ')[-1]}")
             for key in figures
+            for floor in ("raw", "raw, mapped")
             if not key.startswith("raw")
         }
         facts = {"clips": _CLIPS.value, "MB": round(num_bytes / 1e6)}
