@@ -54,12 +54,26 @@ def test_every_seed_takes_room_for_its_hidden_vectors():
     assert microbatch.fitting_size(make_batch(64, 2048).video, 32, num_seeds=8) == 8  # of 10
 
 
+@pytest.mark.parametrize(
+    ("num_parameters", "num_seeds", "expected"),
+    [
+        (1_000_000, 1, 16),  # 4 times 3.8 MiB are less than the cache
+        (3_000_000, 1, 32),  # 45.8 MiB, of 1.125 MiB a video: 40 fit
+        (3_000_000, 8, 32),  # 366 MiB, of 8.125 MiB a video: 45 fit
+    ],
+)
+def test_a_piece_is_large_beside_the_gradient_that_it_adds_up(num_parameters, num_seeds, expected):
+    counts = {"num_parameters": num_parameters, "num_seeds": num_seeds}
+    assert microbatch.fitting_size(make_batch(64, 64).video, 128, **counts) == expected
+
+
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
 def test_scores_of_all_hashtags_fit_a_gibibyte(backend, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     video = make_batch(1024, 1, num_frames=1).video
     assert microbatch.fitting_size(video, 1, num_scores=669) == 1024
     assert microbatch.fitting_size(video, 1, num_scores=1_000_000) == 256  # of 268
+    assert microbatch.fitting_size(video, 1, num_scores=1_000_000, num_seeds=8) == 32  # of 33
     assert microbatch.fitting_size(video, 1, num_scores=2**30) == 1
 
 
@@ -72,10 +86,13 @@ def test_pieces_together_are_the_whole(hidden_size):
         seen.append(len(piece.mask_B))
         return {"twice": 2 * piece.row_B, "outer": piece.row_B[:, None] * np.arange(3)[None, :]}
 
-    whole = microbatch.in_pieces(function, batch, hidden_size)
+    whole = microbatch.in_pieces(function, batch, hidden_size, 1)
     np.testing.assert_array_equal(whole["twice"], 2 * np.arange(6))
     np.testing.assert_array_equal(whole["outer"], np.outer(np.arange(6), np.arange(3)))
     assert set(seen) == {6 if hidden_size == 32 else 3}
+    seen.clear()
+    microbatch.in_pieces(function, batch, hidden_size, num_seeds=128)
+    assert set(seen) == {1}
 
 
 def test_codes_that_lie_elsewhere_come_with_their_piece():
@@ -84,5 +101,5 @@ def test_codes_that_lie_elsewhere_come_with_their_piece():
     slot_B = np.array([8, 2, 2, 0, 5, 1], np.int32)
     video = batch.video._replace(codes_BFMC=jax.numpy.asarray(codes_VFMC), slot_B=slot_B)
     batch = batch._replace(video=video)
-    whole = microbatch.in_pieces(lambda piece: piece.video.codes_BFMC[:, 0, 0, 0], batch, 512)
+    whole = microbatch.in_pieces(lambda piece: piece.video.codes_BFMC[:, 0, 0, 0], batch, 512, 1)
     np.testing.assert_array_equal(whole, slot_B)

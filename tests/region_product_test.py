@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from uhman_jax import region_product
-from uhman_jax.layers import UserInput, VideoInput, standardise
+from uhman_jax.layers import UserInput, VideoInput, gathered, standardise
 from uhman_jax.model import UHMAN
 
 V, N, C = 6, 128, 192  # two blocks of 64 rows; three of 64 channels
-SLOTS = [4, 0, 4, 5]
+SLOTS = [4, 0, 4, 5, 1, 2]  # of which a CPU takes three at once
 
 
 def make_operands(num_columns, num_seeds=1, seed=0):
@@ -183,6 +183,44 @@ def test_all_ways_of_the_product_decode_alike(way, dtype, tolerance, monkeypatch
         regions_FMC = standardise(one, mean_C, std_C)
         want = jnp.einsum("fmc,jc->fmj", regions_FMC, kernel_JC, precision="highest")
         assert relative_error(ours[place].astype(jnp.float32), want) < tolerance
+
+
+@pytest.mark.parametrize("region_dropout", [0.0, 0.5])
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_population_that_goes_by_video_learns_the_same(region_dropout, in_place, monkeypatch):
+    model = UHMAN(
+        9, 3, 4, 5, hidden_size=8, num_heads=2, embedding_size=4, region_dropout=region_dropout
+    )
+    video = make_video(num_channels=72)
+    if not in_place:
+        video = gathered(video)
+    ids_B = jnp.array([0, 1, 2])
+    user = UserInput(ids_B, ids_B, ids_B, jnp.array([[1], [3], [5]]), jnp.ones((3, 1), bool))
+    weight_BT = jnp.asarray(np.random.default_rng(3).normal(size=(3, 9)), jnp.float32)
+    keys = jax.random.split(jax.random.key(0), 2)
+    variables = jax.vmap(lambda key: model.init(key, video, user))(keys)
+
+    def slopes():
+        def loss(params, key):
+            scores_BT = model.apply(
+                {"params": params, "statistics": {}},
+                video,
+                user,
+                deterministic=False,
+                rngs={"dropout": key},
+                mutable=["statistics"],
+            )[0]
+            return jnp.sum(scores_BT * weight_BT)
+
+        return jax.jit(jax.vmap(jax.grad(loss)))(variables["params"], keys)
+
+    assert region_product.goes_by_video(video, 8)
+    ours = slopes()
+    monkeypatch.setattr(region_product, "goes_by_video", lambda *_: False)
+    monkeypatch.setattr(region_product, "product", None)
+    plain = slopes()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), ours, plain)
+    assert float(jnp.abs(ours["regions"]["kernel_JC"]).max()) > 1e-3
 
 
 @pytest.mark.gpu

@@ -5,8 +5,8 @@ decoded features, as XLA would, to read it twice (experiments/speed):
 
 - On a GPU, where a model runs in bfloat16, two kernels of our own decode and standardise codes in
   registers, on their way to the tensor cores, once for the product and once for its gradient.
-- On a CPU one video after the other is decoded, and multiplied while it is in the cache. It is
-  decoded again for the gradient, so that the batch can be large.
+- On one CPU, where features are wide, one video after the other is decoded, and multiplied while it
+  is in the cache. It is decoded again for the gradient, so that the batch can be large.
 
 Elsewhere the product is an einsum of the standardised features.
 """
@@ -115,6 +115,15 @@ def kernels_fit(video: VideoInput, kernel_JC: jax.Array, dtype: Any) -> bool:
     )
 
 
+def largest_divisor(number: int, most: int) -> int:
+    """Returns the largest divisor of a number that is at most `most`, or 1.
+
+    >>> largest_divisor(32, 9), largest_divisor(7, 6)
+    (8, 1)
+    """
+    return next(size for size in range(max(1, min(number, most)), 0, -1) if number % size == 0)
+
+
 class Way(NamedTuple):
     """How the product is worked out.
 
@@ -217,7 +226,7 @@ def _kernel_gradient_by_video(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL):
 def _turns(num_rows, *arrays):
     """Arrays (B, ...) as (Y, X, ...): the videos of each turn of a loop, with about _TURN rows."""
     num_videos = len(arrays[0])
-    at_once = math.gcd(num_videos, max(1, _TURN // num_rows))
+    at_once = largest_divisor(num_videos, _TURN // num_rows)
     shape = num_videos // at_once, at_once
     return tuple(array.reshape(*shape, *array.shape[1:]) for array in arrays)
 

@@ -37,14 +37,15 @@ def measure(count: int, steps: int) -> dict[str, float]:
     import jax
 
     from tools.bench import made_up
-    from uhman_jax import train
+    from uhman_jax import region_product, train
     from uhman_jax.devices import Devices
 
+    region_product.goes_by_video = lambda *_: False  # one device takes batches whole, as several do
     view: Any = made_up.view_sizes(SIZES["num_hashtags"])
     devices, found = Devices(SIZES["num_hashtags"], (count, 1)), {}
     for name, batch_size in (("strong", STRONG), ("weak", WEAK * count)):
         config = made_up.config_of(hidden_size=32, batch_size=batch_size)
-        config.train.microbatch_size = batch_size  # one device takes it whole, as several do
+        config.train.microbatch_size = batch_size
         model = train.build_model(config.model, view)
         state: Any = train.init_state(model, config, *made_up.statistics(SIZES["num_channels"]))
         places = devices.places(state)

@@ -26,11 +26,17 @@ def make_observer(model: nn.Module) -> Callable[..., Any]:
         regions_BFHM, frames_BHF = found[1]
         return jnp.mean(regions_BFHM, axis=2), jnp.mean(frames_BHF, axis=1)
 
-    def one_seed(params, statistics, batch):
-        variables = {"params": params, "statistics": statistics}
-        return in_pieces(functools.partial(look, variables), batch, model.hidden_size)
+    def all_seeds(params, statistics, batch):
+        num_seeds = len(jax.tree.leaves(params)[0])
 
-    return jax.jit(jax.vmap(one_seed, in_axes=(0, None, None)))
+        def one_seed(params):
+            variables = {"params": params, "statistics": statistics}
+            one_look = functools.partial(look, variables)
+            return in_pieces(one_look, batch, model.hidden_size, num_seeds)
+
+        return jax.vmap(one_seed)(params)
+
+    return jax.jit(all_seeds)
 
 
 def attention_facts(

@@ -86,12 +86,15 @@ def make_ranker(model: nn.Module, top_k: int = 0, devices: Devices | None = None
             check_vma=False,  # all devices along MODEL find the same, which it does not see
         )
 
-    def rank_one(params, statistics, hashtags_TD, batch):
-        variables = {"params": params, "statistics": statistics}
-        query_BD = in_pieces(functools.partial(query, variables), batch, model.hidden_size)
-        return rank_all(query_BD, hashtags_TD, batch.positives_BP, batch.positives_mask_BP)
+    def rank(params, statistics, hashtags_STD, batch):
+        def one_seed(params, hashtags_TD):
+            variables = {"params": params, "statistics": statistics}
+            one_query = functools.partial(query, variables)
+            query_BD = in_pieces(one_query, batch, model.hidden_size, len(hashtags_STD))
+            return rank_all(query_BD, hashtags_TD, batch.positives_BP, batch.positives_mask_BP)
 
-    rank = jax.vmap(rank_one, in_axes=(0, None, 0, None))
+        return jax.vmap(one_seed)(params, hashtags_STD)
+
     if not devices:
         return Ranker(jax.jit(jax.vmap(hashtags)), jax.jit(rank), jax.device_put)
     return Ranker(

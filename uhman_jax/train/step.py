@@ -165,6 +165,7 @@ def loss_and_gradient(
         num_scores=num_scores,
         region_share=1 - config.model.region_dropout,
         num_seeds=config.train.num_seeds,
+        num_parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
     )
     keys = jax.random.split(dropout_key, len(batch.mask_B) // size)
     if len(keys) == 1:
