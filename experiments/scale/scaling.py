@@ -40,10 +40,8 @@ def measure(count: int, steps: int) -> dict[str, float]:
     from uhman_jax import region_product, train
     from uhman_jax.devices import Devices
 
-    def never(*_: Any) -> bool:
-        return False
-
-    region_product.goes_by_video = never  # one device takes batches whole, as several do
+    product: Any = region_product
+    product.goes_by_video = lambda *_: False  # one device takes batches whole, as several do
     view: Any = made_up.view_sizes(SIZES["num_hashtags"])
     devices, found = Devices(SIZES["num_hashtags"], (count, 1)), {}
     for name, batch_size in (("strong", STRONG), ("weak", WEAK * count)):
