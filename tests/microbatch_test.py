@@ -6,7 +6,7 @@ import pytest
 
 from uhman_jax import microbatch
 from uhman_jax.input_pipeline import Batch
-from uhman_jax.layers import UserInput, VideoInput
+from uhman_jax.layers import UserInput, VideoInput, gathered
 
 
 def make_batch(size, num_channels, num_frames=8):
@@ -101,5 +101,7 @@ def test_codes_that_lie_elsewhere_come_with_their_piece():
     slot_B = np.array([8, 2, 2, 0, 5, 1], np.int32)
     video = batch.video._replace(codes_BFMC=jax.numpy.asarray(codes_VFMC), slot_B=slot_B)
     batch = batch._replace(video=video)
-    whole = microbatch.in_pieces(lambda piece: piece.video.codes_BFMC[:, 0, 0, 0], batch, 512, 1)
+    whole = microbatch.in_pieces(
+        lambda piece: gathered(piece.video).codes_BFMC[:, 0, 0, 0], batch, 512, 1
+    )
     np.testing.assert_array_equal(whole, slot_B)

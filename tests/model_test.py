@@ -277,6 +277,13 @@ def test_some_regions_are_distinct_regions_of_their_frame_and_all_have_the_same_
     deviation = np.sqrt(0.25 * 0.75 / (200 * len(region_NM)))
     assert np.abs(share_M - 0.25).max() < 5 * deviation
 
+    slot_B = jnp.array([4, 0, 2])[: len(video.mask_BF)]
+    codes_VFMC = jnp.full((5, *codes_BFMC.shape[1:]), 255, jnp.uint8).at[slot_B].set(codes_BFMC)
+    elsewhere = video._replace(codes_BFMC=codes_VFMC, slot_B=slot_B)
+    same = layers.some_regions(jax.random.key(199), 0.75, elsewhere)
+    np.testing.assert_array_equal(same.codes_BFMC, codes)
+    assert same.slot_B is None
+
 
 def test_dropped_history_is_a_smaller_history_and_dropped_regions_are_not_attended():
     """In training alone, by the key; what is dropped counts as if it had never been there."""

@@ -137,7 +137,7 @@ def keep_mask(key, rate, shape):
 
 
 def some_regions(key, rate, video):
-    """Returns the video with the share `1 - rate` of its regions, drawn anew for every frame.
+    """Returns the videos with the share `1 - rate` of their regions, drawn anew for every frame.
 
     So many that rounding gives, and at least one; in any order.
 
@@ -146,11 +146,15 @@ def some_regions(key, rate, video):
     >>> some_regions(jax.random.key(0), 0.75, video).codes_BFMC.shape
     (1, 1, 2, 1)
     """
-    shape = video.codes_BFMC.shape[:3]
+    shape = (*video.mask_BF.shape, video.codes_BFMC.shape[2])
     num_kept = max(1, round(shape[2] * (1 - rate)))
     kept_BFM = jax.lax.top_k(jax.random.uniform(key, shape), num_kept)[1]
-    codes_BFMC = jnp.take_along_axis(video.codes_BFMC, kept_BFM[:, :, :, None], axis=2)
-    return video._replace(codes_BFMC=codes_BFMC)
+    if video.slot_B is None:
+        codes_BFMC = jnp.take_along_axis(video.codes_BFMC, kept_BFM[:, :, :, None], axis=2)
+    else:  # nothing else is read
+        frame_F1 = jnp.arange(shape[1])[:, None]
+        codes_BFMC = video.codes_BFMC[video.slot_B[:, None, None], frame_F1[None], kept_BFM]
+    return video._replace(codes_BFMC=codes_BFMC, slot_B=None)
 
 
 def orthogonal(scale=1.0, num_inputs=1):

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from uhman_jax.input_pipeline import Batch
-from uhman_jax.layers import VideoInput, gathered
+from uhman_jax.layers import VideoInput
 from uhman_jax.region_product import goes_by_video, largest_divisor
 
 CACHE_BYTES = 20 * 2**20  # measured best on two cores, between 10 and 40 about even
@@ -51,11 +51,22 @@ def fitting_size(
 
 
 def split(batch: Batch, others: Any, size: int) -> tuple[Batch, Any]:
-    """Every array (B, ...) of a batch and of others as (B / size, size, ...)."""
+    """Every array (B, ...) of a batch and of others as (B / size, size, ...).
+
+    Codes that lie elsewhere are left out: `with_codes` gives them to every piece.
+    """
+    if batch.video.slot_B is not None:
+        batch = batch._replace(video=batch.video._replace(codes_BFMC=None))
     return jax.tree.map(
-        lambda array: array.reshape(len(array) // size, size, *array.shape[1:]),
-        (batch._replace(video=gathered(batch.video)), others),
+        lambda array: array.reshape(len(array) // size, size, *array.shape[1:]), (batch, others)
     )
+
+
+def with_codes(piece: Batch, batch: Batch) -> Batch:
+    """A piece of a batch with the codes that `split` left out, if it did."""
+    if batch.video.slot_B is None:
+        return piece
+    return piece._replace(video=piece.video._replace(codes_BFMC=batch.video.codes_BFMC))
 
 
 def in_pieces(
@@ -65,6 +76,8 @@ def in_pieces(
     size = fitting_size(batch.video, hidden_size, num_seeds=num_seeds)
     if size == len(batch.mask_B):
         return function(batch)
-    pieces = jax.lax.map(function, split(batch, None, size)[0])
+    pieces = jax.lax.map(
+        lambda piece: function(with_codes(piece, batch)), split(batch, None, size)[0]
+    )
     whole = (len(batch.mask_B),)
     return jax.tree.map(lambda array: array.reshape(*whole, *array.shape[2:]), pieces)

@@ -16,7 +16,6 @@ from uhman_jax.layers import (
     TwoTowers,
     UserInput,
     VideoInput,
-    gathered,
     orthogonal,
     score,
     some_regions,
@@ -240,7 +239,7 @@ class UHMAN(TwoTowers):
             guide_BK = jnp.broadcast_to(guide_K.astype(self.dtype), user_BK.shape)
 
         if self.region_dropout and not deterministic:
-            video = some_regions(self.make_rng("dropout"), self.region_dropout, gathered(video))
+            video = some_regions(self.make_rng("dropout"), self.region_dropout, video)
         mask_BFM = jnp.repeat(video.mask_BF[:, :, None], video.codes_BFMC.shape[2], axis=2)
         mask_BFM = mask_BFM if seen_BFM is None else mask_BFM & seen_BFM
         frames_BFK, region_weights_BFHM = self._frames(guide_BK, video, mask_BFM, deterministic)

@@ -22,7 +22,7 @@ from uhman_jax.input_pipeline import (
     train_batches,
 )
 from uhman_jax.shards.store import FrameStore
-from uhman_jax.train.on_device import OnDevice, take
+from uhman_jax.train.on_device import OnDevice, take, without_codes
 from uhman_jax.train.state import State
 from uhman_jax.train.step import StepMetrics
 
@@ -105,7 +105,9 @@ class Resident:
         start_step: int,
     ):
         """Takes one step at first, then more at once as long as they are quick."""
-        self._steps, self._on_device, self._take = steps, on_device, jax.jit(take)
+        self._steps, self._on_device = steps, on_device
+        # What a program returns is copied, so that the codes must not be part of it.
+        self._take = jax.jit(lambda *arrays: without_codes(take(*arrays)))
         self._order, self._next = TrainOrder(rows, batch_size, seed), start_step
         self._shape_NB = (MOST_STEPS, batch_size)
         self._allowed, self._counts = 1, (0, 0)  # steps of the last dispatch and the one before
@@ -141,8 +143,10 @@ class Resident:
     def ranked(self, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
         """Batches of view rows, each row once, the last one padded."""
         self._clock = None  # this time does not count
+        codes_BFMC = self._on_device.videos.video.codes_BFMC
         for row_B in padded_rows(rows, batch_size):
-            yield self._take(self._on_device, row_B)
+            batch = self._take(self._on_device, row_B)
+            yield batch._replace(video=batch.video._replace(codes_BFMC=codes_BFMC))
 
 
 def several(step: Step) -> Steps:
@@ -154,8 +158,7 @@ def several(step: Step) -> Steps:
     def steps(state: State, on_device: OnDevice, rows_NB: jax.Array, count: jax.Array):
         def one(index, carry):
             state, metrics = carry
-            batch = take(on_device, rows_NB[index], in_place=jax.default_backend() == "gpu")
-            state, new = step(state, batch)
+            state, new = step(state, take(on_device, rows_NB[index]))
             return state, jax.tree.map(lambda all_N, one: all_N.at[index].set(one), metrics, new)
 
         shape = (len(rows_NB), *state.rate_scale_S.shape)

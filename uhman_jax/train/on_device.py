@@ -14,7 +14,7 @@ from uhman_jax.config import Features
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import PADDING_ROW, Batch, Join, padded_rows
-from uhman_jax.layers import VideoInput, gathered
+from uhman_jax.layers import VideoInput
 from uhman_jax.progress import progress_bar
 from uhman_jax.shards.store import FrameStore
 
@@ -152,14 +152,17 @@ def load(
     return OnDevice(jax.block_until_ready(videos), jnp.asarray(slot_V))
 
 
-def take(on_device: OnDevice, row_B: jax.Array, in_place: bool = False) -> Batch:
+def take(on_device: OnDevice, row_B: jax.Array) -> Batch:
     """The batch of these view rows, as `Join` has it; PADDING_ROW gives a padding example.
 
-    `in_place` leaves the codes where they are, for a model that reads them there.
+    The codes stay where they are (`VideoInput.slot_B`): a model reads what it needs of them there.
     """
     slot_B = on_device.slot_V[row_B]  # -1 is the last entry, that of the padding
-    video = on_device.videos.video
-    without_codes = video._replace(codes_BFMC=video.mask_BF)
-    batch = jax.tree.map(lambda part: part[slot_B], on_device.videos._replace(video=without_codes))
-    lazy = batch.video._replace(codes_BFMC=video.codes_BFMC, slot_B=slot_B)
-    return batch._replace(video=lazy if in_place else gathered(lazy))
+    codes, videos = on_device.videos.video.codes_BFMC, without_codes(on_device.videos)
+    batch = jax.tree.map(lambda part: part[slot_B], videos)
+    return batch._replace(video=batch.video._replace(codes_BFMC=codes, slot_B=slot_B))
+
+
+def without_codes(batch: Batch) -> Batch:
+    """The batch with None for the codes of its videos."""
+    return batch._replace(video=batch.video._replace(codes_BFMC=None))

@@ -16,7 +16,7 @@ from uhman_jax.losses import (
     warp_exact,
     warp_sampled,
 )
-from uhman_jax.microbatch import fitting_size, split
+from uhman_jax.microbatch import fitting_size, split, with_codes
 from uhman_jax.model import score
 from uhman_jax.train import used_rows
 from uhman_jax.train.state import State, optimiser, seed_keys
@@ -171,8 +171,10 @@ def loss_and_gradient(
     if len(keys) == 1:
         return summed(params, batch, negatives_BPN, keys[0])
 
-    def add(total, piece):
-        return jax.tree.map(jnp.add, total, summed(params, *piece[0], piece[1])), None
+    def add(total, piece_and_key):
+        (piece, negatives_XPN), key = piece_and_key
+        more = summed(params, with_codes(piece, batch), negatives_XPN, key)
+        return jax.tree.map(jnp.add, total, more), None
 
     nothing = jnp.float32(0), jax.tree.map(jnp.zeros_like, params)
     total, _ = jax.lax.scan(add, nothing, (split(batch, negatives_BPN, size), keys))
