@@ -131,6 +131,12 @@ def gathered(video):
     return video._replace(codes_BFMC=video.codes_BFMC[video.slot_B], slot_B=None)
 
 
+def without_codes(video):
+    """Returns the video input with an array of no element in the place of its codes."""
+    nothing = jnp.zeros((len(video.mask_BF), 0, 0, 0), jnp.uint8)
+    return video._replace(codes_BFMC=nothing)
+
+
 def keep_mask(key, rate, shape):
     """Returns a bool mask that is False with probability `rate`, independently everywhere."""
     return jax.random.bernoulli(key, 1 - rate, shape)

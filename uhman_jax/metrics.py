@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uhman_jax.losses import slots_in_use
+_SLOTS_AT_ONCE = 64  # that a CPU compares with the scores of their rows
 
 
 def ranks(scores_BT, positives_BP, positives_mask_BP):
@@ -19,7 +19,7 @@ def ranks(scores_BT, positives_BP, positives_mask_BP):
 
     Ties are pessimistic: a non-positive that ties with a positive ranks before it. Positives that
     tie rank in the order of their slots. NaN ranks last, as minus infinity. A slot outside the
-    mask gets T + 1. Memory is B x T: slots are taken one after the other.
+    mask gets T + 1. Memory is B x T: slots are taken some at a time.
 
     >>> scores = jnp.array([[0.9, 0.4, 0.4, 0.1]])
     >>> ranks(scores, jnp.array([[1, 0]]), jnp.array([[True, True]])).tolist()  # 1 ties with 2
@@ -31,8 +31,8 @@ def ranks(scores_BT, positives_BP, positives_mask_BP):
         positives_mask_BP: bool, True for a real slot; what other slots hold does not matter.
     """
     own_BP = positive_scores(scores_BT, positives_BP, positives_mask_BP)
-    num_slots = slots_in_use(positives_mask_BP)
-    negatives_BP = negatives_at_least(scores_BT, positives_BP, positives_mask_BP, own_BP, num_slots)
+    counted = positives_mask_BP, own_BP, positives_mask_BP
+    negatives_BP = negatives_at_least(scores_BT, positives_BP, *counted)
     ranks_BP = 1 + negatives_BP + positives_before(own_BP, positives_mask_BP)
     return jnp.where(positives_mask_BP, ranks_BP, scores_BT.shape[1] + 1)
 
@@ -43,11 +43,12 @@ def positive_scores(scores_BX, ids_BP, mask_BP):
     return jnp.where(jnp.isnan(scores_BP), -jnp.inf, scores_BP)
 
 
-def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP, num_slots):
+def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP, real_BP):
     """Returns how many non-positives among X < 2 ** 24 hashtags score at least `own_BP`, (B, P).
 
     >>> scores, own = jnp.array([[0.9, 0.4, 0.4, 0.1]]), jnp.array([[0.4]])
-    >>> negatives_at_least(scores, jnp.array([[1]]), jnp.array([[True]]), own, 1).tolist()
+    >>> real = jnp.array([[True]])
+    >>> negatives_at_least(scores, jnp.array([[1]]), real, own, real).tolist()
     [[2]]
 
     Args:
@@ -55,7 +56,7 @@ def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP, num_slots):
         ids_BP: places of the positives among the X.
         mask_BP: bool, True for a positive that is among the X.
         own_BP: scores to reach.
-        num_slots: of `own_BP` to count for, from the first; the rest get 0.
+        real_BP: bool, True for a slot to count for; the rest get 0.
     """
     scores_BX = jnp.where(jnp.isnan(scores_BX), -jnp.inf, scores_BX)
     places_BP = jnp.where(mask_BP, ids_BP, scores_BX.shape[1])  # the last is nowhere
@@ -64,21 +65,39 @@ def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP, num_slots):
     scores_BX = scores_BX.at[row_B1, places_BP].set(-jnp.inf, mode="drop")
     num_positives_B1 = jnp.sum(mask_BP, axis=1, keepdims=True)
     counted_BP = jnp.where(jnp.isneginf(own_BP), num_positives_B1, 0)
-    used_BP = jnp.arange(own_BP.shape[1])[None, :] < num_slots
-
-    # Slot by slot, so that memory is B x X; a product with ones is the sum that a CPU vectorises.
-    ones_X = jnp.ones(scores_BX.shape[1], jnp.float32)
-
-    def count(p, counts_BP):
-        reached_BX = (scores_BX >= own_BP[:, p, None]).astype(jnp.float32)
-        return counts_BP.at[:, p].set((reached_BX @ ones_X).astype(jnp.int32))
-
     if jax.default_backend() == "cpu":
-        counts_BP = jax.lax.fori_loop(0, num_slots, count, jnp.zeros(own_BP.shape, jnp.int32))
+        counts_BP = _count_reached(scores_BX, own_BP, real_BP)
     else:  # fused: nothing of this size is written
         reached_BPX = scores_BX[:, None, :] >= own_BP[:, :, None]
         counts_BP = jnp.sum(reached_BPX, axis=2, dtype=jnp.int32)
-    return jnp.where(used_BP, counts_BP - counted_BP, 0)
+    return jnp.where(real_BP, counts_BP - counted_BP, 0)
+
+
+def _count_reached(scores_BX, own_BP, real_BP):
+    """Returns how many of X scores reach `own_BP`, int32, where `real_BP` is True.
+
+    The real slots of all rows stand in one list, and some of them at once have their turn.
+    """
+    size = min(_SLOTS_AT_ONCE, len(real_BP))  # so that memory is B x X
+    num_turns = -(-jnp.sum(real_BP) // size)
+    place_BP = jnp.where(real_BP, jnp.cumsum(real_BP).reshape(real_BP.shape) - 1, -1)
+    slot_N = jnp.zeros(-(-real_BP.size // size) * size, jnp.int32)  # N: place in the list
+    slot_N = slot_N.at[place_BP.ravel()].set(
+        jnp.arange(real_BP.size), mode="drop", wrap_negative_indices=False
+    )
+    own_N, row_N = own_BP.ravel()[slot_N], slot_N // own_BP.shape[1]
+    ones_X = jnp.ones(scores_BX.shape[1], jnp.float32)
+
+    def turn(index, counts_N):
+        own_R, row_R = (
+            jax.lax.dynamic_slice(array_N, (index * size,), (size,)) for array_N in (own_N, row_N)
+        )
+        reached_RX = (scores_BX[row_R] >= own_R[:, None]).astype(jnp.float32)
+        counts_R = reached_RX @ ones_X  # the sum that a CPU vectorises
+        return jax.lax.dynamic_update_slice(counts_N, counts_R.astype(jnp.int32), (index * size,))
+
+    counts_N = jax.lax.fori_loop(0, num_turns, turn, jnp.zeros(slot_N.shape, jnp.int32))
+    return counts_N[place_BP]
 
 
 def positives_before(own_BP, mask_BP):
@@ -115,13 +134,11 @@ def ndcg_at_k(ranks_BP, mask_BP, k):
     [0.5]
     """
     xp = ranks_BP.__array_namespace__()
-    hit_BP = mask_BP & (ranks_BP <= k)
-    gain_B = xp.sum(xp.where(hit_BP, 1 / xp.log2(1.0 + ranks_BP), 0.0), axis=1)
-    places_P = xp.arange(1, ranks_BP.shape[1] + 1)
-    count_B = xp.sum(mask_BP, axis=1)
-    ideal_BP = (places_P[None, :] <= count_B[:, None]) & (places_P <= k)[None, :]
-    best_B = xp.sum(xp.where(ideal_BP, (1 / xp.log2(1.0 + places_P))[None, :], 0.0), axis=1)
-    return xp.where(best_B > 0, gain_B / xp.where(best_B > 0, best_B, 1.0), 0.0)
+    gain_K = 1 / xp.log2(1.0 + xp.arange(1, k + 1))
+    own_BP = gain_K[xp.clip(ranks_BP, 1, k) - 1]
+    gain_B = xp.sum(xp.where(mask_BP & (ranks_BP <= k), own_BP, 0.0), axis=1)
+    best_B = xp.cumsum(gain_K)[xp.clip(_at_least_one(mask_BP), 1, k) - 1]
+    return gain_B / best_B
 
 
 def reciprocal_rank(ranks_BP, mask_BP):
@@ -131,8 +148,9 @@ def reciprocal_rank(ranks_BP, mask_BP):
     [0.5]
     """
     xp = ranks_BP.__array_namespace__()
-    inverse_BP = xp.where(mask_BP, 1 / ranks_BP, 0.0)
-    return xp.max(inverse_BP, axis=1, initial=0.0)
+    highest = xp.iinfo(ranks_BP.dtype).max
+    first_B = xp.min(xp.where(mask_BP, ranks_BP, highest), axis=1, initial=highest)
+    return xp.where(first_B < highest, 1 / first_B, 0.0)
 
 
 def average_precision(ranks_BP, mask_BP):
@@ -182,8 +200,10 @@ def summary(ranks_VP, mask_VP, cutoffs=(1, 5, 10, 50)):
     """
     if not len(ranks_VP):
         raise ValueError("metrics need at least one video, got 0; use a split that has videos")
+    ranks_VP, mask_VP = np.asarray(ranks_VP), np.asarray(mask_VP)
+    slots = 1 + max(np.flatnonzero(mask_VP.any(axis=0)), default=0)  # that any video uses
     # Columns lie together, so that NumPy sums over slots for many videos at once.
-    ranks_VP, mask_VP = np.asfortranarray(ranks_VP), np.asfortranarray(mask_VP)
+    ranks_VP, mask_VP = (np.asfortranarray(array[:, :slots]) for array in (ranks_VP, mask_VP))
     table = {}
     count_V = _at_least_one(mask_VP)
     for k in cutoffs:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from uhman_jax.input_pipeline import Batch
-from uhman_jax.layers import VideoInput
+from uhman_jax.layers import VideoInput, without_codes
 from uhman_jax.region_product import goes_by_video, largest_divisor
 
 CACHE_BYTES = 20 * 2**20  # measured best on two cores, between 10 and 40 about even
@@ -56,7 +56,7 @@ def split(batch: Batch, others: Any, size: int) -> tuple[Batch, Any]:
     Codes that lie elsewhere are left out: `with_codes` gives them to every piece.
     """
     if batch.video.slot_B is not None:
-        batch = batch._replace(video=batch.video._replace(codes_BFMC=None))
+        batch = batch._replace(video=without_codes(batch.video))
     return jax.tree.map(
         lambda array: array.reshape(len(array) // size, size, *array.shape[1:]), (batch, others)
     )

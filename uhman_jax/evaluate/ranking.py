@@ -13,12 +13,11 @@ from jax.sharding import PartitionSpec
 from uhman_jax import metrics
 from uhman_jax.devices import DATA, MODEL, Devices
 from uhman_jax.input_pipeline import Batch
-from uhman_jax.losses import slots_in_use
 from uhman_jax.microbatch import in_pieces
 from uhman_jax.model import score
 
-# Held at once: on a CPU 4 MiB, which stay in its cache; elsewhere 64 MiB.
-_CPU_SCORES, _SCORES = 2**20, 2**24
+# Held at once: on a CPU 1 MiB, which stays in its cache; elsewhere 64 MiB.
+_CPU_SCORES, _SCORES = 2**18, 2**24
 
 
 class Ranking(NamedTuple):
@@ -166,7 +165,7 @@ def rank_queries(
     def count(so_far, own_BP, start, scores_BX):
         negatives_BP, top_BT, top_scores_BT = so_far
         negatives_BP += metrics.negatives_at_least(
-            scores_BX, positives_BP - start, here(start), own_BP, num_slots
+            scores_BX, positives_BP - start, here(start), own_BP, positives_mask_BP
         )
         if top_k:
             ids_X = (start + jnp.arange(block)).astype(jnp.int32)
@@ -177,7 +176,6 @@ def rank_queries(
             top_BT, top_scores_BT = _best(both, both_scores, top_k)
         return negatives_BP, top_BT, top_scores_BT
 
-    num_slots = slots_in_use(positives_mask_BP)
     own_BP = jnp.full_like(positives_BP, -jnp.inf, dtype=jnp.float32)
     nothing = (
         jnp.zeros_like(positives_BP),

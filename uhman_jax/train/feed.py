@@ -21,8 +21,9 @@ from uhman_jax.input_pipeline import (
     padded_rows,
     train_batches,
 )
+from uhman_jax.layers import without_codes
 from uhman_jax.shards.store import FrameStore
-from uhman_jax.train.on_device import OnDevice, take, without_codes
+from uhman_jax.train.on_device import OnDevice, take
 from uhman_jax.train.state import State
 from uhman_jax.train.step import StepMetrics
 
@@ -107,7 +108,7 @@ class Resident:
         """Takes one step at first, then more at once as long as they are quick."""
         self._steps, self._on_device = steps, on_device
         # What a program returns is copied, so that the codes must not be part of it.
-        self._take = jax.jit(lambda *arrays: without_codes(take(*arrays)))
+        self._others = jax.jit(_without_codes)
         self._order, self._next = TrainOrder(rows, batch_size, seed), start_step
         self._shape_NB = (MOST_STEPS, batch_size)
         self._allowed, self._counts = 1, (0, 0)  # steps of the last dispatch and the one before
@@ -145,8 +146,13 @@ class Resident:
         self._clock = None  # this time does not count
         codes_BFMC = self._on_device.videos.video.codes_BFMC
         for row_B in padded_rows(rows, batch_size):
-            batch = self._take(self._on_device, row_B)
+            batch = self._others(self._on_device, row_B)
             yield batch._replace(video=batch.video._replace(codes_BFMC=codes_BFMC))
+
+
+def _without_codes(on_device: OnDevice, row_B: jax.Array) -> Batch:
+    batch = take(on_device, row_B)
+    return batch._replace(video=without_codes(batch.video))
 
 
 def several(step: Step) -> Steps:

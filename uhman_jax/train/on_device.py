@@ -14,7 +14,7 @@ from uhman_jax.config import Features
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import PADDING_ROW, Batch, Join, padded_rows
-from uhman_jax.layers import VideoInput
+from uhman_jax.layers import VideoInput, without_codes
 from uhman_jax.progress import progress_bar
 from uhman_jax.shards.store import FrameStore
 
@@ -158,11 +158,7 @@ def take(on_device: OnDevice, row_B: jax.Array) -> Batch:
     The codes stay where they are (`VideoInput.slot_B`): a model reads what it needs of them there.
     """
     slot_B = on_device.slot_V[row_B]  # -1 is the last entry, that of the padding
-    codes, videos = on_device.videos.video.codes_BFMC, without_codes(on_device.videos)
-    batch = jax.tree.map(lambda part: part[slot_B], videos)
-    return batch._replace(video=batch.video._replace(codes_BFMC=codes, slot_B=slot_B))
-
-
-def without_codes(batch: Batch) -> Batch:
-    """The batch with None for the codes of its videos."""
-    return batch._replace(video=batch.video._replace(codes_BFMC=None))
+    video = on_device.videos.video
+    others = on_device.videos._replace(video=without_codes(video))
+    batch = jax.tree.map(lambda part: part[slot_B], others)
+    return batch._replace(video=batch.video._replace(codes_BFMC=video.codes_BFMC, slot_B=slot_B))
