@@ -132,6 +132,34 @@ def test_blocks_change_no_ranking(num_hashtags):
     np.testing.assert_array_equal(whole[1][number_B], order_BT[number_B])
 
 
+def test_a_wrong_guess_of_the_positives_scores_changes_no_ranking(monkeypatch):
+    """Two models at once, of which one is guessed wrong: blocks are gone through once more."""
+    rng = np.random.default_rng(0)
+    query_SBD = rng.normal(size=(2, 4, 8)).astype(np.float32)
+    hashtags_STD = rng.normal(size=(2, 60, 8)).astype(np.float32)
+    positives_BP = np.stack([rng.permutation(60)[:5] for _ in range(4)]).astype(np.int32)
+    mask_BP = rng.random((4, 5)) < 0.7
+    exact, wrong_for = ranking._guess, jnp.inf
+
+    def guess(query_BD, *others):
+        wrong = query_BD[0, 0] == wrong_for
+        return exact(query_BD, *others) + jnp.where(wrong, 0.5, 0.0)
+
+    monkeypatch.setattr(ranking, "_guess", guess)
+
+    def rank():
+        def one(query_BD, hashtags_TD):
+            return ranking.rank_queries(
+                query_BD, hashtags_TD, positives_BP, mask_BP, top_k=3, block_size=8
+            )
+
+        return jax.jit(jax.vmap(one))(query_SBD, hashtags_STD)
+
+    right = rank()
+    wrong_for = query_SBD[1, 0, 0]
+    jax.tree.map(np.testing.assert_array_equal, rank(), right)
+
+
 def test_no_video_is_an_error():
     with pytest.raises(ValueError, match="at least one video, got none"):
         ranking.rank_videos(ranking.Ranker(lambda _: None, lambda *_: None), {}, {}, [])

@@ -41,8 +41,19 @@ def rank(query_NBD: jax.Array, hashtags_TD: jax.Array, ids_NBP: jax.Array, mask_
 
 
 def product(query_NBD: jax.Array, hashtags_TD: jax.Array) -> jax.Array:
-    """The best score of every video: the product, without keeping it."""
-    return jax.lax.map(lambda query_BD: jnp.max(query_BD @ hashtags_TD.T, axis=1), query_NBD)
+    """The best score of every video, without keeping others: the product, in blocks of hashtags."""
+    most = 2**18 if jax.default_backend() == "cpu" else 2**24
+    block = min(len(hashtags_TD), most // query_NBD.shape[1])
+    missing = -len(hashtags_TD) % block
+    blocks_YXD = jnp.pad(hashtags_TD, ((0, missing), (0, 0))).reshape(-1, block, _SIZE.value)
+
+    def best(query_BD):
+        def one(hashtags_XD):
+            return jnp.max(query_BD @ hashtags_XD.T, axis=1)
+
+        return jnp.max(jax.lax.map(one, blocks_YXD), axis=0)
+
+    return jax.lax.map(best, query_NBD)
 
 
 def lightfm(ids_VP: np.ndarray, mask_VP: np.ndarray) -> Callable[[], Any]:

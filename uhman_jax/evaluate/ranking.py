@@ -176,30 +176,47 @@ def rank_queries(
             top_BT, top_scores_BT = _best(both, both_scores, top_k)
         return negatives_BP, top_BT, top_scores_BT
 
-    own_BP = jnp.full_like(positives_BP, -jnp.inf, dtype=jnp.float32)
+    only_BX = scores_of(first, hashtags_TD) if num_blocks == 1 else None
+
+    def through_all(function, result):
+        """`function(result, start, scores_BX)` of every block, each with the result before it."""
+        if only_BX is not None:
+            return function(result, first, only_BX)
+        return jax.lax.scan(
+            lambda result, part: (function(result, part[0], scores_of(*part)), None),
+            result,
+            (starts_N, blocks_NXD),
+        )[0]
+
+    unknown_BP = jnp.full(positives_BP.shape, -jnp.inf)
     nothing = (
         jnp.zeros_like(positives_BP),
         jnp.zeros((batch_size, top_k), jnp.int32),
         jnp.full((batch_size, top_k), -jnp.inf),
     )
     # The positives' scores must be known before anything is counted.
-    all_scores_BX = scores_of(first, hashtags_TD) if num_blocks == 1 else None
-    if all_scores_BX is not None:
-        own_BP = collect(own_BP, first, all_scores_BX)
-    else:
-        own_BP, _ = jax.lax.scan(
-            lambda own_BP, part: (collect(own_BP, part[0], scores_of(*part)), None),
-            own_BP,
-            (starts_N, blocks_NXD),
-        )
-    own_BP = jax.lax.pmax(own_BP, axis) if axis else own_BP
-    if all_scores_BX is not None:
-        found = count(nothing, own_BP, first, all_scores_BX)
-    else:
-        found, _ = jax.lax.scan(
-            lambda so_far, part: (count(so_far, own_BP, part[0], scores_of(*part)), None),
-            nothing,
-            (starts_N, blocks_NXD),
+    if only_BX is not None or axis:
+        own_BP = through_all(collect, unknown_BP)
+        own_BP = jax.lax.pmax(own_BP, axis) if axis else own_BP
+        found = through_all(lambda found, *block: count(found, own_BP, *block), nothing)
+    else:  # They are guessed, to go through all blocks once; again where the guess was not exact.
+
+        def go_through(state):
+            _, own_BP, _ = state
+            true_BP, found = through_all(
+                lambda result, *block: (
+                    collect(result[0], *block),
+                    count(result[1], own_BP, *block),
+                ),
+                (unknown_BP, nothing),
+            )
+            return own_BP, true_BP, found
+
+        guess_BP = _guess(query_BD, hashtags_TD, positives_BP, positives_mask_BP, block)
+        _, own_BP, found = jax.lax.while_loop(
+            lambda state: jnp.any(state[0] != state[1]),
+            go_through,
+            (jnp.full_like(guess_BP, jnp.nan), guess_BP, nothing),
         )
     negatives_BP, top_BT, top_scores_BT = found
     # A row of no hashtag scores minus infinity and so reaches a positive that is NaN.
@@ -213,6 +230,26 @@ def rank_queries(
     ranks_BP = 1 + negatives_BP + metrics.positives_before(own_BP, positives_mask_BP)
     ranks_BP = jnp.where(positives_mask_BP, ranks_BP, total + 1)
     return ranks_BP, top_BT, top_scores_BT
+
+
+def _guess(query_BD, hashtags_TD, positives_BP, mask_BP, block):
+    """Returns the positives' scores, from products of the shape that all blocks have.
+
+    Nearly always to the last bit what the product of their block gives.
+    """
+    num_slots = positives_BP.size
+    num_blocks = -(-num_slots // block)
+    ids_NX = jnp.where(mask_BP, positives_BP, 0).ravel()
+    ids_NX = jnp.pad(ids_NX, (0, num_blocks * block - num_slots)).reshape(num_blocks, block)
+    row_NX = jnp.minimum(jnp.arange(num_blocks * block) // positives_BP.shape[1], len(query_BD) - 1)
+
+    def one(ids_and_rows):
+        ids_X, row_X = ids_and_rows
+        return score(query_BD, hashtags_TD[ids_X])[row_X, jnp.arange(block)]
+
+    scores_NX = jax.lax.map(one, (ids_NX, row_NX.reshape(num_blocks, block)))
+    scores_BP = scores_NX.ravel()[:num_slots].reshape(positives_BP.shape)
+    return jnp.where(mask_BP & ~jnp.isnan(scores_BP), scores_BP, -jnp.inf)
 
 
 def _best(ids_BX, scores_BX, top_k):
