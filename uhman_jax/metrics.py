@@ -31,8 +31,9 @@ def ranks(scores_BT, positives_BP, positives_mask_BP):
         positives_mask_BP: bool, True for a real slot; what other slots hold does not matter.
     """
     own_BP = positive_scores(scores_BT, positives_BP, positives_mask_BP)
-    counted = positives_mask_BP, own_BP, positives_mask_BP
-    negatives_BP = negatives_at_least(scores_BT, positives_BP, *counted)
+    negatives_BP = negatives_at_least(
+        scores_BT, positives_BP, positives_mask_BP, own_BP, positives_mask_BP
+    )
     ranks_BP = 1 + negatives_BP + positives_before(own_BP, positives_mask_BP)
     return jnp.where(positives_mask_BP, ranks_BP, scores_BT.shape[1] + 1)
 

@@ -199,7 +199,7 @@ def rank_queries(
         own_BP = through_all(collect, unknown_BP)
         own_BP = jax.lax.pmax(own_BP, axis) if axis else own_BP
         found = through_all(lambda found, *block: count(found, own_BP, *block), nothing)
-    else:  # They are guessed, to go through all blocks once; again where the guess was not exact.
+    else:  # guessed, so that once through all blocks is enough, unless a guess was not exact
 
         def go_through(state):
             _, own_BP, _ = state
