@@ -106,7 +106,8 @@ def test_batch_size_changes_no_rank(trained):
     np.testing.assert_array_equal(*ranks)
 
 
-@pytest.mark.parametrize("num_hashtags", [24, 23])  # four blocks of 6 and one with padding
+# Blocks of 6, without and with padding; 45 slots are worth a guess among many hashtags alone.
+@pytest.mark.parametrize("num_hashtags", [24, 23, 95])
 def test_blocks_change_no_ranking(num_hashtags):
     rng = np.random.default_rng(num_hashtags)
     # Whole numbers, so that sums are exact and ties are many; two queries are not numbers.
@@ -132,6 +133,32 @@ def test_blocks_change_no_ranking(num_hashtags):
     np.testing.assert_array_equal(whole[1][number_B], order_BT[number_B])
 
 
+@pytest.mark.parametrize("block", [3, 7, 20, 64])  # of 45 slots
+def test_the_positives_scores_are_guessed_as_they_are(block):
+    rng = np.random.default_rng(block)
+    query_BD = rng.integers(-9, 10, (9, 4)).astype(np.float32)  # whole numbers: sums are exact
+    query_BD[3] = np.nan
+    hashtags_TD = rng.integers(-9, 10, (70, 4)).astype(np.float32)
+    positives_BP = np.stack([rng.permutation(70)[:5] for _ in range(9)]).astype(np.int32)
+    mask_BP = rng.random((9, 5)) < 0.7
+    scores_BP = np.take_along_axis(query_BD @ hashtags_TD.T, positives_BP, axis=1)
+    known_BP = mask_BP & ~np.isnan(scores_BP)
+    guess_BP = ranking._guess(query_BD, jnp.asarray(hashtags_TD), positives_BP, mask_BP, block)
+    np.testing.assert_array_equal(guess_BP, np.where(known_BP, scores_BP, -np.inf))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_a_block_is_the_whole_or_a_share_with_little_padding(backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    for batch_size in (1, 64, 1024, 20_000):
+        for num_rows in (1, 669, 4500, 100_000, 1_000_003):
+            block = ranking.fitting_block(batch_size, num_rows)
+            num_blocks = -(-num_rows // block)
+            assert num_blocks * block - num_rows < 128 * num_blocks
+            assert batch_size * block <= max(640 * batch_size, 2**24 + 128 * batch_size)
+    assert ranking.fitting_block(1024, 669) == 669
+
+
 def test_a_wrong_guess_of_the_positives_scores_changes_no_ranking(monkeypatch):
     """Two models at once, of which one is guessed wrong: blocks are gone through once more."""
     rng = np.random.default_rng(0)
@@ -150,7 +177,7 @@ def test_a_wrong_guess_of_the_positives_scores_changes_no_ranking(monkeypatch):
     def rank():
         def one(query_BD, hashtags_TD):
             return ranking.rank_queries(
-                query_BD, hashtags_TD, positives_BP, mask_BP, top_k=3, block_size=8
+                query_BD, hashtags_TD, positives_BP, mask_BP, top_k=3, block_size=4
             )
 
         return jax.jit(jax.vmap(one))(query_SBD, hashtags_STD)

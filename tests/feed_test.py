@@ -23,7 +23,7 @@ def assert_close(one, other, atol):
 # Features on the device
 
 
-def test_a_batch_gathered_on_the_device_is_the_batch_that_is_read(world):
+def test_a_batch_of_what_is_on_the_device_is_the_batch_that_is_read(world):
     view, store, *_ = world
     rows = view.rows(TRAIN)
     loaded = on_device.load(view, store, rows)

@@ -79,10 +79,10 @@ def _count_reached(scores_BX, own_BP, real_BP):
 
     The real slots of all rows stand in one list, and some of them at once have their turn.
     """
-    size = min(_SLOTS_AT_ONCE, len(real_BP))  # so that memory is B x X
+    size = max(1, min(_SLOTS_AT_ONCE, len(real_BP)))  # so that memory is B x X
     num_turns = -(-jnp.sum(real_BP) // size)
     place_BP = jnp.where(real_BP, jnp.cumsum(real_BP).reshape(real_BP.shape) - 1, -1)
-    slot_N = jnp.zeros(-(-real_BP.size // size) * size, jnp.int32)  # N: place in the list
+    slot_N = jnp.zeros(max(1, -(-real_BP.size // size)) * size, jnp.int32)  # N: place in the list
     slot_N = slot_N.at[place_BP.ravel()].set(
         jnp.arange(real_BP.size), mode="drop", wrap_negative_indices=False
     )

@@ -19,7 +19,7 @@ from absl import app, flags
 
 from tools.bench import made_up, table
 from uhman_jax import metrics
-from uhman_jax.evaluate.ranking import rank_queries
+from uhman_jax.evaluate.ranking import fitting_block, rank_queries
 
 _VIDEOS = flags.DEFINE_integer("num_videos", 8233, "Videos to rank for.")
 _HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "T.")
@@ -42,10 +42,9 @@ def rank(query_NBD: jax.Array, hashtags_TD: jax.Array, ids_NBP: jax.Array, mask_
 
 def product(query_NBD: jax.Array, hashtags_TD: jax.Array) -> jax.Array:
     """The best score of every video, without keeping others: the product, in blocks of hashtags."""
-    most = 2**18 if jax.default_backend() == "cpu" else 2**24
-    block = min(len(hashtags_TD), most // query_NBD.shape[1])
-    missing = -len(hashtags_TD) % block
-    blocks_YXD = jnp.pad(hashtags_TD, ((0, missing), (0, 0))).reshape(-1, block, _SIZE.value)
+    block = fitting_block(query_NBD.shape[1], len(hashtags_TD))
+    padding = ((0, -len(hashtags_TD) % block), (0, 0))
+    blocks_YXD = jnp.pad(hashtags_TD, padding, mode="edge").reshape(-1, block, _SIZE.value)
 
     def best(query_BD):
         def one(hashtags_XD):
@@ -101,7 +100,7 @@ def main(_: list[str]) -> None:
             versions += ("lightfm-next",)
     evaluation()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    facts = {"videos": _VIDEOS.value, "T": _HASHTAGS.value, "d": _SIZE.value}
+    facts = {"videos": _VIDEOS.value, "batch": size, "T": _HASHTAGS.value, "d": _SIZE.value}
     facts |= {"peak memory of the process, GiB": round(peak, 2)}
     if stats := jax.devices()[0].memory_stats():  # before others have their turn
         facts |= {"peak memory of the device, GiB": round(stats["peak_bytes_in_use"] / 2**30, 2)}

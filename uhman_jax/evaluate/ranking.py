@@ -16,8 +16,9 @@ from uhman_jax.input_pipeline import Batch
 from uhman_jax.microbatch import in_pieces
 from uhman_jax.model import score
 
-# Held at once: on a CPU 1 MiB, which stays in its cache; elsewhere 64 MiB.
-_CPU_SCORES, _SCORES = 2**18, 2**24
+_SCORES = 2**24  # held at once, 64 MiB
+# On a CPU 8 MiB, and where these are not enough, blocks of 1 MiB: measured best on two cores.
+_CPU_SCORES, _CPU_BLOCK = 2**21, 2**18
 
 
 class Ranking(NamedTuple):
@@ -137,8 +138,7 @@ def rank_queries(
         best first, of equals the lower id; and their scores.
     """
     num_rows, batch_size = len(hashtags_TD), len(query_BD)
-    most = _CPU_SCORES if jax.default_backend() == "cpu" else _SCORES
-    block = min(block_size or max(512, most // batch_size), num_rows)
+    block = min(block_size or fitting_block(batch_size, num_rows), num_rows)
     num_blocks = -(-num_rows // block)
     rows_TD = jnp.pad(hashtags_TD, ((0, num_blocks * block - num_rows), (0, 0)))
     blocks_NXD = rows_TD.reshape(num_blocks, block, -1)
@@ -178,7 +178,7 @@ def rank_queries(
 
     only_BX = scores_of(first, hashtags_TD) if num_blocks == 1 else None
 
-    def through_all(function, result):
+    def over_blocks(function, result):
         """`function(result, start, scores_BX)` of every block, each with the result before it."""
         if only_BX is not None:
             return function(result, first, only_BX)
@@ -194,19 +194,21 @@ def rank_queries(
         jnp.zeros((batch_size, top_k), jnp.int32),
         jnp.full((batch_size, top_k), -jnp.inf),
     )
-    # The positives' scores must be known before anything is counted.
-    if only_BX is not None or axis:
-        own_BP = through_all(collect, unknown_BP)
+    # The positives' scores must be known before anything is counted. They are guessed where that is
+    # less work than finding them; not where devices have some hashtags each.
+    guess_blocks = -(-positives_BP.size // block)
+    if axis or not 0 < guess_blocks < num_blocks:
+        own_BP = over_blocks(collect, unknown_BP)
         own_BP = jax.lax.pmax(own_BP, axis) if axis else own_BP
-        found = through_all(lambda found, *block: count(found, own_BP, *block), nothing)
-    else:  # guessed, so that once through all blocks is enough, unless a guess was not exact
+        found = over_blocks(lambda found, *scored: count(found, own_BP, *scored), nothing)
+    else:  # once over all blocks is enough then, unless a guess was not exact
 
-        def go_through(state):
+        def once(state):
             _, own_BP, _ = state
-            true_BP, found = through_all(
-                lambda result, *block: (
-                    collect(result[0], *block),
-                    count(result[1], own_BP, *block),
+            true_BP, found = over_blocks(
+                lambda result, *scored: (
+                    collect(result[0], *scored),
+                    count(result[1], own_BP, *scored),
                 ),
                 (unknown_BP, nothing),
             )
@@ -215,7 +217,7 @@ def rank_queries(
         guess_BP = _guess(query_BD, hashtags_TD, positives_BP, positives_mask_BP, block)
         _, own_BP, found = jax.lax.while_loop(
             lambda state: jnp.any(state[0] != state[1]),
-            go_through,
+            once,
             (jnp.full_like(guess_BP, jnp.nan), guess_BP, nothing),
         )
     negatives_BP, top_BT, top_scores_BT = found
@@ -230,6 +232,21 @@ def rank_queries(
     ranks_BP = 1 + negatives_BP + metrics.positives_before(own_BP, positives_mask_BP)
     ranks_BP = jnp.where(positives_mask_BP, ranks_BP, total + 1)
     return ranks_BP, top_BT, top_scores_BT
+
+
+def fitting_block(batch_size: int, num_rows: int) -> int:
+    """Returns how many of the hashtags to score at once for a batch, so that little is padding.
+
+    >>> fitting_block(64, 669), fitting_block(64, 100_000)  # the latter in 25 blocks
+    (669, 4096)
+    """
+    whole, most = _SCORES, _SCORES
+    if jax.default_backend() == "cpu":
+        whole, most = _CPU_SCORES, _CPU_BLOCK
+    if batch_size * num_rows <= whole:
+        return num_rows
+    num_blocks = -(-num_rows // max(512, most // batch_size))
+    return 128 * -(-num_rows // (128 * num_blocks))
 
 
 def _guess(query_BD, hashtags_TD, positives_BP, mask_BP, block):

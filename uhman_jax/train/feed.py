@@ -85,7 +85,7 @@ class Streamed:
 
 
 class Resident:
-    """Batches that are gathered on the device; many steps a dispatch.
+    """Batches of videos that are on the device; many steps a dispatch.
 
     Args:
         steps: what `several` returned.
@@ -107,8 +107,7 @@ class Resident:
     ):
         """Takes one step at first, then more at once as long as they are quick."""
         self._steps, self._on_device = steps, on_device
-        # What a program returns is copied, so that the codes must not be part of it.
-        self._others = jax.jit(_without_codes)
+        self._take_others = jax.jit(_take_others)
         self._order, self._next = TrainOrder(rows, batch_size, seed), start_step
         self._shape_NB = (MOST_STEPS, batch_size)
         self._allowed, self._counts = 1, (0, 0)  # steps of the last dispatch and the one before
@@ -146,11 +145,12 @@ class Resident:
         self._clock = None  # this time does not count
         codes_BFMC = self._on_device.videos.video.codes_BFMC
         for row_B in padded_rows(rows, batch_size):
-            batch = self._others(self._on_device, row_B)
+            batch = self._take_others(self._on_device, row_B)
             yield batch._replace(video=batch.video._replace(codes_BFMC=codes_BFMC))
 
 
-def _without_codes(on_device: OnDevice, row_B: jax.Array) -> Batch:
+def _take_others(on_device: OnDevice, row_B: jax.Array) -> Batch:
+    """`take` but for the codes: what a program returns is copied, and they must not be."""
     batch = take(on_device, row_B)
     return batch._replace(video=without_codes(batch.video))
 

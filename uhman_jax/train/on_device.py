@@ -1,4 +1,4 @@
-"""The features of a view on the device: read once, after which batches are gathered there."""
+"""The features of a view on the device: read once, where batches then refer to them."""
 
 import contextlib
 import os
