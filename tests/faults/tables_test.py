@@ -28,10 +28,12 @@ ENDS = st.sampled_from(["\n", "\r\n", "\r"])
 
 
 def table(header, rows, end, mark):
+    """A table as a program writes it: a cell with a line break, of any kind, is quoted."""
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator=end)
-    writer.writerow(header)
-    writer.writerows(rows)
+    for row in [header, *rows]:
+        broken = any({"\n", "\r"} & set(cell) for cell in row)  # Python 3.11 sees `end` alone
+        quoting = csv.QUOTE_ALL if broken else csv.QUOTE_MINIMAL
+        csv.writer(file, lineterminator=end, quoting=quoting).writerow(row)
     return ("\ufeff" * mark + file.getvalue()).encode("utf-8", "surrogatepass")
 
 
