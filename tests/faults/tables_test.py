@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from uhman_jax.dataset.raw import Video, read_raw_dataset
@@ -24,6 +24,7 @@ COLUMNS = ["video_id", "path", "user_id", "hashtags", "timestamp"]
 HEADERS = st.one_of(
     st.just(COLUMNS), st.permutations(COLUMNS), st.lists(st.sampled_from([*COLUMNS, "", "x"]))
 )
+TOO_MANY = [["", "\n0", "0", "", "0", ""]]  # fields; the second line is as many as there should be
 ENDS = st.sampled_from(["\n", "\r\n", "\r"])
 
 
@@ -56,6 +57,7 @@ def read(root, videos, users=None):
     ENDS,
     st.booleans(),
 )
+@example(["video_id", "user_id", "path", "hashtags", "timestamp"], TOO_MANY, 0, "\n", False)
 def test_any_cells(tmp_path_factory, header, rows, place, end, mark):
     """Of a table that a program wrote the good row is kept, and no row turns into another."""
     good = {

@@ -180,6 +180,8 @@ def _row_problem(
         rule = f"a row must hold as many fields as the header ({width})"
         remedy = "complete it, or put quotes around a field that holds a comma"
         return "wrong field count", rule, f"{len(record)} in {value}", remedy
+    if sum(line.count('"') for line in lines) % 2:  # the rest of a row that began on a line before
+        return "open quote", "a row must hold an even number of quotes", value, close
     if swallows or any("\n" in record[i] or "\r" in record[i] for i in single):
         rule = "a row must end on its line unless its list of hashtags is quoted"
         return "open quote", rule, value, close
