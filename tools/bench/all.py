@@ -32,7 +32,7 @@ BENCHMARKS: dict[str, tuple[str, list[str], str]] = {
     "ranking": ("ranking", [], ""),
     "ranking_million_hashtags": (
         "ranking",
-        ["--num_hashtags=1000000", "--batch_size=256", "--nopeers", "--rounds=1"],
+        ["--num_hashtags=1000000", "--nopeers", "--rounds=3"],
         "",
     ),
     "epoch": ("epoch", [], ""),
