@@ -131,6 +131,11 @@ def gathered(video):
     return video._replace(codes_BFMC=video.codes_BFMC[video.slot_B], slot_B=None)
 
 
+def slots(video):
+    """Returns slot_B: where the codes of each video are."""
+    return jnp.arange(len(video.mask_BF)) if video.slot_B is None else video.slot_B
+
+
 def without_codes(video):
     """Returns the video input with an array of no element in the place of its codes."""
     nothing = jnp.zeros((len(video.mask_BF), 0, 0, 0), jnp.uint8)
@@ -155,11 +160,8 @@ def some_regions(key, rate, video):
     shape = (*video.mask_BF.shape, video.codes_BFMC.shape[2])
     num_kept = max(1, round(shape[2] * (1 - rate)))
     kept_BFM = jax.lax.top_k(jax.random.uniform(key, shape), num_kept)[1]
-    if video.slot_B is None:
-        codes_BFMC = jnp.take_along_axis(video.codes_BFMC, kept_BFM[:, :, :, None], axis=2)
-    else:  # nothing else is read
-        frame_F1 = jnp.arange(shape[1])[:, None]
-        codes_BFMC = video.codes_BFMC[video.slot_B[:, None, None], frame_F1[None], kept_BFM]
+    frame_F1 = jnp.arange(shape[1])[:, None]
+    codes_BFMC = video.codes_BFMC[slots(video)[:, None, None], frame_F1[None], kept_BFM]
     return video._replace(codes_BFMC=codes_BFMC, slot_B=None)
 
 

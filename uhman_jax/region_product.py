@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jax.experimental import pallas as pl
 
-from uhman_jax.layers import VideoInput, gathered, standardise
+from uhman_jax.layers import VideoInput, gathered, slots, standardise
 
 triton: Any = None
 with contextlib.suppress(ImportError):  # JAX 0.11 says that it will go; `kernels_fit` then says no
@@ -74,7 +74,7 @@ def region_product(
         regions_BFMC = each(gathered(video), mean_C, std_C, dtype)
         return jnp.einsum("bfmc,jc->bfmj", regions_BFMC, kernel_JC.astype(dtype))
     num_videos, num_frames, num_regions, num_channels = video.codes_BFMC.shape
-    slot_B = jnp.arange(num_videos) if video.slot_B is None else video.slot_B
+    slot_B = slots(video)
     factor_BC = video.scale_BC / std_C[None, :]
     shift_BC = (video.offset_BC - mean_C[None, :]) / std_C[None, :]
     codes_VNC = video.codes_BFMC.reshape(num_videos, num_frames * num_regions, num_channels)

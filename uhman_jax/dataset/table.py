@@ -180,7 +180,7 @@ def _row_problem(
         rule = f"a row must hold as many fields as the header ({width})"
         remedy = "complete it, or put quotes around a field that holds a comma"
         return "wrong field count", rule, f"{len(record)} in {value}", remedy
-    if sum(line.count('"') for line in lines) % 2:  # the rest of a row that began on a line before
+    if _leaves_quote_open(lines):  # the rest of a row that began on a line before
         return "open quote", "a row must hold an even number of quotes", value, close
     if swallows or any("\n" in record[i] or "\r" in record[i] for i in single):
         rule = "a row must end on its line unless its list of hashtags is quoted"
@@ -198,4 +198,8 @@ def _stands_alone(line: str, width: int) -> bool:
     One that closes a quote, and so holds an odd number of them, does continue another.
     """
     record, _ = _read_record([line], 0)
-    return isinstance(record, list) and len(record) == width and line.count('"') % 2 == 0
+    return isinstance(record, list) and len(record) == width and not _leaves_quote_open([line])
+
+
+def _leaves_quote_open(lines: Sequence[str]) -> bool:
+    return sum(line.count('"') for line in lines) % 2 == 1

@@ -21,7 +21,6 @@ from uhman_jax.input_pipeline import (
     padded_rows,
     train_batches,
 )
-from uhman_jax.layers import without_codes
 from uhman_jax.shards.store import FrameStore
 from uhman_jax.train.on_device import OnDevice, take
 from uhman_jax.train.state import State
@@ -107,7 +106,6 @@ class Resident:
     ):
         """Takes one step at first, then more at once as long as they are quick."""
         self._steps, self._on_device = steps, on_device
-        self._take_others = jax.jit(_take_others)
         self._order, self._next = TrainOrder(rows, batch_size, seed), start_step
         self._shape_NB = (MOST_STEPS, batch_size)
         self._allowed, self._counts = 1, (0, 0)  # steps of the last dispatch and the one before
@@ -143,16 +141,8 @@ class Resident:
     def ranked(self, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
         """Batches of view rows, each row once, the last one padded."""
         self._clock = None  # this time does not count
-        codes_BFMC = self._on_device.videos.video.codes_BFMC
         for row_B in padded_rows(rows, batch_size):
-            batch = self._take_others(self._on_device, row_B)
-            yield batch._replace(video=batch.video._replace(codes_BFMC=codes_BFMC))
-
-
-def _take_others(on_device: OnDevice, row_B: jax.Array) -> Batch:
-    """`take` but for the codes: what a program returns is copied, and they must not be."""
-    batch = take(on_device, row_B)
-    return batch._replace(video=without_codes(batch.video))
+            yield take(self._on_device, row_B)
 
 
 def several(step: Step) -> Steps:

@@ -157,8 +157,15 @@ def take(on_device: OnDevice, row_B: jax.Array) -> Batch:
 
     The codes stay where they are (`VideoInput.slot_B`): a model reads what it needs of them there.
     """
+    batch = _take_others(on_device, row_B)
+    codes_BFMC = on_device.videos.video.codes_BFMC
+    return batch._replace(video=batch.video._replace(codes_BFMC=codes_BFMC))
+
+
+@jax.jit
+def _take_others(on_device: OnDevice, row_B: jax.Array) -> Batch:
+    """All but the codes: what a program returns is copied, and they must not be."""
     slot_B = on_device.slot_V[row_B]  # -1 is the last entry, that of the padding
-    video = on_device.videos.video
-    others = on_device.videos._replace(video=without_codes(video))
-    batch = jax.tree.map(lambda part: part[slot_B], others)
-    return batch._replace(video=batch.video._replace(codes_BFMC=video.codes_BFMC, slot_B=slot_B))
+    videos = on_device.videos._replace(video=without_codes(on_device.videos.video))
+    batch = jax.tree.map(lambda part: part[slot_B], videos)
+    return batch._replace(video=batch.video._replace(slot_B=slot_B))
