@@ -92,6 +92,7 @@ def test_choice_equals_a_walk_through_the_sampling_times(gaps, last, rate, rando
         counted=False,
         time_base=0.001,
         last_duration=last,
+        content="",
     )
     expected = slow_choice(begins / 1000, (begins[-1] + last) / 1000, rate)
     chosen = packets.choose(index, rate, 10**6)

@@ -85,7 +85,7 @@ def test_file_of_another_format_is_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr("uhman_jax.dataset.view._FORMAT", 99)
     build(*random_world(15)).save(path)
     monkeypatch.undo()
-    with pytest.raises(UserError, match="must be of format 2, got another one in .*view.npz"):
+    with pytest.raises(UserError, match="must be of format 2 or 3, got 99 in .*view.npz"):
         View.load(path)
 
 

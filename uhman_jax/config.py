@@ -30,6 +30,14 @@ class World(enum.Enum):
     EVERYTHING = "everything"  # users tag all they see
 
 
+class Duplicates(enum.Enum):
+    """What becomes of clips whose content another clip has too."""
+
+    TOGETHER = "together"  # all copies lie in one part of the split
+    DROP = "drop"  # the first of each is kept
+    KEEP = "keep"  # they count as different clips
+
+
 class Storage(enum.Enum):
     """How shards hold region features."""
 
@@ -140,6 +148,7 @@ class DataConfig:
     root: str = ""  # folder with videos.csv; "": the simulator's, under `simulated_dir`
     simulated_dir: str = "data"  # local; each simulated dataset has a folder, by its fingerprint
     strict: bool = False  # stop on any bad row instead of dropping it
+    duplicates: Duplicates = Duplicates.TOGETHER
 
 
 @dataclasses.dataclass

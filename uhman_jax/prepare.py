@@ -13,6 +13,7 @@ import numpy as np
 from uhman_jax import lock, storage
 from uhman_jax.config import Config, Door
 from uhman_jax.dataset.raw import RawDataset, read_raw_dataset, summarise_problems
+from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.truth import Truth, load_truth
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View, build_view
 from uhman_jax.errors import UserError, disk_trouble
@@ -44,13 +45,18 @@ class Prepared:
         return load_truth(self.raw.root)
 
 
-def prepare(config: Config, say: Say = print) -> Prepared:
+def prepare(config: Config, say: Say = print, rules: int = CURRENT) -> Prepared:
     """Makes or finds the raw dataset, its features and its view.
+
+    Args:
+        config: of the run.
+        say: takes lines for a person.
+        rules: version of the rules by which tables are read, see `dataset.rules`.
 
     Raises:
         UserError: the dataset, its files or the settings are at fault; the sentence says how.
     """
-    raw = _raw_dataset(config, say)
+    raw = _raw_dataset(config, say, rules)
     store = _features(config, raw, say)
     view = build_view(raw, store.video_ids, config.view)
     sizes = ", ".join(
@@ -61,13 +67,13 @@ def prepare(config: Config, say: Say = print) -> Prepared:
     return Prepared(raw, store, view)
 
 
-def _raw_dataset(config: Config, say: Say) -> RawDataset:
+def _raw_dataset(config: Config, say: Say, rules: int) -> RawDataset:
     """Reads the user's dataset, or the simulator's, which is made where it is not there yet."""
     root = storage.path(config.data.root)
     if not config.data.root:
         root = simulated_root(config, say)
     has_clips = not (root / SIMULATED_FEATURES).is_dir()
-    raw = read_raw_dataset(root, strict=config.data.strict, check_files=has_clips)
+    raw = read_raw_dataset(root, strict=config.data.strict, check_files=has_clips, rules=rules)
     say(f"Dataset: {len(raw.videos)} videos of {len(raw.users)} users in {root}.")
     if raw.problems:
         say(summarise_problems(raw))

@@ -17,6 +17,8 @@ from typing import Any
 from uhman_jax import __version__, lock, stop, storage
 from uhman_jax.cluster import Cluster
 from uhman_jax.config import Config, differences, from_dict, to_dict
+from uhman_jax.dataset.rules import CURRENT
+from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
 from uhman_jax.prepare import Prepared, channel_statistics, check_same_view, prepare
 from uhman_jax.storage import replacing
@@ -84,7 +86,7 @@ def _run(
     """`run` in a directory that no other run uses."""
     if not cluster.primary:
         cluster.meet("prepared")  # the first makes what is not there yet
-    prepared = prepare(config, say)
+    prepared = prepare(config, say, _rules(workdir))
     if cluster.primary:
         _keep_inputs(config, prepared, workdir)
         cluster.meet("prepared")
@@ -256,6 +258,12 @@ def _check_same_config(config: Config, workdir: pathlib.Path) -> None:
             f"the run in {workdir} must go on with its own settings, but these differ: "
             f"{'; '.join(changed)}; use another --workdir, or set them back"
         )
+
+
+def _rules(workdir: pathlib.Path) -> int:
+    """Version of the rules by which a run's tables are read: those it began with."""
+    path = workdir / "view.npz"
+    return View.load(path).rules if path.exists() else CURRENT
 
 
 def _keep_inputs(config: Config, prepared: Prepared, workdir: pathlib.Path) -> None:

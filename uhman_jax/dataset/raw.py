@@ -19,6 +19,7 @@ from pathlib import Path
 from uhman_jax import storage
 from uhman_jax.dataset.checks import Fault, Files, id_faults, path_faults, whole_number
 from uhman_jax.dataset.hashtags import split_hashtags
+from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.table import Problem, Row, parse_rows, read_bytes, show
 from uhman_jax.errors import UserError
 
@@ -30,13 +31,25 @@ MAX_AGE = 120  # years
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """One video and its labels; `path` is relative to the root, `timestamp` in unix seconds."""
+    """One video and its labels; `path` is relative to the root, `timestamp` in unix seconds.
+
+    Attributes:
+        hashtags: normalised, each once.
+        spellings: the same hashtags as their user wrote them, without '#'; () where that is how
+            they are normalised.
+    """
 
     video_id: str
     path: str
     user_id: str
     hashtags: tuple[str, ...]
     timestamp: int | None
+    spellings: tuple[str, ...] = ()
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The hashtags as their user wrote them."""
+        return self.spellings or self.hashtags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +73,7 @@ class RawDataset:
         users: good rows of users.csv by id; a video's user may be absent: all unknown.
         problems: of both tables, by file and line.
         fingerprint: SHA-256 of videos and users, whatever their order, in hexadecimal.
+        rules: version of the rules by which the tables were read.
     """
 
     root: Path
@@ -67,9 +81,12 @@ class RawDataset:
     users: dict[str, User]
     problems: tuple[Problem, ...]
     fingerprint: str
+    rules: int = CURRENT
 
 
-def read_raw_dataset(root: str | Path, *, strict: bool, check_files: bool = True) -> RawDataset:
+def read_raw_dataset(
+    root: str | Path, *, strict: bool, check_files: bool = True, rules: int = CURRENT
+) -> RawDataset:
     """Reads and checks a raw dataset; all problems are found in one go.
 
     A bad row is dropped and never takes a good one along. One kind of problem drops nothing: a
@@ -82,6 +99,7 @@ def read_raw_dataset(root: str | Path, *, strict: bool, check_files: bool = True
         strict: raise on any problem instead.
         check_files: whether each video must be a regular, readable file. False also admits empty
             paths, for datasets that come as features.
+        rules: version of the rules, see `dataset.rules`.
 
     Raises:
         UserError: a table or a column is missing, no row is good, or `strict` and any problem; the
@@ -97,7 +115,7 @@ def read_raw_dataset(root: str | Path, *, strict: bool, check_files: bool = True
     users = root / "users.csv"
     users_csv = read_bytes(users) if users.is_symlink() or users.exists() else None
     files = storage.sizes(root) if check_files and storage.is_remote(root) else root
-    raw = _parse(root, videos_csv, users_csv, files if check_files else None)
+    raw = _parse(root, videos_csv, users_csv, files if check_files else None, rules)
     listing = "".join(f"\n  {problem}" for problem in raw.problems)
     if strict and raw.problems:
         raise UserError(
@@ -200,19 +218,25 @@ def fault_of(video: Video) -> str:
     return "" if back.videos == (video,) else "a name that a table cannot hold"
 
 
-def _parse(root: Path, videos_csv: bytes, users_csv: bytes | None, files: Files) -> RawDataset:
+def _parse(
+    root: Path,
+    videos_csv: bytes,
+    users_csv: bytes | None,
+    files: Files,
+    rules: int = CURRENT,
+) -> RawDataset:
     """Reads both tables; video files are looked up in `files`, unless it is None."""
     users: dict[str, User] = {}
     lost_users: set[str] = set()  # ids of bad rows: no news where videos name them
     user_problems: list[Problem] = []
     if users_csv is not None:
-        users, user_problems = _parse_users(users_csv, lost_users)
+        users, user_problems = _parse_users(users_csv, lost_users, rules)
 
     videos: list[Video] = []
     rows, problems = parse_rows(videos_csv, "videos.csv", VIDEO_COLUMNS, "hashtags")
     seen = {}
     for row in rows:
-        video, faults = _read_video(row, seen, files)
+        video, faults = _read_video(row, seen, files, rules)
         problems += (_problem("videos.csv", row, fault) for fault in faults)
         if not faults:
             videos.append(video)
@@ -228,18 +252,19 @@ def _parse(root: Path, videos_csv: bytes, users_csv: bytes | None, files: Files)
         users,
         tuple(sorted(problems, key=_line) + sorted(user_problems, key=_line)),
         _fingerprint(videos, users.values()),
+        rules,
     )
 
 
 def _parse_users(
-    users_csv: bytes, lost: set[str] | None = None
+    users_csv: bytes, lost: set[str] | None = None, rules: int = CURRENT
 ) -> tuple[dict[str, User], list[Problem]]:
     """Reads users.csv; adds the ids of bad rows to `lost`."""
     users: dict[str, User] = {}
     rows, problems = parse_rows(users_csv, "users.csv", USER_COLUMNS, "history")
     seen: dict[str, int] = {}
     for row in rows:
-        user, faults = _read_user(row, seen)
+        user, faults = _read_user(row, seen, rules)
         problems += (_problem("users.csv", row, fault) for fault in faults)
         if not faults:
             users[user.user_id] = user
@@ -258,7 +283,9 @@ def _problem(file: str, row: Row, fault: Fault, dropped: bool = True) -> Problem
     return Problem(file, row.line, rule, value, remedy, kind, dropped)
 
 
-def _read_video(row: Row, seen: Mapping[str, int], files: Files) -> tuple[Video, list[Fault]]:
+def _read_video(
+    row: Row, seen: Mapping[str, int], files: Files, rules: int
+) -> tuple[Video, list[Fault]]:
     """Returns a video and what is wrong with it; `seen` maps the ids of good rows to lines."""
     fields = row.fields
     faults = id_faults("video_id", fields["video_id"], seen)
@@ -281,7 +308,7 @@ def _read_video(row: Row, seen: Mapping[str, int], files: Files) -> tuple[Video,
     return video, faults
 
 
-def _read_user(row: Row, seen: Mapping[str, int]) -> tuple[User, list[Fault]]:
+def _read_user(row: Row, seen: Mapping[str, int], rules: int) -> tuple[User, list[Fault]]:
     """Returns a user and what is wrong with the row; `seen` maps the ids of good rows to lines."""
     fields = row.fields
     faults = id_faults("user_id", fields["user_id"], seen)
@@ -295,15 +322,18 @@ def _read_user(row: Row, seen: Mapping[str, int]) -> tuple[User, list[Fault]]:
 
 
 def _fingerprint(videos: Iterable[Video], users: Iterable[User]) -> str:
-    lines = sorted(
-        json.dumps([type(row).__name__, *vars(row).values()]) for row in (*videos, *users)
-    )
+    lines = sorted(json.dumps(_facts(row)) for row in (*videos, *users))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _facts(row: Video | User) -> list:
+    """What a fingerprint says of a row; spellings only where there are any."""
+    return [type(row).__name__, *(v for n, v in vars(row).items() if v or n != "spellings")]
 
 
 def _fields(video: Video) -> tuple:
     """A row of videos.csv."""
-    tags = " ".join(video.hashtags)
+    tags = " ".join(video.written)
     return video.video_id, video.path, video.user_id, tags, video.timestamp
 
 

@@ -28,7 +28,7 @@ from uhman_jax.errors import UserError
 
 __all__ = ["TEST", "TRAIN", "VALIDATION", "Ragged", "View", "build_view"]
 
-_FORMAT = 2  # of the file
+_FORMAT = 3  # of the file; 2 had neither spellings nor rules
 _DIGEST_SIZE = 64  # characters of a SHA-256 in hexadecimal
 
 
@@ -40,6 +40,7 @@ class View:
 
     Attributes:
         hashtags: vocabulary of T hashtags, most used in train first, then by name.
+        spellings: of the same hashtags, as people are shown them.
         counts_T: int64, uses in the train rows (of `positives`).
         kept_T: float64 in (0, 1], share of a hashtag's uses that `balanced` keeps, else 1.
         genders: values of the attribute; index 0 is "unknown", the others by use, then by name.
@@ -56,10 +57,13 @@ class View:
         max_positives: longest row of `positives`, 1 at least.
         max_history: longest row of `history`, 1 at least.
         report: counts of what was left out and why, by name.
-        fingerprint: SHA-256 of all the above but the report, in hexadecimal.
+        rules: version of the rules by which the tables were read, see `dataset.rules`.
+        fingerprint: SHA-256 of all the above but the report, in hexadecimal; spellings and rules
+            count where they are not those of rules 1.
     """
 
     hashtags: tuple[str, ...]
+    spellings: tuple[str, ...]
     counts_T: np.ndarray
     kept_T: np.ndarray
     genders: tuple[str, ...]
@@ -76,6 +80,7 @@ class View:
     max_positives: int
     max_history: int
     report: dict[str, int]
+    rules: int
     fingerprint: str
 
     def rows(self, split: int) -> np.ndarray:
@@ -117,11 +122,13 @@ class View:
             )
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             header: dict[str, Any] = json.loads(archive["header"].tobytes())
-            if header.pop("format") != _FORMAT:
+            if (format_ := header.pop("format")) not in (2, _FORMAT):
                 raise UserError(
-                    f"a view must be of format {_FORMAT}, got another one in {path}; "
+                    f"a view must be of format 2 or {_FORMAT}, got {format_} in {path}; "
                     "delete it and build the view again"
                 )
+            if format_ == 2:
+                header |= {"spellings": header["hashtags"], "rules": 1}
             fields: dict[str, Any] = {n: archive[n] for n in archive.files if n != "header"}
         for name in ("history", "positives"):
             fields[name] = Ragged(fields.pop(f"{name}_values"), fields.pop(f"{name}_offsets"))
@@ -150,7 +157,10 @@ def _arrays(view: View) -> dict[str, Any]:
 
 def _fingerprint(view: View) -> str:
     digest = hashlib.sha256()
-    header = [getattr(view, n) for n in _HEADER_FIELDS if n not in ("report", "fingerprint")]
+    left_out = ["report", "fingerprint"]
+    if view.rules == 1:  # as they were before there were others
+        left_out += ["spellings", "rules"]
+    header = [getattr(view, name) for name in _HEADER_FIELDS if name not in left_out]
     digest.update(json.dumps(header).encode())
     for name, array in _arrays(view).items():
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
@@ -255,6 +265,7 @@ def _assemble(
     positives = Ragged.build(uses[0][order], uses[1][order], len(videos))
     view = View(
         hashtags=vocabulary.hashtags,
+        spellings=vocabulary.hashtags,
         counts_T=vocabulary.counts_T,
         kept_T=vocabulary.kept_T,
         genders=genders,
@@ -271,6 +282,7 @@ def _assemble(
         max_positives=int(np.diff(positives.offsets).max(initial=1)),
         max_history=int(np.diff(history.offsets).max(initial=1)),
         report=report,
+        rules=raw.rules,
         fingerprint="",
     )
     return dataclasses.replace(view, fingerprint=_fingerprint(view))

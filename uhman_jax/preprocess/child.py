@@ -71,6 +71,7 @@ def _answer(decode: Callable[..., Frames], job: dict, shared: np.ndarray) -> dic
         "shape": frames.images.shape,
         "times": frames.times_F.tolist(),
         "seconds": frames.seconds,
+        "content": frames.content,
     }
 
 

@@ -39,6 +39,7 @@ class Frames:
         height: of the upright video, in pixels.
         seconds: how long the clip is shown.
         note: "" or what went wrong after at least one good frame.
+        content: hash of the packets of the video stream, in hexadecimal.
     """
 
     images: np.ndarray
@@ -47,6 +48,7 @@ class Frames:
     height: int
     seconds: float
     note: str
+    content: str
 
 
 def sample_frames(
@@ -103,6 +105,7 @@ def sample_frames(
         height=attempt.height,
         seconds=seconds,
         note="; ".join(notes),
+        content=index.content,
     )
 
 

@@ -149,7 +149,7 @@ def _batches(clips, size: int, waiting, entries: list[Entry], meter):
     for (video_id, path), clip in clips:
         count = len(clip.images)
         seconds = round(clip.seconds, 3)
-        entries.append(Entry(video_id, path, clip.state, count, seconds, clip.reason))
+        entries.append(Entry(video_id, path, clip.state, count, seconds, clip.reason, clip.content))
         meter.add_clip()
         if not count:
             continue

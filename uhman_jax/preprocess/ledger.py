@@ -41,6 +41,7 @@ class Entry:
         frames: sampled and encoded.
         seconds: how long the clip is shown.
         reason: "" or one sentence; an "ok" clip has one if its decoding failed after some frames.
+        content: hash of the video stream, equal for copies of one file; "": not known.
     """
 
     video_id: str
@@ -49,6 +50,7 @@ class Entry:
     frames: int
     seconds: float
     reason: str
+    content: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

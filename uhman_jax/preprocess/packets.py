@@ -1,6 +1,7 @@
 """The packets of a video file: opening it safely, when each frame is shown, which to keep."""
 
 import dataclasses
+import hashlib
 import os
 import stat
 
@@ -46,6 +47,7 @@ class Index:
         counted: the file has no timestamps; frames are matched by their number.
         time_base: seconds per unit of `key`.
         last_duration: of the packet shown last, in units of `key`; 0 = unknown.
+        content: hash of all packets, in hexadecimal: equal for copies of one file.
     """
 
     key: np.ndarray
@@ -54,6 +56,7 @@ class Index:
     counted: bool
     time_base: float
     last_duration: int
+    content: str
 
     def starts(self) -> np.ndarray:
         """Distinct keys of the shown frames, in the order in which they are shown."""
@@ -154,6 +157,7 @@ def read_index(path: str, max_megapixels: float, max_seconds: float) -> tuple[In
     """
     container, stream = open_stream(path, max_megapixels)
     packets, note = [], ""  # (key, duration, key frame, shown)
+    content = hashlib.blake2b(digest_size=16)
     with container:
         declared = float(stream.duration * stream.time_base) if stream.duration else 0.0
         if not declared and len(container.streams) == 1:
@@ -163,6 +167,7 @@ def read_index(path: str, max_megapixels: float, max_seconds: float) -> tuple[In
         try:
             for packet in container.demux(stream):
                 if packet.size:
+                    content.update(memoryview(packet))
                     shown = not packet.is_discard
                     packets.append((packet.pts, packet.duration, packet.is_keyframe, shown))
                     if len(packets) > max_seconds * rate:  # timestamps may be garbage
@@ -175,7 +180,7 @@ def read_index(path: str, max_megapixels: float, max_seconds: float) -> tuple[In
         if note:
             raise DecodeError("corrupt", f"no frame could be read: {note}")
         raise DecodeError("short", "the video stream holds no frame")
-    index = _build_index(packets, time_base, rate)
+    index = _build_index(packets, time_base, rate, content.hexdigest())
     starts = index.starts()
     seconds = float(starts[-1] - starts[0] + _last_duration(index)) * index.time_base
     if declared > 1.1 * seconds + 0.5 and not index.counted:
@@ -183,7 +188,7 @@ def read_index(path: str, max_megapixels: float, max_seconds: float) -> tuple[In
     return index, seconds, note
 
 
-def _build_index(packets: list[tuple], time_base: float, rate: float) -> Index:
+def _build_index(packets: list[tuple], time_base: float, rate: float, content: str) -> Index:
     keys, durations, key_frames, shown = zip(*packets, strict=True)
     shown = np.array(shown) | (not any(shown))
     counted = time_base <= 0 or any(k is None for k, s in zip(keys, shown, strict=True) if s)
@@ -192,7 +197,8 @@ def _build_index(packets: list[tuple], time_base: float, rate: float) -> Index:
     key = np.array([0 if k is None else k for k in keys], np.int64)
     segment = np.cumsum(np.array(key_frames, np.int64))
     last = int(np.argmax(np.where(shown, key, np.iinfo(np.int64).min)))
-    return Index(key, segment, shown, counted, time_base, max(0, durations[last] or 0))
+    last_duration = max(0, durations[last] or 0)
+    return Index(key, segment, shown, counted, time_base, last_duration, content)
 
 
 def _last_duration(index: Index) -> float:

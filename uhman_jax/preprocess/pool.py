@@ -44,6 +44,7 @@ class Clip:
         images: uint8 [F, size, size, 3]; F = 0 unless "ok".
         times_F: float32 seconds.
         seconds: how long the clip is; 0 unless "ok".
+        content: hash of the video stream; "" unless "ok".
     """
 
     state: str
@@ -51,6 +52,7 @@ class Clip:
     images: np.ndarray
     times_F: np.ndarray
     seconds: float
+    content: str = ""
 
 
 def environment() -> dict[str, str]:
@@ -240,7 +242,7 @@ class _Child:
         shape = tuple(answer["shape"])
         images = self._shared[: int(np.prod(shape))].reshape(shape).copy()
         times_F = np.array(answer["times"], np.float32)
-        return Clip("ok", answer["reason"], images, times_F, answer["seconds"])
+        return Clip("ok", answer["reason"], images, times_F, answer["seconds"], answer["content"])
 
     def stop(self) -> None:
         """Ends the process, if there is one."""
