@@ -3,6 +3,7 @@
 import collections
 import math
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from uhman_jax.config import Duplicates, Split, ViewConfig
 from uhman_jax.dataset.duplicates import describe_copies, find_copies, leave_out_copies
 from uhman_jax.dataset.raw import Video
 from uhman_jax.dataset.split import assign_splits, stateless_hash
-from uhman_jax.dataset.view import SPLIT_NAMES, build_view
+from uhman_jax.dataset.view import SPLIT_NAMES, TEST, TRAIN, VALIDATION, build_view
 from uhman_jax.errors import UserError
 
 
@@ -41,15 +42,16 @@ def test_unknown_contents_are_not_equal():
 
 
 def test_users_are_bound_through_others():
-    """a-b share one content, b-c another; d shares with nobody."""
-    users = dict(v0="a", v1="b", v2="b", v3="c", v4="d", v5="e", v6="f", v7="g")
-    videos = [video(video_id, user_id) for video_id, user_id in users.items()]
+    """a-b share one content, b-c another; twelve others share with nobody."""
+    videos = [video(f"v{i}", user_id) for i, user_id in enumerate("abbcdefghijklmno")]
     copies = find_copies(videos, dict(v0="x", v1="x", v2="y", v3="y"))
+    parts = set()
     for seed in range(20):
         split_V = assign_splits(
-            videos, Split.COLD_USER, test_share=0.3, validation_share=0.3, seed=seed, copies=copies
+            videos, Split.COLD_USER, test_share=0.25, validation_share=0.3, seed=seed, copies=copies
         )
-        assert len(set(split_V[:4])) == 1
+        parts.add(tuple(split_V[:4].tolist()))
+    assert parts == {(TRAIN,) * 4, (VALIDATION,) * 4, (TEST,) * 4}
 
 
 def test_a_content_that_was_posted_before_is_not_new():
@@ -123,6 +125,18 @@ def test_what_people_read(counts, duplicates, text):
     assert describe_copies(report, duplicates) == text
 
 
+@pytest.mark.parametrize("split", [Split.RANDOM, Split.COLD_USER])
+def test_a_clip_that_very_many_post_does_not_fill_the_test(split):
+    """60 of 100 users post the same clip: all of them are trained on, whatever the seed."""
+    videos = [video(f"v{i}", f"u{i}") for i in range(100)]
+    copies = find_copies(videos, {f"v{i}": "black" for i in range(60)})
+    for seed in range(20):
+        split_V = assign_splits(
+            videos, split, test_share=0.2, validation_share=0.1, seed=seed, copies=copies
+        )
+        assert np.bincount(split_V).tolist() == [72, 8, 20] and not split_V[:60].any()
+
+
 # ---- Laws
 
 
@@ -162,8 +176,10 @@ def slow_parts(videos, contents, split, test_share, validation_share, seed):
     def place(unit):
         purpose = "split users" if split is Split.COLD_USER else "split"
         times = [v.timestamp for v in unit if v.timestamp is not None]
-        age = -min(times, default=-1) if split is Split.TEMPORAL else 0
-        return age, stateless_hash(purpose, seed, min(map(key, unit)))
+        limit = math.floor(max(test_share, validation_share) * len(videos) + 0.5)
+        last = len(unit) > limit and len(set(map(key, unit))) > 1
+        first = -min(times, default=-1) if split is Split.TEMPORAL else last
+        return first, stateless_hash(purpose, seed, min(map(key, unit)))
 
     units.sort(key=place)
     parts = {}

@@ -150,7 +150,7 @@ class DataConfig:
     root: str = ""  # folder with videos.csv; "": the simulator's, under `simulated_dir`
     simulated_dir: str = "data"  # local; each simulated dataset has a folder, by its fingerprint
     strict: bool = False  # stop on any bad row instead of dropping it
-    duplicates: Duplicates = Duplicates.TOGETHER
+    duplicates: Duplicates = Duplicates.TOGETHER  # the video streams of clips are compared
 
 
 @dataclasses.dataclass

@@ -38,10 +38,16 @@ def assign_splits(
     - cold_user: users in an order that hashes give; whole users are taken until the number of their
       videos comes nearest to the share. No user is in two splits.
 
-    Copies are in one split. In `random` they have the place of the smallest video_id among them. In
-    `temporal` also the oldest known timestamp among them: a content that was posted before is not
-    new. In `cold_user` users who share a content, directly or through others, have the place of the
-    smallest user_id among them. Shares are counted in videos; copies are taken as users are.
+    All copies of a content are in one split:
+
+    - random: they have the place of the smallest video_id among them.
+    - temporal: also the oldest known timestamp among them; what was posted before is not new.
+    - cold_user: users who share a content, directly or through others, have the place of the
+      smallest user_id among them.
+
+    Copies are taken together, as the videos of a user are, and shares are counted in videos. In
+    `random` and `cold_user` a group that duplicates join, and that has more videos than the test
+    and more than the validation may have, comes last: a clip that very many post stays in train.
 
     Args:
         videos: with unique ids, in any order: the split of a video does not depend on it.
@@ -61,15 +67,20 @@ def assign_splits(
     unit, purpose = ("users", "split users") if split is Split.COLD_USER else ("videos", "split")
     names = sorted({_name(video, split) for video in videos})
     number = {name: i for i, name in enumerate(names)}
-    first_N = _join(len(names), [[number[_name(v, split)] for v in group] for group in copies])
-    first_G, group_N = np.unique(first_N, return_inverse=True)
-    group_V = group_N[np.array([number[_name(video, split)] for video in videos], dtype=np.int64)]
-    ties = [stateless_hash(purpose, seed, names[i]) for i in first_G]
+    roots = _join(len(names), [[number[_name(v, split)] for v in group] for group in copies])
+    root_G, group_of_name = np.unique(roots, return_inverse=True)
+    name_V = np.array([number[_name(video, split)] for video in videos], dtype=np.int64)
+    group_V = group_of_name[name_V]
+    ties = [stateless_hash(purpose, seed, names[i]) for i in root_G]
     tie_G = np.array(ties, dtype=np.uint64)
-    order_G = np.argsort(tie_G, kind="stable")
+    size_G = np.bincount(group_V, minlength=len(root_G))  # videos
     if split is Split.TEMPORAL:
         order_G = np.lexsort((tie_G, -_oldest(_timestamps(videos), group_V)))  # newest first
-    size_G = np.bincount(group_V, minlength=len(order_G))[order_G]  # videos, in that order
+    else:
+        limit = math.floor(max(test_share, validation_share) * len(videos) + 0.5)
+        is_joined_G = np.bincount(group_of_name, minlength=len(root_G)) > 1
+        order_G = np.lexsort((tie_G, is_joined_G & (size_G > limit)))
+    size_G = size_G[order_G]
     num_test = _count_groups(size_G, test_share)
     num_validation = _count_groups(size_G[num_test:], validation_share)
     if num_test + num_validation >= len(order_G):
