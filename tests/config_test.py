@@ -13,6 +13,7 @@ from uhman_jax import main
 from uhman_jax.config import (
     Config,
     Decay,
+    Duplicates,
     Estimator,
     ModelName,
     differences,
@@ -145,8 +146,40 @@ def test_config_survives_json():
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
 
 
-def test_an_absent_field_keeps_its_default():
-    assert from_dict({"train": {"batch_size": 7}}) == with_field("train.batch_size", 7)
+def test_an_absent_field_means_what_was_done_before_there_was_one():
+    """Which is the default of all fields but those that are listed."""
+    expected = with_field("train.batch_size", 7)
+    expected.data.duplicates = Duplicates.KEEP
+    assert from_dict({"train": {"batch_size": 7}}) == expected
+    assert from_dict({"data": {"duplicates": "together"}}) == Config()
+    for path, before in config_lib._BEFORE.items():
+        default = flatten(Config())[path]
+        assert type(before) is type(default) and before != default
+
+
+@pytest.mark.parametrize(
+    ("stored", "command", "expected"),
+    [
+        (None, "together", "keep"),
+        (None, "keep", "keep"),
+        (None, "drop", "drop"),
+        ("keep", "together", "together"),
+        ("together", "together", "together"),
+        ("drop", "keep", "keep"),
+    ],
+)
+def test_an_older_run_goes_on_with_what_it_meant_unless_the_command_says_otherwise(
+    stored, command, expected
+):
+    values = to_dict(Config())
+    values["data"]["duplicates"] = stored
+    if stored is None:
+        del values["data"]["duplicates"]
+    config = with_field("data.duplicates", Duplicates(command))
+    before = to_dict(config)
+    after = config_lib.go_on_with(config, values)
+    assert after == with_field("data.duplicates", Duplicates(expected))
+    assert to_dict(config) == before and after is not config
 
 
 @pytest.mark.parametrize("values", [{"nme": "x"}, {"loss": {"estimator": "best"}}])

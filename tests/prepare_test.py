@@ -1,15 +1,21 @@
 """What is made, what is reused, and what is said of it."""
 
+import copy
 import dataclasses
 import errno
+import json
+import shutil
 import types
 
+import av
+import clips
 import numpy as np
 import pytest
+import small_network
 import tiny_world
 
 from uhman_jax import input_pipeline, prepare
-from uhman_jax.config import Config, Door
+from uhman_jax.config import Config, Door, Duplicates, Split
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
 from uhman_jax.dataset.view import TRAIN
 from uhman_jax.errors import UserError
@@ -158,3 +164,112 @@ def test_other_data_than_those_of_the_run_are_noticed(root, tmp_path, said):
     other = prepare.prepare(config, said.append).view
     with pytest.raises(UserError, match="must stay as they were when the run began"):
         prepare.check_same_view(other, tmp_path / "view.npz")
+
+
+# ---- Duplicates
+
+
+def remux(source, target):
+    """Writes the packets of a file into another container."""
+    with av.open(str(source)) as clip, av.open(str(target), "w") as output:
+        stream = output.add_stream_from_template(clip.streams.video[0])
+        for packet in clip.demux(clip.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    """Twelve clips, of which some are there again, with the features that stand-ins make.
+
+    Clip 0 is there twice under another name and once in another container, clip 1 twice under one
+    name; each id has a user of its own.
+    """
+    root = tmp_path_factory.mktemp("clips")
+    clips.write_noise(root, [1 + i % 3 for i in range(12)])
+    shutil.copy(root / "0.mp4", root / "copy.mp4")
+    shutil.copy(root / "0.mp4", root / "again.avi")
+    remux(root / "0.mp4", root / "other.mkv")
+    assert (root / "other.mkv").read_bytes() != (root / "0.mp4").read_bytes()
+    paths = {f"v{i:02}": f"{i}.mp4" for i in range(12)}
+    paths |= {"w0": "copy.mp4", "w1": "again.avi", "w2": "other.mkv", "w3": "1.mp4"}
+    videos = [
+        Video(video_id, path, f"u{video_id}", ("a",), 100 - place)
+        for place, (video_id, path) in enumerate(paths.items())
+    ]
+    write_raw_dataset(root, videos, [User("uv00", "", None, "", ())])
+    config = Config()
+    config.data.root, config.view.min_count = str(root), 1
+    config.preprocess = small_network.small_config(output_dir=str(root / "features"))
+    pipeline.preprocess(
+        root,
+        list(paths.items()),
+        config.preprocess.output_dir,
+        config.preprocess,
+        network=small_network.SmallNetwork,
+        progress=False,
+    )
+    return config
+
+
+def parts_of(view):
+    return dict(zip(view.video_ids, view.split_V.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("split", list(Split))
+def test_copies_of_a_clip_are_kept_in_one_part_and_named(copied, said, split):
+    config = copy.deepcopy(copied)
+    config.view.split = split
+    for seed in range(5):
+        config.view.seed = seed
+        said.clear()
+        view = prepare.prepare(config, said.append).view
+        part = parts_of(view)
+        assert len(part) == 16
+        assert part["v00"] == part["w0"] == part["w1"] == part["w2"] and part["v01"] == part["w3"]
+        (line,) = (line for line in said if line.startswith("Duplicates: "))
+        assert "2 contents have several ids, 6 videos in all. All videos of a content" in line
+        place = said.index(line)
+        assert said[place + 1 :] == [
+            "  other.mkv (w2) = again.avi (w1) and 2 more",
+            "  1.mp4 (w3) = 1.mp4 (v01)",
+        ]
+        config.data.duplicates = Duplicates.KEEP
+        kept = parts_of(prepare.prepare(config, said.append).view)
+        config.data.duplicates = Duplicates.TOGETHER
+        groups = ("v00", "w0", "w1", "w2"), ("v01", "w3")
+        apart = sum(len({kept[name] for name in group}) > 1 for group in groups)
+        assert f"{apart} of the contents would otherwise be in several" in line
+        assert view.report["duplicate_contents_in_several_parts_if_kept"] == apart
+
+
+def test_only_the_first_copy_is_kept_where_that_is_asked_for(copied, said):
+    config = copy.deepcopy(copied)
+    config.data.duplicates = Duplicates.DROP
+    view = prepare.prepare(config, said.append).view
+    assert len(view.video_ids) == 12
+    assert {"w2", "w3"} <= set(view.video_ids)  # of the earliest time
+    assert view.report["duplicate_videos_left_out"] == 4
+    assert any("Only the first video of each is kept, 4 are left out" in line for line in said)
+
+
+def test_features_of_an_earlier_version_say_nothing_of_duplicates(copied, said, tmp_path):
+    """Their ledger lacks the content; nothing is encoded again, and what is not known is said."""
+    config = copy.deepcopy(copied)
+    config.preprocess.output_dir = str(tmp_path / "old")
+    shutil.copytree(copied.preprocess.output_dir, tmp_path / "old")
+    for path in (tmp_path / "old").rglob("*.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        old = [{k: v for k, v in line.items() if k != "content"} for line in lines]
+        path.write_text("".join(json.dumps(line) + "\n" for line in old))
+    before = clips.contents(tmp_path / "old")
+    view = prepare.prepare(config, said.append).view
+    assert clips.contents(tmp_path / "old") == before
+    (line,) = (line for line in said if line.startswith("Duplicates: "))
+    assert line.startswith("Duplicates: cannot be seen in 16 of 16 clips, whose features are of an")
+    assert not any(name.startswith("duplicate") for name in view.report)
+    said.clear()
+    config.data.duplicates = Duplicates.KEEP
+    assert prepare.prepare(config, said.append).view.fingerprint == view.fingerprint
+    assert not any("Duplicates" in line for line in said)

@@ -62,7 +62,10 @@ def test_every_input_is_in_the_ledger_once_and_the_good_ones_in_the_store(folder
     lines = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
     assert [line["video_id"] for line in lines] == sorted(p.name for p in folder.glob("*"))
     assert [line["frames"] for line in lines] == [1, 2, 3, 3, 2, 0, 0]
-    assert set(lines[0]) == {"video_id", "path", "state", "frames", "seconds", "reason"}
+    expected = {"video_id", "path", "state", "frames", "seconds", "reason", "content"}
+    assert set(lines[0]) == expected
+    assert [len(line["content"]) for line in lines] == [32] * 5 + [0] * 2
+    assert len({line["content"] for line in lines[:5]}) == 5
     assert "empty" in lines[6]["reason"]
     assert ledger.read_ledger(tmp_path) == list(summary.entries)
     store = FrameStore.open(tmp_path)

@@ -149,6 +149,21 @@ def test_an_ablation_or_a_baseline_is_called_by_its_name(tmp_path):
         assert (title, "P@10") in page.cells()
 
 
+def test_duplicates_stand_beside_the_counts_of_the_data(simulated, simulated_page, tmp_path):
+    assert "Duplicates" not in simulated_page.text
+    shutil.copytree(simulated[0], tmp_path / "run")
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    metrics["data"] |= {
+        "duplicate_contents": 2,
+        "duplicate_videos": 5,
+        "duplicate_contents_in_several_parts_if_kept": 1,
+    }
+    (tmp_path / "run/metrics.json").write_text(json.dumps(metrics))
+    page = read_page(tmp_path / "run")
+    assert "Duplicates: 2 contents have several ids, 5 videos in all. All videos of a" in page.text
+    assert "duplicate contents in several parts if kept" in page.text
+
+
 def test_run_below_popularity_is_told_plainly(simulated, tmp_path):
     shutil.copytree(simulated[0], tmp_path / "run")
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())

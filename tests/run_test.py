@@ -6,7 +6,7 @@ import pytest
 import tiny_world
 
 from uhman_jax import run
-from uhman_jax.config import Config, ModelConfig, ModelName, to_dict
+from uhman_jax.config import Config, Duplicates, ModelConfig, ModelName, to_dict
 from uhman_jax.errors import UserError
 
 SYSTEMS = "popularity user_history user_attributes test observable_oracle oracle".split()
@@ -67,6 +67,42 @@ def test_another_config_is_refused_before_any_work(tmp_path):
     # The same config gets past the guard, to the dataset that is not there.
     with pytest.raises(UserError, match="/nowhere"):
         run.run(config, tmp_path, say=print)
+
+
+@pytest.mark.parametrize(
+    ("stored", "command", "difference"),
+    [
+        (None, Duplicates.TOGETHER, ""),
+        (None, Duplicates.KEEP, ""),
+        (None, Duplicates.DROP, "keep before, drop now"),
+        (Duplicates.KEEP, Duplicates.TOGETHER, "keep before, together now"),
+        (Duplicates.TOGETHER, Duplicates.TOGETHER, ""),
+    ],
+)
+def test_a_run_older_than_a_field_goes_on_as_it_began(
+    tmp_path, monkeypatch, stored, command, difference
+):
+    """A command that says nothing of duplicates goes on with a run that is older than they are."""
+    config = tiny_world.make_config("/nowhere")
+    values = to_dict(config) | {"run": {}}
+    del values["data"]["duplicates"]
+    if stored:
+        values["data"]["duplicates"] = stored.value
+    text = json.dumps(values)
+    (tmp_path / "config.json").write_text(text)
+    config.data.duplicates = command
+    seen = []
+
+    def stop(config, *rest):
+        seen.append(config.data.duplicates)
+        raise UserError("far enough")
+
+    monkeypatch.setattr(run, "prepare", stop)
+    with pytest.raises(UserError, match=difference or "far enough"):
+        run.run(config, tmp_path)
+    expected = [] if difference else [stored or Duplicates.KEEP]
+    assert seen == expected and config.data.duplicates is command
+    assert (tmp_path / "config.json").read_text() == text
 
 
 def test_checkpoints_without_a_config_are_not_touched(tmp_path):

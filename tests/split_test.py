@@ -1,5 +1,7 @@
 """Splits: their shares, who is in which, and what another seed or another video moves."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from views import EVERY_SPLIT, build, names_of, random_world
@@ -75,3 +77,18 @@ def test_five_clips_are_enough():
     videos = [Video(f"clip {i}", "", "me", ("t",), None) for i in range(5)]
     view = build(videos)
     assert [len(view.rows(split)) for split in (TRAIN, VALIDATION, TEST)] == [3, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("split", "digest"),
+    [
+        (Split.RANDOM, "c34c0734e379dd2c"),
+        (Split.TEMPORAL, "68709aa4c5c41f4e"),
+        (Split.COLD_USER, "40057901a1b1535b"),
+    ],
+)
+def test_splits_without_duplicates_stay_what_they_were(split, digest):
+    """Runs that were begun with an earlier version go on; the digests are of commit be6e33a."""
+    videos, users = random_world(3, num_videos=97)
+    view = build(videos, users, split=split, seed=5, validation_share=0.3)
+    assert hashlib.sha256(view.split_V.tobytes()).hexdigest()[:16] == digest

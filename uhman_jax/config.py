@@ -5,9 +5,11 @@
 and nobody writes to a config again. 0 and "" mean "off" or "automatic" where the comment says so.
 """
 
+import copy
 import dataclasses
 import difflib
 import enum
+import functools
 import math
 from dataclasses import field
 from typing import Any
@@ -35,7 +37,7 @@ class Duplicates(enum.Enum):
 
     TOGETHER = "together"  # all copies lie in one part of the split
     DROP = "drop"  # the first of each is kept
-    KEEP = "keep"  # they count as different clips
+    KEEP = "keep"  # they count as different clips, as a run does whose config lacks the field
 
 
 class Storage(enum.Enum):
@@ -148,7 +150,7 @@ class DataConfig:
     root: str = ""  # folder with videos.csv; "": the simulator's, under `simulated_dir`
     simulated_dir: str = "data"  # local; each simulated dataset has a folder, by its fingerprint
     strict: bool = False  # stop on any bad row instead of dropping it
-    duplicates: Duplicates = Duplicates.TOGETHER
+    duplicates: Duplicates = Duplicates.TOGETHER  # the video streams of clips are compared
 
 
 @dataclasses.dataclass
@@ -309,6 +311,9 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
+
+# What a stored config means by a field that it lacks, where that is not the field's default.
+_BEFORE: dict[str, Any] = {"data.duplicates": Duplicates.KEEP}
 
 # Ranges of all numbers; a round bracket excludes its end.
 _RANGES = {
@@ -527,13 +532,18 @@ def from_dict(values: dict[str, Any], default: Any = None) -> Any:
     """The config that `to_dict` wrote.
 
     Args:
-        values: nested fields; one that is absent keeps its default.
+        values: nested fields. One that is absent was unknown to the version that wrote them: it
+            gets the value that stands for what was done then.
         default: the dataclass to fill, by default a `Config`.
 
     Raises:
         UserError: a field is unknown or a choice is; types and ranges are `validate`'s.
     """
-    config = Config() if default is None else default
+    config = default
+    if config is None:
+        config = Config()
+        for path, value in _BEFORE.items():
+            _set(config, path, value)
     for name, value in values.items():
         present = getattr(config, name, None)
         if name not in {item.name for item in dataclasses.fields(config)}:
@@ -552,6 +562,40 @@ def from_dict(values: dict[str, Any], default: Any = None) -> Any:
             value = tuple(value)
         setattr(config, name, value)
     return config
+
+
+def go_on_with(config: Config, stored: dict[str, Any]) -> Config:
+    """The config with which a stored run goes on when it is started with another one.
+
+    Args:
+        config: of the command that starts it again; it is not changed.
+        stored: what `to_dict` wrote when the run began, perhaps in an earlier version.
+
+    Returns:
+        A copy. A field that the stored config lacks means what it meant then, unless the command
+        sets it to another value than its default.
+    """
+    config = copy.deepcopy(config)
+    known, now, default = _paths(stored), flatten(config), flatten(Config())
+    for path, value in _BEFORE.items():
+        if path not in known and now[path] == default[path]:
+            _set(config, path, value)
+    return config
+
+
+def _paths(values: dict[str, Any], prefix: str = "") -> set[str]:
+    """Paths of all that nested objects hold."""
+    paths = set()
+    for name, value in values.items():
+        paths.add(prefix + name)
+        if isinstance(value, dict):
+            paths |= _paths(value, f"{prefix}{name}.")
+    return paths
+
+
+def _set(config: Config, path: str, value: object) -> None:
+    *sections, name = path.split(".")
+    setattr(functools.reduce(getattr, sections, config), name, value)
 
 
 def differences(before: Config, now: Config) -> list[str]:

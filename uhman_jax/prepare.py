@@ -6,12 +6,13 @@ Each step says in one line what it makes and what an earlier start has left to r
 import dataclasses
 import pathlib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from uhman_jax import lock, storage
-from uhman_jax.config import Config, Door
+from uhman_jax.config import Config, Door, Duplicates
+from uhman_jax.dataset.duplicates import describe_copies, find_copies
 from uhman_jax.dataset.raw import RawDataset, read_raw_dataset, summarise_problems
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.truth import Truth, load_truth
@@ -57,14 +58,35 @@ def prepare(config: Config, say: Say = print, rules: int = CURRENT) -> Prepared:
         UserError: the dataset, its files or the settings are at fault; the sentence says how.
     """
     raw = _raw_dataset(config, say, rules)
-    store = _features(config, raw, say)
-    view = build_view(raw, store.video_ids, config.view)
+    store, contents = _features(config, raw, say)
+    view = build_view(raw, store.video_ids, config.view, contents, config.data.duplicates)
     sizes = ", ".join(
         f"{len(view.rows(split))} {name}"
         for name, split in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST))
     )
     say(f"View: {sizes} videos, {len(view.hashtags)} hashtags.")
+    _say_duplicates(config.data.duplicates, raw, view, contents, say)
     return Prepared(raw, store, view)
+
+
+def _say_duplicates(
+    duplicates: Duplicates, raw: RawDataset, view: View, contents: Mapping[str, str], say: Say
+) -> None:
+    """Says which videos have the same content and what became of them."""
+    unknown = sum(not content for content in contents.values())
+    if unknown and duplicates is not Duplicates.KEEP:
+        say(
+            f"Duplicates: cannot be seen in {unknown} of {len(contents)} clips, whose features are "
+            "of an earlier version (--config.preprocess.output_dir=NEW_FOLDER encodes them again)."
+        )
+    if text := describe_copies(view.report, duplicates):
+        say(f"Duplicates: {text}")
+        copies = find_copies(raw.videos, contents)
+        for first, second, *others in copies[:MAX_PROBLEMS]:
+            more = f" and {len(others)} more" if others else ""
+            say(f"  {first.path} ({first.video_id}) = {second.path} ({second.video_id}){more}")
+        if len(copies) > MAX_PROBLEMS:
+            say("  ...")
 
 
 def _raw_dataset(config: Config, say: Say, rules: int) -> RawDataset:
@@ -126,12 +148,16 @@ def features_of(config: Config) -> pathlib.Path:
     return storage.path(settings.output_dir or pipeline.features_dir(root, settings))
 
 
-def _features(config: Config, raw: RawDataset, say: Say) -> FrameStore:
-    """Region features of the videos; decodes and encodes what is not there yet."""
+def _features(config: Config, raw: RawDataset, say: Say) -> tuple[FrameStore, dict[str, str]]:
+    """Region features of the videos; decodes and encodes what is not there yet.
+
+    Also returns the hash of each video's content by video_id: "" where an earlier version made the
+    features, and none for those of the simulator.
+    """
     directory = features_of(config)
     if directory == raw.root / SIMULATED_FEATURES:
         say(f"Features: written by the simulator, reused {directory}.")
-        return FrameStore.open(directory)
+        return FrameStore.open(directory), {}
     from uhman_jax.preprocess import pipeline  # imports TensorFlow only when there is work
     from uhman_jax.preprocess.ledger import LEDGER_FILE, read_ledger
 
@@ -142,14 +168,16 @@ def _features(config: Config, raw: RawDataset, say: Say) -> FrameStore:
     else:
         say(f"Features: encoding the clips into {directory}.")
         pipeline.preprocess(raw.root, inputs, directory, settings)
-    lost = [entry for entry in read_ledger(directory) if entry.state != "ok"]
+    entries = read_ledger(directory)
+    lost = [entry for entry in entries if entry.state != "ok"]
     if lost:
         say(f"Features: {len(lost)} of {len(inputs)} clips could not be used:")
         for entry in lost[:MAX_PROBLEMS]:
             say(f"  {entry.path}: {entry.state}, {entry.reason}")
         if len(lost) > MAX_PROBLEMS:
             say(f"  ... ({directory / LEDGER_FILE} lists all)")
-    return FrameStore.open(directory)
+    contents = {entry.video_id: entry.content for entry in entries if entry.state == "ok"}
+    return FrameStore.open(directory), contents
 
 
 def channel_statistics(prepared: Prepared, say: Say = print) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from uhman_jax import __version__, lock, stop, storage
 from uhman_jax.cluster import Cluster
-from uhman_jax.config import Config, differences, from_dict, to_dict
+from uhman_jax.config import Config, differences, from_dict, go_on_with, to_dict
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
@@ -58,7 +58,7 @@ def run(
         # One device is used. Where JAX sees more, kernels of our own do without (region_product).
         os.environ.setdefault("JAX_CUDA_VISIBLE_DEVICES", "0")
     cluster.join()
-    _check_same_config(config, workdir)
+    config = _check_same_config(config, workdir)
     if mode == "evaluate" and not (workdir / "checkpoints").is_dir():
         raise UserError(
             f"--mode=evaluate needs a trained run, got no checkpoint in {workdir}; "
@@ -192,11 +192,17 @@ def read_config(workdir: pathlib.Path) -> tuple[Config, dict[str, Any]]:
         FileNotFoundError: it has no config.json.
         UserError: the file is damaged or of another version.
     """
+    config, _, facts = _read_stored(workdir)
+    return config, facts
+
+
+def _read_stored(workdir: pathlib.Path) -> tuple[Config, dict[str, Any], dict[str, Any]]:
+    """What `read_config` returns, and between the two the fields as they are written."""
     path = workdir / "config.json"
     try:
         values = json.loads(path.read_text("utf-8"))
         facts = values.pop(_RUN, {})
-        return from_dict(values), facts
+        return from_dict(values), values, facts
     except UserError as error:
         raise UserError(f"{path} is damaged or of another version: {error}") from error
     except (ValueError, AttributeError, TypeError) as error:
@@ -242,22 +248,28 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     return values
 
 
-def _check_same_config(config: Config, workdir: pathlib.Path) -> None:
-    """Raises UserError where the run directory belongs to another config."""
+def _check_same_config(config: Config, workdir: pathlib.Path) -> Config:
+    """The config that the run goes on with, see `go_on_with`; the given one in a new directory.
+
+    Raises:
+        UserError: the run directory belongs to another config.
+    """
     try:
-        before, _ = read_config(workdir)
+        before, stored, _ = _read_stored(workdir)
     except FileNotFoundError:
         if (workdir / "checkpoints").exists():
             raise UserError(
                 f"a run directory must hold its config.json, got none in {workdir}; "
                 "use another --workdir"
             ) from None
-        return
+        return config
+    config = go_on_with(config, stored)
     if changed := differences(before, config):
         raise UserError(
             f"the run in {workdir} must go on with its own settings, but these differ: "
             f"{'; '.join(changed)}; use another --workdir, or set them back"
         )
+    return config
 
 
 def _rules(workdir: pathlib.Path) -> int:

@@ -1,6 +1,7 @@
 """Which videos are train, validation and test."""
 
 import hashlib
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -21,7 +22,13 @@ def stateless_hash(purpose: str, seed: int, *parts: str) -> int:
 
 
 def assign_splits(
-    videos: Sequence[Video], split: Split, *, test_share: float, validation_share: float, seed: int
+    videos: Sequence[Video],
+    split: Split,
+    *,
+    test_share: float,
+    validation_share: float,
+    seed: int,
+    copies: Sequence[Sequence[Video]] = (),
 ) -> np.ndarray:
     """Divides videos; labels play no part.
 
@@ -31,12 +38,24 @@ def assign_splits(
     - cold_user: users in an order that hashes give; whole users are taken until the number of their
       videos comes nearest to the share. No user is in two splits.
 
+    All copies of a content are in one split:
+
+    - random: they have the place of the smallest video_id among them.
+    - temporal: also the oldest known timestamp among them; what was posted before is not new.
+    - cold_user: users who share a content, directly or through others, have the place of the
+      smallest user_id among them.
+
+    Copies are taken together, as the videos of a user are, and shares are counted in videos. In
+    `random` and `cold_user` a group that duplicates join, and that has more videos than the test
+    and more than the validation may have, comes last: a clip that very many post stays in train.
+
     Args:
         videos: with unique ids, in any order: the split of a video does not depend on it.
         split: which of the three.
         test_share: of the videos; a share above 0 gives one video (or user) at least.
         validation_share: of the videos that are not test; likewise.
         seed: of the hashes.
+        copies: groups of these videos that have one content; no video is in two groups.
 
     Returns:
         split_V: int8, TRAIN, VALIDATION or TEST.
@@ -45,34 +64,69 @@ def assign_splits(
         UserError: too few videos or users for the parts asked for, or a temporal split without any
             timestamp.
     """
-    tie_V = np.array(
-        [stateless_hash("split", seed, video.video_id) for video in videos], dtype=np.uint64
-    )
-    if split is Split.COLD_USER:
-        user_ids = sorted({video.user_id for video in videos})
-        number = {user_id: i for i, user_id in enumerate(user_ids)}
-        group_V = np.array([number[video.user_id] for video in videos], dtype=np.int64)
-        tie_G = [stateless_hash("split users", seed, user_id) for user_id in user_ids]
-        order_G = np.argsort(np.array(tie_G, dtype=np.uint64), kind="stable")
+    unit, purpose = ("users", "split users") if split is Split.COLD_USER else ("videos", "split")
+    names = sorted({_name(video, split) for video in videos})
+    number = {name: i for i, name in enumerate(names)}
+    roots = _join(len(names), [[number[_name(v, split)] for v in group] for group in copies])
+    root_G, group_of_name = np.unique(roots, return_inverse=True)
+    name_V = np.array([number[_name(video, split)] for video in videos], dtype=np.int64)
+    group_V = group_of_name[name_V]
+    ties = [stateless_hash(purpose, seed, names[i]) for i in root_G]
+    tie_G = np.array(ties, dtype=np.uint64)
+    size_G = np.bincount(group_V, minlength=len(root_G))  # videos
+    if split is Split.TEMPORAL:
+        order_G = np.lexsort((tie_G, -_oldest(_timestamps(videos), group_V)))  # newest first
     else:
-        group_V = np.arange(len(videos))
-        order_G = np.argsort(tie_V, kind="stable")
-        if split is Split.TEMPORAL:
-            order_G = np.lexsort((tie_V, -_timestamps(videos)))  # newest first
-    size_G = np.bincount(group_V, minlength=len(order_G))[order_G]  # videos, in that order
+        limit = math.floor(max(test_share, validation_share) * len(videos) + 0.5)
+        is_joined_G = np.bincount(group_of_name, minlength=len(root_G)) > 1
+        order_G = np.lexsort((tie_G, is_joined_G & (size_G > limit)))
+    size_G = size_G[order_G]
     num_test = _count_groups(size_G, test_share)
     num_validation = _count_groups(size_G[num_test:], validation_share)
     if num_test + num_validation >= len(order_G):
-        unit = "users" if split is Split.COLD_USER else "videos"
+        got, remedy = f"{len(names)} {unit}", f"add {unit}"
+        if len(order_G) < len(names):
+            groups = "1 group" if len(order_G) == 1 else f"{len(order_G)} groups"
+            got += f", bound by duplicates into {groups},"
+            remedy = f"set --config.data.duplicates=drop, {remedy}"
         raise UserError(
-            f"a {split.value} split must leave {unit} to train on, got {len(order_G)} {unit} of "
-            f"which {num_test} are test and {num_validation} validation; add {unit}, or lower "
+            f"a {split.value} split must leave {unit} to train on, got {got} of "
+            f"which {num_test} are test and {num_validation} validation; {remedy}, or lower "
             "view.test_share and view.validation_share"
         )
     split_G = np.full(len(order_G), TRAIN, dtype=np.int8)
     split_G[order_G[:num_test]] = TEST
     split_G[order_G[num_test : num_test + num_validation]] = VALIDATION
     return split_G[group_V]
+
+
+def _name(video: Video, split: Split) -> str:
+    """Returns the id of what a split divides: users or videos."""
+    return video.user_id if split is Split.COLD_USER else video.video_id
+
+
+def _join(num_nodes: int, groups: Sequence[Sequence[int]]) -> np.ndarray:
+    """Returns, for each of the nodes 0, 1, ..., the smallest node that groups connect it with."""
+    parent = list(range(num_nodes))  # never larger than the node itself
+
+    def root(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = node = parent[parent[node]]
+        return node
+
+    for group in groups:
+        for one, other in itertools.pairwise(group):
+            low, high = sorted((root(one), root(other)))
+            parent[high] = low
+    return np.array([root(node) for node in range(num_nodes)], dtype=np.int64)
+
+
+def _oldest(time_V: np.ndarray, group_V: np.ndarray) -> np.ndarray:
+    """Returns the smallest known time of each group, -1 where none is known."""
+    unknown = np.iinfo(np.int64).max
+    time_G = np.full(group_V.max(initial=-1) + 1, unknown)
+    np.minimum.at(time_G, group_V, np.where(time_V < 0, unknown, time_V))
+    return np.where(time_G == unknown, -1, time_G)
 
 
 def surplus_train(

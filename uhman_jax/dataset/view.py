@@ -1,18 +1,21 @@
 """A view of the data: vocabulary, splits, attributes and histories, learnt from train alone."""
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from uhman_jax import storage
-from uhman_jax.config import ViewConfig
+from uhman_jax.config import Duplicates, ViewConfig
 from uhman_jax.dataset.attributes import AGE_BUCKETS, age_bucket, encode_attribute
+from uhman_jax.dataset.duplicates import count_copies, find_copies, leave_out_copies
 from uhman_jax.dataset.history import Ragged, build_histories
 from uhman_jax.dataset.raw import RawDataset, User, Video
 from uhman_jax.dataset.split import (
@@ -168,7 +171,13 @@ def _fingerprint(view: View) -> str:
     return digest.hexdigest()
 
 
-def build_view(raw: RawDataset, available_ids: Collection[str], config: ViewConfig) -> View:
+def build_view(
+    raw: RawDataset,
+    available_ids: Collection[str],
+    config: ViewConfig,
+    contents: Mapping[str, str] = MappingProxyType({}),
+    duplicates: Duplicates = Duplicates.TOGETHER,
+) -> View:
     """Makes the view of a raw dataset that a config asks for.
 
     Everything is learnt from train: no label of a validation or test video changes a train row, the
@@ -179,6 +188,8 @@ def build_view(raw: RawDataset, available_ids: Collection[str], config: ViewConf
         raw: what was read.
         available_ids: ids of the videos that have features; the others are left out.
         config: of the view.
+        contents: hash of the content by video_id, where it is known.
+        duplicates: what becomes of videos with equal content.
 
     Raises:
         UserError: nothing is left to train on, or a split that was asked for stays empty.
@@ -190,9 +201,9 @@ def build_view(raw: RawDataset, available_ids: Collection[str], config: ViewConf
             f"a view must have videos with features, got none of {len(raw.videos)}; "
             "preprocess them first, and read its ledger for what failed"
         )
-    split_V = assign_splits(
-        videos,
-        config.split,
+    divide = functools.partial(
+        assign_splits,
+        split=config.split,
         test_share=config.test_share,
         validation_share=config.validation_share,
         seed=config.seed,
@@ -202,6 +213,11 @@ def build_view(raw: RawDataset, available_ids: Collection[str], config: ViewConf
         "videos_without_features": len(raw.videos) - len(videos),
         "videos_without_timestamp": sum(video.timestamp is None for video in videos),
     }
+    copies = find_copies(videos, contents)
+    report |= count_copies(videos, copies, duplicates, divide)
+    if duplicates is Duplicates.DROP:
+        videos = leave_out_copies(videos, copies)
+    split_V = divide(videos, copies=copies if duplicates is Duplicates.TOGETHER else ())
     vocabulary = select_hashtags(videos, split_V, config)
     report |= vocabulary.report
     has_hashtag_V = np.bincount(vocabulary.video, minlength=len(videos)) > 0

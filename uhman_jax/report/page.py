@@ -5,6 +5,8 @@ import pathlib
 from typing import Any
 
 from uhman_jax import __version__
+from uhman_jax.config import Duplicates
+from uhman_jax.dataset.duplicates import describe_copies
 from uhman_jax.report import plots, tables
 from uhman_jax.report.clips import clip_cards
 from uhman_jax.report.document import document, paragraph, part
@@ -256,9 +258,12 @@ def _settings(run: Run) -> Markup:
         for key, value in _flatten(run.config)
     ]
     summary = element("summary", "Every setting of the run")
+    choice = run.config.get("data", {}).get("duplicates", Duplicates.KEEP.value)
+    copies = describe_copies(run.metrics.get("data") or {}, Duplicates(choice))
     return part(
         "Data and settings",
         element("div", element("dl", data, class_="facts"), class_="card") if data else None,
+        paragraph(f"Duplicates: {copies}", "note") if copies else None,
         element("details", summary, element("dl", config, class_="facts"), class_="card"),
         paragraph(f"Written by uhman_jax {__version__}.", "note"),
     )

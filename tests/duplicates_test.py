@@ -1,0 +1,278 @@
+"""Videos with equal content: no split divides them, and people read how many there are."""
+
+import collections
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from views import EVERY_SPLIT, build, make_raw, random_world
+
+from uhman_jax.config import Duplicates, Split, ViewConfig
+from uhman_jax.dataset.duplicates import describe_copies, find_copies, leave_out_copies
+from uhman_jax.dataset.raw import Video
+from uhman_jax.dataset.split import assign_splits, stateless_hash
+from uhman_jax.dataset.view import SPLIT_NAMES, TEST, TRAIN, VALIDATION, build_view
+from uhman_jax.errors import UserError
+
+
+def video(video_id, user_id="u", timestamp=None):
+    return Video(video_id, f"{video_id}.mp4", user_id, ("tag",), timestamp)
+
+
+# ---- Worked by hand
+
+
+def test_copies_are_grouped_and_the_oldest_is_the_first():
+    videos = [
+        video("f"), video("e", timestamp=5), video("d", timestamp=0), video("c", timestamp=5),
+        video("b"), video("a"), video("h"), video("g", timestamp=9),
+    ]  # fmt: skip
+    contents = dict(f="x", e="x", d="x", c="x", b="x", a="y", g="y", h="") | {"not there": ""}
+    copies = find_copies(videos, contents)
+    assert ["".join(v.video_id for v in group) for group in copies] == ["ga", "dcebf"]
+    kept = leave_out_copies(videos, copies)
+    assert "".join(v.video_id for v in kept) == "dhg"
+
+
+def test_unknown_contents_are_not_equal():
+    videos = [video("a"), video("b"), video("c"), video("d")]
+    assert find_copies(videos, {"a": "", "b": "", "c": "x"}) == []
+
+
+def test_users_are_bound_through_others():
+    """a-b share one content, b-c another; twelve others share with nobody."""
+    videos = [video(f"v{i}", user_id) for i, user_id in enumerate("abbcdefghijklmno")]
+    copies = find_copies(videos, dict(v0="x", v1="x", v2="y", v3="y"))
+    parts = set()
+    for seed in range(20):
+        split_V = assign_splits(
+            videos, Split.COLD_USER, test_share=0.25, validation_share=0.3, seed=seed, copies=copies
+        )
+        parts.add(tuple(split_V[:4].tolist()))
+    assert parts == {(TRAIN,) * 4, (VALIDATION,) * 4, (TEST,) * 4}
+
+
+def test_a_content_that_was_posted_before_is_not_new():
+    """The newest post is a copy of the oldest; the last of the others is the test."""
+    videos = [video(f"v{t}", timestamp=t) for t in range(10)]
+    contents = dict(v9="x", v0="x", v4="y")
+    split_V = assign_splits(
+        videos,
+        Split.TEMPORAL,
+        test_share=0.1,
+        validation_share=0.2,
+        seed=0,
+        copies=find_copies(videos, contents),
+    )
+    assert "".join(map(str, split_V)) == "0000001120"
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (
+            Split.COLD_USER,
+            "a cold_user split must leave users to train on, got 6 users, bound by duplicates into "
+            "1 group, of which 1 are test and 0 validation; set --config.data.duplicates=drop, add",
+        ),
+        (Split.RANDOM, "got 6 videos, bound by duplicates into 1 group, .*duplicates=drop"),
+    ],
+)
+def test_a_split_that_duplicates_make_impossible_names_the_remedy(split, message):
+    videos = [video(f"v{i}", f"u{i}") for i in range(6)]
+    contents = {v.video_id: "black" for v in videos}
+    config = ViewConfig(split=split, min_count=1)
+    ids = list(contents)
+    with pytest.raises(UserError, match=message):
+        build_view(make_raw(videos), ids, config, contents)
+    build_view(make_raw(videos), ids, config, contents, Duplicates.KEEP)
+
+
+@pytest.mark.parametrize(
+    ("counts", "duplicates", "text"),
+    [
+        ((), Duplicates.TOGETHER, ""),
+        (
+            (1, 2, 1),
+            Duplicates.TOGETHER,
+            "1 content has several ids, 2 videos in all. All videos of a content are kept in one "
+            "part of the split; 1 of the contents would otherwise be in several of train, "
+            "validation and test (--config.data.duplicates=drop keeps only the first video of "
+            "each).",
+        ),
+        (
+            (3, 7, 2, 4),
+            Duplicates.DROP,
+            "3 contents have several ids, 7 videos in all. Only the first video of each is kept, 4 "
+            "are left out; 2 of the contents would otherwise be in several of train, validation "
+            "and test.",
+        ),
+        (
+            (2, 4, 1),
+            Duplicates.KEEP,
+            "2 contents have several ids, 4 videos in all. They count as different videos; 1 of "
+            "the contents is in several of train, validation and test "
+            "(--config.data.duplicates=together keeps each in one of them, "
+            "--config.data.duplicates=drop keeps only the first video of each).",
+        ),
+    ],
+)
+def test_what_people_read(counts, duplicates, text):
+    names = ("contents", "videos", "contents_in_several_parts_if_kept", "videos_left_out")
+    report = {f"duplicate_{name}": n for name, n in zip(names, counts, strict=False)}
+    assert describe_copies(report, duplicates) == text
+
+
+@pytest.mark.parametrize("split", [Split.RANDOM, Split.COLD_USER])
+def test_a_clip_that_very_many_post_does_not_fill_the_test(split):
+    """60 of 100 users post the same clip: all of them are trained on, whatever the seed."""
+    videos = [video(f"v{i}", f"u{i}") for i in range(100)]
+    copies = find_copies(videos, {f"v{i}": "black" for i in range(60)})
+    for seed in range(20):
+        split_V = assign_splits(
+            videos, split, test_share=0.2, validation_share=0.1, seed=seed, copies=copies
+        )
+        assert np.bincount(split_V).tolist() == [72, 8, 20] and not split_V[:60].any()
+
+
+# ---- Laws
+
+
+@st.composite
+def worlds(draw):
+    """Videos with many equal contents, users and times."""
+    num_videos = draw(st.integers(3, 25))
+    small = st.integers(0, draw(st.integers(1, 12)))
+    users = [f"u{draw(small)}" for _ in range(num_videos)]
+    times = [draw(st.none() | st.integers(0, 5)) for _ in range(num_videos)]
+    ids = draw(st.permutations([f"v{i:02}" for i in range(num_videos)]))
+    videos = [video(*row) for row in zip(ids, users, times, strict=True)]
+    letters = "abcdefgh"[: draw(st.integers(1, 8))]
+    contents = {
+        video_id: draw(st.sampled_from(letters)) if draw(st.booleans()) else "" for video_id in ids
+    }
+    return videos, contents
+
+
+def slow_parts(videos, contents, split, test_share, validation_share, seed):
+    """Part of each video, by sets that are joined until nothing changes; None: no split."""
+    key = (lambda v: v.user_id) if split is Split.COLD_USER else (lambda v: v.video_id)
+    units = [[v for v in videos if key(v) == name] for name in {key(v) for v in videos}]
+    changed = True
+    while changed:
+        changed = False
+        for i, one in enumerate(units):
+            for j in range(i):
+                seen = {contents[v.video_id] for v in units[j]} - {""}
+                if seen & {contents[v.video_id] for v in one}:
+                    units[j] += units.pop(i)
+                    changed = True
+                    break
+            if changed:
+                break
+
+    def place(unit):
+        purpose = "split users" if split is Split.COLD_USER else "split"
+        times = [v.timestamp for v in unit if v.timestamp is not None]
+        limit = math.floor(max(test_share, validation_share) * len(videos) + 0.5)
+        last = len(unit) > limit and len(set(map(key, unit))) > 1
+        first = -min(times, default=-1) if split is Split.TEMPORAL else last
+        return first, stateless_hash(purpose, seed, min(map(key, unit)))
+
+    units.sort(key=place)
+    parts = {}
+    for part, share in ((2, test_share), (1, validation_share)):
+        if not share:
+            continue
+        total = sum(map(len, units))
+        target = math.floor(share * total + 0.5)
+        sizes = [sum(map(len, units[: n + 1])) for n in range(len(units))]
+        if not sizes:
+            return None
+        best = min(range(len(sizes)), key=lambda n: abs(sizes[n] - target))
+        parts |= {v.video_id: part for unit in units[: best + 1] for v in unit}
+        units = units[best + 1 :]
+    return parts | {v.video_id: 0 for unit in units for v in unit} if units else None
+
+
+@pytest.mark.parametrize("split", EVERY_SPLIT)
+@given(
+    world=worlds(),
+    shares=st.tuples(st.sampled_from([0, 0.1, 0.2, 0.5]), st.sampled_from([0, 0.1, 0.4])),
+    seed=st.integers(0, 3),
+)
+@settings(max_examples=120, deadline=None)
+def test_splits_are_those_of_a_slow_reference_and_divide_no_content(split, world, shares, seed):
+    videos, contents = world
+    assume(split is not Split.TEMPORAL or any(v.timestamp is not None for v in videos))
+    how = dict(test_share=shares[0], validation_share=shares[1], seed=seed)
+    expected = slow_parts(videos, contents, split, *shares, seed)
+
+    def divide():
+        return assign_splits(videos, split, copies=find_copies(videos, contents), **how)
+
+    if expected is None:
+        with pytest.raises(UserError, match="must leave"):
+            divide()
+        return
+    found = dict(zip((v.video_id for v in videos), divide().tolist(), strict=True))
+    assert found == expected
+    parts = collections.defaultdict(set)
+    for v in videos:
+        if contents[v.video_id]:
+            parts[contents[v.video_id]].add(found[v.video_id])
+        if split is Split.COLD_USER:
+            parts["user", v.user_id].add(found[v.video_id])
+    assert all(len(part) == 1 for part in parts.values())
+
+
+@pytest.mark.parametrize("duplicates", list(Duplicates))
+@given(world=worlds(), split=st.sampled_from(EVERY_SPLIT), seed=st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_views_lose_nothing_but_what_is_dropped(duplicates, world, split, seed):
+    videos, contents = world
+    config = ViewConfig(split=split, seed=seed, min_count=1)
+    ids = [v.video_id for v in videos]
+    try:
+        view = build_view(make_raw(videos), ids, config, contents, duplicates)
+    except UserError:
+        return
+    again = build_view(make_raw(videos[::-1]), ids[::-1], config, contents, duplicates)
+    assert again.fingerprint == view.fingerprint and again.report == view.report
+    groups = collections.defaultdict(list)
+    for v in videos:
+        if contents[v.video_id]:
+            groups[contents[v.video_id]].append(v)
+    groups = [group for group in groups.values() if len(group) > 1]
+    lost = set(ids) - set(view.video_ids)
+    expected = set()
+    if duplicates is Duplicates.DROP:
+        for group in groups:
+            times = [v.timestamp for v in group if v.timestamp is not None]
+            oldest = [v for v in group if v.timestamp == (min(times) if times else None)]
+            expected |= {v.video_id for v in group} - {min(v.video_id for v in oldest)}
+    assert lost == expected
+    assert view.report.get("duplicate_contents", 0) == len(groups)
+    assert view.report.get("duplicate_videos", 0) == sum(map(len, groups))
+    assert view.report.get("duplicate_videos_left_out", 0) == len(expected)
+    if duplicates is Duplicates.KEEP:
+        part = dict(zip(view.video_ids, view.split_V.tolist(), strict=True))
+        apart = sum(len({part[v.video_id] for v in group}) > 1 for group in groups)
+        assert view.report.get("duplicate_contents_in_several_parts_if_kept", 0) == apart
+        assert view.fingerprint == build_view(make_raw(videos), ids, config).fingerprint
+
+
+def test_duplicates_move_few_videos_and_keep_the_shares():
+    """One pair among 240 videos: at most its own and one more video per boundary change parts."""
+    videos, users = random_world(9)
+    alone = build(videos, users)
+    part = dict(zip(alone.video_ids, alone.split_V.tolist(), strict=True))
+    for first, second in zip(alone.video_ids[:60], alone.video_ids[60:120], strict=True):
+        contents = {first: "x", second: "x"}
+        view = build_view(make_raw(videos, users), list(part), ViewConfig(min_count=1), contents)
+        moved = [v for v, s in zip(view.video_ids, view.split_V, strict=True) if part[v] != s]
+        assert len(moved) <= 1 + 2 * 2
+        for split in range(len(SPLIT_NAMES)):
+            assert abs(len(view.rows(split)) - len(alone.rows(split))) <= 2

@@ -1,0 +1,98 @@
+"""Videos that have the same content under several ids."""
+
+import collections
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from uhman_jax.config import Duplicates
+from uhman_jax.dataset.raw import Video
+from uhman_jax.errors import UserError
+
+Copies = Sequence[Sequence[Video]]  # a group for each content that several videos have
+
+
+def find_copies(videos: Sequence[Video], contents: Mapping[str, str]) -> Copies:
+    """Groups the videos whose content another video has too.
+
+    Args:
+        videos: in any order; the result does not depend on it.
+        contents: hash of the content by video_id; absent or "" where it is not known.
+
+    Returns:
+        Groups by their smallest video_id. In each the oldest video is the first; those of unknown
+        time are the last, and videos of one time are ordered by id.
+    """
+    groups = collections.defaultdict(list)
+    for video in videos:
+        if content := contents.get(video.video_id):
+            groups[content].append(video)
+    copies = [sorted(group, key=_age) for group in groups.values() if len(group) > 1]
+    return sorted(copies, key=lambda group: min(video.video_id for video in group))
+
+
+def _age(video: Video) -> tuple[bool, int, str]:
+    return video.timestamp is None, video.timestamp or 0, video.video_id
+
+
+def leave_out_copies(videos: Sequence[Video], copies: Copies) -> list[Video]:
+    """Returns the videos without all but the first of each group."""
+    surplus = {video.video_id for group in copies for video in group[1:]}
+    return [video for video in videos if video.video_id not in surplus]
+
+
+def count_copies(
+    videos: Sequence[Video],
+    copies: Copies,
+    duplicates: Duplicates,
+    divide: Callable[[Sequence[Video]], np.ndarray],
+) -> dict[str, int]:
+    """Returns the counts that a view's report has of duplicates; none where there are no copies.
+
+    Args:
+        videos: all of them.
+        copies: of `find_copies`.
+        duplicates: what becomes of the copies.
+        divide: returns the split_V of videos as if each had a content of its own.
+    """
+    if not copies:
+        return {}
+    try:
+        parts = zip(videos, divide(videos).tolist(), strict=True)
+        part = {video.video_id: split for video, split in parts}
+    except UserError:  # there is no such split
+        part = {}
+    apart = sum(len({part.get(video.video_id) for video in group}) > 1 for group in copies)
+    num_videos = sum(map(len, copies))
+    counts = {
+        "duplicate_contents": len(copies),
+        "duplicate_videos": num_videos,
+        "duplicate_contents_in_several_parts_if_kept": apart,
+    }
+    if duplicates is Duplicates.DROP:
+        counts["duplicate_videos_left_out"] = num_videos - len(copies)
+    return counts
+
+
+def describe_copies(report: Mapping[str, int], duplicates: Duplicates) -> str:
+    """Returns sentences on the duplicates that a view's report counts; "" where it has none."""
+    if not (num_contents := report.get("duplicate_contents", 0)):
+        return ""
+    num_videos = report["duplicate_videos"]
+    apart = report["duplicate_contents_in_several_parts_if_kept"]
+    several = "several of train, validation and test"
+    drop = "--config.data.duplicates=drop keeps only the first video of each"
+    have = "content has" if num_contents == 1 else "contents have"
+    text = f"{num_contents} {have} several ids, {num_videos} videos in all. "
+    if duplicates is Duplicates.KEEP:
+        mixed = f"{apart} of the contents {'is' if apart == 1 else 'are'} in {several}"
+        remedy = "--config.data.duplicates=together keeps each in one of them"
+        return f"{text}They count as different videos; {mixed} ({remedy}, {drop})."
+    mixed = f"{apart} of the contents would otherwise be in {several}"
+    if duplicates is Duplicates.DROP:
+        left_out = report["duplicate_videos_left_out"]
+        return (
+            f"{text}Only the first video of each is kept, {left_out} "
+            f"{'is' if left_out == 1 else 'are'} left out; {mixed}."
+        )
+    return f"{text}All videos of a content are kept in one part of the split; {mixed} ({drop})."
