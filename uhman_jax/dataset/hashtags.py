@@ -53,6 +53,7 @@ _WRAPPING = (
     "\u300a\u300b\u3010\u3011\u3014\u3015"
 )
 _STOPS = ".!?:\u2026\u3002\uff01\uff1f\uff1a\uff0e"  # that end a sentence
+_WRAPPED = re.compile(f"[{re.escape(_WRAPPING)}]")
 _ADJACENT = re.compile(f"[{re.escape(_WRAPPING)}]{{2,}}")
 _LIST_ITEM = re.compile(
     r"""\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s,"'\\()\[\]{}]+))\s*(?:,|$)""", re.DOTALL
@@ -122,8 +123,9 @@ def read_hashtags(*lists: str) -> Hashtags:
     rejected: dict[str, None] = {}
     for part, shown in itertools.chain.from_iterable(map(_parts, lists)):
         if is_legal(part):
-            spelling = spell_hashtag(part)
-            key = normalise_hashtag(spelling)
+            plain = _is_plain(part)
+            spelling = part if plain else spell_hashtag(part)
+            key = part.lower() if plain else normalise_hashtag(spelling)
             if has_content(key):
                 found.setdefault(key, spelling)
                 continue
@@ -166,6 +168,11 @@ def keyword_hashtag(text: str) -> str:
     return spelling if has_content(normalise_hashtag(spelling)) else ""
 
 
+def _is_plain(word: str) -> bool:
+    """Returns whether a word is of the kind that nearly all are, which takes a tenth of the time."""
+    return word.isascii() and word.replace("_", "").isalnum()
+
+
 def _parts(field: str) -> Iterator[tuple[str, str]]:
     """Yields the parts of a list: without what wraps them, and as written."""
     bare = field.strip()
@@ -174,7 +181,7 @@ def _parts(field: str) -> Iterator[tuple[str, str]]:
     if bare.startswith(("{", "[{")) and _OBJECT.search(bare):
         yield "", bare  # of objects nothing says which of their texts are hashtags
         return
-    items = _items(bare)
+    items = _items(bare) if _WRAPPED.search(bare) else None
     if items is None:
         yield from _words(field)
         return
@@ -222,6 +229,9 @@ def _unescape(text: str) -> str:
 def _words(field: str) -> Iterator[tuple[str, str]]:
     """Yields the words of a list, without what wraps them and as written."""
     for chunk in re.split(f"[\\s{BLANK}]+", field):
+        if _is_plain(word := chunk.removeprefix("#")):
+            yield word, chunk
+            continue
         if ("/" in chunk or "?" in chunk) and _ADDRESS.search(chunk):
             yield "", chunk
             continue
