@@ -1,37 +1,306 @@
-"""One spelling per hashtag."""
+"""How lists and texts of hashtags are read; what a hashtag is stands in `dataset.spelling`.
 
+A list (a cell of a table, a flag) names its hashtags: white space, commas, semicolons, bars, quotes
+and '#' separate them, and a hashtag needs no '#'. A text (a title, a description) marks them with
+'#'. The rules for texts are those of twitter-text, with ours on top:
+
+- Of a text a hashtag needs a letter: "#2024" and keycaps are none.
+- A '#' behind a word, or within an address or an HTML entity, marks nothing. One behind a hashtag
+  begins the next: "#a#b#c" are three.
+- Weibo's pairs: in a piece without spaces and punctuation that is Chinese (Han letters, and no kana
+  or hangul in the text) the signs open and close in turn if their number is even: "#春节#好".
+- Emoji belong to the hashtag that they follow without a space.
+"""
+
+import itertools
 import re
 import unicodedata
+from collections.abc import Iterator
+from typing import NamedTuple
 
-# What separates hashtags in a field: white space, and '#' in its three widths, because platforms
-# read "#love#fun" as two hashtags.
-_SEPARATOR = re.compile("[\\s#\uff03\ufe5f]+")
+from uhman_jax.dataset.rules import CURRENT
+from uhman_jax.dataset.spelling import (
+    ATTACHED,
+    BLANK,
+    SIGNS,
+    has_content,
+    is_legal,
+    may_hold,
+    normalise_hashtag,
+    spell_hashtag,
+)
+
+__all__ = [
+    "Hashtags",
+    "keyword_hashtag",
+    "marked_hashtags",
+    "normalise_hashtag",
+    "read_hashtags",
+    "spell_hashtag",
+    "split_hashtags",
+]
+
+_SIGN = re.compile(f"[{SIGNS}]")
+# What separates the hashtags of a list: white space, commas, semicolons, bars, bullets.
+_SEPARATOR = re.compile(
+    f"[\\s{BLANK},;|\uff0c\u3001\u060c\u055d\u1363\ufe10\ufe11\ufe50\ufe51\uff64\uff1b\u061b\u1364"
+    "\ufe54\uff5c\u00a6\u2016\u2223\u2502\u2503\uffe8\u2022\u2023\u2043\u25e6\u2219\u25cf\u25aa]+"
+)
+# What may wrap a hashtag or a list: quotes and brackets.
+_WRAPPING = (
+    "\"'`\u00b4\u00ab\u00bb\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u300c\u300d\u300e"
+    "\u300f\u301d\u301e\u301f\uff02\uff07\uff40()[]{}\uff08\uff09\uff3b\uff3d\uff5b\uff5d\u3008\u3009"
+    "\u300a\u300b\u3010\u3011\u3014\u3015"
+)
+_STOPS = ".!?:\u2026\u3002\uff01\uff1f\uff1a\uff0e"  # that end a sentence
+_WRAPPED = re.compile(f"[{re.escape(_WRAPPING)}]")
+_ADJACENT = re.compile(f"[{re.escape(_WRAPPING)}]{{2,}}")
+_LIST_ITEM = re.compile(
+    r"""\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s,"'\\()\[\]{}]+))\s*(?:,|$)""", re.DOTALL
+)
+_STRAIGHT = str.maketrans(dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb", '"')) | (
+    str.maketrans(dict.fromkeys("\u2018\u2019\u201a\u201b", "'"))
+)
+_ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|U([0-9a-f]{8})|x([0-9a-f]{2})|(.))", re.I | re.DOTALL)
+_OBJECT = re.compile("""["']\\s*:""")
+_MISSING = {"nan", "null", "none"}  # how programs write that there is nothing
+
+_ADDRESS = re.compile(
+    r"[a-z][a-z0-9+.-]{0,20}://"
+    r"|(?<![\w.#\uff03-])(?:(?:[^\W_][\w-]{0,62}\.)+[^\W\d_]{2,24}|(?:\d{1,3}\.){3}\d{1,3}|localhost)"
+    r"(?::\d{1,5})?(?=[/?])",
+    re.IGNORECASE,
+)
+_ADDRESS_END = re.compile(
+    f'[\\s{BLANK}<>"\u00ab\u00bb\u2018-\u201f\u2026\u3001\u3002\u3008-\u3011\uff01\uff08\uff09\uff0c'
+    "\uff1a\uff1b\uff1f\uff5c()]"
+)
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_KANA_OR_HANGUL = re.compile("[\u3041-\u3096\u30a1-\u30fa\uff66-\uff9d\u1100-\u11ff\uac00-\ud7af]")
+_DROPPED_OF_KEYWORDS = re.compile("[\\s\u2800'\u2019\u2010-\u2015-]+|(?<![0-9])\\.|\\.(?![0-9])")
 
 
-def normalise_hashtag(text: str) -> str:
-    """Returns the hashtag without '#' at its ends and without white space, case folded, NFKC.
+class Hashtags(NamedTuple):
+    """The hashtags of a list, in order, each key once.
 
-    Each of these can undo another (NFKC turns a wide '＃' into '#', folding takes 'ῖ' apart, which
-    NFKC joins again), so they are repeated until nothing moves: the result is a fixed point.
-
-    >>> normalise_hashtag("#ＬＯＶＥ")
-    'love'
-    >>> normalise_hashtag("##")
-    ''
+    Attributes:
+        keys: by which hashtags are compared.
+        spellings: as people see them, one per key: the first.
+        rejected: parts that cannot be hashtags, as written.
     """
-    previous = None
-    while text != previous:
-        previous = text
-        text = unicodedata.normalize("NFKC", "".join(text.split()).strip("#")).casefold()
-        text = unicodedata.normalize("NFKC", text)
-    return text
+
+    keys: tuple[str, ...]
+    spellings: tuple[str, ...]
+    rejected: tuple[str, ...]
 
 
-def split_hashtags(field: str) -> tuple[str, ...]:
-    """Returns the normalised hashtags of a space separated field, in order, each once.
+def split_hashtags(field: str, rules: int = CURRENT) -> tuple[str, ...]:
+    """Returns the keys of the hashtags of a list, in order, each once.
 
-    >>> split_hashtags("#Love fun  #LOVE #")
-    ('love', 'fun')
+    >>> split_hashtags("#Love fun  #LOVE #"), split_hashtags('["sea", "sun"]')
+    (('love', 'fun'), ('sea', 'sun'))
+
+    Args:
+        field: the list.
+        rules: version of the rules; 1 knows only white space and '#' as separators.
     """
-    hashtags = map(normalise_hashtag, _SEPARATOR.split(field))
+    if rules > 1:
+        return read_hashtags(field).keys
+    hashtags = (normalise_hashtag(part, 1) for part in re.split("[\\s#\uff03\ufe5f]+", field))
     return tuple(dict.fromkeys(hashtag for hashtag in hashtags if hashtag))
+
+
+def read_hashtags(*lists: str) -> Hashtags:
+    """Reads lists of hashtags, however separated, and names what cannot be one.
+
+    Lists of JSON and Python are read as such: an item with a space in it is no hashtag. "nan",
+    "null" or "none" as the whole list mean that there is nothing; with '#' they are hashtags.
+
+    >>> read_hashtags("#Sea,sun | C++")
+    Hashtags(keys=('sea', 'sun'), spellings=('Sea', 'sun'), rejected=('C++',))
+    """
+    found: dict[str, str] = {}
+    rejected: dict[str, None] = {}
+    for part, shown in itertools.chain.from_iterable(map(_parts, lists)):
+        if is_legal(part):
+            plain = _is_plain(part)
+            spelling = part if plain else spell_hashtag(part)
+            key = part.lower() if plain else normalise_hashtag(spelling)
+            if has_content(key):
+                found.setdefault(key, spelling)
+                continue
+        if has_content(shown):
+            rejected[shown] = None
+    return Hashtags(tuple(found), tuple(found.values()), tuple(rejected))
+
+
+def marked_hashtags(text: str) -> tuple[str, ...]:
+    """Returns spellings of the hashtags that a text marks with '#', in order, each key once.
+
+    The rules stand at the top of this module.
+
+    >>> marked_hashtags("Look #Fun#sun! a.b/c#top #2024 #été_2 &#39; #नमस्ते")
+    ('Fun', 'sun', 'été_2', 'नमस्ते')
+    >>> marked_hashtags("#春节#大家新年好，#红包#来了")
+    ('春节', '红包')
+    """
+    found: dict[str, str] = {}
+    pairs = not _KANA_OR_HANGUL.search(text)
+    for piece in _pieces(text):
+        for word in _pairs(piece) if pairs and _is_paired(piece) else _glued(piece):
+            spelling = spell_hashtag(word) if is_legal(word) else ""
+            key = normalise_hashtag(spelling)
+            if any(unicodedata.category(character)[0] == "L" for character in key):
+                found.setdefault(key, spelling)
+    return tuple(found.values())
+
+
+def keyword_hashtag(text: str) -> str:
+    """Returns a hashtag's spelling for a keyword, or "" where it has none.
+
+    White space, hyphens, apostrophes and full stops are removed, except a full stop between digits.
+
+    >>> keyword_hashtag("New York"), keyword_hashtag("hip-hop"), keyword_hashtag("C# tutorial")
+    ('NewYork', 'hiphop', '')
+    """
+    word = _DROPPED_OF_KEYWORDS.sub("", text.strip().lstrip(SIGNS))
+    spelling = spell_hashtag(word) if is_legal(word) else ""
+    return spelling if has_content(normalise_hashtag(spelling)) else ""
+
+
+def _is_plain(word: str) -> bool:
+    """Returns whether a word is of the kind that nearly all are, which takes a tenth of the time."""
+    return word.isascii() and word.replace("_", "").isalnum()
+
+
+def _parts(field: str) -> Iterator[tuple[str, str]]:
+    """Yields the parts of a list: without what wraps them, and as written."""
+    bare = field.strip()
+    if bare.strip(_WRAPPING).casefold() in _MISSING:
+        return
+    if bare.startswith(("{", "[{")) and _OBJECT.search(bare):
+        yield "", bare  # of objects nothing says which of their texts are hashtags
+        return
+    items = _items(bare) if _WRAPPED.search(bare) else None
+    if items is None:
+        yield from _words(field)
+        return
+    for item in items:
+        if len(item.split()) > 1 and not _SIGN.search(item):
+            yield item, item
+        else:
+            yield from _words(item)
+
+
+def _items(field: str) -> list[str] | None:
+    """Returns the items of a list as JSON or Python write it, or None if it is none."""
+    brackets = field[:1] in ("[", "(", "{") and field[-1:] in ("]", ")", "}") and len(field) > 1
+    text = (field[1:-1] if brackets else field).translate(_STRAIGHT).strip()
+    items, position, quoted = [], 0, False
+    while position < len(text):
+        match = _LIST_ITEM.match(text, position)
+        if not match:
+            return None
+        position = match.end()
+        bare = match[3]
+        if bare is None:
+            quoted = True
+            items.append(_unescape(match[1] if match[1] is not None else match[2]).strip())
+        elif not (brackets and bare.casefold() in _MISSING):
+            items.append(bare)
+    return items if brackets or (quoted and len(items) > 1) else None
+
+
+def _unescape(text: str) -> str:
+    """Returns a quoted text without backslashes; tabs and line ends become spaces."""
+    if "\\" not in text:
+        return text
+
+    def character(match: re.Match[str]) -> str:
+        code = match[1] or match[2] or match[3]
+        if not code:
+            return " " if match[4] in "nrt" else match[4]
+        return chr(int(code, 16)) if int(code, 16) < 0x110000 else "\ufffd"
+
+    halves = _ESCAPE.sub(character, text)  # JSON writes one emoji as two
+    return halves.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _words(field: str) -> Iterator[tuple[str, str]]:
+    """Yields the words of a list, without what wraps them and as written."""
+    for chunk in re.split(f"[\\s{BLANK}]+", field):
+        if _is_plain(word := chunk.removeprefix("#")):
+            yield word, chunk
+            continue
+        if ("/" in chunk or "?" in chunk) and _ADDRESS.search(chunk):
+            yield "", chunk
+            continue
+        for token in _SEPARATOR.split(chunk):
+            words = re.split(f"(?<!&)[{SIGNS}]+", token)
+            bare = [word.lstrip(_WRAPPING).rstrip(_WRAPPING + _STOPS) for word in words]
+            if len(words) == 2 and bare[0] and not bare[1]:
+                yield "", token  # "c#"
+                continue
+            for word, written in zip(bare, words, strict=True):
+                for part in _ADJACENT.split(word):
+                    yield part, written
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Yields the stretches of a text, without spaces and punctuation, that hold a '#'.
+
+    Each begins with the character before it that bears on its first '#', where there is one.
+    """
+    position = 0
+    for begin, end in [*_addresses(text), (len(text), len(text))]:
+        yield from _pieces_between(text, position, begin)
+        position = end
+
+
+def _pieces_between(text: str, position: int, stop: int) -> Iterator[str]:
+    while (sign := _SIGN.search(text, position, stop)) is not None:
+        begin = sign.start()
+        while begin > position and may_hold(text[begin - 1]):
+            begin -= 1
+        if begin > position and text[begin - 1] == "&":
+            begin -= 1
+        end = sign.end()
+        while end < stop and (may_hold(text[end]) or _SIGN.match(text[end])):
+            end += 1
+        position = end
+        yield text[begin:end]
+
+
+def _addresses(text: str) -> Iterator[tuple[int, int]]:
+    """Yields begins and ends of the addresses in a text, with all of their path and query."""
+    position = 0
+    while (start := _ADDRESS.search(text, position)) is not None:
+        position, depth = start.end(), 0
+        for stop in _ADDRESS_END.finditer(text, position):
+            depth += {"(": 1, ")": -1}.get(stop[0], 0)
+            if depth < 0 or stop[0] not in "()":
+                position = stop.start()
+                break
+        else:
+            position = len(text)
+        yield start.start(), position
+
+
+def _is_paired(piece: str) -> bool:
+    """Returns whether signs open and close in turn."""
+    words = _SIGN.split(piece)
+    even = len(words) % 2 == 1 and all(words[1::2])
+    return even and _HAN.search(piece) is not None and not piece.startswith("&")
+
+
+def _pairs(piece: str) -> list[str]:
+    return _SIGN.split(piece)[1::2]
+
+
+def _glued(piece: str) -> list[str]:
+    """Returns the words behind the signs, none where a word stands before the first sign."""
+    before, *words = _SIGN.split(piece)
+    before = before.rstrip(ATTACHED)
+    character = before[-1:]
+    blocked = character in ("&", "_") or unicodedata.category(character or " ")[0] in "LMN"
+    return [] if blocked else words
