@@ -41,7 +41,7 @@ class Recommender:
     """Ranks the hashtags of the vocabulary; give `load` the folder to make one.
 
     Attributes:
-        hashtags: the T names.
+        hashtags: the T names, as most users write them.
         vectors_TD: float32; a hashtag's score is its vector times the query.
         shapes: sizes of a clip and a history, type of codes, most hashtags (`top_k`).
     """
@@ -59,7 +59,7 @@ class Recommender:
         self._encodings = read("encodings.json")
         self.shapes = read("model.json")["shapes"]
         self._confidence = read("confidence.json")
-        self._ids = {name: t for t, name in enumerate(self.hashtags)}
+        self._ids = {name: t for t, name in enumerate(read("keys.json"))}
         self._query, self._recommend = program("query"), program("recommend")
 
     def recommend(self, codes_FMC, scale_C, offset_C, *, top_k=None, **profile):
@@ -73,8 +73,8 @@ class Recommender:
             scale_C: float, a feature is code * scale + offset.
             offset_C: float.
             top_k: how many; default: 10, or all if they are fewer.
-            **profile: gender, age (years), country and history (hashtags used before); what is
-                left out or not in the training data counts as unknown.
+            **profile: gender, age (years), country and history (hashtags used before, in any
+                spelling); what is left out or not in the training data counts as unknown.
 
         Raises:
             ValueError: the features or `top_k` don't fit the model.

@@ -104,7 +104,7 @@ class ProfileEncoder:
         self.notes: list[str] = []
         self._genders, self._ages, self._countries = view.genders, view.ages, view.countries
         self._width = view.max_history
-        self._hashtags = {name: t for t, name in enumerate(view.hashtags)}
+        self._find = view.find
 
     def encode(self, profiles: Sequence[Profile]) -> "UserInput":
         """One row per profile.
@@ -118,14 +118,15 @@ class ProfileEncoder:
         history_BR = np.zeros((len(profiles), self._width), np.int32)
         mask_BR = np.zeros(history_BR.shape, bool)
         for b, profile in enumerate(profiles):
-            names = [name for name in dict.fromkeys(profile.history) if name in self._hashtags]
-            if missing := [name for name in profile.history if name not in self._hashtags]:
+            found = {name: self._find(name) for name in profile.history}
+            if missing := [name for name in profile.history if found[name] is None]:
                 listed = " ".join(f"#{name}" for name in missing[:5])
                 more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
                 self.notes.append(f"not in the vocabulary, so not used: {listed}{more}")
-            if len(names) > self._width:
+            known = list(dict.fromkeys(t for t in found.values() if t is not None))
+            if len(known) > self._width:
                 self.notes.append(f"of the history the first {self._width} hashtags are used")
-            ids = [self._hashtags[name] for name in names[: self._width]]
+            ids = known[: self._width]
             history_BR[b, : len(ids)] = ids
             mask_BR[b, : len(ids)] = True
 
