@@ -8,7 +8,7 @@ import numpy as np
 
 from uhman_jax.dataset.attributes import UNKNOWN, age_bucket
 from uhman_jax.dataset.hashtags import split_hashtags
-from uhman_jax.dataset.raw import MAX_AGE
+from uhman_jax.dataset.checks import MAX_AGE
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
 
