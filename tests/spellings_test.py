@@ -2,18 +2,40 @@
 
 import collections
 import dataclasses
+import hashlib
+import io
+import json
+import os
+import pathlib
 import random
+import re
+import shutil
+import subprocess
+import sys
 import time
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import small_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from views import EVERY_VIEW, build, make_raw, random_world
 
+from tools.export.folder import export_run
+from tools.export.load import load
+from tools.inspect_run import study
 from uhman_jax.config import Distribution, Split, ViewConfig
 from uhman_jax.dataset.raw import Video
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View, build_view
 from uhman_jax.dataset.vocabulary import choose_spellings
+from uhman_jax.demo.server import Answers
+from uhman_jax.errors import UserError
+from uhman_jax.preprocess import on_demand
+from uhman_jax.recommend import Profile, Recommender
+from uhman_jax.recommend.explain import explain
+from uhman_jax.report import write_report
 
 
 def use(number, user, hashtag, spelling):
@@ -205,6 +227,24 @@ def test_spellings_come_back_from_the_file(tmp_path):
     assert again.spellings == view.spellings == ("Straße",) and again.rules == view.rules
 
 
+def test_a_file_of_before_shows_the_hashtags_themselves(tmp_path):
+    videos = [use(v, f"u{v}", "strasse", "Straße") for v in range(20)]
+    view, path = build(videos), tmp_path / "view.npz"
+    view.save(path)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    header = json.loads(arrays["header"].tobytes()) | {"format": 2}
+    del header["spellings"], header["rules"]
+    buffer = io.BytesIO()
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(buffer, **arrays)
+    data = buffer.getvalue()[:-2] + (64).to_bytes(2, "little")
+    path.write_bytes(data + hashlib.sha256(data).hexdigest().encode())
+    again = View.load(path)
+    assert again.spellings == again.hashtags == ("strasse",) and again.rules == 1
+    assert again.find("Straße") == again.find("strasse") == 0
+
+
 def test_views_of_rules_1_are_those_of_before():
     """The same fingerprint as version 0.1 gave; people are shown the hashtags themselves."""
     videos = [
@@ -229,3 +269,168 @@ def test_a_hundred_thousand_uses_take_no_time():
     assert time.monotonic() - started < 3, "generous: about 0.2 s when the machine is idle"
     uses = collections.Counter(name for video in videos for name in video.hashtags)
     assert chosen.keys() == uses.keys() and sum(uses.values()) > 90_000
+
+
+# ---- From the tables to all that people see
+
+WRITTEN = {
+    "dark": ("Straße", "strasse", "Straße", "STRASSE", "Straße"),
+    "bright": ("LoveIsland", "loveisland", "LoveIsland"),
+    "w": ("W",),
+}
+SHOWN = {"strasse": "Straße", "loveisland": "LoveIsland", "w": "W"}
+
+
+def write(v, word):
+    spellings = WRITTEN[word]
+    return spellings[v % len(spellings)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    root = tmp_path_factory.mktemp("spellings")
+    small_run.make(root, write=write, num_epochs=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def recommender(trained):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(on_demand, "COMMAND", small_run.COMMAND)
+        with Recommender.load(trained / "run") as loaded:
+            yield loaded
+
+
+def names_in(text):
+    """The hashtags that a page shows, whatever else stands in it."""
+    return set(re.findall(r"#(\w+)</bdi>", text))
+
+
+def test_the_view_matches_any_spelling(trained):
+    view = View.load(trained / "run" / "view.npz")
+    assert shown(view) == SHOWN
+    for texts in (("strasse", "STRASSE", "#Straße", "Ｓtraße"), ("LOVEISLAND", "loveIsland#")):
+        assert {view.find(text) for text in texts} == {view.find(texts[0])} != {None}
+    assert view.hashtags[view.find("straße")] == "strasse"
+    assert [view.find(text) for text in ("", "#", "stra", "love island2")] == [None] * 4
+
+
+def test_suggestions_are_spelled_as_people_write(trained, recommender):
+    clip = trained / "c00.mp4"
+    every = {suggestion.hashtag for suggestion in recommender.recommend(clip, top_k=3)}
+    assert every == set(SHOWN.values())
+    for exclude in ("strasse", "#STRASSE", "Straße #w"):
+        left = recommender.recommend(clip, top_k=3, exclude=[exclude])
+        assert {s.hashtag for s in left} == every - {"Straße"} - (
+            {"W"} if "w" in exclude else set()
+        )
+    one, other = recommender.vectors(["Straße"]), recommender.vectors(["STRASSE"])
+    assert one.tolist() == other.tolist() != recommender.vectors(["W"]).tolist()
+    with pytest.raises(UserError, match="must be of the run's vocabulary .*got 'Nie'"):
+        recommender.vectors(["W", "Nie"])
+
+
+def test_a_history_is_matched_in_any_spelling_and_told_as_it_was_written(recommender):
+    first = recommender.encode([Profile(history=("strasse",))])
+    for history in (("STRASSE",), ("Straße",), ("#Straße", "strasse", "Nie", "nie")):
+        found = recommender.encode([Profile(history=history)])
+        assert found.history_BR.tolist() == first.history_BR.tolist()
+        assert found.history_mask_BR.tolist() == first.history_mask_BR.tolist()
+    user = Profile.parse(history="#Straße #STRASSE #NeverSeen")
+    assert user.describe() == "used #Straße #NeverSeen before"
+    recommender.encode([user])
+    assert recommender.notes == ["not in the vocabulary, so not used: #NeverSeen"]
+
+
+def test_the_command_shows_spellings(trained):
+    flags = [f"--run={trained / 'run'}", f"--video={trained / 'c00.mp4'}"]
+    flags += ["--history=#STRASSE #Nie", "--exclude=#lOVEiSLAND"]
+    done = subprocess.run(
+        [sys.executable, "-c", small_run.code("uhman_jax.recommend"), *flags],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "note: not in the vocabulary, so not used: #Nie\n"
+    head, *lines = done.stdout.splitlines()
+    assert head.endswith("c00.mp4 (used #STRASSE #Nie before)")
+    assert {line.split()[1] for line in lines} == {"#Straße", "#W"}
+
+
+def test_the_page_that_explains_shows_spellings(trained, recommender, tmp_path):
+    users = [Profile(history=("strasse",)), Profile("f")]
+    explain(recommender, trained / "c00.mp4", users, tmp_path / "why.html", top_k=3)
+    page = (tmp_path / "why.html").read_text()
+    assert names_in(page) == set(SHOWN.values())
+    assert "was 2" in page or page.count('class="new"') == 0
+    explain(recommender, trained / "c00.mp4", users[:1], tmp_path / "why.png", top_k=3)
+
+
+def test_the_web_page_and_its_api_show_spellings(trained, recommender):
+    answers = Answers(recommender)
+    profile = Profile.parse(history="#STRASSE")
+    found = answers.suggest(str(trained / "c00.mp4"), profile, 3)
+    assert {entry["hashtag"] for entry in found["suggestions"]} == set(SHOWN.values())
+    shown_page, to_copy = answers.page(str(trained / "c00.mp4"), [profile], 3)
+    assert names_in(shown_page) == set(SHOWN.values())
+    assert set(to_copy.split()) == {f"#{text}" for text in SHOWN.values()}
+
+
+def test_predictions_and_report_show_spellings(trained):
+    rows = pq.read_table(trained / "run" / "predictions.parquet").to_pylist()
+    for row in rows:
+        assert set(row["hashtags"]) == set(SHOWN.values()) > set(row["true_hashtags"]) > set()
+    write_report(trained / "run", trained)
+    page = (trained / "run" / "report.html").read_text()
+    assert {"Straße", "LoveIsland"} <= names_in(page) <= set(SHOWN.values())
+    assert page.count("hit: ") > 0, "suggested and true ones are compared in one spelling"
+
+
+def test_the_inspection_shows_spellings(trained):
+    study.inspect_run(trained / "run", top_k=1)
+    values = json.loads((trained / "run" / "inspect.json").read_text())
+    assert list(values["nearest"]) == values["map"]["hashtags"]
+    assert set(values["nearest"]) == set(SHOWN.values())
+    swapped = {
+        name for swap in values["swaps"]["values"] for name, _ in [*swap["enter"], *swap["leave"]]
+    }
+    listed = {e["hashtag"] for kind in values["differences"]["kinds"] for e in kind["strongest"]}
+    assert swapped | listed <= set(SHOWN.values())
+    page = (trained / "run" / "inspect.html").read_text()
+    assert {"Straße", "LoveIsland"} <= names_in(page) <= set(SHOWN.values())
+
+
+def test_predictions_with_folded_hashtags_can_be_inspected(trained, tmp_path):
+    """As a run of before has them."""
+    folded = {text: key for key, text in SHOWN.items()}
+    table = pq.read_table(trained / "run" / "predictions.parquet").to_pylist()
+    for row in table:
+        row["hashtags"] = [folded[text] for text in row["hashtags"]]
+    copy = shutil.copytree(trained / "run", tmp_path / "run")
+    pq.write_table(pa.Table.from_pylist(table), copy / "predictions.parquet")
+    study.inspect_run(trained / "run", tmp_path / "new.html", top_k=1)
+    study.inspect_run(copy, tmp_path / "old.html", top_k=1)
+    assert (tmp_path / "new.json").read_text() == (tmp_path / "old.json").read_text()
+
+
+def test_an_export_shows_spellings_and_takes_any(trained, tmp_path):
+    export_run(trained / "run", tmp_path / "out")
+    model = load(tmp_path / "out")
+    view = View.load(trained / "run" / "view.npz")
+    assert tuple(model.hashtags) == view.spellings
+    assert tuple(json.loads((tmp_path / "out" / "keys.json").read_text())) == view.hashtags
+    shapes = model.shapes
+    codes_FMC = np.zeros((1, shapes["regions"], shapes["channels"]), shapes["codes"])
+    one_C = np.ones(shapes["channels"], np.float32)
+    answers = [
+        model.recommend(codes_FMC, one_C, one_C, history=history)
+        for history in ("#STRASSE", ["strasse"], ["Straße"])
+    ]
+    assert answers[0] == answers[1] == answers[2] != model.recommend(codes_FMC, one_C, one_C)
+    assert {name for name, _, _ in answers[0]} == set(SHOWN.values())
+    one, two = tmp_path / "out", tmp_path / "again"
+    export_run(trained / "run", two)
+    assert {p.name: p.read_bytes() for p in one.iterdir() if p.is_file()} == {
+        p.name: p.read_bytes() for p in two.iterdir()
+    }

@@ -93,7 +93,7 @@ class View:
     def find(self, hashtag: str) -> int | None:
         """Returns the id of a hashtag in any spelling; None where the vocabulary lacks it."""
         found = self._ids.get(hashtag)
-        return self._ids.get(normalise_hashtag(hashtag)) if found is None else found
+        return self._ids.get(normalise_hashtag(hashtag, self.rules)) if found is None else found
 
     @functools.cached_property
     def _ids(self) -> dict[str, int]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from uhman_jax.dataset.attributes import UNKNOWN, age_bucket
-from uhman_jax.dataset.hashtags import split_hashtags
 from uhman_jax.dataset.checks import MAX_AGE
+from uhman_jax.dataset.hashtags import read_hashtags
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
 
@@ -24,7 +24,7 @@ class Profile:
         gender: as written in the training data.
         age: years.
         country: as written in the training data.
-        history: hashtags used before.
+        history: hashtags used before, in any spelling.
     """
 
     gender: str = ""
@@ -39,7 +39,7 @@ class Profile:
         """A profile from what a person types.
 
         >>> Profile.parse(age="21", history="#Dance #ootd")
-        Profile(gender='', age=21, country='', history=('dance', 'ootd'))
+        Profile(gender='', age=21, country='', history=('Dance', 'ootd'))
 
         Raises:
             UserError: the age is no number of years.
@@ -54,7 +54,7 @@ class Profile:
                 f"age must be a number of years from 0 to {MAX_AGE}, got {text!r}; "
                 "leave it empty if it is not known"
             ) from None
-        return cls(gender.strip(), years, country.strip(), split_hashtags(history))
+        return cls(gender.strip(), years, country.strip(), typed_hashtags(history))
 
     @classmethod
     def parse_line(cls, text: str) -> "Profile":
@@ -90,6 +90,18 @@ class Profile:
         if self.history:
             parts.append(f"used {' '.join(f'#{name}' for name in self.history)} before")
         return ", ".join(parts) or "nothing known"
+
+
+def typed_hashtags(text: str) -> tuple[str, ...]:
+    """The hashtags that a person typed, as they wrote them; `View.find` matches them.
+
+    What cannot be a hashtag is kept, at the end, so that a note can name it.
+
+    >>> typed_hashtags("#LoveIsland, C++, #Straße #strasse")
+    ('LoveIsland', 'Straße', 'C++')
+    """
+    found = read_hashtags(text)
+    return found.spellings + found.rejected
 
 
 class ProfileEncoder:

@@ -10,11 +10,10 @@ import numpy as np
 
 from uhman_jax import storage
 from uhman_jax.confidence import Calibration
-from uhman_jax.dataset.hashtags import split_hashtags
 from uhman_jax.errors import UserError
 from uhman_jax.model import VideoInput, score
 from uhman_jax.preprocess.on_demand import OnDemand
-from uhman_jax.recommend.profile import Profile, ProfileEncoder
+from uhman_jax.recommend.profile import Profile, ProfileEncoder, typed_hashtags
 from uhman_jax.recommend.start import start_extractor
 from uhman_jax.run import keep_compiled_programs
 from uhman_jax.shards.example import FrameRecord, Schema
@@ -237,7 +236,7 @@ class Recommender:
                 "min_confidence needs a model whose confidence was fitted, this one has none; "
                 "evaluate it again with --mode=evaluate, with a validation split"
             )
-        excluded = {self.view.find(name) for field in exclude for name in split_hashtags(field)}
+        excluded = {self.view.find(name) for field in exclude for name in typed_hashtags(field)}
         many = min(max(top_k, 50) + len(excluded), len(self.view.hashtags))
         query_BD = self._query(
             self.variables, self.video_input(record, len(users)), self.encode(users)
@@ -271,7 +270,7 @@ class Recommender:
                 "hashtags must be of the run's vocabulary (view.hashtags), got "
                 f"{hashtags[rows.index(None)]!r}; leave it out"
             )
-        return np.asarray(self._hashtags_TD)[rows]
+        return np.asarray(self._hashtags_TD)[np.array(rows, np.int64)]
 
     def encode(self, users: Sequence[Profile]):
         """The model's input for profiles, a UserInput; `notes` says what could not be used."""
