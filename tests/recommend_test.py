@@ -215,7 +215,7 @@ def test_an_age_is_a_number_of_years(text):
 
 
 def test_a_profile_in_one_field():
-    assert Profile.parse_line("gender=f,age=30, history=#A b") == Profile("f", 30, "", ("A", "b"))
+    assert Profile.parse_line("gender=f,age=30, history=#A b") == Profile("f", 30, "", ("a", "b"))
     with pytest.raises(UserError, match="got 'size=3'"):
         Profile.parse_line("size=3")
 

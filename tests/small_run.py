@@ -29,7 +29,7 @@ def make(root, *, write=lambda v, word: word, num_epochs=8):
         clips.write_clip(root / f"c{v:02}.mp4", images, [400 * i for i in range(len(images))])
         words = ("bright" if level else "dark",) + (("w",) if woman else ())
         history = (normalise_hashtag(write(v, "dark")),) if v % 3 else ()
-        users.append(User(f"u{v}", "f" if woman else "m", 20 + v, "", history))
+        users.append(User(f"u{v}", "female" if woman else "male", 20 + v, "", history))
         written = tuple(write(v, word) for word in words)
         names = tuple(map(normalise_hashtag, written))
         spellings = written if written != names else ()

@@ -332,7 +332,7 @@ def test_suggestions_are_spelled_as_people_write(trained, recommender):
 
 def test_a_history_is_matched_in_any_spelling_and_told_as_it_was_written(recommender):
     first = recommender.encode([Profile(history=("strasse",))])
-    for history in (("STRASSE",), ("Straße",), ("#Straße", "strasse", "Nie", "nie")):
+    for history in (("STRASSE",), ("Straße",), ("#Straße, strasse", "Nie nie")):
         found = recommender.encode([Profile(history=history)])
         assert found.history_BR.tolist() == first.history_BR.tolist()
         assert found.history_mask_BR.tolist() == first.history_mask_BR.tolist()
