@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_world
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tools import command
 from tools.export import folder as export_lib
@@ -184,7 +186,7 @@ def test_another_process_writes_the_same_bytes_over_it(trained, exported):
     line = [sys.executable, "-m", "tools.export", *flags]
     result = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("Wrote 13 files") and "INFO" not in result.stderr
+    assert result.stdout.startswith("Wrote 14 files") and "INFO" not in result.stderr
     assert exported.stat().st_ino != inode, "the folder is another one"
     assert {path.name: path.read_bytes() for path in exported.iterdir()} == before
     assert [path.name for path in exported.parent.iterdir()] == ["it"]
@@ -251,8 +253,14 @@ def test_ages_fall_into_the_buckets_of_the_package(exported):
     assert [bucket["id"] for bucket in buckets[:3]] == [0, 0, 1], "nobody is younger than 20"
 
 
-@pytest.mark.parametrize("text", ["#ＬＯＶＥ", " Straße#", "été", "##", "ﬁ ﬁ", "ǅ#"])
+@pytest.mark.parametrize("text", ["#ＬＯＶＥ", " Straße#", "été", "##", "ﬁ ﬁ", "ǅ#", "İzmir"])
 def test_the_loader_spells_hashtags_as_the_package_does(text):
+    assert load_lib.normalise_hashtag(text) == hashtags.normalise_hashtag(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.characters() | st.sampled_from("#\u200b\u200d\ufe0f·・～〜\u2800iİ\u0307ßﬁ ")))
+def test_the_loader_spells_any_hashtag_as_the_package_does(text):
     assert load_lib.normalise_hashtag(text) == hashtags.normalise_hashtag(text)
 
 

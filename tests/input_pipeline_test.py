@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from uhman_jax import input_pipeline
+from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, Ragged, View
 from uhman_jax.errors import UserError
 from uhman_jax.shards import quantize, store, tfrecord
@@ -42,6 +43,7 @@ def view():
     rng = np.random.default_rng(0)
     return View(
         hashtags=tuple("abcde"),
+        spellings=tuple("abcde"),
         counts_T=np.arange(T, 0, -1),
         kept_T=np.ones(T),
         genders=("unknown", "f", "m"),
@@ -58,6 +60,7 @@ def view():
         max_positives=MAX_POSITIVES,
         max_history=MAX_HISTORY,
         report={},
+        rules=CURRENT,
         fingerprint="0" * 12,
     )
 

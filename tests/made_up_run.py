@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from uhman_jax.config import Config
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
+from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import Ragged, View
 
 WORDS = "dance cat sunset fyp skate coffee beach dog guitar city makeup snow".split()
@@ -103,6 +104,7 @@ def make_view(rng, video_ids, hashtags):
     known = (np.arange(num_videos) > 0).astype(np.int32)
     return View(
         hashtags=tuple(hashtags),
+        spellings=tuple(hashtags),
         counts_T=np.arange(num_hashtags, 0, -1, dtype=np.int64) * 10,
         kept_T=np.ones(num_hashtags),
         genders=("unknown", "female", "male"),
@@ -122,6 +124,7 @@ def make_view(rng, video_ids, hashtags):
         max_positives=4,
         max_history=32,
         report={},
+        rules=CURRENT,
         fingerprint="0123456789ab",
     )
 
@@ -159,7 +162,7 @@ def make_run(folder, *, num_seeds=3, simulated=True, videos=True, hashtags=WORDS
         if videos:
             write_clip(root / path, shade=20 * v)
         true = [hashtags[int(i)] for i in rng.permutation(len(hashtags))[: 1 + v % 4]]
-        rows.append(Video(video_id, path, f"user-{v}", tuple(true), None))
+        rows.append(Video(video_id, path, f"user-{v}", ("any",), None))  # the report reads paths
         for seed in range(num_seeds):
             order = [hashtags[int(i)] for i in rng.permutation(len(hashtags))]
             predictions.append(

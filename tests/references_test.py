@@ -11,6 +11,7 @@ from made_up_truth import make_truth
 from uhman_jax.config import Distribution, ViewConfig
 from uhman_jax.dataset import truth as truth_lib
 from uhman_jax.dataset.raw import RawDataset, Video
+from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, Ragged, View, build_view
 from uhman_jax.errors import UserError
 from uhman_jax.evaluate import ranking, references
@@ -58,6 +59,7 @@ def small_view(attributes_V, tags_V, splits_V, *, history=None, num_hashtags):
     names = tuple("unknown" for _ in range(9))
     return View(
         hashtags=tuple("abcdefgh"[:num_hashtags]),
+        spellings=tuple("abcdefgh"[:num_hashtags]),
         counts_T=np.bincount(np.array(train, int), minlength=num_hashtags),
         kept_T=np.ones(num_hashtags),
         genders=names,
@@ -74,6 +76,7 @@ def small_view(attributes_V, tags_V, splits_V, *, history=None, num_hashtags):
         max_positives=max(len(tags) for tags in tags_V),
         max_history=max(1, *(len(row) for row in history)),
         report={},
+        rules=CURRENT,
         fingerprint="",
     )
 

@@ -8,6 +8,7 @@ import small_network
 import tiny_world
 
 from uhman_jax import run
+from uhman_jax.dataset.hashtags import normalise_hashtag
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
 from uhman_jax.preprocess import pipeline
 
@@ -15,8 +16,11 @@ COMMAND = (sys.executable, small_network.__file__, "serve")  # stands in for `on
 NUM_CLIPS = 48
 
 
-def make(root):
-    """Trains ROOT/run. A dark clip is #dark, a bright one #bright; women also write #w."""
+def make(root, *, write=lambda v, word: word, num_epochs=8):
+    """Trains ROOT/run. A dark clip is #dark, a bright one #bright; women also write #w.
+
+    `write` says how the user of clip v writes one of these words, which may be as another hashtag.
+    """
     rng = np.random.default_rng(0)
     users, videos = [], []
     for v in range(NUM_CLIPS):
@@ -24,10 +28,14 @@ def make(root):
         images = [clips.gray(40 + 170 * level + int(rng.integers(20))) for _ in range(2 + v % 2)]
         clips.write_clip(root / f"c{v:02}.mp4", images, [400 * i for i in range(len(images))])
         words = ("bright" if level else "dark",) + (("w",) if woman else ())
-        users.append(User(f"u{v}", "f" if woman else "m", 20 + v, "", ("dark",) if v % 3 else ()))
-        videos.append(Video(f"c{v:02}", f"c{v:02}.mp4", f"u{v}", words, v))
+        history = (normalise_hashtag(write(v, "dark")),) if v % 3 else ()
+        users.append(User(f"u{v}", "female" if woman else "male", 20 + v, "", history))
+        written = tuple(write(v, word) for word in words)
+        names = tuple(map(normalise_hashtag, written))
+        spellings = written if written != names else ()
+        videos.append(Video(f"c{v:02}", f"c{v:02}.mp4", f"u{v}", names, v, spellings))
     write_raw_dataset(root, videos, users)
-    config = tiny_world.make_config(root, num_epochs=8, num_seeds=2)
+    config = tiny_world.make_config(root, num_epochs=num_epochs, num_seeds=2)
     config.preprocess = small_network.small_config(output_dir=str(root / "features" / "small"))
     config.evaluate.top_k = 3
     inputs = [(video.video_id, video.path) for video in videos]

@@ -85,7 +85,9 @@ def _files(facts: dict[str, Any]) -> str:
   country_B, history_BR, history_mask_BR. Parameters are in them.
 - `hashtags.json`, `hashtags.npy`: the vocabulary and its vectors, float32 \
 ({facts["num_hashtags"]}, {facts["embedding_size"]}). A score is vector
-  times query, so that any index of inner products can serve the query.
+  times query, so that any index of inner products can serve the query. Hashtags are spelled as
+  most users of the training data write them; `keys.json` has the same ones as they are matched,
+  in one spelling.
 """
         + queries
         + """- `confidence.json`: from scores to probabilities.

@@ -84,7 +84,8 @@ def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
     hashtags_TD = np.asarray(hashtags)
     files = {f"{name}.jax_export": content for name, content in programs.items()}
     files |= {
-        "hashtags.json": _json(view.hashtags),
+        "hashtags.json": _json(view.spellings),
+        "keys.json": _json(view.hashtags),
         "hashtags.npy": _npy(hashtags_TD),
         "encodings.json": _json(encodings(view)),
         "confidence.json": _json(dataclasses.asdict(fitted) if fitted else None),
@@ -102,7 +103,7 @@ def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
         files["video_ids.json"] = _json([view.video_ids[row] for row in rows])
     facts = {
         "made_by": MADE_BY,
-        "format": 2,
+        "format": 3,  # 2 had no keys.json, and keys in hashtags.json
         "name": run.config.name,
         "system": run.config.model.name.title(**vars(run.config.model)),
         "simulated": bool(run.metrics.get("simulated")),

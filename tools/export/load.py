@@ -16,15 +16,29 @@ import jax
 import numpy as np
 from jax import export
 
-_SEPARATOR = re.compile("[\\s#\uff03\ufe5f]+")
+_SEPARATOR = re.compile("[\\s#\uff03\ufe5f\u2800,;|\uff0c\u3001\u060c\uff1b\u061b\uff5c]+")
+# Unicode's Default_Ignorable_Code_Point, and Braille without a dot.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff]"
+)
+_WITHIN = "\u00b7\u0387\u30fb\uff65\u05be\u30a0\uff5e\u301c"  # signs that end no hashtag
 
 
 def normalise_hashtag(text):
-    """One spelling per hashtag: without '#' at its ends and white space, NFKC, case folded."""
+    """The key of a hashtag, equal for all spellings of it.
+
+    NFKC, case folded, without '#', white space and invisible characters; the Turkish capital with
+    a dot is an i. All is repeated until nothing moves.
+    """
     previous = None
     while text != previous:
         previous = text
-        text = unicodedata.normalize("NFKC", "".join(text.split()).strip("#")).casefold()
+        text = _INVISIBLE.sub("", text).replace("\uff5e", "\u301c")
+        text = "".join(unicodedata.normalize("NFKC", text).replace("#", "").split())
+        text = text.strip(_WITHIN).replace("\u0130", "i").casefold()
+        text = unicodedata.normalize("NFKC", re.sub("i\u0307+", "i", text))
     return text
 
 
@@ -41,7 +55,7 @@ class Recommender:
     """Ranks the hashtags of the vocabulary; give `load` the folder to make one.
 
     Attributes:
-        hashtags: the T names.
+        hashtags: the T names, as most users write them.
         vectors_TD: float32; a hashtag's score is its vector times the query.
         shapes: sizes of a clip and a history, type of codes, most hashtags (`top_k`).
     """
@@ -59,7 +73,9 @@ class Recommender:
         self._encodings = read("encodings.json")
         self.shapes = read("model.json")["shapes"]
         self._confidence = read("confidence.json")
-        self._ids = {name: t for t, name in enumerate(self.hashtags)}
+        ids = {key: t for t, key in enumerate(read("keys.json"))}
+        # Keys of an old run may be folded by older rules: both are known.
+        self._ids = {normalise_hashtag(key): t for key, t in ids.items()} | ids
         self._query, self._recommend = program("query"), program("recommend")
 
     def recommend(self, codes_FMC, scale_C, offset_C, *, top_k=None, **profile):
@@ -73,8 +89,8 @@ class Recommender:
             scale_C: float, a feature is code * scale + offset.
             offset_C: float.
             top_k: how many; default: 10, or all if they are fewer.
-            **profile: gender, age (years), country and history (hashtags used before); what is
-                left out or not in the training data counts as unknown.
+            **profile: gender, age (years), country and history (hashtags used before, in any
+                spelling); what is left out or not in the training data counts as unknown.
 
         Raises:
             ValueError: the features or `top_k` don't fit the model.
@@ -151,6 +167,8 @@ class Recommender:
     def _history(self, history):
         """Ids of the hashtags that are known, each once, as many as the model takes."""
         history = [history] if isinstance(history, str) else history
-        names = [normalise_hashtag(part) for text in history for part in _SEPARATOR.split(text)]
-        ids = dict.fromkeys(self._ids[name] for name in names if name in self._ids)
+        names = []
+        for text in history:
+            names += [text] if text in self._ids else map(normalise_hashtag, _SEPARATOR.split(text))
+        ids = dict.fromkeys(self._ids[name] for name in names if name and name in self._ids)
         return list(ids)[: self.shapes["history"]]

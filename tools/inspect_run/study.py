@@ -78,15 +78,15 @@ def study(run: Trained, seed: int, top_k: int, max_clips: int) -> dict[str, Any]
         "differences": _differences(run, suggested_V),
         "swaps": _swaps(run, model, variables, top_k, max_clips),
         "nearest": {
-            view.hashtags[t]: [
-                [view.hashtags[other], cosine]
+            view.spellings[t]: [
+                [view.spellings[other], cosine]
                 for other, cosine in space.nearest(vectors_TD, t, NUM_NEAREST)
             ]
             for t in asked
         },
         "map": {
             "share_of_variance": share,
-            "hashtags": list(view.hashtags[:MAX_POINTS]),
+            "hashtags": list(view.spellings[:MAX_POINTS]),
             "uses": view.counts_T[:MAX_POINTS].tolist(),
             "places": np.round(places_T2, 4).tolist(),
         },
@@ -102,7 +102,6 @@ def _suggested(run: Trained, seed: int, top_k: int) -> list[np.ndarray]:
             f"a page needs predictions.parquet in the run directory, got none in {run.workdir}; "
             "evaluate the run again"
         )
-    number = {name: t for t, name in enumerate(run.view.hashtags)}
     try:
         table = pq.read_table(
             path,
@@ -111,11 +110,11 @@ def _suggested(run: Trained, seed: int, top_k: int) -> list[np.ndarray]:
             page_checksum_verification=True,
         )
         best = {
-            row["video_id"]: np.array([number[name] for name in row["hashtags"][:top_k]])
+            row["video_id"]: np.array(list(map(run.view.find, row["hashtags"][:top_k])), np.int64)
             for row in table.to_pylist()
         }
         return [best[run.view.video_ids[row]] for row in run.view.rows(TEST)]
-    except (pa.ArrowException, ValueError, KeyError, OSError) as error:
+    except (pa.ArrowException, TypeError, ValueError, KeyError, OSError) as error:
         raise damaged(path, error) from error
 
 
@@ -154,7 +153,7 @@ def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
                 "num_users": int(member_U.sum()),
                 "num_clips": int(member_U[user_V].sum()),
                 "num_sure": sum(pair[1].sign != 0 for pair in ranked),
-                "strongest": [_entry(view.hashtags[t], *both) for t, *both in ranked[:KEPT]],
+                "strongest": [_entry(view.spellings[t], *both) for t, *both in ranked[:KEPT]],
             }
         )
     return {

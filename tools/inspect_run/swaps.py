@@ -115,7 +115,7 @@ def _swap(
 
     def often(counter: collections.Counter) -> list[tuple[str, float]]:
         ranked = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
-        return [(view.hashtags[t], count / len(others)) for t, count in ranked[:6]]
+        return [(view.spellings[t], count / len(others)) for t, count in ranked[:6]]
 
     return Swap(
         attribute,

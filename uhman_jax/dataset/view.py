@@ -16,6 +16,7 @@ from uhman_jax import storage
 from uhman_jax.config import Duplicates, ViewConfig
 from uhman_jax.dataset.attributes import AGE_BUCKETS, age_bucket, encode_attribute
 from uhman_jax.dataset.duplicates import count_copies, find_copies, leave_out_copies
+from uhman_jax.dataset.hashtags import normalise_hashtag
 from uhman_jax.dataset.history import Ragged, build_histories
 from uhman_jax.dataset.raw import RawDataset, User, Video
 from uhman_jax.dataset.split import (
@@ -43,7 +44,8 @@ class View:
 
     Attributes:
         hashtags: vocabulary of T hashtags, most used in train first, then by name.
-        spellings: of the same hashtags, as people are shown them.
+        spellings: of the same hashtags as most users write them: what people are shown; the
+            hashtags themselves under rules 1.
         counts_T: int64, uses in the train rows (of `positives`).
         kept_T: float64 in (0, 1], share of a hashtag's uses that `balanced` keeps, else 1.
         genders: values of the attribute; index 0 is "unknown", the others by use, then by name.
@@ -89,6 +91,17 @@ class View:
     def rows(self, split: int) -> np.ndarray:
         """Returns the rows of TRAIN, VALIDATION or TEST, int64, ascending."""
         return np.flatnonzero(self.split_V == split).astype(np.int64)
+
+    def find(self, hashtag: str) -> int | None:
+        """Returns the id of a hashtag in any spelling; None where the vocabulary lacks it."""
+        found = self._ids.get(hashtag)
+        return self._ids.get(normalise_hashtag(hashtag, self.rules)) if found is None else found
+
+    @functools.cached_property
+    def _ids(self) -> dict[str, int]:
+        """Ids by hashtag and by the spelling that is shown."""
+        ids = {name: t for t, name in enumerate(self.spellings)}
+        return ids | {name: t for t, name in enumerate(self.hashtags)}
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes one .npz file without pickled objects, whole or not at all."""
@@ -281,7 +294,7 @@ def _assemble(
     positives = Ragged.build(uses[0][order], uses[1][order], len(videos))
     view = View(
         hashtags=vocabulary.hashtags,
-        spellings=vocabulary.hashtags,
+        spellings=vocabulary.spellings,
         counts_T=vocabulary.counts_T,
         kept_T=vocabulary.kept_T,
         genders=genders,

@@ -1,7 +1,8 @@
 """Which hashtags a view knows, and which of their uses it keeps."""
 
+import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -19,6 +20,7 @@ class Vocabulary:
 
     Attributes:
         hashtags: T names, most used in train first, then by name.
+        spellings: of the same hashtags, see `choose_spellings`.
         counts_T: int64, uses in train, 1 at least.
         kept_T: float64 in (0, 1], share of its uses that downsampling keeps.
         video: int64, of each use, ascending: position among the videos.
@@ -27,6 +29,7 @@ class Vocabulary:
     """
 
     hashtags: tuple[str, ...]
+    spellings: tuple[str, ...]
     counts_T: np.ndarray
     kept_T: np.ndarray
     video: np.ndarray
@@ -39,6 +42,9 @@ def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewCo
 
     In this order: hashtags with fewer than `min_count` uses go; `balanced` downsamples frequent
     ones; a video keeps its first `max_positives`; a hashtag without a use left in train goes.
+
+    All uses in train count for the spelling of a hashtag, those that are left out later too: so
+    `natural` and `balanced` show a hashtag alike.
 
     Raises:
         UserError: no hashtag is frequent enough, or `balanced` has none to compare with.
@@ -86,8 +92,12 @@ def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewCo
     chosen = np.argsort(-count_T, kind="stable")[: np.count_nonzero(count_T)]  # names are sorted
     new_id = np.full(len(names), -1)
     new_id[chosen] = np.arange(len(chosen))
+    hashtags = tuple(names[t] for t in chosen)
+    train = [video for video, split in zip(videos, split_V, strict=True) if split == TRAIN]
+    spelling = choose_spellings(train)
     return Vocabulary(
-        tuple(names[t] for t in chosen),
+        hashtags,
+        tuple(spelling[name] for name in hashtags),
         count_T[chosen].astype(np.int64),
         rate_T[chosen],
         video,
@@ -96,11 +106,41 @@ def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewCo
     )
 
 
+def choose_spellings(videos: Iterable[Video]) -> dict[str, str]:
+    """Returns the spelling of each hashtag of some videos that most users write.
+
+    Of several spellings of a hashtag, the one that the most different users write is chosen; of
+    those the one with the most uses; of those the first by code points. One user with many videos
+    does not decide for all.
+
+    >>> videos = [
+    ...     Video("a", "", "ann", ("nyc",), None, ("NYC",)),
+    ...     Video("b", "", "bob", ("nyc",), None, ("nyc",)),
+    ...     Video("c", "", "bob", ("nyc",), None, ("nyc",)),
+    ...     Video("d", "", "eva", ("nyc",), None, ("NYC",)),
+    ... ]
+    >>> choose_spellings(videos)
+    {'nyc': 'NYC'}
+    """
+    uses: collections.Counter[tuple[str, str]] = collections.Counter()
+    writers: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
+    for video in videos:
+        for pair in zip(video.hashtags, video.written, strict=True):
+            uses[pair] += 1
+            writers[pair].add(video.user_id)
+    chosen: dict[str, str] = {}
+    for hashtag, spelling in sorted(
+        uses, key=lambda pair: (-len(writers[pair]), -uses[pair], pair)
+    ):
+        chosen.setdefault(hashtag, spelling)
+    return chosen
+
+
 def leave_out(vocabulary: Vocabulary, videos_left_out_V: np.ndarray, is_train_V: np.ndarray):
     """Returns the same hashtags, counted and ordered without the uses of some videos.
 
-    A hashtag without a use left in train keeps its place in the vocabulary, with count 0: so runs
-    on more and less data rank the same hashtags.
+    A hashtag without a use left in train keeps its place in the vocabulary, with count 0, and each
+    keeps its spelling: so runs on more and less data rank and show the same hashtags.
 
     Args:
         vocabulary: of all videos.
@@ -117,6 +157,7 @@ def leave_out(vocabulary: Vocabulary, videos_left_out_V: np.ndarray, is_train_V:
     return dataclasses.replace(
         vocabulary,
         hashtags=tuple(names[order_T]),
+        spellings=tuple(vocabulary.spellings[t] for t in order_T),
         counts_T=count_T[order_T].astype(np.int64),
         kept_T=vocabulary.kept_T[order_T],
         video=video,

@@ -53,8 +53,11 @@ def data_counts(view: View) -> dict[str, Any]:
 
 
 def predictions_table(view: View, ranking: Ranking, first_seed: int) -> pa.Table:
-    """One row per seed and video: true hashtags, best hashtags and their scores."""
-    names = np.array(view.hashtags, dtype=object)
+    """One row per seed and video: true hashtags, best hashtags and their scores.
+
+    Hashtags are spelled as people are shown them.
+    """
+    names = np.array(view.spellings, dtype=object)
     num_seeds = len(ranking.ranks_SVP)
     rows = ranking.rows_V.tolist() * num_seeds
     true = [names[view.positives.row(row)].tolist() for row in ranking.rows_V] * num_seeds

@@ -27,7 +27,7 @@ class Suggestion(NamedTuple):
     """A hashtag for a clip.
 
     Attributes:
-        hashtag: without '#'.
+        hashtag: without '#', spelled as most users write it.
         score: orders the hashtags of one clip, and means nothing by itself.
         confidence: probability that the user attaches it, fitted on validation; None where the run
             has no validation split or was evaluated before the model's confidences were fitted.
@@ -83,7 +83,6 @@ class Recommender:
         self.config, self.metrics = trained.config, trained.metrics
         self.view = view = trained.view
         self.model, self.variables = model, variables
-        self._row = {name: t for t, name in enumerate(view.hashtags)}
         self._calibration, self._clips = calibration, clips
         self._profiles = ProfileEncoder(view)
         apply = model.apply
@@ -156,7 +155,7 @@ class Recommender:
             video: any file that FFmpeg reads.
             user: who posts it.
             top_k: how many; fewer where the vocabulary or the other arguments leave fewer.
-            exclude: hashtags that are not suggested; one text may list several.
+            exclude: hashtags that are not suggested, in any spelling; one text may list several.
             min_confidence: suggestions below are left out.
 
         Raises:
@@ -251,13 +250,12 @@ class Recommender:
         answers = []
         for scores_T, top_T, confidence_T in zip(scores_BT, top_BT, confidence_BT, strict=True):
             columns = zip(top_T.tolist(), scores_T.tolist(), confidence_T.tolist(), strict=True)
-            every = [Suggestion(self.view.hashtags[t], *values) for t, *values in columns]
             answers.append(
                 [
-                    suggestion
-                    for suggestion in every
-                    if suggestion.hashtag not in excluded
-                    and (suggestion.confidence or 0.0) >= min_confidence
+                    Suggestion(self.view.spellings[t], score, confidence)
+                    for t, score, confidence in columns
+                    if self.view.hashtags[t] not in excluded
+                    and (confidence or 0.0) >= min_confidence
                 ][:top_k]
             )
         return answers
@@ -280,8 +278,18 @@ class Recommender:
         return set(found.keys)
 
     def vectors(self, hashtags: Sequence[str]) -> np.ndarray:
-        """hashtags_TD, float32, of some hashtags of the vocabulary."""
-        return np.asarray(self._hashtags_TD)[[self._row[name] for name in hashtags]]
+        """hashtags_TD, float32, of some hashtags of the vocabulary, in any spelling.
+
+        Raises:
+            UserError: the vocabulary lacks one.
+        """
+        rows = [self.view.find(name) for name in hashtags]
+        if None in rows:
+            raise UserError(
+                "hashtags must be of the run's vocabulary (view.hashtags), got "
+                f"{hashtags[rows.index(None)]!r}; leave it out"
+            )
+        return np.asarray(self._hashtags_TD)[np.array(rows, np.int64)]
 
     def encode(self, users: Sequence[Profile]):
         """The model's input for profiles, a UserInput; `notes` says what could not be used."""

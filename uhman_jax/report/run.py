@@ -25,7 +25,7 @@ class Example:
         regions_FM: share of each frame's attention per region, rows sum to 1.
         weights_F: share of each frame in the clip, sums to 1.
         profile: gender, age and country as shown to the model; "unknown" where empty.
-        history: hashtags used before, most used first.
+        history: hashtags used before, most used first; all hashtags are spelled as people see them.
         true: hashtags of the clip.
         suggested: hashtags, best first.
     """
@@ -167,4 +167,4 @@ def _profile(view: View, row: int) -> tuple[dict[str, str], tuple[str, ...]]:
         "Age": view.ages[int(view.age_V[row])],
         "Country": view.countries[int(view.country_V[row])],
     }
-    return profile, tuple(view.hashtags[int(hashtag)] for hashtag in view.history.row(row))
+    return profile, tuple(view.spellings[int(hashtag)] for hashtag in view.history.row(row))

@@ -1,0 +1,436 @@
+"""Which spelling of a hashtag people are shown, and that they are shown it everywhere."""
+
+import collections
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import small_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from views import EVERY_VIEW, build, make_raw, random_world
+
+from tools.export.folder import export_run
+from tools.export.load import load
+from tools.inspect_run import study
+from uhman_jax.config import Distribution, Split, ViewConfig
+from uhman_jax.dataset.raw import Video
+from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View, build_view
+from uhman_jax.dataset.vocabulary import choose_spellings
+from uhman_jax.demo.server import Answers
+from uhman_jax.errors import UserError
+from uhman_jax.preprocess import on_demand
+from uhman_jax.recommend import Profile, Recommender
+from uhman_jax.recommend.explain import explain
+from uhman_jax.report import write_report
+
+
+def use(number, user, hashtag, spelling):
+    return Video(f"v{number:02d}", "", user, (hashtag,), number, (spelling,))
+
+
+def spell(videos, seed):
+    """The videos as if their users had written capitals here and there."""
+    rng = random.Random(seed)
+
+    def write(name):
+        return rng.choice([name, name, name.title(), name.upper()])
+
+    return [
+        dataclasses.replace(video, spellings=tuple(map(write, video.hashtags))) for video in videos
+    ]
+
+
+def shown(view):
+    return dict(zip(view.hashtags, view.spellings, strict=True))
+
+
+# ---- The choice, worked by hand
+
+
+def test_most_users_decide_not_most_uses():
+    videos = [use(v, "ann", "loveisland", "LOVEISLAND") for v in range(9)]
+    videos += [use(10, "bob", "loveisland", "LoveIsland")]
+    assert choose_spellings(videos) == {"loveisland": "LOVEISLAND"}  # one user each, nine uses
+    videos += [use(11, "eva", "loveisland", "LoveIsland")]
+    assert choose_spellings(videos) == {"loveisland": "LoveIsland"}  # two users against one
+
+
+def test_of_equally_many_users_uses_decide_then_the_text():
+    videos = [use(1, "ann", "strasse", "STRASSE"), use(2, "bob", "strasse", "Straße")]
+    assert choose_spellings(videos) == {"strasse": "STRASSE"}  # "T" comes before "t"
+    assert choose_spellings(videos + [use(3, "bob", "strasse", "Straße")]) == {"strasse": "Straße"}
+
+
+def test_a_user_counts_for_each_spelling_that_they_write():
+    videos = [use(1, "ann", "nyc", "NYC"), use(2, "ann", "nyc", "nyc")]
+    videos += [use(3, "bob", "nyc", "nyc")]
+    assert choose_spellings(videos) == {"nyc": "nyc"}
+
+
+def test_hashtags_that_are_written_as_they_are_matched_count_too():
+    videos = [Video(f"v{i}", "", f"u{i}", ("sun", "sea"), i) for i in range(2)]  # spellings=()
+    videos.append(Video("v2", "", "u2", ("sea", "sun"), 2, ("SEA", "sun")))
+    assert choose_spellings(videos) == {"sun": "sun", "sea": "sea"}
+    assert choose_spellings([]) == {}
+
+
+def slow_choice(videos):
+    """One hashtag after the other."""
+    pairs = [
+        (name, text, video.user_id)
+        for video in videos
+        for name, text in zip(video.hashtags, video.written, strict=True)
+    ]
+    chosen = {}
+    for hashtag in {name for name, _, _ in pairs}:
+        texts = {text for name, text, _ in pairs if name == hashtag}
+
+        def worth(text, hashtag=hashtag):
+            users = [user for name, other, user in pairs if (name, other) == (hashtag, text)]
+            return -len(set(users)), -len(users), text
+
+        chosen[hashtag] = min(texts, key=worth)
+    return chosen
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("uvw"), st.sampled_from(["a", "A", "ab", "aB", "AB", "Ab"])),
+        max_size=12,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_the_choice_equals_a_slow_one_in_any_order(uses, rng):
+    videos = [use(v, user, text.lower(), text) for v, (user, text) in enumerate(uses)]
+    expected = slow_choice(videos)
+    assert choose_spellings(videos) == expected
+    rng.shuffle(videos)
+    assert choose_spellings(videos) == expected
+
+
+# ---- In a view
+
+
+@pytest.mark.parametrize("split", list(Split))
+def test_spellings_are_those_of_train(split):
+    videos, users = random_world(3)
+    videos = spell(videos, 0)
+    view = build(videos, users, split=split)
+    assert len(view.video_ids) == len(videos)
+    train = {view.video_ids[row] for row in view.rows(TRAIN)}
+    expected = slow_choice([video for video in videos if video.video_id in train])
+    assert shown(view) == expected and view.spellings != view.hashtags
+
+
+@pytest.mark.parametrize("split, distribution", EVERY_VIEW)
+def test_a_share_of_the_training_videos_keeps_the_spellings(split, distribution):
+    videos, users = random_world(3)
+    videos = spell(videos, 0)
+    options = dict(split=split, distribution=distribution, balanced_top=4, min_count=3)
+    whole = build(videos, users, **options)
+    assert all(text.lower() == name for name, text in shown(whole).items())
+    part = build(videos, users, train_share=0.5, **options)
+    assert part.hashtags != whole.hashtags, "they are ordered by their uses"
+    assert shown(part) == shown(whole)
+
+
+def test_uses_that_are_left_out_count_for_the_spelling():
+    videos = [use(v, f"u{v}", "all", "All" if v % 3 else "ALL") for v in range(40)]
+    videos += [use(v, f"u{v}", f"t{v % 4}", f"T{v % 4}") for v in range(40, 60)]
+    natural = build(videos)
+    balanced = build(videos, distribution=Distribution.BALANCED, balanced_top=1)
+    assert balanced.report["downsampled_uses"] > 10
+    assert shown(balanced) == shown(natural) and shown(natural)["all"] == "All"
+
+
+texts = st.lists(
+    st.sampled_from(["t00", "T00", "t01", "T01", "t02", "T02", "New", "NEW"]),
+    min_size=1,
+    max_size=6,
+    unique_by=str.lower,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.sampled_from(EVERY_VIEW), st.integers(0, 5))
+def test_spellings_outside_train_are_seen_nowhere(data, kind, seed):
+    """Law: how a validation or test clip writes its hashtags changes no byte of the view."""
+    split, distribution = kind
+    options = dict(split=split, distribution=distribution, balanced_top=4, min_count=3)
+    videos, users = random_world(seed, num_users=8)
+    videos = spell(videos, seed)
+    before = build(videos, users, **options)
+    outside = [before.video_ids[r] for r in range(len(before.video_ids)) if before.split_V[r]]
+    ids = data.draw(st.sets(st.sampled_from(outside), min_size=1))
+    upper = [
+        dataclasses.replace(video, spellings=tuple(text.swapcase() for text in video.written))
+        if video.video_id in ids
+        else video
+        for video in videos
+    ]
+    assert build(upper, users, **options).fingerprint == before.fingerprint
+    # One row of each split stays as it is, so that neither can run empty.
+    ids -= {before.video_ids[before.rows(s)[0]] for s in (VALIDATION, TEST)}
+    relabelled = []
+    for video in videos:
+        if video.video_id in ids:
+            written = data.draw(texts)
+            names = tuple(map(str.lower, written))
+            video = dataclasses.replace(video, hashtags=names, spellings=tuple(written))
+        relabelled.append(video)
+    assert shown(build(relabelled, users, **options)) == shown(before)
+
+
+def test_the_law_is_not_empty():
+    """How a train clip writes its hashtags does change the view."""
+    videos, users = random_world(4)
+    before = build(videos, users)
+    assert before.spellings == before.hashtags
+    after = build(spell(videos, 0), users)
+    assert after.hashtags == before.hashtags and after.spellings != before.spellings
+    assert after.fingerprint != before.fingerprint
+
+
+@pytest.mark.parametrize("split, distribution", EVERY_VIEW)
+def test_order_of_rows_changes_no_spelling(split, distribution):
+    videos, users = random_world(10)
+    videos = spell(videos, 1)
+    options = dict(split=split, distribution=distribution, balanced_top=4, min_count=3)
+    reference = build(videos, users, **options)
+    for seed in range(3):
+        random.Random(seed).shuffle(videos)
+        view = build(videos, users, **options)
+        assert view.spellings == reference.spellings
+        assert view.fingerprint == reference.fingerprint
+
+
+def test_spellings_come_back_from_the_file(tmp_path):
+    videos = [use(v, f"u{v}", "strasse", "Straße") for v in range(20)]
+    view = build(videos)
+    view.save(tmp_path / "view.npz")
+    again = View.load(tmp_path / "view.npz")
+    assert again.spellings == view.spellings == ("Straße",) and again.rules == view.rules
+
+
+def test_a_file_of_before_shows_the_hashtags_themselves(tmp_path):
+    videos = [use(v, f"u{v}", "strasse", "Straße") for v in range(20)]
+    view, path = build(videos), tmp_path / "view.npz"
+    view.save(path)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    header = json.loads(arrays["header"].tobytes()) | {"format": 2}
+    del header["spellings"], header["rules"]
+    buffer = io.BytesIO()
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(buffer, **arrays)
+    data = buffer.getvalue()[:-2] + (64).to_bytes(2, "little")
+    path.write_bytes(data + hashlib.sha256(data).hexdigest().encode())
+    again = View.load(path)
+    assert again.spellings == again.hashtags == ("strasse",) and again.rules == 1
+    assert again.find("Straße") == again.find("strasse") == 0
+
+
+def test_views_of_rules_1_are_those_of_before():
+    """The same fingerprint as version 0.1 gave; people are shown the hashtags themselves."""
+    videos = [
+        Video(f"v{i}", "", f"u{i % 7}", ("straße" if i % 2 else "sea", "日本"), i)
+        for i in range(30)
+    ]
+    raw = dataclasses.replace(make_raw(videos), rules=1)
+    config = ViewConfig(min_count=1)
+    view = build_view(raw, [video.video_id for video in videos], config)
+    assert view.spellings == view.hashtags
+    expected = "74ad2d0728d552be72d93db7b29d7200850670ba12497a914d3dd7ddd7743ed3"
+    assert view.fingerprint == expected
+    current = build_view(make_raw(videos), [video.video_id for video in videos], config)
+    assert current.fingerprint != expected
+
+
+def test_a_hundred_thousand_uses_take_no_time():
+    videos, _ = random_world(18, num_videos=30_000, num_users=9_000, num_hashtags=700)
+    videos = spell(videos, 0)
+    started = time.monotonic()
+    chosen = choose_spellings(videos)
+    assert time.monotonic() - started < 3, "generous: about 0.2 s when the machine is idle"
+    uses = collections.Counter(name for video in videos for name in video.hashtags)
+    assert chosen.keys() == uses.keys() and sum(uses.values()) > 90_000
+
+
+# ---- From the tables to all that people see
+
+WRITTEN = {
+    "dark": ("Straße", "strasse", "Straße", "STRASSE", "Straße"),
+    "bright": ("LoveIsland", "loveisland", "LoveIsland"),
+    "w": ("W",),
+}
+SHOWN = {"strasse": "Straße", "loveisland": "LoveIsland", "w": "W"}
+
+
+def write(v, word):
+    spellings = WRITTEN[word]
+    return spellings[v % len(spellings)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    root = tmp_path_factory.mktemp("spellings")
+    small_run.make(root, write=write, num_epochs=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def recommender(trained):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(on_demand, "COMMAND", small_run.COMMAND)
+        with Recommender.load(trained / "run") as loaded:
+            yield loaded
+
+
+def names_in(text):
+    """The hashtags that a page shows, whatever else stands in it."""
+    return set(re.findall(r"#(\w+)</bdi>", text))
+
+
+def test_the_view_matches_any_spelling(trained):
+    view = View.load(trained / "run" / "view.npz")
+    assert shown(view) == SHOWN
+    for texts in (("strasse", "STRASSE", "#Straße", "Ｓtraße"), ("LOVEISLAND", "loveIsland#")):
+        assert {view.find(text) for text in texts} == {view.find(texts[0])} != {None}
+    assert view.hashtags[view.find("straße")] == "strasse"
+    assert [view.find(text) for text in ("", "#", "stra", "love island2")] == [None] * 4
+
+
+def test_suggestions_are_spelled_as_people_write(trained, recommender):
+    clip = trained / "c00.mp4"
+    every = {suggestion.hashtag for suggestion in recommender.recommend(clip, top_k=3)}
+    assert every == set(SHOWN.values())
+    for exclude in ("strasse", "#STRASSE", "Straße #w"):
+        left = recommender.recommend(clip, top_k=3, exclude=[exclude])
+        assert {s.hashtag for s in left} == every - {"Straße"} - (
+            {"W"} if "w" in exclude else set()
+        )
+    one, other = recommender.vectors(["Straße"]), recommender.vectors(["STRASSE"])
+    assert one.tolist() == other.tolist() != recommender.vectors(["W"]).tolist()
+    with pytest.raises(UserError, match="must be of the run's vocabulary .*got 'Nie'"):
+        recommender.vectors(["W", "Nie"])
+
+
+def test_a_history_is_matched_in_any_spelling_and_told_as_it_was_written(recommender):
+    first = recommender.encode([Profile(history=("strasse",))])
+    for history in (("STRASSE",), ("Straße",), ("#Straße, strasse", "Nie nie")):
+        found = recommender.encode([Profile(history=history)])
+        assert found.history_BR.tolist() == first.history_BR.tolist()
+        assert found.history_mask_BR.tolist() == first.history_mask_BR.tolist()
+    user = Profile.parse(history="#Straße #STRASSE #NeverSeen")
+    assert user.describe() == "used #Straße #NeverSeen before"
+    recommender.encode([user])
+    assert recommender.notes == ["not in the vocabulary, so not used: #NeverSeen"]
+
+
+def test_the_command_shows_spellings(trained):
+    flags = [f"--run={trained / 'run'}", f"--video={trained / 'c00.mp4'}"]
+    flags += ["--history=#STRASSE #Nie", "--exclude=#lOVEiSLAND"]
+    done = subprocess.run(
+        [sys.executable, "-c", small_run.code("uhman_jax.recommend"), *flags],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "note: not in the vocabulary, so not used: #Nie\n"
+    head, *lines = done.stdout.splitlines()
+    assert head.endswith("c00.mp4 (used #STRASSE #Nie before)")
+    assert {line.split()[1] for line in lines} == {"#Straße", "#W"}
+
+
+def test_the_page_that_explains_shows_spellings(trained, recommender, tmp_path):
+    users = [Profile(history=("strasse",)), Profile("f")]
+    explain(recommender, trained / "c00.mp4", users, tmp_path / "why.html", top_k=3)
+    page = (tmp_path / "why.html").read_text()
+    assert names_in(page) == set(SHOWN.values())
+    assert "was 2" in page or page.count('class="new"') == 0
+    explain(recommender, trained / "c00.mp4", users[:1], tmp_path / "why.png", top_k=3)
+
+
+def test_the_web_page_and_its_api_show_spellings(trained, recommender):
+    answers = Answers(recommender)
+    profile = Profile.parse(history="#STRASSE")
+    found = answers.suggest(str(trained / "c00.mp4"), profile, 3)
+    assert {entry["hashtag"] for entry in found["suggestions"]} == set(SHOWN.values())
+    shown_page, to_copy = answers.page(str(trained / "c00.mp4"), [profile], 3)
+    assert names_in(shown_page) == set(SHOWN.values())
+    assert set(to_copy.split()) == {f"#{text}" for text in SHOWN.values()}
+
+
+def test_predictions_and_report_show_spellings(trained):
+    rows = pq.read_table(trained / "run" / "predictions.parquet").to_pylist()
+    for row in rows:
+        assert set(row["hashtags"]) == set(SHOWN.values()) > set(row["true_hashtags"]) > set()
+    write_report(trained / "run", trained)
+    page = (trained / "run" / "report.html").read_text()
+    assert {"Straße", "LoveIsland"} <= names_in(page) <= set(SHOWN.values())
+    assert page.count("hit: ") > 0, "suggested and true ones are compared in one spelling"
+
+
+def test_the_inspection_shows_spellings(trained):
+    study.inspect_run(trained / "run", top_k=1)
+    values = json.loads((trained / "run" / "inspect.json").read_text())
+    assert list(values["nearest"]) == values["map"]["hashtags"]
+    assert set(values["nearest"]) == set(SHOWN.values())
+    swapped = {
+        name for swap in values["swaps"]["values"] for name, _ in [*swap["enter"], *swap["leave"]]
+    }
+    listed = {e["hashtag"] for kind in values["differences"]["kinds"] for e in kind["strongest"]}
+    assert swapped | listed <= set(SHOWN.values())
+    page = (trained / "run" / "inspect.html").read_text()
+    assert {"Straße", "LoveIsland"} <= names_in(page) <= set(SHOWN.values())
+
+
+def test_predictions_with_folded_hashtags_can_be_inspected(trained, tmp_path):
+    """As a run of before has them."""
+    folded = {text: key for key, text in SHOWN.items()}
+    table = pq.read_table(trained / "run" / "predictions.parquet").to_pylist()
+    for row in table:
+        row["hashtags"] = [folded[text] for text in row["hashtags"]]
+    copy = shutil.copytree(trained / "run", tmp_path / "run")
+    pq.write_table(pa.Table.from_pylist(table), copy / "predictions.parquet")
+    study.inspect_run(trained / "run", tmp_path / "new.html", top_k=1)
+    study.inspect_run(copy, tmp_path / "old.html", top_k=1)
+    assert (tmp_path / "new.json").read_text() == (tmp_path / "old.json").read_text()
+
+
+def test_an_export_shows_spellings_and_takes_any(trained, tmp_path):
+    export_run(trained / "run", tmp_path / "out")
+    model = load(tmp_path / "out")
+    view = View.load(trained / "run" / "view.npz")
+    assert tuple(model.hashtags) == view.spellings
+    assert tuple(json.loads((tmp_path / "out" / "keys.json").read_text())) == view.hashtags
+    shapes = model.shapes
+    codes_FMC = np.zeros((1, shapes["regions"], shapes["channels"]), shapes["codes"])
+    one_C = np.ones(shapes["channels"], np.float32)
+    answers = [
+        model.recommend(codes_FMC, one_C, one_C, history=history)
+        for history in ("#STRASSE", ["strasse"], ["Straße"])
+    ]
+    assert answers[0] == answers[1] == answers[2] != model.recommend(codes_FMC, one_C, one_C)
+    assert {name for name, _, _ in answers[0]} == set(SHOWN.values())
+    one, two = tmp_path / "out", tmp_path / "again"
+    export_run(trained / "run", two)
+    assert {p.name: p.read_bytes() for p in one.iterdir() if p.is_file()} == {
+        p.name: p.read_bytes() for p in two.iterdir()
+    }
