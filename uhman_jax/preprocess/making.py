@@ -12,7 +12,7 @@ from uhman_jax import storage
 from uhman_jax.config import Backend, Precision, PreprocessConfig
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess import ledger
-from uhman_jax.preprocess.decode import IMAGE_SIZE
+from uhman_jax.preprocess.clip_file import IMAGE_SIZE
 from uhman_jax.preprocess.encode import Meter, encode
 from uhman_jax.preprocess.ledger import Entry, Shard
 from uhman_jax.preprocess.pool import Clip, DecoderPool, failed

@@ -24,7 +24,7 @@ import numpy as np
 import uhman_jax
 from uhman_jax import storage
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess.packets import DecodeError, require_size
+from uhman_jax.preprocess.clip_file import DecodeError, require_size
 
 COMMAND = (sys.executable, "-m", "uhman_jax.preprocess.child")
 NICE = 5  # the network's threads go first: decoding fills the gaps and is ahead anyway

@@ -22,7 +22,7 @@ from uhman_jax import storage
 from uhman_jax.config import PreprocessConfig, from_dict
 from uhman_jax.errors import sentence
 from uhman_jax.preprocess import frozen, ledger
-from uhman_jax.preprocess.decode import IMAGE_SIZE
+from uhman_jax.preprocess.clip_file import IMAGE_SIZE
 from uhman_jax.preprocess.encode import Meter, encode
 from uhman_jax.preprocess.ledger import Entry
 from uhman_jax.preprocess.making import decoder_pool, restore_extractor
