@@ -8,6 +8,7 @@ import re
 import stat
 
 IMAGE_SIZE = 299  # Inception-v3's input
+FRAME_TIMES = 2  # the current rule for the times of frames, see `packets.read_index`
 _PROTECTION = re.compile(rb"sinf\0\0\0.frma", re.DOTALL)  # of an encrypted MP4 track
 _ASF = bytes.fromhex("3026b2758e66cf11")  # start of an ASF (WMV) file
 _ASF_ENCRYPTION = (  # the objects of its header that say so

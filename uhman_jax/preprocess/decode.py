@@ -15,6 +15,7 @@ import av.sidedata.sidedata
 import numpy as np
 
 from uhman_jax.preprocess.clip_file import (
+    FRAME_TIMES,
     IMAGE_SIZE,
     DecodeError,
     is_encrypted,
@@ -23,7 +24,6 @@ from uhman_jax.preprocess.clip_file import (
 )
 from uhman_jax.preprocess.packets import (
     ENCRYPTED,
-    FRAME_TIMES,
     LIBRARY_ERRORS,
     Index,
     choose,

@@ -9,7 +9,7 @@ import os
 import av
 import numpy as np
 
-from uhman_jax.preprocess.clip_file import DecodeError
+from uhman_jax.preprocess.clip_file import FRAME_TIMES, DecodeError
 
 # PyAV raises more than its own errors on damaged files: UnicodeDecodeError (a ValueError) on bad
 # metadata, AttributeError on a missing header box, EOFError, plain OSError.
@@ -26,7 +26,6 @@ _FORMATS = ",".join(sorted(av.formats_available - _DENIED_FORMATS))
 _METADATA = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 _EPSILON = 1e-6  # of a sampling interval: timestamps are rounded to the container's time base
 ENCRYPTED = "the video is encrypted; without its key no frame can be decoded"
-FRAME_TIMES = 2  # the current rule, see `read_index`
 _MAX_RATE = 300  # packets per second of the longest clip; its timestamps may be garbage
 _MIN_PACKETS = 100_000  # that may be read in any case
 _BACK = 0.1  # seconds: decoding times that go back further start again
