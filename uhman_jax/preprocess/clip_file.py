@@ -82,16 +82,21 @@ def _is_scrambled(head: bytes) -> bool:
     return False
 
 
-def shortage(path: str) -> str:
-    """What a file announces in bytes and does not hold, as a sentence; "" where nothing is missing.
+def shortage(path: str, *, decoded: bool = False) -> str:
+    """Returns a sentence where a file announces more bytes than it holds, else "".
 
     It looks at the lengths of MP4's boxes, RIFF's (AVI) chunks and Matroska's segment.
+
+    Args:
+        path: the file.
+        decoded: its frames were read without a fault. Then nothing is said of MP4, which lists the
+            place of every frame: what is missing is something else.
     """
     size = os.stat(path).st_size
     with open(path, "rb") as file:
         head = file.read(64)
         if head[4:8] in _MP4_FIRST:
-            announced = _mp4_end(file, size)
+            announced = 0 if decoded else _mp4_end(file, size)
         elif head.startswith(b"RIFF"):
             announced = _riff_end(file, size)
         elif head.startswith(b"\x1a\x45\xdf\xa3"):

@@ -102,9 +102,8 @@ def sample_frames(
         if cut := shortage(file):
             raise DecodeError(error.kind, f"{cut} ({error.reason})") from error.__cause__
         raise
-    if frames.note and (cut := shortage(file)):
-        return dataclasses.replace(frames, note=f"{frames.note}; {cut}")
-    return frames
+    notes = [text for text in (frames.note, shortage(file, decoded=not frames.note)) if text]
+    return dataclasses.replace(frames, note="; ".join(notes))
 
 
 def _sample(

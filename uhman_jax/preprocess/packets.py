@@ -2,6 +2,7 @@
 
 import array
 import dataclasses
+import fractions
 import hashlib
 import math
 import os
@@ -26,13 +27,15 @@ _FORMATS = ",".join(sorted(av.formats_available - _DENIED_FORMATS))
 _METADATA = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 _EPSILON = 1e-6  # of a sampling interval: timestamps are rounded to the container's time base
 ENCRYPTED = "the video is encrypted; without its key no frame can be decoded"
+_TOO_LONG = "the clip is longer than the limit of {:g} s"
 _MAX_RATE = 300  # packets per second of the longest clip; its timestamps may be garbage
 _MIN_PACKETS = 100_000  # that may be read in any case
 _BACK = 0.1  # seconds: decoding times that go back further start again
-_BACK_SHOWN = 2.0  # the same for the times of display, where these are all: they go back and forth
-# Seconds of a gap after which times start again: for formats that are made to be cut and joined,
+_BACK_SHOWN = 2.0  # the same for times of display, where there are no others
+# Seconds of a leap after which times start again: for formats that are made to be cut and joined,
 # and for others, in which a picture may stand still for a while.
 _GAPS = {True: 10.0, False: 3600.0}
+_MPEG_CLOCK = fractions.Fraction(1, 90_000)  # of timestamps with 33 bits
 _UNKNOWN = np.iinfo(np.int64).min  # a timestamp that is not there
 
 
@@ -48,7 +51,7 @@ class Index:
         time_base: seconds per unit of `key`.
         last_duration: of the packet shown last, in units of `key`; 0 = unknown.
         content: hash of all packets, in hexadecimal: equal for copies of one file.
-        moved: `key` is not what the file says: its timestamps start again somewhere.
+        moved: `key` is not what the file says: its timestamps start again somewhere, or wrap.
         encrypted: bool, packets that cannot be decoded for that; None: there is none.
     """
 
@@ -164,7 +167,8 @@ def read_index(
         own = float(stream.duration * stream.time_base) if stream.duration else 0.0
         # The header's length of the whole; that of the former formats is FFmpeg's own guess.
         whole = 0.0 if own or joins else (container.duration or 0) / av.time_base
-        packets = _Packets(time_base, _GAPS[joins] if frame_times > 1 else 0.0)
+        gap_seconds = _GAPS[joins] if frame_times > 1 else 0.0
+        packets = _Packets(time_base, gap_seconds, wraps=joins and stream.time_base == _MPEG_CLOCK)
         number = stream.index
         try:
             for packet in container.demux(*(container.streams if whole else (stream,))):
@@ -177,10 +181,8 @@ def read_index(
                     continue
                 content.update(memoryview(packet))
                 packets.add(packet)
-                if packets.too_long(max_seconds):
-                    raise DecodeError(
-                        "unsupported", f"the clip is longer than the limit of {max_seconds:g} s"
-                    )
+                if reason := packets.too_long(max_seconds):
+                    raise DecodeError("unsupported", reason)
         except LIBRARY_ERRORS as error:
             note = f"reading stopped early: {describe(error)}"
     if not len(packets):
@@ -193,13 +195,13 @@ def read_index(
     starts = index.starts()
     seconds = float(starts[-1] - starts[0] + _last_duration(index)) * index.time_base
     if seconds > max_seconds:
-        raise DecodeError("unsupported", f"the clip is longer than the limit of {max_seconds:g} s")
+        raise DecodeError("unsupported", _TOO_LONG.format(max_seconds))
     notes = [note] if note else []
-    held = seconds if own else max(seconds, latest)
+    # Lengths in headers count from the first frame, or from 0 where that is earlier.
+    held = max(seconds, latest, float(starts[-1] + _last_duration(index)) * index.time_base)
     if not note and (own or whole) > 1.1 * held + 0.5 and not index.counted and not index.moved:
         notes.append(f"the header promises {own or whole:.1f} s, the file ends at {held:.1f} s")
-    if index.moved:
-        times = len(packets.pieces) - 1
+    if index.moved and (times := len(packets.pieces) - 1):
         notes.append(
             f"timestamps start again {'once' if times == 1 else f'{times} times'}; what follows "
             "is shown after what came before"
@@ -215,10 +217,15 @@ class _Packets:
         pieces: numbers of the packets at which timestamps start again, from 0.
     """
 
-    def __init__(self, time_base: float, gap_seconds: float):
-        """Finds pieces, unless `gap_seconds`, the gap between two, is 0."""
+    def __init__(self, time_base: float, gap_seconds: float, *, wraps: bool = False):
+        """Finds pieces, unless `gap_seconds`, the leap between two, is 0.
+
+        With `wraps` timestamps have 33 bits, as in MPEG's streams.
+        """
         self._time_base = time_base
         self._gap = gap_seconds
+        self._wraps = wraps and gap_seconds > 0
+        self._unwrapped = False
         self._pts, self._dts, self._durations = (array.array("q") for _ in range(3))
         self._key_frames, self._shown, self.encrypted = bytearray(), bytearray(), bytearray()
         self.pieces = [0]
@@ -234,34 +241,51 @@ class _Packets:
     def add(self, packet) -> None:
         """Keeps what matters of a packet."""
         pts, dts, shown = packet.pts, packet.dts, not packet.is_discard
+        if self._wraps:
+            pts = self._unwrap(pts, self._last_pts)
+            dts = self._unwrap(dts, self._last_dts)
         if self._gap and self._starts_again(pts, dts):
             self.pieces.append(len(self))
             self._span += max(0, self._high - self._low)
             self._low, self._high = math.inf, -math.inf
-            self._last_pts = self._last_dts = None
+            self._last_dts = None
         self._last_pts = self._last_pts if pts is None else pts
         self._last_dts = self._last_dts if dts is None else dts
         if shown and pts is not None:
             self._low, self._high = min(self._low, pts), max(self._high, pts)
         self._pts.append(_UNKNOWN if pts is None else pts)
-        self._dts.append(self._last_dts or self._last_pts or 0)
+        time = self._last_pts if self._last_dts is None else self._last_dts
+        self._dts.append(time or 0)
         self._durations.append(packet.duration or 0)
         self._key_frames.append(packet.is_keyframe)
         self._shown.append(shown)
         self.encrypted.append(packet.has_sidedata("encryption_info"))
 
-    def _starts_again(self, pts: int | None, dts: int | None) -> bool:
-        back, last, time = _BACK, self._last_dts, dts
-        if dts is None:
-            back, last, time = _BACK_SHOWN, self._last_pts, pts
-        if time is None or last is None:
-            return False
-        return not -back <= (time - last) * self._time_base <= self._gap
+    def _unwrap(self, time: int | None, last: int | None) -> int | None:
+        """Adds the multiple of 2**33 that brings a timestamp nearest to the one before."""
+        if time is None or last is None or abs(last - time) <= 1 << 32:
+            return time
+        self._unwrapped = True
+        return time + ((last - time + (1 << 32)) >> 33 << 33)
 
-    def too_long(self, max_seconds: float) -> bool:
-        """Whether the clip is longer than that, or has too many packets for it."""
+    def _starts_again(self, pts: int | None, dts: int | None) -> bool:
+        """Whether the times of a packet do not follow those before it.
+
+        Times of display go back and forth by a few frames. Times of decoding do not, but after a
+        leap FFmpeg guesses some of them.
+        """
+        step = _step(self._last_pts, pts) * self._time_base
+        if abs(step) > self._gap or (dts is None and step < -_BACK_SHOWN):
+            return True
+        return _step(self._last_dts, dts) * self._time_base < -_BACK
+
+    def too_long(self, max_seconds: float) -> str:
+        """Why the clip is refused as too long, so far; "" if it is not."""
         span = (self._span + max(0, self._high - self._low)) * self._time_base
-        return span > max_seconds or len(self) > max(max_seconds * _MAX_RATE, _MIN_PACKETS)
+        if span > max_seconds:
+            return _TOO_LONG.format(max_seconds)
+        most = max(max_seconds * _MAX_RATE, _MIN_PACKETS)
+        return f"the clip has more than {most:.0f} pictures" if len(self) > most else ""
 
     def index(self, rate: float, content: str, frame_times: int) -> Index:
         """The index of all packets; `rate`, frames per second, is for files without timestamps."""
@@ -284,10 +308,15 @@ class _Packets:
             last_duration = 0  # the header's rate, which is wrong
         segment = np.cumsum(np.array(self._key_frames, np.int64))
         encrypted = np.array(self.encrypted, bool) if any(self.encrypted) else None
-        moved = len(pieces) > 1
+        moved = len(pieces) > 1 or (self._unwrapped and not counted)
         return Index(
             keys, segment, shown, counted, time_base, last_duration, content, moved, encrypted
         )
+
+
+def _step(before: int | None, after: int | None) -> int:
+    """Difference of two timestamps; 0 where one is not there."""
+    return 0 if before is None or after is None else after - before
 
 
 def _usual_gap(times: np.ndarray, pieces: list[int]) -> int:
