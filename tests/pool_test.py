@@ -1,5 +1,6 @@
 """Decoders in processes of their own: what each clip may cost, and that they end."""
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -7,12 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import clips
 import numpy as np
 import pytest
 
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess.pool import DecoderPool
+from uhman_jax.preprocess import child as child_process
+from uhman_jax.preprocess import own_clip, worker
+from uhman_jax.preprocess.decode import sample_frames
+from uhman_jax.preprocess.pool import DecoderPool, LibraryFault
 
 TESTS = Path(__file__).parent
 OPTIONS = {"max_frames": 3, "size": 8}
@@ -88,6 +93,114 @@ def test_a_decoder_without_room_to_start_is_told_in_a_sentence(clip):
         pytest.raises(UserError, match="within decoder_memory, 0.000976562 GiB .0: no limit."),
     ):
         next(iter(pool))
+
+
+def child(kind):
+    return (sys.executable, str(TESTS / "small_network.py"), kind)
+
+
+def test_a_library_that_fails_on_our_own_clip_is_at_fault_and_no_clip_is(clip):
+    with (
+        DecoderPool(
+            [clip] * 3, OPTIONS, num_decoders=2, timeout=60, command=child("outdated")
+        ) as pool,
+        pytest.raises(LibraryFault) as caught,
+    ):
+        next(iter(pool))
+    message = str(caught.value)
+    assert message.startswith(f"av {av.__version__} (FFmpeg ")
+    assert "TypeError: open() got an unexpected keyword argument" in message
+    assert "pip install 'av>=" in message and "\n" not in message
+
+
+def test_a_library_that_fails_later_is_found_out_by_our_own_clip(clip, tmp_path, monkeypatch):
+    turned = tmp_path / "turned"
+    monkeypatch.setenv("TURNED", str(turned))
+    found = []
+    with (
+        DecoderPool(
+            [clip] * 60, OPTIONS, num_decoders=2, timeout=60, command=child("turning")
+        ) as pool,
+        pytest.raises(LibraryFault),
+    ):
+        for one in pool:
+            found.append(one)
+            turned.touch()
+    assert found[0].state == "ok" and found[-1].state == "corrupt"
+    # Twenty in all, of which a few may be later ones, and the last is never classed.
+    assert 10 <= sum(one.state == "corrupt" for one in found) <= 21
+
+
+def test_a_folder_of_odd_files_is_read_to_its_end(clip, tmp_path, monkeypatch):
+    """One exception 45 times: our own clip is decoded again, twice, and clears the library."""
+    paths = []
+    for i in range(45):
+        paths.append(str(tmp_path / f"{i}_odd.mp4"))
+        os.link(clip, paths[-1])
+    checks = []
+    real = worker.Worker.check
+    monkeypatch.setattr(worker.Worker, "check", lambda *a: (checks.append(1), real(*a)))
+    with DecoderPool(
+        [*paths, clip], OPTIONS, num_decoders=2, timeout=60, command=child("child")
+    ) as pool:
+        found = list(pool)
+    assert [one.state for one in found] == ["corrupt"] * 45 + ["ok"]
+    assert found[7].reason == "AttributeError: no such box in 7_odd.mp4" and len(checks) == 2
+
+
+@pytest.mark.parametrize(
+    ("program", "sentence"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("raise SystemExit('cannot: x\\n')", "cannot: x"),
+    ],
+)
+def test_a_decoder_that_cannot_start_says_why(clip, program, sentence):
+    command = (sys.executable, "-c", program)
+    with (
+        DecoderPool([clip], OPTIONS, num_decoders=1, timeout=60, command=command) as pool,
+        pytest.raises(UserError, match="a decoding process must start") as caught,
+    ):
+        next(iter(pool))
+    assert sentence in str(caught.value) and "decoder_memory" not in str(caught.value)
+
+
+def test_only_what_a_library_should_not_raise_is_suspicious():
+    for error in (OSError(5, "x"), EOFError(), av.error.InvalidDataError(1, "x"), MemoryError()):
+        assert child_process._unexpected(error) == {}
+    assert child_process._unexpected(None) == {}
+    try:
+        vars(3)
+    except TypeError as error:
+        name, text, place = child_process._unexpected(error)["unexpected"]
+    assert name == "TypeError" and "__dict__" in text
+    assert place.startswith(f"{__file__}:")
+
+
+def test_our_own_clip_costs_milliseconds():
+    assert own_clip.trouble(sample_frames) == ""
+    begin = time.process_time()
+    for _ in range(5):
+        own_clip.trouble(sample_frames)
+    assert time.process_time() - begin < 5 * 0.1  # 3 ms where nothing else runs
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"note": "some packets"}, "'some packets'"),
+        ({"width": 32, "height": 16}, "32x16"),
+        ({"seconds": 0.64}, "0.640 s"),
+        ({"times_F": np.array([0, 0.2, 0.6], np.float32)}, "[0.0, 0.2, 0.6]"),
+        ({"images": np.zeros((3, 16, 16, 3), np.uint8)}, "the colour [0, 0, 0] for [255, 0, 0]"),
+        ({"images": np.zeros((2, 16, 16, 3), np.uint8)}, "images (2, 16, 16, 3)"),
+    ],
+)
+def test_whatever_is_wrong_with_our_own_clip_is_told(change, part):
+    def decode(path, **options):
+        return dataclasses.replace(sample_frames(path, **options), **change)
+
+    assert part in own_clip.trouble(decode)
 
 
 def test_a_decoder_has_one_thread_however_many_cores_there_are():

@@ -11,12 +11,14 @@ import clips
 import numpy as np
 import pytest
 from clips import contents
+from hypothesis import given
+from hypothesis import strategies as st
 from small_network import SmallNetwork, small_config
 
 from uhman_jax.config import Storage
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess import ledger, making, pipeline
-from uhman_jax.preprocess.pool import DecoderPool
+from uhman_jax.preprocess import inputs, ledger, making, on_demand, pipeline
+from uhman_jax.preprocess.pool import DecoderPool, LibraryFault
 from uhman_jax.shards import quantize
 from uhman_jax.shards.store import FrameStore
 
@@ -361,8 +363,17 @@ def test_mistakes_at_the_command_line_are_one_sentence(arguments, sentence):
     assert not result.stdout
 
 
+BESIDE = (
+    "s.srt s.vtt n.nfo d.mp4.part d.mp4.part-Frag3 d.mp4.ytdl d.mp4.aria2 l.url l.desktop l.webloc"
+)
+BESIDE += (
+    " s.m4a s.mp3 s.opus s.wav t.jpg t.jpeg t.webp t.png t.avif t.heic v.lrv README noext c.xml"
+)
+BESIDE += " c.description c.info.json c.csv notes.md"
+
+
 def test_inputs_without_a_table(tmp_path):
-    names = ["b.mp4", "sub/a.webm", ".hidden/c.mp4", ".d.mp4", "features/x/e.mp4", "notes.md"]
+    names = ["b.mp4", "sub/a.webm", ".hidden/c.mp4", ".d.mp4", "features/x/e.mp4", *BESIDE.split()]
     names += ["out/settings.json", "out/x.tfrecord-00000-of-00001", "out/ledger/00000.jsonl"]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -374,6 +385,196 @@ def test_inputs_without_a_table(tmp_path):
     command = [sys.executable, "-c", program, tmp_path]
     found = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
     assert found.stdout.strip() == str([("b.mp4", "b.mp4"), ("sub/a.webm", "sub/a.webm")])
+    sentence = "25 files are no clips by their suffix (2 without one, 1 ."
+    assert found.stderr.startswith(sentence) and found.stderr.count("\n") == 1
+    # Folders of features that were begun before the rule go on with all files but tables and texts.
+    old = [name for name, _ in inputs.list_inputs(tmp_path, rule=1)]
+    wanted = [n for n in BESIDE.split() if not n.endswith((".md", ".json", ".csv"))]
+    assert old == sorted(["b.mp4", "sub/a.webm", *wanted])
+    assert inputs.clips_of([str(tmp_path)]) == [f"{tmp_path}/b.mp4", f"{tmp_path}/sub/a.webm"]
+    assert inputs.clips_of([f"{tmp_path}/s.srt"]) == [f"{tmp_path}/s.srt"]  # named: tried
+
+
+@pytest.mark.parametrize(
+    "suffix", "mp4 MP4 mov m4v mkv webm avi flv ts m2ts MTS mpg 3gp wmv gif".split()
+)
+def test_containers_of_videos(tmp_path, suffix):
+    (tmp_path / f"a.b.{suffix}").touch()
+    assert inputs.files_below(tmp_path) == [f"a.b.{suffix}"]
+
+
+def test_long_folders_are_listed_in_linear_time(tmp_path):
+    seconds = []
+    for folder, count in (("a", 500), ("b", 4000)):
+        (tmp_path / folder).mkdir()
+        for i in range(count):
+            os.mknod(tmp_path / folder / f"{i}.mp4")
+        begin = time.process_time()
+        assert len(inputs.files_below(tmp_path / folder)) == count
+        seconds.append(time.process_time() - begin)
+    assert seconds[1] < 5 and seconds[1] < 8 * 3 * seconds[0] + 0.1
+
+
+def test_by_products_of_a_sample(tmp_path):
+    folder = TESTS.parents[1] / "shared" / "strangers" / "13-ytdlp-beside"
+    if not folder.is_dir():
+        pytest.skip("no 13-ytdlp-beside in ../shared/strangers")
+    assert inputs.files_below(folder) == ["p3.mkv", "p4.mp4"]
+
+
+def names_of_all_kinds(folder, source):
+    """Copies of a clip under names that no table can hold, and some that look like them."""
+    names = [
+        b"a.mp4",
+        b"caf\xe9.mp4",
+        rb"caf\xe9.mp4",
+        b"a\nb.mp4",
+        b"\x1b[31m.mp4",
+        b"c\xc2\x85.mp4",
+    ]
+    names += ["caf\u00e9.mp4".encode(), "cafe\u0301.mp4".encode(), b"c\x85.mp4", b"\xff\xfe.mp4"]
+    for name in names:
+        shutil.copy(source, os.path.join(os.fsencode(folder), name))
+    return names
+
+
+def test_every_name_has_its_own_printable_spelling(folder, tmp_path):
+    names = names_of_all_kinds(tmp_path, folder / "1.mp4")
+    listed = inputs.list_inputs(tmp_path)
+    assert len(listed) == len({video_id for video_id, _ in listed}) == len(names)
+    assert {os.fsencode(path) for _, path in listed} == set(names)
+    for video_id, path in listed:
+        video_id.encode()
+        assert "\n" not in video_id and "\x1b" not in video_id
+        name = video_id
+        if video_id.startswith("./"):  # undo it
+            name = video_id[2:].encode().decode("unicode_escape").encode("latin-1")
+            assert name == os.fsencode(path)
+        else:
+            assert name == path
+    output = tmp_path / "out"
+    summary = run(tmp_path, output, listed)
+    assert summary.counts["ok"] == len(names)
+    assert {e.video_id for e in ledger.read_ledger(output)} == {v for v, _ in listed}
+    assert all(entry.path.encode() for entry in summary.entries)
+    assert set(FrameStore.open(output).video_ids) == {v for v, _ in listed}
+
+
+@given(st.lists(st.binary(min_size=1, max_size=9), unique=True))
+def test_spellings_are_unambiguous(names):
+    names = {os.fsdecode(name) for name in names if b"/" not in name} | {"a\\n", "\\xe9", "\udce9"}
+    assert len({ledger.printable(name) for name in names}) == len(names)
+    for name in names:
+        assert all(ord(c) >= 32 and not "\ud800" <= c <= "\udfff" for c in ledger.printable(name))
+
+
+SMALL_COMMAND = """if True:
+    import sys
+    from absl import app
+    from small_network import SmallNetwork
+    from uhman_jax.preprocess import __main__ as command, pipeline
+    real = pipeline.preprocess
+    pipeline.preprocess = lambda *a, **k: real(*a, network=SmallNetwork, **k)
+    app.run(command.main, flags_parser=command._parse)
+"""
+
+
+def test_a_folder_whose_names_are_not_utf8(folder, tmp_path):
+    """The command line; the folder's own name is of that kind too."""
+    root = os.path.join(os.fsencode(tmp_path), b"f\xf6lder")
+    os.mkdir(root)
+    shutil.copy(folder / "1.mp4", os.path.join(root, b"a.mp4"))
+    shutil.copy(folder / "1.mp4", os.path.join(root, b"caf\xe9.mp4"))
+    environ = environment() | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
+    command = [sys.executable, "-c", SMALL_COMMAND, b"--root=" + root, "--calibration_frames=0"]
+    found = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert "ok                  2" in found.stdout and "Traceback" not in found.stderr
+
+
+def test_old_folders_keep_their_rules_and_new_ones_record_theirs(tmp_path, monkeypatch):
+    """A clip of two pieces: all of it under the new rule, the first under the old one."""
+    root = tmp_path / "clips"
+    root.mkdir()
+    parts = []
+    for gray in (50, 200):
+        part = clips.write_clip(
+            tmp_path / f"{gray}", [clips.gray(gray)] * 25, range(0, 1000, 40), "mpeg4",
+            container="mpegts",
+        )  # fmt: skip
+        parts.append(Path(part).read_bytes())
+    (root / "a.ts").write_bytes(b"".join(parts))
+    (root / "b.srt").touch()
+    config = {"max_frames": 16}
+    frames = {}
+    for kind in ("old", "new"):
+        output = tmp_path / kind
+        if kind == "old":
+            output.mkdir()
+            settings = ledger.settings(small_config(**config))
+            ledger.write_json(output / "settings.json", {"settings": settings})
+        rule = ledger.frame_times(output)
+        listed = inputs.list_inputs(root, rule)
+        summary = run(root, output, listed, **config)
+        frames[kind] = [(entry.video_id, entry.frames) for entry in summary.entries]
+        facts = [json.loads((output / n).read_text()) for n in ("settings.json", "extractor.json")]
+        found = [facts[0].get("frame_times", 1), facts[1]["info"].get("frame_times", 1)]
+        assert found == [rule, rule] == ([1, 1] if kind == "old" else [2, 2])
+        assert "frame_times" not in facts[0]["settings"]
+        assert pipeline.is_complete(output, listed, small_config(**config), root)
+        assert ledger.frame_times(output) == rule
+        assert run(root, output, listed, **config).reused == len(listed)
+        command = (sys.executable, str(TESTS / "small_network.py"), "serve")
+        monkeypatch.setattr(on_demand, "COMMAND", command)
+        with on_demand.OnDemand(output, small_config(**config)) as client:
+            (encoded,) = client.encode([root / "a.ts"])
+        assert encoded.record is not None
+        assert len(encoded.record.times_F) == dict(frames[kind])["a.ts"]
+    assert frames == {"old": [("a.ts", 5), ("b.srt", 0)], "new": [("a.ts", 10)]}
+    (tmp_path / "new" / "settings.json").write_text('{"frame_times": 3}')
+    with pytest.raises(UserError, match="frame_times must be 1 or 2 in .*got 3; use the version"):
+        ledger.frame_times(tmp_path / "new")
+
+
+def test_shards_made_before_a_fault_of_the_library_was_found_are_made_again(
+    folder, tmp_path, monkeypatch
+):
+    real, calls = making.Making._decode, []
+
+    def decode(self, videos, max_frames):
+        pool = real(self, videos, max_frames)
+
+        def clips_and_fault():
+            for i, clip in enumerate(pool):
+                if i == 5:
+                    raise LibraryFault("av 99 must decode our clip")
+                yield clip
+
+        return FaultyPool(pool, clips_and_fault())
+
+    class FaultyPool:
+        busy_seconds = 0.0
+
+        def __init__(self, pool, iterator):
+            self.pool, self.iterator = pool, iterator
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exc):
+            calls.append(1)
+            self.pool.close()
+
+        def __iter__(self):
+            return self.iterator
+
+    monkeypatch.setattr(making.Making, "_decode", decode)
+    with pytest.raises(LibraryFault, match="av 99"):
+        run(folder, tmp_path)
+    monkeypatch.undo()
+    assert calls and not list((tmp_path / "ledger").glob("*.jsonl"))
+    summary = run(folder, tmp_path)
+    assert summary.reused == 0 and summary.counts["ok"] == 5
 
 
 @pytest.mark.slow

@@ -88,6 +88,22 @@ def misbehave(path, **options):
         np.ones(1 << 33, np.uint8)
     if "surprise" in name:
         raise ZeroDivisionError("a defect of a library")
+    if "odd" in name:  # each says something else, at one place
+        raise AttributeError(f"no such box in {name}")
+    return sample_frames(path, **options)
+
+
+def outdated(path, **options):
+    """A decoder of a library of another version, which lacks what is called."""
+    raise TypeError("open() got an unexpected keyword argument")
+
+
+def turning(path, **options):
+    """A decoder that works until the file beside it is there."""
+    from uhman_jax.preprocess.decode import sample_frames
+
+    if os.path.exists(os.environ["TURNED"]):
+        return outdated(path, **options)
     return sample_frames(path, **options)
 
 
@@ -121,5 +137,5 @@ if __name__ == "__main__":
     else:
         from uhman_jax.preprocess import child
 
-        del sys.argv[1]
-        child.serve(misbehave)
+        decoders = {"child": misbehave, "outdated": outdated, "turning": turning}
+        child.serve(decoders[sys.argv.pop(1)])

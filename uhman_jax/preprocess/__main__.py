@@ -8,6 +8,7 @@ keeps the weights that all need; then 1/16 to 16/16, at once; last the same comm
 
 import dataclasses
 import enum
+import sys
 
 from absl import app, flags
 
@@ -16,7 +17,10 @@ from uhman_jax.config import Config, PreprocessConfig, validate
 from uhman_jax.errors import UserError, told_in_a_sentence
 
 _ROOT = flags.DEFINE_string(
-    "root", None, "Folder of the videos; with a videos.csv, those that it lists.", required=True
+    "root",
+    None,
+    "Folder of the videos; those that its videos.csv lists, else all.",
+    required=True,
 )
 _OUTPUT = flags.DEFINE_string("output", "", "Folder of the shards; default: ROOT/features/<hash>.")
 _RETRY = flags.DEFINE_list("retry", [], "States (e.g. timeout) whose shards are made again.")
@@ -95,8 +99,8 @@ def run(beam_arguments: list[str]) -> None:
                 "--runner needs Apache Beam, which is not installed; pip install -e '.[beam]'"
             ) from error
         beam_options = beam.options_of([f"--runner={_RUNNER.value}", *beam_arguments])
-    inputs = list_inputs(root)
     directory = storage.path(_OUTPUT.value or pipeline.features_dir(root, config.preprocess))
+    inputs = list_inputs(root, ledger.frame_times(directory))
     summary = pipeline.preprocess(
         root,
         inputs,
@@ -124,6 +128,7 @@ def run(beam_arguments: list[str]) -> None:
 
 def main(argv: list[str]) -> None:
     """Turns a user's mistake into one sentence and exit status 2, a signal into 75."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[missing-attribute]
     with told_in_a_sentence(), stop.anywhere():
         if len(argv) > 1 and not _RUNNER.value:
             raise UserError(f"everything is a flag, got {argv[1]!r}; write e.g. --root=FOLDER")

@@ -3,6 +3,8 @@
 Started by `pool` as `python -m uhman_jax.preprocess.child FD BYTES MEMORY NICE`. It reads one JSON
 job per line from standard input, leaves the images in the shared memory behind file descriptor FD
 and answers one JSON line on standard output. It imports neither TensorFlow nor JAX.
+
+Its first line, and the answer to a job without a path, says whether it can decode our own clip.
 """
 
 import gc
@@ -17,9 +19,12 @@ from collections.abc import Callable
 import av
 import numpy as np
 
+from uhman_jax.preprocess import own_clip
+from uhman_jax.preprocess.clip_file import DecodeError
 from uhman_jax.preprocess.decode import Frames, sample_frames
-from uhman_jax.preprocess.packets import DecodeError
 
+# What a library raises for a file that is damaged; all else may be the library's own fault.
+_EXPECTED = (av.FFmpegError, OSError, EOFError, UnicodeError, MemoryError)
 _GRACE = 5.0  # seconds beyond a job's limit after which an orphan ends itself
 
 
@@ -35,12 +40,19 @@ def serve(decode: Callable[..., Frames] = sample_frames) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     av.logging.set_level(av.logging.PANIC)
     os.nice(nice)
+    fault = own_clip.trouble(decode)  # before the limit, so that it is not for want of memory
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     shared = np.frombuffer(mmap.mmap(descriptor, num_bytes), np.uint8)
-    answers.write("{}\n")  # ready: the clock of a clip does not count the start
+    # Ready: the clock of a clip does not count the start.
+    answers.write(json.dumps({"fault": fault} if fault else {}) + "\n")
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)  # the parent reads what an import says, not what libraries do
     for line in sys.stdin:
         job = json.loads(line)
+        if "path" not in job:
+            answers.write(json.dumps({"fault": own_clip.trouble(decode)}) + "\n")
+            continue
         signal.setitimer(signal.ITIMER_REAL, job["timeout"] + _GRACE)
         answer = _answer(decode, job, shared)
         at_limit = bool(memory_bytes) and (
@@ -61,9 +73,11 @@ def _answer(decode: Callable[..., Frames], job: dict, shared: np.ndarray) -> dic
     try:
         frames = decode(job["path"], **job["options"])
     except DecodeError as error:
-        return {"state": error.kind, "reason": error.reason}
+        answer = {"state": error.kind, "reason": error.reason}
+        return answer | _unexpected(error.__cause__)
     except Exception as error:  # the last wall: whatever a file does, the next clip goes on
-        return {"state": "corrupt", "reason": f"{type(error).__name__}: {error}"}
+        answer = {"state": "corrupt", "reason": f"{type(error).__name__}: {error}"}
+        return answer | _unexpected(error)
     shared[: frames.images.size] = frames.images.reshape(-1)
     return {
         "state": "ok",
@@ -73,6 +87,17 @@ def _answer(decode: Callable[..., Frames], job: dict, shared: np.ndarray) -> dic
         "seconds": frames.seconds,
         "content": frames.content,
     }
+
+
+def _unexpected(error: BaseException | None) -> dict:
+    """Type, text and place of an exception that need not be the file's fault."""
+    if error is None or isinstance(error, _EXPECTED):
+        return {}
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return {"unexpected": [type(error).__name__, str(error), place]}
 
 
 def _peak_bytes() -> int:

@@ -6,25 +6,33 @@ length of the clip. The second decodes no more than the groups of pictures that 
 FFmpeg can hang or crash on a damaged file: strangers' clips go through `pool`.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
 
+import av.sidedata.sidedata
 import numpy as np
 
-from uhman_jax.preprocess.packets import (
-    LIBRARY_ERRORS,
+from uhman_jax.preprocess.clip_file import (
+    FRAME_TIMES,
+    IMAGE_SIZE,
     DecodeError,
+    is_encrypted,
+    require_regular_file,
+    shortage,
+)
+from uhman_jax.preprocess.packets import (
+    ENCRYPTED,
+    LIBRARY_ERRORS,
     Index,
     choose,
     describe,
     needed_segments,
     open_stream,
     read_index,
-    require_regular_file,
 )
 
-IMAGE_SIZE = 299  # Inception-v3's input
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 
 
@@ -59,6 +67,7 @@ def sample_frames(
     max_megapixels: float = 64.0,
     max_megabytes: float = math.inf,
     max_seconds: float = math.inf,
+    frame_times: int = FRAME_TIMES,
 ) -> Frames:
     """Returns the frames shown at times 0, 1/fps, 2/fps, ..., thinned evenly to `max_frames`.
 
@@ -75,13 +84,37 @@ def sample_frames(
         max_megapixels: larger pictures are refused.
         max_megabytes: larger files are refused.
         max_seconds: longer clips are refused.
+        frame_times: rule for the times of frames, see `packets.read_index`.
 
     Raises:
-        DecodeError: no frame could be had.
+        DecodeError: no frame could be had. Its cause, if it has one, is what a library raised.
     """
     file = os.fspath(path)
     require_regular_file(file, max_megabytes)
-    index, seconds, note = read_index(file, max_megapixels, max_seconds)
+    sampling = frames_per_second, max_frames, size
+    try:
+        frames = _sample(file, sampling, max_megapixels, max_seconds, frame_times)
+    except DecodeError as error:
+        if error.kind == "unsupported":
+            raise
+        if is_encrypted(file):
+            raise DecodeError("unsupported", ENCRYPTED) from None
+        if cut := shortage(file):
+            raise DecodeError(error.kind, f"{cut} ({error.reason})") from error.__cause__
+        raise
+    notes = [text for text in (frames.note, shortage(file, decoded=not frames.note)) if text]
+    return dataclasses.replace(frames, note="; ".join(notes))
+
+
+def _sample(
+    file: str,
+    sampling: tuple[float, int, int],
+    max_megapixels: float,
+    max_seconds: float,
+    frame_times: int,
+) -> Frames:
+    frames_per_second, max_frames, size = sampling
+    index, seconds, note = read_index(file, max_megapixels, max_seconds, frame_times)
     wanted = choose(index, frames_per_second, max_frames)
     attempt = _Decoding(wanted, size)
     attempt.run(file, index, max_megapixels, skip=not index.counted)
@@ -94,7 +127,8 @@ def sample_frames(
         images = {0.0: attempt.first}
     if not images:
         if attempt.error:
-            raise DecodeError("corrupt", f"no frame could be decoded: {attempt.error}")
+            reason = f"no frame could be decoded: {describe(attempt.error)}"
+            raise DecodeError("corrupt", reason) from attempt.error
         raise DecodeError("short", "the video stream holds no frame that can be shown")
     times = sorted(images)
     notes = [text for text in (attempt.note(), note) if text]
@@ -117,7 +151,7 @@ class _Decoding:
         first: image of the first frame that could be decoded, for clips without a wanted one.
         width: of the upright video; 0 before the first frame.
         height: of the upright video.
-        error: the first one, or "".
+        error: the first one.
     """
 
     def __init__(self, wanted: dict[int, float], size: int):
@@ -126,8 +160,9 @@ class _Decoding:
         self.images: dict[int, np.ndarray] = {}
         self.first: np.ndarray | None = None
         self.width = self.height = 0
-        self.error = ""
+        self.error: Exception | None = None
         self._count = 0
+        self._encrypted = False
 
     @property
     def missing(self) -> int:
@@ -148,6 +183,12 @@ class _Decoding:
                     if number == len(index.key) or not self.missing:
                         break
                     segment, key = int(index.segment[number]), int(index.key[number])
+                    if index.moved:
+                        packet.pts = key
+                    if index.encrypted is not None and index.encrypted[number]:
+                        self._encrypted = True
+                        number += 1
+                        continue
                     number += 1
                     if needed is not None and segment not in needed:
                         continue
@@ -159,15 +200,18 @@ class _Decoding:
                     self._decode(context, packet, index.counted)
                     previous = segment
             except LIBRARY_ERRORS as error:
-                self.error = self.error or describe(error)
+                self.error = self.error or error
             if self.missing:
                 self._decode(context, None, index.counted)
 
     def note(self) -> str:
         """What went wrong, or ""."""
+        why = describe(self.error) if self.error else ""
         if not self.missing:
-            return f"some packets could not be decoded: {self.error}" if self.error else ""
-        why = self.error or "frames that the container announces are missing"
+            return f"some packets could not be decoded: {why}" if why else ""
+        if self._encrypted:
+            why = "the rest is encrypted"
+        why = why or "frames that the container announces are missing"
         until = max((self.wanted[key] for key in self.images), default=0.0)
         lost = [time for key, time in self.wanted.items() if key not in self.images]
         if min(lost) > until:
@@ -179,7 +223,7 @@ class _Decoding:
             frames = context.decode(packet)
         except LIBRARY_ERRORS as error:
             # One bad packet does not end a clip: what follows the next key frame may be whole.
-            self.error = self.error or describe(error)
+            self.error = self.error or error
             return
         for frame in frames:
             key = self._count if counted else frame.pts
@@ -215,14 +259,29 @@ class _Decoding:
 
 def _display_matrix(frame) -> np.ndarray:
     """Signs [2, 2] of the frame's display matrix; the identity where there is none or garbage."""
-    for data in frame.side_data:
-        if data.type.name == "DISPLAYMATRIX" and len(bytes(data)) >= 36:
-            matrix = np.frombuffer(bytes(data)[:36], np.int32).reshape(3, 3)[:2, :2]
-            signs = np.sign(matrix)
+    with contextlib.suppress(KeyError):
+        data = bytes(frame.side_data["DISPLAYMATRIX"])
+        if len(data) >= 36:
+            signs = np.sign(np.frombuffer(data[:36], np.int32).reshape(3, 3)[:2, :2])
             # A quarter turn or a mirror has one entry in each row and column; all else is ignored.
             if (np.abs(signs).sum(0) == 1).all() and (np.abs(signs).sum(1) == 1).all():
                 return signs
     return np.eye(2, dtype=np.int32)
+
+
+def _unnamed(kind: type, value: object) -> object:
+    """A member of an enumeration for a value that it has no name for."""
+    if not isinstance(value, int):
+        return None
+    member = object.__new__(kind)
+    member._name_, member._value_ = f"UNKNOWN_{value}", value
+    return member
+
+
+# Before version 19 PyAV lists no side data of a frame where one is of a kind that it has no name
+# for, such as EXIF: that kind of frame would have no display matrix, and no image.
+if "_missing_" not in vars(av.sidedata.sidedata.Type):
+    av.sidedata.sidedata.Type._missing_ = classmethod(_unnamed)  # type: ignore[bad-assignment]
 
 
 def upright(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:

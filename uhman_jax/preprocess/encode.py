@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from uhman_jax.preprocess.ledger import Entry
+from uhman_jax.preprocess.ledger import Entry, printable
 from uhman_jax.preprocess.pool import Clip
 from uhman_jax.progress import progress_bar
 from uhman_jax.shards import quantize
@@ -149,7 +149,8 @@ def _batches(clips, size: int, waiting, entries: list[Entry], meter):
     for (video_id, path), clip in clips:
         count = len(clip.images)
         seconds = round(clip.seconds, 3)
-        entries.append(Entry(video_id, path, clip.state, count, seconds, clip.reason, clip.content))
+        facts = clip.state, count, seconds, clip.reason, clip.content
+        entries.append(Entry(video_id, printable(path), *facts))
         meter.add_clip()
         if not count:
             continue

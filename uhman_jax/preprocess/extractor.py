@@ -17,7 +17,7 @@ import numpy as np
 from uhman_jax import storage
 from uhman_jax.config import Precision
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess.decode import IMAGE_SIZE
+from uhman_jax.preprocess.clip_file import IMAGE_SIZE
 from uhman_jax.preprocess.frozen import NUM_CHANNELS, NUM_REGIONS, in_batches, quiet
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from uhman_jax.preprocess import tensorflow_c
-from uhman_jax.preprocess.decode import IMAGE_SIZE
+from uhman_jax.preprocess.clip_file import IMAGE_SIZE
 from uhman_jax.storage import user_cache
 
 NUM_REGIONS, NUM_CHANNELS = 64, 2048

@@ -1,18 +1,35 @@
 """Which files of a folder are clips."""
 
+import collections
 import sys
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from uhman_jax import storage
 from uhman_jax.errors import UserError
+from uhman_jax.preprocess.ledger import printable
 
+# Suffixes of the containers and streams that FFmpeg decodes as video. What lies beside clips, such
+# as sound, subtitles, pictures, unfinished downloads, links and tables, has others.
+_VIDEOS = frozenset(
+    "3g2 3gp 3gp2 3gpp 264 265 amv asf avi avc dav divx dv dvr-ms f4v flv gif gifv h264 h265 hevc "
+    "insv ismv ivf m1v m2p m2t m2ts m2v m4v mj2 mjpeg mjpg mk3d mkv mod mov mp2v mp4 mp4v mpe mpeg "
+    "mpg mpv mts mxf nsv nut obu ogm ogv qt rm rmvb rv tod tp trp ts vob vro webm wmv wtv xvid y4m"
+    "".split()
+)
+# Before that all files were listed but these; folders of features begun then go on so.
 _NOT_VIDEOS = {".csv", ".json", ".jsonl", ".txt", ".md", ".html", ".parquet", ".h5", ".npz"}
 _SHARD = ".tfrecord-"
 
 
-def list_inputs(root: Path) -> list[tuple[str, str]]:
-    """(video_id, path) of the videos that videos.csv lists; without it, of every file below root.
+def list_inputs(root: Path, rule: int = 2) -> list[tuple[str, str]]:
+    """(video_id, path) of the videos that videos.csv lists; without it, of the clips below root.
+
+    What is not taken for a clip is counted on standard error.
+
+    Args:
+        root: the folder.
+        rule: `ledger.frame_times` of the folder of features; 1: every file but tables and texts.
 
     Raises:
         UserError: root is no folder, or the tables cannot be used.
@@ -26,23 +43,62 @@ def list_inputs(root: Path) -> list[tuple[str, str]]:
         for problem in raw.problems:
             print(problem, file=sys.stderr)
         return [(video.video_id, video.path) for video in raw.videos]
-    return [(name, name) for name in files_below(root)]
+    if rule == 1:
+        others = [name for name in _files(root) if name.suffix.lower() not in _NOT_VIDEOS]
+        names = [name.as_posix() for name in others]
+        return [(_text(name), name) for name in names]
+    names, others = _clips(root)
+    if others:
+        kinds = collections.Counter(PurePosixPath(name).suffix.lower() for name in others)
+        listing = ", ".join(f"{n} {kind or 'without one'}" for kind, n in kinds.most_common(5))
+        print(
+            f"{len(others)} {'file is' if len(others) == 1 else 'files are'} no clips by their "
+            f"suffix ({printable(listing)}{', ...' if len(kinds) > 5 else ''}); a file named in "
+            "videos.csv is tried whatever its suffix",
+            file=sys.stderr,
+        )
+    return [(printable(name), name) for name in names]
+
+
+def _text(name: str) -> str:
+    """The id of a file under rule 1: its name, if UTF-8 can hold that."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return printable(name)
+    return name
 
 
 def files_below(root: Path) -> list[str]:
-    """Paths below a folder that may be clips, relative to it, sorted.
+    """Paths of the clips below a folder, relative to it, sorted.
 
-    Hidden files and folders, the folder `features`, and tables, texts and shards are left out.
+    A clip is a file whose suffix is that of a container that FFmpeg decodes as video. Hidden files
+    and folders, the folder `features` and shards are left out.
     """
-    found = []
-    for name in storage.files_below(root):
-        hidden = any(part.startswith(".") for part in name.parts)
-        if hidden or name.parts[0] == "features" or name.suffix.lower() in _NOT_VIDEOS:
-            continue
-        if _SHARD in name.name:  # features that were written below the clips
-            continue
-        found.append(name.as_posix())
-    return found
+    return _clips(root)[0]
+
+
+def _clips(root: Path) -> tuple[list[str], list[str]]:
+    """Names of the clips below a folder, and of the other files that are not tables or texts."""
+    clips, others = [], []
+    for name in _files(root):
+        suffix = name.suffix.lower()
+        if suffix[1:] in _VIDEOS:
+            clips.append(name.as_posix())
+        elif suffix not in _NOT_VIDEOS:
+            others.append(name.as_posix())
+    return clips, others
+
+
+def _files(root: Path) -> list[PurePosixPath]:
+    """All files below a folder but hidden ones, the folder `features`, and shards."""
+    return [
+        name
+        for name in storage.files_below(root)
+        if not any(part.startswith(".") for part in name.parts)
+        and name.parts[0] != "features"
+        and _SHARD not in name.name  # features that were written below the clips
+    ]
 
 
 def clips_of(names: Iterable[str]) -> list[str]:
@@ -59,7 +115,10 @@ def clips_of(names: Iterable[str]) -> list[str]:
         if path.is_dir():
             inside = [str(path / clip) for clip in files_below(path)]
             if not inside:
-                raise UserError(f"a folder of clips must hold a file, got {name!r}; name another")
+                raise UserError(
+                    f"a folder of clips must hold a video (.mp4, .webm, ...), got {name!r}; name "
+                    "another, or a file, which is tried whatever its suffix"
+                )
             clips += inside
         elif path.exists():
             clips.append(name)

@@ -15,12 +15,14 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from uhman_jax import storage
 from uhman_jax.config import Precision, PreprocessConfig
 from uhman_jax.errors import UserError
+from uhman_jax.preprocess.clip_file import FRAME_TIMES
 from uhman_jax.shards import store
 
 STATES = ("ok", "short", "corrupt", "no_video", "unsupported", "timeout")
@@ -28,6 +30,8 @@ SETTINGS_FILE = "settings.json"
 WEIGHTS_FILE = "extractor.weights.h5"
 LEDGER_FILE = "ledger.jsonl"
 _SHARD_LEDGERS = "ledger"
+# Bytes that are not UTF-8, as Python has them, and what would break or garble a line.
+_UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Entry:
 
     Attributes:
         video_id: of the input.
-        path: relative to the root.
+        path: relative to the root, spelled as `printable` does.
         state: one of STATES; only "ok" has features.
         frames: sampled and encoded.
         seconds: how long the clip is shown.
@@ -93,6 +97,45 @@ def plan(
         sizes = _hash([size_of(path) for _, path in part]) if size_of else ""
         shards.append(Shard(len(shards), part, _hash(part), sizes))
     return shards
+
+
+def printable(name: str) -> str:
+    r"""Returns a file's name, or a reversible spelling of one with bytes that cannot be printed.
+
+    These are bytes that are not UTF-8, and control characters. Each is written as \xe9, and each
+    backslash twice, after "./". No relative path is listed with "./", so two files never share a
+    spelling.
+
+    >>> print(printable("caf\udce9.mp4"), printable("clip.mp4"))
+    ./caf\xe9.mp4 clip.mp4
+    """
+    if not _UNPRINTABLE.search(name):
+        return name
+
+    def spelled(match: re.Match) -> str:
+        raw = "\udc80" <= match[0] <= "\udcff"
+        data = match[0].encode("utf-8", "surrogateescape" if raw else "surrogatepass")
+        return "".join(f"\\x{byte:02x}" for byte in data)
+
+    return "./" + _UNPRINTABLE.sub(spelled, name.replace("\\", "\\\\"))
+
+
+def frame_times(directory: Path) -> int:
+    """Returns the rule for the times of frames by which the features of a folder are made.
+
+    A new folder has the current rule; a folder that names none was begun under rule 1.
+
+    Raises:
+        UserError: the folder was made by a later version, under a rule that this one lacks.
+    """
+    path = directory / SETTINGS_FILE
+    rule = read_json(path).get("frame_times", 1) if path.exists() else FRAME_TIMES
+    if rule not in (1, FRAME_TIMES):
+        raise UserError(
+            f"frame_times must be 1 or {FRAME_TIMES} in {path}, got {rule!r}; use the version of "
+            "uhman_jax that made the folder, or name another --output"
+        )
+    return rule
 
 
 def _hash(facts: Sequence) -> str:
@@ -154,7 +197,7 @@ def claim(directory: Path, wanted: dict) -> dict:
                 f"features must go to a folder of their own, {directory} holds shards that this "
                 "command did not write; name another --output"
             )
-        write_json(path, {"settings": wanted})
+        write_json(path, {"settings": wanted, "frame_times": FRAME_TIMES})
         return {}
     found = read_json(path)
     old = found.get("settings", {})

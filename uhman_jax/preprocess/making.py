@@ -12,10 +12,10 @@ from uhman_jax import storage
 from uhman_jax.config import Backend, Precision, PreprocessConfig
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess import ledger
-from uhman_jax.preprocess.decode import IMAGE_SIZE
+from uhman_jax.preprocess.clip_file import IMAGE_SIZE
 from uhman_jax.preprocess.encode import Meter, encode
 from uhman_jax.preprocess.ledger import Entry, Shard
-from uhman_jax.preprocess.pool import Clip, DecoderPool, failed
+from uhman_jax.preprocess.pool import Clip, DecoderPool, LibraryFault, failed
 from uhman_jax.shards import store
 from uhman_jax.shards.example import Schema
 
@@ -82,9 +82,13 @@ def extractor_class(backend: Backend):
 
 
 def decoder_pool(
-    paths: Sequence[str | Clip], config: PreprocessConfig, max_frames: int, size: int
+    paths: Sequence[str | Clip],
+    config: PreprocessConfig,
+    max_frames: int,
+    size: int,
+    frame_times: int = ledger.FRAME_TIMES,
 ) -> DecoderPool:
-    """Decoders of these files, with the limits of a config."""
+    """Decoders of these files, with the limits of a config; see `ledger.frame_times`."""
     options = {
         "frames_per_second": config.frames_per_second,
         "max_frames": max_frames,
@@ -92,6 +96,7 @@ def decoder_pool(
         "max_megabytes": config.max_megabytes,
         "max_seconds": config.max_seconds,
         "max_megapixels": config.max_megapixels,
+        "frame_times": frame_times,
     }
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return DecoderPool(
@@ -145,10 +150,15 @@ class Making:
                     backend=self.config.backend,
                 )
             clips = iter(pool)
-            for shard in missing:
-                made[shard.index] = self._make(
-                    shard, num_shards, zip(shard.videos, clips, strict=False), extractor
-                )
+            try:
+                for shard in missing:
+                    made[shard.index] = self._make(
+                        shard, num_shards, zip(shard.videos, clips, strict=False), extractor
+                    )
+            except LibraryFault:
+                for shard in missing:  # it may have taken good clips for broken ones before
+                    ledger.forget(self.directory, shard)
+                raise
         self._meter.decoding_seconds += pool.busy_seconds
         return made
 
@@ -163,7 +173,8 @@ class Making:
 
     def _decode(self, videos, max_frames: int) -> DecoderPool:
         paths = [self._locate(path) for _, path in videos]
-        return decoder_pool(paths, self.config, max_frames, self._image_size)
+        rule = ledger.frame_times(self.directory)
+        return decoder_pool(paths, self.config, max_frames, self._image_size, rule)
 
     @property
     def _image_size(self) -> int:
@@ -198,7 +209,8 @@ class Making:
             precision=config.precision,
         )
         extractor.save(self.directory / ledger.WEIGHTS_FILE)
-        facts = {
+        before = ledger.read_json(self.directory / ledger.SETTINGS_FILE)
+        facts = {n: before[n] for n in ("frame_times",) if n in before} | {
             "settings": ledger.settings(config),
             "description": extractor.description,
             "fingerprint": extractor.fingerprint,

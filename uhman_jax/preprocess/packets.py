@@ -1,12 +1,16 @@
 """The packets of a video file: opening it safely, when each frame is shown, which to keep."""
 
+import array
 import dataclasses
+import fractions
 import hashlib
+import math
 import os
-import stat
 
 import av
 import numpy as np
+
+from uhman_jax.preprocess.clip_file import FRAME_TIMES, DecodeError
 
 # PyAV raises more than its own errors on damaged files: UnicodeDecodeError (a ValueError) on bad
 # metadata, AttributeError on a missing header box, EOFError, plain OSError.
@@ -19,21 +23,20 @@ _DENIED_FORMATS = frozenset(
     "vobsub webm_dash_manifest webm_chunk x11grab xbin".split()
 )
 _FORMATS = ",".join(sorted(av.formats_available - _DENIED_FORMATS))
+# PyAV 19 has this without being asked to, and no option for it.
+_METADATA = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 _EPSILON = 1e-6  # of a sampling interval: timestamps are rounded to the container's time base
-
-
-class DecodeError(Exception):
-    """A file that yields no frame.
-
-    Attributes:
-        kind: "short" (a video stream without one frame), "corrupt", "no_video" or "unsupported".
-        reason: one sentence.
-    """
-
-    def __init__(self, kind: str, reason: str):
-        super().__init__(f"{kind}: {reason}")
-        self.kind = kind
-        self.reason = reason
+ENCRYPTED = "the video is encrypted; without its key no frame can be decoded"
+_TOO_LONG = "the clip is longer than the limit of {:g} s"
+_MAX_RATE = 300  # packets per second of the longest clip; its timestamps may be garbage
+_MIN_PACKETS = 100_000  # that may be read in any case
+_BACK = 0.1  # seconds: decoding times that go back further start again
+_BACK_SHOWN = 2.0  # the same for times of display, where there are no others
+# Seconds of a leap after which times start again: for formats that are made to be cut and joined,
+# and for others, in which a picture may stand still for a while.
+_GAPS = {True: 10.0, False: 3600.0}
+_MPEG_CLOCK = fractions.Fraction(1, 90_000)  # of timestamps with 33 bits
+_UNKNOWN = np.iinfo(np.int64).min  # a timestamp that is not there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Index:
         time_base: seconds per unit of `key`.
         last_duration: of the packet shown last, in units of `key`; 0 = unknown.
         content: hash of all packets, in hexadecimal: equal for copies of one file.
+        moved: `key` is not what the file says: its timestamps start again somewhere, or wrap.
+        encrypted: bool, packets that cannot be decoded for that; None: there is none.
     """
 
     key: np.ndarray
@@ -57,54 +62,39 @@ class Index:
     time_base: float
     last_duration: int
     content: str
+    moved: bool = False
+    encrypted: np.ndarray | None = None
 
     def starts(self) -> np.ndarray:
         """Distinct keys of the shown frames, in the order in which they are shown."""
         return np.unique(self.key[self.shown])
 
 
-def require_regular_file(path: str, max_megabytes: float) -> None:
-    """Raises DecodeError unless there is a regular file with something in it, and not too much."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError) as error:
-        raise DecodeError(
-            "corrupt", f"the file cannot be read: {getattr(error, 'strerror', error)}"
-        ) from None
-    if not stat.S_ISREG(status.st_mode):
-        raise DecodeError("corrupt", "not a regular file")
-    require_size(status.st_size, max_megabytes)
-
-
-def require_size(num_bytes: int, max_megabytes: float) -> None:
-    """Raises DecodeError where a file is empty or too large."""
-    if not num_bytes:
-        raise DecodeError("corrupt", "the file is empty")
-    if num_bytes > max_megabytes * 1e6:
-        size = f"{num_bytes / 1e6:.1f} MB"
-        raise DecodeError("unsupported", f"{size} exceed the limit of {max_megabytes:g} MB")
-
-
 def open_stream(path: str, max_megapixels: float):
     """Opens a file and its best video stream, single-threaded: (container, stream).
 
     Only the file itself is read: other protocols, and formats that open further files, are off.
+    FFmpeg gets a descriptor: its name could be taken for a protocol or a pattern, its suffix would
+    have a say in what it is, and its bytes need not be UTF-8.
 
     Raises:
         DecodeError: there is no video that can be decoded.
     """
     try:
-        container = av.open(
-            "file:" + path,  # or a name such as "concat:x" would be taken for a protocol
-            options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
-            metadata_errors="ignore",
-        )
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise DecodeError("corrupt", f"the file cannot be read: {error.strerror}") from None
+    options = {"protocol_whitelist": "fd", "format_whitelist": _FORMATS, "fd": str(descriptor)}
+    try:
+        container = av.open("fd:", options=options, **_METADATA)
     except LIBRARY_ERRORS as error:
         reason = describe(error)
         if "whitelist" in reason:
             reason = "playlists and other formats that open further files are not read"
             raise DecodeError("unsupported", reason) from None
-        raise DecodeError("corrupt", f"the container cannot be opened: {reason}") from None
+        raise DecodeError("corrupt", f"the container cannot be opened: {reason}") from error
+    finally:
+        os.close(descriptor)  # FFmpeg has a duplicate
     try:
         return container, _select_stream(container, max_megapixels)
     except DecodeError:
@@ -112,7 +102,7 @@ def open_stream(path: str, max_megapixels: float):
         raise
     except LIBRARY_ERRORS as error:
         container.close()
-        raise DecodeError("corrupt", f"the header cannot be read: {describe(error)}") from None
+        raise DecodeError("corrupt", f"the header cannot be read: {describe(error)}") from error
 
 
 def _select_stream(container, max_megapixels: float):
@@ -127,6 +117,8 @@ def _select_stream(container, max_megapixels: float):
     context = stream.codec_context
     if context is None:
         raise DecodeError("unsupported", "this FFmpeg has no decoder for the video's codec")
+    if "enc_key_id" in stream.metadata:  # of Matroska
+        raise DecodeError("unsupported", ENCRYPTED)
     if context.width * context.height > max_megapixels * 1e6:
         raise DecodeError(
             "unsupported",
@@ -149,56 +141,201 @@ def describe(error: Exception) -> str:
     return " ".join(text.split())
 
 
-def read_index(path: str, max_megapixels: float, max_seconds: float) -> tuple[Index, float, str]:
+def read_index(
+    path: str, max_megapixels: float, max_seconds: float, frame_times: int = FRAME_TIMES
+) -> tuple[Index, float, str]:
     """Reads all packets without decoding; returns (index, seconds shown, note).
+
+    Args:
+        path: the file.
+        max_megapixels: larger pictures are refused.
+        max_seconds: longer clips are refused, and those of more packets than such a clip has.
+        frame_times: rule for the times of frames. 1: as the file says. 2: where timestamps start
+            again or leap, what follows is shown after what came before; and a last frame is shown
+            as long as others where the header makes packets longer than they are.
 
     Raises:
         DecodeError: no frame, or a clip that is too long; it is not read further than that.
     """
     container, stream = open_stream(path, max_megapixels)
-    packets, note = [], ""  # (key, duration, key frame, shown)
+    note, latest = "", 0.0
     content = hashlib.blake2b(digest_size=16)
     with container:
-        declared = float(stream.duration * stream.time_base) if stream.duration else 0.0
-        if not declared and len(container.streams) == 1:
-            declared = (container.duration or 0) / av.time_base
+        joins = bool(container.format.flags & av.format.Flags.ts_discont.value)
         rate = float(stream.average_rate or stream.guessed_rate or 25)
         time_base = float(stream.time_base or 0)
+        own = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        # The header's length of the whole; that of the former formats is FFmpeg's own guess.
+        whole = 0.0 if own or joins else (container.duration or 0) / av.time_base
+        gap_seconds = _GAPS[joins] if frame_times > 1 else 0.0
+        packets = _Packets(time_base, gap_seconds, wraps=joins and stream.time_base == _MPEG_CLOCK)
+        number = stream.index
         try:
-            for packet in container.demux(stream):
-                if packet.size:
-                    content.update(memoryview(packet))
-                    shown = not packet.is_discard
-                    packets.append((packet.pts, packet.duration, packet.is_keyframe, shown))
-                    if len(packets) > max_seconds * rate:  # timestamps may be garbage
-                        raise DecodeError(
-                            "unsupported", f"the clip is longer than the limit of {max_seconds:g} s"
-                        )
+            for packet in container.demux(*(container.streams if whole else (stream,))):
+                if not packet.size:
+                    continue
+                if whole and packet.pts is not None:
+                    end = packet.pts + (packet.duration or 0)
+                    latest = max(latest, float(end * packet.time_base))
+                if packet.stream_index != number:
+                    continue
+                content.update(memoryview(packet))
+                packets.add(packet)
+                if reason := packets.too_long(max_seconds):
+                    raise DecodeError("unsupported", reason)
         except LIBRARY_ERRORS as error:
             note = f"reading stopped early: {describe(error)}"
-    if not packets:
+    if not len(packets):
         if note:
             raise DecodeError("corrupt", f"no frame could be read: {note}")
         raise DecodeError("short", "the video stream holds no frame")
-    index = _build_index(packets, time_base, rate, content.hexdigest())
+    if all(packets.encrypted):
+        raise DecodeError("unsupported", ENCRYPTED)
+    index = packets.index(rate, content.hexdigest(), frame_times)
     starts = index.starts()
     seconds = float(starts[-1] - starts[0] + _last_duration(index)) * index.time_base
-    if declared > 1.1 * seconds + 0.5 and not index.counted:
-        note = note or f"the header promises {declared:.1f} s, the file ends at {seconds:.1f} s"
-    return index, seconds, note
+    if seconds > max_seconds:
+        raise DecodeError("unsupported", _TOO_LONG.format(max_seconds))
+    notes = [note] if note else []
+    # Lengths in headers count from the first frame, or from 0 where that is earlier.
+    held = max(seconds, latest, float(starts[-1] + _last_duration(index)) * index.time_base)
+    if not note and (own or whole) > 1.1 * held + 0.5 and not index.counted and not index.moved:
+        notes.append(f"the header promises {own or whole:.1f} s, the file ends at {held:.1f} s")
+    if index.moved and (times := len(packets.pieces) - 1):
+        notes.append(
+            f"timestamps start again {'once' if times == 1 else f'{times} times'}; what follows "
+            "is shown after what came before"
+        )
+    return index, seconds, "; ".join(notes)
 
 
-def _build_index(packets: list[tuple], time_base: float, rate: float, content: str) -> Index:
-    keys, durations, key_frames, shown = zip(*packets, strict=True)
-    shown = np.array(shown) | (not any(shown))
-    counted = time_base <= 0 or any(k is None for k, s in zip(keys, shown, strict=True) if s)
-    if counted:
-        keys, durations, time_base = range(len(keys)), (1,) * len(keys), 1 / rate
-    key = np.array([0 if k is None else k for k in keys], np.int64)
-    segment = np.cumsum(np.array(key_frames, np.int64))
-    last = int(np.argmax(np.where(shown, key, np.iinfo(np.int64).min)))
-    last_duration = max(0, durations[last] or 0)
-    return Index(key, segment, shown, counted, time_base, last_duration, content)
+class _Packets:
+    """What is kept of the packets of a stream while they are read; 26 bytes for each.
+
+    Attributes:
+        encrypted: 1 for a packet that is.
+        pieces: numbers of the packets at which timestamps start again, from 0.
+    """
+
+    def __init__(self, time_base: float, gap_seconds: float, *, wraps: bool = False):
+        """Finds pieces, unless `gap_seconds`, the leap between two, is 0.
+
+        With `wraps` timestamps have 33 bits, as in MPEG's streams.
+        """
+        self._time_base = time_base
+        self._gap = gap_seconds
+        self._wraps = wraps and gap_seconds > 0
+        self._unwrapped = False
+        self._pts, self._dts, self._durations = (array.array("q") for _ in range(3))
+        self._key_frames, self._shown, self.encrypted = bytearray(), bytearray(), bytearray()
+        self.pieces = [0]
+        self._last_pts: int | None = None
+        self._last_dts: int | None = None
+        self._span = 0  # of the pieces before this one
+        self._low, self._high = math.inf, -math.inf  # display times of this one
+
+    def __len__(self) -> int:
+        """Number of packets."""
+        return len(self._pts)
+
+    def add(self, packet) -> None:
+        """Keeps what matters of a packet."""
+        pts, dts, shown = packet.pts, packet.dts, not packet.is_discard
+        if self._wraps:
+            pts = self._unwrap(pts, self._last_pts)
+            dts = self._unwrap(dts, self._last_dts)
+        if self._gap and self._starts_again(pts, dts):
+            self.pieces.append(len(self))
+            self._span += max(0, self._high - self._low)
+            self._low, self._high = math.inf, -math.inf
+            self._last_dts = None
+        self._last_pts = self._last_pts if pts is None else pts
+        self._last_dts = self._last_dts if dts is None else dts
+        if shown and pts is not None:
+            self._low, self._high = min(self._low, pts), max(self._high, pts)
+        self._pts.append(_UNKNOWN if pts is None else pts)
+        time = self._last_pts if self._last_dts is None else self._last_dts
+        self._dts.append(time or 0)
+        self._durations.append(packet.duration or 0)
+        self._key_frames.append(packet.is_keyframe)
+        self._shown.append(shown)
+        self.encrypted.append(packet.has_sidedata("encryption_info"))
+
+    def _unwrap(self, time: int | None, last: int | None) -> int | None:
+        """Adds the multiple of 2**33 that brings a timestamp nearest to the one before."""
+        if time is None or last is None or abs(last - time) <= 1 << 32:
+            return time
+        self._unwrapped = True
+        return time + ((last - time + (1 << 32)) >> 33 << 33)
+
+    def _starts_again(self, pts: int | None, dts: int | None) -> bool:
+        """Whether the times of a packet do not follow those before it.
+
+        Times of display go back and forth by a few frames. Times of decoding do not, but after a
+        leap FFmpeg guesses some of them.
+        """
+        step = _step(self._last_pts, pts) * self._time_base
+        if abs(step) > self._gap or (dts is None and step < -_BACK_SHOWN):
+            return True
+        return _step(self._last_dts, dts) * self._time_base < -_BACK
+
+    def too_long(self, max_seconds: float) -> str:
+        """Why the clip is refused as too long, so far; "" if it is not."""
+        span = (self._span + max(0, self._high - self._low)) * self._time_base
+        if span > max_seconds:
+            return _TOO_LONG.format(max_seconds)
+        most = max(max_seconds * _MAX_RATE, _MIN_PACKETS)
+        return f"the clip has more than {most:.0f} pictures" if len(self) > most else ""
+
+    def index(self, rate: float, content: str, frame_times: int) -> Index:
+        """The index of all packets; `rate`, frames per second, is for files without timestamps."""
+        keys, durations = (np.array(a, np.int64) for a in (self._pts, self._durations))
+        shown = np.array(self._shown, bool) | (not any(self._shown))
+        time_base, pieces = self._time_base, self.pieces
+        counted = time_base <= 0 or bool((keys[shown] == _UNKNOWN).any())
+        if counted:
+            keys, durations, time_base = np.arange(len(keys)), np.ones_like(keys), 1 / rate
+            pieces = [0]
+        keys[keys == _UNKNOWN] = 0
+        if len(pieces) > 1:
+            times = np.array(self._dts, np.int64)
+            gap = _usual_gap(times, pieces) or max(1, round(1 / (rate * time_base)))
+            keys = _join(keys, shown, pieces, gap)
+        last = int(np.argmax(np.where(shown, keys, _UNKNOWN)))
+        last_duration = max(0, int(durations[last]))
+        span = int(keys[shown].max() - keys[shown].min())
+        if frame_times > 1 and span and durations[shown].sum() - durations[last] > 2 * span:
+            last_duration = 0  # the header's rate, which is wrong
+        segment = np.cumsum(np.array(self._key_frames, np.int64))
+        encrypted = np.array(self.encrypted, bool) if any(self.encrypted) else None
+        moved = len(pieces) > 1 or (self._unwrapped and not counted)
+        return Index(
+            keys, segment, shown, counted, time_base, last_duration, content, moved, encrypted
+        )
+
+
+def _step(before: int | None, after: int | None) -> int:
+    """Difference of two timestamps; 0 where one is not there."""
+    return 0 if before is None or after is None else after - before
+
+
+def _usual_gap(times: np.ndarray, pieces: list[int]) -> int:
+    """Median of the steps forward within pieces; 0 where there is none."""
+    steps = np.delete(np.diff(times), np.array(pieces[1:]) - 1)
+    steps = steps[steps > 0]
+    return int(np.median(steps)) if len(steps) else 0
+
+
+def _join(keys: np.ndarray, shown: np.ndarray, pieces: list[int], gap: int) -> np.ndarray:
+    """Moves the times of each piece so that it begins one gap after the last frame before it."""
+    low = np.minimum.reduceat(np.where(shown, keys, np.iinfo(np.int64).max), pieces)
+    high = np.maximum.reduceat(np.where(shown, keys, _UNKNOWN), pieces)
+    has_frames = low <= high
+    low = np.where(has_frames, low, keys[pieces])
+    lengths = np.where(has_frames, high - low + gap, 0)
+    begin = low[0] + np.concatenate([[0], np.cumsum(lengths[:-1])])
+    counts = np.diff([*pieces, len(keys)])
+    return keys + np.repeat(begin - low, counts)
 
 
 def _last_duration(index: Index) -> float:

@@ -273,11 +273,16 @@ def _finish(
         )
     facts = ledger.read_json(directory / ledger.SETTINGS_FILE)
     schema = Schema(facts["channels"], config.storage.value, facts["regions"])
-    info = facts["settings"] | {
-        "extractor": facts["description"],
-        "fingerprint": facts["fingerprint"],
-        "versions": facts["versions"],
-    }
+    rule = {name: facts[name] for name in ("frame_times",) if name in facts}
+    info = (
+        facts["settings"]
+        | rule
+        | {
+            "extractor": facts["description"],
+            "fingerprint": facts["fingerprint"],
+            "versions": facts["versions"],
+        }
+    )
     lengths = None
     if storage.is_remote(directory):
         lengths = [ledger.counts(entries[i])["ok"] for i in range(num_shards)]

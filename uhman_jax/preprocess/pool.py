@@ -4,62 +4,26 @@ A child that hangs or dies is replaced, and the clip it had is given a state and
 come in the order of the jobs; at most so many wait that memory stays bounded.
 """
 
-import dataclasses
-import json
 import math
-import mmap
-import os
-import select
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-import numpy as np
-
-import uhman_jax
 from uhman_jax import storage
-from uhman_jax.errors import UserError
-from uhman_jax.preprocess.packets import DecodeError, require_size
+from uhman_jax.preprocess.clip_file import DecodeError, require_size
+from uhman_jax.preprocess.worker import (
+    COMMAND,
+    Clip,
+    LibraryFault,
+    Worker,
+    environment,
+    failed,
+)
 
-COMMAND = (sys.executable, "-m", "uhman_jax.preprocess.child")
-NICE = 5  # the network's threads go first: decoding fills the gaps and is ahead anyway
-# NumPy's OpenBLAS takes 40 MB of address space for every core, and decoders multiply no matrices.
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-_START_LIMIT = 300.0  # seconds for a child's imports, on the busiest machine
+__all__ = ["Clip", "DecoderPool", "LibraryFault", "environment", "failed"]
+
 _MAX_WAITING_FRAMES = 1024  # images that wait for the network, about 270 MB
-
-
-@dataclasses.dataclass(frozen=True)
-class Clip:
-    """What became of one clip.
-
-    Attributes:
-        state: "ok", "short", "corrupt", "no_video", "unsupported" or "timeout".
-        reason: "" or one sentence; of an "ok" clip, what went wrong after the first good frame.
-        images: uint8 [F, size, size, 3]; F = 0 unless "ok".
-        times_F: float32 seconds.
-        seconds: how long the clip is; 0 unless "ok".
-        content: hash of the video stream; "" unless "ok".
-    """
-
-    state: str
-    reason: str
-    images: np.ndarray
-    times_F: np.ndarray
-    seconds: float
-    content: str = ""
-
-
-def environment() -> dict[str, str]:
-    """Of a child process that is to find this package, wherever it was found itself."""
-    package = str(Path(uhman_jax.__file__).parents[1])
-    search = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(search)}
+_SAME_IN_A_ROW = 20  # clips with one unexpected exception, after which our own clip decides
 
 
 class DecoderPool:
@@ -94,12 +58,14 @@ class DecoderPool:
         self._next = self._taken = 0
         self.busy_seconds = 0.0  # of decoding, added up over the children
         self._closed = False
+        self._same: list[str] = []  # type, text and place of the latest unexpected exception
+        self._num_same = 0
         self._changed = threading.Condition()
         frame_bytes = options["size"] ** 2 * 3
         self._threads = [
             threading.Thread(
                 target=self._work,
-                args=(_Child(command, options["max_frames"] * frame_bytes, memory_bytes),),
+                args=(Worker(command, options["max_frames"] * frame_bytes, memory_bytes),),
                 daemon=True,
             )
             for _ in range(min(num_decoders, len(paths)))
@@ -157,7 +123,7 @@ class DecoderPool:
             self._next += 1
             return self._next - 1
 
-    def _work(self, child: "_Child") -> None:
+    def _work(self, child: Worker) -> None:
         try:
             while (index := self._claim()) is not None:
                 clip: Clip | BaseException
@@ -176,7 +142,7 @@ class DecoderPool:
         finally:
             child.close()
 
-    def _decode(self, child: "_Child", path: str) -> Clip:
+    def _decode(self, child: Worker, path: str) -> Clip:
         """What becomes of a file; an object that is too large is not copied."""
         options = self._options
         try:
@@ -184,123 +150,24 @@ class DecoderPool:
                 size = storage.path(path).stat().st_size
                 require_size(size, options.get("max_megabytes", math.inf))
             with storage.local_copy(storage.path(path)) as file:
-                return child.decode(str(file), options, self._timeout, lambda: self._closed)
+                clip = child.decode(str(file), options, self._timeout, lambda: self._closed)
+            if self._recurs(child.unexpected):
+                child.check(self._timeout, lambda: self._closed)
+            return clip
         except DecodeError as error:
             return failed(error.kind, error.reason)
         except FileNotFoundError as error:  # of an object; the child tells of files
             return failed("corrupt", f"the file cannot be read: {error.strerror}")
 
-
-class _Child:
-    """One decoding process and the memory it shares with us; used by one thread."""
-
-    def __init__(self, command: Sequence[str], num_bytes: int, memory_bytes: int):
-        self._command = command
-        self._num_bytes = num_bytes
-        self._memory_bytes = memory_bytes
-        if hasattr(os, "memfd_create"):
-            self._descriptor = os.memfd_create("frames")
-        else:
-            with tempfile.TemporaryFile() as file:
-                self._descriptor = os.dup(file.fileno())
-        os.ftruncate(self._descriptor, num_bytes)
-        self._shared = np.frombuffer(mmap.mmap(self._descriptor, num_bytes), np.uint8)
-        self._process: subprocess.Popen | None = None
-        self._cause = ""
-
-    def decode(self, path: str, options: dict, timeout: float, cancelled) -> Clip:
-        """What the process makes of a file; a process that hangs or dies is given up.
-
-        A clip is blamed for a crash only if it crashes a fresh process: damage that an earlier clip
-        did may show late.
-        """
-        fresh = self._process is None
-        clip = self._decode(path, options, timeout, cancelled)
-        if clip is None and not fresh:
-            clip = self._decode(path, options, timeout, cancelled)
-        return clip or failed("corrupt", f"the decoder died ({self._cause})")
-
-    def _decode(self, path: str, options: dict, timeout: float, cancelled) -> Clip | None:
-        process = self._process or self._start(cancelled)
-        assert process.stdin is not None and process.stdout is not None
-        job = {"path": str(path), "options": options, "timeout": timeout}
-        try:
-            os.write(process.stdin.fileno(), json.dumps(job).encode() + b"\n")
-        except BrokenPipeError:
-            pass  # it died: reading its answer says how
-        line = _read_line(process.stdout, time.monotonic() + timeout, cancelled)
-        if line is None:
-            self.stop()
-            return failed("timeout", f"decoding took longer than {timeout:g} s")
-        if not line.endswith(b"\n"):
-            self._cause = _cause(process.wait())
-            self.stop()
-            return None
-        answer = json.loads(line)
-        if answer["state"] != "ok":
-            return failed(answer["state"], answer["reason"])
-        shape = tuple(answer["shape"])
-        images = self._shared[: int(np.prod(shape))].reshape(shape).copy()
-        times_F = np.array(answer["times"], np.float32)
-        return Clip("ok", answer["reason"], images, times_F, answer["seconds"], answer["content"])
-
-    def stop(self) -> None:
-        """Ends the process, if there is one."""
-        if self._process is None:
-            return
-        with self._process:  # closes the pipes and waits
-            self._process.kill()
-        self._process = None
-
-    def close(self) -> None:
-        """Ends the process and gives the memory back."""
-        self.stop()
-        os.close(self._descriptor)
-
-    def _start(self, cancelled) -> subprocess.Popen:
-        arguments = (self._descriptor, self._num_bytes, self._memory_bytes, NICE)
-        self._process = subprocess.Popen(
-            [*self._command, *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            pass_fds=(self._descriptor,),
-            env=environment() | _ONE_THREAD,
-        )
-        line = _read_line(self._process.stdout, time.monotonic() + _START_LIMIT, cancelled)
-        if line != b"{}\n" and not cancelled():
-            self.stop()
-            limit = f"{self._memory_bytes / 2**30:g} GiB (0: no limit)"
-            raise UserError(
-                f"a decoding process must start within decoder_memory, {limit}, it did not; raise "
-                f"that, or see what this says: {' '.join(self._command)}"
+    def _recurs(self, unexpected: list[str]) -> bool:
+        """Whether clip after clip ends with the same exception, which is then counted anew."""
+        with self._changed:
+            same = unexpected[:1] == self._same[:1] and any(
+                a == b for a, b in zip(unexpected[1:], self._same[1:], strict=False)
             )
-        return self._process
-
-
-def _read_line(pipe, deadline: float, cancelled) -> bytes | None:
-    """A line; what there is of it where the pipe ends early; None after the deadline."""
-    line = b""
-    while not line.endswith(b"\n"):
-        left = deadline - time.monotonic()
-        if left <= 0 or cancelled():
-            return None
-        if select.select([pipe], [], [], min(left, 0.2))[0]:
-            part = os.read(pipe.fileno(), 1 << 16)
-            if not part:
-                break
-            line += part
-    return line
-
-
-def failed(state: str, reason: str) -> Clip:
-    """A clip without frames."""
-    return Clip(state, reason, np.zeros((0, 0, 0, 3), np.uint8), np.zeros(0, np.float32), 0.0)
-
-
-def _cause(status: int) -> str:
-    try:
-        return signal.Signals(-status).name if status < 0 else f"exit status {status}"
-    except ValueError:
-        return f"signal {-status}"
+            self._num_same = (self._num_same if same else 0) + bool(unexpected)
+            self._same = unexpected
+            if self._num_same < _SAME_IN_A_ROW:
+                return False
+            self._num_same = 0
+            return True

@@ -22,7 +22,7 @@ from uhman_jax import storage
 from uhman_jax.config import PreprocessConfig, from_dict
 from uhman_jax.errors import sentence
 from uhman_jax.preprocess import frozen, ledger
-from uhman_jax.preprocess.decode import IMAGE_SIZE
+from uhman_jax.preprocess.clip_file import IMAGE_SIZE
 from uhman_jax.preprocess.encode import Meter, encode
 from uhman_jax.preprocess.ledger import Entry
 from uhman_jax.preprocess.making import decoder_pool, restore_extractor
@@ -44,11 +44,12 @@ def serve(network: Any = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     loading = concurrent.futures.ThreadPoolExecutor(1).submit(_load, directory, network)
     is_new = network is None
+    rule = ledger.frame_times(directory)
 
     for line in sys.stdin:
         try:
             for header, arrays in _answers(
-                json.loads(line)["paths"], config, loading.result, network
+                json.loads(line)["paths"], config, loading.result, network, rule
             ):
                 _send(answers, header, arrays)
             _send(answers, {"done": True})
@@ -78,7 +79,11 @@ def _load(directory: Path, network: Any) -> Any:
 
 
 def _answers(
-    paths: list[str], config: PreprocessConfig, load: Callable[[], Any], network: Any
+    paths: list[str],
+    config: PreprocessConfig,
+    load: Callable[[], Any],
+    network: Any,
+    frame_times: int,
 ) -> Iterator[tuple[dict[str, Any], tuple[np.ndarray, ...]]]:
     """One (header, arrays) per clip; those without a frame are told as soon as they are known."""
     entries: list[Entry] = []
@@ -94,7 +99,7 @@ def _answers(
                 )
         told = len(entries)
 
-    with decoder_pool(paths, config, config.max_frames, size) as pool:
+    with decoder_pool(paths, config, config.max_frames, size, frame_times) as pool:
         extractor = load()  # the decoders work meanwhile
         named = (((str(index), paths[index]), clip) for index, clip in enumerate(pool))
         with Meter(len(paths), 0, show=False) as meter:

@@ -1,0 +1,151 @@
+"""The bytes of a clip's file: what is checked before a library sees them, and why none could read.
+
+Nothing here imports PyAV: the parent of the decoding processes does not need it.
+"""
+
+import os
+import re
+import stat
+
+IMAGE_SIZE = 299  # Inception-v3's input
+FRAME_TIMES = 2  # the current rule for the times of frames, see `packets.read_index`
+_PROTECTION = re.compile(rb"sinf\0\0\0.frma", re.DOTALL)  # of an encrypted MP4 track
+_ASF = bytes.fromhex("3026b2758e66cf11")  # start of an ASF (WMV) file
+_ASF_ENCRYPTION = (  # the objects of its header that say so
+    bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"),
+    bytes.fromhex("14e68a292226174cb935dae07ee9289c"),
+)
+_SEARCHED = 8 << 20  # bytes at either end of a file, where its header is
+_MP4_FIRST = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx")
+
+
+class DecodeError(Exception):
+    """A file that yields no frame.
+
+    Attributes:
+        kind: "short" (a video stream without one frame), "corrupt", "no_video" or "unsupported".
+        reason: one sentence.
+    """
+
+    def __init__(self, kind: str, reason: str):
+        super().__init__(f"{kind}: {reason}")
+        self.kind = kind
+        self.reason = reason
+
+
+def require_regular_file(path: str, max_megabytes: float) -> None:
+    """Raises DecodeError unless there is a regular file with something in it, and not too much."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise DecodeError(
+            "corrupt", f"the file cannot be read: {getattr(error, 'strerror', error)}"
+        ) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise DecodeError("corrupt", "not a regular file")
+    require_size(status.st_size, max_megabytes)
+
+
+def require_size(num_bytes: int, max_megabytes: float) -> None:
+    """Raises DecodeError where a file is empty or too large."""
+    if not num_bytes:
+        raise DecodeError("corrupt", "the file is empty")
+    if num_bytes > max_megabytes * 1e6:
+        size = f"{num_bytes / 1e6:.1f} MB"
+        raise DecodeError("unsupported", f"{size} exceed the limit of {max_megabytes:g} MB")
+
+
+def is_encrypted(path: str) -> bool:
+    """Whether the container says that its content is encrypted: MP4, WMV and MPEG-TS.
+
+    It reads both ends of the file; Matroska's mark comes from FFmpeg, see `packets`.
+    """
+    with open(path, "rb") as file:
+        head = file.read(_SEARCHED)
+        file.seek(max(len(head), os.fstat(file.fileno()).st_size - _SEARCHED))
+        tail = file.read(_SEARCHED)
+    if head.startswith(_ASF):
+        return any(mark in head for mark in _ASF_ENCRYPTION)
+    if head[4:8] in _MP4_FIRST:
+        return any(_PROTECTION.search(part) for part in (head, tail))
+    return _is_scrambled(head)
+
+
+def _is_scrambled(head: bytes) -> bool:
+    """Whether most packets of a transport stream with a payload are marked as scrambled."""
+    for begin, step in ((0, 188), (4, 192), (0, 204)):
+        packets = [head[i : i + 4] for i in range(begin, len(head) - 3, step)]
+        if len(packets) < 4 or sum(p[0] != 0x47 for p in packets) > len(packets) // 50:
+            continue
+        payload = [p for p in packets if p[3] & 0x10 and (p[1] & 0x1F) << 8 | p[2] != 0x1FFF]
+        return sum(p[3] >= 0x80 for p in payload) > len(payload) // 2
+    return False
+
+
+def shortage(path: str, *, decoded: bool = False) -> str:
+    """Returns a sentence where a file announces more bytes than it holds, else "".
+
+    It looks at the lengths of MP4's boxes, RIFF's (AVI) chunks and Matroska's segment.
+
+    Args:
+        path: the file.
+        decoded: its frames were read without a fault. Then nothing is said of MP4, which lists the
+            place of every frame: what is missing is something else.
+    """
+    size = os.stat(path).st_size
+    with open(path, "rb") as file:
+        head = file.read(64)
+        if head[4:8] in _MP4_FIRST:
+            announced = 0 if decoded else _mp4_end(file, size)
+        elif head.startswith(b"RIFF"):
+            announced = _riff_end(file, size)
+        elif head.startswith(b"\x1a\x45\xdf\xa3"):
+            announced = _matroska_end(head)
+        else:
+            announced = 0
+    if announced <= size:
+        return ""
+    return f"the file is cut short: it announces {announced:,} bytes and holds {size:,}"
+
+
+def _mp4_end(file, size: int) -> int:
+    begin = 0
+    while begin + 8 <= size:
+        file.seek(begin)
+        box = file.read(16)
+        length = int.from_bytes(box[:4], "big")
+        if length == 1:
+            length = int.from_bytes(box[8:16], "big")
+        if length < 8 or not re.fullmatch(rb"[\w ]{4}", box[4:8]):  # 0: until the end of the file
+            return begin
+        begin += length
+    return begin
+
+
+def _riff_end(file, size: int) -> int:
+    begin = 0
+    while begin + 8 <= size:
+        file.seek(begin)
+        chunk = file.read(8)
+        length = int.from_bytes(chunk[4:], "little")
+        if chunk[:4] != b"RIFF" or length in (0, 0xFFFFFFFF):  # a recording that was not ended
+            return begin
+        begin += 8 + length
+    return begin
+
+
+def _matroska_end(head: bytes) -> int:
+    """End of the segment; 0 where it is not known."""
+    length, width = _matroska_number(head, 4)
+    begin = 4 + width + length
+    if head[begin : begin + 4] != b"\x18\x53\x80\x67":
+        return 0
+    length, width = _matroska_number(head, begin + 4)
+    return begin + 4 + width + length if length != (1 << 7 * width) - 1 else 0
+
+
+def _matroska_number(data: bytes, begin: int) -> tuple[int, int]:
+    """A number of variable width, and that width in bytes."""
+    width = 9 - data[begin].bit_length() if begin < len(data) and data[begin] else 8
+    value = int.from_bytes(data[begin : begin + width], "big")
+    return value & (1 << 7 * width) - 1, width
