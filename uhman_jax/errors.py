@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
+from uhman_jax.streams import OutputError
+
 # Failures of the disk that a person can mend.
 _DISK = (
     errno.ENOSPC,
@@ -70,6 +72,8 @@ def sentence(error: Exception) -> str:
             f"the settings must fit the memory, got {what!r}; lower train.batch_size, "
             "train.num_seeds, evaluate.batch_size or the sizes of the model"
         )
+    if isinstance(error, OutputError):
+        return ""  # `streams.guarded` says it
     if isinstance(error, OSError) and (trouble := disk_trouble(error)):
         name = f" {error.filename!r}" if error.filename else ""
         return f"a file{name} can't be written or read: {trouble}"

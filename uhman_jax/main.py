@@ -21,12 +21,11 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from uhman_jax import stop, storage
+from uhman_jax import stop, storage, streams
 from uhman_jax.cluster import Cluster
 from uhman_jax.config import Config, flag_rule, flatten, nearest_field, validate
 from uhman_jax.errors import UserError, only_flags, sentence
 
-WRONG = 2  # exit status
 MODES = ("train_and_evaluate", "evaluate")
 _ALLOCATIONS = 20_000  # between collections: with 700 a tenth of a start goes into collecting
 _HELP = ("-h", "-help", "--help", "--helpfull", "--helpshort")
@@ -62,8 +61,8 @@ def main(argv: Sequence[str]) -> int:
             raise
         print(f"error: {told}", file=sys.stderr, flush=True)
         if arguments and arguments.cluster.coordinator:
-            os._exit(WRONG)  # else the others would be waited for, which wait for this one
-        return WRONG
+            os._exit(streams.WRONG)  # else the others would be waited for, which wait for this one
+        return streams.WRONG
     if not finished:
         print(stop.MESSAGE, file=sys.stderr)
     return 0 if finished else stop.STOPPED
@@ -177,4 +176,5 @@ def _flag_message(message: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with streams.guarded():
+        sys.exit(main(sys.argv[1:]))

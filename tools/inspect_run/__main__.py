@@ -8,9 +8,10 @@ hashtags lie near one another, and a map of them; and the metrics by slice. Swap
 features; without them the rest is shown.
 """
 
-from absl import app, flags
+from absl import flags
 
 from tools import command
+from uhman_jax.streams import run_app
 
 _RUN = flags.DEFINE_string("run", None, "Folder of a trained and evaluated run.", required=True)
 _OUTPUT = flags.DEFINE_string("output", "", "The page; default: inspect.html in the run.")
@@ -41,4 +42,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

@@ -14,6 +14,7 @@ from absl import app, flags
 from uhman_jax import stop, storage
 from uhman_jax.config import Config, PreprocessConfig, validate
 from uhman_jax.errors import UserError, told_in_a_sentence
+from uhman_jax.streams import run_app
 
 _ROOT = flags.DEFINE_string(
     "root", None, "Folder of the videos; with a videos.csv, those that it lists.", required=True
@@ -138,4 +139,4 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse)
+    run_app(main, flags_parser=_parse)

@@ -14,13 +14,14 @@ import json
 import sys
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from uhman_jax import stop
 from uhman_jax.errors import UserError, told_in_a_sentence
 from uhman_jax.preprocess.inputs import clips_of
 from uhman_jax.recommend.output import check_output
 from uhman_jax.recommend.profile import Profile
+from uhman_jax.streams import is_utf8, run_app
 
 _RUN = flags.DEFINE_string("run", None, "Directory of a trained run.", required=True)
 _VIDEO = flags.DEFINE_multi_string("video", [], "A clip, or a folder of clips.")
@@ -83,7 +84,7 @@ def run(rest: list[str]) -> bool:
             if answer.problem:
                 bar.write(f"{clip}: {answer.problem}", file=sys.stderr)
             if _JSON.value:
-                print(json.dumps(_as_json(clip, answer), ensure_ascii=False))
+                print(json.dumps(_as_json(clip, answer), ensure_ascii=not is_utf8()))
             elif _CSV.value:
                 for rank, suggestion in enumerate(answer.suggestions, start=1):
                     writer.writerow((clip, rank, *suggestion))
@@ -152,10 +153,11 @@ def _as_table(clip: str, profile: Profile, suggestions: list[Any]) -> str:
 def main(argv: list[str]) -> None:
     """Turns a user's mistake into one sentence and exit status 2, a signal into 75."""
     logging.set_verbosity(logging.ERROR)
-    with told_in_a_sentence("error: "), stop.anywhere():
+    prints = not _EXPLAIN.value  # and writes nothing else
+    with told_in_a_sentence("error: "), stop.anywhere(for_reader=prints):
         if not run(argv[1:]):
             sys.exit(2)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)
