@@ -13,7 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from uhman_jax.errors import UserError
+from uhman_jax.errors import UserError, count_of
 
 DATA, MODEL = "data", "model"
 
@@ -21,6 +21,16 @@ DATA, MODEL = "data", "model"
 def is_table(path: Any) -> bool:
     """Whether a leaf of a tree, by its path, has a row for every hashtag."""
     return str(getattr(path[-1], "key", "")).endswith("_TK")
+
+
+def check_shape(shape: tuple[int, int]) -> None:
+    """Raises UserError where a mesh is not of all devices of all processes."""
+    data, model = shape
+    if data * model != (count := jax.device_count()):
+        raise UserError(
+            f"--mesh must be of all {count_of(count, 'device')}, got {data}x{model}; "
+            f"use e.g. {count}x1"
+        )
 
 
 class Devices:
@@ -41,14 +51,10 @@ class Devices:
 
     def __init__(self, num_hashtags: int, shape: tuple[int, int]):
         """Makes the mesh."""
-        data, model = shape
-        if data * model != (count := jax.device_count()):
-            raise UserError(
-                f"--mesh must be of all {count} devices, got {data}x{model}; use e.g. {count}x1"
-            )
+        check_shape(shape)
         self.mesh: Mesh = jax.make_mesh(shape, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
         self.num_hashtags = num_hashtags
-        self.num_rows = -(-num_hashtags // model) * model
+        self.num_rows = -(-num_hashtags // shape[1]) * shape[1]
 
     def check_batch(self, name: str, size: int) -> None:
         """Raises UserError where the devices along `data` can't share a batch evenly."""

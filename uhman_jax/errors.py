@@ -80,6 +80,15 @@ def sentence(error: Exception) -> str:
     return ""
 
 
+def count_of(number: int, noun: str) -> str:
+    """A number of things, for a message.
+
+    >>> count_of(1, "clip"), count_of(1200, "clip")
+    ('1 clip', '1200 clips')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def only_flags(argv: Sequence[str]) -> None:
     """Raises UserError where a command line has more than its program's name and flags."""
     if len(argv) > 1:

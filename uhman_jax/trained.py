@@ -12,6 +12,7 @@ from uhman_jax import confidence, train
 from uhman_jax.config import Config
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
+from uhman_jax.located import located
 from uhman_jax.prepare import features_of
 from uhman_jax.run import damaged, read_config, read_json, require_trained
 from uhman_jax.shards.store import FrameStore
@@ -34,6 +35,11 @@ class Trained:
     facts: dict[str, Any]
     metrics: dict[str, Any]
     view: View
+
+    @property
+    def located(self) -> Config:
+        """The settings with absolute paths, wherever this process was started."""
+        return located(self.config, self.facts, self.workdir)
 
     def which_seed(self, seed: int | None) -> int:
         """The seed that a person asked for, or the first.
@@ -101,7 +107,13 @@ class Trained:
         Raises:
             UserError: they are not, or others have taken their place.
         """
-        store = FrameStore.open(features_of(self.config))
+        directory = features_of(self.located)
+        if not directory.is_dir():
+            raise UserError(
+                f"the features of the run must be where they were, in {directory}, got none; put "
+                "them back there, or a link to them"
+            )
+        store = FrameStore.open(directory)
         if store.info != self.facts["features"]:
             raise UserError(
                 f"features must be those of the run, got others in {store.directory}; "

@@ -246,7 +246,7 @@ def examples_of(recommender: Any, folder: str, given: str) -> list[str]:
         view = recommender.view
         wanted = [view.video_ids[row] for row in view.rows(TEST)[:_NUM_EXAMPLES]]
         try:
-            root = root_of(recommender.config)
+            root = root_of(recommender.trained.located)
             raw = read_raw_dataset(root, strict=False, check_files=False)
         except UserError:
             return []

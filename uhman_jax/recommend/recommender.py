@@ -63,6 +63,7 @@ class Recommender:
     New users need no retraining: a profile is all that the model knows of anybody.
 
     Attributes:
+        trained: the run.
         config: of the run.
         view: vocabulary and attribute values.
         model: the network.
@@ -80,6 +81,7 @@ class Recommender:
         calibration: Calibration | None = None,
     ):
         """Keeps the parts; see `load`."""
+        self.trained = trained
         self.config, self.metrics = trained.config, trained.metrics
         self.view = view = trained.view
         self.model, self.variables = model, variables

@@ -8,6 +8,7 @@ from typing import Any
 
 from uhman_jax import storage
 from uhman_jax.errors import UserError
+from uhman_jax.located import located
 from uhman_jax.prepare import features_of
 from uhman_jax.preprocess import ledger
 from uhman_jax.preprocess.on_demand import OnDemand
@@ -30,7 +31,10 @@ def start_extractor(
     workdir = storage.path(run)
     require_trained(workdir / "config.json")
     config, facts = read_config(workdir)
-    directory = storage.path(features) if features else features_of(config)
+    if features:
+        directory = storage.path(features)
+    else:
+        directory = features_of(located(config, facts, workdir))
     _check_extractor(directory, facts)
     return OnDemand(directory, dataclasses.replace(config.preprocess, **(bounds or {})), first)
 

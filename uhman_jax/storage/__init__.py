@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterator
 
@@ -100,6 +101,55 @@ def making(where: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_folder(folder: str | os.PathLike[str], flag: str) -> None:
+    """Checks, before any work, that a folder is there or can be made, and may be written to.
+
+    It makes nothing. Of a bucket it says nothing.
+
+    Args:
+        folder: that will be written to.
+        flag: that names it, for the message.
+
+    Raises:
+        UserError: it can't be.
+    """
+    if is_remote(folder):
+        return
+    there, reason = pathlib.Path(os.path.abspath(folder)), ""
+    while not reason:
+        try:
+            mode = os.stat(there).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            if there.is_symlink():
+                reason = f"{there} is a link to nothing"
+            there = there.parent
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+        else:
+            if not stat.S_ISDIR(mode):
+                reason = f"{there} is a file"
+            elif not os.access(there, os.W_OK | os.X_OK):
+                reason = f"nothing may be written in {there}"
+            break
+    if reason:
+        name = shown(os.fspath(folder))
+        raise UserError(
+            f"{flag} must be a folder that can be written, got {name}: {shown(reason)}; "
+            "name another"
+        )
+
+
+def shown(name: str) -> str:
+    r"""A file's name for people: on one line, and with escapes for what is no character.
+
+    >>> print(shown("clip\n\udce9.mp4"))
+    clip\n\udce9.mp4
+    """
+    if name.isprintable():
+        return name
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:
