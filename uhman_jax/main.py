@@ -5,7 +5,10 @@
 Every field of uhman_jax/config.py can be set, e.g. --config.train.learning_rate=0.05, or
 --config.data.root=FOLDER for a folder with a videos.csv. Whatever an earlier start has finished is
 reused. Exit status: 0 done; 2 something to mend, told in one sentence; 75 stopped by Ctrl-C or
-SIGTERM, and the same command goes on from there.
+SIGTERM, and the same command goes on from there; 141 nobody reads the output any more.
+
+The folders configs and tools (importers, inspect_run, export, launchers) are no part of an
+installation: start `python -m tools.NAME` in a clone of the source.
 """
 
 import dataclasses
@@ -130,11 +133,21 @@ def _config_path(argv: Sequence[str]) -> tuple[str, list[str]]:
         else:
             rest.append(arg)
     if path is None or not os.path.isfile(path):
-        found = sorted(str(path) for path in pathlib.Path("configs").glob("*.py"))
-        known = f"there are {', '.join(found)}" if found else "write --config=configs/natural.py"
         given = "none" if path is None else repr(path)
-        raise UserError(f"--config must name a file, got {given}; {known}")
+        raise UserError(f"--config must name a file, got {given}; {_known_configs()}")
     return path, rest
+
+
+def _known_configs() -> str:
+    """Where config files are, for a message."""
+    source = pathlib.Path(__file__).parents[1]
+    for folder in (pathlib.Path(), *([source] if (source / "pyproject.toml").exists() else [])):
+        if found := sorted(map(str, folder.glob("configs/*.py"))):
+            return f"there are {', '.join(found)}"
+    return (
+        "those of the project are in the folder configs of its source, beside tools, which an "
+        "installation leaves out: work in a clone, or give the path of one's file"
+    )
 
 
 def _check_fields(argv: Sequence[str]) -> None:

@@ -223,8 +223,9 @@ def require_trained(path: pathlib.Path) -> pathlib.Path:
     """The path itself: a file of a finished run.
 
     Raises:
-        UserError: it is not there.
+        UserError: it is not there, or has a name that can't be used.
     """
+    storage.check_name(path.parent, "--run")
     if not path.is_file():
         raise UserError(
             f"--run must be the folder of a trained and evaluated run, got {path.parent} without "

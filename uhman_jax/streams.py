@@ -11,7 +11,7 @@ import io
 import os
 import select
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 READER_GONE = 141  # exit status: 128 + SIGPIPE, as of any program at the head of a pipeline
@@ -63,6 +63,7 @@ def guarded() -> Iterator[None]:
     prepare()
     try:
         try:
+            _check_arguments(sys.argv)
             yield
         finally:
             sys.stdout.flush()
@@ -77,6 +78,24 @@ def guarded() -> Iterator[None]:
                 flush=True,
             )
         os._exit(WRONG)
+
+
+def _check_arguments(argv: Sequence[str]) -> None:
+    """Ends the process where the locale can't read the command line; a file is found all the same.
+
+    Python keeps the bytes that it can't decode as surrogates.
+    """
+    encoding = sys.getfilesystemencoding()
+    for text in argv:
+        value = text.partition("=")[2] or text
+        undecoded = any("\udc80" <= character <= "\udcff" for character in value)
+        if encoding != "utf-8" and undecoded and not os.path.exists(value):
+            print(
+                f"error: the locale must be UTF-8 to read {value!r}, got {encoding}; set "
+                "LC_ALL=C.UTF-8 and leave PYTHONUTF8 out",
+                file=sys.stderr,
+            )
+            sys.exit(WRONG)
 
 
 def run_app(main: Callable[[list[str]], Any], **options: Any) -> None:

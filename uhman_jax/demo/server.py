@@ -258,5 +258,6 @@ def examples_of(recommender: Any, folder: str, given: str) -> list[str]:
             own = os.path.join(folder, str(place))  # two may have one name
             os.mkdir(own)
             with storage.local_copy(path) as local:
-                copies.append(shutil.copy(local, os.path.join(own, path.name)))
+                name = storage.shown(path.name).replace("\\", "_")  # it becomes an address
+                copies.append(shutil.copy(local, os.path.join(own, name)))
     return copies

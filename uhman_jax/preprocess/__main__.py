@@ -13,7 +13,7 @@ from absl import app, flags
 
 from uhman_jax import stop, storage
 from uhman_jax.config import Config, PreprocessConfig, validate
-from uhman_jax.errors import UserError, told_in_a_sentence
+from uhman_jax.errors import UserError, count_of, told_in_a_sentence
 from uhman_jax.streams import run_app
 
 _ROOT = flags.DEFINE_string(
@@ -78,9 +78,15 @@ def run(beam_arguments: list[str]) -> None:
 
     root = storage.path(_ROOT.value)
     config = Config(preprocess=PreprocessConfig(**{k: f.value for k, f in _FIELDS.items()}))
-    validate(config)
+    try:
+        validate(config)
+    except UserError as error:  # it names settings by their path in a config
+        raise UserError(str(error).replace("preprocess.", "--")) from error
     if unknown := set(_RETRY.value) - set(ledger.STATES):
-        raise UserError(f"--retry must name states of {ledger.STATES}, got {sorted(unknown)}")
+        raise UserError(
+            f"--retry must name states of {', '.join(ledger.STATES)}, got "
+            f"{', '.join(map(repr, sorted(unknown)))}; leave out the others"
+        )
     part = pipeline.Part.parse(_PART.value) if _PART.value else None
     if part and (_RUNNER.value or _RETRY.value):
         other = "--runner" if _RUNNER.value else "--retry"
@@ -96,8 +102,10 @@ def run(beam_arguments: list[str]) -> None:
                 "--runner needs Apache Beam, which is not installed; pip install -e '.[beam]'"
             ) from error
         beam_options = beam.options_of([f"--runner={_RUNNER.value}", *beam_arguments])
-    inputs = list_inputs(root)
     directory = storage.path(_OUTPUT.value or pipeline.features_dir(root, config.preprocess))
+    if _OUTPUT.value or root.is_dir():
+        storage.check_folder(directory, "--output")
+    inputs = list_inputs(root)
     summary = pipeline.preprocess(
         root,
         inputs,
@@ -114,9 +122,10 @@ def run(beam_arguments: list[str]) -> None:
         print(f"{state:12s} {count:8d}")
     if summary.seconds:
         rate = summary.frames / summary.seconds
-        print(f"{summary.frames} frames in {summary.seconds:.1f} s, {rate:.1f} frames/s")
+        frames = count_of(summary.frames, "frame")
+        print(f"{frames} in {summary.seconds:.1f} s, {rate:.1f} frames/s")
     if summary.reused:
-        print(f"{summary.reused} of {len(summary.entries)} clips were there already")
+        print(f"{summary.reused} of {count_of(len(summary.entries), 'clip')} had features already")
     if part:
         print(f"part {part} is in {directory}; when all are, run once more without --part")
     else:

@@ -14,6 +14,7 @@ from uhman_jax.dataset.hashtags import split_hashtags
 from uhman_jax.errors import UserError
 from uhman_jax.model import VideoInput, score
 from uhman_jax.preprocess.on_demand import OnDemand
+from uhman_jax.recommend.output import check_choice
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
 from uhman_jax.recommend.start import start_extractor
 from uhman_jax.run import keep_compiled_programs
@@ -231,14 +232,11 @@ class Recommender:
         min_confidence: float = 0.0,
     ) -> list[list[Suggestion]]:
         """The best hashtags for one clip's features and each of several users; see `recommend`."""
-        if top_k < 1:
-            raise UserError(f"top_k must be at least 1, got {top_k}; use e.g. 10")
-        if not 0 <= min_confidence <= 1:
-            raise UserError(f"min_confidence must be in [0, 1], got {min_confidence}; use e.g. 0.1")
+        check_choice(top_k, min_confidence)
         if min_confidence and self._calibration is None:
             raise UserError(
                 "min_confidence needs a model whose confidence was fitted, this one has none; "
-                "evaluate it again with --mode=evaluate, with a validation split"
+                "evaluate it again with uhman_jax.main --mode=evaluate, with a validation split"
             )
         excluded = {name for field in exclude for name in split_hashtags(field)}
         many = min(max(top_k, 50) + len(excluded), len(self.view.hashtags))

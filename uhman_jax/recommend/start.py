@@ -45,7 +45,7 @@ def _check_extractor(directory: pathlib.Path, facts: dict[str, Any]) -> None:
     if not wanted:
         raise UserError(
             "clips can be given to a run that was trained on clips, this one was trained on "
-            "simulated features; train another, e.g. --config=configs/natural.py"
+            "simulated features; train another with uhman_jax.main --config=configs/natural.py"
         )
     if not (directory / ledger.SETTINGS_FILE).exists():
         raise UserError(

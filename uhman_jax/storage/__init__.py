@@ -14,6 +14,7 @@ import pathlib
 import re
 import secrets
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -117,6 +118,7 @@ def check_folder(folder: str | os.PathLike[str], flag: str) -> None:
     """
     if is_remote(folder):
         return
+    check_name(folder, flag)
     there, reason = pathlib.Path(os.path.abspath(folder)), ""
     while not reason:
         try:
@@ -139,6 +141,29 @@ def check_folder(folder: str | os.PathLike[str], flag: str) -> None:
             f"{flag} must be a folder that can be written, got {name}: {shown(reason)}; "
             "name another"
         )
+
+
+def check_name(path: str | os.PathLike[str], flag: str) -> None:
+    """Checks that libraries outside of Python, which take names as UTF-8, will find a path.
+
+    Args:
+        path: relative ones start from the working folder.
+        flag: that names it, for the message.
+
+    Raises:
+        UserError: its bytes are no UTF-8, or the locale's are not.
+    """
+    if is_remote(path) or (name := os.path.abspath(path)).isascii():
+        return
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        raise UserError(
+            f"a locale must be UTF-8 for names like {shown(name)} in {flag}, got {encoding}; set "
+            "LC_ALL=C.UTF-8 and leave PYTHONUTF8 out"
+        )
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{flag} must be a name in UTF-8, got {shown(name)}; rename it") from None
 
 
 def shown(name: str) -> str:
