@@ -65,7 +65,7 @@ class Cluster:
             if size % data:
                 raise UserError(
                     f"{name}.batch_size must be a multiple of the {data} devices that share a "
-                    f"batch (--mesh={self.mesh}), got {size}; use e.g. {-(-size // data) * data}"
+                    f"batch, got {size}; use e.g. {-(-size // data) * data}"
                 )
         if config.train.features is Features.DEVICE:
             raise UserError(

@@ -13,7 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from uhman_jax.errors import UserError, count_of
+from uhman_jax.errors import UserError
 
 DATA, MODEL = "data", "model"
 
@@ -28,7 +28,7 @@ def check_shape(shape: tuple[int, int]) -> None:
     data, model = shape
     if data * model != (count := jax.device_count()):
         raise UserError(
-            f"--mesh must be of all {count_of(count, 'device')}, got {data}x{model}; "
+            f"--mesh must multiply to the number of devices, {count}, got {data}x{model}; "
             f"use e.g. {count}x1"
         )
 

@@ -162,7 +162,9 @@ def _check_fields(argv: Sequence[str]) -> None:
 
 
 def _load_config(path: str) -> Config:
-    """Runs `get_config()` of a file."""
+    """Runs `get_config()` of a file, which may import others of its folder: `configs.NAME`."""
+    source = str(pathlib.Path(path).resolve().parents[1])
+    sys.path.append(source)
     try:
         config = runpy.run_path(path)["get_config"]()
     except Exception as error:  # whatever the code of a config file may raise
@@ -171,6 +173,8 @@ def _load_config(path: str) -> Config:
             f"--config must name a Python file with a get_config() that returns a Config, but "
             f"running {path} ended with {what}; mend the file"
         ) from error
+    finally:
+        sys.path.remove(source)
     if not isinstance(config, Config):
         raise UserError(
             f"get_config() must return a uhman_jax.config.Config, got {type(config).__name__} in "

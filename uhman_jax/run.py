@@ -29,6 +29,7 @@ from uhman_jax.prepare import (
     prepare,
     root_of,
 )
+from uhman_jax.shards.store import INFO_FILE
 from uhman_jax.storage import replacing
 
 COLUMNS = ("P@1", "P@5", "P@10", "P@50", "R@10", "R@50", "F1@10", "NDCG@10", "MRR", "MAP")
@@ -67,6 +68,8 @@ def run(
         os.environ.setdefault("JAX_CUDA_VISIBLE_DEVICES", "0")
     cluster.check_config(config)
     cluster.join()
+    if cluster.primary:
+        storage.check_folder(workdir, "--workdir")
     facts = _check_same_config(config, workdir)
     here = located(config, facts, workdir)
     if mode == "evaluate" and not (workdir / "checkpoints").is_dir():
@@ -79,7 +82,7 @@ def run(
         finished = _run(config, here, workdir, mode, lambda line: None, False, cluster)
         cluster.meet("done")  # an engine may end all processes when it sees one that has ended
         return finished
-    _check_folders(here, workdir)
+    _check_folders(here)
     with lock.hold(workdir, "wait for it, or use another --workdir"):
         storage.remove_leftovers(workdir)
         finished = _run(config, here, workdir, mode, say, report, cluster)
@@ -219,6 +222,23 @@ def read_config(workdir: pathlib.Path) -> tuple[Config, dict[str, Any]]:
         ) from error
 
 
+def which_seed(config: Config, seed: int | None) -> int:
+    """The seed of a run that a person asked for, or the first.
+
+    Raises:
+        UserError: the run has no such seed.
+    """
+    first, last = config.seed, config.seed + config.train.num_seeds - 1
+    if seed is None:
+        return first
+    if not first <= seed <= last:
+        raise UserError(
+            f"--seed must be one of the run's, {first} to {last}, got {seed}; "
+            "leave it out for the first"
+        )
+    return seed
+
+
 def require_trained(path: pathlib.Path) -> pathlib.Path:
     """The path itself: a file of a finished run.
 
@@ -256,14 +276,13 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     return values
 
 
-def _check_folders(here: Config, workdir: pathlib.Path) -> None:
-    """Raises UserError where a folder that the run will write can't be made or written to."""
-    storage.check_folder(workdir, "--workdir")
+def _check_folders(here: Config) -> None:
+    """Raises UserError where a folder of data that the run will write can't be written."""
     root = root_of(here)
     if not here.data.root and not root.is_dir():
         storage.check_folder(root, "--config.data.simulated_dir")
     features = features_of(here)
-    if not features.exists() and (root.is_dir() or here.preprocess.output_dir):
+    if not (features / INFO_FILE).exists() and (root.is_dir() or here.preprocess.output_dir):
         storage.check_folder(features, "--config.preprocess.output_dir")
 
 

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -98,12 +99,31 @@ def _check_arguments(argv: Sequence[str]) -> None:
             sys.exit(WRONG)
 
 
-def run_app(main: Callable[[list[str]], Any], **options: Any) -> None:
-    """`absl.app.run`, with the streams guarded; for the last line of a `__main__`."""
-    from absl import app
+def run_app(
+    main: Callable[[list[str]], Any], known_only: Callable[[list[str]], bool] = lambda argv: False
+) -> None:
+    """`absl.app.run` with the streams guarded; for the last line of a `__main__`.
+
+    A wrong flag is one sentence and status 2, as any mistake.
+
+    Args:
+        main: takes the program's name and what is no flag.
+        known_only: whether flags that are unknown are left to `main`, of a command line.
+    """
+    from absl import app, flags
+
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            return flags.FLAGS(argv, known_only=known_only(argv))
+        except flags.Error as error:
+            text = str(error).rstrip(".")
+            if missing := re.match(r"flag (--\w+)=None: .* must have a value", text):
+                text = f"{missing[1]} must be given, got none"
+            print(f"error: {text}; see --help", file=sys.stderr)
+            sys.exit(WRONG)
 
     with guarded():
-        app.run(main, **options)
+        app.run(main, flags_parser=parse)
 
 
 def is_utf8() -> bool:

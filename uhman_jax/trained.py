@@ -14,7 +14,7 @@ from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
 from uhman_jax.located import located
 from uhman_jax.prepare import features_of
-from uhman_jax.run import damaged, read_config, read_json, require_trained
+from uhman_jax.run import damaged, read_config, read_json, require_trained, which_seed
 from uhman_jax.shards.store import FrameStore
 
 
@@ -47,15 +47,7 @@ class Trained:
         Raises:
             UserError: the run has no such seed.
         """
-        first, last = self.config.seed, self.config.seed + self.config.train.num_seeds - 1
-        if seed is None:
-            return first
-        if not first <= seed <= last:
-            raise UserError(
-                f"--seed must be one of the run's, {first} to {last}, got {seed}; "
-                "leave it out for the first"
-            )
-        return seed
+        return which_seed(self.config, seed)
 
     def model(self, seed: int) -> tuple[nn.Module, dict[str, Any]]:
         """Model and variables ("params" and "statistics") of a seed: its best parameters.

@@ -267,7 +267,8 @@ def _swaps(values: dict[str, Any]) -> Markup:
         return part(title, element("p", found["skipped"], class_="placeholder", role="note"))
     text = (
         f"{count_of(found['num_clips'], 'test clip')}, with one attribute of the user set to "
-        "another value; clip and history stay. Unlike above, nothing but this value can be the cause. “Changed” "
+        "another value; clip and history stay. Unlike above, nothing but this value can be the "
+        "cause. “Changed” "
         f"is the share of clips whose {values['top_k']} best hashtags are not the same ones; "
         "“replaced” how many of them are others; then the hashtags that come and go most often, "
         "with the share of clips."

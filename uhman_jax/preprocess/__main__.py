@@ -9,7 +9,7 @@ keeps the weights that all need; then 1/16 to 16/16, at once; last the same comm
 import dataclasses
 import enum
 
-from absl import app, flags
+from absl import flags
 
 from uhman_jax import stop, storage
 from uhman_jax.config import Config, PreprocessConfig, validate
@@ -140,12 +140,10 @@ def main(argv: list[str]) -> None:
         run(argv[1:])
 
 
-def _parse(argv: list[str]) -> list[str]:
-    """Parses the flags; with --runner, unknown ones are left to Beam."""
-    if any(word.lstrip("-").split("=")[0] == "runner" for word in argv[1:]):
-        return flags.FLAGS(argv, known_only=True)
-    return app.parse_flags_with_usage(argv)
+def _for_beam(argv: list[str]) -> bool:
+    """Whether unknown flags are left to Beam."""
+    return any(word.lstrip("-").split("=")[0] == "runner" for word in argv[1:])
 
 
 if __name__ == "__main__":
-    run_app(main, flags_parser=_parse)
+    run_app(main, known_only=_for_beam)

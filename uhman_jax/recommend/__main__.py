@@ -99,7 +99,7 @@ def _load(videos: list[str]) -> Any:
     """The Recommender of the flags; its extractor starts on the clips before JAX is imported."""
     from uhman_jax.recommend.start import start_extractor
 
-    clips = start_extractor(_RUN.value, _FEATURES.value, first=videos)
+    clips = start_extractor(_RUN.value, _FEATURES.value, first=videos, seed=_SEED.value)
     try:
         from uhman_jax.recommend.recommender import Recommender
 

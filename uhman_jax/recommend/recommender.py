@@ -117,7 +117,7 @@ class Recommender:
         Raises:
             UserError: no trained run, or not the extractor that made its features.
         """
-        clips = clips or start_extractor(run, features, bounds)
+        clips = clips or start_extractor(run, features, bounds, seed=seed)
         try:
             trained = open_run(storage.path(run))
             seed = trained.which_seed(seed)

@@ -12,7 +12,7 @@ from uhman_jax.located import located
 from uhman_jax.prepare import features_of
 from uhman_jax.preprocess import ledger
 from uhman_jax.preprocess.on_demand import OnDemand
-from uhman_jax.run import read_config, require_trained
+from uhman_jax.run import read_config, require_trained, which_seed
 
 
 def start_extractor(
@@ -20,17 +20,19 @@ def start_extractor(
     features: str | os.PathLike[str] = "",
     bounds: Mapping[str, Any] | None = None,
     first: Sequence[str] = (),
+    seed: int | None = None,
 ) -> OnDemand:
     """The process that encodes clips as those of a run were; see `Recommender.load`.
 
     It begins with the clips `first` at once; they must be the first that it is asked for.
 
     Raises:
-        UserError: no run, or not the extractor that made its features.
+        UserError: no run, no such seed, or not the extractor that made its features.
     """
     workdir = storage.path(run)
     require_trained(workdir / "config.json")
     config, facts = read_config(workdir)
+    which_seed(config, seed)
     if features:
         directory = storage.path(features)
     else:

@@ -107,7 +107,7 @@ def making(where: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 def check_folder(folder: str | os.PathLike[str], flag: str) -> None:
     """Checks, before any work, that a folder is there or can be made, and may be written to.
 
-    It makes nothing. Of a bucket it says nothing.
+    It leaves nothing behind. Of a bucket it says nothing.
 
     Args:
         folder: that will be written to.
@@ -130,10 +130,13 @@ def check_folder(folder: str | os.PathLike[str], flag: str) -> None:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
         else:
-            if not stat.S_ISDIR(mode):
-                reason = f"{there} is a file"
-            elif not os.access(there, os.W_OK | os.X_OK):
-                reason = f"nothing may be written in {there}"
+            try:
+                if stat.S_ISDIR(mode):
+                    os.rmdir(tempfile.mkdtemp(dir=there))
+                else:
+                    reason = f"{there} is a file"
+            except OSError as error:
+                reason = f"{error.strerror} in {there}"
             break
     if reason:
         name = shown(os.fspath(folder))
