@@ -165,7 +165,7 @@ def test_two_processes_one_of_which_is_ended_go_on(config, metrics, tmp_path, nu
     ("flags", "said"),
     [
         (["--mesh=4"], "--mesh must be two numbers of devices"),
-        (["--mesh=3x1"], "--mesh must be of all 2 devices, got 3x1; use e.g. 2x1"),
+        (["--mesh=3x1"], "--mesh must multiply to the number of devices, 2, got 3x1; use e.g. 2x1"),
         (["--coordinator=here"], "--coordinator must be HOST:PORT"),
         (["--num_processes=2"], "--num_processes 2 needs --coordinator, got none"),
         (["--process=1"], "--process must be from 0 to 0"),

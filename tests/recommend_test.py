@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import small_run
 import tiny_world
 
+from uhman_jax import streams
 from uhman_jax.config import Config
 from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import eval_batches
@@ -199,6 +201,168 @@ def test_an_extractor_whose_asker_is_gone_ends_without_a_word(trained, recommend
         process.stdin.write(job.encode())
         process.stdin.flush()
         assert process.wait(60) == 1 and not process.stderr.read()
+
+
+# Consumers that go away
+
+
+def promptly(call, seconds=2.0):
+    """Runs a call that must end within some seconds; a hang fails the test and no more."""
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert not thread.is_alive(), "it still waits"
+
+
+def paths_of(trained, count=6):
+    return [str(trained / f"c{v:02}.mp4") for v in range(count)]
+
+
+def extractor(trained, monkeypatch, first=()):
+    monkeypatch.setattr(on_demand, "COMMAND", small_run.COMMAND)
+    return start_extractor(trained / "run", first=first)
+
+
+def test_closing_does_not_wait_for_a_half_consumed_iterator(trained, monkeypatch):
+    with extractor(trained, monkeypatch) as clips:
+        answers = clips.encode(paths_of(trained))
+        first = next(answers)
+        assert first.state == "ok"
+        process = clips._process
+        promptly(clips.close)
+        assert process.returncode == -signal.SIGKILL
+        with pytest.raises(UserError, match="until the extractor is closed; load the run again"):
+            next(answers)
+        with pytest.raises(UserError, match="until the extractor is closed"):
+            list(clips.encode(paths_of(trained)))
+
+
+def test_an_iterator_that_was_never_started_holds_nothing(trained, monkeypatch):
+    clips = extractor(trained, monkeypatch)
+    answers = clips.encode(paths_of(trained))
+    promptly(clips.close)
+    answers.close()
+
+
+def test_closing_ends_a_thread_that_waits_for_an_answer(trained, monkeypatch):
+    silent = "import sys; sys.stdin.readline(); import time; time.sleep(1000)"
+    monkeypatch.setattr(on_demand, "COMMAND", (sys.executable, "-c", silent))
+    clips, said = start_extractor(trained / "run"), []
+
+    def ask():
+        try:
+            list(clips.encode(paths_of(trained)))
+        except UserError as error:
+            said.append(str(error))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    while not clips._lock.locked():
+        time.sleep(0.01)
+    promptly(clips.close)
+    asking.join(5)
+    assert said and "until the extractor is closed" in said[0]
+
+
+def test_answers_of_two_iterators_at_once_are_those_of_one_after_another(trained, monkeypatch):
+    paths = paths_of(trained)
+    with extractor(trained, monkeypatch, first=paths) as clips:
+        expected = [clip.record.codes_FMC for clip in clips.encode(paths)]
+        one, other = clips.encode(paths), clips.encode(paths[::-1])
+        found = {"one": {}, "other": {}}
+
+        def take():
+            for name, answers in (("one", one), ("other", other), ("one", one)):
+                clip = next(answers)
+                found[name][clip.index] = clip.record.codes_FMC
+            found["other"] |= {clip.index: clip.record.codes_FMC for clip in other}
+            found["one"] |= {clip.index: clip.record.codes_FMC for clip in one}
+
+        promptly(take, 60)
+    assert sorted(found["one"]) == sorted(found["other"]) == list(range(len(paths)))
+    for index, codes_FMC in enumerate(expected):
+        np.testing.assert_array_equal(found["one"][index], codes_FMC)
+        np.testing.assert_array_equal(found["other"][len(paths) - 1 - index], codes_FMC)
+
+
+def test_many_threads_ask_at_once(trained, recommender):
+    paths, found = paths_of(trained), {}
+
+    def ask(path):
+        found[path] = recommender.recommend(path, top_k=1)
+
+    threads = [threading.Thread(target=ask, args=(path,), daemon=True) for path in paths]
+    process = recommender._clips._process
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(found) == paths and recommender._clips._process is process
+    assert all(found[path] == recommender.recommend(path, top_k=1) for path in paths[:2])
+
+
+def test_an_abandoned_iterator_ends_its_work(trained, monkeypatch):
+    with extractor(trained, monkeypatch) as clips:
+        answers = clips.encode(paths_of(trained))
+        next(answers)
+        process = clips._process
+        del answers  # its finaliser runs here
+        assert process.returncode == -signal.SIGKILL
+        with clips._lock:  # as where a collection starts in the middle of an answer
+            answers = clips.encode(paths_of(trained))
+            promptly(answers.close)
+
+
+def piped(trained, *arguments, **options):
+    """The command line on a folder of three clips, its output a pipe that the test reads."""
+    folder = trained / "three"
+    folder.mkdir(exist_ok=True)
+    for path in paths_of(trained, 3):
+        if not (link := folder / pathlib.Path(path).name).exists():
+            os.link(path, link)
+    script = [sys.executable, "-c", CODE, f"--run={trained / 'run'}", f"--video={folder}"]
+    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
+    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment}
+    return subprocess.Popen([*script, *arguments], **(given | options))
+
+
+@pytest.mark.parametrize(("lines", "output"), [(0, ("--json",)), (1, ()), (1, ("--csv",))])
+def test_a_reader_that_goes_ends_the_command_without_a_word(trained, lines, output):
+    """Kind: `recommend | head -1`, `recommend | true` (20-listener-goes.sh)."""
+    with piped(trained, "--top_k=1", *output, env=slow_network()) as process:
+        for _ in range(lines):
+            assert process.stdout.readline()
+        process.stdout.close()
+        begun = time.monotonic()
+        assert process.wait(60) == streams.READER_GONE
+        assert time.monotonic() - begun < 2
+        said = process.stderr.read().decode()
+    assert "Traceback" not in said and "rror" not in said
+
+
+def slow_network():
+    """The environment of a command whose answers take a second each."""
+    root = str(pathlib.Path(__file__).parents[1])
+    return os.environ | {"PYTHONPATH": root, "SMALL_NETWORK_SECONDS": "1"}
+
+
+def test_a_full_device_is_one_sentence(trained):
+    with open("/dev/full", "wb") as full, piped(trained, stdout=full) as process:
+        assert process.wait(60) == streams.WRONG
+        (said,) = [line for line in process.stderr.read().decode().splitlines() if "error" in line]
+    assert said.endswith("the output must be writable, got 'No space left on device'; "
+                         "write it elsewhere")  # fmt: skip
+
+
+def test_closed_streams_do_not_matter(trained):
+    script = 'exec "$@" 0<&- 2>&-'
+    folder = piped(trained, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folder.kill()
+    folder.wait()
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *folder.args, "--top_k=1"], stdout=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 0 and done.stdout.count("three/c0") == 3
 
 
 def test_folders_and_files(tmp_path):

@@ -23,7 +23,7 @@ import urllib.parse
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, NamedTuple
 
-from absl import app, flags
+from absl import flags
 
 from tools.import_report import Dropped, tell, write_csv
 from uhman_jax.dataset.hashtags import normalise_hashtag
@@ -31,6 +31,7 @@ from uhman_jax.dataset.raw import User, Video, write_raw_dataset
 from uhman_jax.errors import UserError
 from uhman_jax.progress import progress_bar
 from uhman_jax.storage import replacing
+from uhman_jax.streams import run_app
 
 _ROOT = flags.DEFINE_string("root", None, "Folder of the dataset.", required=True)
 _METADATA = flags.DEFINE_list("metadata", None, "Files of the dataset's metadata.", required=True)
@@ -230,4 +231,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

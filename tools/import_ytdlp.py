@@ -18,12 +18,13 @@ import pathlib
 import unicodedata
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from tools.import_report import Dropped, tell
 from uhman_jax.dataset.hashtags import normalise_hashtag
 from uhman_jax.dataset.raw import USER_COLUMNS, User, Video, fault_of, read_users, write_raw_dataset
 from uhman_jax.errors import UserError
+from uhman_jax.streams import run_app
 
 _FOLDER = flags.DEFINE_string("folder", None, "Of clips and .info.json files.", required=True)
 _USERS = flags.DEFINE_string("users", "", "Table of users; default: FOLDER/users.csv, if there.")
@@ -211,4 +212,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

@@ -72,7 +72,7 @@ def load(workdir: pathlib.Path, place: int) -> Calibration | None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} must be as the evaluation wrote it, got a damaged file ({error}); "
-            "evaluate the run again with --mode=evaluate"
+            "evaluate the run again with uhman_jax.main --mode=evaluate"
         ) from error
 
 

@@ -23,6 +23,16 @@ def is_table(path: Any) -> bool:
     return str(getattr(path[-1], "key", "")).endswith("_TK")
 
 
+def check_shape(shape: tuple[int, int]) -> None:
+    """Raises UserError where a mesh is not of all devices of all processes."""
+    data, model = shape
+    if data * model != (count := jax.device_count()):
+        raise UserError(
+            f"--mesh must multiply to the number of devices, {count}, got {data}x{model}; "
+            f"use e.g. {count}x1"
+        )
+
+
 class Devices:
     """All devices of all processes, as a mesh.
 
@@ -41,14 +51,10 @@ class Devices:
 
     def __init__(self, num_hashtags: int, shape: tuple[int, int]):
         """Makes the mesh."""
-        data, model = shape
-        if data * model != (count := jax.device_count()):
-            raise UserError(
-                f"--mesh must be of all {count} devices, got {data}x{model}; use e.g. {count}x1"
-            )
+        check_shape(shape)
         self.mesh: Mesh = jax.make_mesh(shape, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
         self.num_hashtags = num_hashtags
-        self.num_rows = -(-num_hashtags // model) * model
+        self.num_rows = -(-num_hashtags // shape[1]) * shape[1]
 
     def check_batch(self, name: str, size: int) -> None:
         """Raises UserError where the devices along `data` can't share a batch evenly."""

@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
+from uhman_jax.streams import OutputError
+
 # Failures of the disk that a person can mend.
 _DISK = (
     errno.ENOSPC,
@@ -70,10 +72,21 @@ def sentence(error: Exception) -> str:
             f"the settings must fit the memory, got {what!r}; lower train.batch_size, "
             "train.num_seeds, evaluate.batch_size or the sizes of the model"
         )
+    if isinstance(error, OutputError):
+        return ""  # `streams.guarded` says it
     if isinstance(error, OSError) and (trouble := disk_trouble(error)):
         name = f" {error.filename!r}" if error.filename else ""
         return f"a file{name} can't be written or read: {trouble}"
     return ""
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number of things, for a message.
+
+    >>> count_of(1, "clip"), count_of(1200, "clip")
+    ('1 clip', '1200 clips')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def only_flags(argv: Sequence[str]) -> None:

@@ -5,7 +5,10 @@
 Every field of uhman_jax/config.py can be set, e.g. --config.train.learning_rate=0.05, or
 --config.data.root=FOLDER for a folder with a videos.csv. Whatever an earlier start has finished is
 reused. Exit status: 0 done; 2 something to mend, told in one sentence; 75 stopped by Ctrl-C or
-SIGTERM, and the same command goes on from there.
+SIGTERM, and the same command goes on from there; 141 nobody reads the output any more.
+
+The folders configs and tools (importers, inspect_run, export, launchers) are no part of an
+installation: start `python -m tools.NAME` in a clone of the source.
 """
 
 import dataclasses
@@ -21,12 +24,11 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from uhman_jax import stop, storage
+from uhman_jax import stop, storage, streams
 from uhman_jax.cluster import Cluster
 from uhman_jax.config import Config, flag_rule, flatten, nearest_field, validate
 from uhman_jax.errors import UserError, only_flags, sentence
 
-WRONG = 2  # exit status
 MODES = ("train_and_evaluate", "evaluate")
 _ALLOCATIONS = 20_000  # between collections: with 700 a tenth of a start goes into collecting
 _HELP = ("-h", "-help", "--help", "--helpfull", "--helpshort")
@@ -62,8 +64,8 @@ def main(argv: Sequence[str]) -> int:
             raise
         print(f"error: {told}", file=sys.stderr, flush=True)
         if arguments and arguments.cluster.coordinator:
-            os._exit(WRONG)  # else the others would be waited for, which wait for this one
-        return WRONG
+            os._exit(streams.WRONG)  # else the others would be waited for, which wait for this one
+        return streams.WRONG
     if not finished:
         print(stop.MESSAGE, file=sys.stderr)
     return 0 if finished else stop.STOPPED
@@ -131,11 +133,21 @@ def _config_path(argv: Sequence[str]) -> tuple[str, list[str]]:
         else:
             rest.append(arg)
     if path is None or not os.path.isfile(path):
-        found = sorted(str(path) for path in pathlib.Path("configs").glob("*.py"))
-        known = f"there are {', '.join(found)}" if found else "write --config=configs/natural.py"
         given = "none" if path is None else repr(path)
-        raise UserError(f"--config must name a file, got {given}; {known}")
+        raise UserError(f"--config must name a file, got {given}; {_known_configs()}")
     return path, rest
+
+
+def _known_configs() -> str:
+    """Where config files are, for a message."""
+    source = pathlib.Path(__file__).parents[1]
+    for folder in (pathlib.Path(), *([source] if (source / "pyproject.toml").exists() else [])):
+        if found := sorted(map(str, folder.glob("configs/*.py"))):
+            return f"there are {', '.join(found)}"
+    return (
+        "those of the project are in the folder configs of its source, beside tools, which an "
+        "installation leaves out: work in a clone, or give the path of one's file"
+    )
 
 
 def _check_fields(argv: Sequence[str]) -> None:
@@ -150,7 +162,9 @@ def _check_fields(argv: Sequence[str]) -> None:
 
 
 def _load_config(path: str) -> Config:
-    """Runs `get_config()` of a file."""
+    """Runs `get_config()` of a file, which may import others of its folder: `configs.NAME`."""
+    source = str(pathlib.Path(path).resolve().parents[1])
+    sys.path.append(source)
     try:
         config = runpy.run_path(path)["get_config"]()
     except Exception as error:  # whatever the code of a config file may raise
@@ -159,6 +173,8 @@ def _load_config(path: str) -> Config:
             f"--config must name a Python file with a get_config() that returns a Config, but "
             f"running {path} ended with {what}; mend the file"
         ) from error
+    finally:
+        sys.path.remove(source)
     if not isinstance(config, Config):
         raise UserError(
             f"get_config() must return a uhman_jax.config.Config, got {type(config).__name__} in "
@@ -177,4 +193,5 @@ def _flag_message(message: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with streams.guarded():
+        sys.exit(main(sys.argv[1:]))

@@ -17,7 +17,7 @@ from uhman_jax.dataset.raw import RawDataset, read_raw_dataset, summarise_proble
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.truth import Truth, load_truth
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View, build_view
-from uhman_jax.errors import UserError, disk_trouble
+from uhman_jax.errors import UserError, count_of, disk_trouble
 from uhman_jax.shards.store import FrameStore
 from uhman_jax.storage import replacing
 
@@ -64,7 +64,7 @@ def prepare(config: Config, say: Say = print, rules: int = CURRENT) -> Prepared:
         f"{len(view.rows(split))} {name}"
         for name, split in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST))
     )
-    say(f"View: {sizes} videos, {len(view.hashtags)} hashtags.")
+    say(f"View: {sizes} videos, {count_of(len(view.hashtags), 'hashtag')}.")
     _say_duplicates(config.data.duplicates, raw, view, contents, say)
     return Prepared(raw, store, view)
 
@@ -96,7 +96,8 @@ def _raw_dataset(config: Config, say: Say, rules: int) -> RawDataset:
         root = simulated_root(config, say)
     has_clips = not (root / SIMULATED_FEATURES).is_dir()
     raw = read_raw_dataset(root, strict=config.data.strict, check_files=has_clips, rules=rules)
-    say(f"Dataset: {len(raw.videos)} videos of {len(raw.users)} users in {root}.")
+    videos, users = count_of(len(raw.videos), "video"), count_of(len(raw.users), "user")
+    say(f"Dataset: {videos} of {users} in {root}.")
     if raw.problems:
         say(summarise_problems(raw))
         for problem in raw.problems[:MAX_PROBLEMS]:
@@ -113,7 +114,7 @@ def simulated_root(config: Config, say: Say = print) -> pathlib.Path:
     root = _simulated_folder(config)
     if not simulator.is_simulated(root):
         with lock.hold(root, "wait for it, or use another --config.data.simulated_dir"):
-            say(f"Simulating {config.simulator.num_videos} clips into {root}.")
+            say(f"Simulating {count_of(config.simulator.num_videos, 'clip')} into {root}.")
             simulator.simulate(root, config.simulator)
     else:
         say(f"Simulated dataset: reused {root}.")
@@ -171,9 +172,9 @@ def _features(config: Config, raw: RawDataset, say: Say) -> tuple[FrameStore, di
     entries = read_ledger(directory)
     lost = [entry for entry in entries if entry.state != "ok"]
     if lost:
-        say(f"Features: {len(lost)} of {len(inputs)} clips could not be used:")
+        say(f"Features: {len(lost)} of {count_of(len(inputs), 'clip')} could not be used:")
         for entry in lost[:MAX_PROBLEMS]:
-            say(f"  {entry.path}: {entry.state}, {entry.reason}")
+            say(f"  {storage.shown(entry.path)}: {entry.state}, {entry.reason}")
         if len(lost) > MAX_PROBLEMS:
             say(f"  ... ({directory / LEDGER_FILE} lists all)")
     contents = {entry.video_id: entry.content for entry in entries if entry.state == "ok"}
@@ -216,6 +217,7 @@ def check_same_view(view: View, path: pathlib.Path) -> None:
     if before.fingerprint != view.fingerprint:
         raise UserError(
             f"the data must stay as they were when the run began, but {path} describes "
-            f"{len(before.video_ids)} videos and {len(before.hashtags)} hashtags that differ from "
+            f"{count_of(len(before.video_ids), 'video')} and "
+            f"{count_of(len(before.hashtags), 'hashtag')} that differ from "
             f"the {len(view.video_ids)} and {len(view.hashtags)} of now; use another --workdir"
         )

@@ -16,11 +16,20 @@ from typing import Any
 
 from uhman_jax import __version__, lock, stop, storage
 from uhman_jax.cluster import Cluster
-from uhman_jax.config import Config, differences, from_dict, go_on_with, to_dict
+from uhman_jax.config import Config, differences, flatten, from_dict, go_on_with, to_dict
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
-from uhman_jax.prepare import Prepared, channel_statistics, check_same_view, prepare
+from uhman_jax.located import FOLDER, PATHS, located, same_path
+from uhman_jax.prepare import (
+    Prepared,
+    channel_statistics,
+    check_same_view,
+    features_of,
+    prepare,
+    root_of,
+)
+from uhman_jax.shards.store import INFO_FILE
 from uhman_jax.storage import replacing
 
 COLUMNS = ("P@1", "P@5", "P@10", "P@50", "R@10", "R@50", "F1@10", "NDCG@10", "MRR", "MAP")
@@ -57,36 +66,43 @@ def run(
     if not cluster.mesh and not cluster.coordinator:
         # One device is used. Where JAX sees more, kernels of our own do without (region_product).
         os.environ.setdefault("JAX_CUDA_VISIBLE_DEVICES", "0")
+    cluster.check_config(config)
     cluster.join()
-    config = _check_same_config(config, workdir)
+    if cluster.primary:
+        storage.check_folder(workdir, "--workdir")
+    config, facts = _check_same_config(config, workdir)
+    here = located(config, facts, workdir)
     if mode == "evaluate" and not (workdir / "checkpoints").is_dir():
         raise UserError(
             f"--mode=evaluate needs a trained run, got no checkpoint in {workdir}; "
             "run with --mode=train_and_evaluate first"
         )
+    cluster.check_devices()
     if not cluster.primary:
-        finished = _run(config, workdir, mode, lambda line: None, False, cluster)
+        finished = _run(config, here, workdir, mode, lambda line: None, False, cluster)
         cluster.meet("done")  # an engine may end all processes when it sees one that has ended
         return finished
+    _check_folders(here)
     with lock.hold(workdir, "wait for it, or use another --workdir"):
         storage.remove_leftovers(workdir)
-        finished = _run(config, workdir, mode, say, report, cluster)
+        finished = _run(config, here, workdir, mode, say, report, cluster)
         cluster.meet("done")
         return finished
 
 
 def _run(
     config: Config,
+    here: Config,
     workdir: pathlib.Path,
     mode: str,
     say: Callable[[str], object],
     report: bool,
     cluster: Cluster,
 ) -> bool:
-    """`run` in a directory that no other run uses."""
+    """`run` in a directory that no other run uses; `here` has absolute paths."""
     if not cluster.primary:
         cluster.meet("prepared")  # the first makes what is not there yet
-    prepared = prepare(config, say, _rules(workdir))
+    prepared = prepare(here, say, _rules(workdir))
     if cluster.primary:
         _keep_inputs(config, prepared, workdir)
         cluster.meet("prepared")
@@ -208,16 +224,34 @@ def _read_stored(workdir: pathlib.Path) -> tuple[Config, dict[str, Any], dict[st
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(
             f"{path} must be a JSON object as the run wrote it, got a damaged file ({error}); "
-            "use another --workdir"
+            "train in another directory"
         ) from error
+
+
+def which_seed(config: Config, seed: int | None) -> int:
+    """The seed of a run that a person asked for, or the first.
+
+    Raises:
+        UserError: the run has no such seed.
+    """
+    first, last = config.seed, config.seed + config.train.num_seeds - 1
+    if seed is None:
+        return first
+    if not first <= seed <= last:
+        raise UserError(
+            f"--seed must be one of the run's, {first} to {last}, got {seed}; "
+            "leave it out for the first"
+        )
+    return seed
 
 
 def require_trained(path: pathlib.Path) -> pathlib.Path:
     """The path itself: a file of a finished run.
 
     Raises:
-        UserError: it is not there.
+        UserError: it is not there, or has a name that can't be used.
     """
+    storage.check_name(path.parent, "--run")
     if not path.is_file():
         raise UserError(
             f"--run must be the folder of a trained and evaluated run, got {path.parent} without "
@@ -248,28 +282,47 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     return values
 
 
-def _check_same_config(config: Config, workdir: pathlib.Path) -> Config:
-    """The config that the run goes on with, see `go_on_with`; the given one in a new directory.
+def _check_folders(here: Config) -> None:
+    """Raises UserError where a folder of data that the run will write can't be written."""
+    root = root_of(here)
+    if not here.data.root and not root.is_dir():
+        storage.check_folder(root, "--config.data.simulated_dir")
+    features = features_of(here)
+    if not (features / INFO_FILE).exists() and (root.is_dir() or here.preprocess.output_dir):
+        storage.check_folder(features, "--config.preprocess.output_dir")
+
+
+def _check_same_config(config: Config, workdir: pathlib.Path) -> tuple[Config, dict[str, Any]]:
+    """The config that a run goes on with, and what its config.json says besides its settings.
+
+    A new run has the config as given (see `go_on_with`) and no facts.
 
     Raises:
         UserError: the run directory belongs to another config.
     """
     try:
-        before, stored, _ = _read_stored(workdir)
+        before, stored, facts = _read_stored(workdir)
     except FileNotFoundError:
         if (workdir / "checkpoints").exists():
             raise UserError(
                 f"a run directory must hold its config.json, got none in {workdir}; "
                 "use another --workdir"
             ) from None
-        return config
+        return config, {}
     config = go_on_with(config, stored)
-    if changed := differences(before, config):
+    old, new = flatten(before), flatten(config)
+    same = [
+        path
+        for path in PATHS
+        if FOLDER in facts and same_path(str(old[path]), str(facts[FOLDER]), str(new[path]))
+    ]
+    changed = [text for text in differences(before, config) if text.split(":")[0] not in same]
+    if changed:
         raise UserError(
             f"the run in {workdir} must go on with its own settings, but these differ: "
             f"{'; '.join(changed)}; use another --workdir, or set them back"
         )
-    return config
+    return config, facts
 
 
 def _rules(workdir: pathlib.Path) -> int:
@@ -295,6 +348,7 @@ def _keep_inputs(config: Config, prepared: Prepared, workdir: pathlib.Path) -> N
         "data": prepared.raw.fingerprint,
         "view": prepared.view.fingerprint,
         "features": prepared.store.info,
+        FOLDER: os.getcwd(),  # that relative paths of the settings start from
     }
     with replacing(workdir / "config.json") as file:
         file.write((json.dumps({**to_dict(config), _RUN: facts}, indent=2) + "\n").encode())

@@ -9,12 +9,15 @@ and ends the process after a time of grace. Programs are compiled where there ar
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from uhman_jax import streams
 
 STOPPED = 75  # exit status, EX_TEMPFAIL of sysexits.h: the same command goes on from there
 GRACE_SECONDS = 8.0
@@ -40,19 +43,29 @@ def end(*unused: object) -> None:
 
 
 @contextlib.contextmanager
-def anywhere(grace: float = GRACE_SECONDS) -> Iterator[None]:
+def anywhere(grace: float = GRACE_SECONDS, *, for_reader: bool = False) -> Iterator[None]:
     """Lets SIGINT and SIGTERM end the process.
 
     Args:
         grace: seconds after a signal that code outside of Python, or another handler that is set
             within the block, may take.
+        for_reader: the process only serves the reader of its standard output, and ends without a
+            word when that is gone, also while it has nothing to write.
     """
     heard, told = socket.socketpair()
     told.setblocking(False)
     done = threading.Event()
 
     def watch() -> None:
-        while byte := heard.recv(1):
+        poll = select.poll()
+        poll.register(heard, select.POLLIN)
+        if for_reader:
+            poll.register(streams.STDOUT, 0)
+        while True:
+            if dict(poll.poll()).get(streams.STDOUT, 0) & streams.GONE:
+                os._exit(streams.READER_GONE)
+            if not (byte := heard.recv(1)):
+                return
             if byte[0] in NUMBERS:
                 if not done.wait(grace):
                     with _saving:

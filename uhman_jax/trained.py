@@ -12,8 +12,9 @@ from uhman_jax import confidence, train
 from uhman_jax.config import Config
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
+from uhman_jax.located import located
 from uhman_jax.prepare import features_of
-from uhman_jax.run import damaged, read_config, read_json, require_trained
+from uhman_jax.run import damaged, read_config, read_json, require_trained, which_seed
 from uhman_jax.shards.store import FrameStore
 
 
@@ -35,21 +36,18 @@ class Trained:
     metrics: dict[str, Any]
     view: View
 
+    @property
+    def located(self) -> Config:
+        """The settings with absolute paths, wherever this process was started."""
+        return located(self.config, self.facts, self.workdir)
+
     def which_seed(self, seed: int | None) -> int:
         """The seed that a person asked for, or the first.
 
         Raises:
             UserError: the run has no such seed.
         """
-        first, last = self.config.seed, self.config.seed + self.config.train.num_seeds - 1
-        if seed is None:
-            return first
-        if not first <= seed <= last:
-            raise UserError(
-                f"--seed must be one of the run's, {first} to {last}, got {seed}; "
-                "leave it out for the first"
-            )
-        return seed
+        return which_seed(self.config, seed)
 
     def model(self, seed: int) -> tuple[nn.Module, dict[str, Any]]:
         """Model and variables ("params" and "statistics") of a seed: its best parameters.
@@ -101,7 +99,13 @@ class Trained:
         Raises:
             UserError: they are not, or others have taken their place.
         """
-        store = FrameStore.open(features_of(self.config))
+        directory = features_of(self.located)
+        if not directory.is_dir():
+            raise UserError(
+                f"the features of the run must be where they were, in {directory}, got none; put "
+                "them back there, or a link to them"
+            )
+        store = FrameStore.open(directory)
         if store.info != self.facts["features"]:
             raise UserError(
                 f"features must be those of the run, got others in {store.directory}; "

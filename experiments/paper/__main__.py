@@ -14,7 +14,7 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
-from absl import app, flags
+from absl import flags
 
 from experiments.paper.cells import (
     SYSTEMS,
@@ -32,6 +32,7 @@ from experiments.paper.worlds import WORLDS
 from uhman_jax import lock, stop
 from uhman_jax.errors import UserError, only_flags, told_in_a_sentence
 from uhman_jax.progress import progress_bar
+from uhman_jax.streams import run_app
 
 PARTS = ("tables", "recipe", "figure4a", "figure4b", "sizes", "views")
 COMPARED = ("BL", "UA", "3WM", "UHMAN")  # where there are no ablations
@@ -194,4 +195,4 @@ def train(workers: Workers, rows: Rows, cells: list[Cell], study: Study) -> None
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

@@ -13,13 +13,14 @@ import pathlib
 import sys
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from configs.paper_features import get_config
 from uhman_jax import stop
 from uhman_jax.config import Config, Decay, Estimator, RankWeight, validate
 from uhman_jax.errors import DivergedError, UserError, only_flags, told_in_a_sentence
 from uhman_jax.run import run
+from uhman_jax.streams import run_app
 
 HERE = pathlib.Path(__file__).parent
 KEYS = ("P@5", "P@10", "R@10", "NDCG@10")
@@ -156,4 +157,4 @@ def compare() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

@@ -11,13 +11,14 @@ kind of features; the best of three ridges for each figure.
 """
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.truth import load_truth
 from uhman_jax.errors import UserError, only_flags, told_in_a_sentence
 from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.progress import progress_bar
+from uhman_jax.streams import run_app
 
 _ROOT = flags.DEFINE_string("root", None, "Simulated dataset with clips.", required=True)
 _WEIGHTS = flags.DEFINE_string("weights", "", "Keras .h5 file to compare with; empty: none.")
@@ -137,4 +138,4 @@ def compare() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

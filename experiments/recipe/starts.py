@@ -15,7 +15,7 @@ import sys
 from unittest import mock
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from flax import linen as nn
 
 from configs import plus
@@ -25,6 +25,7 @@ from uhman_jax.errors import only_flags, told_in_a_sentence
 from uhman_jax.layers import orthogonal
 from uhman_jax.progress import progress_bar
 from uhman_jax.run import run
+from uhman_jax.streams import run_app
 
 _WORLDS = flags.DEFINE_integer("worlds", 3, "World seeds, from 0 on.", lower_bound=1)
 _DATA = flags.DEFINE_string("simulated_dir", "data", "Where simulated datasets are kept.")
@@ -115,4 +116,4 @@ def compare() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

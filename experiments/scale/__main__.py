@@ -13,9 +13,10 @@ import sys
 
 import matplotlib
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from uhman_jax.progress import progress_bar
+from uhman_jax.streams import run_app
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -135,4 +136,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

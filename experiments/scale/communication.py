@@ -12,7 +12,9 @@ import os
 import re
 from typing import Any
 
-from absl import app, flags
+from absl import flags
+
+from uhman_jax.streams import run_app
 
 _MESH = flags.DEFINE_string("mesh", "8x1", "Devices along data x model.")
 _HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "T.")
@@ -156,4 +158,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

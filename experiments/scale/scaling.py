@@ -17,10 +17,11 @@ import sys
 import time
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from tools.bench.table import machine
 from uhman_jax.progress import progress_bar
+from uhman_jax.streams import run_app
 
 _MEASURE = flags.DEFINE_integer("measure", 0, "Devices to measure here; 0: all, and draw.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Processes for each number of devices.")
@@ -121,4 +122,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

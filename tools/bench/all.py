@@ -10,9 +10,10 @@ import pathlib
 import subprocess
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from uhman_jax.errors import only_flags, told_in_a_sentence
+from uhman_jax.streams import run_app
 
 _FOLDER = flags.DEFINE_string("folder", "runs/bench", "Where the JSON files go.")
 _ONLY = flags.DEFINE_list("only", [], "Names of the benchmarks to run; empty: all.")
@@ -66,4 +67,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from tools.bench import table
 from uhman_jax.config import Backend, Config, Precision, PreprocessConfig
@@ -33,6 +33,7 @@ from uhman_jax.preprocess.encode import Meter, encode
 from uhman_jax.preprocess.pool import Clip
 from uhman_jax.shards import store
 from uhman_jax.shards.example import Schema
+from uhman_jax.streams import run_app
 
 _ROOT = flags.DEFINE_string("root", "", "Raw dataset with clips; empty: simulated ones.")
 _NUM_CLIPS = flags.DEFINE_integer("num_clips", 48, "Clips to use.")
@@ -181,4 +182,4 @@ def _named(inputs: list[tuple[str, str]], clips: list) -> Iterator[tuple[tuple[s
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

@@ -15,10 +15,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from tools.bench import made_up, table
 from uhman_jax.input_pipeline import TrainOrder
+from uhman_jax.streams import run_app
 from uhman_jax.train.feed import MOST_STEPS, several
 from uhman_jax.train.on_device import OnDevice, device_memory
 from uhman_jax.train.state import build_model, init_state
@@ -120,4 +121,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

@@ -15,11 +15,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from tools.bench import made_up, table
 from uhman_jax import metrics
 from uhman_jax.evaluate.ranking import fitting_block, rank_queries
+from uhman_jax.streams import run_app
 
 _VIDEOS = flags.DEFINE_integer("num_videos", 8233, "Videos to rank for.")
 _HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "T.")
@@ -117,4 +118,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

@@ -16,13 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from tools.bench import made_up, table
 from uhman_jax.dataset.view import Ragged
 from uhman_jax.input_pipeline import iterate, train_batches
 from uhman_jax.shards import store
 from uhman_jax.shards.example import FrameRecord, Schema
+from uhman_jax.streams import run_app
 
 _CLIPS = flags.DEFINE_integer("num_clips", 512, "Clips in the shards.")
 _FRAMES = flags.DEFINE_integer("num_frames", 8, "Frames per clip.")
@@ -170,4 +171,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

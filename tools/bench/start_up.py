@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 from tools.bench import table
+from uhman_jax.streams import run_app
 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
@@ -97,4 +98,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

@@ -20,10 +20,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from tools.bench import made_up, table
 from uhman_jax.config import Estimator
+from uhman_jax.streams import run_app
 from uhman_jax.train.state import build_model, init_state
 from uhman_jax.train.step import make_train_step
 
@@ -139,4 +140,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

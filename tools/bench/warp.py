@@ -15,10 +15,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from tools.bench import made_up, table
 from uhman_jax.losses import sample_negatives, warp_exact, warp_sampled
+from uhman_jax.streams import run_app
 
 _VIDEOS = flags.DEFINE_integer("num_videos", 8233, "Videos.")
 _HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "T.")
@@ -144,4 +145,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

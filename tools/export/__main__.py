@@ -7,9 +7,10 @@ says the rest. --queries also writes the query vectors of a split, for which the
 be there. The output must be new, empty or an earlier export, which is replaced.
 """
 
-from absl import app, flags
+from absl import flags
 
 from tools import command
+from uhman_jax.streams import run_app
 
 _RUN = flags.DEFINE_string("run", None, "Folder of a trained and evaluated run.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write.", required=True)
@@ -36,4 +37,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

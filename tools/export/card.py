@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from uhman_jax.errors import count_of
 from uhman_jax.run import COLUMNS
 from uhman_jax.trained import Trained
 
@@ -46,7 +47,7 @@ def _what(run: Trained, facts: dict[str, Any]) -> str:
         f"# {run.config.name}: hashtags for short videos\n\n"
         f"{facts['system']}, seed {facts['seed']}: given the features of a clip and who posts it "
         "(gender, age, country, hashtags used before; all may be unknown), it ranks "
-        f"{facts['num_hashtags']} hashtags.{simulated}"
+        f"{count_of(facts['num_hashtags'], 'hashtag')}.{simulated}"
     )
 
 

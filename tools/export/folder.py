@@ -22,6 +22,7 @@ from uhman_jax.dataset.checks import MAX_AGE
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
 from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import eval_batches, iterate
+from uhman_jax.storage import check_folder
 from uhman_jax.trained import Trained, open_run
 
 SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
@@ -46,6 +47,7 @@ def export_run(
         UserError: the run is incomplete or damaged, or `output` holds something else.
     """
     _check_output(output)
+    check_folder(output.parent, "the folder of --output")
     run = open_run(workdir)
     seed = run.which_seed(seed)
     files = _files(run, seed, queries)

@@ -8,14 +8,17 @@ hashtags lie near one another, and a map of them; and the metrics by slice. Swap
 features; without them the rest is shown.
 """
 
-from absl import app, flags
+from absl import flags
 
 from tools import command
+from uhman_jax.streams import run_app
 
 _RUN = flags.DEFINE_string("run", None, "Folder of a trained and evaluated run.", required=True)
 _OUTPUT = flags.DEFINE_string("output", "", "The page; default: inspect.html in the run.")
 _SEED = flags.DEFINE_integer("seed", None, "Whose model; default: the run's first.")
-_TOP_K = flags.DEFINE_integer("top_k", 10, "How many of the best hashtags count as suggested.")
+_TOP_K = flags.DEFINE_integer(
+    "top_k", None, "How many of the best hashtags count as suggested; default: 10 or fewer."
+)
 _MAX_CLIPS = flags.DEFINE_integer(
     "max_clips", 500, "Test clips that are posted by somebody else.", lower_bound=1
 )
@@ -41,4 +44,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

@@ -4,6 +4,7 @@ from typing import Any
 
 from tools.inspect_run import hashtag_map
 from uhman_jax import __version__
+from uhman_jax.errors import count_of
 from uhman_jax.report import tables
 from uhman_jax.report.document import document, paragraph, part
 from uhman_jax.report.markup import Markup, element, join
@@ -154,16 +155,18 @@ def _differences(values: dict[str, Any]) -> Markup:
         "The strongest differences between the users of a kind and all other test users. Each user "
         "counts once. Beside what is suggested stands what they write on the same clips: a bias "
         "that is learnt shows in both, one that is added in the first alone. "
-        f"{values['top_k']} hashtags are suggested for a clip and "
-        f"{found['used_per_clip']:.1f} written, so a preference looks larger in the first."
+        f"A clip gets {count_of(values['top_k'], 'suggestion')} and has "
+        f"{found['used_per_clip']:.1f} hashtags of its own on average, so a preference looks "
+        "larger in the first."
     )
     method = (
         f"Whiskers are 95 % intervals (Newcombe's, users as units). For what is suggested, "
         f"{tables.count(found['num_intervals'])} were looked at and all hold together "
         "(Bonferroni); only differences whose interval is clear of 0 are drawn. For what is "
         "written, each holds by itself, and “not seen” may mean too few clips to tell. "
-        f"{found['num_users']} users and "
-        f"{found['num_clips']} clips; {found['num_hashtags']} hashtags that at least "
+        f"{count_of(found['num_users'], 'user')} and "
+        f"{count_of(found['num_clips'], 'clip')}; "
+        f"{count_of(found['num_hashtags'], 'hashtag')} that at least "
         f"{found['min_users']} users get or write."
     )
     key = element(
@@ -189,7 +192,9 @@ def _kinds(kinds: list[dict[str, Any]], reach: float) -> list[Markup]:
     """A card for each kind with differences, and a line for those without."""
     cards = [_kind(kind, reach) for kind in kinds if kind["num_sure"]]
     alike = [
-        f"{kind['value']} ({kind['num_users']} users)" for kind in kinds if not kind["num_sure"]
+        f"{kind['value']} ({count_of(kind['num_users'], 'user')})"
+        for kind in kinds
+        if not kind["num_sure"]
     ]
     text = f"No difference that is clear of chance: {', '.join(alike)}."
     note = [paragraph(text, "note")] if alike else []
@@ -198,7 +203,7 @@ def _kinds(kinds: list[dict[str, Any]], reach: float) -> list[Markup]:
 
 def _kind(kind: dict[str, Any], reach: float) -> Markup:
     shown = _shown(kind)
-    users = f"{kind['num_users']} users, {kind['num_clips']} clips"
+    users = f"{count_of(kind['num_users'], 'user')}, {count_of(kind['num_clips'], 'clip')}"
     if kind["num_sure"] > len(shown):
         users += f" · {len(shown)} of {kind['num_sure']} differences"
     head = element("h4", element("bdi", kind["value"]))
@@ -261,8 +266,9 @@ def _swaps(values: dict[str, Any]) -> Markup:
     if "skipped" in found:
         return part(title, element("p", found["skipped"], class_="placeholder", role="note"))
     text = (
-        f"{found['num_clips']} test clips, with one attribute of the user set to another value; "
-        "clip and history stay. Unlike above, nothing but this value can be the cause. “Changed” "
+        f"{count_of(found['num_clips'], 'test clip')}, with one attribute of the user set to "
+        "another value; clip and history stay. Unlike above, nothing but this value can be the "
+        "cause. “Changed” "
         f"is the share of clips whose {values['top_k']} best hashtags are not the same ones; "
         "“replaced” how many of them are others; then the hashtags that come and go most often, "
         "with the share of clips."
@@ -285,7 +291,7 @@ def _swaps(values: dict[str, Any]) -> Markup:
 
 
 def _swap_row(swap: dict[str, Any]) -> Markup:
-    clips = element("small", f"{swap['num_clips']} clips")
+    clips = element("small", count_of(swap["num_clips"], "clip"))
     return element(
         "tr",
         element("th", element("bdi", swap["value"]), scope="row"),

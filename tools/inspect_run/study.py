@@ -14,10 +14,11 @@ from uhman_jax.dataset.view import TEST
 from uhman_jax.errors import UserError
 from uhman_jax.evaluate.results import write_json
 from uhman_jax.run import damaged
-from uhman_jax.storage import replacing
+from uhman_jax.storage import check_folder, replacing
 from uhman_jax.trained import Trained, open_run
 
 KEPT = 20  # strongest differences of a kind of user that are written
+TOP_K = 10  # hashtags that count as suggested, where a run has so many
 NUM_NEAREST, NUM_ASKED = 8, 24  # neighbours of a hashtag; the most used ones that are shown
 MAX_POINTS = 2000  # hashtags on the map, the most used
 
@@ -27,7 +28,7 @@ def inspect_run(
     output: pathlib.Path | None = None,
     *,
     seed: int | None = None,
-    top_k: int = 10,
+    top_k: int | None = None,
     max_clips: int = 500,
 ) -> list[str]:
     """Writes the page, and the numbers beside it with the ending `.json`; returns what to tell.
@@ -36,13 +37,15 @@ def inspect_run(
         workdir: of the run.
         output: the page; None: `inspect.html` in the run.
         seed: whose model; None: the run's first.
-        top_k: how many of the best hashtags count as suggested.
+        top_k: how many of the best hashtags count as suggested; None: 10, or fewer where the
+            run's predictions or its vocabulary are smaller.
         max_clips: test clips that are posted by somebody else, drawn by lot.
 
     Raises:
         UserError: the run is incomplete or damaged, or `top_k` suggests everything to everybody.
     """
     output = workdir / "inspect.html" if output is None else output
+    _check_output(output)
     run = open_run(workdir)
     values = study(run, run.which_seed(seed), top_k, max_clips)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -53,14 +56,28 @@ def inspect_run(
     return [*lines, f"Page: {os.fspath(output)}"]
 
 
-def study(run: Trained, seed: int, top_k: int, max_clips: int) -> dict[str, Any]:
+def _check_output(output: pathlib.Path) -> None:
+    """Raises UserError where the page or the numbers beside it can't be written there."""
+    if output.suffix == ".json":
+        raise UserError(
+            f"--output must name the page, whose numbers get the ending .json, got {output}; "
+            "write e.g. --output=inspect.html"
+        )
+    if output.is_dir():
+        raise UserError(f"--output must name a file, got the folder {output}; use another name")
+    check_folder(output.parent, "the folder of --output")
+
+
+def study(run: Trained, seed: int, top_k: int | None, max_clips: int) -> dict[str, Any]:
     """All numbers; arguments as of `inspect_run`."""
     view = run.view
-    most = min(len(view.hashtags) - 1, run.config.evaluate.top_k)
+    most = max(1, min(len(view.hashtags) - 1, run.config.evaluate.top_k))
+    if top_k is None:
+        top_k = min(TOP_K, most)
     if not 1 <= top_k <= most:
         raise UserError(
             f"--top_k must be from 1 to {most}, fewer than all hashtags, got {top_k}; "
-            "choose another"
+            f"choose another, or leave it out for {min(TOP_K, most)}"
         )
     suggested_V = _suggested(run, seed, top_k)
     model, variables = run.model(seed)

@@ -14,9 +14,10 @@ import os
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from tools.launch import script
+from uhman_jax.streams import run_app
 
 _NAME = flags.DEFINE_string("name", "uhman", "Of the jobs.")
 _PARTITION = flags.DEFINE_string("partition", "", "Of the cluster; empty: its default.")
@@ -105,4 +106,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

@@ -15,9 +15,10 @@ import shlex
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import flags
 
 from tools.launch import script
+from uhman_jax.streams import run_app
 
 _NAME = flags.DEFINE_string("name", "uhman", "Of the TPU VM and of its queued resource.")
 _ZONE = flags.DEFINE_string("zone", "", "E.g. us-central2-b.")
@@ -144,4 +145,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

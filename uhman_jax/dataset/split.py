@@ -9,7 +9,7 @@ import numpy as np
 
 from uhman_jax.config import Split
 from uhman_jax.dataset.raw import Video
-from uhman_jax.errors import UserError
+from uhman_jax.errors import UserError, count_of
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLIT_NAMES = ("train", "validation", "test")
@@ -158,7 +158,7 @@ def _timestamps(videos: Sequence[Video]) -> np.ndarray:
     if all(video.timestamp is None for video in videos):
         raise UserError(
             f"a temporal split must know when videos were posted, got no timestamp in "
-            f"{len(videos)} videos; fill the column in, or use view.split=random"
+            f"{count_of(len(videos), 'video')}; fill the column in, or use view.split=random"
         )
     return np.array([-1 if video.timestamp is None else video.timestamp for video in videos])
 

@@ -18,10 +18,11 @@ import signal
 import tempfile
 import threading
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from uhman_jax import stop
 from uhman_jax.errors import UserError, told_in_a_sentence
+from uhman_jax.streams import run_app
 
 _RUN = flags.DEFINE_string("run", None, "Directory of a trained run.", required=True)
 _FEATURES = flags.DEFINE_string(
@@ -92,4 +93,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

@@ -242,7 +242,7 @@ def examples_of(recommender: Any, folder: str, given: str) -> list[str]:
         view = recommender.view
         wanted = [view.video_ids[row] for row in view.rows(TEST)[:_NUM_EXAMPLES]]
         try:
-            root = root_of(recommender.config)
+            root = root_of(recommender.trained.located)
             raw = read_raw_dataset(root, strict=False, check_files=False)
         except UserError:
             return []
@@ -254,5 +254,6 @@ def examples_of(recommender: Any, folder: str, given: str) -> list[str]:
             own = os.path.join(folder, str(place))  # two may have one name
             os.mkdir(own)
             with storage.local_copy(path) as local:
-                copies.append(shutil.copy(local, os.path.join(own, path.name)))
+                name = storage.shown(path.name).replace("\\", "_")  # it becomes an address
+                copies.append(shutil.copy(local, os.path.join(own, name)))
     return copies

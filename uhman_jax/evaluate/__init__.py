@@ -15,7 +15,7 @@ from uhman_jax.config import Config
 from uhman_jax.dataset.truth import Truth
 from uhman_jax.dataset.view import TEST, VALIDATION, View
 from uhman_jax.devices import Devices
-from uhman_jax.errors import UserError
+from uhman_jax.errors import UserError, count_of
 from uhman_jax.evaluate import attention, calibration, references, results
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
 from uhman_jax.evaluate.slices import slice_metrics
@@ -80,7 +80,8 @@ def evaluate(
     spread = devices.spread if devices else lambda tree: tree
     ranking = rank_videos(ranker, spread(params), spread(statistics), batches(rows_V))
     assert ranking is not None  # nothing asked it to stop
-    say(f"Ranked {len(view.hashtags)} hashtags for {len(rows_V)} test videos.")
+    hashtags, videos = count_of(len(view.hashtags), "hashtag"), count_of(len(rows_V), "test video")
+    say(f"Ranked {hashtags} for {videos}.")
     values: dict[str, Any] = {
         "simulated": truth is not None,
         "num_seeds": len(ranking.ranks_SVP),

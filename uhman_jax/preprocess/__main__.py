@@ -10,11 +10,12 @@ import dataclasses
 import enum
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from uhman_jax import stop, storage
 from uhman_jax.config import Config, PreprocessConfig, validate
-from uhman_jax.errors import UserError, told_in_a_sentence
+from uhman_jax.errors import UserError, count_of, told_in_a_sentence
+from uhman_jax.streams import run_app
 
 _ROOT = flags.DEFINE_string(
     "root",
@@ -81,9 +82,15 @@ def run(beam_arguments: list[str]) -> None:
 
     root = storage.path(_ROOT.value)
     config = Config(preprocess=PreprocessConfig(**{k: f.value for k, f in _FIELDS.items()}))
-    validate(config)
+    try:
+        validate(config)
+    except UserError as error:  # it names settings by their path in a config
+        raise UserError(str(error).replace("preprocess.", "--")) from error
     if unknown := set(_RETRY.value) - set(ledger.STATES):
-        raise UserError(f"--retry must name states of {ledger.STATES}, got {sorted(unknown)}")
+        raise UserError(
+            f"--retry must name states of {', '.join(ledger.STATES)}, got "
+            f"{', '.join(map(repr, sorted(unknown)))}; leave out the others"
+        )
     part = pipeline.Part.parse(_PART.value) if _PART.value else None
     if part and (_RUNNER.value or _RETRY.value):
         other = "--runner" if _RUNNER.value else "--retry"
@@ -100,6 +107,8 @@ def run(beam_arguments: list[str]) -> None:
             ) from error
         beam_options = beam.options_of([f"--runner={_RUNNER.value}", *beam_arguments])
     directory = storage.path(_OUTPUT.value or pipeline.features_dir(root, config.preprocess))
+    if _OUTPUT.value or root.is_dir():
+        storage.check_folder(directory, "--output")
     inputs = list_inputs(root, ledger.frame_times(directory))
     summary = pipeline.preprocess(
         root,
@@ -117,9 +126,10 @@ def run(beam_arguments: list[str]) -> None:
         print(f"{state:12s} {count:8d}")
     if summary.seconds:
         rate = summary.frames / summary.seconds
-        print(f"{summary.frames} frames in {summary.seconds:.1f} s, {rate:.1f} frames/s")
+        frames = count_of(summary.frames, "frame")
+        print(f"{frames} in {summary.seconds:.1f} s, {rate:.1f} frames/s")
     if summary.reused:
-        print(f"{summary.reused} of {len(summary.entries)} clips were there already")
+        print(f"{summary.reused} of {count_of(len(summary.entries), 'clip')} had features already")
     if part:
         print(f"part {part} is in {directory}; when all are, run once more without --part")
     else:
@@ -135,12 +145,10 @@ def main(argv: list[str]) -> None:
         run(argv[1:])
 
 
-def _parse(argv: list[str]) -> list[str]:
-    """Parses the flags; with --runner, unknown ones are left to Beam."""
-    if any(word.lstrip("-").split("=")[0] == "runner" for word in argv[1:]):
-        return flags.FLAGS(argv, known_only=True)
-    return app.parse_flags_with_usage(argv)
+def _for_beam(argv: list[str]) -> bool:
+    """Whether unknown flags are left to Beam."""
+    return any(word.lstrip("-").split("=")[0] == "runner" for word in argv[1:])
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse)
+    run_app(main, known_only=_for_beam)

@@ -84,7 +84,7 @@ def plan(
     """
     videos = sorted(inputs)
     if not videos:
-        raise UserError("preprocessing needs a video, got none; put clips below --root")
+        raise UserError("preprocessing needs a video, got none; put clips into the folder")
     ids = [video_id for video_id, _ in videos]
     if twice := [a for a, b in zip(ids, ids[1:], strict=False) if a == b]:
         raise UserError(f"each video_id must be given once, got {twice[0]!r} twice; rename one")
@@ -195,7 +195,7 @@ def claim(directory: Path, wanted: dict) -> dict:
         if any(directory.glob("*.tfrecord-*")):
             raise UserError(
                 f"features must go to a folder of their own, {directory} holds shards that this "
-                "command did not write; name another --output"
+                "command did not write; name another folder for them"
             )
         write_json(path, {"settings": wanted, "frame_times": FRAME_TIMES})
         return {}
@@ -206,7 +206,7 @@ def claim(directory: Path, wanted: dict) -> dict:
         changes = ", ".join(f"{k} {old.get(k)!r} -> {wanted.get(k)!r}" for k in differing)
         raise UserError(
             f"{directory} was made with other settings ({changes}); keep those or name another "
-            "--output"
+            "folder for the features"
         )
     return found
 

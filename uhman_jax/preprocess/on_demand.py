@@ -39,10 +39,26 @@ class Encoded(NamedTuple):
     reason: str
 
 
+class _Question:
+    """The clips that one caller of `encode` still waits for.
+
+    Attributes:
+        left: absolute paths by their index among those asked for.
+        sent: index of each clip of the job that the process works on.
+    """
+
+    def __init__(self, paths: Sequence[str | os.PathLike[str]]):
+        self.left = {index: os.path.abspath(path) for index, path in enumerate(paths)}
+        self.sent: list[int] = []
+        self.answered = False
+
+
 class OnDemand:
     """Encodes clips whenever asked; use it as a context manager, or call `close`.
 
-    The process starts with the object, and loads the network while others do something else.
+    The process starts with the object, and loads the network while others do something else. Any
+    number of iterators of `encode` may be open, in any threads: the process works for one of them,
+    and no lock is held while an iterator waits for its consumer.
 
     Args:
         directory: of the features whose extractor is used.
@@ -59,118 +75,183 @@ class OnDemand:
     ):
         """Starts the process."""
         self._arguments = [*COMMAND, os.fspath(directory), json.dumps(to_dict(config))]
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()  # held while one answer is read, never while one is consumed
+        self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
-        self._asked: dict[str, list[str]] | None = None  # what the process works on unheard
-        process = self._start()
+        self._question: _Question | None = None  # the one that the process works on
+        self._start()
+        self._first = _Question(first)
         if first:
-            self._asked = _job(first)
-            with contextlib.suppress(BrokenPipeError):  # `encode` tells
-                _send(process, self._asked)
+            with contextlib.suppress(BrokenPipeError):  # reading the answer reports it
+                self._send(self._first)
 
     def __enter__(self) -> "OnDemand":
         """Itself."""
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Lets the process end."""
+        """Ends the process."""
         self.close()
 
     def encode(self, paths: Sequence[str | os.PathLike[str]]) -> Iterator[Encoded]:
-        """Yields what became of each clip, as they are done; one caller at a time.
+        """Yields what became of each clip, as they are done.
 
-        Without a path it waits until the network is loaded.
+        Without a path it waits until the network is loaded. A call that comes while another
+        iterator is half consumed interrupts that one's work; when that one is continued, its
+        remaining clips are encoded from then on. An iterator may be abandoned at any point.
 
         Raises:
-            UserError: the extractor can't be loaded, or its process has died.
+            UserError: the extractor can't be loaded, its process has died, or this is closed.
         """
-        job = _job(paths)
-        with self._turn:
-            asked, self._asked = self._asked, None
-            if asked not in (None, job):
-                self._end()
-            process = self._process or self._start()
-            finished = False
-            try:
-                if asked != job:
-                    _send(process, job)
-                while not (header := self._header(process)).get("done"):
-                    yield self._encoded(process, header)
-                finished = True
-            except BrokenPipeError:
-                raise self._died(process) from None
-            finally:
-                if not finished:  # what is left of the answers must not meet the next question
-                    self._end()
+        question = _Question(paths)
+        try:
+            while True:
+                with self._lock:
+                    answer = self._answer(question)
+                if answer is None:
+                    return
+                yield answer
+        finally:
+            self._abandon(question)
 
     def close(self) -> None:
-        """Lets the process end: at once, unless it is keeping its network for the next one."""
-        with self._turn:
-            if self._asked is not None:  # nobody will hear the answers
+        """Ends the process at once, unless it is keeping its network for the next one.
+
+        It returns at once too, whatever other threads or iterators do; they get a UserError.
+        """
+        self._closed = True  # before the lock: whoever has it looks at this before releasing it
+        if not self._lock.acquire(blocking=False):  # somebody waits for an answer: there is none
+            if process := self._process:
+                process.kill()
+            if not self._lock.acquire(timeout=1):
+                return
+        try:
+            if self._question is not None:  # nobody will read the answers
                 self._end()
             elif process := self._process:
                 self._process = None
                 for pipe in (process.stdin, process.stdout):
                     assert pipe is not None
-                    pipe.close()
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
                 threading.Thread(target=process.wait, daemon=True).start()  # no zombie
+        finally:
+            self._lock.release()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        self._process = subprocess.Popen(
+    def _answer(self, question: _Question) -> Encoded | None:
+        """The next answer to a question; None after the last. Called with the lock."""
+        if question.answered:
+            return None
+        try:
+            if self._closed:
+                raise _closed()
+            process = self._working_on(question)
+            header, answer = _header(process), None
+            if not header.get("done"):
+                answer = _encoded(process, header, question.sent[header["index"]])
+                del question.left[answer.index]
+                if not question.left:  # so that nobody has to interrupt work that is finished
+                    header = _header(process)
+            if header.get("done"):
+                question.answered, self._question = True, None
+            if self._closed:
+                self._end()
+            return answer
+        except BaseException as error:  # what is left of the answers must not meet the next job
+            process = self._process
+            self._end()
+            if self._closed and isinstance(error, Exception):
+                raise _closed() from None
+            if process and isinstance(error, BrokenPipeError):
+                raise _died(process) from None
+            raise
+
+    def _working_on(self, question: _Question) -> subprocess.Popen[bytes]:
+        """The process, after it was given a question's remaining clips."""
+        if self._question is self._first and question.left == self._first.left:
+            question.sent, self._question = self._first.sent, question
+        if self._question is not question:
+            if self._question is not None:
+                self._end()
+            if self._process is None:
+                self._start()
+            self._send(question)
+        assert self._process is not None
+        return self._process
+
+    def _send(self, question: _Question) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        self._question, question.sent = question, list(question.left)
+        job = json.dumps({"paths": list(question.left.values())})
+        self._process.stdin.write(job.encode() + b"\n")
+        self._process.stdin.flush()
+
+    def _abandon(self, question: _Question) -> None:
+        """Ends the work on a question that nobody waits for any more.
+
+        A finaliser may call it anywhere, so it waits for no lock: where that is taken, a later
+        question or `close` ends the work.
+        """
+        if self._question is question and self._lock.acquire(blocking=False):
+            try:
+                if self._question is question:
+                    self._end()
+            finally:
+                self._lock.release()
+
+    def _start(self) -> None:
+        self._process = process = subprocess.Popen(
             self._arguments,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment(),
         )
-        return self._process
+        if self._closed:
+            process.kill()
 
     def _end(self) -> None:
-        if self._process:
-            self._process.kill()
-            with contextlib.suppress(BrokenPipeError), self._process:  # closes pipes and waits
-                pass
+        """Kills the process."""
+        self._question = None
+        if process := self._process:
             self._process = None
-
-    def _header(self, process: subprocess.Popen[bytes]) -> dict:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line.endswith(b"\n"):
-            raise self._died(process)
-        header = json.loads(line)
-        if told := header.get("error"):
-            raise UserError(told)
-        return header
-
-    def _encoded(self, process: subprocess.Popen[bytes], header: dict) -> Encoded:
-        assert process.stdout is not None
-        arrays = {}
-        for name, (kind, shape) in zip(
-            FrameRecord._fields[1:], header.get("arrays", ()), strict=False
-        ):
-            dtype = np.dtype(getattr(ml_dtypes, kind, kind))
-            data = process.stdout.read(int(np.prod(shape)) * dtype.itemsize)
-            try:
-                arrays[name] = np.frombuffer(data, dtype).reshape(shape)
-            except ValueError:
-                raise self._died(process) from None
-        index = header["index"]
-        record = FrameRecord(str(index), **arrays) if arrays else None
-        return Encoded(index, record, header["state"], header["reason"])
-
-    def _died(self, process: subprocess.Popen[bytes]) -> UserError:
-        process.kill()
-        return UserError(
-            "clips are encoded in a process of its own, which ended with status "
-            f"{process.wait()}; -9 means that the system took its memory: close other programs, "
-            "and try again"
-        )
+            process.kill()
+            with contextlib.suppress(BrokenPipeError), process:  # closes pipes and waits
+                pass
 
 
-def _job(paths: Sequence[str | os.PathLike[str]]) -> dict[str, list[str]]:
-    return {"paths": [os.path.abspath(path) for path in paths]}
+def _header(process: subprocess.Popen[bytes]) -> dict:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line.endswith(b"\n"):
+        raise _died(process)
+    header = json.loads(line)
+    if told := header.get("error"):
+        raise UserError(told)
+    return header
 
 
-def _send(process: subprocess.Popen[bytes], job: dict[str, list[str]]) -> None:
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(job).encode() + b"\n")
-    process.stdin.flush()
+def _encoded(process: subprocess.Popen[bytes], header: dict, index: int) -> Encoded:
+    assert process.stdout is not None
+    arrays = {}
+    for name, (kind, shape) in zip(FrameRecord._fields[1:], header.get("arrays", ()), strict=False):
+        dtype = np.dtype(getattr(ml_dtypes, kind, kind))
+        data = process.stdout.read(int(np.prod(shape)) * dtype.itemsize)
+        try:
+            arrays[name] = np.frombuffer(data, dtype).reshape(shape)
+        except ValueError:
+            raise _died(process) from None
+    record = FrameRecord(str(index), **arrays) if arrays else None
+    return Encoded(index, record, header["state"], header["reason"])
+
+
+def _died(process: subprocess.Popen[bytes]) -> UserError:
+    process.kill()
+    return UserError(
+        "clips are encoded in a process of its own, which ended with status "
+        f"{process.wait()}; -9 means that the system took its memory: close other programs, "
+        "and try again"
+    )
+
+
+def _closed() -> UserError:
+    return UserError("clips can be encoded until the extractor is closed; load the run again")

@@ -138,7 +138,7 @@ def preprocess(
     """
     try:
         held = f"{lock.LOCK_FILE}.{part.number}-of-{part.count}" if part else lock.LOCK_FILE
-        with lock.hold(output_dir, "wait for it, or name another --output", held):
+        with lock.hold(output_dir, "wait for it, or name another folder for the features", held):
             return _preprocess(
                 storage.path(root),
                 list(inputs),

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from uhman_jax import storage
+from uhman_jax import storage, streams
 from uhman_jax.config import PreprocessConfig, from_dict
 from uhman_jax.errors import sentence
 from uhman_jax.preprocess import frozen, ledger
@@ -39,6 +39,7 @@ def serve(network: Any = None) -> None:
     """
     directory, values = storage.path(sys.argv[1]), json.loads(sys.argv[2])
     config = from_dict(values, PreprocessConfig())
+    streams.prepare()  # the one who started this may have closed its own
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not garble the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle

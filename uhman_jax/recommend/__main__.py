@@ -6,7 +6,7 @@ r"""Suggests hashtags for clips.
 Every attribute may be left out; --video may be a folder, may stand several times, and further clips
 may follow the flags. --explain=why.html (or .png) shows what the model looked at, beside another
 profile with --versus="gender=male, age=40, history=#football". Exit status: 0 done; 2 something to
-mend, or no clip could be read; 75 stopped.
+mend, or no clip could be read; 75 stopped; 141 nobody reads the output any more.
 """
 
 import csv
@@ -14,13 +14,15 @@ import json
 import sys
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from uhman_jax import stop
 from uhman_jax.errors import UserError, told_in_a_sentence
 from uhman_jax.preprocess.inputs import clips_of
-from uhman_jax.recommend.output import check_output
+from uhman_jax.recommend.output import check_choice, check_output
 from uhman_jax.recommend.profile import Profile
+from uhman_jax.storage import shown
+from uhman_jax.streams import is_utf8, run_app
 
 _RUN = flags.DEFINE_string("run", None, "Directory of a trained run.", required=True)
 _VIDEO = flags.DEFINE_multi_string("video", [], "A clip, or a folder of clips.")
@@ -54,6 +56,7 @@ def run(rest: list[str]) -> bool:
     if _JSON.value + _CSV.value + bool(_EXPLAIN.value) > 1:
         raise UserError("output is one of --json, --csv and --explain, got several; leave some out")
     profile = Profile.parse(**{name: flag.value for name, flag in _PROFILE.items()})
+    check_choice(_TOP_K.value, _MIN_CONFIDENCE.value)
     clips = clips_of([*_VIDEO.value, *rest])
     if _VERSUS.value and not _EXPLAIN.value:
         raise UserError("--versus needs --explain, got none; write e.g. --explain=why.html")
@@ -81,9 +84,9 @@ def run(rest: list[str]) -> bool:
             clip = clips[answer.index]
             answered += answer.readable
             if answer.problem:
-                bar.write(f"{clip}: {answer.problem}", file=sys.stderr)
+                bar.write(shown(f"{clip}: {answer.problem}"), file=sys.stderr)
             if _JSON.value:
-                print(json.dumps(_as_json(clip, answer), ensure_ascii=False))
+                print(json.dumps(_as_json(clip, answer), ensure_ascii=not is_utf8()))
             elif _CSV.value:
                 for rank, suggestion in enumerate(answer.suggestions, start=1):
                     writer.writerow((clip, rank, *suggestion))
@@ -96,7 +99,7 @@ def _load(videos: list[str]) -> Any:
     """The Recommender of the flags; its extractor starts on the clips before JAX is imported."""
     from uhman_jax.recommend.start import start_extractor
 
-    clips = start_extractor(_RUN.value, _FEATURES.value, first=videos)
+    clips = start_extractor(_RUN.value, _FEATURES.value, first=videos, seed=_SEED.value)
     try:
         from uhman_jax.recommend.recommender import Recommender
 
@@ -128,7 +131,7 @@ def _run_explain(clips: list[str], profile: Profile) -> bool:
         for note in side.notes:
             print(f"note: {note}", file=sys.stderr)
         print(_as_table(clips[0], side.profile, side.suggestions))
-    print(f"\nWhy: {output}")
+    print(f"\nWhy: {shown(str(output))}")
     return True
 
 
@@ -139,7 +142,7 @@ def _as_json(clip: str, answer: Any) -> dict[str, Any]:
 
 def _as_table(clip: str, profile: Profile, suggestions: list[Any]) -> str:
     """The suggestions for a person: rank, hashtag, confidence, score."""
-    lines = [f"{clip} ({profile.describe()})"]
+    lines = [shown(f"{clip} ({profile.describe()})")]
     width = max((len(suggestion.hashtag) for suggestion in suggestions), default=0) + 1
     for rank, (hashtag, score, confidence) in enumerate(suggestions, start=1):
         percent = "     -" if confidence is None else f"{100 * confidence:4.0f} %"
@@ -152,10 +155,11 @@ def _as_table(clip: str, profile: Profile, suggestions: list[Any]) -> str:
 def main(argv: list[str]) -> None:
     """Turns a user's mistake into one sentence and exit status 2, a signal into 75."""
     logging.set_verbosity(logging.ERROR)
-    with told_in_a_sentence("error: "), stop.anywhere():
+    prints = not _EXPLAIN.value  # and writes nothing else
+    with told_in_a_sentence("error: "), stop.anywhere(for_reader=prints):
         if not run(argv[1:]):
             sys.exit(2)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_app(main)

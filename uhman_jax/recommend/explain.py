@@ -62,7 +62,8 @@ def explain(
     if path.suffix.lower() == ".png":
         data = draw(clip, record.times_F, images, sides)
     else:
-        data = render(clip, record.times_F, images, sides, recommender.metrics).encode()
+        data = render(clip, record.times_F, images, sides, recommender.metrics)
+        data = data.encode("utf-8", "replace")
     with replacing(path) as file:
         file.write(data)
     return sides

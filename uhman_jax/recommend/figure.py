@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from uhman_jax import storage
 from uhman_jax.recommend.page import Side
 from uhman_jax.report import thumbnails
 
@@ -27,11 +28,11 @@ def draw(clip: Path, times_F: np.ndarray, images: list[Image.Image], sides: list
     shown_F = np.sort(np.argsort(-sides[0].attention.frames_F, kind="stable")[:_MOST_FRAMES])
     columns = len(shown_F) + 3
     figure = Figure(figsize=(1.5 * columns, 3.7 * len(sides) + 0.5), layout="constrained")
-    figure.suptitle(clip.name.replace("$", r"\$"), x=0.01, ha="left", weight="bold", color=_INK)
+    figure.suptitle(_plain(clip.name), x=0.01, ha="left", weight="bold", color=_INK)
     for part, side in zip(
         figure.subfigures(len(sides), 1, squeeze=False)[:, 0], sides, strict=True
     ):
-        title = side.profile.describe().replace("$", r"\$")
+        title = _plain(side.profile.describe())
         part.suptitle(title, x=0.01, ha="left", size=9, color=_MUTED)
         widths = [1.0] * len(shown_F) + [3.0]
         axes = part.subplots(
@@ -66,12 +67,17 @@ def draw(clip: Path, times_F: np.ndarray, images: list[Image.Image], sides: list
     return buffer.getvalue()
 
 
+def _plain(text: str) -> str:
+    """Text that Matplotlib draws as it is."""
+    return storage.shown(text).replace("$", r"\$")
+
+
 def _suggestions(axes, side: Side) -> None:
     """Bars of confidence, or of score where no confidence was fitted."""
     plot, below = axes
     below.axis("off")
     shown = side.suggestions[:10]
-    names = [f"#{suggestion.hashtag}".replace("$", r"\$") for suggestion in shown]
+    names = [_plain(f"#{suggestion.hashtag}") for suggestion in shown]
     said = [s.confidence for s in shown if s.confidence is not None]
     known = len(said) == len(shown)
     values = said if known else [s.score for s in shown]

@@ -15,6 +15,7 @@ from uhman_jax.report.markup import Markup, element, join
 from uhman_jax.report.strip import frame_strip, picture
 from uhman_jax.report.style import CSS
 from uhman_jax.report.tables import percent
+from uhman_jax.storage import shown
 
 _IMAGE_BYTES = 30_000  # of one frame
 _CSS = """
@@ -101,7 +102,7 @@ def render(
         part("What carried each hashtag", _carried_text(), _carried(times_F, images, first)),
         part("What this proves, and what not", _limits(metrics)),
     ]
-    return document(f"{clip.name} · why these hashtags", parts, css=_CSS)
+    return document(f"{shown(clip.name)} · why these hashtags", parts, css=_CSS)
 
 
 def fragment(
@@ -133,7 +134,7 @@ def _header(clip: pathlib.Path, profile: Profile, metrics: dict[str, Any]) -> Ma
     return element(
         "header",
         element("p", "Why these hashtags", class_="eyebrow"),
-        element("h1", element("bdi", clip.name)),
+        element("h1", element("bdi", shown(clip.name))),
         element("p", "Posted by: ", element("bdi", profile.describe()), class_="lead"),
         element("ul", badges, class_="badges"),
     )

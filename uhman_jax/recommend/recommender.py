@@ -14,6 +14,7 @@ from uhman_jax.dataset.hashtags import read_hashtags, split_hashtags
 from uhman_jax.errors import UserError
 from uhman_jax.model import VideoInput, score
 from uhman_jax.preprocess.on_demand import OnDemand
+from uhman_jax.recommend.output import check_choice
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
 from uhman_jax.recommend.start import start_extractor
 from uhman_jax.run import keep_compiled_programs
@@ -63,6 +64,7 @@ class Recommender:
     New users need no retraining: a profile is all that the model knows of anybody.
 
     Attributes:
+        trained: the run.
         config: of the run.
         view: vocabulary and attribute values.
         model: the network.
@@ -80,6 +82,7 @@ class Recommender:
         calibration: Calibration | None = None,
     ):
         """Keeps the parts; see `load`."""
+        self.trained = trained
         self.config, self.metrics = trained.config, trained.metrics
         self.view = view = trained.view
         self.model, self.variables = model, variables
@@ -113,7 +116,7 @@ class Recommender:
         Raises:
             UserError: no trained run, or not the extractor that made its features.
         """
-        clips = clips or start_extractor(run, features, bounds)
+        clips = clips or start_extractor(run, features, bounds, seed=seed)
         try:
             trained = open_run(storage.path(run))
             seed = trained.which_seed(seed)
@@ -228,14 +231,11 @@ class Recommender:
         min_confidence: float = 0.0,
     ) -> list[list[Suggestion]]:
         """The best hashtags for one clip's features and each of several users; see `recommend`."""
-        if top_k < 1:
-            raise UserError(f"top_k must be at least 1, got {top_k}; use e.g. 10")
-        if not 0 <= min_confidence <= 1:
-            raise UserError(f"min_confidence must be in [0, 1], got {min_confidence}; use e.g. 0.1")
+        check_choice(top_k, min_confidence)
         if min_confidence and self._calibration is None:
             raise UserError(
                 "min_confidence needs a model whose confidence was fitted, this one has none; "
-                "evaluate it again with --mode=evaluate, with a validation split"
+                "evaluate it again with uhman_jax.main --mode=evaluate, with a validation split"
             )
         excluded = self._excluded(exclude)
         many = min(max(top_k, 50) + len(excluded), len(self.view.hashtags))

@@ -8,10 +8,11 @@ from typing import Any
 
 from uhman_jax import storage
 from uhman_jax.errors import UserError
+from uhman_jax.located import located
 from uhman_jax.prepare import features_of
 from uhman_jax.preprocess import ledger
 from uhman_jax.preprocess.on_demand import OnDemand
-from uhman_jax.run import read_config, require_trained
+from uhman_jax.run import read_config, require_trained, which_seed
 
 
 def start_extractor(
@@ -19,18 +20,23 @@ def start_extractor(
     features: str | os.PathLike[str] = "",
     bounds: Mapping[str, Any] | None = None,
     first: Sequence[str] = (),
+    seed: int | None = None,
 ) -> OnDemand:
     """The process that encodes clips as those of a run were; see `Recommender.load`.
 
     It begins with the clips `first` at once; they must be the first that it is asked for.
 
     Raises:
-        UserError: no run, or not the extractor that made its features.
+        UserError: no run, no such seed, or not the extractor that made its features.
     """
     workdir = storage.path(run)
     require_trained(workdir / "config.json")
     config, facts = read_config(workdir)
-    directory = storage.path(features) if features else features_of(config)
+    which_seed(config, seed)
+    if features:
+        directory = storage.path(features)
+    else:
+        directory = features_of(located(config, facts, workdir))
     _check_extractor(directory, facts)
     return OnDemand(directory, dataclasses.replace(config.preprocess, **(bounds or {})), first)
 
@@ -41,7 +47,7 @@ def _check_extractor(directory: pathlib.Path, facts: dict[str, Any]) -> None:
     if not wanted:
         raise UserError(
             "clips can be given to a run that was trained on clips, this one was trained on "
-            "simulated features; train another, e.g. --config=configs/natural.py"
+            "simulated features; train another with uhman_jax.main --config=configs/natural.py"
         )
     if not (directory / ledger.SETTINGS_FILE).exists():
         raise UserError(

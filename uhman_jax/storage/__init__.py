@@ -13,6 +13,8 @@ import os
 import pathlib
 import re
 import secrets
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -100,6 +102,82 @@ def making(where: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_folder(folder: str | os.PathLike[str], flag: str) -> None:
+    """Checks, before any work, that a folder is there or can be made, and may be written to.
+
+    It leaves nothing behind. Of a bucket it says nothing.
+
+    Args:
+        folder: that will be written to.
+        flag: that names it, for the message.
+
+    Raises:
+        UserError: it can't be.
+    """
+    if is_remote(folder):
+        return
+    check_name(folder, flag)
+    there, reason = pathlib.Path(os.path.abspath(folder)), ""
+    while not reason:
+        try:
+            mode = os.stat(there).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            if there.is_symlink():
+                reason = f"{there} is a link to nothing"
+            there = there.parent
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+        else:
+            try:
+                if stat.S_ISDIR(mode):
+                    os.rmdir(tempfile.mkdtemp(dir=there))
+                else:
+                    reason = f"{there} is a file"
+            except OSError as error:
+                reason = f"{error.strerror} in {there}"
+            break
+    if reason:
+        name = shown(os.fspath(folder))
+        raise UserError(
+            f"{flag} must be a folder that can be written, got {name}: {shown(reason)}; "
+            "name another"
+        )
+
+
+def check_name(path: str | os.PathLike[str], flag: str) -> None:
+    """Checks that libraries outside of Python, which take names as UTF-8, will find a path.
+
+    Args:
+        path: relative ones start from the working folder.
+        flag: that names it, for the message.
+
+    Raises:
+        UserError: its bytes are no UTF-8, or the locale's are not.
+    """
+    if is_remote(path) or (name := os.path.abspath(path)).isascii():
+        return
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        raise UserError(
+            f"a locale must be UTF-8 for names like {shown(name)} in {flag}, got {encoding}; set "
+            "LC_ALL=C.UTF-8 and leave PYTHONUTF8 out"
+        )
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{flag} must be a name in UTF-8, got {shown(name)}; rename it") from None
+
+
+def shown(name: str) -> str:
+    r"""A file's name for people: on one line, and with escapes for what is no character.
+
+    >>> print(shown("clip\n\udce9.mp4"))
+    clip\n\udce9.mp4
+    """
+    if name.isprintable():
+        return name
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from uhman_jax.config import Features
 from uhman_jax.dataset.view import View
-from uhman_jax.errors import UserError
+from uhman_jax.errors import UserError, count_of
 from uhman_jax.input_pipeline import PADDING_ROW, Batch, Join, padded_rows
 from uhman_jax.layers import VideoInput, without_codes
 from uhman_jax.progress import progress_bar
@@ -61,8 +61,8 @@ def wanted(
     needed, room = len(rows) * clip_bytes, int(_SHARE * device_memory())
     if features is Features.DEVICE and needed > room:
         raise UserError(
-            f"train.features=device needs the features of {len(rows)} clips to fit half of the "
-            f"device's memory, {room / 2**30:.1f} GiB, got {needed / 2**30:.1f} GiB; "
+            f"train.features=device needs the features of {count_of(len(rows), 'clip')} to fit "
+            f"half of the device's memory, {room / 2**30:.1f} GiB, got {needed / 2**30:.1f} GiB; "
             "use --config.train.features=stream, or fewer frames per clip"
         )
     return features is not Features.STREAM and needed <= room
