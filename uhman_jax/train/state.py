@@ -71,7 +71,7 @@ def build_model(config: ModelConfig, view: View) -> nn.Module:
         unit_length=config.unit_length,
         dropout=config.dropout,
         history_dropout=config.history_dropout,
-        dtype=jnp.bfloat16 if config.precision is Precision.BFLOAT16 else jnp.float32,
+        dtype=activation_dtype(config.precision),
     )
     match config.name:
         case ModelName.UHMAN:
@@ -91,6 +91,17 @@ def build_model(config: ModelConfig, view: View) -> nn.Module:
             return ThreeWay(**shared)
         case _:
             assert_never(config.name)
+
+
+def activation_dtype(precision: Precision) -> jax.typing.DTypeLike:
+    """The type of a model's activations."""
+    match precision:
+        case Precision.FLOAT32:
+            return jnp.float32
+        case Precision.BFLOAT16:
+            return jnp.bfloat16
+        case _:
+            assert_never(precision)
 
 
 def optimiser(config: TrainConfig) -> optax.GradientTransformation:
