@@ -1,8 +1,6 @@
 import io
 import sys
 
-import pytest
-
 from uhman_jax.progress import progress_bar
 
 
@@ -11,16 +9,22 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("stream", "lines"), [(Terminal(), 90), (io.StringIO(), 2)])
-def test_a_log_gets_the_first_and_the_last_line_a_terminal_all(monkeypatch, stream, lines):
+def lines_of(monkeypatch, stream, seconds=0.0, **options):
+    """The bar's lines over 100 clips, with so many seconds between two."""
+    now = [1000.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
     monkeypatch.setattr(sys, "stderr", stream)
-    for _ in progress_bar(range(100), desc="clips", unit="clip", mininterval=0, miniters=1):
-        pass
-    everything = stream.getvalue().count("clips:")
-    assert everything > 90, "an option of the caller wins"
-    stream.truncate(0)
-    for _ in progress_bar(range(100), desc="clips", unit="clip"):
-        pass
-    text = stream.getvalue()
-    assert "clips: 100%" in text and "100/100" in text
-    assert text.count("clips:") <= max(lines, 2)
+    for _ in progress_bar(range(100), desc="clips", unit="clip", **options):
+        now[0] += seconds
+    assert "clips: 100%" in stream.getvalue() and "100/100" in stream.getvalue()
+    return stream.getvalue().count("clips:")
+
+
+def test_a_terminal_gets_a_line_per_second_and_a_log_the_first_and_the_last(monkeypatch):
+    assert lines_of(monkeypatch, Terminal(), seconds=1.0) > 90
+    assert lines_of(monkeypatch, io.StringIO(), seconds=1.0) < 15
+    assert lines_of(monkeypatch, io.StringIO()) == 2
+
+
+def test_an_option_of_the_caller_wins(monkeypatch):
+    assert lines_of(monkeypatch, io.StringIO(), mininterval=0, miniters=1) > 90

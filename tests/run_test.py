@@ -5,7 +5,7 @@ import json
 import pytest
 import tiny_world
 
-from uhman_jax import run
+from uhman_jax import run, storage
 from uhman_jax.config import Config, Duplicates, ModelConfig, ModelName, to_dict
 from uhman_jax.errors import UserError
 
@@ -128,6 +128,15 @@ def test_compiled_programs_are_kept_where_the_environment_says(monkeypatch, tmp_
     import jax
 
     before = jax.config.jax_compilation_cache_dir
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(before))
-    run.keep_compiled_programs()
-    assert jax.config.jax_compilation_cache_dir == before
+    least = jax.config.jax_persistent_cache_min_compile_time_secs
+    try:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(before))
+        run.keep_compiled_programs()
+        assert jax.config.jax_compilation_cache_dir == before
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        run.keep_compiled_programs()
+        assert jax.config.jax_compilation_cache_dir == str(storage.user_cache("xla"))
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", least)

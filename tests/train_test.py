@@ -265,7 +265,6 @@ def test_a_seed_of_a_population_is_what_it_is_alone(root, world):
 
 
 def test_validation_keeps_the_best_parameters_and_decays_on_a_plateau():
-    config = tiny_world.make_config("", num_seeds=2)
     params = {"w_SK": jnp.zeros((2, 3))}
     state = state_lib.State(
         step=jnp.int32(0),
@@ -282,7 +281,6 @@ def test_validation_keeps_the_best_parameters_and_decays_on_a_plateau():
         stale_S=jnp.zeros(2, jnp.int32),
         validated_step=jnp.int32(0),
     )
-    assert config.train.num_seeds == 2
     # Seed 0 improves at 1 and 4; seed 1 at 1, then never: a tie is kept, but no improvement, and
     # NaN is neither.
     scores = [(0.1, 0.5), (0.1, 0.4), (0.05, 0.5), (0.2, np.nan), (0.1, 0.3), (0.1, 0.2)]

@@ -10,12 +10,87 @@ so that it stays visible in the loss.
 """
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from uhman_jax.model import score
+
 _RANK_WEIGHTS = ("none", "wsabie")
+
+
+class LossFunction(NamedTuple):
+    """A loss with its settings.
+
+    Attributes:
+        num_hashtags: T.
+        num_negatives: negatives to draw for each positive; 0 where the loss scores all hashtags.
+        per_example: (query_BD, hashtags_TD, positives_BP, positives_mask_BP, negatives_BPN) ->
+            loss_B, float32. `negatives_BPN` is None where none are drawn.
+    """
+
+    num_hashtags: int
+    num_negatives: int
+    per_example: Callable
+
+
+def make_loss(
+    name, *, estimator, rank_weight, margin, num_negatives, temperature, num_hashtags
+) -> LossFunction:
+    """Returns the loss of a name; the only place that chooses one.
+
+    >>> settings = dict(rank_weight="none", margin=0.1, num_negatives=4, temperature=1.0)
+    >>> make_loss("warp", estimator="sampled", num_hashtags=9, **settings).num_negatives
+    4
+
+    Args:
+        name: "warp" or "softmax".
+        estimator: "sampled" or "exact"; WARP only.
+        rank_weight: "none" or "wsabie"; WARP only.
+        margin: m, above 0; WARP only.
+        num_negatives: N, draws for each positive; WARP only.
+        temperature: divides the scores; softmax only.
+        num_hashtags: T; a table of vectors may have more rows, and with `sampled` fewer.
+
+    Raises:
+        ValueError: nothing here handles that name or that estimator.
+    """
+    warp = {"margin": margin, "rank_weight": rank_weight}
+
+    def softmax(query_BD, hashtags_TD, positives_BP, positives_mask_BP, _):
+        scores_BT = score(query_BD, hashtags_TD[:num_hashtags]) / temperature
+        return softmax_cross_entropy(scores_BT, positives_BP, positives_mask_BP)
+
+    def exact(query_BD, hashtags_TD, positives_BP, positives_mask_BP, _):
+        scores_BT = score(query_BD, hashtags_TD[:num_hashtags])
+        return warp_exact(
+            scores_BT, positives_BP, positives_mask_BP, num_negatives=num_negatives, **warp
+        )
+
+    def sampled(query_BD, hashtags_TD, positives_BP, positives_mask_BP, negatives_BPN):
+        # Only the vectors of the positives and of the drawn negatives are scored.
+        return warp_sampled(
+            jnp.einsum("bd,bpd->bp", query_BD, hashtags_TD[positives_BP]),
+            positives_mask_BP,
+            jnp.einsum("bd,bpnd->bpn", query_BD, hashtags_TD[negatives_BPN]),
+            num_hashtags=num_hashtags,
+            **warp,
+        )
+
+    match name, estimator:
+        case "softmax", _:
+            return LossFunction(num_hashtags, 0, softmax)
+        case "warp", "exact":
+            return LossFunction(num_hashtags, 0, exact)
+        case "warp", "sampled":
+            return LossFunction(num_hashtags, num_negatives, sampled)
+    raise ValueError(
+        f"a loss must be softmax or warp (exact or sampled), got {name!r} ({estimator!r}); "
+        "add a case to losses.make_loss"
+    )
 
 
 def harmonic_numbers(highest_rank):

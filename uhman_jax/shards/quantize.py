@@ -90,18 +90,18 @@ def pack(features_FMC: np.ndarray, storage: str) -> Quantized:
     Raises:
         ValueError: another storage; a value is NaN or infinite, or becomes so in bfloat16.
     """
-    if storage not in DTYPES:
-        raise ValueError(f"storage must be one of {', '.join(DTYPES)}, got {storage!r}")
-    if storage == "uint8":
-        return encode(features_FMC)
-    features_FMC = np.asarray(features_FMC, np.float32)
-    _check(features_FMC)
-    codes_FMC = features_FMC.astype(DTYPES[storage])
-    _check(codes_FMC)
-    num_channels = codes_FMC.shape[2]
-    return Quantized(
-        codes_FMC, np.ones(num_channels, np.float32), np.zeros(num_channels, np.float32)
-    )
+    match storage:
+        case "uint8":
+            return encode(features_FMC)
+        case "bfloat16" | "float32":
+            features_FMC = np.asarray(features_FMC, np.float32)
+            _check(features_FMC)
+            codes_FMC = features_FMC.astype(DTYPES[storage])
+            _check(codes_FMC)
+            ones_C = np.ones(codes_FMC.shape[2], np.float32)
+            return Quantized(codes_FMC, ones_C, np.zeros_like(ones_C))
+        case _:
+            raise ValueError(f"storage must be one of {', '.join(DTYPES)}, got {storage!r}")
 
 
 def _check(features_FMC):

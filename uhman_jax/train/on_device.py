@@ -4,7 +4,7 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 import jax
 import jax.numpy as jnp
@@ -59,13 +59,21 @@ def wanted(
     codes = 4 * store.num_channels if condense else store.max_frames * store.schema.frame_bytes
     clip_bytes = codes + 8 * store.num_channels  # and scale and offset
     needed, room = len(rows) * clip_bytes, int(_SHARE * device_memory())
-    if features is Features.DEVICE and needed > room:
-        raise UserError(
-            f"train.features=device needs the features of {count_of(len(rows), 'clip')} to fit "
-            f"half of the device's memory, {room / 2**30:.1f} GiB, got {needed / 2**30:.1f} GiB; "
-            "use --config.train.features=stream, or fewer frames per clip"
-        )
-    return features is not Features.STREAM and needed <= room
+    match features:
+        case Features.STREAM:
+            return False
+        case Features.AUTO:
+            return needed <= room
+        case Features.DEVICE if needed > room:
+            raise UserError(
+                f"train.features=device needs the features of {count_of(len(rows), 'clip')} to "
+                f"fit half of the device's memory, {room / 2**30:.1f} GiB, got {needed / 2**30:.1f} GiB; "
+                "use --config.train.features=stream, or fewer frames per clip"
+            )
+        case Features.DEVICE:
+            return True
+        case _:
+            assert_never(features)
 
 
 def device_memory() -> int:

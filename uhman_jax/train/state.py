@@ -1,7 +1,7 @@
 """What a run carries from step to step, for all seeds of a population at once."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,7 @@ def build_model(config: ModelConfig, view: View) -> nn.Module:
         unit_length=config.unit_length,
         dropout=config.dropout,
         history_dropout=config.history_dropout,
-        dtype=jnp.bfloat16 if config.precision is Precision.BFLOAT16 else jnp.float32,
+        dtype=activation_dtype(config.precision),
     )
     match config.name:
         case ModelName.UHMAN:
@@ -89,6 +89,19 @@ def build_model(config: ModelConfig, view: View) -> nn.Module:
             return UserAdditive(**shared)
         case ModelName.THREE_WAY:
             return ThreeWay(**shared)
+        case _:
+            assert_never(config.name)
+
+
+def activation_dtype(precision: Precision) -> jax.typing.DTypeLike:
+    """The type of a model's activations."""
+    match precision:
+        case Precision.FLOAT32:
+            return jnp.float32
+        case Precision.BFLOAT16:
+            return jnp.bfloat16
+        case _:
+            assert_never(precision)
 
 
 def optimiser(config: TrainConfig) -> optax.GradientTransformation:
@@ -102,11 +115,14 @@ def optimiser(config: TrainConfig) -> optax.GradientTransformation:
     if config.clip_norm:
         parts.append(optax.clip_by_global_norm(config.clip_norm))
     decay = optax.add_decayed_weights(config.weight_decay, mask=_is_matrix)
-    if config.optimiser is Optimiser.ADAMW:
-        parts += [optax.scale_by_adam(), decay]
-    else:
-        parts += [decay] if config.weight_decay else []
-        parts += [optax.trace(config.momentum)] if config.momentum else []
+    match config.optimiser:
+        case Optimiser.ADAMW:
+            parts += [optax.scale_by_adam(), decay]
+        case Optimiser.SGD:
+            parts += [decay] if config.weight_decay else []
+            parts += [optax.trace(config.momentum)] if config.momentum else []
+        case _:
+            assert_never(config.optimiser)
     parts.append(optax.stateless(lambda updates, params: _scale(updates, config)))
     return optax.chain(*parts)
 

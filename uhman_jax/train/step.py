@@ -1,23 +1,17 @@
 """One update of every seed's model over one shared batch (paper, section 2.4)."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from uhman_jax.config import Config, Decay, Estimator, Loss, LossConfig, TrainConfig
+from uhman_jax.config import Config, Decay, LossConfig, TrainConfig, to_dict
 from uhman_jax.input_pipeline import Batch
-from uhman_jax.losses import (
-    sample_negatives,
-    softmax_cross_entropy,
-    warp_exact,
-    warp_sampled,
-)
+from uhman_jax.losses import LossFunction, make_loss, sample_negatives
 from uhman_jax.microbatch import fitting_size, split, with_codes
-from uhman_jax.model import score
 from uhman_jax.train import used_rows
 from uhman_jax.train.state import State, optimiser, seed_keys
 
@@ -44,27 +38,23 @@ def batch_loss(
     Returns:
         float32 scalar; 0 for a batch without a real example.
     """
-    num_hashtags = variables["params"]["hashtag_TK"].shape[0]
-    dropout_key, negatives_BPN = draws(batch, key, config, num_hashtags)
-    loss_B = example_losses(
-        model, variables, batch, negatives_BPN, dropout_key, config, num_hashtags
-    )
+    loss = make_loss(**to_dict(config), num_hashtags=variables["params"]["hashtag_TK"].shape[0])
+    dropout_key, negatives_BPN = draws(batch, key, loss)
+    loss_B = example_losses(model, variables, batch, negatives_BPN, dropout_key, loss)
     return jnp.sum(loss_B) / jnp.maximum(jnp.sum(batch.mask_B), 1)
 
 
-def draws(
-    batch: Batch, key: jax.Array, config: LossConfig, num_hashtags: int
-) -> tuple[jax.Array, jax.Array | None]:
+def draws(batch: Batch, key: jax.Array, loss: LossFunction) -> tuple[jax.Array, jax.Array | None]:
     """The key of dropout, and the negatives of each positive where the loss samples them."""
     dropout_key, negatives_key = jax.random.split(key)
-    if config.name is Loss.SOFTMAX or config.estimator is Estimator.EXACT:
+    if not loss.num_negatives:
         return dropout_key, None
     negatives_BPN = sample_negatives(
         negatives_key,
         batch.positives_BP,
         batch.positives_mask_BP,
-        num_hashtags=num_hashtags,
-        num_negatives=config.num_negatives,
+        num_hashtags=loss.num_hashtags,
+        num_negatives=loss.num_negatives,
     )
     return dropout_key, negatives_BPN
 
@@ -80,8 +70,7 @@ def example_losses(
     batch: Batch,
     negatives_BPN: jax.Array | None,
     dropout_key: jax.Array,
-    config: LossConfig,
-    num_hashtags: int,
+    loss: LossFunction,
 ) -> jax.Array:
     """Returns loss_B, float32; 0 for a padding example.
 
@@ -91,44 +80,25 @@ def example_losses(
         batch: its ids are those that the model knows.
         negatives_BPN: from `draws`, ids that the model knows; None where none are drawn.
         dropout_key: of dropout.
-        config: which loss, and its settings.
-        num_hashtags: T, on which the weight of a sampled rank depends.
+        loss: from `losses.make_loss`.
     """
     towers: Any = model.apply(variables, batch, rngs={"dropout": dropout_key}, method=_towers)
-    query_BD, hashtags_TD = towers
-    positives_BP, positives_mask_BP = batch.positives_BP, batch.positives_mask_BP
-    how = {"margin": config.margin, "rank_weight": config.rank_weight.value}
-    if negatives_BPN is None:
-        hashtags_TD = hashtags_TD[:num_hashtags]
-    if config.name is Loss.SOFTMAX:
-        scores_BT = score(query_BD, hashtags_TD) / config.temperature
-        loss_B = softmax_cross_entropy(scores_BT, positives_BP, positives_mask_BP)
-    elif negatives_BPN is None:
-        scores_BT = score(query_BD, hashtags_TD)
-        loss_B = warp_exact(
-            scores_BT,
-            positives_BP,
-            positives_mask_BP,
-            num_negatives=config.num_negatives,
-            **how,
-        )
-    else:  # only the vectors of the positives and of the drawn negatives are scored
-        loss_B = warp_sampled(
-            jnp.einsum("bd,bpd->bp", query_BD, hashtags_TD[positives_BP]),
-            positives_mask_BP,
-            jnp.einsum("bd,bpnd->bpn", query_BD, hashtags_TD[negatives_BPN]),
-            num_hashtags=num_hashtags,
-            **how,
-        )
+    loss_B = loss.per_example(*towers, batch.positives_BP, batch.positives_mask_BP, negatives_BPN)
     return jnp.where(batch.mask_B, loss_B, 0)
 
 
 def learning_rate(config: TrainConfig, num_steps: int) -> Callable[[jax.Array], jax.Array]:
     """The scheduled learning rate by step; plateaus scale it further, per seed."""
-    if config.decay is Decay.COSINE:
-        cosine = optax.cosine_decay_schedule(config.learning_rate, num_steps)
-        return lambda step: jnp.asarray(cosine(step))
-    shares = config.decay_at if config.decay is Decay.STEPS else ()
+    match config.decay:
+        case Decay.COSINE:
+            cosine = optax.cosine_decay_schedule(config.learning_rate, num_steps)
+            return lambda step: jnp.asarray(cosine(step))
+        case Decay.STEPS:
+            shares = config.decay_at
+        case Decay.PLATEAU:
+            shares = ()
+        case _:
+            assert_never(config.decay)
     falls = jnp.array([round(share * num_steps) for share in shares], jnp.int32)
     return lambda step: config.learning_rate * config.decay_factor ** jnp.sum(step >= falls)
 
@@ -141,7 +111,7 @@ def loss_and_gradient(
     negatives_BPN: jax.Array | None,
     dropout_key: jax.Array,
     config: Config,
-    num_hashtags: int,
+    loss: LossFunction,
 ) -> tuple[jax.Array, Any]:
     """Mean of `example_losses` and its gradient by the parameters, summed up over microbatches.
 
@@ -153,12 +123,10 @@ def loss_and_gradient(
     @jax.value_and_grad
     def summed(params, batch, negatives_BPN, key):
         variables = {"params": params, "statistics": statistics}
-        loss_B = example_losses(
-            model, variables, batch, negatives_BPN, key, config.loss, num_hashtags
-        )
+        loss_B = example_losses(model, variables, batch, negatives_BPN, key, loss)
         return jnp.sum(loss_B) / num_real
 
-    num_scores = num_hashtags if negatives_BPN is None else 0
+    num_scores = loss.num_hashtags if negatives_BPN is None else 0
     size = config.train.microbatch_size or fitting_size(
         batch.video,
         config.model.hidden_size,
@@ -207,19 +175,27 @@ def make_train_step(
         places: where several devices have the state and the metrics (`Devices.places`).
     """
     schedule = learning_rate(config.train, num_steps)
+    loss_function = make_loss(**to_dict(config.loss), num_hashtags=model.num_hashtags)
     tx = optimiser(config.train)
 
     def one_seed(seed, statistics, batch):
         params, opt_state, key, rate = seed
         num_hashtags = model.num_hashtags
-        dropout_key, negatives_BPN = draws(batch, key, config.loss, num_hashtags)
+        dropout_key, negatives_BPN = draws(batch, key, loss_function)
         num_rows = params["hashtag_TK"].shape[0]  # of tables on several devices: a few more
         run, small, ids_R = model.clone(num_hashtags=num_rows), params, None
         if used_rows.few(batch, negatives_BPN, num_hashtags, config.train):
             ids_R, batch, negatives_BPN = used_rows.find(batch, negatives_BPN, num_hashtags)
             run, small = model.clone(num_hashtags=len(ids_R)), used_rows.gather(params, ids_R)
         loss, gradient = loss_and_gradient(
-            run, small, statistics, batch, negatives_BPN, dropout_key, config, num_hashtags
+            run,
+            small,
+            statistics,
+            batch,
+            negatives_BPN,
+            dropout_key,
+            config,
+            loss_function,
         )
         updates, opt_state = tx.update(gradient, opt_state, small)
         changes = jax.tree.map(lambda update: -rate * update, updates)

@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 import pyarrow as pa
@@ -84,18 +85,22 @@ def simulate(root: str | os.PathLike, config: SimulatorConfig, *, num_workers: i
     root.mkdir(parents=True, exist_ok=True)
     _write_json(root / _STARTED, {"fingerprint": fingerprint, "config": to_dict(config)})
     video_ids = tuple(f"v{clip + 1:05d}" for clip in range(config.num_videos))
-    if config.door is Door.PIXELS:
-        plans = [
-            motion.plan_clip(config, world.laws.looks_G3[objects_O], clip)
-            for clip, objects_O in enumerate(world.posts.objects_VO)
-        ]
-        rows = [_pixel_rows(plan) for plan in plans]
-        named = dict(zip(video_ids, plans, strict=True))
-        pixels.render_clips(root / "clips", named, num_workers)
-    else:
-        rows = [_feature_rows(features.plan_clip(config, clip)) for clip in range(len(video_ids))]
-        info = _features_info(config, fingerprint)
-        features.write_features(features_directory(root), world, video_ids, info)
+    match config.door:
+        case Door.PIXELS:
+            plans = [
+                motion.plan_clip(config, world.laws.looks_G3[objects_O], clip)
+                for clip, objects_O in enumerate(world.posts.objects_VO)
+            ]
+            rows = [_pixel_rows(plan) for plan in plans]
+            named = dict(zip(video_ids, plans, strict=True))
+            pixels.render_clips(root / "clips", named, num_workers)
+        case Door.FEATURES:
+            clips = range(config.num_videos)
+            rows = [_feature_rows(features.plan_clip(config, clip)) for clip in clips]
+            info = _features_info(config, fingerprint)
+            features.write_features(features_directory(root), world, video_ids, info)
+        case _:
+            assert_never(config.door)
     truth_lib.write_truth(root, _truth(world, video_ids, rows))
     write_raw_dataset(root, _videos(world, video_ids), _users(world))
     _write_json(root / truth_lib.MARKER, {"fingerprint": fingerprint, "config": to_dict(config)})

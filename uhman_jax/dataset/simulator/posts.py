@@ -1,6 +1,7 @@
 """Clips, who posts them, what they tag, and the probability that they would tag it."""
 
 import dataclasses
+from typing import assert_never
 
 import numpy as np
 
@@ -54,7 +55,11 @@ def build_world(config: SimulatorConfig) -> SimulatedWorld:
     Raises:
         UserError: a setting describes no world, or one that cannot have `mean_hashtags`.
     """
-    laws = build_laws(config)
+    match config.world:
+        case World.SELECTION | World.ADDITIVE | World.EVERYTHING:
+            laws = build_laws(config)
+        case _:
+            assert_never(config.world)
     users = laws.users
     taste_UG = laws.taste.of_users(users)
     style_taste_UJ = laws.style_taste.of_users(users)
