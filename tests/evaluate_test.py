@@ -55,13 +55,30 @@ def run_evaluate(trained, workdir, **kwargs):
 
 def test_training_beats_popularity_clearly(trained, tmp_path):
     values = run_evaluate(trained, tmp_path)
-    # Half of the clips have "all" and their own word, the others their own word alone.
-    assert values["popularity/P@1"] < 0.62
-    assert min(values["test/P@1/seeds"]) > values["popularity/P@1"] + 0.2
-    assert min(values["test/MAP/seeds"]) > values["popularity/MAP"] + 0.2
+    # Half of the clips have "all" and their own word, the others their own word alone. Over five
+    # seeds of data and training and two roundings, mean and sd: 0.45, 0.07 and 0.98, 0.015;
+    # 0.46, 0.03 and 0.985, 0.012.
+    assert values["popularity/P@1"] < 0.8 < min(values["test/P@1/seeds"])
+    assert values["popularity/MAP"] < 0.7 < min(values["test/MAP/seeds"])
 
 
 # Ranking
+
+
+def scores_one_by_one(trained, rows_V):
+    """Scores (S, V, T), and whether those of a clip are further apart than rounding decides."""
+    whole = input_pipeline.eval_batches(
+        trained.view, trained.store, rows=rows_V, batch_size=len(rows_V)
+    )[0]
+    scores_SVT = []
+    for s in range(2):
+        params = jax.tree.map(lambda leaf, s=s: leaf[s], trained.state.params)
+        variables = {"params": params, "statistics": trained.state.statistics}
+        scores_SVT.append(trained.model.apply(variables, whole.video, whole.user))
+    scores_SVT = np.array(scores_SVT)
+    apart_SV = np.diff(np.sort(scores_SVT), axis=2).min(axis=2) > 1e-5
+    assert apart_SV.mean() > 0.9
+    return scores_SVT, apart_SV
 
 
 def test_ranking_covers_each_video_once_and_agrees_with_sorting(trained):
@@ -72,21 +89,19 @@ def test_ranking_covers_each_video_once_and_agrees_with_sorting(trained):
         ranker, trained.state.params, trained.state.statistics, input_pipeline.iterate(batches)
     )
     np.testing.assert_array_equal(result.rows_V, rows_V)
-    whole = input_pipeline.eval_batches(view, trained.store, rows=rows_V, batch_size=len(rows_V))[0]
-    for s in range(2):
-        params = jax.tree.map(lambda leaf, s=s: leaf[s], trained.state.params)
-        variables = {"params": params, "statistics": trained.state.statistics}
-        scores_VT = np.asarray(trained.model.apply(variables, whole.video, whole.user))
+    scores_SVT, apart_SV = scores_one_by_one(trained, rows_V)
+    for s, scores_VT in enumerate(scores_SVT):
         for v, row in enumerate(rows_V):
             order = np.argsort(-scores_VT[v], kind="stable")
             ids = view.positives.row(row)
-            expected = [1 + int(np.flatnonzero(order == hashtag)[0]) for hashtag in ids]
-            assert result.ranks_SVP[s, v, : len(ids)].tolist() == expected
             assert result.mask_VP[v].sum() == len(ids)
-            assert result.top_SVT[s, v].tolist() == order[:3].tolist()
             np.testing.assert_allclose(
                 result.top_scores_SVT[s, v], scores_VT[v, order[:3]], atol=1e-5
             )
+            if apart_SV[s, v]:
+                expected = [1 + int(np.flatnonzero(order == hashtag)[0]) for hashtag in ids]
+                assert result.ranks_SVP[s, v, : len(ids)].tolist() == expected
+                assert result.top_SVT[s, v].tolist() == order[:3].tolist()
 
 
 def test_batch_size_changes_no_rank(trained):
@@ -103,7 +118,8 @@ def test_batch_size_changes_no_rank(trained):
                 ranker, state.params, state.statistics, input_pipeline.iterate(batches)
             ).ranks_SVP
         )
-    np.testing.assert_array_equal(*ranks)
+    _, apart_SV = scores_one_by_one(trained, rows_V)
+    np.testing.assert_array_equal(ranks[0][apart_SV], ranks[1][apart_SV])
 
 
 # Blocks of 6, without and with padding; 45 slots are worth a guess among many hashtags alone.
@@ -162,15 +178,16 @@ def test_a_block_is_the_whole_or_a_share_with_little_padding(backend, monkeypatc
 def test_a_wrong_guess_of_the_positives_scores_changes_no_ranking(monkeypatch):
     """Two models at once, of which one is guessed wrong: blocks are gone through once more."""
     rng = np.random.default_rng(0)
-    query_SBD = rng.normal(size=(2, 4, 8)).astype(np.float32)
-    hashtags_STD = rng.normal(size=(2, 60, 8)).astype(np.float32)
+    # Whole numbers, so that sums are exact.
+    query_SBD = rng.integers(-99, 100, (2, 4, 8)).astype(np.float32)
+    hashtags_STD = rng.integers(-99, 100, (2, 60, 8)).astype(np.float32)
     positives_BP = np.stack([rng.permutation(60)[:5] for _ in range(4)]).astype(np.int32)
     mask_BP = rng.random((4, 5)) < 0.7
     exact, wrong_for = ranking._guess, jnp.inf
 
     def guess(query_BD, *others):
         wrong = query_BD[0, 0] == wrong_for
-        return exact(query_BD, *others) + jnp.where(wrong, 0.5, 0.0)
+        return exact(query_BD, *others) + jnp.where(wrong, 1000.0, 0.0)
 
     monkeypatch.setattr(ranking, "_guess", guess)
 

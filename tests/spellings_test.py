@@ -289,7 +289,7 @@ def write(v, word):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("spellings")
-    small_run.make(root, write=write, num_epochs=1)
+    small_run.make(root, write=write)
     return root
 
 

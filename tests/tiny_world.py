@@ -1,8 +1,10 @@
 """A dataset of a few seconds: clips that show one object, users who name it in two ways."""
 
+import contextlib
 import pathlib
 
 import numpy as np
+import pytest
 
 from uhman_jax.config import Config, Estimator
 from uhman_jax.dataset.raw import User, Video, read_raw_dataset, write_raw_dataset
@@ -68,14 +70,80 @@ def make_config(root, **train):
     return config
 
 
-def finished_run(folder, *, num_videos=150, test_share=0.2, **train):
-    """Config and directory of a run that was trained and evaluated, its data beside it."""
+def finished_run(folder, *, num_videos=150, test_share=0.2, by_hand=False, **train):
+    """Config and directory of a run that was trained and evaluated, its data beside it.
+
+    With `by_hand` its models are those of `plant`, and nothing is left to training.
+    """
     from uhman_jax import run  # heavy, as below
 
     config = make_config(write_dataset(folder / "data", num_videos=num_videos), **train)
     config.view.test_share = test_share
-    run.run(config, folder / "run", say=lambda line: None, report=False)
+    with planted(config, plant) if by_hand else contextlib.nullcontext():
+        run.run(config, folder / "run", say=lambda line: None, report=False)
     return config, folder / "run"
+
+
+@contextlib.contextmanager
+def planted(config, plant):
+    """Within it a run of the config starts from `plant(params, view)`, and training keeps that.
+
+    `plant` changes zeros; what the video tower averages passes all its layers but for scale.
+    """
+    from uhman_jax import run
+    from uhman_jax.train import loop
+
+    view, init_state = run.prepare(config, lambda line: None).view, loop.init_state
+    config.model.unit_length = False
+    config.train.learning_rate = 1e-30  # far below the spacing of float32
+
+    def start(*args):
+        state = init_state(*args)
+        params = plant(_passing(state.params), view)
+        return state._replace(params=params, best_params=params)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "init_state", start)
+        yield
+
+
+def _passing(params):
+    """Zeros in NumPy, but for the layers between the regions' ReLU and the query."""
+    import jax
+
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), params)
+    one_KK = np.eye(8)
+    params["region_out_JK"][:], params["hashtag_out"]["kernel"][:] = one_KK, one_KK[:, :6]
+    for block in (params["region_block"], params["frame_block"]):
+        block["heads"]["value_KHW"][:] = one_KK.reshape(8, 2, 4)
+        block["heads"]["output_HWK"][:] = one_KK.reshape(2, 4, 8)
+        block["attention_norm"]["scale"][:] = block["ffn_norm"]["scale"][:] = 1
+    return params
+
+
+def plant(params, view):
+    """Makes "all" the best hashtag, then the name of the clip's object in the user's country.
+
+    The first seed's model takes every user for one of land0. Nothing else of a user counts.
+    """
+    kinds, countries = np.arange(NUM_CLASSES), NUM_CLASSES + np.arange(NUM_COUNTRIES)
+    params["regions"]["kernel_JC"][:, kinds, kinds] = 1
+    params["query_out"]["kernel"][:, 8 + kinds, kinds] = 1  # the video comes after the user
+    params["query_out"]["kernel"][1:, countries, countries] = 10
+    params["query_out"]["kernel"][0, countries, countries[0]] = 10
+    network = params["user"]["ffn"]
+    for country, unit in enumerate(countries):
+        params["user"]["country_AK"][:, view.countries.index(f"land{country}"), unit] = 1
+        network["hidden"]["kernel"][:, 2 * 8 + unit, unit] = 1  # after gender and age
+        network["output"]["kernel"][:, unit, unit] = 1
+        network["output"]["bias"][:, unit] = 0.1  # also where the country is unknown
+    for hashtag, name in enumerate(view.hashtags):
+        if name == "all":
+            params["hashtag_TK"][:, hashtag, countries] = 9
+        else:  # thing3land1
+            own = [kinds[int(name[5])], countries[int(name[-1])]]
+            params["hashtag_TK"][:, hashtag, own] = 1
+    return params
 
 
 def write_config(path, root, **train):

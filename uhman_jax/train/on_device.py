@@ -66,9 +66,9 @@ def wanted(
             return needed <= room
         case Features.DEVICE if needed > room:
             raise UserError(
-                f"train.features=device needs the features of {count_of(len(rows), 'clip')} to "
-                f"fit half of the device's memory, {room / 2**30:.1f} GiB, got {needed / 2**30:.1f} GiB; "
-                "use --config.train.features=stream, or fewer frames per clip"
+                f"train.features=device needs the features of {count_of(len(rows), 'clip')} to fit "
+                f"half of the device's memory, {room / 2**30:.1f} GiB, got "
+                f"{needed / 2**30:.1f} GiB; use --config.train.features=stream, or fewer frames per clip"
             )
         case Features.DEVICE:
             return True
