@@ -5,12 +5,13 @@
     python -m tools.import_yfcc100m --root=yfcc --metadata=yfcc100m_dataset-0.bz2,...
 
 The first call writes what to download, for aria2c, and downloads nothing; the second the tables of
-the clips that are there (ROOT/clips/<id>.*). Both editions are read, of 23 and of 25 columns, plain
-or compressed (.bz2, .gz). A video's hashtags are its user tags, each without spaces; machine tags
-are not used. `licences.csv` keeps licence, author and page of every clip: most must be named, and
-some may not be used for money. A user's country is the one where most of their placed videos are
+the clips that are there: ROOT/clips/<id>.video, or another suffix of videos. Both editions are
+read, of 23 and of 25 columns, plain or compressed (.bz2, .gz). A video's hashtags are its user
+tags, each without spaces; one that can be no hashtag is left out, and so are machine tags.
+`licences.csv` keeps licence, author and page of every clip: most must be named, and some may not be
+used for money. A user's country is the one where most of their placed videos are
 (`pip install reverse-geocode`; --nocountries goes without), which is not always where they live;
-gender and age are unknown.
+gender and age are unknown. What cannot be used is left out, and ROOT/dropped.csv says why.
 """
 
 import bz2
@@ -18,16 +19,21 @@ import collections
 import gzip
 import importlib
 import io
+import os
 import pathlib
 import urllib.parse
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, NamedTuple
 
 from absl import flags
 
-from tools.import_report import Dropped, tell, write_csv
-from uhman_jax.dataset.hashtags import normalise_hashtag
-from uhman_jax.dataset.raw import User, Video, write_raw_dataset
+from tools.clip_files import ClipFiles
+from tools.import_report import Dropped, counted, printable, tell, write_csv
+from tools.ytdlp_info import MAX_TIME
+from uhman_jax.dataset.checks import whole_number
+from uhman_jax.dataset.hashtags import keyword_hashtag, normalise_hashtag
+from uhman_jax.dataset.raw import User, Video, fault_of, write_raw_dataset
 from uhman_jax.errors import UserError
 from uhman_jax.progress import progress_bar
 from uhman_jax.storage import replacing
@@ -43,19 +49,33 @@ _LICENCES = ("video_id", "licence", "licence_url", "author", "page_url")
 
 
 class Item(NamedTuple):
-    """A line of the metadata, of what is used of it."""
+    """A line of the metadata, of what is used of it.
+
+    Attributes:
+        tags: user tags as normalised hashtags, each once.
+        spellings: the same as written.
+        odd: texts of the line that cannot be used, each with a reason.
+        place: latitude, longitude.
+    """
 
     id: str
     user: str
     nickname: str
     uploaded: int | None
     tags: tuple[str, ...]
-    place: tuple[float, float] | None  # latitude, longitude
+    spellings: tuple[str, ...]
+    odd: tuple[tuple[str, str], ...]
+    place: tuple[float, float] | None
     page_url: str
     download_url: str
     licence: str
     licence_url: str
     is_video: bool
+
+    def video(self, path: str) -> Video:
+        """Returns the row of videos.csv for a clip."""
+        spellings = () if self.spellings == self.tags else self.spellings
+        return Video(self.id, path, self.user, self.tags, self.uploaded, spellings)
 
 
 def parse(line: str) -> Item | str:
@@ -77,13 +97,23 @@ def parse(line: str) -> Item | str:
     if len(fields) != 23:
         return f"a line of {len(fields)} columns"
     text = ["" if field == "null" else urllib.parse.unquote_plus(field) for field in fields]
-    tags = map(normalise_hashtag, map(urllib.parse.unquote_plus, fields[8].split(",")))
+    written, odd = {}, []
+    for tag in map(urllib.parse.unquote_plus, fields[8].split(",") if text[8] else ()):
+        if spelling := keyword_hashtag(tag):
+            written.setdefault(normalise_hashtag(spelling), spelling)
+        elif tag.strip():
+            odd.append(("a tag that is no hashtag", tag))
+    uploaded = whole_number(text[4], 0, MAX_TIME)
+    if text[4] and uploaded is None:
+        odd.append(("a time that cannot be read", text[4]))
     return Item(
         id=text[0],
-        user=text[1],
+        user=" ".join(text[1].split()),
         nickname=" ".join(text[2].split()),
-        uploaded=int(text[4]) if text[4].isdecimal() else None,
-        tags=tuple(dict.fromkeys(tag for tag in tags if tag)) if text[8] else (),
+        uploaded=uploaded,
+        tags=tuple(written),
+        spellings=tuple(written.values()),
+        odd=tuple(odd),
         place=_place(text[11], text[10]),
         page_url=text[13],
         download_url=text[14],
@@ -129,12 +159,15 @@ def read_videos(paths: Iterable[pathlib.Path], dropped: Dropped) -> Iterator[Ite
                     if isinstance(item, str):
                         dropped.add(f"{path.name}:{number}", item)
                     elif item.is_video:
+                        name = item.id or f"{path.name}:{number}"
+                        for reason, value in item.odd:
+                            dropped.note(name, reason, value)
                         if reason := _unusable(item, seen):
-                            dropped.add(item.id or f"{path.name}:{number}", reason)
+                            dropped.add(name, reason)
                         else:
                             seen.add(item.id)
                             yield item
-            except (OSError, EOFError) as error:
+            except (OSError, EOFError, zlib.error) as error:
                 raise UserError(
                     f"a metadata file must be whole, got {str(path)!r} ({error}); fetch it again"
                 ) from error
@@ -148,7 +181,13 @@ def _unusable(item: Item, seen: set[str]) -> str:
         return "an id that another video has"
     if not item.user:
         return "no user"
-    return "" if item.tags else "no user tags"
+    if not item.tags:
+        return "no user tags"
+    return fault_of(item.video(f"{CLIPS}/{item.id}.video")) or fault_of(_user(item.user, ""))
+
+
+def _user(user: str, country: str) -> User:
+    return User(user, "", None, country, ())
 
 
 def countries(items: Iterable[Item]) -> dict[str, str]:
@@ -188,10 +227,18 @@ def import_metadata(
     items = list(read_videos(paths, dropped))
     folder = root / CLIPS
     folder.mkdir(parents=True, exist_ok=True)
-    clips = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix != ".aria2"}
-    whole = {stem: path for stem, path in clips.items() if not _unfinished(path)}
+    names = set(os.listdir(folder))
+    clips = ClipFiles(folder, (name for name in names if f"{name}.aria2" not in names))
+    whole = {item.id: clip for item in items if (clip := clips.find(item.id))}
     here = [item for item in items if item.id in whole]
-    told = dropped.lines(len(items), "lines of videos", root)
+    missing = []
+    for item in items:
+        if item.id not in whole:
+            if _is_address(item.download_url):
+                missing.append(item)
+            else:
+                dropped.note(item.id, "no address to download from", item.download_url)
+    told = dropped.lines(len(items), "videos", root)
     dropped.write(root)
     if not items:
         raise UserError("\n".join(["the metadata must have a video that can be used", *told]))
@@ -200,27 +247,27 @@ def import_metadata(
         _LICENCES,
         ((i.id, i.licence, i.licence_url, i.nickname or i.user, i.page_url) for i in items),
     )
-    missing = [item for item in items if item.id not in whole]
     with replacing(root / "download.txt") as file:
         for item in missing:
             file.write(f"{item.download_url}\n  out={item.id}.video\n".encode())
-    told.append(f"{len(here)} of them are in {folder}, {len(missing)} in {root / 'download.txt'}.")
+    are = "is" if len(here) == 1 else "are"
+    told.append(
+        f"{len(here)} of them {are} in {folder}, {len(missing)} in {root / 'download.txt'}."
+    )
     if here:
         where = countries(items) if find_countries else {}
         users = dict.fromkeys(item.user for item in here)
-        videos = [
-            Video(i.id, f"{CLIPS}/{whole[i.id].name}", i.user, i.tags, i.uploaded) for i in here
-        ]
-        rows = [User(user, "", None, where.get(user, ""), ()) for user in users]
+        videos = [item.video(f"{CLIPS}/{whole[item.id]}") for item in here]
+        rows = [_user(user, where.get(user, "")) for user in users]
         write_raw_dataset(root, videos, rows)
         known = sum(user in where for user in users)
-        told.append(f"{len(users)} users, {known} with a country.")
+        told.append(f"{counted(len(users), 'users')}, {known} with a country.")
     return told
 
 
-def _unfinished(path: pathlib.Path) -> bool:
-    """Whether aria2c is not done with it."""
-    return path.with_name(path.name + ".aria2").exists()
+def _is_address(text: str) -> bool:
+    """Whether aria2c reads a line as an address and as nothing else."""
+    return bool(text) and printable(text) == text and not any(map(str.isspace, text))
 
 
 def main(argv: list[str]) -> None:

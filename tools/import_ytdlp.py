@@ -3,204 +3,177 @@
     yt-dlp --write-info-json -o 'clips/%(id)s.%(ext)s' ADDRESS...
     python -m tools.import_ytdlp --folder=clips [--users=users.csv] [--hashtags=description]
 
-Needs the `.info.json` of every clip. Hashtags are what the description marks with '#'; where there
-is no description the title stands in, without a last word that its end may have cut. `tags` of
-YouTube and others are keywords: --hashtags=tags or both takes them too. Who posts is the uploader's
-id, else the channel's, else the uploader's name. Nothing tells their gender, age and country, so a
-table of your own may: FOLDER/users.csv, whose rows all stay, or another one (--users), of which
-those who post a clip are taken. `age_limit` rates the content and is not used.
+Needs the `.info.json` of every clip. Hashtags are what title and description mark with '#'
+(--hashtags=description); a title that yt-dlp made up is none of the poster's words, and the last
+word of one that was cut is not used. `tags` of YouTube and others are keywords: --hashtags=tags or
+both takes them too. A user is `channel_id`, else `uploader_id`, else `uploader`; one person who
+lacks an id on some clips stays one user. Gender, age and country are not in the files, so a table
+of your own may say them under any of these ids: FOLDER/users.csv, whose rows all stay and to which
+users are added, or another one (--users), of which those who post a clip are taken. `age_limit`
+rates the content and is not used.
+
+What cannot be used is left out, and FOLDER/dropped.csv says why.
 """
 
-import csv
-import datetime
-import json
+import dataclasses
+import os
 import pathlib
-import unicodedata
-from typing import Any
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from absl import flags
 
-from tools.import_report import Dropped, tell
-from uhman_jax.dataset.hashtags import normalise_hashtag
-from uhman_jax.dataset.raw import USER_COLUMNS, User, Video, fault_of, read_users, write_raw_dataset
+from tools import ytdlp_info
+from tools.clip_files import ClipFiles
+from tools.import_report import Dropped, counted, printable, tell
+from tools.ytdlp_users import Poster, attributes_of, has_attributes, users_of
+from uhman_jax.dataset.raw import User, Video, add_users, fault_of, read_users, write_raw_dataset
 from uhman_jax.errors import UserError
 from uhman_jax.streams import run_app
 
 _FOLDER = flags.DEFINE_string("folder", None, "Of clips and .info.json files.", required=True)
 _USERS = flags.DEFINE_string("users", "", "Table of users; default: FOLDER/users.csv, if there.")
 _HASHTAGS = flags.DEFINE_enum(
-    "hashtags", "description", ["description", "tags", "both"], "What holds the hashtags."
+    "hashtags",
+    "description",
+    ["description", "tags", "both"],
+    "What has the hashtags: title and description, the list of tags, or both.",
 )
 
 INFO = ".info.json"
-_NOT_CLIPS = {".json", ".part", ".ytdl", ".description", ".vtt", ".srt", ".ass", ".lrc"}
-_NOT_CLIPS |= {".jpg", ".jpeg", ".png", ".webp", ".gif", ".txt", ".csv", ".xml", ".temp"}
-_TITLE_LENGTH = 72  # at which TikTok's and Instagram's titles are cut
-_JOINERS = "\u200c\u200d"
 
 
-def marked_hashtags(text: str) -> list[str]:
-    """Hashtags of a text, normalised, in order, each once.
+class Clip(NamedTuple):
+    """A clip, whose user is not resolved yet, and who posted it."""
 
-    A '#' within a word or an address marks none, nor does one before digits alone.
+    video: Video
+    poster: Poster
 
-    >>> marked_hashtags("Look #Fun#sun! a.b/c#top #2024 #été_2 &#39; #नमस्ते")
-    ['fun', 'sun', 'été_2', 'नमस्ते']
+
+def info_files(root: pathlib.Path, dropped: Dropped) -> Iterator[tuple[str, ClipFiles]]:
+    """Yields the .info.json files below a folder, relative to it, with the clips beside each.
+
+    In order of their paths; a folder is listed once. Notes folders that cannot be read.
     """
-    found, before, index = [], " ", 0
-    while index < len(text):
-        if text[index] not in "#\uff03" or before.isalnum() or before in "/&_":
-            before = text[index]
-            index += 1
-            continue
-        end = index + 1
-        while end < len(text) and _in_hashtag(text[end]):
-            end += 1
-        word = normalise_hashtag(text[index:end])
-        if word and not word.isdigit():
-            found.append(word)
-        before, index = " ", max(end, index + 1)
-    return list(dict.fromkeys(found))
+    names, clips = [], {}
+
+    def unreadable(error: OSError) -> None:
+        dropped.add(os.path.relpath(error.filename, root), "a folder that cannot be read")
+
+    for folder, folders, files in os.walk(root, onerror=unreadable):
+        inside = os.path.relpath(folder, root)
+        clips[inside] = ClipFiles(folder, files)
+        names += [os.path.join(inside, n) for n in (*folders, *files) if n.lower().endswith(INFO)]
+    for name in sorted(map(os.path.normpath, names), key=lambda name: name.split(os.sep)):
+        yield name, clips[os.path.dirname(name) or "."]
 
 
-def _in_hashtag(character: str) -> bool:
-    mark = unicodedata.category(character) in ("Mn", "Mc")
-    return character.isalnum() or character == "_" or mark or character in _JOINERS
+def read_clip(root: pathlib.Path, name: str, clips: ClipFiles, source: str, dropped: Dropped):
+    """Returns a Clip, or why there is none; notes what of it is left out.
 
-
-def whole_words(title: str) -> str:
-    """A title without its last word, where that may be cut.
-
-    >>> whole_words("a day at the #bea..."), whole_words("#beach")
-    ('a day at the ', '#beach')
+    Args:
+        root: the folder of all clips.
+        name: path of the .info.json file, relative to `root`.
+        clips: the clips beside it.
+        source: what has the hashtags, see `ytdlp_info.hashtags_of`.
+        dropped: takes the notes.
     """
-    cut = title.endswith(("...", "…")) or len(title) >= _TITLE_LENGTH
-    if not cut:
-        return title
-    last = max(title.rfind(" "), title.rfind("#") - 1)
-    return title[: last + 1]
-
-
-def hashtags_of(info: dict[str, Any], source: str) -> tuple[str, ...]:
-    """Hashtags of a clip."""
-    text = info.get("description")
-    if text is None:
-        text = whole_words(info.get("title") or "")
-    marked = [] if source == "tags" else marked_hashtags(str(text))
-    tags = [] if source == "description" else info.get("tags") or []
-    words = [normalise_hashtag(str(tag)) for tag in tags]
-    return tuple(dict.fromkeys(word for word in [*marked, *words] if word))
-
-
-def timestamp_of(info: dict[str, Any]) -> int | None:
-    """When it was posted, unix seconds; the day alone counts as its begin in UTC."""
-    if info.get("timestamp") is not None:
-        return int(info["timestamp"])
-    if not info.get("upload_date"):
-        return None
-    day = datetime.datetime.strptime(str(info["upload_date"]), "%Y%m%d")
-    return int(day.replace(tzinfo=datetime.UTC).timestamp())
-
-
-def user_of(info: dict[str, Any]) -> str:
-    """Who posted it; "" if nothing tells."""
-    for key in ("uploader_id", "channel_id", "uploader"):
-        if info.get(key) is not None and str(info[key]).strip():
-            return " ".join(str(info[key]).split())
-    return ""
-
-
-def clip_of(path: pathlib.Path, info: dict[str, Any]) -> pathlib.Path | None:
-    """The clip beside an .info.json file."""
-    stem = path.name.removesuffix(INFO)
-    if isinstance(info.get("ext"), str):
-        expected = path.with_name(f"{stem}.{info['ext']}")
-        if expected.is_file():
-            return expected
-    beside = (other for other in path.parent.iterdir() if other.stem == stem)
-    clips = [other for other in beside if other.suffix.lower() not in _NOT_CLIPS and other.suffix]
-    return min((clip for clip in clips if clip.is_file()), default=None)
-
-
-def read_clip(path: pathlib.Path, root: pathlib.Path, source: str) -> Video | str:
-    """A clip, or why there is none."""
-    try:
-        info = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return "info that cannot be read"
-    if not isinstance(info, dict):
-        return "info that cannot be read"
+    info = ytdlp_info.read_info(os.path.join(root, name))
+    if isinstance(info, str):
+        return info
     if info.get("_type") in ("playlist", "multi_video"):
         return "a playlist or channel"
-    if info.get("id") is None:
+    if not (video_id := ytdlp_info.video_id_of(info)):
         return "no id"
-    clip = clip_of(path, info)
-    if clip is None:
+    if (extension := ytdlp_info.extension_of(info)) is None:
+        return "an ext that is no suffix"
+    folder, file = os.path.split(name)
+    if not (clip := clips.find(file[: -len(INFO)], extension)):
         return "no clip beside it"
-    if not (user := user_of(info)):
+    poster = ytdlp_info.poster_of(info)
+    if not (user := poster.channel or poster.uploader or poster.handle):
         return "no uploader"
-    if not (hashtags := hashtags_of(info, source)):
+    hashtags, spellings, odd = ytdlp_info.hashtags_of(info, source)
+    for tag in odd:
+        dropped.note(name, "a tag that is no hashtag", tag)
+    if not hashtags:
         return "no hashtags"
-    try:
-        timestamp = timestamp_of(info)
-    except (ValueError, TypeError, OverflowError):
-        return "a time that cannot be read"
-    video = Video(str(info["id"]), clip.relative_to(root).as_posix(), user, hashtags, timestamp)
-    return fault_of(video) or video
+    timestamp, odd_time = ytdlp_info.timestamp_of(info)
+    if odd_time:
+        dropped.note(name, "a time that cannot be read", odd_time)
+    spellings = () if spellings == hashtags else spellings
+    path = pathlib.PurePath(folder, clip).as_posix()
+    video = Video(video_id, path, user, hashtags, timestamp, spellings)
+    return fault_of(video) or fault_of(_unknown(user)) or Clip(video, poster)
+
+
+def _unknown(user: str) -> User:
+    return User(user, "", None, "", ())
 
 
 def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: str) -> list[str]:
-    """Writes the tables of a folder; returns what to tell.
+    """Writes the tables of a folder; returns the lines of the report.
 
     Raises:
         UserError: the folder or the table of users is not there, or no clip is left.
     """
     if not root.is_dir():
         raise UserError(f"--folder must be one, got {str(root)!r}; correct the path")
-    users = read_users(users_csv) if users_csv else {}
-    own = root / "users.csv"
-    written_again = bool(users_csv) and own.exists() and own.samefile(users_csv)
-    if written_again:
-        _check_columns(own)
-    paths = sorted(root.rglob(f"*{INFO}"))
-    if not paths:
+    dropped, clips = Dropped(), {}
+    users: dict[str, User] = {}
+    if users_csv:
+        users, problems = read_users(users_csv)
+        for problem in problems:
+            row = f"{users_csv.name}:{problem.line}"
+            what = "a row of users" if problem.dropped else "an attribute"
+            dropped.note(row, f"{what} that cannot be read", problem.kind)
+    none = True
+    for name, beside in info_files(root, dropped):
+        none = False
+        clip = read_clip(root, name, beside, source, dropped)
+        if isinstance(clip, str):
+            dropped.add(name, clip)
+        elif clip.video.video_id in clips:
+            dropped.add(name, "an id that another clip has")
+        else:
+            clips[clip.video.video_id] = clip
+    if none:
         raise UserError(
             f"--folder must hold the {INFO} of every clip, got none in {root}; "
             "download with yt-dlp --write-info-json"
         )
-    dropped, videos = Dropped(), {}
-    for path in paths:
-        name = path.relative_to(root).as_posix()
-        video = read_clip(path, root, source)
-        if isinstance(video, str):
-            dropped.add(name, video)
-        elif video.video_id in videos:
-            dropped.add(name, "an id that another clip has")
-        else:
-            videos[video.video_id] = video
-    told = dropped.lines(len(videos), "clips", root)
+    told = dropped.lines(len(clips), "clips", root)
     dropped.write(root)
-    if not videos:
+    if not clips:
         raise UserError("\n".join(["no clip is left to make a dataset of", *told]))
-    posters = dict.fromkeys(video.user_id for video in videos.values())
-    rows = {poster: users.get(poster) or User(poster, "", None, "", ()) for poster in posters}
-    if written_again:  # nobody is lost
-        rows = users | rows
-    write_raw_dataset(root, videos.values(), rows)
-    known = sum(poster in users for poster in posters)
-    told.append(f"{len(posters)} users, {known} of them with attributes.")
-    return told
+    posters = [clip.poster for clip in clips.values()]
+    ids = users_of(posters)
+    videos = [
+        dataclasses.replace(clip.video, user_id=user)
+        for clip, user in zip(clips.values(), ids, strict=True)
+    ]
+    found = attributes_of(posters, ids, users)
+    rows = {
+        user: dataclasses.replace(found.get(user) or _unknown(user), user_id=user) for user in ids
+    }
+    own = root / "users.csv"
+    if users_csv and own.exists() and own.samefile(users_csv):  # nobody is lost
+        new = (row for user, row in rows.items() if user not in users)
+        write_raw_dataset(root, videos, add_users(own.read_bytes(), new))
+    else:
+        write_raw_dataset(root, videos, rows)
+    known = sum(map(has_attributes, rows.values()))
+    told.append(f"{counted(len(rows), 'users')}, {known} with attributes.")
+    return told + _other_ids(found)
 
 
-def _check_columns(table: pathlib.Path) -> None:
-    """Raises UserError where a table has more columns than will be written."""
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        columns = next(csv.reader(file), [])
-    if more := [name for name in columns if name.strip() not in USER_COLUMNS]:
-        raise UserError(
-            f"{table} is written again with the columns {', '.join(USER_COLUMNS)} alone, got also "
-            f"{', '.join(map(repr, more))}; move it elsewhere and name it with --users"
-        )
+def _other_ids(found: dict[str, User]) -> list[str]:
+    """Says which users a table names by another of their ids."""
+    pairs = [f"{row.user_id} for {user}" for user, row in found.items() if row.user_id != user]
+    if not pairs:
+        return []
+    few = printable(", ".join(pairs[:3])) + (", ..." if len(pairs) > 3 else "")
+    return [f"{counted(len(pairs), 'users')} found in the table under another id: {few}."]
 
 
 def main(argv: list[str]) -> None:

@@ -15,7 +15,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from uhman_jax import storage
@@ -141,17 +141,37 @@ def read_raw_dataset(
     return raw
 
 
-def read_users(path: str | Path) -> dict[str, User]:
-    """The users of a table like users.csv, by id.
+def read_users(path: str | Path) -> tuple[dict[str, User], list[Problem]]:
+    """Returns the users of a table like users.csv, by id, and what is wrong with its other rows.
 
     Raises:
-        UserError: it is missing, or a row is not good; names line, rule, value and remedy.
+        UserError: the table is missing or cannot be read as a whole.
     """
-    path = storage.path(path)
-    users, problems = _parse_users(read_bytes(path))
-    if problems:
-        raise UserError(f"{path.parent / str(problems[0])}")
-    return users
+    return _parse_users(read_bytes(storage.path(path)))
+
+
+def add_users(table: bytes, users: Iterable[User]) -> bytes:
+    """Returns a table like users.csv with further rows at its end; its own bytes stay as they are.
+
+    Columns that are not of users.csv stay empty in the new rows.
+
+    Raises:
+        UserError: the table cannot be read as a whole, or not with these rows.
+    """
+    before, _ = _parse_users(table)
+    new = {user.user_id: user for user in users}
+    text = table.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    lines = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+    names = [name.strip() for name in next(line for line in lines if "".join(line).strip())]
+    rows = (dict(zip(USER_COLUMNS, _user_fields(user), strict=True)) for user in new.values())
+    more = _format(names, ([row.get(name) for name in names] for row in rows)).partition(b"\n")[2]
+    whole = table + (b"" if table.endswith((b"\n", b"\r")) else b"\n") + more
+    if _parse_users(whole)[0] != before | new:
+        raise UserError(
+            "users.csv must be a table to which further users can be added, got one whose rows do "
+            "not read back then; close the quote that its last rows leave open"
+        )
+    return whole
 
 
 def summarise_problems(raw: RawDataset) -> str:
@@ -177,7 +197,7 @@ def summarise_problems(raw: RawDataset) -> str:
 
 
 def write_raw_dataset(
-    root: str | Path, videos: Iterable[Video], users: Iterable[User] | Mapping[str, User]
+    root: str | Path, videos: Iterable[Video], users: Iterable[User] | Mapping[str, User] | bytes
 ) -> None:
     """Writes both tables such that reading them gives exactly these videos and users back.
 
@@ -188,7 +208,8 @@ def write_raw_dataset(
     Args:
         root: folder of the dataset, created where it is missing.
         videos: rows of videos.csv; an empty path stands for a dataset of features.
-        users: rows of users.csv, or a mapping to them.
+        users: rows of users.csv, or a mapping to them, or the whole table from `add_users`, which
+            may have rows that cannot be read.
 
     Raises:
         UserError: a row would not come back as it is (its hashtags are not normalised, an id occurs
@@ -196,15 +217,14 @@ def write_raw_dataset(
     """
     root = storage.path(root)
     videos = tuple(videos)
-    users = tuple(users.values() if isinstance(users, Mapping) else users)
-    tables = {
-        "users.csv": _format(
-            USER_COLUMNS,
-            ((u.user_id, u.gender, u.age, u.country, _list(u.history)) for u in users),
-        ),
-        "videos.csv": _format(VIDEO_COLUMNS, map(_fields, videos)),
-    }
-    back = _parse(root, tables["videos.csv"], tables["users.csv"], None)
+    videos_csv = _format(VIDEO_COLUMNS, map(_fields, videos))
+    if isinstance(users, bytes):
+        users_csv, users = users, ()
+        back = _parse(root, videos_csv, None, None)
+    else:
+        users = tuple(users.values() if isinstance(users, Mapping) else users)
+        users_csv = _format(USER_COLUMNS, map(_user_fields, users))
+        back = _parse(root, videos_csv, users_csv, None)
     if lost := [problem for problem in back.problems if problem.kind != _UNKNOWN_USER]:
         raise UserError(f"a raw dataset must have good rows only: {lost[0]}")
     folded = (
@@ -218,21 +238,30 @@ def write_raw_dataset(
                 "normalise its hashtags and strip its fields"
             )
     root.mkdir(parents=True, exist_ok=True)
-    for name, data in tables.items():
+    for name, data in (("users.csv", users_csv), ("videos.csv", videos_csv)):
         with storage.replacing(root / name) as file:
             file.write(data)
 
 
-def fault_of(video: Video) -> str:
-    """Why a row of videos.csv would not read back as this video, in a few words; "" if it would.
+def fault_of(row: Video | User) -> str:
+    """Why a row would not read back from its table as it is, in a few words; "" if it would.
 
-    >>> fault_of(Video("a", "a.mp4", "ana", ("sea",), -1))
-    'bad timestamp'
+    Rows without a fault whose ids differ make tables that `write_raw_dataset` takes.
+
+    >>> fault_of(Video("a", "a.mp4", "ana", ("sea",), -1)), fault_of(User("ana", "", 3, "", ()))
+    ('bad timestamp', '')
     """
-    back = _parse(Path(), _format(VIDEO_COLUMNS, [_fields(video)]), None, None)
-    if back.problems:
-        return back.problems[0].kind
-    return "" if back.videos == (video,) else "a name that a table cannot hold"
+    back: tuple[Video | User, ...]
+    if isinstance(row, Video):
+        raw = _parse(Path(), _format(VIDEO_COLUMNS, [_fields(row)]), None, None)
+        back, problems = raw.videos, raw.problems
+    else:
+        users, problems = _parse_users(_format(USER_COLUMNS, [_user_fields(row)]))
+        back = tuple(users.values())
+    if back == (row,):
+        return ""
+    torn = not problems or problems[0].kind in ("open quote", "wrong field count")
+    return "a name that a table cannot hold" if torn else problems[0].kind
 
 
 def _parse(
@@ -360,7 +389,12 @@ def _list(hashtags: tuple[str, ...]) -> str:
     return f"#{text}" if text.casefold() in _BARE else text
 
 
-def _format(columns: tuple[str, ...], rows: Iterable[tuple]) -> bytes:
+def _user_fields(user: User) -> tuple:
+    """A row of users.csv."""
+    return user.user_id, user.gender, user.age, user.country, _list(user.history)
+
+
+def _format(columns: Sequence[str], rows: Iterable[Sequence]) -> bytes:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)

@@ -68,7 +68,8 @@ def wanted(
             raise UserError(
                 f"train.features=device needs the features of {count_of(len(rows), 'clip')} to fit "
                 f"half of the device's memory, {room / 2**30:.1f} GiB, got "
-                f"{needed / 2**30:.1f} GiB; use --config.train.features=stream, or fewer frames per clip"
+                f"{needed / 2**30:.1f} GiB; use --config.train.features=stream, or fewer frames "
+                "per clip"
             )
         case Features.DEVICE:
             return True

@@ -1,0 +1,65 @@
+"""Which files of a folder are clips, by their names."""
+
+import os
+import pathlib
+from collections.abc import Iterable
+
+# Suffixes of containers that hold video, the usual ones first: of several files beside one another
+# the first is taken. Names of audio, pictures, subtitles, texts and parts are not among them.
+SUFFIXES = (
+    *("mp4", "mkv", "webm", "mov", "m4v", "avi", "flv", "ts", "mpg", "mpeg", "wmv", "3gp", "ogv"),
+    *("3g2", "asf", "divx", "f4v", "ismv", "m2t", "m2ts", "mts", "mk3d", "mxf", "nut", "ogm", "qt"),
+    *(
+        "rm",
+        "rmvb",
+        "vob",
+        "wtv",
+        "dv",
+        "amv",
+        "mpe",
+        "m2v",
+        "mjpeg",
+        "ivf",
+        "h264",
+        "h265",
+        "hevc",
+    ),
+    *("unknown_video", "video"),  # what yt-dlp and our list for aria2c call an unknown container
+)
+_ONLY_NAMED = "gif"  # a clip where the metadata says so; otherwise a thumbnail
+_RANK = {suffix: rank for rank, suffix in enumerate((*SUFFIXES, _ONLY_NAMED))}
+
+
+class ClipFiles:
+    """The clips of one folder, by the name before the suffix; a name without a suffix comes last.
+
+    Args:
+        folder: where the files are.
+        names: names of everything in it, from one listing.
+    """
+
+    def __init__(self, folder: str | pathlib.Path, names: Iterable[str]):
+        self._folder = folder
+        self._names: dict[str, list[tuple[int, str]]] = {}
+        for name in names:
+            stem, dot, suffix = name.rpartition(".")
+            rank = _RANK.get(suffix.lower()) if dot else len(_RANK)
+            if rank is not None:
+                self._names.setdefault(stem or name, []).append((rank, name))
+
+    def find(self, stem: str, suffix: str = "") -> str:
+        """Returns the name of a clip, "" where there is none.
+
+        Only regular files count, and links to them.
+
+        Args:
+            stem: the name before the last dot.
+            suffix: the one to prefer, without a dot and in any case.
+        """
+        preferred = _RANK.get(suffix.lower())
+        beside = self._names.get(stem, ())
+        for rank, name in sorted(beside, key=lambda found: (found[0] != preferred, found)):
+            usable = rank == preferred or rank != _RANK[_ONLY_NAMED]
+            if usable and os.path.isfile(os.path.join(self._folder, name)):
+                return name
+        return ""

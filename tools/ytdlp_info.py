@@ -1,0 +1,199 @@
+"""What an .info.json file of yt-dlp says about a clip: its hashtags, its time, its ids."""
+
+import datetime
+import json
+import math
+import os
+import re
+from typing import Any
+
+from tools.ytdlp_users import Poster
+from uhman_jax.dataset.hashtags import keyword_hashtag, marked_hashtags, normalise_hashtag
+
+_UNKNOWN = ("", "na", "n/a", "nan", "null", "none", "unknown", "-", "@")
+_CUT_LENGTH = 72  # characters at which yt-dlp cuts the titles of TikTok and other sites
+_CUT_ENDS = ("...", "…")
+_EXTENSION = re.compile(r"\w{1,20}", re.ASCII)
+MAX_TIME = 253_402_300_799  # unix seconds, the end of the year 9999
+_BY = re.compile(r"(?:video|post|clip|photo|reel|story|stories) by (.+)", re.IGNORECASE | re.DOTALL)
+
+
+def read_info(path: str) -> dict[str, Any] | str:
+    """Returns what an .info.json file says, or why it cannot be read."""
+    if not os.path.isfile(path):  # a pipe would block
+        return "info that is no file"
+    try:
+        with open(path, "rb") as file:
+            info = json.loads(file.read())  # UTF-8, UTF-16 or UTF-32, with or without a mark
+    except (OSError, ValueError, RecursionError):
+        return "info that cannot be read"
+    return info if isinstance(info, dict) else "info that cannot be read"
+
+
+def id_of(value: Any) -> str:
+    """Returns an id as text, "" where there is none; a boolean, a float or a list is none.
+
+    >>> id_of(" Jo  Doe"), id_of(68), id_of("NA"), id_of(True)
+    ('Jo Doe', '68', '', '')
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    return "" if text.casefold() in _UNKNOWN else text
+
+
+def video_id_of(info: dict[str, Any]) -> str:
+    """Returns the clip's id as it stands there, "" where there is none."""
+    value = info.get("id")
+    return value if isinstance(value, str) and value.strip() else id_of(value)
+
+
+def poster_of(info: dict[str, Any]) -> Poster:
+    """Returns who posted a clip."""
+    site = id_of(info.get("extractor_key")) or id_of(info.get("extractor")).partition(":")[0]
+    ids = (id_of(info.get(key)) for key in ("channel_id", "uploader_id", "uploader"))
+    return Poster(site.casefold(), *ids)
+
+
+def extension_of(info: dict[str, Any]) -> str | None:
+    """Returns the suffix of the clip, "" where it is unknown, None where it can be none.
+
+    >>> extension_of({"ext": "webm"}), extension_of({}), extension_of({"ext": "mp4/video"})
+    ('webm', '', None)
+    """
+    extension = info.get("ext")
+    if extension is None or extension == "":
+        return ""
+    plain = isinstance(extension, str) and _EXTENSION.fullmatch(extension)
+    return extension if plain else None
+
+
+def timestamp_of(info: dict[str, Any]) -> tuple[int | None, str]:
+    """Returns when a clip was posted, and what stands there instead of a time, if anything.
+
+    Unix seconds of `timestamp`, else the start in UTC of the day in `upload_date`; None where
+    neither says.
+
+    >>> timestamp_of({"timestamp": 1.5}), timestamp_of({"upload_date": "19700102"})
+    ((1, ''), (86400, ''))
+    >>> timestamp_of({"timestamp": -1})
+    (None, '-1')
+    """
+    odd = ""
+    for key, read in (("timestamp", _seconds), ("upload_date", _day)):
+        value = info.get(key)
+        if value is None or (isinstance(value, str) and value.strip().casefold() in _UNKNOWN):
+            continue
+        seconds = read(value)
+        if seconds is not None and 0 <= seconds <= MAX_TIME:
+            return int(seconds), odd
+        odd = odd or _shown(value)
+    return None, odd
+
+
+def _seconds(value: Any) -> float | None:
+    try:
+        number = None if isinstance(value, bool) else float(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _day(value: Any) -> float | None:
+    try:
+        day = datetime.datetime.strptime(id_of(value), "%Y%m%d")
+    except ValueError:
+        return None
+    return day.replace(tzinfo=datetime.UTC).timestamp()
+
+
+def hashtags_of(
+    info: dict[str, Any], source: str
+) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
+    """Returns the hashtags of a clip: normalised, as written, and the tags that are none.
+
+    Args:
+        info: content of the .info.json file.
+        source: "description" takes what title and description mark with '#', "tags" the list of
+            keywords, "both" all.
+    """
+    written: list[str] = []
+    odd: list[str] = []
+    if source != "tags":
+        for text in texts_of(info):
+            written += marked_hashtags(text)
+    if source != "description":
+        tags = info.get("tags")
+        if isinstance(tags, str):  # one text, of one tag or of several
+            tags = [tag for tag in tags.split(",") if tag.strip()]
+        for tag in tags if isinstance(tags, list) else [] if tags is None else [tags]:
+            spelling = keyword_hashtag(tag) if isinstance(tag, str) else ""
+            written += [spelling] if spelling else []
+            odd += [] if spelling else [_shown(tag)]
+    spellings: dict[str, str] = {}
+    for spelling in written:
+        spellings.setdefault(normalise_hashtag(spelling), spelling)
+    return tuple(spellings), tuple(spellings.values()), odd
+
+
+def _shown(value: Any) -> str:
+    """What is shown of a value; not what is in a list, which may be nested without end."""
+    return f"a {type(value).__name__}" if isinstance(value, list | dict) else repr(value)
+
+
+def texts_of(info: dict[str, Any]) -> list[str]:
+    """Returns the poster's texts: title and description, without what yt-dlp made up or cut."""
+    title, description = (
+        value if isinstance(value := info.get(key), str) else "" for key in ("title", "description")
+    )
+    if is_made_up(title, info):
+        return [description]
+    return [text for text in (whole_words(title, description), description) if text]
+
+
+def is_made_up(title: str, info: dict[str, Any]) -> bool:
+    """Returns whether yt-dlp made a title up, where the site gives none.
+
+    That is a title whose only '#' stands before the clip's id, such as "TikTok video #706...", and
+    "Video by" and the like before a name of the poster.
+
+    >>> is_made_up("Bluesky video #3l4q", {"id": "3l4q"}), is_made_up("My #3l4q", {"id": "7"})
+    (True, False)
+    """
+    keys = ("uploader", "uploader_id", "channel", "channel_id", "creator")
+    by = _BY.fullmatch(title.strip())
+    if by and id_of(by[1]) in filter(None, (id_of(info.get(key)) for key in keys)):
+        return True
+    before, mark, after = title.partition("#")
+    if not mark or "#" in after:
+        return False
+    # yt-dlp writes "EXTRACTOR video #ID", and may have changed the id afterwards.
+    sites = (id_of(info.get(key)).replace(":", "-") for key in ("extractor", "extractor_key"))
+    made_up = before.casefold() in [f"{site} video ".casefold() for site in sites if site]
+    ids = filter(None, (id_of(info.get(key)) for key in ("id", "display_id")))
+    return after.strip() in ids or (made_up and len(after.split()) == 1)
+
+
+def whole_words(title: str, description: str = "") -> str:
+    """Returns a title without its last word, where that may be cut.
+
+    A cut title that is the start of the description says nothing new: "".
+
+    >>> whole_words("a day at the #bea..."), whole_words("#beach", "#beaches")
+    ('a day at the ', '#beach')
+    >>> whole_words("a day at the #bea...", "a day at the #beach with #ana")
+    ''
+    """
+    length, title = len(title), title.strip()
+    dots = title.endswith(_CUT_ENDS)
+    if not dots and length < _CUT_LENGTH:
+        return title
+    start = title
+    for end in _CUT_ENDS:
+        start = start.removesuffix(end)
+    if " ".join(description.split()).startswith(" ".join(start.split())):
+        return ""
+    if not dots and length > _CUT_LENGTH:  # of another site, which is not cut there
+        return title
+    last = max(title.rfind(" "), title.rfind("#") - 1)
+    return title[: last + 1]
