@@ -169,7 +169,7 @@ def keyword_hashtag(text: str) -> str:
 
 
 def _is_plain(word: str) -> bool:
-    """Returns whether a word is of the kind that nearly all are, read ten times as fast."""
+    """Returns whether a word is of the usual kind, which is read in a tenth of the time."""
     return word.isascii() and word.replace("_", "").isalnum()
 
 
