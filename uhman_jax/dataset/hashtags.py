@@ -58,8 +58,8 @@ _ADJACENT = re.compile(f"[{re.escape(_WRAPPING)}]{{2,}}")
 _LIST_ITEM = re.compile(
     r"""\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s,"'\\()\[\]{}]+))\s*(?:,|$)""", re.DOTALL
 )
-_STRAIGHT = str.maketrans(dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb", '"')) | (
-    str.maketrans(dict.fromkeys("\u2018\u2019\u201a\u201b", "'"))
+_STRAIGHT = str.maketrans(
+    "\u201c\u201d\u201e\u201f\u00ab\u00bb\u2018\u2019\u201a\u201b", 6 * '"' + 4 * "'"
 )
 _ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|U([0-9a-f]{8})|x([0-9a-f]{2})|(.))", re.I | re.DOTALL)
 _OBJECT = re.compile("""["']\\s*:""")
