@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import av
@@ -163,6 +164,16 @@ def test_a_decoder_that_cannot_start_says_why(clip, program, sentence):
     ):
         next(iter(pool))
     assert sentence in str(caught.value) and "decoder_memory" not in str(caught.value)
+
+
+def test_the_remedy_names_the_versions_that_the_project_allows(clip):
+    project = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())
+    (bound,) = [name for name in project["project"]["dependencies"] if name.startswith("av>")]
+
+    def decode(path, **options):
+        raise ZeroDivisionError
+
+    assert f"pip install '{bound}'" in own_clip.trouble(decode)
 
 
 def test_only_what_a_library_should_not_raise_is_suspicious():

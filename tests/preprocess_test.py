@@ -339,6 +339,8 @@ def test_decoders_and_checks_import_no_heavy_library(module):
     found = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
     loaded = set(found.stdout.split())
     assert module in loaded and not loaded & {"tensorflow", "keras", "jax", "flax"}
+    # A library that cannot be imported is told of by the processes that need it.
+    assert ("av" in loaded) == module.endswith("child")
 
 
 def command_line(*arguments):

@@ -6,6 +6,7 @@ import fractions
 import hashlib
 import math
 import os
+from typing import Any
 
 import av
 import numpy as np
@@ -24,7 +25,9 @@ _DENIED_FORMATS = frozenset(
 )
 _FORMATS = ",".join(sorted(av.formats_available - _DENIED_FORMATS))
 # PyAV 19 has this without being asked to, and no option for it.
-_METADATA = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+_METADATA: dict[str, Any] = (
+    {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
 _EPSILON = 1e-6  # of a sampling interval: timestamps are rounded to the container's time base
 ENCRYPTED = "the video is encrypted; without its key no frame can be decoded"
 _TOO_LONG = "the clip is longer than the limit of {:g} s"
@@ -231,7 +234,7 @@ class _Packets:
         self.pieces = [0]
         self._last_pts: int | None = None
         self._last_dts: int | None = None
-        self._span = 0  # of the pieces before this one
+        self._span = 0.0  # of the pieces before this one
         self._low, self._high = math.inf, -math.inf  # display times of this one
 
     def __len__(self) -> int:
