@@ -240,3 +240,21 @@ def test_a_taken_port_is_said(trained, server):
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 2
     assert f"--port must be free on 127.0.0.1, got {port}" in out and "Traceback" not in out
+
+
+def test_examples_of_any_name_have_an_address(tmp_path):
+    """Kind: a clip whose name is no UTF-8 or holds a line break, on the page."""
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "page").mkdir()
+    for name in (b"caf\xe9.mp4", b"two\nlines.mp4", "日本.mp4".encode()):
+        try:
+            with open(os.fsencode(tmp_path / "clips") + b"/" + name, "wb") as file:
+                file.write(name)
+        except OSError:
+            pytest.skip("this file system takes no such names")
+    from uhman_jax.demo.server import examples_of
+
+    copies = examples_of(None, str(tmp_path / "page"), str(tmp_path / "clips"))
+    names = {os.path.basename(copy) for copy in copies}
+    assert names == {"caf_udce9.mp4", "two_nlines.mp4", "日本.mp4"}
+    assert all(pathlib.Path(copy).read_bytes().endswith(b".mp4") for copy in copies)

@@ -17,6 +17,7 @@ import pytest
 import tiny_world
 
 from tools.inspect_run import hashtag_map, page, rates, space, study
+from uhman_jax import run
 from uhman_jax.dataset.view import TEST, View
 from uhman_jax.errors import UserError
 
@@ -252,3 +253,48 @@ def test_too_few_users_are_said_to_be_too_few(inspected):
     values, _ = inspected
     few = values["differences"] | {"kinds": [], "num_users": 4}
     assert "Too few test users" in page.render(values | {"differences": few})
+
+
+# Small runs
+
+
+@pytest.fixture(scope="module", params=[1, 2, 5])
+def small(request, tmp_path_factory):
+    """A run on users without attributes: so many hashtags, one seed, and one or two test clips."""
+    folder = tmp_path_factory.mktemp("small")
+    root = tiny_world.write_dataset(folder / "data", num_videos=12)
+    lines = (root / "videos.csv").read_text().splitlines()
+    with open(root / "videos.csv", "w") as file:
+        print(lines[0], file=file)
+        for v, line in enumerate(lines[1:]):
+            video_id, path, _, _, timestamp = line.split(",")
+            name = f"#tag{v % request.param}"
+            print(video_id, path, f"user{v % 4}", name, timestamp, sep=",", file=file)
+    (root / "users.csv").unlink()
+    config = tiny_world.make_config(root, num_epochs=1)
+    config.view.test_share, config.view.validation_share = 0.1, 0.0
+    run.run(config, folder / "run", say=lambda line: None, report=False)
+    return request.param, folder / "run"
+
+
+def test_a_small_run_is_inspected_without_a_refusal(small):
+    """Kind: a vocabulary below the default of --top_k, unknown users, a test clip or two."""
+    num_hashtags, workdir = small
+    assert study.inspect_run(workdir)[-1].startswith("Page: ")
+    values = json.loads((workdir / "inspect.json").read_text())
+    assert values["top_k"] == max(1, num_hashtags - 1) and values["num_seeds"] == 1
+    assert values["differences"]["kinds"] == []
+    text = (workdir / "inspect.html").read_text()
+    assert "Too few test users" in text and "nan" not in text.casefold().replace("inance", "")
+    assert not re.search(r"\b1 (?:users|clips|hashtags|suggestions|test clips)\b", text)
+
+
+def test_the_page_can_be_written_where_it_is_asked_for(trained, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for output, said in (
+        (tmp_path / "page.json", "must name the page, whose numbers get the ending .json"),
+        (tmp_path, "must name a file, got the folder"),
+        (tmp_path / "file" / "page.html", "must be a folder that can be written, got .*is a file"),
+    ):
+        with pytest.raises(UserError, match=said):
+            study.inspect_run(trained, output)

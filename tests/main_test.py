@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,70 @@ def test_a_broken_config_file_is_a_sentence(tmp_path, code, message, capsys):
     assert main_lib.main([f"--config={path}"]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--mesh=3x1"], "--mesh must multiply to the number of devices, 1, got 3x1; use e.g. 1x1"),
+        (
+            ["--mesh=3x1", "--config.train.batch_size=32"],
+            "train.batch_size must be a multiple of the 3 devices that share a batch, got 32; "
+            "use e.g. 33",
+        ),
+        (["--mesh=2x1", "--config.evaluate.batch_size=3"], "evaluate.batch_size must be a multip"),
+        (["--mesh=1x1", "--config.train.features=device"], "needs a run on one device, got a mesh"),
+        (["--workdir={file}"], "--workdir must be a folder that can be written, got {file}: "),
+        (["--workdir={file}/run"], "--workdir must be a folder that can be written, got {file}/ru"),
+        (["--workdir=/proc/run"], "--workdir must be a folder that can be written, got /proc/run"),
+        (["--workdir={long}"], "--workdir must be a folder that can be written, got "),
+        (["--config.data.simulated_dir={file}"], "--config.data.simulated_dir must be a folder"),
+        (["--config.data.simulated_dir=/proc/d"], "--config.data.simulated_dir must be a folder"),
+        (["--config.preprocess.output_dir={file}"], "--config.preprocess.output_dir must be a fol"),
+        (["--config.preprocess.weights={file}.h5"], "weights must be random, imagenet or a Keras"),
+        (["--config.preprocess.output_dir=s3://b/x"], "a path must be local or begin with gs://"),
+        (["--workdir=s3://b/x"], "a path must be local or begin with gs://"),
+        (["--mode=evaluate"], "--mode=evaluate needs a trained run, got no checkpoint in"),
+    ],
+)
+def test_what_can_be_checked_is_checked_before_any_work(argv, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "prepare", lambda *arguments: pytest.fail("the work began"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_bytes(b"")
+    places = {"file": tmp_path / "file", "long": "x" * 300}
+    batches = [] if "batch" in str(argv) else ["--config.train.batch_size=36"]
+    batches += [] if "evaluate.batch" in str(argv) else ["--config.evaluate.batch_size=36"]
+    given = [text.format(**places) for text in argv]
+    flags = [f"--config={ROOT / 'configs' / 'smoke.py'}", *batches, *given]
+    assert main_lib.main(flags) == 2
+    error = capsys.readouterr().err
+    assert said.format(**places) in error and error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"], "nothing was made"
+
+
+def test_a_config_of_another_folder_may_import_its_neighbours(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(ROOT))])
+    monkeypatch.delitem(sys.modules, "configs", raising=False)
+    arguments = main_lib.parse([f"--config={ROOT / 'configs' / 'ua.py'}"])
+    assert arguments.config.name == "ua" and str(ROOT) not in sys.path
+
+
+def test_an_installation_without_its_source_says_where_configs_are(tmp_path):
+    """Kind: `pip install .`, then a command of README in some other folder."""
+    shutil.copytree(ROOT / "uhman_jax", tmp_path / "site" / "uhman_jax")
+    (tmp_path / "work").mkdir()
+    command = [sys.executable, "-m", "uhman_jax.main", "--config=configs/natural.py"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path / "work",
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "folder configs of its source, beside tools, which an installation leaves" in done.stderr
+    assert "work in a clone, or give the path of one's file" in done.stderr
 
 
 # A run

@@ -3,6 +3,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -202,6 +203,93 @@ def test_an_extractor_whose_asker_is_gone_ends_without_a_word(trained, recommend
         process.stdin.write(job.encode())
         process.stdin.flush()
         assert process.wait(60) == 1 and not process.stderr.read()
+
+
+# Names that are no text
+
+NAMES = [b"caf\xe9.mp4", b"two\nlines.mp4", b"\x1b[31mred.mp4", b"\xff.mp4", "日本.mp4".encode()]
+
+
+@pytest.fixture(scope="module")
+def named(trained, tmp_path_factory):
+    """A folder of clips whose names are no UTF-8, or hold a line break or an escape sequence."""
+    folder = tmp_path_factory.mktemp("named")
+    for name in NAMES:
+        try:
+            os.link(trained / "c00.mp4", os.fsencode(folder) + b"/" + name)
+        except OSError:
+            pytest.skip("this file system takes no such names")
+    return folder
+
+
+def test_clips_of_any_name_are_answered_or_named(trained, named):
+    """Kind: 19-name-not-utf8.py, and control characters; of --json the name is exact."""
+    done = command(trained, f"--video={named}", "--top_k=1", "--json")
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    found = {os.path.basename(os.fsencode(answer["video"])) for answer in answers}
+    assert found == set(NAMES)
+    assert all(answer["suggestions"] or answer["problem"] for answer in answers)
+    for name in (b"two\nlines.mp4", "日本.mp4".encode()):
+        (answer,) = [a for a in answers if os.fsencode(a["video"]).endswith(name)]
+        assert answer["suggestions"]
+
+    done = command(trained, f"--video={named}", "--top_k=1")
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert "\x1b" not in done.stdout + done.stderr and "\nlines" not in done.stdout
+    assert r"two\nlines.mp4 (nothing known)" in done.stdout
+
+    done = command(trained, f"--video={named}", "--top_k=1", "--csv")
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("suffix", [".html", ".png"])
+def test_a_clip_of_any_name_is_explained(trained, recommender, tmp_path, suffix):
+    from uhman_jax.recommend.explain import explain
+
+    clip = os.fsdecode(os.fsencode(tmp_path) + b"/two\n$lines.mp4")
+    os.link(trained / "c00.mp4", clip)
+    output = tmp_path / f"why{suffix}"
+    profile = Profile.parse(gender="\udce9", history="#sea")
+    (side,) = explain(recommender, clip, [profile], output, top_k=1)
+    assert side.suggestions and output.stat().st_size
+    if suffix == ".html":
+        assert r"two\n$lines.mp4" in output.read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["\udce9.mp4", "two\nlines.mp4"])
+def test_a_page_shows_any_name(name):
+    from uhman_jax.recommend import figure, page
+    from uhman_jax.recommend.why import Why
+
+    even = Why(np.full((1, 4), 0.25), np.ones(1), np.zeros((1, 1, 4)), np.zeros((1, 1)))
+    side = page.Side(Profile("\udce9"), [], even, [])
+    shown = page.render(pathlib.Path(name), np.zeros(1), [], [side], {})
+    assert name not in shown and repr(name)[1:-1] in shown
+    assert figure.draw(pathlib.Path(name), np.zeros(1), [], [side])
+
+
+@pytest.mark.parametrize(
+    ("locale", "name", "said"),
+    [
+        ({"LC_ALL": "C", "PYTHONUTF8": "0"}, "é".encode(), "a locale must be UTF-8 for names like"),
+        ({"LC_ALL": "C.UTF-8"}, b"\xe9", "--run must be a name in UTF-8, got .*; rename it"),
+    ],
+)
+def test_a_run_whose_name_libraries_cannot_read_is_not_called_damaged(
+    trained, tmp_path, locale, name, said
+):
+    os.symlink(trained / "run", os.fsencode(tmp_path) + b"/" + name)
+    script = [sys.executable, "-c", CODE, b"--run=" + os.fsencode(tmp_path) + b"/" + name]
+    root = str(pathlib.Path(__file__).parents[1])
+    done = subprocess.run(
+        [*script, f"--video={trained / 'c00.mp4'}"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": root} | locale,
+    )
+    assert done.returncode == 2 and re.search(said, done.stderr), done.stderr
+    assert "damaged" not in done.stderr and done.stderr.count("\n") == 1
 
 
 # Consumers that go away

@@ -1,0 +1,100 @@
+"""A message that names a flag is read at a command that has the flag."""
+
+import ast
+import dataclasses
+import pathlib
+import re
+
+import pytest
+
+from uhman_jax.cluster import Cluster
+from uhman_jax.config import Config, PreprocessConfig, flatten
+
+ROOT = pathlib.Path(__file__).parents[1]
+# Where the messages of a module, or some of its flags alone, are read; else at its own command.
+MAIN, PREPROCESS, RECOMMEND, DEMO, EXPORT, INSPECT = (
+    *(f"uhman_jax/{name}" for name in ("main.py", "preprocess", "recommend", "demo")),
+    *("tools/export", "tools/inspect_run"),
+)
+TRAINED = {RECOMMEND, DEMO, EXPORT, INSPECT}
+READ_AT = {
+    "uhman_jax/cluster.py": {MAIN},
+    "uhman_jax/devices.py": {MAIN},
+    "uhman_jax/prepare.py": {MAIN},
+    "uhman_jax/train/loop.py": {MAIN},
+    "uhman_jax/train/on_device.py": {MAIN},
+    "uhman_jax/run.py": {MAIN},
+    "uhman_jax/run.py run": TRAINED,
+    "uhman_jax/run.py seed": TRAINED,
+    "uhman_jax/preprocess/beam.py": {PREPROCESS},
+    "uhman_jax/preprocess/pipeline.py": {PREPROCESS},  # only --part, which nobody else has
+    "uhman_jax/preprocess/inputs.py root": {PREPROCESS},
+    "uhman_jax/preprocess/inputs.py video": {RECOMMEND},
+    "uhman_jax/recommend/output.py": {RECOMMEND},
+    "uhman_jax/recommend/start.py": {RECOMMEND, DEMO},
+    "uhman_jax/demo/server.py": {DEMO},
+    "tools/export/folder.py": {EXPORT},
+    "tools/inspect_run/study.py": {INSPECT},
+}
+FOREIGN = {"uhman_jax/run.py": {"always", "dirty", "abbrev", "error-unmatch"}}  # git's
+FLAG = re.compile(r"(?:(uhman_jax\.\w+) |^|[\s('])--(?:no)?([a-z][a-z0-9_.-]*)")
+
+
+def texts(path):
+    """All strings of a file that are no docstring."""
+    tree = ast.parse(path.read_text("utf-8"))
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    nodes = [node for node in ast.walk(tree) if isinstance(node, kinds) and node.body]
+    documentation = {id(node.body[0].value) for node in nodes if isinstance(node.body[0], ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) not in documentation:
+                yield node.value
+
+
+def flags_of(command):
+    """Names of the flags of a command, without importing it."""
+    if command == MAIN:
+        names = {"config", "workdir", "mode", *(f.name for f in dataclasses.fields(Cluster))}
+        return names | {f"config.{path}" for path in flatten(Config())} | {"help"}
+    path = ROOT / command / "__main__.py"
+    found = re.findall(r"flags\.DEFINE_\w+\(\s*\"(\w+)\"", path.read_text("utf-8"))
+    if command == PREPROCESS:
+        found += [field.name for field in dataclasses.fields(PreprocessConfig)]
+    return {*found, "help"}
+
+
+def named():
+    """(module, command that is written before the flag or "", flag) of all messages."""
+    for folder in ("uhman_jax", "tools"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            if name.startswith(("uhman_jax/report/", "tools/launch/", "tools/bench/", "tools/imp")):
+                continue  # style sheets; commands of their own
+            for text in texts(path):
+                for command, flag in FLAG.findall(text):
+                    flag = flag.rstrip(".-")
+                    if path.name != "page.py" and flag not in FOREIGN.get(name, ()):
+                        yield name, command, flag
+
+
+@pytest.mark.parametrize(("module", "command", "flag"), sorted(set(named())))
+def test_a_message_names_flags_that_its_command_has(module, command, flag):
+    commands = READ_AT.get(f"{module} {flag}") or READ_AT.get(module)
+    if command:
+        commands = {MAIN if command == "uhman_jax.main" else command.replace(".", "/")}
+    elif module.endswith("__main__.py"):
+        commands = {str(pathlib.PurePosixPath(module).parent)}
+    elif module == MAIN:
+        commands = {MAIN}
+    elif flag in ("help", "flag", "config"):
+        return  # of all commands; a placeholder; what is followed by a field's path
+    assert commands, f"say in READ_AT at which commands --{flag} of {module} is read"
+    for each in commands:
+        known = flags_of(each)
+        assert flag in known or flag == "helpshort" or flag == "helpfull", (each, flag)
+
+
+def test_the_check_sees_a_flag_that_is_missing():
+    assert "output" not in flags_of(MAIN) and "output" in flags_of(PREPROCESS)
+    assert ("uhman_jax/run.py", "", "workdir") in set(named())

@@ -1,0 +1,133 @@
+"""What a command line does with standard streams that are closed, full, without a reader or ASCII.
+
+Of each command the help is printed: all its output goes the same way.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from uhman_jax import streams
+
+ROOT = pathlib.Path(__file__).parents[1]
+COMMANDS = [
+    *(f"uhman_jax.{name}" for name in ("main", "preprocess", "recommend", "demo")),
+    *(f"tools.{name}" for name in ("import_ytdlp", "import_yfcc100m", "inspect_run", "export")),
+    *(f"tools.launch.{name}" for name in ("slurm", "tpu")),
+]
+FULL = "error: the output must be writable, got 'No space left on device'; write it elsewhere\n"
+
+
+def run(arguments, **given):
+    options = {"stderr": subprocess.PIPE, "text": True, "cwd": ROOT, "timeout": 60}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | given.pop("env", {})
+    return subprocess.run([sys.executable, *arguments], **options, **given, env=environment)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_ends_as_a_pipeline_expects(command):
+    """Kind: `... | head -1`, `... > /dev/full` of every command (20-listener-goes.sh)."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run(["-m", command, "--help"], stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (streams.READER_GONE, "")
+    with open("/dev/full", "wb") as full:
+        done = run(["-m", command, "--help"], stdout=full)
+    assert (done.returncode, done.stderr) == (streams.WRONG, FULL)
+
+
+def test_every_command_that_there_is_guards_its_streams():
+    for folder in ("uhman_jax", "tools", "experiments"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text("utf-8")
+            if 'if __name__ == "__main__":' not in text or path.name in ("child.py", "server.py"):
+                continue
+            assert "run_app(" in text or "streams.guarded()" in text, path
+
+
+def code(*lines):
+    body = "\n    ".join(lines)
+    start = "import os, sys; from uhman_jax import errors, streams"
+    return ["-c", f"{start}\nwith streams.guarded():\n    {body}"]
+
+
+def test_a_reader_that_goes_in_the_middle_is_noticed_at_the_next_line():
+    process = subprocess.Popen(
+        [sys.executable, *code("import time", "while True: print('line'); time.sleep(0.1)")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    with process:
+        assert process.stdout.readline() == b"line\n"
+        process.stdout.close()
+        assert process.wait(5) == streams.READER_GONE and not process.stderr.read()
+
+
+def test_a_mistake_that_nobody_can_read_has_its_status():
+    told = code("with errors.told_in_a_sentence(): raise errors.UserError('mend this')")
+    assert run(told, stdout=subprocess.PIPE).stderr == "mend this\n"
+    with open("/dev/full", "wb") as full:
+        options = {"stdout": full, "cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT)}}
+        assert subprocess.call([sys.executable, *told], stderr=full, **options) == streams.WRONG
+
+
+def test_other_files_that_fail_are_not_called_the_output(tmp_path):
+    lines = ("with errors.told_in_a_sentence():", "    open('/dev/full', 'w', 1).write('x\\n')")
+    done = run(code(*lines), stdout=subprocess.PIPE)
+    assert done.returncode == 2 and done.stderr.startswith("a file can't be written")
+    lines = ("reading, writing = os.pipe()", "os.close(reading)", "os.write(writing, b'x')")
+    done = run(code(*lines), stdout=subprocess.PIPE)
+    assert done.returncode == 1 and "BrokenPipeError" in done.stderr, "a defect keeps its traceback"
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_streams_become_the_null_device(closed, tmp_path):
+    """Else the next file would get their number, and what is printed."""
+    file = tmp_path / "file"
+    lines = (
+        f"with open({str(file)!r}, 'w') as opened:",
+        "    assert opened.fileno() > 2",
+        "    print('text'); print('text', file=sys.stderr); sys.stdin.read(); print('kept', end='',"
+        " file=opened)",
+    )
+    script = f'exec "$@" {closed}'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", sys.executable, *code(*lines)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0 and file.read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [("ascii", rb"\u65e5 \xe9 \udce9"), ("latin-1", b"\\u65e5 \xe9 \\udce9"),
+     ("utf-8", "\u65e5 \xe9 \\udce9".encode())],
+)  # fmt: skip
+def test_what_an_encoding_lacks_is_written_as_an_escape(encoding, written):
+    done = subprocess.run(
+        [sys.executable, *code(r"print('\u65e5 \xe9 \udce9')")],
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
+    )
+    assert done.returncode == 0 and done.stdout == written + b"\n"
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0"}
+
+
+def test_a_locale_that_cannot_read_the_command_line_is_named(tmp_path):
+    done = run([*code("print(1)"), "--history=#\u65e5"], stdout=subprocess.PIPE, env=ASCII)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and not done.stdout
+    assert done.stderr.startswith("error: the locale must be UTF-8 to read ")
+    assert "LC_ALL=C.UTF-8" in done.stderr
+    clip = tmp_path / "\u65e5.mp4"
+    clip.write_bytes(b"")
+    done = run([*code("print(1)"), f"--video={clip}"], stdout=subprocess.PIPE, env=ASCII)
+    assert (done.returncode, done.stdout) == (0, "1\n"), "a file is found by its bytes"
