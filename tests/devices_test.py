@@ -96,7 +96,7 @@ def start_two(config, workdir):
 
 @pytest.fixture(scope="module")
 def config(root, tmp_path_factory):
-    """Path of a config of few steps: after many, a rounding may flip a hinge of WARP."""
+    """Path of a config of few steps, over which roundings do not grow."""
     path = tmp_path_factory.mktemp("config") / "tiny.py"
     return tiny_world.write_config(path, root, num_epochs=3, checkpoint_every=2)
 

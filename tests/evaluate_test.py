@@ -65,20 +65,12 @@ def test_training_beats_popularity_clearly(trained, tmp_path):
 # Ranking
 
 
-def scores_one_by_one(trained, rows_V):
-    """Scores (S, V, T), and whether those of a clip are further apart than rounding decides."""
-    whole = input_pipeline.eval_batches(
-        trained.view, trained.store, rows=rows_V, batch_size=len(rows_V)
-    )[0]
-    scores_SVT = []
-    for s in range(2):
-        params = jax.tree.map(lambda leaf, s=s: leaf[s], trained.state.params)
-        variables = {"params": params, "statistics": trained.state.statistics}
-        scores_SVT.append(trained.model.apply(variables, whole.video, whole.user))
-    scores_SVT = np.array(scores_SVT)
-    apart_SV = np.diff(np.sort(scores_SVT), axis=2).min(axis=2) > 1e-5
-    assert apart_SV.mean() > 0.9
-    return scores_SVT, apart_SV
+def scores(trained, rows_V):
+    """As `tiny_world.scores`, of the last parameters."""
+    state = trained.state
+    return tiny_world.scores(
+        trained.model, state.params, state.statistics, trained.view, trained.store, rows_V
+    )
 
 
 def test_ranking_covers_each_video_once_and_agrees_with_sorting(trained):
@@ -89,7 +81,7 @@ def test_ranking_covers_each_video_once_and_agrees_with_sorting(trained):
         ranker, trained.state.params, trained.state.statistics, input_pipeline.iterate(batches)
     )
     np.testing.assert_array_equal(result.rows_V, rows_V)
-    scores_SVT, apart_SV = scores_one_by_one(trained, rows_V)
+    scores_SVT, apart_SV = scores(trained, rows_V)
     for s, scores_VT in enumerate(scores_SVT):
         for v, row in enumerate(rows_V):
             order = np.argsort(-scores_VT[v], kind="stable")
@@ -118,7 +110,7 @@ def test_batch_size_changes_no_rank(trained):
                 ranker, state.params, state.statistics, input_pipeline.iterate(batches)
             ).ranks_SVP
         )
-    _, apart_SV = scores_one_by_one(trained, rows_V)
+    _, apart_SV = scores(trained, rows_V)
     np.testing.assert_array_equal(ranks[0][apart_SV], ranks[1][apart_SV])
 
 

@@ -121,8 +121,10 @@ def test_the_folder_ranks_as_the_run_did(trained, asked):
     assert len(rows) == len(asked) > 20
     for row, (found, _, _) in zip(rows, asked, strict=True):
         names, scores, confidence = zip(*found, strict=True)
-        assert list(names) == row["hashtags"]
-        np.testing.assert_allclose(scores, row["scores"], atol=1e-5)
+        stored = dict(zip(row["hashtags"], row["scores"], strict=True))
+        assert len(names) == len(stored) and list(scores) == sorted(scores, reverse=True)
+        # Hashtags whose scores are the same but for rounding may change places.
+        np.testing.assert_allclose(scores, [stored[name] for name in names], atol=1e-5)
         expected = confidence_lib.load(trained, 1).confidence(np.array([scores]))[0]
         np.testing.assert_allclose(confidence, expected, atol=1e-9)
 
@@ -160,7 +162,8 @@ def test_a_history_is_that_of_known_hashtags(trained, exported):
     for b, scores_T in enumerate(scores_BT):
         clip = video.codes_BFMC[b][video.mask_BF[b]], video.scale_BC[b], video.offset_BC[b]
         found = model.recommend(*clip, history=["never used", f"#{model.hashtags[last]}", "all"])
-        assert found[0][0] == model.hashtags[np.argmax(scores_T)]
+        best = scores_T[model.hashtags.index(found[0][0])]
+        assert best == pytest.approx(scores_T.max(), abs=1e-5)
         expected = np.sort(scores_T)[::-1][: len(found)]
         np.testing.assert_allclose([value for _, value, _ in found], expected, atol=1e-5)
 

@@ -42,8 +42,9 @@ def test_loading_stops_when_asked(world):
 
 
 @pytest.mark.parametrize("start", [0, 3])
-def test_resident_and_streamed_features_give_the_same_training(root, world, start):
-    config = tiny_world.make_config(root, num_seeds=2)
+def test_resident_and_streamed_features_give_the_same_training(root, world, start, monkeypatch):
+    monkeypatch.setattr(feed, "_DISPATCH_SECONDS", 1e6)  # on slow machines too
+    config = tiny_world.smooth(tiny_world.make_config(root, num_seeds=2))
     config.model.region_dropout = 0.3
     view, store, *_ = world
     rows = view.rows(TRAIN)
@@ -75,7 +76,7 @@ def test_resident_and_streamed_features_give_the_same_training(root, world, star
 
 @pytest.mark.parametrize("name", [ModelName.BL, ModelName.UA, ModelName.THREE_WAY])
 def test_what_a_system_does_not_look_at_need_not_be_kept(root, world, name):
-    config = tiny_world.make_config(root, num_seeds=2)
+    config = tiny_world.smooth(tiny_world.make_config(root, num_seeds=2))
     config.model.name = name
     view, store, *_ = world
     rows, ends = view.rows(TRAIN), []
@@ -144,7 +145,7 @@ def test_microbatches_add_up_to_the_batch(root, world, sampled):
     batch = batch._replace(mask_B=real_B)
     ends = []
     for size in (SIZE, 5, 1):
-        config = tiny_world.make_config(root, microbatch_size=size, num_seeds=2)
+        config = tiny_world.smooth(tiny_world.make_config(root, microbatch_size=size, num_seeds=2))
         config = tiny_world.sampled(config) if sampled else config
         model, state = tiny_world.fresh(config, world)
         state, metrics = train.make_train_step(model, config, num_steps=100)(state, batch)
@@ -159,6 +160,7 @@ def test_microbatches_add_up_to_the_batch(root, world, sampled):
 def few_hashtags_in_use(root, world, num_hashtags=500, **settings):
     """Config, model and state of a vocabulary far larger than a batch."""
     config = tiny_world.sampled(tiny_world.make_config(root, num_seeds=2, **settings))
+    tiny_world.smooth(config)
     model, _ = tiny_world.fresh(config, world)
     model = model.clone(num_hashtags=num_hashtags)
     return config, model, train.init_state(model, config, *world[2:])

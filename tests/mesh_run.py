@@ -32,6 +32,7 @@ from uhman_jax.evaluate.ranking import make_ranker, rank_videos  # noqa: E402
 def config_of(root, estimator="exact"):
     """Adam keeps moments of every table; a moving average too; two seeds."""
     config = tiny_world.make_config(root, batch_size=16, num_epochs=2, num_seeds=2)
+    tiny_world.smooth(config)
     if estimator == "sampled":
         return tiny_world.sampled(config)
     config.train.optimiser, config.train.ema, config.train.learning_rate = (

@@ -310,7 +310,7 @@ def test_dropped_history_is_a_smaller_history_and_dropped_regions_are_not_attend
         query(only_history, nobody, deterministic=False)[0],
         query(plain, nobody, deterministic=True)[0],
     )
-    slots = np.flatnonzero(user.history_mask_BR[1])  # the second user has four: 16 subsets
+    slots = np.flatnonzero(user.history_mask_BR[1])  # the second user has three: 8 subsets
     subsets = []
     for kept in itertools.product([False, True], repeat=len(slots)):
         mask_BR = user.history_mask_BR.at[1, slots].set(jnp.array(kept))
@@ -322,7 +322,7 @@ def test_dropped_history_is_a_smaller_history_and_dropped_regions_are_not_attend
         found = query(only_history, user, deterministic=False, rngs=rngs)[0][1]
         (subset,) = [i for i, known in enumerate(subsets) if np.allclose(found, known, atol=1e-5)]
         seen.add(subset)
-    assert len(seen) > 3
+    assert len(seen) > 2
     assert trained.shape == (B, D)
 
 

@@ -153,12 +153,39 @@ import sys
 sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
 import tiny_world
 def get_config():
-    config = tiny_world.make_config({str(root)!r}, num_seeds=2, **{train!r})
+    config = tiny_world.smooth(tiny_world.make_config({str(root)!r}, num_seeds=2, **{train!r}))
     config.model.dropout = 0.1
     return config
 """
     path.write_text(lines)
     return path
+
+
+def scores(model, params, statistics, view, store, rows_V):
+    """Scores (S, V, T) of a population, and whether a clip's are further apart than roundings."""
+    import jax
+
+    from uhman_jax.input_pipeline import eval_batches
+
+    batch = eval_batches(view, store, rows=rows_V, batch_size=len(rows_V))[0]
+    scores_SVT = []
+    for s in range(len(params["hashtag_TK"])):
+        one = jax.tree.map(lambda leaf, s=s: leaf[s], params)
+        variables = {"params": one, "statistics": statistics}
+        scores_SVT.append(model.apply(variables, batch.video, batch.user))
+    scores_SVT = np.array(scores_SVT)
+    apart_SV = np.diff(np.sort(scores_SVT), axis=2).min(axis=2) > 1e-5
+    assert apart_SV.mean() > 0.9
+    return scores_SVT, apart_SV
+
+
+def smooth(config):
+    """The same config with a margin that every pair of cosines violates.
+
+    Rounding then opens or shuts no hinge: two programs of the same training stay close together.
+    """
+    config.loss.margin = 3.0
+    return config
 
 
 def fresh(config, world):

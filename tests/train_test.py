@@ -242,7 +242,7 @@ def test_a_seed_of_a_population_is_what_it_is_alone(root, world):
     population = tiny_world.make_config(root, num_seeds=3)
     alone = tiny_world.make_config(root, num_seeds=1)
     for config in (population, alone):
-        tiny_world.sampled(config).model.dropout = 0.2
+        tiny_world.smooth(tiny_world.sampled(config)).model.dropout = 0.2
     alone.seed = 2
     states = []
     for config in (population, alone):
@@ -317,12 +317,16 @@ def test_a_run_writes_its_log_and_its_best_parameters_score_what_the_log_says(
     best_S = np.max([entry["validation/MAP"] for entry in entries], axis=0)
     np.testing.assert_allclose(state.best_score_S, best_S, rtol=1e-6)
     batches = input_pipeline.eval_batches(view, store, rows=view.rows(VALIDATION), batch_size=16)
-    ranker = make_ranker(train.build_model(config.model, view))
+    model = train.build_model(config.model, view)
+    ranker = make_ranker(model)
     ranking = rank_videos(
         ranker, state.best_params, state.statistics, input_pipeline.iterate(batches)
     )
     scores = summaries(ranking.ranks_SVP, ranking.mask_VP)["MAP"]
-    np.testing.assert_allclose(scores, best_S, rtol=1e-6)
+    rows_V = view.rows(VALIDATION)
+    _, apart_SV = tiny_world.scores(model, state.best_params, state.statistics, view, store, rows_V)
+    # Where scores are the same but for rounding the other program may rank otherwise.
+    np.testing.assert_allclose(scores, best_S, rtol=1e-6, atol=np.mean(~apart_SV))
 
 
 def test_the_mean_loss_of_the_log_is_that_of_its_steps(root, world, tmp_path):
