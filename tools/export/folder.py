@@ -18,7 +18,7 @@ from jax import export
 from tools.export import card
 from tools.export.programs import PLATFORMS, Shapes, make_programs
 from uhman_jax.dataset.attributes import age_bucket
-from uhman_jax.dataset.raw import MAX_AGE
+from uhman_jax.dataset.checks import MAX_AGE
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
 from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import eval_batches, iterate

@@ -1,13 +1,159 @@
-"""Gender, age and country as numbers; 0 is "unknown"."""
+"""Gender, age and country: how they are read, and as numbers, of which 0 is "unknown".
+
+Case, width, spaces and invisible characters make no difference to a value. Synonyms get one name:
+
+- Genders: "female", "male" or "nonbinary".
+- Countries: the ISO code of two letters. Known are the codes of two and three letters, the flags
+  and the English names of ISO 3166-1 (pycountry), and the everyday names of `_COUNTRY_NAMES`.
+  Namibia is "NAM", since "NA" is how programs write a missing value.
+
+Any other value is one of its own, except those that say that nothing is known: see `is_unknown`.
+"""
 
 import collections
+import functools
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 
+from uhman_jax.dataset.hashtags import normalise_hashtag
+
 UNKNOWN = "unknown"
+_NOTHING = frozenset(
+    "unknown unk nan na null none nil undefined missing unspecified undisclosed notspecified "
+    "notstated notgiven notprovided notavailable notapplicable notdisclosed prefernottosay "
+    "prefernottodisclose prefernottoanswer rathernotsay donotknow dontknow".split()
+)
+_GENDERS = {
+    "female": "f female fem femme feminine femenino feminino woman women girl lady w weiblich frau "
+    "mujer mulher donna 女 女性 女の子 여 여성 여자 ж жен женский женщина",
+    "male": "m male masc masculine masculino man men boy guy gentleman männlich mann hombre homem "
+    "homme uomo 男 男性 男の子 남 남성 남자 м муж мужской мужчина",
+    "nonbinary": "nonbinary nonbinaire nobinario nb enby genderqueer divers",
+}
+# Names in use that ISO 3166-1 lacks; the parts of the United Kingdom count as the whole.
+_COUNTRY_NAMES = {
+    "AE": ["UAE", "Emirates"],
+    "BN": ["Brunei"],
+    "BO": ["Bolivia"],
+    "CD": ["DRC", "DR Congo", "Democratic Republic of the Congo", "Congo Kinshasa"],
+    "CG": ["Congo Brazzaville"],
+    "CI": ["Ivory Coast"],
+    "CN": ["PRC", "Mainland China"],
+    "CV": ["Cape Verde"],
+    "CZ": ["Czech Republic"],
+    "FM": ["Micronesia"],
+    "GB": ["UK", "Great Britain", "Britain", "England", "Scotland", "Wales", "Northern Ireland"],
+    "KR": ["Korea", "S Korea", "Republic of Korea"],
+    "KP": ["N Korea", "DPRK"],
+    "LA": ["Laos"],
+    "MK": ["Macedonia"],
+    "MM": ["Burma"],
+    "MO": ["Macau"],
+    "NL": ["Holland"],
+    "PS": ["Palestine"],
+    "RU": ["Russia"],
+    "SH": ["Saint Helena"],
+    "SX": ["Sint Maarten"],
+    "SZ": ["Swaziland"],
+    "TL": ["East Timor"],
+    "TR": ["Turkey"],
+    "TW": ["Taiwan"],
+    "US": ["US", "USA", "America"],
+    "VA": ["Vatican", "Vatican City", "Holy See"],
+    "VI": ["US Virgin Islands"],
+}
+_NAMIBIA = "NAM"
+_MAX_LENGTH = 200  # characters of a value
+_MAX_READ = 1000  # characters; Unicode's forms of text take quadratic time on many marks
+# Signs that stand for words: the letters of flags, and Venus and Mars.
+_SIGNS = {0x1F1E6 + i: chr(ord("a") + i) for i in range(26)} | {0x2640: "female", 0x2642: "male"}
 AGE_BUCKETS = ("<13", "13-17", "18-24", "25-34", "35-44", "45+")
 _AGE_STARTS = (13, 18, 25, 35, 45)  # first year of each bucket but the first
+
+
+def is_unknown(text: str) -> bool:
+    """Returns whether a value says that nothing is known, as people and programs write it.
+
+    >>> [is_unknown(text) for text in ("", "-", "?", "N/A", "NaN", "Not specified", "US", "0")]
+    [True, True, True, True, True, True, False, False]
+    """
+    squeezed = squeeze(text)
+    return not squeezed or squeezed in _NOTHING
+
+
+@functools.lru_cache(maxsize=2**12)
+def fold_gender(text: str) -> str:
+    """Returns the one name of a gender, "" where it is unknown.
+
+    >>> fold_gender("F"), fold_gender(" WOMAN "), fold_gender("Agender"), fold_gender("n/a")
+    ('female', 'female', 'agender', '')
+    """
+    return _name_of(text, gender_names())
+
+
+@functools.lru_cache(maxsize=2**12)
+def fold_country(text: str) -> str:
+    """Returns the one name of a country, "" where it is unknown.
+
+    >>> fold_country("usa"), fold_country("United States"), fold_country("Atlantis")
+    ('US', 'US', 'atlantis')
+    """
+    return _name_of(text, country_names())
+
+
+def _name_of(text: str, names: dict[str, str]) -> str:
+    """Returns the value of a text: a name of several spellings, its own text folded, or ""."""
+    return "" if is_unknown(text) else names.get(squeeze(text)) or fold_text(text)
+
+
+def fold_text(text: str) -> str:
+    """Returns a text NFKC, case folded, with single spaces, without invisible characters.
+
+    A text of more than 200 characters is no value: "".
+    """
+    words = unicodedata.normalize("NFKC", text[:_MAX_READ]).split()
+    folded = " ".join(filter(None, map(normalise_hashtag, words)))
+    return folded if len(text) <= _MAX_READ and len(folded) <= _MAX_LENGTH else ""
+
+
+def squeeze(text: str) -> str:
+    """Returns the letters and digits of a text, folded and without accents; flags become letters.
+
+    >>> squeeze("Côte d'Ivoire"), squeeze("U.S.A."), squeeze("🇸🇪")
+    ('cotedivoire', 'usa', 'se')
+    """
+    text = unicodedata.normalize("NFKD", fold_text(text).translate(_SIGNS))
+    return "".join(filter(str.isalnum, text))
+
+
+@functools.cache
+def gender_names() -> dict[str, str]:
+    """Names of genders by squeezed spelling; do not change it."""
+    return {squeeze(word): name for name, words in _GENDERS.items() for word in words.split()}
+
+
+@functools.cache
+def country_names() -> dict[str, str]:
+    """Codes of countries by squeezed spelling; do not change it."""
+    import pycountry  # here, since the import takes 0.1 s
+
+    codes: dict[str, str] = {"xk": "XK", "xkx": "XK"}  # in use, though not in ISO 3166-1
+    names: dict[str, str] = {"kosovo": "XK"}
+    for country in pycountry.countries:
+        code = country.alpha_2 if country.alpha_2 != "NA" else _NAMIBIA
+        codes |= dict.fromkeys((squeeze(country.alpha_2), squeeze(country.alpha_3)), code)
+        spellings = [
+            getattr(country, fact, "") for fact in ("name", "common_name", "official_name")
+        ]
+        spellings += _COUNTRY_NAMES.get(code, [])
+        for spelling in filter(None, spellings):
+            before, _, behind = spelling.partition(", ")  # "Moldova, Republic of"
+            for text in (spelling, f"{behind} {before}", spelling.partition(" (")[0]):
+                for variant in (text, text.replace("Saint ", "St "), text.replace(" and ", " ")):
+                    names |= dict.fromkeys((squeeze(variant), squeeze(f"the {variant}")), code)
+    return names | codes
 
 
 def age_bucket(age: int | None) -> str:

@@ -18,6 +18,7 @@ and '#' separate them, and a hashtag needs no '#'. A text (a title, a descriptio
 """
 
 import functools
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -165,8 +166,8 @@ def split_hashtags(field: str, rules: int = CURRENT) -> tuple[str, ...]:
     return tuple(dict.fromkeys(hashtag for hashtag in hashtags if hashtag))
 
 
-def read_hashtags(field: str) -> Hashtags:
-    """Reads a list of hashtags, however separated, and names what cannot be one.
+def read_hashtags(*lists: str) -> Hashtags:
+    """Reads lists of hashtags, however separated, and names what cannot be one.
 
     Lists of JSON and Python are read as such: an item with a space in it is no hashtag. "nan",
     "null" or "none" as the whole list mean that there is nothing; with '#' they are hashtags.
@@ -176,7 +177,7 @@ def read_hashtags(field: str) -> Hashtags:
     """
     found: dict[str, str] = {}
     rejected: dict[str, None] = {}
-    for part, shown in _parts(field):
+    for part, shown in itertools.chain.from_iterable(map(_parts, lists)):
         if _is_legal(part):
             spelling = spell_hashtag(part)
             key = normalise_hashtag(spelling)

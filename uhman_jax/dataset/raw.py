@@ -3,8 +3,10 @@
     ROOT/videos.csv   video_id,path,user_id,hashtags,timestamp
     ROOT/users.csv    user_id,gender,age,country,history        (the file may be absent)
 
-`hashtags` and `history` are separated by spaces; `path` is relative to ROOT; `timestamp` is in unix
-seconds. Every field of a user but the id may be empty, and so may `timestamp`.
+`hashtags` and `history` are lists as `dataset.hashtags` reads them, `gender` and `country` values
+as `dataset.attributes` reads them, `age` (years) and `timestamp` (unix seconds or ISO 8601) as
+`dataset.checks` reads them; `path` is relative to ROOT. Every field of a user but the id may be
+empty, and so may `timestamp`.
 """
 
 import collections
@@ -17,16 +19,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from uhman_jax import storage
-from uhman_jax.dataset.checks import Fault, Files, id_faults, path_faults, whole_number
-from uhman_jax.dataset.hashtags import split_hashtags
+from uhman_jax.dataset.attributes import fold_country, fold_gender
+from uhman_jax.dataset.checks import (
+    Fault,
+    Files,
+    id_faults,
+    path_faults,
+    read_age,
+    read_list,
+    read_time,
+)
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.table import Problem, Row, parse_rows, read_bytes, show
 from uhman_jax.errors import UserError
 
 VIDEO_COLUMNS = ("video_id", "path", "user_id", "hashtags", "timestamp")
 USER_COLUMNS = ("user_id", "gender", "age", "country", "history")
-_MAX_TIMESTAMP = 253_402_300_799  # the end of the year 9999; milliseconds lie far above
-MAX_AGE = 120  # years
+_UNKNOWN_USER = "unknown user"
+_BARE = {"nan", "null", "none"}  # as a whole list these mean that there is nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,10 +99,11 @@ def read_raw_dataset(
 ) -> RawDataset:
     """Reads and checks a raw dataset; all problems are found in one go.
 
-    A bad row is dropped and never takes a good one along. One kind of problem drops nothing: a
-    video whose user users.csv lacks is kept, and all that describes the user is unknown (users.csv
-    may also be absent or hold no row; that is no problem at all). A path must not lead out of the
-    root by "..", but a link inside it may.
+    A bad row is dropped and never takes a good one along. Where the rest of a row is of use, the
+    row is kept, and only the bad value is left out: a hashtag beside others, an age, a time. A
+    video whose user users.csv lacks is kept too, and all that describes the user is unknown
+    (users.csv may also be absent or hold no row; that is no problem at all). A path must not lead
+    out of the root by "..", but a link inside it may.
 
     Args:
         root: folder of the tables.
@@ -212,7 +223,7 @@ def write_raw_dataset(
         users = tuple(users.values() if isinstance(users, Mapping) else users)
         users_csv = _format(USER_COLUMNS, map(_user_fields, users))
         back = _parse(root, videos_csv, users_csv, None)
-    if lost := [problem for problem in back.problems if problem.dropped]:
+    if lost := [problem for problem in back.problems if problem.kind != _UNKNOWN_USER]:
         raise UserError(f"a raw dataset must have good rows only: {lost[0]}")
     for row, again in zip((*videos, *users), (*back.videos, *back.users.values()), strict=True):
         if row != again:
@@ -241,7 +252,7 @@ def fault_of(row: Video | User) -> str:
     else:
         users, problems = _parse_users(_format(USER_COLUMNS, [_user_fields(row)]))
         back = tuple(users.values())
-    if back == (row,):
+    if back == (row,) and not problems:
         return ""
     torn = not problems or problems[0].kind in ("open quote", "wrong field count")
     return "a name that a table cannot hold" if torn else problems[0].kind
@@ -267,14 +278,14 @@ def _parse(
     for row in rows:
         video, faults = _read_video(row, seen, files, rules)
         problems += (_problem("videos.csv", row, fault) for fault in faults)
-        if not faults:
+        if not any(fault.dropped for fault in faults):
             videos.append(video)
             seen[video.video_id] = row.line
             if users and video.user_id not in users and video.user_id not in lost_users:
                 rule = "user_id must stand in users.csv"
                 remedy = "add the user; until then all attributes are unknown"
-                fault = ("unknown user", rule, show(video.user_id), remedy)
-                problems.append(_problem("videos.csv", row, fault, dropped=False))
+                fault = Fault(_UNKNOWN_USER, rule, show(video.user_id), remedy, dropped=False)
+                problems.append(_problem("videos.csv", row, fault))
     return RawDataset(
         root,
         tuple(videos),
@@ -295,7 +306,7 @@ def _parse_users(
     for row in rows:
         user, faults = _read_user(row, seen, rules)
         problems += (_problem("users.csv", row, fault) for fault in faults)
-        if not faults:
+        if not any(fault.dropped for fault in faults):
             users[user.user_id] = user
             seen[user.user_id] = row.line
         elif lost is not None:
@@ -307,8 +318,8 @@ def _line(problem: Problem) -> int:
     return problem.line
 
 
-def _problem(file: str, row: Row, fault: Fault, dropped: bool = True) -> Problem:
-    kind, rule, value, remedy = fault
+def _problem(file: str, row: Row, fault: Fault) -> Problem:
+    kind, rule, value, remedy, dropped = fault
     return Problem(file, row.line, rule, value, remedy, kind, dropped)
 
 
@@ -323,31 +334,32 @@ def _read_video(
     if not fields["user_id"]:
         rule = "user_id must not be empty"
         remedy = "give the poster any id; users.csv need not have it"
-        faults.append(("empty user_id", rule, show(""), remedy))
-    hashtags = split_hashtags(fields["hashtags"])
-    if not hashtags:
+        faults.append(Fault("empty user_id", rule, show(""), remedy))
+    hashtags, list_faults = read_list(fields["hashtags"], rules)
+    if not hashtags.keys:
         rule, value = "hashtags must name at least one hashtag", show(fields["hashtags"])
-        faults.append(("no hashtags", rule, value, "add one or delete the row"))
-    timestamp = whole_number(fields["timestamp"], 0, _MAX_TIMESTAMP)
-    if fields["timestamp"] and timestamp is None:
-        rule = f"timestamp must be whole unix seconds (not milliseconds) from 0 to {_MAX_TIMESTAMP}"
-        remedy = "convert it, or leave it empty if unknown"
-        faults.append(("bad timestamp", rule, show(fields["timestamp"]), remedy))
-    video = Video(fields["video_id"], fields["path"], fields["user_id"], hashtags, timestamp)
-    return video, faults
+        if list_faults:
+            rule = f"{rule}, and {list_faults[0].rule}"
+        list_faults = [Fault("no hashtags", rule, value, "add one or delete the row")]
+    timestamp, time_faults = read_time(fields["timestamp"], rules)
+    spellings = hashtags.spellings if hashtags.spellings != hashtags.keys else ()
+    video = Video(
+        fields["video_id"], fields["path"], fields["user_id"], hashtags.keys, timestamp, spellings
+    )
+    return video, faults + list_faults + time_faults
 
 
 def _read_user(row: Row, seen: Mapping[str, int], rules: int) -> tuple[User, list[Fault]]:
     """Returns a user and what is wrong with the row; `seen` maps the ids of good rows to lines."""
     fields = row.fields
     faults = id_faults("user_id", fields["user_id"], seen)
-    age = whole_number(fields["age"], 1, MAX_AGE)
-    if fields["age"] and age is None:
-        rule = f"age must be whole years from 1 to {MAX_AGE}"
-        remedy = "mend it, or leave it empty if unknown; until then the whole user is unknown"
-        faults.append(("bad age", rule, show(fields["age"]), remedy))
-    history = split_hashtags(fields["history"])
-    return User(fields["user_id"], fields["gender"], age, fields["country"], history), faults
+    age, age_faults = read_age(fields["age"], rules)
+    history, list_faults = read_list(fields["history"], rules)
+    gender, country = fields["gender"], fields["country"]
+    if rules > 1:
+        gender, country = fold_gender(gender), fold_country(country)
+    user = User(fields["user_id"], gender, age, country, history.keys)
+    return user, faults + age_faults + list_faults
 
 
 def _fingerprint(videos: Iterable[Video], users: Iterable[User]) -> str:
@@ -362,13 +374,18 @@ def _facts(row: Video | User) -> list:
 
 def _fields(video: Video) -> tuple:
     """A row of videos.csv."""
-    tags = " ".join(video.written)
-    return video.video_id, video.path, video.user_id, tags, video.timestamp
+    return video.video_id, video.path, video.user_id, _list(video.written), video.timestamp
+
+
+def _list(hashtags: tuple[str, ...]) -> str:
+    """A list of hashtags as a table holds it."""
+    text = " ".join(hashtags)
+    return f"#{text}" if text.casefold() in _BARE else text
 
 
 def _user_fields(user: User) -> tuple:
     """A row of users.csv."""
-    return user.user_id, user.gender, user.age, user.country, " ".join(user.history)
+    return user.user_id, user.gender, user.age, user.country, _list(user.history)
 
 
 def _format(columns: Sequence[str], rows: Iterable[Sequence]) -> bytes:

@@ -112,10 +112,6 @@ def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool)
         history = gr.Textbox(label="Hashtags used before", placeholder="#dance #ootd")
         return [gender, age, country, history]
 
-    def as_profile(gender: str | None, age: Any, country: str | None, history: str) -> Profile:
-        known = ["" if value == UNKNOWN else value or "" for value in (gender, country)]
-        return Profile.parse(known[0], age, known[1], history or "")
-
     def show(clip: str | None, *values: Any) -> tuple[str, str]:
         compare, top_k, profiles = values[4], values[9], [values[:4]]
         if compare:
@@ -123,7 +119,7 @@ def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool)
         try:
             if not clip:
                 raise UserError("a clip must be given first; drop one, or pick one to try")
-            return answers.page(clip, [as_profile(*profile) for profile in profiles], int(top_k))
+            return answers.page(clip, [Profile.parse(*profile) for profile in profiles], int(top_k))
         except UserError as error:
             return f"<p class='trouble' role='alert'>{html.escape(_plain(error, clip))}</p>", ""
 
@@ -133,7 +129,7 @@ def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool)
         try:
             if not clip or top_k is None:
                 raise UserError("a clip and a number of suggestions must be given; see the README")
-            return answers.suggest(clip, as_profile(gender, age, country, history), int(top_k))
+            return answers.suggest(clip, Profile.parse(gender, age, country, history), int(top_k))
         except UserError as error:
             raise gr.Error(_plain(error, clip), print_exception=False) from error
 

@@ -29,9 +29,9 @@ _FEATURES = flags.DEFINE_string(
 )
 _SEED = flags.DEFINE_integer("seed", None, "Which of the run's models; default: the first.")
 _PROFILE = {
-    "gender": flags.DEFINE_string("gender", "", "As written in the training data."),
+    "gender": flags.DEFINE_string("gender", "", "E.g. female or F."),
     "age": flags.DEFINE_string("age", "", "Years."),
-    "country": flags.DEFINE_string("country", "", "As written in the training data."),
+    "country": flags.DEFINE_string("country", "", "Its name or ISO code, e.g. US."),
     "history": flags.DEFINE_string("history", "", 'Hashtags used before, e.g. "#dance #ootd".'),
 }
 _TOP_K = flags.DEFINE_integer("top_k", 10, "Suggestions per clip.")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from uhman_jax.dataset.attributes import UNKNOWN, age_bucket
-from uhman_jax.dataset.hashtags import split_hashtags
-from uhman_jax.dataset.raw import MAX_AGE
+from uhman_jax.dataset.attributes import UNKNOWN, age_bucket, fold_country, fold_gender, is_unknown
+from uhman_jax.dataset.checks import MAX_AGE, parse_age
+from uhman_jax.dataset.hashtags import Hashtags, read_hashtags, split_hashtags
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
 
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 class Profile:
     """A user as the model knows users; every field may be left out.
 
+    Values are as their user writes them; the encoder reads them as the training data were read.
+
     Attributes:
-        gender: as written in the training data.
+        gender: any spelling of `dataset.attributes`.
         age: years.
-        country: as written in the training data.
-        history: hashtags used before.
+        country: any spelling of `dataset.attributes`.
+        history: hashtags used before; one text may list several.
     """
 
     gender: str = ""
@@ -34,48 +36,57 @@ class Profile:
 
     @classmethod
     def parse(
-        cls, gender: str = "", age: str | float | None = "", country: str = "", history: str = ""
+        cls,
+        gender: str | None = "",
+        age: str | float | None = "",
+        country: str | None = "",
+        history: str | Sequence[str] | None = "",
     ) -> "Profile":
         """A profile from what a person types.
 
         >>> Profile.parse(age="21", history="#Dance #ootd")
-        Profile(gender='', age=21, country='', history=('dance', 'ootd'))
+        Profile(gender='', age=21, country='', history=('#Dance #ootd',))
 
         Raises:
             UserError: the age is no number of years.
         """
-        text = str("" if age is None else age).strip()
+        text = str("" if age is None else age)
         try:
-            years = int(float(text)) if text else None
-            if years is not None and not 0 <= years <= MAX_AGE:
-                raise ValueError
-        except (ValueError, OverflowError):
+            years = parse_age(text)
+        except ValueError:
             raise UserError(
-                f"age must be a number of years from 0 to {MAX_AGE}, got {text!r}; "
+                f"age must be a number of years from 1 to {MAX_AGE}, got {text.strip()!r}; "
                 "leave it empty if it is not known"
             ) from None
-        return cls(gender.strip(), years, country.strip(), split_hashtags(history))
+        texts = history if isinstance(history, (list, tuple)) else [history]
+        used = tuple(str(text).strip() for text in texts if text and str(text).strip())
+        return cls(str(gender or "").strip(), years, str(country or "").strip(), used)
 
     @classmethod
     def parse_line(cls, text: str) -> "Profile":
         """A profile in one field.
 
-        >>> Profile.parse_line("gender=male, history=#ball #goal")
-        Profile(gender='male', age=None, country='', history=('ball', 'goal'))
+        >>> Profile.parse_line("gender=male, history=#ball, #goal")
+        Profile(gender='male', age=None, country='', history=('#ball, #goal',))
 
         Raises:
             UserError: something else than the four attributes.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         values: dict[str, str] = {}
+        name = ""
         for part in filter(None, (part.strip() for part in text.split(","))):
+            if "=" not in part and name == "history":
+                values[name] += f", {part}"
+                continue
             name, equals, value = part.partition("=")
-            if not equals or name.strip() not in names:
+            name = name.strip()
+            if not equals or name not in names:
                 raise UserError(
                     f"a profile must be written as {', '.join(f'{n}=...' for n in names)}, "
                     f"got {part!r}; leave out what is not known"
                 )
-            values[name.strip()] = value
+            values[name] = value
         return cls.parse(**values)
 
     def describe(self) -> str:
@@ -84,12 +95,11 @@ class Profile:
         >>> Profile(age=21, history=("dance",)).describe()
         'age 21, used #dance before'
         """
-        parts = [part for part in (self.gender, self.country) if part]
-        if self.age is not None:
-            parts.insert(1 if self.gender else 0, f"age {self.age}")
-        if self.history:
-            parts.append(f"used {' '.join(f'#{name}' for name in self.history)} before")
-        return ", ".join(parts) or "nothing known"
+        gender, country = ("" if is_unknown(text) else text for text in (self.gender, self.country))
+        parts = [gender, "" if self.age is None else f"age {self.age}", country]
+        if used := read_hashtags(*self.history).spellings:
+            parts.append(f"used {' '.join(f'#{name}' for name in used)} before")
+        return ", ".join(filter(None, parts)) or "nothing known"
 
 
 class ProfileEncoder:
@@ -102,6 +112,7 @@ class ProfileEncoder:
     def __init__(self, view: View):
         """Takes over a view's attribute values and hashtags."""
         self.notes: list[str] = []
+        self._rules = view.rules
         self._genders, self._ages, self._countries = view.genders, view.ages, view.countries
         self._width = view.max_history
         self._hashtags = {name: t for t, name in enumerate(view.hashtags)}
@@ -118,11 +129,17 @@ class ProfileEncoder:
         history_BR = np.zeros((len(profiles), self._width), np.int32)
         mask_BR = np.zeros(history_BR.shape, bool)
         for b, profile in enumerate(profiles):
-            names = [name for name in dict.fromkeys(profile.history) if name in self._hashtags]
-            if missing := [name for name in profile.history if name not in self._hashtags]:
-                listed = " ".join(f"#{name}" for name in missing[:5])
-                more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-                self.notes.append(f"not in the vocabulary, so not used: {listed}{more}")
+            used = self._read(profile.history)
+            names = [name for name in used.keys if name in self._hashtags]
+            pairs = zip(used.keys, used.spellings, strict=True)
+            missing = [f"#{written}" for name, written in pairs if name not in self._hashtags]
+            for reason, texts in (
+                ("not in the vocabulary", missing),
+                ("not a hashtag", list(map(repr, used.rejected))),
+            ):
+                if texts:
+                    more = f" and {len(texts) - 5} more" if len(texts) > 5 else ""
+                    self.notes.append(f"{reason}, so not used: {' '.join(texts[:5])}{more}")
             if len(names) > self._width:
                 self.notes.append(f"of the history the first {self._width} hashtags are used")
             ids = [self._hashtags[name] for name in names[: self._width]]
@@ -140,13 +157,23 @@ class ProfileEncoder:
             mask_BR,
         )
 
+    def _read(self, history: str | Sequence[str]) -> Hashtags:
+        """The hashtags of a history by the view's rules."""
+        texts = [history] if isinstance(history, str) else history
+        if self._rules > 1:
+            return read_hashtags(*texts)
+        keys = split_hashtags(" ".join(texts), self._rules)
+        return Hashtags(keys, keys, ())
+
     def _number(self, kind: str, value: str, names: Sequence[str]) -> int:
-        """Place of a value among those of the training data, in any case; 0 where it is not."""
-        wanted = value.casefold()
-        if wanted in ("", UNKNOWN):
+        """Place of a value among those of the training data, however spelled; 0 where it is not."""
+        if value in names:
+            return names.index(value)
+        folds = {"gender": fold_gender, "country": fold_country} if self._rules > 1 else {}
+        fold = folds.get(kind, str.casefold)
+        if (wanted := fold(value)) in ("", UNKNOWN):
             return 0
-        exact = names.index(value) if value in names else 0
-        place = exact or next((i for i, name in enumerate(names) if name.casefold() == wanted), 0)
+        place = next((i for i, name in enumerate(names) if i and fold(name) == wanted), 0)
         if not place:
             known = ", ".join(names[1:6]) + (", ..." if len(names) > 6 else "") or "none"
             self.notes.append(f"{kind} {value!r} is not in the training data ({known}): unknown")

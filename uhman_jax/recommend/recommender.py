@@ -10,7 +10,7 @@ import numpy as np
 
 from uhman_jax import storage
 from uhman_jax.confidence import Calibration
-from uhman_jax.dataset.hashtags import split_hashtags
+from uhman_jax.dataset.hashtags import read_hashtags, split_hashtags
 from uhman_jax.errors import UserError
 from uhman_jax.model import VideoInput, score
 from uhman_jax.preprocess.on_demand import OnDemand
@@ -156,7 +156,7 @@ class Recommender:
             video: any file that FFmpeg reads.
             user: who posts it.
             top_k: how many; fewer where the vocabulary or the other arguments leave fewer.
-            exclude: hashtags that are not suggested.
+            exclude: hashtags that are not suggested; one text may list several.
             min_confidence: suggestions below are left out.
 
         Raises:
@@ -180,7 +180,7 @@ class Recommender:
 
         Yields an answer per clip as they are done; those without a frame may come late.
         """
-        excluded = tuple(exclude)
+        excluded = (exclude,) if isinstance(exclude, str) else tuple(exclude)
         for clip in self._clips.encode(videos):
             suggestions = []
             if clip.record is not None:
@@ -238,7 +238,7 @@ class Recommender:
                 "min_confidence needs a model whose confidence was fitted, this one has none; "
                 "evaluate it again with --mode=evaluate, with a validation split"
             )
-        excluded = {name for field in exclude for name in split_hashtags(field)}
+        excluded = self._excluded(exclude)
         many = min(max(top_k, 50) + len(excluded), len(self.view.hashtags))
         query_BD = self._query(
             self.variables, self.video_input(record, len(users)), self.encode(users)
@@ -261,6 +261,23 @@ class Recommender:
                 ][:top_k]
             )
         return answers
+
+    def _excluded(self, exclude: Iterable[str]) -> set[str]:
+        """Keys of hashtags that are not suggested.
+
+        Raises:
+            UserError: a part cannot be a hashtag.
+        """
+        lists = [exclude] if isinstance(exclude, str) else list(exclude)
+        if self.view.rules == 1:
+            return {name for field in lists for name in split_hashtags(field, self.view.rules)}
+        found = read_hashtags(*lists)
+        if found.rejected:
+            raise UserError(
+                "exclude must list hashtags of letters, marks, digits, underscores and emoji, got "
+                f"{found.rejected[0]!r}; correct it or leave it out"
+            )
+        return set(found.keys)
 
     def vectors(self, hashtags: Sequence[str]) -> np.ndarray:
         """hashtags_TD, float32, of some hashtags of the vocabulary."""
