@@ -107,15 +107,15 @@ def test_a_clip_a_profile_and_another_one(page, trained):
 
     # The same clip for a man, compared with a woman: the woman's #w comes no later.
     page.get_by_label("Gender").first.click()
-    page.get_by_role("option", name="m", exact=True).first.click()
+    page.get_by_role("option", name="male", exact=True).first.click()
     page.get_by_label("Compare with another profile").check()
     page.get_by_label("Gender").nth(1).click()
-    page.get_by_role("option", name="f", exact=True).last.click()
+    page.get_by_role("option", name="female", exact=True).last.click()
     page.locator("#go").click()
     page.wait_for_selector("#shown .duo .card:nth-child(2) .list", timeout=WAIT)
     man, woman = listed(page, 0), listed(page, 1)
     assert woman.index("#w") <= man.index("#w")
-    assert page.locator("#shown h3").first.inner_text() == "m"
+    assert page.locator("#shown h3").first.inner_text() == "male"
 
 
 def test_what_is_wrong_is_said_in_plain_words(page, trained, tmp_path):

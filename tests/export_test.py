@@ -1,5 +1,6 @@
 """An exported folder against the run that it came from, loaded without the package."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -13,16 +14,21 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_world
+import views
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from tools import command
 from tools.export import folder as export_lib
 from tools.export import load as load_lib
 from uhman_jax import confidence as confidence_lib
 from uhman_jax.dataset import hashtags
+from uhman_jax.dataset.attributes import country_names
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.view import TEST, View
 from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import eval_batches
+from uhman_jax.recommend.profile import Profile, ProfileEncoder
 from uhman_jax.shards.store import FrameStore
 from uhman_jax.trained import open_run
 
@@ -251,9 +257,36 @@ def test_ages_fall_into_the_buckets_of_the_package(exported):
     assert [bucket["id"] for bucket in buckets[:3]] == [0, 0, 1], "nobody is younger than 20"
 
 
-@pytest.mark.parametrize("text", ["#ＬＯＶＥ", " Straße#", "été", "##", "ﬁ ﬁ", "ǅ#"])
-def test_the_loader_spells_hashtags_as_the_package_does(text):
-    assert load_lib.normalise_hashtag(text) == hashtags.normalise_hashtag(text)
+AWKWARD = "##＃﹟ \n&;:/.?()[]{},|_·・־״\"\\'“”"
+AWKWARD += "🌊☀\u200b\u200d\ufe0f\u20e3\u3164\u2800\u0307aZ1éßカ한İﬁ～½"
+texts = st.text(st.one_of(st.sampled_from(AWKWARD), st.characters()), max_size=40)
+
+
+@given(texts)
+@example('["\\\\u00e9", null, "New York", "#a b"]')
+@example("https://x.example/#a c# C++ x.example/b nan")
+def test_the_loader_reads_hashtags_as_the_package_does(text):
+    for rules in (1, 2):
+        assert load_lib.normalise_hashtag(text, rules) == hashtags.normalise_hashtag(text, rules)
+        found = load_lib.split_hashtags(text, rules)
+        assert tuple(found) == hashtags.split_hashtags(text, rules)
+
+
+COUNTRIES = ("unknown", "US", "NAM", "atlantis", "new atlantis", "GB")
+spelled = [*country_names(), "Atlantis", "NEW  Atlantis", "newatlantis", "🇺🇸", "NA", "n/a", "u.s."]
+
+
+@settings(deadline=None)
+@given(st.one_of(st.sampled_from(spelled), texts), st.sampled_from([1, 2]))
+def test_the_loader_reads_attributes_as_the_package_does(text, rules):
+    view = views.build(*views.random_world(15))
+    genders = ("unknown", "female", "nonbinary")
+    view = dataclasses.replace(view, rules=rules, genders=genders, countries=COUNTRIES)
+    loaded = object.__new__(load_lib.Recommender)
+    loaded._encodings = json.loads(json.dumps(export_lib.encodings(view)))
+    expected = ProfileEncoder(view).encode([Profile.parse(text, "", text)])
+    assert loaded._attribute("genders", text) == expected.gender_B[0]
+    assert loaded._attribute("countries", text) == expected.country_B[0]
 
 
 @pytest.mark.parametrize(

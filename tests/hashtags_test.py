@@ -1,12 +1,22 @@
-"""Spelling of hashtags."""
+"""Keys and spellings of hashtags, and lists of them."""
 
+import json
+import sys
+import time
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uhman_jax.dataset.hashtags import normalise_hashtag, split_hashtags
+from uhman_jax.dataset.hashtags import (
+    Hashtags,
+    normalise_hashtag,
+    read_hashtags,
+    spell_hashtag,
+    split_hashtags,
+)
+from uhman_jax.dataset.spelling import is_legal, may_hold
 
 # Characters on which '#', NFKC and case folding get in each other's way.
 AWKWARD = "#＃﹟ \u00a0\u00a8\u0345\u0390\u1fd6\u03f4ßſK\u1e9eÅﬁıΣς\u0130\u0307\u200d\ufe0f日本ｈＨ"
@@ -25,6 +35,16 @@ texts = st.lists(characters).map("".join)  # st.text would draw the awkward ones
         ("e\u0301te\u0301", "\u00e9t\u00e9"),
         ("日本", "日本"),
         ("c++", "c++"),
+        ("İstanbul", "istanbul"),
+        ("i\u0307stanbul", "istanbul"),
+        ("ıslak", "ıslak"),
+        ("se\u200ba\u00ad", "sea"),
+        ("\u200f#שלום", "שלום"),
+        ("❤\ufe0f", "❤"),
+        ("می\u200cرویم", "میرویم"),
+        ("ニャ～ン", "ニャ〜ン"),
+        ("·sol·licitud·", "sol·licitud"),
+        ("\u2800sea\u3164", "sea"),
         ("#", ""),
         (" # ", ""),
         ("", ""),
@@ -45,7 +65,74 @@ def test_normalising_again_changes_nothing(text):
     assert normalise_hashtag(once) == once
     assert unicodedata.normalize("NFKC", once) == once
     assert unicodedata.normalize("NFKC", once.casefold()) == once
-    assert not once.startswith("#") and not once.endswith("#") and once.split() in ([], [once])
+    assert "#" not in once and once.split() in ([], [once])
+
+
+def normalise_by_rules_1(text):
+    """Today's function as it was when there was only one."""
+    previous = None
+    while text != previous:
+        previous = text
+        text = unicodedata.normalize("NFKC", "".join(text.split()).strip("#")).casefold()
+        text = unicodedata.normalize("NFKC", text)
+    return text
+
+
+@given(texts)
+def test_rules_1_are_as_they_were(text):
+    assert normalise_hashtag(text, rules=1) == normalise_by_rules_1(text)
+    parts = "".join(" " if c in "#＃﹟" else c for c in text).split()
+    keys = dict.fromkeys(filter(None, map(normalise_by_rules_1, parts)))
+    assert split_hashtags(text, rules=1) == tuple(keys)
+
+
+@pytest.mark.parametrize("rules", [1, 2])
+def test_rules_differ_where_they_should(rules):
+    assert normalise_hashtag("\u0130x\u200b", rules) == ("i\u0307x\u200b" if rules == 1 else "ix")
+    assert split_hashtags("#A,b c++", rules) == (("a,b", "c++") if rules == 1 else ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    "text, spelling",
+    [
+        ("#Straße", "Straße"),
+        ("＃ＦＵＮ", "ＦＵＮ"),
+        ("Cafe\u0301", "Café"),
+        ("\u200bNew York\u200e", "NewYork"),
+        ("می\u200cرویم\u200c", "می\u200cرویم"),
+        ("se\u200ba", "sea"),
+        ("❤\ufe0f", "❤\ufe0f"),
+        ("e\ufe0f", "e"),
+        ("・ランチ・", "ランチ"),
+        ("##", ""),
+    ],
+)
+def test_what_people_see(text, spelling):
+    assert spell_hashtag(text) == spelling
+
+
+@given(texts)
+def test_a_spelling_has_the_key_of_its_text(text):
+    spelling = spell_hashtag(text)
+    assert spell_hashtag(spelling) == spelling == unicodedata.normalize("NFC", spelling)
+    assert normalise_hashtag(spelling) == normalise_hashtag(text)
+
+
+def test_every_character_of_a_hashtag_has_a_key_that_is_one():
+    """So what is read from a table can be written as its key, and read again."""
+    for character in map(chr, range(sys.maxunicode + 1)):
+        if may_hold(character):
+            key = normalise_hashtag(f"a{character}b")
+            assert is_legal(key), hex(ord(character))
+
+
+def test_what_nobody_sees_is_in_no_key():
+    visible = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
+    for code in range(sys.maxunicode + 1):
+        character = chr(code)
+        if unicodedata.category(character) == "Cf" and code not in visible:
+            hieroglyphs = 0x13430 <= code <= 0x1345F  # join signs that people see
+            assert hieroglyphs or normalise_hashtag(f"a{character}b") == "ab", hex(code)
 
 
 def test_every_character_of_the_basic_plane_is_settled_in_one_go():
@@ -64,8 +151,144 @@ def test_repeated_hashtags_keep_their_first_place():
     assert split_hashtags("b A #B a ｂ c") == ("b", "a", "c")
 
 
+SEA_SUN = ("sea", "sun"), ("Sea", "sun"), ()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "#Sea #sun",
+        "#Sea,#sun",
+        "Sea, sun,",
+        "Sea;sun",
+        "Sea|sun",
+        "Sea | #sun",
+        "Sea、sun",
+        "Sea，sun",
+        "Sea；sun",
+        "Sea｜sun",
+        "Sea\u060csun",
+        "Sea\u3000sun",
+        "Sea\u00a0sun",
+        "Sea\u2800sun",
+        "Sea\nsun\r\n",
+        "Sea\tsun",
+        "- Sea\n- sun",
+        "Sea • sun",
+        "Sea / sun & sun",
+        '["Sea", "sun"]',
+        "['Sea', 'sun']",
+        "('Sea', 'sun')",
+        "{'Sea', 'sun',}",
+        "['Sea' 'sun']",
+        "[Sea, sun]",
+        "{Sea,sun}",
+        '["#Sea", null, "sun", NaN, ""]',
+        '["#Sea #sun"]',
+        '["\\u0053ea", "s\\x75n"]',
+        '"Sea","sun"',
+        '"Sea""sun"',
+        '"#Sea #sun"',
+        "“#Sea” ‘#sun’",
+        "«Sea» „sun‟",
+        "「Sea」『sun』",
+        "＂Sea＂，＇sun＇",
+        "`Sea` `sun`",
+        "“Sea”, “sun”",
+        "(Sea) [sun]",
+        "#Sea#sun",
+        "##Sea #sun#",
+        "#Sea# ＃sun﹟SUN",
+        "#Sea. #sun!",
+        "Sea: sun...",
+        "\u200bSea \ufeffsun",
+    ],
+)
+def test_lists(field):
+    assert read_hashtags(field) == SEA_SUN
+
+
+@pytest.mark.parametrize(
+    "field, keys, rejected",
+    [
+        ("C++ sea", ["sea"], ["C++"]),
+        ("c# sea", ["sea"], ["c#"]),
+        ("a/b, sea", ["sea"], ["a/b"]),
+        ("don't sea-sun #sea", ["sea"], ["don't", "sea-sun"]),
+        ('se"a', [], ['se"a']),
+        ("f(x) @ana sea", ["sea"], ["f(x)", "@ana"]),
+        (
+            "https://x.example/a,b#c x.example/#d #sea",
+            ["sea"],
+            ["https://x.example/a,b#c", "x.example/#d"],
+        ),
+        ('["New York", "#sea"]', ["sea"], ["New York"]),
+        ("“New York”, “sea”", ["sea"], ["New York"]),
+        ('[{"name": "sea"}, {"name": "sun"}]', [], ['[{"name": "sea"}, {"name": "sun"}]']),
+        ("rock&#39;n", ["n"], ["rock&#39"]),
+        ("1\ufe0f\u20e3 sea", ["sea"], ["1\ufe0f\u20e3"]),
+        ("<b>sea</b>", [], ["<b>sea</b>"]),
+        ("½ km²", ["km2"], ["½"]),
+        ("a" * 501 + " " + "b" * 500, ["b" * 500], ["a" * 501]),
+        ("%23sea \\#sun", ["sun"], ["%23sea"]),
+        ("2024 _ ... - #", ["2024"], []),
+        ("❤\ufe0f 🌊sea", ["❤", "🌊sea"], []),
+        ("nan", [], []),
+        (" NULL ", [], []),
+        ('["none"]', [], []),
+        ("[nan]", [], []),
+        ("[]", [], []),
+        ("#nan", ["nan"], []),
+        ("none sea", ["none", "sea"], []),
+        ("", [], []),
+    ],
+)
+def test_what_cannot_be_a_hashtag_is_named(field, keys, rejected):
+    read = read_hashtags(field)
+    assert list(read.keys) == keys and list(read.rejected) == rejected
+
+
+def test_several_lists_are_read_as_one():
+    both = read_hashtags('["Sea"]', "sea Sun C++", "c++")
+    assert both == Hashtags(("sea", "sun"), ("Sea", "Sun"), ("C++", "c++"))
+    assert read_hashtags() == Hashtags((), (), ())
+
+
 @given(texts)
 def test_joined_hashtags_split_into_themselves(text):
-    hashtags = split_hashtags(text)
-    assert split_hashtags(" ".join(hashtags)) == hashtags
-    assert len(set(hashtags)) == len(hashtags) and "" not in hashtags
+    read = read_hashtags(text)
+    for names in (read.keys, read.spellings):
+        again = read_hashtags(" ".join(f"#{name}" for name in names))
+        assert (again.keys, again.spellings, again.rejected) == (read.keys, names, ())
+    assert len(set(read.keys)) == len(read.keys) and "" not in read.keys
+    assert split_hashtags(text) == read.keys
+
+
+words = st.text(st.sampled_from("aZ_é日本カन\u093f한0Ёß🌊Ａ"), min_size=1, max_size=6).filter(
+    lambda word: read_hashtags(f"#{word}").rejected == () and read_hashtags(f"#{word}").keys
+)
+
+
+@given(st.lists(words, min_size=2, max_size=5))
+def test_every_separator_gives_the_same_hashtags(names):
+    expected = tuple(dict.fromkeys(map(normalise_hashtag, names)))
+    for separator in (" ", ",", ", ", ";", "|", "\n", "、", "，", "\u3000", "#", " #", "\t", " • "):
+        assert read_hashtags(f"#{separator.join(names)}").keys == expected, separator
+    for left, right in ('""', "''", "“”", "‘’", "«»", "「」", "()", "[]", "〝〟"):
+        wrapped = [f"{left}{name}{right}" for name in names]
+        assert read_hashtags(" ".join(wrapped)).keys == expected, left
+        assert read_hashtags(",".join(wrapped)).keys == expected, left
+    for ascii_only in (True, False):
+        assert read_hashtags(json.dumps(names, ensure_ascii=ascii_only)).keys == expected
+    for wrapped in (names, tuple(names)):
+        assert read_hashtags(str(wrapped)).keys == expected
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "!", "#", '"', '["', '"a",', "a.", "\\", "( ", "'a", "a-", "\u0345\u0301", '":']
+)
+def test_a_long_list_takes_no_time(piece):
+    began = time.process_time()
+    for field in (piece * 20_000, '["' + piece * 20_000 + '"]', "[{" + piece * 20_000 + "?"):
+        read_hashtags(field)
+    assert time.process_time() - began < 10  # about 0.5 s; a quadratic rule takes minutes

@@ -19,7 +19,6 @@ from uhman_jax.input_pipeline import eval_batches
 from uhman_jax.preprocess import on_demand
 from uhman_jax.preprocess.inputs import clips_of
 from uhman_jax.recommend import Profile, Recommender
-from uhman_jax.recommend.profile import ProfileEncoder
 from uhman_jax.recommend.start import start_extractor
 from uhman_jax.trained import open_run
 
@@ -101,6 +100,18 @@ def test_what_is_excluded_or_unlikely_is_left_out(trained, recommender):
     likely = recommender.recommend(clip, top_k=3, min_confidence=limit)
     assert [s.confidence >= limit for s in likely] == [True] * len(likely) and len(likely) >= 2
     assert recommender.recommend(clip, top_k=3, min_confidence=1.0) == []
+
+
+def test_what_is_excluded_may_be_listed_in_any_way(trained, recommender):
+    record = recommender.features(trained / "c00.mp4")
+    names = [s.hashtag for s in recommender.suggest(record, [Profile()], top_k=3)[0]]
+    for listed in ([",".join(names[:2])], str(names[:2]), (f"#{names[0]}", f"“{names[1]}”")):
+        (left,) = recommender.suggest(record, [Profile()], top_k=3, exclude=listed)
+        assert [s.hashtag for s in left] == names[2:]
+    (answer,) = recommender.recommend_many([trained / "c00.mp4"], exclude=f"#{names[0]}")
+    assert names[0] not in [s.hashtag for s in answer.suggestions]
+    with pytest.raises(UserError, match="exclude must list hashtags of letters.*, got 'C\\+\\+';"):
+        recommender.suggest(record, [Profile()], exclude=["#sea C++"])
 
 
 def test_confidence_falls_with_the_rank(trained, recommender):
@@ -188,36 +199,6 @@ def test_an_extractor_whose_asker_is_gone_ends_without_a_word(trained, recommend
         process.stdin.write(job.encode())
         process.stdin.flush()
         assert process.wait(60) == 1 and not process.stderr.read()
-
-
-def test_what_the_model_cannot_use_is_said(recommender):
-    user = Profile("F", 200, "nowhere", ("dark", "never", "dark"))
-    encoded = recommender.encode([user, Profile()])
-    assert encoded.gender_B.tolist() == [recommender.view.genders.index("f"), 0]
-    assert encoded.country_B.tolist() == [0, 0]
-    assert encoded.history_mask_BR.sum(axis=1).tolist() == [1, 0]
-    notes = " ".join(recommender.notes)
-    assert "#never" in notes and "country 'nowhere'" in notes and "gender" not in notes
-
-
-def test_a_long_history_is_cut(recommender):
-    encoder = ProfileEncoder(recommender.view)
-    encoder._width = 1
-    encoded = encoder.encode([Profile(history=("bright", "dark"))])
-    assert encoded.history_BR.tolist() == [[recommender.view.hashtags.index("bright")]]
-    assert "first 1 " in encoder.notes[0]
-
-
-@pytest.mark.parametrize("text", ["-1", "121", "x", "1e400", "nan"])
-def test_an_age_is_a_number_of_years(text):
-    with pytest.raises(UserError, match="age must be a number of years from 0 to 120"):
-        Profile.parse(age=text)
-
-
-def test_a_profile_in_one_field():
-    assert Profile.parse_line("gender=f,age=30, history=#A b") == Profile("f", 30, "", ("a", "b"))
-    with pytest.raises(UserError, match="got 'size=3'"):
-        Profile.parse_line("size=3")
 
 
 def test_folders_and_files(tmp_path):

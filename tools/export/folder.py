@@ -8,7 +8,7 @@ import os
 import pathlib
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,13 @@ from jax import export
 
 from tools.export import card
 from tools.export.programs import PLATFORMS, Shapes, make_programs
-from uhman_jax.dataset.attributes import age_bucket
+from uhman_jax.dataset.attributes import (
+    age_bucket,
+    country_names,
+    fold_country,
+    fold_gender,
+    gender_names,
+)
 from uhman_jax.dataset.checks import MAX_AGE
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
 from uhman_jax.errors import UserError
@@ -126,6 +132,11 @@ def encodings(view: View) -> dict[str, Any]:
     names = dict(reversed([(name, years) for years, name in begins]))
     place = {name: i for i, name in enumerate(view.ages)}
     return {
+        "rules": view.rules,
+        "spellings": {
+            "genders": _spellings(view.genders, fold_gender, gender_names()),
+            "countries": _spellings(view.countries, fold_country, country_names()),
+        },
         "genders": view.genders,
         "countries": view.countries,
         "ages": [
@@ -134,6 +145,18 @@ def encodings(view: View) -> dict[str, Any]:
         ],
         "max_history": view.max_history,
     }
+
+
+def _spellings(
+    values: Sequence[str], fold: Callable[[str], str], names: Mapping[str, str]
+) -> dict[str, int]:
+    """Places of an attribute's values by their spellings.
+
+    Those of `names` are squeezed; a value that has no other name stands behind a space.
+    """
+    place = {fold(value): i for i, value in enumerate(values) if i}
+    own = {f" {name}": i for name, i in place.items()}
+    return own | {text: place[name] for text, name in names.items() if name in place}
 
 
 def _queries(program: bytes, run: Trained, rows: np.ndarray, frames: int) -> Iterator[np.ndarray]:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from uhman_jax.dataset.hashtags import normalise_hashtag
+from uhman_jax.dataset.spelling import normalise_hashtag
 
 UNKNOWN = "unknown"
 _NOTHING = frozenset(

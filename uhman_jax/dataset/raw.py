@@ -201,6 +201,8 @@ def write_raw_dataset(
 ) -> None:
     """Writes both tables such that reading them gives exactly these videos and users back.
 
+    Only genders and countries may be spelled otherwise: reading them gives their one name.
+
     Each table is written whole or not at all, videos.csv last; the video files are the caller's.
 
     Args:
@@ -225,7 +227,11 @@ def write_raw_dataset(
         back = _parse(root, videos_csv, users_csv, None)
     if lost := [problem for problem in back.problems if problem.kind != _UNKNOWN_USER]:
         raise UserError(f"a raw dataset must have good rows only: {lost[0]}")
-    for row, again in zip((*videos, *users), (*back.videos, *back.users.values()), strict=True):
+    folded = (
+        dataclasses.replace(u, gender=fold_gender(u.gender), country=fold_country(u.country))
+        for u in users
+    )
+    for row, again in zip((*videos, *folded), (*back.videos, *back.users.values()), strict=True):
         if row != again:
             raise UserError(
                 f"a row must read back as it was written, got {again} for {row}; "
