@@ -205,6 +205,8 @@ def test_time_has_several_names_and_an_odd_one_costs_only_itself(tmp_path):
         "text": ("1700000000", "20231114", 1_700_000_000),
         "day": (None, "20231114", 1_699_920_000),  # its start in UTC
         "zero": (0, None, 0),
+        "milliseconds": (1_700_000_000_123, None, 1_700_000_000),
+        "iso": ("NA", "2023-11-14", 1_699_920_000),
         "none": (None, None, None),
         "na": ("NA", "NA", None),
         "late": (10**30, "20231114", 1_699_920_000),
@@ -219,7 +221,7 @@ def test_time_has_several_names_and_an_odd_one_costs_only_itself(tmp_path):
         download(tmp_path, name, timestamp=timestamp, upload_date=date)
     videos, _ = imported(tmp_path)
     assert {n: v.timestamp for n, v in videos.items()} == {n: t[2] for n, t in times.items()}
-    odd = ["before", "infinite", "late", "list", "nan", "true", "word"]
+    odd = ["before", "infinite", "late", "list", "true", "word"]
     told = dropped_of(tmp_path)
     assert sorted(told) == [f"{name}.info.json" for name in odd]
     assert told["word.info.json"] == "a time that cannot be read: 'yesterday'"
@@ -294,10 +296,14 @@ def test_the_folders_own_table_of_users_only_gets_more_rows(tmp_path):
         download(own.parent, "a")
         download(own.parent, "b", channel_id="UC2", uploader_id="@bo", uploader="Bo")
         own.write_text(table, newline="")
-        imported(own.parent, path)
-        assert own.read_bytes() == table.encode() + b"\n,,UC2,,,\n"
-        imported(own.parent, path)
-        assert own.read_bytes() == table.encode() + b"\n,,UC2,,,\n", "once"
+        for _ in range(2):  # the second adds nothing
+            import_ytdlp.import_folder(own.parent, path, "description")
+            assert own.read_bytes() == table.encode() + b"\n,,UC2,,,\n"
+    assert dropped_of(own.parent) == {
+        "users.csv:2": "an attribute that cannot be read: bad age 'old?'"
+    }
+    users = read_raw_dataset(own.parent, strict=False).users
+    assert users["UC1"] == User("UC1", "female", None, "PT", ()) and "other" in users
 
 
 @pytest.mark.parametrize("name", ["UC1", "@ana", "ANA", "Ana Maria"])

@@ -30,8 +30,7 @@ from absl import flags
 
 from tools.clip_files import ClipFiles
 from tools.import_report import Dropped, counted, printable, tell, write_csv
-from tools.ytdlp_info import MAX_TIME
-from uhman_jax.dataset.checks import whole_number
+from uhman_jax.dataset.checks import parse_time
 from uhman_jax.dataset.hashtags import keyword_hashtag, normalise_hashtag
 from uhman_jax.dataset.raw import User, Video, fault_of, write_raw_dataset
 from uhman_jax.errors import UserError
@@ -103,8 +102,10 @@ def parse(line: str) -> Item | str:
             written.setdefault(normalise_hashtag(spelling), spelling)
         elif tag.strip():
             odd.append(("a tag that is no hashtag", tag))
-    uploaded = whole_number(text[4], 0, MAX_TIME)
-    if text[4] and uploaded is None:
+    try:
+        uploaded = parse_time(text[4])
+    except ValueError:
+        uploaded = None
         odd.append(("a time that cannot be read", text[4]))
     return Item(
         id=text[0],

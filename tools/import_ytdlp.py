@@ -68,7 +68,9 @@ def info_files(root: pathlib.Path, dropped: Dropped) -> Iterator[tuple[str, Clip
         yield name, clips[os.path.dirname(name) or "."]
 
 
-def read_clip(root: pathlib.Path, name: str, clips: ClipFiles, source: str, dropped: Dropped):
+def read_clip(
+    root: pathlib.Path, name: str, clips: ClipFiles, source: str, dropped: Dropped
+) -> Clip | str:
     """Returns a Clip, or why there is none; notes what of it is left out.
 
     Args:
@@ -126,7 +128,7 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
         for problem in problems:
             row = f"{users_csv.name}:{problem.line}"
             what = "a row of users" if problem.dropped else "an attribute"
-            dropped.note(row, f"{what} that cannot be read", problem.kind)
+            dropped.note(row, f"{what} that cannot be read", f"{problem.kind} {problem.value}")
     none = True
     for name, beside in info_files(root, dropped):
         none = False

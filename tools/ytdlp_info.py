@@ -2,19 +2,18 @@
 
 import datetime
 import json
-import math
 import os
 import re
 from typing import Any
 
 from tools.ytdlp_users import Poster
+from uhman_jax.dataset.checks import parse_time
 from uhman_jax.dataset.hashtags import keyword_hashtag, marked_hashtags, normalise_hashtag
 
 _UNKNOWN = ("", "na", "n/a", "nan", "null", "none", "unknown", "-", "@")
 _CUT_LENGTH = 72  # characters at which yt-dlp cuts the titles of TikTok and other sites
 _CUT_ENDS = ("...", "…")
 _EXTENSION = re.compile(r"\w{1,20}", re.ASCII)
-MAX_TIME = 253_402_300_799  # unix seconds, the end of the year 9999
 _BY = re.compile(r"(?:video|post|clip|photo|reel|story|stories) by (.+)", re.IGNORECASE | re.DOTALL)
 
 
@@ -80,31 +79,29 @@ def timestamp_of(info: dict[str, Any]) -> tuple[int | None, str]:
     (None, '-1')
     """
     odd = ""
-    for key, read in (("timestamp", _seconds), ("upload_date", _day)):
+    for key in ("timestamp", "upload_date"):
         value = info.get(key)
-        if value is None or (isinstance(value, str) and value.strip().casefold() in _UNKNOWN):
-            continue
-        seconds = read(value)
-        if seconds is not None and 0 <= seconds <= MAX_TIME:
-            return int(seconds), odd
-        odd = odd or _shown(value)
+        try:
+            seconds = _seconds(value, key == "upload_date")
+        except ValueError:
+            odd = odd or _shown(value)
+        else:
+            if seconds is not None:
+                return seconds, odd
     return None, odd
 
 
-def _seconds(value: Any) -> float | None:
-    try:
-        number = None if isinstance(value, bool) else float(value)
-    except (ValueError, TypeError, OverflowError):
+def _seconds(value: Any, is_day: bool) -> int | None:
+    """Unix seconds of a value, None where it says that they are unknown, else a ValueError."""
+    if value is None:
         return None
-    return number if number is not None and math.isfinite(number) else None
-
-
-def _day(value: Any) -> float | None:
-    try:
-        day = datetime.datetime.strptime(id_of(value), "%Y%m%d")
-    except ValueError:
-        return None
-    return day.replace(tzinfo=datetime.UTC).timestamp()
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(value)
+    text = str(value).strip()
+    if is_day and text.isdecimal():
+        day = datetime.datetime.strptime(text, "%Y%m%d").replace(tzinfo=datetime.UTC)
+        return parse_time(str(day.timestamp()))
+    return parse_time(text)
 
 
 def hashtags_of(

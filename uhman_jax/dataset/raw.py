@@ -258,7 +258,7 @@ def fault_of(row: Video | User) -> str:
     else:
         users, problems = _parse_users(_format(USER_COLUMNS, [_user_fields(row)]))
         back = tuple(users.values())
-    if back == (row,):
+    if back == (row,) and not problems:
         return ""
     torn = not problems or problems[0].kind in ("open quote", "wrong field count")
     return "a name that a table cannot hold" if torn else problems[0].kind
