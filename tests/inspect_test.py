@@ -168,7 +168,7 @@ def test_a_swapped_country_swaps_the_words(trained, inspected):
         for name, share in swap["enter"]:
             assert (name.replace(here, there), share) in map(tuple, swap["leave"])
         assert sum(share for _, share in swap["enter"]) == pytest.approx(1)
-    swap = swaps["gender", "f"]
+    swap = swaps["gender", "female"]
     assert swap["num_clips"] > 0 == swap["changed"] == swap["replaced"]
     assert swap["enter"] == swap["leave"] == []
 
