@@ -240,7 +240,7 @@ def test_other_settings_are_refused_by_name(folder, tmp_path):
     with pytest.raises(UserError) as error:
         run(folder, tmp_path, max_frames=2, weights_seed=1)
     assert "max_frames 3 -> 2, weights_seed 0 -> 1" in messages(error)
-    assert "--output" in messages(error)
+    assert "name another folder for the features" in messages(error)
     run(folder, tmp_path, num_decoders=1, clip_timeout=9.0)  # these decide nothing
 
 
