@@ -203,11 +203,11 @@ def fetch(address, data=None, headers=None):
 
 
 def test_the_api_answers_as_documented(server, trained):
-    answer = call(server, trained / "c03.mp4", "f", "30", "unknown", "#dark #never", 2)
+    answer = call(server, trained / "c03.mp4", "F", "30 years", "unknown", '["#Dark", "never"]', 2)
     assert [set(s) for s in answer["suggestions"]] == [{"hashtag", "score", "confidence"}] * 2
-    assert any("#never" in note for note in answer["notes"])
-    answer = call(server, trained / "c03.mp4", "female", 21, "US", "", 1)
-    assert len(answer["suggestions"]) == 1 and any("female" in note for note in answer["notes"])
+    assert answer["notes"] == ["not in the vocabulary, so not used: #never"]
+    answer = call(server, trained / "c03.mp4", "other", 21, "US", "", 1)
+    assert len(answer["suggestions"]) == 1 and any("'other'" in note for note in answer["notes"])
 
 
 def test_no_file_of_the_machine_can_be_asked_for(server, trained):

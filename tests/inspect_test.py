@@ -166,7 +166,7 @@ def test_a_swapped_country_swaps_the_words(trained, inspected):
         assert all(name.endswith((here, "all")) for name, share in swap["enter"] if share > 0.1)
         assert all(name.endswith((there, "all")) for name, share in swap["leave"] if share > 0.1)
         assert sum(share for _, share in swap["enter"]) <= swap["replaced"] + 1e-9
-    assert swaps["gender", "f"]["changed"] < 0.2
+    assert swaps["gender", "female"]["changed"] < 0.2
 
 
 def test_nearest_hashtags_and_map(trained, inspected):
