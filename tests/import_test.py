@@ -318,6 +318,36 @@ def test_a_table_may_name_a_user_by_any_of_their_ids(tmp_path, name):
     assert "2 users, 1 with attributes." in told and (said in told) == (name != "UC1")
 
 
+def test_a_row_of_the_folders_table_is_not_changed_for_another_of_the_same_user(tmp_path):
+    download(tmp_path, "a")
+    own = tmp_path / "users.csv"
+    own.write_text(USERS + "UC1,,,,\n@ana,f,21,PT,\n")
+    told = import_ytdlp.import_folder(tmp_path, own, "description")
+    assert own.read_text() == USERS + "UC1,,,,\n@ana,f,21,PT,\n"
+    assert told[-2] == "1 user, 0 with attributes."
+    assert told[-1].startswith("1 user without attributes, which another row of theirs has: @ana")
+
+
+def test_another_table_of_users_loses_no_row_of_the_folders(tmp_path):
+    (tmp_path / "people.csv").write_text(USERS + "UC1,f,21,PT,\nUC2,,,,\nx,m,30,BR,\n")
+    root = tmp_path / "clips"
+    download(root, "a")
+    download(root, "b", channel_id="UC2", uploader_id="@bo", uploader="Bo")
+    own = root / "users.csv"
+    own.write_text(USERS + "UC1,m,22,,\nUC2,m,23,,\n@gone,f,24,,\n")
+    _, users = imported(root, tmp_path / "people.csv")
+    assert {name: user.age for name, user in users.items()} == {"UC1": 21, "UC2": 23, "@gone": 24}
+    for text, lost in (
+        (USERS.replace("age", "age,note") + "UC1,f,21,a note,PT,\n", "the column 'note'"),
+        (USERS + "UC1,f,old?,PT,\n", r"line 2 \(bad age\)"),
+        (USERS + "UC1,f\n", r"line 2 \(wrong field count\)"),
+    ):
+        own.write_text(text)
+        with pytest.raises(UserError, match=f"got {lost}; move it elsewhere"):
+            import_ytdlp.import_folder(root, tmp_path / "people.csv", "description")
+        assert own.read_text() == text
+
+
 def test_an_id_of_several_users_gives_none_of_them_attributes(tmp_path):
     download(tmp_path, "a", uploader="Same")
     download(tmp_path, "b", channel_id="UC2", uploader_id="@bo", uploader="Same")

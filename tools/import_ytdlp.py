@@ -8,13 +8,14 @@ Needs the `.info.json` of every clip. Hashtags are what title and description ma
 word of one that was cut is not used. `tags` of YouTube and others are keywords: --hashtags=tags or
 both takes them too. A user is `channel_id`, else `uploader_id`, else `uploader`; one person who
 lacks an id on some clips stays one user. Gender, age and country are not in the files, so a table
-of your own may say them under any of these ids: FOLDER/users.csv, whose rows all stay and to which
-users are added, or another one (--users), of which those who post a clip are taken. `age_limit`
-rates the content and is not used.
+of your own may say them under any of these ids: FOLDER/users.csv, to which users are added, or
+another one (--users), of which those who post a clip are taken. No row of FOLDER/users.csv is lost.
+`age_limit` rates the content and is not used.
 
 What cannot be used is left out, and FOLDER/dropped.csv says why.
 """
 
+import csv
 import dataclasses
 import os
 import pathlib
@@ -27,7 +28,15 @@ from tools import ytdlp_info
 from tools.clip_files import ClipFiles
 from tools.import_report import Dropped, counted, printable, tell
 from tools.ytdlp_users import Poster, attributes_of, has_attributes, users_of
-from uhman_jax.dataset.raw import User, Video, add_users, fault_of, read_users, write_raw_dataset
+from uhman_jax.dataset.raw import (
+    USER_COLUMNS,
+    User,
+    Video,
+    add_users,
+    fault_of,
+    read_users,
+    write_raw_dataset,
+)
 from uhman_jax.errors import UserError
 from uhman_jax.streams import run_app
 
@@ -159,23 +168,52 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
         user: dataclasses.replace(found.get(user) or _unknown(user), user_id=user) for user in ids
     }
     own = root / "users.csv"
-    if users_csv and own.exists() and own.samefile(users_csv):  # nobody is lost
-        new = (row for user, row in rows.items() if user not in users)
-        write_raw_dataset(root, videos, add_users(own.read_bytes(), new))
+    if users_csv and own.exists() and own.samefile(users_csv):  # nothing of it is lost
+        new = {user: row for user, row in rows.items() if user not in users}
+        write_raw_dataset(root, videos, add_users(own.read_bytes(), new.values()))
+        rows |= {user: users[user] for user in rows.keys() & users.keys()}
     else:
+        before = _rewritable(own) if own.exists() else {}
+        keep = [u for u in before if u not in found or not has_attributes(found[u])]
+        rows |= {user: before[user] for user in keep}
         write_raw_dataset(root, videos, rows)
+        rows = {user: rows[user] for user in ids}
     known = sum(map(has_attributes, rows.values()))
     told.append(f"{counted(len(rows), 'users')}, {known} with attributes.")
-    return told + _other_ids(found)
+    others = [user for user, row in found.items() if row.user_id != user]
+    used = [user for user in others if rows[user] == dataclasses.replace(found[user], user_id=user)]
+    unused = [user for user in others if user not in used]
+    told += _other_ids("found in the table under another id", found, used)
+    # Their own row of that table has none, and is not changed.
+    return told + _other_ids("without attributes, which another row of theirs has", found, unused)
 
 
-def _other_ids(found: dict[str, User]) -> list[str]:
+def _other_ids(what: str, found: dict[str, User], users: list[str]) -> list[str]:
     """Says which users a table names by another of their ids."""
-    pairs = [f"{row.user_id} for {user}" for user, row in found.items() if row.user_id != user]
-    if not pairs:
+    if not users:
         return []
+    pairs = [f"{found[user].user_id} for {user}" for user in users]
     few = printable(", ".join(pairs[:3])) + (", ..." if len(pairs) > 3 else "")
-    return [f"{counted(len(pairs), 'users')} found in the table under another id: {few}."]
+    return [f"{counted(len(pairs), 'users')} {what}: {few}."]
+
+
+def _rewritable(table: pathlib.Path) -> dict[str, User]:
+    """Returns the users of a table that is written again and loses nothing by it.
+
+    Raises:
+        UserError: it has more than users.csv can hold, or rows that cannot be read.
+    """
+    users, problems = read_users(table)
+    with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        header = next((row for row in csv.reader(file) if "".join(row).strip()), [])
+    lost = [f"the column {name!r}" for name in header if name.strip() not in USER_COLUMNS]
+    lost += [f"line {problem.line} ({problem.kind})" for problem in problems]
+    if lost:
+        raise UserError(
+            f"{table} must hold nothing that is lost when it is written again with the users of "
+            f"--users, got {', '.join(lost[:3])}; move it elsewhere"
+        )
+    return users
 
 
 def main(argv: list[str]) -> None:
