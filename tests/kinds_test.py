@@ -314,6 +314,18 @@ def test_a_wrong_rate_in_the_header_changes_nothing(tmp_path):
         assert "longer than the limit of 3.9 s" in refusal(path, max_seconds=3.9)[1]
 
 
+def test_a_wrong_length_of_each_frame_in_the_header_changes_nothing(tmp_path):
+    """Matroska's DefaultDuration: of the last frame nothing else is known."""
+    times = [40 * i for i in range(100)]
+    images = [clips.gray(20 + 2 * i) for i in range(100)]
+    seconds = {}
+    for rate in (25, 1):
+        path = clips.write_clip(tmp_path / f"{rate}.mkv", images, times, rate=rate)
+        frames = sample_frames(path, size=32, max_frames=30)
+        seconds[rate] = frames.seconds, len(frames.images)
+    assert seconds == {25: (pytest.approx(4.0), 20), 1: (pytest.approx(4.0), 20)}
+
+
 def test_garbage_times_bound_the_work_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(packets, "_MIN_PACKETS", 30)
     path = clips.write_clip(tmp_path / "a.mkv", [clips.gray(9)] * 40, range(40))
@@ -415,9 +427,9 @@ def encrypted_mp4(path, faststart=False):
 def test_encrypted_mp4(tmp_path, marks):
     path = tmp_path / "a.mp4"
     encrypted_mp4(path, marks == "faststart")
-    if marks == "header":  # no word on single frames
+    if marks == "header":  # of a scheme that FFmpeg does not know
         data = path.read_bytes()
-        for box in (b"senc", b"saiz", b"saio"):
+        for box in (b"senc", b"saiz", b"saio", b"tenc"):
             assert box in data
             data = data.replace(box, b"free")
         path.write_bytes(data)

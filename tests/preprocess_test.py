@@ -486,11 +486,28 @@ def test_a_folder_whose_names_are_not_utf8(folder, tmp_path):
     os.mkdir(root)
     shutil.copy(folder / "1.mp4", os.path.join(root, b"a.mp4"))
     shutil.copy(folder / "1.mp4", os.path.join(root, b"caf\xe9.mp4"))
+    check_two_clips(root)
+
+
+def test_sample_of_a_name_that_is_not_utf8(folder, tmp_path):
+    script = TESTS.parents[1] / "shared" / "strangers" / "19-name-not-utf8.py"
+    if not script.exists():
+        pytest.skip("no 19-name-not-utf8.py in ../shared/strangers")
+    command = [sys.executable, script, folder / "1.mp4"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    check_two_clips(os.fsencode(tmp_path / "names"))
+
+
+def check_two_clips(root):
+    """Runs the command line on a folder of two clips."""
     environ = environment() | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
     command = [sys.executable, "-c", SMALL_COMMAND, b"--root=" + root, "--calibration_frames=0"]
     found = subprocess.run(command, env=environ, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     assert "ok                  2" in found.stdout and "Traceback" not in found.stderr
+    (ledger_file,) = Path(os.fsdecode(root)).glob("features/*/ledger.jsonl")
+    names = [json.loads(line)["video_id"] for line in ledger_file.read_text().splitlines()]
+    assert names == ["./caf\\xe9.mp4", "a.mp4"]
 
 
 def test_old_folders_keep_their_rules_and_new_ones_record_theirs(tmp_path, monkeypatch):
