@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from uhman_jax.preprocess import clip_file, packets
+from uhman_jax.preprocess import clip_file, packet_times, packets
 from uhman_jax.preprocess.decode import DecodeError, sample_frames
 
 STRANGERS = pathlib.Path(__file__).parents[2] / "shared" / "strangers"
@@ -277,7 +277,7 @@ def test_joined_times_equal_a_walk_through_the_pieces(gaps, data):
         def has_sidedata(self, name):
             return False
 
-    reading = packets._Packets(0.01, 3600.0)
+    reading = packet_times.PacketTimes(0.01, 3600.0)
     expected, previous = [], None
     for steps in gaps:
         times = np.cumsum([0, *steps[1:]])
@@ -327,7 +327,7 @@ def test_a_wrong_length_of_each_frame_in_the_header_changes_nothing(tmp_path):
 
 
 def test_garbage_times_bound_the_work_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(packets, "_MIN_PACKETS", 30)
+    monkeypatch.setattr(packet_times, "_MIN_PACKETS", 30)
     path = clips.write_clip(tmp_path / "a.mkv", [clips.gray(9)] * 40, range(40))
     assert refusal(path, max_seconds=0.1) == ("unsupported", "the clip has more than 30 pictures")
     assert sample_frames(path, size=32, max_seconds=0.14).note == ""  # 300 a second
@@ -480,13 +480,13 @@ def test_encrypted_webm(tmp_path):
 def test_frames_before_the_encrypted_ones_are_kept(tmp_path, monkeypatch):
     path = second(tmp_path / "a.mp4", 90, g="5", bf="0")
     number = iter(range(25))
-    real = packets._Packets.add
+    real = packet_times.PacketTimes.add
 
     def add(self, packet):
         real(self, packet)
         self.encrypted[-1] = next(number) >= 10
 
-    monkeypatch.setattr(packets._Packets, "add", add)
+    monkeypatch.setattr(packet_times.PacketTimes, "add", add)
     frames = sample_frames(path, size=32)
     assert len(frames.images) == 2 and frames.note == "decoded up to 0.2 s: the rest is encrypted"
 

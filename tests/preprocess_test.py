@@ -17,7 +17,7 @@ from small_network import SmallNetwork, small_config
 
 from uhman_jax.config import Storage
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess import inputs, ledger, making, on_demand, pipeline
+from uhman_jax.preprocess import clip_file, inputs, ledger, making, on_demand, pipeline
 from uhman_jax.preprocess.pool import DecoderPool, LibraryFault
 from uhman_jax.shards import quantize
 from uhman_jax.shards.store import FrameStore
@@ -464,9 +464,11 @@ def test_every_name_has_its_own_printable_spelling(folder, tmp_path):
 @given(st.lists(st.binary(min_size=1, max_size=9), unique=True))
 def test_spellings_are_unambiguous(names):
     names = {os.fsdecode(name) for name in names if b"/" not in name} | {"a\\n", "\\xe9", "\udce9"}
-    assert len({ledger.printable(name) for name in names}) == len(names)
+    assert len({clip_file.printable(name) for name in names}) == len(names)
     for name in names:
-        assert all(ord(c) >= 32 and not "\ud800" <= c <= "\udfff" for c in ledger.printable(name))
+        assert all(
+            ord(c) >= 32 and not "\ud800" <= c <= "\udfff" for c in clip_file.printable(name)
+        )
 
 
 SMALL_COMMAND = """if True:
