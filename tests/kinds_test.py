@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from uhman_jax.preprocess import clip_file, packets
+from uhman_jax.preprocess import clip_file, packet_times, packets
 from uhman_jax.preprocess.decode import DecodeError, sample_frames
 
 STRANGERS = pathlib.Path(__file__).parents[2] / "shared" / "strangers"
@@ -277,7 +277,7 @@ def test_joined_times_equal_a_walk_through_the_pieces(gaps, data):
         def has_sidedata(self, name):
             return False
 
-    reading = packets._Packets(0.01, 3600.0)
+    reading = packet_times.PacketTimes(0.01, 3600.0)
     expected, previous = [], None
     for steps in gaps:
         times = np.cumsum([0, *steps[1:]])
@@ -314,8 +314,20 @@ def test_a_wrong_rate_in_the_header_changes_nothing(tmp_path):
         assert "longer than the limit of 3.9 s" in refusal(path, max_seconds=3.9)[1]
 
 
+def test_a_wrong_length_of_each_frame_in_the_header_changes_nothing(tmp_path):
+    """Matroska's DefaultDuration: of the last frame nothing else is known."""
+    times = [40 * i for i in range(100)]
+    images = [clips.gray(20 + 2 * i) for i in range(100)]
+    seconds = {}
+    for rate in (25, 1):
+        path = clips.write_clip(tmp_path / f"{rate}.mkv", images, times, rate=rate)
+        frames = sample_frames(path, size=32, max_frames=30)
+        seconds[rate] = frames.seconds, len(frames.images)
+    assert seconds == {25: (pytest.approx(4.0), 20), 1: (pytest.approx(4.0), 20)}
+
+
 def test_garbage_times_bound_the_work_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(packets, "_MIN_PACKETS", 30)
+    monkeypatch.setattr(packet_times, "_MIN_PACKETS", 30)
     path = clips.write_clip(tmp_path / "a.mkv", [clips.gray(9)] * 40, range(40))
     assert refusal(path, max_seconds=0.1) == ("unsupported", "the clip has more than 30 pictures")
     assert sample_frames(path, size=32, max_seconds=0.14).note == ""  # 300 a second
@@ -415,9 +427,9 @@ def encrypted_mp4(path, faststart=False):
 def test_encrypted_mp4(tmp_path, marks):
     path = tmp_path / "a.mp4"
     encrypted_mp4(path, marks == "faststart")
-    if marks == "header":  # no word on single frames
+    if marks == "header":  # of a scheme that FFmpeg does not know
         data = path.read_bytes()
-        for box in (b"senc", b"saiz", b"saio"):
+        for box in (b"senc", b"saiz", b"saio", b"tenc"):
             assert box in data
             data = data.replace(box, b"free")
         path.write_bytes(data)
@@ -468,13 +480,13 @@ def test_encrypted_webm(tmp_path):
 def test_frames_before_the_encrypted_ones_are_kept(tmp_path, monkeypatch):
     path = second(tmp_path / "a.mp4", 90, g="5", bf="0")
     number = iter(range(25))
-    real = packets._Packets.add
+    real = packet_times.PacketTimes.add
 
     def add(self, packet):
         real(self, packet)
         self.encrypted[-1] = next(number) >= 10
 
-    monkeypatch.setattr(packets._Packets, "add", add)
+    monkeypatch.setattr(packet_times.PacketTimes, "add", add)
     frames = sample_frames(path, size=32)
     assert len(frames.images) == 2 and frames.note == "decoded up to 0.2 s: the rest is encrypted"
 

@@ -17,7 +17,7 @@ from small_network import SmallNetwork, small_config
 
 from uhman_jax.config import Storage
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess import inputs, ledger, making, on_demand, pipeline
+from uhman_jax.preprocess import clip_file, inputs, ledger, making, on_demand, pipeline
 from uhman_jax.preprocess.pool import DecoderPool, LibraryFault
 from uhman_jax.shards import quantize
 from uhman_jax.shards.store import FrameStore
@@ -465,9 +465,11 @@ def test_every_name_has_its_own_printable_spelling(folder, tmp_path):
 @given(st.lists(st.binary(min_size=1, max_size=9), unique=True))
 def test_spellings_are_unambiguous(names):
     names = {os.fsdecode(name) for name in names if b"/" not in name} | {"a\\n", "\\xe9", "\udce9"}
-    assert len({ledger.printable(name) for name in names}) == len(names)
+    assert len({clip_file.printable(name) for name in names}) == len(names)
     for name in names:
-        assert all(ord(c) >= 32 and not "\ud800" <= c <= "\udfff" for c in ledger.printable(name))
+        assert all(
+            ord(c) >= 32 and not "\ud800" <= c <= "\udfff" for c in clip_file.printable(name)
+        )
 
 
 SMALL_COMMAND = """if True:
@@ -487,11 +489,28 @@ def test_a_folder_whose_names_are_not_utf8(folder, tmp_path):
     os.mkdir(root)
     shutil.copy(folder / "1.mp4", os.path.join(root, b"a.mp4"))
     shutil.copy(folder / "1.mp4", os.path.join(root, b"caf\xe9.mp4"))
+    check_two_clips(root)
+
+
+def test_sample_of_a_name_that_is_not_utf8(folder, tmp_path):
+    script = TESTS.parents[1] / "shared" / "strangers" / "19-name-not-utf8.py"
+    if not script.exists():
+        pytest.skip("no 19-name-not-utf8.py in ../shared/strangers")
+    command = [sys.executable, script, folder / "1.mp4"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    check_two_clips(os.fsencode(tmp_path / "names"))
+
+
+def check_two_clips(root):
+    """Runs the command line on a folder of two clips."""
     environ = environment() | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
     command = [sys.executable, "-c", SMALL_COMMAND, b"--root=" + root, "--calibration_frames=0"]
     found = subprocess.run(command, env=environ, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     assert "ok                  2" in found.stdout and "Traceback" not in found.stderr
+    (ledger_file,) = Path(os.fsdecode(root)).glob("features/*/ledger.jsonl")
+    names = [json.loads(line)["video_id"] for line in ledger_file.read_text().splitlines()]
+    assert names == ["./caf\\xe9.mp4", "a.mp4"]
 
 
 def test_old_folders_keep_their_rules_and_new_ones_record_theirs(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The bytes of a clip's file: what is checked before a library sees them, and why none could read.
+"""A clip's file: its name, what is checked before a library sees it, and why none could read it.
 
 Nothing here imports PyAV: the parent of the decoding processes does not need it.
 """
@@ -15,6 +15,8 @@ _ASF_ENCRYPTION = (  # the objects of its header that say so
     bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"),
     bytes.fromhex("14e68a292226174cb935dae07ee9289c"),
 )
+# Bytes that are not UTF-8, as Python has them, and what would break or garble a line.
+_UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
 _SEARCHED = 8 << 20  # bytes at either end of a file, where its header is
 _MP4_FIRST = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx")
 
@@ -53,6 +55,27 @@ def require_size(num_bytes: int, max_megabytes: float) -> None:
     if num_bytes > max_megabytes * 1e6:
         size = f"{num_bytes / 1e6:.1f} MB"
         raise DecodeError("unsupported", f"{size} exceed the limit of {max_megabytes:g} MB")
+
+
+def printable(name: str) -> str:
+    r"""Returns a file's name, or a reversible spelling of one with bytes that cannot be printed.
+
+    These are bytes that are not UTF-8, and control characters. Each is written as \xe9, and each
+    backslash twice, after "./". No relative path is listed with "./", so two files never share a
+    spelling.
+
+    >>> print(printable("caf\udce9.mp4"), printable("clip.mp4"))
+    ./caf\xe9.mp4 clip.mp4
+    """
+    if not _UNPRINTABLE.search(name):
+        return name
+
+    def spelled(match: re.Match) -> str:
+        raw = "\udc80" <= match[0] <= "\udcff"
+        data = match[0].encode("utf-8", "surrogateescape" if raw else "surrogatepass")
+        return "".join(f"\\x{byte:02x}" for byte in data)
+
+    return "./" + _UNPRINTABLE.sub(spelled, name.replace("\\", "\\\\"))
 
 
 def is_encrypted(path: str) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from uhman_jax.preprocess.ledger import Entry, printable
+from uhman_jax.preprocess.clip_file import printable
+from uhman_jax.preprocess.ledger import Entry
 from uhman_jax.preprocess.pool import Clip
 from uhman_jax.progress import progress_bar
 from uhman_jax.shards import quantize

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from uhman_jax import storage
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess.ledger import printable
+from uhman_jax.preprocess.clip_file import printable
 
 # Suffixes of the containers and streams that FFmpeg decodes as video. What lies beside clips, such
 # as sound, subtitles, pictures, unfinished downloads, links and tables, has others.

@@ -15,7 +15,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -30,8 +29,6 @@ SETTINGS_FILE = "settings.json"
 WEIGHTS_FILE = "extractor.weights.h5"
 LEDGER_FILE = "ledger.jsonl"
 _SHARD_LEDGERS = "ledger"
-# Bytes that are not UTF-8, as Python has them, and what would break or garble a line.
-_UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Entry:
 
     Attributes:
         video_id: of the input.
-        path: relative to the root, spelled as `printable` does.
+        path: relative to the root, spelled as `clip_file.printable` does.
         state: one of STATES; only "ok" has features.
         frames: sampled and encoded.
         seconds: how long the clip is shown.
@@ -97,27 +94,6 @@ def plan(
         sizes = _hash([size_of(path) for _, path in part]) if size_of else ""
         shards.append(Shard(len(shards), part, _hash(part), sizes))
     return shards
-
-
-def printable(name: str) -> str:
-    r"""Returns a file's name, or a reversible spelling of one with bytes that cannot be printed.
-
-    These are bytes that are not UTF-8, and control characters. Each is written as \xe9, and each
-    backslash twice, after "./". No relative path is listed with "./", so two files never share a
-    spelling.
-
-    >>> print(printable("caf\udce9.mp4"), printable("clip.mp4"))
-    ./caf\xe9.mp4 clip.mp4
-    """
-    if not _UNPRINTABLE.search(name):
-        return name
-
-    def spelled(match: re.Match) -> str:
-        raw = "\udc80" <= match[0] <= "\udcff"
-        data = match[0].encode("utf-8", "surrogateescape" if raw else "surrogatepass")
-        return "".join(f"\\x{byte:02x}" for byte in data)
-
-    return "./" + _UNPRINTABLE.sub(spelled, name.replace("\\", "\\\\"))
 
 
 def frame_times(directory: Path) -> int:
