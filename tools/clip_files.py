@@ -4,30 +4,27 @@ import os
 import pathlib
 from collections.abc import Iterable
 
-# Suffixes of containers that hold video, the usual ones first: of several files beside one another
-# the first is taken. Names of audio, pictures, subtitles, texts and parts are not among them.
-SUFFIXES = (
-    *("mp4", "mkv", "webm", "mov", "m4v", "avi", "flv", "ts", "mpg", "mpeg", "wmv", "3gp", "ogv"),
-    *("3g2", "asf", "divx", "f4v", "ismv", "m2t", "m2ts", "mts", "mk3d", "mxf", "nut", "ogm", "qt"),
-    *(
-        "rm",
-        "rmvb",
-        "vob",
-        "wtv",
-        "dv",
-        "amv",
-        "mpe",
-        "m2v",
-        "mjpeg",
-        "ivf",
-        "h264",
-        "h265",
-        "hevc",
-    ),
-    *("unknown_video", "video"),  # what yt-dlp and our list for aria2c call an unknown container
+from uhman_jax.preprocess.inputs import VIDEO_SUFFIXES
+
+# Of several files beside one another the first is taken; further suffixes follow by the alphabet.
+_USUAL = (
+    "mp4",
+    "mkv",
+    "webm",
+    "mov",
+    "m4v",
+    "avi",
+    "flv",
+    "ts",
+    "mpg",
+    "mpeg",
+    "wmv",
+    "3gp",
+    "ogv",
 )
 _ONLY_NAMED = "gif"  # a clip where the metadata says so; otherwise a thumbnail
-_RANK = {suffix: rank for rank, suffix in enumerate((*SUFFIXES, _ONLY_NAMED))}
+_OTHERS = sorted(VIDEO_SUFFIXES - {*_USUAL, _ONLY_NAMED})
+_RANK = {suffix: rank for rank, suffix in enumerate((*_USUAL, *_OTHERS, _ONLY_NAMED))}
 
 
 class ClipFiles:

@@ -152,6 +152,9 @@ def features_of(config: Config) -> pathlib.Path:
 def _features(config: Config, raw: RawDataset, say: Say) -> tuple[FrameStore, dict[str, str]]:
     """Region features of the videos; decodes and encodes what is not there yet.
 
+    A folder that an earlier version began holds the videos that its rules found in the tables, and
+    stays as it is: videos that today's rules find besides have no features there.
+
     Also returns the hash of each video's content by video_id: "" where an earlier version made the
     features, and none for those of the simulator.
     """
@@ -160,10 +163,12 @@ def _features(config: Config, raw: RawDataset, say: Say) -> tuple[FrameStore, di
         say(f"Features: written by the simulator, reused {directory}.")
         return FrameStore.open(directory), {}
     from uhman_jax.preprocess import pipeline  # imports TensorFlow only when there is work
-    from uhman_jax.preprocess.ledger import LEDGER_FILE, read_ledger
+    from uhman_jax.preprocess.ledger import LEDGER_FILE, frame_times, read_ledger
 
-    settings = config.preprocess
-    inputs = [(video.video_id, video.path) for video in raw.videos]
+    settings, videos = config.preprocess, raw.videos
+    if frame_times(directory) == 1 and raw.rules != 1:
+        videos = read_raw_dataset(raw.root, strict=False, rules=1).videos
+    inputs = [(video.video_id, video.path) for video in videos]
     if pipeline.is_complete(directory, inputs, settings, raw.root):
         say(f"Features: reused {directory}.")
     else:

@@ -9,13 +9,14 @@ from uhman_jax import storage
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess.clip_file import printable
 
-# Suffixes of the containers and streams that FFmpeg decodes as video. What lies beside clips, such
-# as sound, subtitles, pictures, unfinished downloads, links and tables, has others.
-_VIDEOS = frozenset(
+# Suffixes of the containers and streams that FFmpeg decodes as video; the last two are names that
+# yt-dlp and our list for aria2c give to an unknown container. What lies beside clips, such as
+# sound, subtitles, pictures, unfinished downloads, links and tables, has others.
+VIDEO_SUFFIXES = frozenset(
     "3g2 3gp 3gp2 3gpp 264 265 amv asf avi avc dav divx dv dvr-ms f4v flv gif gifv h264 h265 hevc "
     "insv ismv ivf m1v m2p m2t m2ts m2v m4v mj2 mjpeg mjpg mk3d mkv mod mov mp2v mp4 mp4v mpe mpeg "
-    "mpg mpv mts mxf nsv nut obu ogm ogv qt rm rmvb rv tod tp trp ts vob vro webm wmv wtv xvid y4m"
-    "".split()
+    "mpg mpv mts mxf nsv nut obu ogm ogv qt rm rmvb rv tod tp trp ts vob vro webm wmv wtv xvid y4m "
+    "unknown_video video".split()
 )
 # Before that all files were listed but these; folders of features begun then go on so.
 _NOT_VIDEOS = {".csv", ".json", ".jsonl", ".txt", ".md", ".html", ".parquet", ".h5", ".npz"}
@@ -29,7 +30,8 @@ def list_inputs(root: Path, rule: int = 2) -> list[tuple[str, str]]:
 
     Args:
         root: the folder.
-        rule: `ledger.frame_times` of the folder of features; 1: every file but tables and texts.
+        rule: `ledger.frame_times` of the folder of features; 1: every file but tables and texts,
+            and tables by rules 1 (see `dataset.rules`).
 
     Raises:
         UserError: root is no folder, or the tables cannot be used.
@@ -39,7 +41,7 @@ def list_inputs(root: Path, rule: int = 2) -> list[tuple[str, str]]:
     if (root / "videos.csv").exists():
         from uhman_jax.dataset.raw import read_raw_dataset
 
-        raw = read_raw_dataset(root, strict=False, check_files=False)
+        raw = read_raw_dataset(root, strict=False, check_files=False, rules=rule)
         for problem in raw.problems:
             print(problem, file=sys.stderr)
         return [(video.video_id, video.path) for video in raw.videos]
@@ -83,7 +85,7 @@ def _clips(root: Path) -> tuple[list[str], list[str]]:
     clips, others = [], []
     for name in _files(root):
         suffix = name.suffix.lower()
-        if suffix[1:] in _VIDEOS:
+        if suffix[1:] in VIDEO_SUFFIXES:
             clips.append(name.as_posix())
         elif suffix not in _NOT_VIDEOS:
             others.append(name.as_posix())
