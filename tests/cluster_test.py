@@ -3,6 +3,7 @@
 import pytest
 
 from uhman_jax.cluster import Cluster
+from uhman_jax.config import Config, Features
 from uhman_jax.errors import UserError
 
 
@@ -34,6 +35,22 @@ def test_what_does_not_fit_is_refused(fields, said):
 )
 def test_what_fits_is_taken(fields):
     Cluster(**fields).check()
+
+
+def test_settings_must_fit_the_mesh():
+    config = Config()
+    config.train.batch_size, config.evaluate.batch_size = 6, 4
+    for mesh, said in (
+        ("4x1", "train.batch_size must be a multiple of the 4 devices .*, got 6; use e.g. 8"),
+        ("3x1", "evaluate.batch_size must be a multiple of the 3 devices .*, got 4; use e.g. 6"),
+    ):
+        with pytest.raises(UserError, match=said):
+            Cluster(mesh=mesh).check_config(config)
+    Cluster(mesh="2x1").check_config(config)
+    config.train.features = Features.DEVICE
+    Cluster().check_config(config)
+    with pytest.raises(UserError, match="needs a run on one device, got a mesh of 2"):
+        Cluster(mesh="1x2").check_config(config)
 
 
 def test_alone_it_waits_for_nobody_and_writes():

@@ -142,12 +142,6 @@ def test_a_broken_config_file_is_a_sentence(tmp_path, code, message, capsys):
     ("argv", "said"),
     [
         (["--mesh=3x1"], "--mesh must multiply to the number of devices, 1, got 3x1; use e.g. 1x1"),
-        (
-            ["--mesh=3x1", "--config.train.batch_size=32"],
-            "train.batch_size must be a multiple of the 3 devices that share a batch, got 32; "
-            "use e.g. 33",
-        ),
-        (["--mesh=2x1", "--config.evaluate.batch_size=3"], "evaluate.batch_size must be a multip"),
         (["--mesh=1x1", "--config.train.features=device"], "needs a run on one device, got a mesh"),
         (["--workdir={file}"], "--workdir must be a folder that can be written, got {file}: "),
         (["--workdir={file}/run"], "--workdir must be a folder that can be written, got {file}/ru"),
@@ -167,10 +161,8 @@ def test_what_can_be_checked_is_checked_before_any_work(argv, said, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_bytes(b"")
     places = {"file": tmp_path / "file", "long": "x" * 300}
-    batches = [] if "batch" in str(argv) else ["--config.train.batch_size=36"]
-    batches += [] if "evaluate.batch" in str(argv) else ["--config.evaluate.batch_size=36"]
     given = [text.format(**places) for text in argv]
-    flags = [f"--config={ROOT / 'configs' / 'smoke.py'}", *batches, *given]
+    flags = [f"--config={ROOT / 'configs' / 'smoke.py'}", *given]
     assert main_lib.main(flags) == 2
     error = capsys.readouterr().err
     assert said.format(**places) in error and error.count("\n") == 1

@@ -56,10 +56,10 @@ class Cluster:
             )
 
     def check_config(self, config: Config) -> None:
-        """Raises UserError where settings do not fit the mesh; asks no device."""
-        if not self.mesh:
+        """Raises UserError where settings do not fit the devices; after `join`."""
+        if not (shape := self.shape()):
             return
-        data, model = map(int, self.mesh.split("x"))
+        data, model = shape
         sizes = {"train": config.train.batch_size, "evaluate": config.evaluate.batch_size}
         for name, size in sizes.items():
             if size % data:

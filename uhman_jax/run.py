@@ -66,8 +66,9 @@ def run(
     if not cluster.mesh and not cluster.coordinator:
         # One device is used. Where JAX sees more, kernels of our own do without (region_product).
         os.environ.setdefault("JAX_CUDA_VISIBLE_DEVICES", "0")
-    cluster.check_config(config)
     cluster.join()
+    cluster.check_devices()
+    cluster.check_config(config)
     if cluster.primary:
         storage.check_folder(workdir, "--workdir")
     config, facts = _check_same_config(config, workdir)
@@ -77,7 +78,6 @@ def run(
             f"--mode=evaluate needs a trained run, got no checkpoint in {workdir}; "
             "run with --mode=train_and_evaluate first"
         )
-    cluster.check_devices()
     if not cluster.primary:
         finished = _run(config, here, workdir, mode, lambda line: None, False, cluster)
         cluster.meet("done")  # an engine may end all processes when it sees one that has ended
