@@ -46,7 +46,9 @@ def guided_pooling(params, user_K, items_XK, attention):
     row_K = layer_norm(params["attention_norm"], attended_K + user_K)
     gamma_XK = np.stack([row_K] * max(num_items, 1))
     pooled_XK = layer_norm(params["ffn_norm"], ffn(params["ffn"], gamma_XK) + gamma_XK)
-    np.testing.assert_allclose(pooled_XK, pooled_XK[:1].repeat(len(pooled_XK), 0), rtol=1e-12)
+    np.testing.assert_allclose(
+        pooled_XK, pooled_XK[:1].repeat(len(pooled_XK), 0), rtol=1e-12, atol=1e-12
+    )
     return pooled_XK[0], weights_HX
 
 
