@@ -279,7 +279,17 @@ def test_no_good_row_at_all_lists_why(tmp_path):
 
 
 # Each bad value stands on line 3; the rest of its row is kept.
-BAD_TIMES = ["-5", "٣", "9" * 30, "1e999", "253402300800", "2020-13-01", "31/01/2020", "yesterday"]
+BAD_TIMES = [
+    "-5",
+    "٣",
+    "9" * 30,
+    "1e999",
+    "253402300800",
+    "2020-13-01",
+    "20201131",
+    "31/01/2020",
+    "yesterday",
+]
 BAD_AGES = ["0", "121", "-1", "18-24", "old", "1e400"]
 
 
@@ -316,6 +326,11 @@ def test_age_that_is_none_is_named_and_its_user_kept(tmp_path, value):
         ("1700000000999999", 1_700_000_000),  # microseconds
         ("1700000000999999999", 1_700_000_000),  # nanoseconds, as pandas counts
         ("1970-01-02", 86_400),
+        ("19700102", 86_400),
+        ("19700102T000001Z", 86_401),
+        ("19691231", 19_691_231),
+        ("1970010", 1_970_010),
+        ("20231114.0", 20_231_114),
         ("1970-01-01T00:01", 60),
         ("1970-01-01 01:00:00.5+01:00", 0),
         ("1970-01-01 01:00:00 +0100", 0),
@@ -463,7 +478,7 @@ tables = st.tuples(
             st.sampled_from(["", "a.mp4", 'clips/x, "y".mp4', "é/日本.mov"]),
             ids,
             written,
-            st.none() | st.integers(0, 4_000_000_000),
+            st.none() | st.integers(0, 4_000_000_000) | st.integers(20231100, 20231200),
             st.booleans(),
         ),
         min_size=1,

@@ -19,6 +19,7 @@ MAX_TIMESTAMP = 253_402_300_799  # unix seconds: the end of the year 9999
 _MAX_LENGTH = 64  # characters of an age or a time
 _AGE = re.compile(r"(\d{1,4})(?:[.,]\d*)? ?(?:y|yo|y/o|yrs?|years?)?(?: ?old)?")
 _NUMBER = re.compile(r"\d+(?:\.\d*)?(?:e\+?\d{1,3})?", re.ASCII)
+_DAY = re.compile(r"(?:19[7-9]|20\d)\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", re.ASCII)
 _ZONE = re.compile(r" ?(?:utc|gmt|z)$| (?=[+-]\d\d:?\d\d$)", re.ASCII)
 _WHOLE_NUMBER = re.compile(r"([0-9]{1,18})(\.0*)?")  # "7.0" is how a table with gaps spells 7
 
@@ -155,7 +156,8 @@ def parse_time(text: str) -> int | None:
     """Returns the unix seconds that a field spells, None where it says that they are unknown.
 
     Read are unix seconds, milliseconds (13 digits), microseconds (16) and nanoseconds (19), and
-    dates of ISO 8601 with hyphens, with or without a time of day. A time without a zone is UTC;
+    dates of ISO 8601, with or without a time of day; of dates without hyphens only days from 1970
+    to 2099 (as seconds these eight digits would be of August 1970). A time without a zone is UTC;
     fractions of a second are cut.
 
     >>> [parse_time(text) for text in ("1700000000", "1.7e9", "1700000000123", "2023-11-14")]
@@ -169,20 +171,30 @@ def parse_time(text: str) -> int | None:
     text = _plain(text)
     if not text:
         return None
-    if _NUMBER.fullmatch(text):
+    if _NUMBER.fullmatch(text) and not _DAY.fullmatch(text):
         seconds = decimal.Decimal(text)
         for least in (10**18, 10**15, 10**12):
             if seconds >= least:
                 seconds = seconds.scaleb(-9 if least == 10**18 else -6 if least == 10**15 else -3)
                 break
     else:
-        if text[4:5] != "-":  # what else `fromisoformat` reads could be a number
+        if text[4:5] != "-" and not _DAY.match(text):
             raise ValueError(text)
         moment = datetime.datetime.fromisoformat(_ZONE.sub("", text).upper())
         seconds = moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp() // 1
     if not 0 <= seconds <= MAX_TIMESTAMP:
         raise ValueError(text)
     return int(seconds)
+
+
+def spell_time(seconds: int | None) -> str:
+    """Returns a timestamp such that `parse_time` gives it back.
+
+    >>> spell_time(1700000000), spell_time(20231114), spell_time(None)
+    ('1700000000', '20231114.0', '')
+    """
+    text = "" if seconds is None else str(seconds)
+    return f"{text}.0" if _DAY.fullmatch(text) else text
 
 
 def _plain(text: str) -> str:

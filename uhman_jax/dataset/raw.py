@@ -28,6 +28,7 @@ from uhman_jax.dataset.checks import (
     read_age,
     read_list,
     read_time,
+    spell_time,
 )
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.table import Problem, Row, parse_rows, read_bytes, show
@@ -380,7 +381,8 @@ def _facts(row: Video | User) -> list:
 
 def _fields(video: Video) -> tuple:
     """A row of videos.csv."""
-    return video.video_id, video.path, video.user_id, _list(video.written), video.timestamp
+    time = spell_time(video.timestamp)
+    return video.video_id, video.path, video.user_id, _list(video.written), time
 
 
 def _list(hashtags: tuple[str, ...]) -> str:
