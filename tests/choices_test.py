@@ -6,11 +6,22 @@ import enum
 import jax
 import numpy as np
 import pytest
+import views
 
 from uhman_jax import config as config_lib
-from uhman_jax.config import Config, LossConfig, ModelConfig, SimulatorConfig, TrainConfig, to_dict
+from uhman_jax.config import (
+    Config,
+    LossConfig,
+    ModelConfig,
+    SimulatorConfig,
+    TrainConfig,
+    ViewConfig,
+    to_dict,
+)
 from uhman_jax.dataset.simulator import simulate
+from uhman_jax.dataset.view import build_view
 from uhman_jax.losses import make_loss
+from uhman_jax.preprocess import making
 from uhman_jax.shards import quantize
 from uhman_jax.train import on_device, state, step
 
@@ -45,6 +56,22 @@ def features(world):
     return on_device.wanted(view, store, view.rows(0), New.ADDED)
 
 
+def network():
+    from uhman_jax.preprocess import extractor  # imports TensorFlow
+
+    extractor._network(New.ADDED)
+
+
+def view(field):
+    views.build(*views.random_world(0), **{field: New.ADDED})
+
+
+def view_of_copies():
+    videos, users = views.random_world(0)
+    ids = [video.video_id for video in videos]
+    build_view(views.make_raw(videos, users), ids, ViewConfig(), contents={}, duplicates=New.ADDED)
+
+
 REFUSED = {
     "loss.name": lambda world, root: loss("name"),
     "loss.estimator": lambda world, root: loss("estimator"),
@@ -59,6 +86,11 @@ REFUSED = {
     "preprocess.storage": lambda world, root: quantize.pack(
         np.ones((1, 2, 3), np.float32), New.ADDED.value
     ),
+    "preprocess.backend": lambda world, root: making.extractor_class(New.ADDED),
+    "preprocess.precision": lambda world, root: network(),
+    "view.split": lambda world, root: view("split"),
+    "view.distribution": lambda world, root: view("distribution"),
+    "data.duplicates": lambda world, root: view_of_copies(),
     "simulator.world": lambda world, root: simulated(root, "world"),
     "simulator.door": lambda world, root: simulated(root, "door"),
 }

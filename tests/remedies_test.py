@@ -21,6 +21,8 @@ READ_AT = {
     "uhman_jax/cluster.py": {MAIN},
     "uhman_jax/devices.py": {MAIN},
     "uhman_jax/prepare.py": {MAIN},
+    "uhman_jax/dataset/duplicates.py": {MAIN},
+    "uhman_jax/dataset/split.py": {MAIN},
     "uhman_jax/train/loop.py": {MAIN},
     "uhman_jax/train/on_device.py": {MAIN},
     "uhman_jax/run.py": {MAIN},

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Sequence
+from typing import assert_never
 
 import numpy as np
 
@@ -64,7 +65,13 @@ def assign_splits(
         UserError: too few videos or users for the parts asked for, or a temporal split without any
             timestamp.
     """
-    unit, purpose = ("users", "split users") if split is Split.COLD_USER else ("videos", "split")
+    match split:
+        case Split.RANDOM | Split.TEMPORAL:
+            unit, purpose = "videos", "split"
+        case Split.COLD_USER:
+            unit, purpose = "users", "split users"
+        case _:
+            assert_never(split)
     names = sorted({_name(video, split) for video in videos})
     number = {name: i for i, name in enumerate(names)}
     roots = _join(len(names), [[number[_name(v, split)] for v in group] for group in copies])

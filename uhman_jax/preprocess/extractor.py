@@ -10,7 +10,7 @@ import json
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 
@@ -190,9 +190,14 @@ def _first_unfit(model: "keras.Model") -> str:
 def _network(precision: Precision = Precision.FLOAT32, weights: str | None = None) -> "keras.Model":
     shape = (Extractor.IMAGE_SIZE, Extractor.IMAGE_SIZE, 3)
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(
-        "mixed_bfloat16" if precision is Precision.BFLOAT16 else Precision.FLOAT32.value
-    )
+    match precision:
+        case Precision.FLOAT32:
+            policy = "float32"
+        case Precision.BFLOAT16:
+            policy = "mixed_bfloat16"
+        case _:
+            assert_never(precision)
+    keras.config.set_dtype_policy(policy)
     try:
         return keras.applications.InceptionV3(include_top=False, weights=weights, input_shape=shape)
     finally:

@@ -109,7 +109,7 @@ def frame_times(directory: Path) -> int:
     if rule not in (1, FRAME_TIMES):
         raise UserError(
             f"frame_times must be 1 or {FRAME_TIMES} in {path}, got {rule!r}; use the version of "
-            "uhman_jax that made the folder, or name another --output"
+            "uhman_jax that made the folder, or name another folder for the features"
         )
     return rule
 

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 
@@ -65,10 +66,15 @@ def extractor_class(backend: Backend):
     Raises:
         UserError: Keras runs on another one in this process already.
     """
-    if backend is Backend.AUTO:
-        import jax  # not where TensorFlow was asked for: it looks at every device
+    match backend:
+        case Backend.AUTO:
+            import jax  # not where TensorFlow was asked for: it looks at every device
 
-        backend = Backend.TENSORFLOW if jax.default_backend() == "cpu" else Backend.JAX
+            backend = Backend.TENSORFLOW if jax.default_backend() == "cpu" else Backend.JAX
+        case Backend.TENSORFLOW | Backend.JAX:
+            pass
+        case _:
+            assert_never(backend)
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = backend.value
     from uhman_jax.preprocess import extractor
