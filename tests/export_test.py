@@ -268,6 +268,8 @@ texts = st.text(st.one_of(st.sampled_from(AWKWARD), st.characters()), max_size=4
 @given(texts)
 @example('["\\\\u00e9", null, "New York", "#a b"]')
 @example("https://x.example/#a c# C++ x.example/b nan")
+@example("#ニャ～ン,·a·|#İx｜[“b”] ½ é\u2800se\u200ba rock&#39;n")
+@example("NaN")
 def test_the_loader_reads_hashtags_as_the_package_does(text):
     for rules in (1, 2):
         assert load_lib.normalise_hashtag(text, rules) == hashtags.normalise_hashtag(text, rules)

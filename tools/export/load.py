@@ -72,7 +72,7 @@ def normalise_hashtag(text, rules=2):
             text = _INVISIBLE.sub("", text.replace(_BLANK, "").replace("\uff5e", "\u301c"))
             text = unicodedata.normalize("NFKC", text).replace("#", "")
             text = "".join(text.split()).strip(_WITHIN)
-            text = _DOTTED_I.sub("i", text.replace("\u0130", "i").casefold())
+            text = _DOTTED_I.sub("i", text.casefold())
         text = unicodedata.normalize("NFKC", text)
     return text
 

@@ -64,7 +64,7 @@ def normalise_hashtag(text: str, rules: int = CURRENT) -> str:
 def _fold(text: str) -> str:
     text = _INVISIBLE.sub("", text.replace(BLANK, "").replace("\uff5e", "\u301c"))
     text = "".join(unicodedata.normalize("NFKC", text).replace("#", "").split()).strip(WITHIN)
-    text = _DOTTED_I.sub("i", text.replace("\u0130", "i").casefold())
+    text = _DOTTED_I.sub("i", text.casefold())
     return unicodedata.normalize("NFKC", text)
 
 
