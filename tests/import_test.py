@@ -976,6 +976,13 @@ def test_a_users_country_is_the_one_of_most_of_their_videos(tmp_path):
     assert told[-1] == "2 users, 1 with a country."
 
 
+def test_a_user_in_namibia_has_a_country(tmp_path):
+    root = tmp_path / "yfcc"
+    put_clips(root, "1.mp4")
+    import_lines(root, [line("1", where=(-22.56, 17.08))], find_countries=True)
+    assert read_raw_dataset(root, strict=True).users["9@N0"].country == "NAM", '"NA" is unknown'
+
+
 def test_damage_and_absence_are_said_in_a_sentence(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="--metadata must name files that can be read"):
         import_yfcc100m.import_metadata(tmp_path / "r", [tmp_path / "nowhere.bz2"], False)

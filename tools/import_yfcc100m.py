@@ -30,6 +30,7 @@ from absl import flags
 
 from tools.clip_files import ClipFiles
 from tools.import_report import Dropped, counted, printable, tell, write_csv
+from uhman_jax.dataset.attributes import country_names
 from uhman_jax.dataset.checks import parse_time
 from uhman_jax.dataset.hashtags import keyword_hashtag, normalise_hashtag
 from uhman_jax.dataset.raw import User, Video, fault_of, write_raw_dataset
@@ -209,8 +210,10 @@ def countries(items: Iterable[Item]) -> dict[str, str]:
         return {}
     found = library.search([item.place for item in placed])
     counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+    names = country_names()
     for item, place in zip(placed, found, strict=True):
-        counts[item.user][place["country_code"]] += 1
+        code = place["country_code"]
+        counts[item.user][names.get(code.casefold(), code)] += 1  # "NA" would be unknown
     return {
         user: min(count, key=lambda code: (-count[code], code)) for user, count in counts.items()
     }
