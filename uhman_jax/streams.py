@@ -104,7 +104,7 @@ def run_app(
 ) -> None:
     """`absl.app.run` with the streams guarded; for the last line of a `__main__`.
 
-    A wrong flag is one sentence and status 2, as any mistake.
+    A wrong flag is one sentence and status 2, as any mistake; --help has status 0.
 
     Args:
         main: takes the program's name and what is no flag.
@@ -121,6 +121,8 @@ def run_app(
                 text = f"{missing[1]} must be given, got none"
             print(f"error: {text}; see --help", file=sys.stderr)
             sys.exit(WRONG)
+        except SystemExit:  # --help and its kind, with 1
+            sys.exit(0)
 
     with guarded():
         app.run(main, flags_parser=parse)
