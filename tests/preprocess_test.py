@@ -474,22 +474,25 @@ def test_spellings_are_unambiguous(names):
 
 SMALL_COMMAND = """if True:
     import sys
-    from absl import app
     from small_network import SmallNetwork
+    from uhman_jax import streams
     from uhman_jax.preprocess import __main__ as command, pipeline
     real = pipeline.preprocess
     pipeline.preprocess = lambda *a, **k: real(*a, network=SmallNetwork, **k)
-    app.run(command.main, flags_parser=command._parse)
+    streams.run_app(command.main, known_only=command._for_beam)
 """
 
 
 def test_a_folder_whose_names_are_not_utf8(folder, tmp_path):
-    """The command line; the folder's own name is of that kind too."""
+    """The command line; the folder's own name is of that kind too, that of the features is not."""
     root = os.path.join(os.fsencode(tmp_path), b"f\xf6lder")
     os.mkdir(root)
     shutil.copy(folder / "1.mp4", os.path.join(root, b"a.mp4"))
     shutil.copy(folder / "1.mp4", os.path.join(root, b"caf\xe9.mp4"))
-    check_two_clips(root)
+    check_two_clips(root, tmp_path / "features")
+    refused = preprocess_command(root)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("--output must be a name in UTF-8, got ")
 
 
 def test_sample_of_a_name_that_is_not_utf8(folder, tmp_path):
@@ -498,17 +501,22 @@ def test_sample_of_a_name_that_is_not_utf8(folder, tmp_path):
         pytest.skip("no 19-name-not-utf8.py in ../shared/strangers")
     command = [sys.executable, script, folder / "1.mp4"]
     subprocess.run(command, cwd=tmp_path, check=True)
-    check_two_clips(os.fsencode(tmp_path / "names"))
+    check_two_clips(os.fsencode(tmp_path / "names"), tmp_path / "features")
 
 
-def check_two_clips(root):
-    """Runs the command line on a folder of two clips."""
+def preprocess_command(root, *arguments):
+    """Runs the command line."""
     environ = environment() | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
     command = [sys.executable, "-c", SMALL_COMMAND, b"--root=" + root, "--calibration_frames=0"]
-    found = subprocess.run(command, env=environ, capture_output=True, text=True)
+    return subprocess.run([*command, *arguments], env=environ, capture_output=True, text=True)
+
+
+def check_two_clips(root, output):
+    """Runs the command line on a folder of two clips."""
+    found = preprocess_command(root, f"--output={output}")
     assert found.returncode == 0, found.stderr
     assert "ok                  2" in found.stdout and "Traceback" not in found.stderr
-    (ledger_file,) = Path(os.fsdecode(root)).glob("features/*/ledger.jsonl")
+    ledger_file = output / "ledger.jsonl"
     names = [json.loads(line)["video_id"] for line in ledger_file.read_text().splitlines()]
     assert names == ["./caf\\xe9.mp4", "a.mp4"]
 
