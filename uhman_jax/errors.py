@@ -23,6 +23,9 @@ _DISK = (
 )
 
 
+_OURS = ("uhman_jax", "configs", "experiments", "tools")  # packages whose imports are our defects
+
+
 class UserError(ValueError):
     """What a person can mend: the message says the rule, the value and the remedy.
 
@@ -63,6 +66,10 @@ def sentence(error: Exception) -> str:
     "a file 'shard' can't be written or read: Read-only file system"
     >>> sentence(MemoryError("Unable to allocate 1 TiB")).split(";")[0]
     "the settings must fit the memory, got 'Unable to allocate 1 TiB'"
+    >>> sentence(ImportError("libx264.so: no such file", name="av._core")).split(";")[0]
+    "the installed av must be importable, got 'libx264.so: no such file'"
+    >>> sentence(ImportError("no name 'x'", name="uhman_jax.run"))  # our own defect
+    ''
     """
     if isinstance(error, UserError):
         return str(error)
@@ -71,6 +78,14 @@ def sentence(error: Exception) -> str:
         return (
             f"the settings must fit the memory, got {what!r}; lower train.batch_size, "
             "train.num_seeds, evaluate.batch_size or the sizes of the model"
+        )
+    if isinstance(error, ImportError):
+        package = (error.name or "").partition(".")[0]
+        if package in ("", *_OURS):
+            return ""
+        return (
+            f"the installed {package} must be importable, got {str(error)!r}; install uhman_jax "
+            "again with the versions of .ci/constraints.txt"
         )
     if isinstance(error, OutputError):
         return ""  # `streams.guarded` says it
