@@ -387,7 +387,7 @@ def test_compiles_once():
 def test_learns_which_of_two_objects_a_user_tags():
     """Every clip shows two of four objects; the user's gender decides which one is tagged."""
     rng = np.random.default_rng(0)
-    num_clips, objects = 211, 4
+    num_clips, num_train, objects = 401, 293, 4
     pair_B2 = np.stack([rng.permutation(objects)[:2] for _ in range(num_clips)])
     gender_B = rng.integers(0, 2, num_clips)
     codes_BFMC = rng.normal(scale=0.3, size=(num_clips, 3, M, C)).astype(np.float32)
@@ -402,27 +402,31 @@ def test_learns_which_of_two_objects_a_user_tags():
     user = UserInput(
         gender_B, nothing, nothing, np.zeros((num_clips, 1), int), np.zeros((num_clips, 1), bool)
     )
-    video, user = jax.tree.map(jnp.asarray, (video, user))
+    learn = jax.tree.map(lambda a: jnp.asarray(a[:num_train]), (video, user))
+    unseen = jax.tree.map(lambda a: jnp.asarray(a[num_train:]), (video, user))
     model = UHMAN(**SIZES | {"num_hashtags": objects})
-    variables = jax.jit(model.init)(jax.random.key(1), video, user)
-    positives_BP, mask_BP = jnp.asarray(tagged_B)[:, None], jnp.ones((num_clips, 1), bool)
+    variables = jax.jit(model.init)(jax.random.key(1), *learn)
+    positives_BP = jnp.asarray(tagged_B[:num_train])[:, None]
 
     def loss(params):
-        scores_BT = model.apply(variables | {"params": params}, video, user)
-        loss_B = losses.warp_exact(
+        scores_BT = model.apply(variables | {"params": params}, *learn)
+        mask_BP = jnp.ones((num_train, 1), bool)
+        return losses.warp_exact(
             scores_BT, positives_BP, mask_BP, margin=0.1, rank_weight="wsabie"
-        )
-        return loss_B.mean(), jnp.mean(scores_BT.argmax(axis=1) == positives_BP[:, 0])
+        ).mean()
+
+    def accuracy(params):
+        scores_BT = model.apply(variables | {"params": params}, *unseen)
+        return np.mean(np.argmax(scores_BT, axis=1) == tagged_B[num_train:])
 
     @jax.jit
     def train(params):
         def step(params, _):
-            grad, accuracy = jax.grad(loss, has_aux=True)(params)
-            return jax.tree.map(lambda p, g: p - 0.3 * g, params, grad), accuracy
+            return jax.tree.map(lambda p, g: p - 0.3 * g, params, jax.grad(loss)(params)), None
 
-        return jax.lax.scan(step, params, length=400)[1]
+        return jax.lax.scan(step, params, length=400)[0]
 
-    accuracy = train(variables["params"])
-    # Which of the two: a guess is right half the time. Over five seeds and two roundings the end
-    # is always 1.0; the start has mean 0.26, sd 0.07.
-    assert accuracy[-1] > 0.9 > 0.6 > accuracy[0]
+    before, after = accuracy(variables["params"]), accuracy(train(variables["params"]))
+    # Which of the two: without the user 0.5, sd 0.04. Over five seeds and two roundings `after`
+    # has mean 0.996, sd 0.005 and `before` 0.24, 0.05.
+    assert after > 0.75 > before
