@@ -44,7 +44,10 @@ def config_of(root, estimator="exact"):
 
 
 def ends(config, root, workdir, devices=None, stop_at=None):
-    """Arrays of the last state, and of the ranking of the test videos by it."""
+    """Arrays of the last state, and of the ranking of the test videos by it.
+
+    One device also tells for which videos (S, V) the scores are further apart than roundings.
+    """
     view, store = tiny_world.load(root, config)
     statistics = input_pipeline.channel_statistics(view, store, progress=False)
     asked = iter(range(10**6))
@@ -57,7 +60,11 @@ def ends(config, root, workdir, devices=None, stop_at=None):
     batches = input_pipeline.eval_batches(view, store, rows=view.rows(TEST), batch_size=16)
     ranking = rank_videos(ranker, params, state.statistics, batches)
     leaves = {f"state/{index}": leaf for index, leaf in enumerate(jax.tree.leaves(state))}
-    return leaves | {f"ranking/{name}": array for name, array in ranking._asdict().items()}
+    leaves |= {f"ranking/{name}": array for name, array in ranking._asdict().items()}
+    if not devices:
+        world = state.statistics, view, store, view.rows(TEST)
+        leaves["apart_SV"] = tiny_world.scores(model, params, *world, apart=5e-5)[1]
+    return leaves
 
 
 def weigh(num_hashtags, estimator):

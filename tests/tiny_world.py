@@ -146,7 +146,7 @@ def plant(params, view):
     return params
 
 
-def write_config(path, root, **train):
+def write_config(path, root, *, seed=0, **train):
     """Writes a config file for a process of its own: two seeds, and dropout."""
     lines = f"""
 import sys
@@ -154,14 +154,14 @@ sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
 import tiny_world
 def get_config():
     config = tiny_world.smooth(tiny_world.make_config({str(root)!r}, num_seeds=2, **{train!r}))
-    config.model.dropout = 0.1
+    config.seed, config.model.dropout = {seed}, 0.1
     return config
 """
     path.write_text(lines)
     return path
 
 
-def scores(model, params, statistics, view, store, rows_V):
+def scores(model, params, statistics, view, store, rows_V, apart=1e-5):
     """Scores (S, V, T) of a population, and whether a clip's are further apart than roundings."""
     import jax
 
@@ -174,7 +174,7 @@ def scores(model, params, statistics, view, store, rows_V):
         variables = {"params": one, "statistics": statistics}
         scores_SVT.append(model.apply(variables, batch.video, batch.user))
     scores_SVT = np.array(scores_SVT)
-    apart_SV = np.diff(np.sort(scores_SVT), axis=2).min(axis=2) > 1e-5
+    apart_SV = np.diff(np.sort(scores_SVT), axis=2).min(axis=2) > apart
     assert apart_SV.mean() > 0.9
     return scores_SVT, apart_SV
 
