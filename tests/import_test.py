@@ -1007,7 +1007,7 @@ def test_a_report_counts_and_gives_examples(tmp_path):
         dropped.add(f"name{index}", "too long")
     dropped.add("\ud800", "no letter")
     dropped.write(tmp_path)
-    assert dropped.lines(3, "things", tmp_path)[:3] == [
+    assert dropped.lines(3, "thing", tmp_path)[:3] == [
         "3 of 9 things kept.",
         "       5 too long: name0, name1, name2, ...",
         "       1 no letter: \\ud800",

@@ -18,7 +18,8 @@ from uhman_jax.errors import UserError
 from uhman_jax.preprocess import child as child_process
 from uhman_jax.preprocess import own_clip, worker
 from uhman_jax.preprocess.decode import sample_frames
-from uhman_jax.preprocess.pool import DecoderPool, LibraryFault
+from uhman_jax.preprocess.pool import DecoderPool
+from uhman_jax.preprocess.worker import LibraryFault
 
 TESTS = Path(__file__).parent
 OPTIONS = {"max_frames": 3, "size": 8}

@@ -17,7 +17,7 @@ import tiny_world
 from uhman_jax import input_pipeline, prepare
 from uhman_jax.config import Config, Door, Duplicates, Split
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
-from uhman_jax.dataset.view import TRAIN
+from uhman_jax.dataset.view import TRAIN, View
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess import ledger, pipeline
 
@@ -158,12 +158,13 @@ def test_channel_statistics_that_cannot_be_kept_are_used_all_the_same(root, said
 def test_other_data_than_those_of_the_run_are_noticed(root, tmp_path, said):
     view = prepare.prepare(tiny_world.make_config(root), said.append).view
     view.save(tmp_path / "view.npz")
-    prepare.check_same_view(view, tmp_path / "view.npz")
+    before, path = View.load(tmp_path / "view.npz"), tmp_path / "view.npz"
+    prepare.check_same_view(before, view, path)
     config = tiny_world.make_config(root)
     config.view.seed = 1
     other = prepare.prepare(config, said.append).view
     with pytest.raises(UserError, match="must stay as they were when the run began"):
-        prepare.check_same_view(other, tmp_path / "view.npz")
+        prepare.check_same_view(before, other, path)
 
 
 # ---- Duplicates

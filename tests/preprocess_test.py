@@ -18,7 +18,8 @@ from small_network import SmallNetwork, small_config
 from uhman_jax.config import Storage
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess import clip_file, inputs, ledger, making, on_demand, pipeline
-from uhman_jax.preprocess.pool import DecoderPool, LibraryFault
+from uhman_jax.preprocess.pool import DecoderPool
+from uhman_jax.preprocess.worker import LibraryFault
 from uhman_jax.shards import quantize
 from uhman_jax.shards.store import FrameStore
 

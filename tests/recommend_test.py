@@ -37,10 +37,8 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recommender(trained):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(on_demand, "COMMAND", small_run.COMMAND)
-        with Recommender.load(trained / "run") as loaded:
-            yield loaded
+    with small_run.recommender(trained) as loaded:
+        yield loaded
 
 
 def command(trained, *arguments):

@@ -1,16 +1,19 @@
-"""A run on small clips, with the small network for Inception: for whoever uses a trained run."""
+"""A run on small clips, with the small network for Inception: for tests that use a trained run."""
 
+import contextlib
 import sys
 
 import clips
 import numpy as np
+import pytest
 import small_network
 import tiny_world
 
 from uhman_jax import run
 from uhman_jax.dataset.hashtags import normalise_hashtag
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
-from uhman_jax.preprocess import pipeline
+from uhman_jax.preprocess import on_demand, pipeline
+from uhman_jax.recommend import Recommender
 
 COMMAND = (sys.executable, small_network.__file__, "serve")  # stands in for `on_demand.COMMAND`
 NUM_CLIPS = 48
@@ -46,6 +49,15 @@ def make(root, *, write=lambda v, word: word):
     )
     with tiny_world.planted(config, plant):
         run.run(config, root / "run", say=lambda line: None, report=False)
+
+
+@contextlib.contextmanager
+def recommender(root):
+    """The Recommender of ROOT/run, whose extractor is the small network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(on_demand, "COMMAND", COMMAND)
+        with Recommender.load(root / "run") as loaded:
+            yield loaded
 
 
 def plant(params, view):

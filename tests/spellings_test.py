@@ -32,8 +32,7 @@ from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View, build_view
 from uhman_jax.dataset.vocabulary import choose_spellings
 from uhman_jax.demo.server import Answers
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess import on_demand
-from uhman_jax.recommend import Profile, Recommender
+from uhman_jax.recommend import Profile
 from uhman_jax.recommend.explain import explain
 from uhman_jax.report import write_report
 
@@ -295,10 +294,8 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recommender(trained):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(on_demand, "COMMAND", small_run.COMMAND)
-        with Recommender.load(trained / "run") as loaded:
-            yield loaded
+    with small_run.recommender(trained) as loaded:
+        yield loaded
 
 
 def names_in(text):

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
 from tools import command
+from uhman_jax.errors import count_of
 from uhman_jax.storage import replacing
 
 FILE = "dropped.csv"
@@ -48,11 +49,11 @@ class Dropped:
 
         Args:
             kept: number of items that were kept.
-            noun: what the items are, in the plural.
+            noun: what one of the items is.
             root: folder of dropped.csv.
         """
         total = kept + sum(map(len, self._names.values()))
-        lines = [f"{kept} of {counted(total, noun)} kept."]
+        lines = [f"{kept} of {count_of(total, noun)} kept."]
         lines += _reasons(self._names)
         if self._parts:
             lines.append("Left out, while the rest of its item is used:")
@@ -74,15 +75,6 @@ def _reasons(names: dict[str, list[str]]) -> list[str]:
         few += ", ..." if len(found) > _EXAMPLES else ""
         lines.append(f"  {len(found):6d} {reason}: {few}")
     return lines
-
-
-def counted(number: int, noun: str) -> str:
-    """Returns a number with its noun, which is given in the plural.
-
-    >>> counted(1, "users"), counted(0, "users")
-    ('1 user', '0 users')
-    """
-    return f"{number} {noun.removesuffix('s') if number == 1 else noun}"
 
 
 def printable(text: str) -> str:

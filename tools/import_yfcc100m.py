@@ -29,12 +29,12 @@ from typing import IO, Any, NamedTuple
 from absl import flags
 
 from tools.clip_files import ClipFiles
-from tools.import_report import Dropped, counted, printable, tell, write_csv
+from tools.import_report import Dropped, printable, tell, write_csv
 from uhman_jax.dataset.attributes import country_names
 from uhman_jax.dataset.checks import parse_time
 from uhman_jax.dataset.hashtags import keyword_hashtag, normalise_hashtag
 from uhman_jax.dataset.raw import User, Video, fault_of, write_raw_dataset
-from uhman_jax.errors import UserError
+from uhman_jax.errors import UserError, count_of
 from uhman_jax.progress import progress_bar
 from uhman_jax.storage import replacing
 from uhman_jax.streams import run_app
@@ -242,7 +242,7 @@ def import_metadata(
                 missing.append(item)
             else:
                 dropped.note(item.id, "no address to download from", item.download_url)
-    told = dropped.lines(len(items), "videos", root)
+    told = dropped.lines(len(items), "video", root)
     dropped.write(root)
     if not items:
         raise UserError("\n".join(["the metadata must have a video that can be used", *told]))
@@ -265,7 +265,7 @@ def import_metadata(
         rows = [_user(user, where.get(user, "")) for user in users]
         write_raw_dataset(root, videos, rows)
         known = sum(user in where for user in users)
-        told.append(f"{counted(len(users), 'users')}, {known} with a country.")
+        told.append(f"{count_of(len(users), 'user')}, {known} with a country.")
     return told
 
 

@@ -26,7 +26,7 @@ from absl import flags
 
 from tools import ytdlp_info
 from tools.clip_files import ClipFiles
-from tools.import_report import Dropped, counted, printable, tell
+from tools.import_report import Dropped, printable, tell
 from tools.ytdlp_users import Poster, attributes_of, has_attributes, users_of
 from uhman_jax.dataset.raw import (
     USER_COLUMNS,
@@ -37,7 +37,7 @@ from uhman_jax.dataset.raw import (
     read_users,
     write_raw_dataset,
 )
-from uhman_jax.errors import UserError
+from uhman_jax.errors import UserError, count_of
 from uhman_jax.streams import run_app
 
 _FOLDER = flags.DEFINE_string("folder", None, "Of clips and .info.json files.", required=True)
@@ -153,7 +153,7 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
             f"--folder must hold the {INFO} of every clip, got none in {root}; "
             "download with yt-dlp --write-info-json"
         )
-    told = dropped.lines(len(clips), "clips", root)
+    told = dropped.lines(len(clips), "clip", root)
     dropped.write(root)
     if not clips:
         raise UserError("\n".join(["no clip is left to make a dataset of", *told]))
@@ -179,7 +179,7 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
         write_raw_dataset(root, videos, rows)
         rows = {user: rows[user] for user in ids}
     known = sum(map(has_attributes, rows.values()))
-    told.append(f"{counted(len(rows), 'users')}, {known} with attributes.")
+    told.append(f"{count_of(len(rows), 'user')}, {known} with attributes.")
     others = [user for user, row in found.items() if row.user_id != user]
     used = [user for user in others if rows[user] == dataclasses.replace(found[user], user_id=user)]
     unused = [user for user in others if user not in used]
@@ -194,7 +194,7 @@ def _other_ids(what: str, found: dict[str, User], users: list[str]) -> list[str]
         return []
     pairs = [f"{found[user].user_id} for {user}" for user in users]
     few = printable(", ".join(pairs[:3])) + (", ..." if len(pairs) > 3 else "")
-    return [f"{counted(len(pairs), 'users')} {what}: {few}."]
+    return [f"{count_of(len(pairs), 'user')} {what}: {few}."]
 
 
 def _rewritable(table: pathlib.Path) -> dict[str, User]:

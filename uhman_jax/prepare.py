@@ -216,9 +216,14 @@ def channel_statistics(prepared: Prepared, say: Say = print) -> tuple[np.ndarray
     return mean_C, std_C
 
 
-def check_same_view(view: View, path: pathlib.Path) -> None:
-    """Raises UserError where a run directory's view is not the one that its data give now."""
-    before = View.load(path)
+def check_same_view(before: View, view: View, path: pathlib.Path) -> None:
+    """Raises UserError where the view that a run began with is not the one of its data now.
+
+    Args:
+        before: the run's.
+        view: of the data now.
+        path: of the file of `before`, for the message.
+    """
     if before.fingerprint != view.fingerprint:
         raise UserError(
             f"the data must stay as they were when the run began, but {path} describes "

@@ -102,9 +102,11 @@ def _run(
     """`run` in a directory that no other run uses; `here` has absolute paths."""
     if not cluster.primary:
         cluster.meet("prepared")  # the first makes what is not there yet
-    prepared = prepare(here, say, _rules(workdir))
+    path = workdir / "view.npz"
+    view = View.load(path) if path.exists() else None  # of an earlier start
+    prepared = prepare(here, say, view.rules if view else CURRENT)
     if cluster.primary:
-        _keep_inputs(config, prepared, workdir)
+        _keep_inputs(config, prepared, view, workdir)
         cluster.meet("prepared")
     metrics = _finished_metrics(workdir)
     cluster.meet("looked for metrics")
@@ -325,17 +327,20 @@ def _check_same_config(config: Config, workdir: pathlib.Path) -> tuple[Config, d
     return config, facts
 
 
-def _rules(workdir: pathlib.Path) -> int:
-    """Version of the rules by which a run's tables are read: those it began with."""
-    path = workdir / "view.npz"
-    return View.load(path).rules if path.exists() else CURRENT
+def _keep_inputs(
+    config: Config, prepared: Prepared, before: View | None, workdir: pathlib.Path
+) -> None:
+    """Writes config.json and view.npz, or checks that the data are those the run began with.
 
-
-def _keep_inputs(config: Config, prepared: Prepared, workdir: pathlib.Path) -> None:
-    """Writes config.json and view.npz, or checks that the data are those the run began with."""
+    Args:
+        config: of the run.
+        prepared: what it reads.
+        before: the view that the run began with; None for a new run.
+        workdir: the run directory.
+    """
     workdir.mkdir(parents=True, exist_ok=True)
-    if (workdir / "view.npz").exists():
-        check_same_view(prepared.view, workdir / "view.npz")
+    if before:
+        check_same_view(before, prepared.view, workdir / "view.npz")
     else:
         prepared.view.save(workdir / "view.npz")
     if (workdir / "config.json").exists():

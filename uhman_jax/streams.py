@@ -26,7 +26,7 @@ class OutputError(OSError):
 
 
 class _Output(io.FileIO):
-    """File descriptor of a standard stream; its failures are told from those of other files."""
+    """File descriptor of a standard stream, whose failures raise an error of their own."""
 
     def write(self, data: Any) -> int | None:
         try:

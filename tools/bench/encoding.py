@@ -30,7 +30,7 @@ from uhman_jax.prepare import simulated_root
 from uhman_jax.preprocess import ledger, making
 from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.preprocess.encode import Meter, encode
-from uhman_jax.preprocess.pool import Clip
+from uhman_jax.preprocess.worker import Clip
 from uhman_jax.shards import store
 from uhman_jax.shards.example import Schema
 from uhman_jax.streams import run_app

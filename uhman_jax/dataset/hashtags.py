@@ -63,7 +63,7 @@ _STRAIGHT = str.maketrans(
 )
 _ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|U([0-9a-f]{8})|x([0-9a-f]{2})|(.))", re.I | re.DOTALL)
 _OBJECT = re.compile("""["']\\s*:""")
-_MISSING = {"nan", "null", "none"}  # how programs write that there is nothing
+MISSING = {"nan", "null", "none"}  # as a whole list, how programs write that there is nothing
 
 _ADDRESS = re.compile(
     r"[a-z][a-z0-9+.-]{0,20}://"
@@ -176,7 +176,7 @@ def _is_plain(word: str) -> bool:
 def _parts(field: str) -> Iterator[tuple[str, str]]:
     """Yields the parts of a list: without what wraps them, and as written."""
     bare = field.strip()
-    if bare.strip(_WRAPPING).casefold() in _MISSING:
+    if bare.strip(_WRAPPING).casefold() in MISSING:
         return
     if bare.startswith(("{", "[{")) and _OBJECT.search(bare):
         yield "", bare  # of objects nothing says which of their texts are hashtags
@@ -206,7 +206,7 @@ def _items(field: str) -> list[str] | None:
         if bare is None:
             quoted = True
             items.append(_unescape(match[1] if match[1] is not None else match[2]).strip())
-        elif not (brackets and bare.casefold() in _MISSING):
+        elif not (brackets and bare.casefold() in MISSING):
             items.append(bare)
     return items if brackets or (quoted and len(items) > 1) else None
 

@@ -30,6 +30,7 @@ from uhman_jax.dataset.checks import (
     read_time,
     spell_time,
 )
+from uhman_jax.dataset.hashtags import MISSING
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.table import Problem, Row, parse_rows, read_bytes, show
 from uhman_jax.errors import UserError
@@ -37,7 +38,6 @@ from uhman_jax.errors import UserError
 VIDEO_COLUMNS = ("video_id", "path", "user_id", "hashtags", "timestamp")
 USER_COLUMNS = ("user_id", "gender", "age", "country", "history")
 _UNKNOWN_USER = "unknown user"
-_BARE = {"nan", "null", "none"}  # as a whole list these mean that there is nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -386,9 +386,9 @@ def _fields(video: Video) -> tuple:
 
 
 def _list(hashtags: tuple[str, ...]) -> str:
-    """A list of hashtags as a table holds it."""
+    """A list of hashtags as a table holds it; a '#' where it would mean that there is nothing."""
     text = " ".join(hashtags)
-    return f"#{text}" if text.casefold() in _BARE else text
+    return f"#{text}" if text.casefold() in MISSING else text
 
 
 def _user_fields(user: User) -> tuple:

@@ -8,7 +8,6 @@ keeps the weights that all need; then 1/16 to 16/16, at once; last the same comm
 
 import dataclasses
 import enum
-import sys
 
 from absl import flags
 
@@ -138,7 +137,6 @@ def run(beam_arguments: list[str]) -> None:
 
 def main(argv: list[str]) -> None:
     """Turns a user's mistake into one sentence and exit status 2, a signal into 75."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[missing-attribute]
     with told_in_a_sentence(), stop.anywhere():
         if len(argv) > 1 and not _RUNNER.value:
             raise UserError(f"everything is a flag, got {argv[1]!r}; write e.g. --root=FOLDER")

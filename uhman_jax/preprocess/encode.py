@@ -12,7 +12,7 @@ import numpy as np
 
 from uhman_jax.preprocess.clip_file import printable
 from uhman_jax.preprocess.ledger import Entry
-from uhman_jax.preprocess.pool import Clip
+from uhman_jax.preprocess.worker import Clip
 from uhman_jax.progress import progress_bar
 from uhman_jax.shards import quantize
 from uhman_jax.shards.example import FrameRecord

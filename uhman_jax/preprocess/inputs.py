@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from uhman_jax import storage
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess.clip_file import printable
+from uhman_jax.preprocess.clip_file import FRAME_TIMES, printable
 
 # Suffixes of the containers and streams that FFmpeg decodes as video; the last two are names that
 # yt-dlp and our list for aria2c give to an unknown container. What lies beside clips, such as
@@ -23,7 +23,7 @@ _NOT_VIDEOS = {".csv", ".json", ".jsonl", ".txt", ".md", ".html", ".parquet", ".
 _SHARD = ".tfrecord-"
 
 
-def list_inputs(root: Path, rule: int = 2) -> list[tuple[str, str]]:
+def list_inputs(root: Path, rule: int = FRAME_TIMES) -> list[tuple[str, str]]:
     """(video_id, path) of the videos that videos.csv lists; without it, of the clips below root.
 
     What is not taken for a clip is counted on standard error.
@@ -40,8 +40,10 @@ def list_inputs(root: Path, rule: int = 2) -> list[tuple[str, str]]:
         raise UserError(f"--root must be a folder of videos, got {str(root)!r}; correct the path")
     if (root / "videos.csv").exists():
         from uhman_jax.dataset.raw import read_raw_dataset
+        from uhman_jax.dataset.rules import CURRENT
 
-        raw = read_raw_dataset(root, strict=False, check_files=False, rules=rule)
+        rules = 1 if rule == 1 else CURRENT
+        raw = read_raw_dataset(root, strict=False, check_files=False, rules=rules)
         for problem in raw.problems:
             print(problem, file=sys.stderr)
         return [(video.video_id, video.path) for video in raw.videos]

@@ -12,6 +12,7 @@ No file is ever half written. Nothing here imports TensorFlow.
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -145,8 +146,9 @@ def settings(config: PreprocessConfig) -> dict:
         values |= {"calibration_frames": config.calibration_frames}
     elif config.weights != "imagenet":
         try:
-            with open(storage.cached(config.weights), "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            path = os.fspath(storage.cached(config.weights))
+            status = os.stat(path)
+            digest = _digest(path, status.st_ino, status.st_size, status.st_mtime_ns)
         except OSError as error:
             raise UserError(
                 "weights must be random, imagenet or a Keras .h5 file that can be read, got "
@@ -157,6 +159,13 @@ def settings(config: PreprocessConfig) -> dict:
         values["precision"] = config.precision.value
     names = ("frames_per_second", "max_frames", "videos_per_shard", "batch_frames")
     return values | {n: getattr(config, n) for n in names} | {"storage": config.storage.value}
+
+
+@functools.lru_cache(maxsize=8)
+def _digest(path: str, *state: int) -> str:
+    """SHA-256 of a file; a start asks several times, and reads it once while its state stays."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def claim(directory: Path, wanted: dict) -> dict:

@@ -16,7 +16,8 @@ from uhman_jax.preprocess import ledger
 from uhman_jax.preprocess.clip_file import IMAGE_SIZE
 from uhman_jax.preprocess.encode import Meter, encode
 from uhman_jax.preprocess.ledger import Entry, Shard
-from uhman_jax.preprocess.pool import Clip, DecoderPool, LibraryFault, failed
+from uhman_jax.preprocess.pool import DecoderPool
+from uhman_jax.preprocess.worker import Clip, LibraryFault, failed
 from uhman_jax.shards import store
 from uhman_jax.shards.example import Schema
 
@@ -215,8 +216,7 @@ class Making:
             precision=config.precision,
         )
         extractor.save(self.directory / ledger.WEIGHTS_FILE)
-        before = ledger.read_json(self.directory / ledger.SETTINGS_FILE)
-        facts = {n: before[n] for n in ("frame_times",) if n in before} | {
+        facts = ledger.read_json(self.directory / ledger.SETTINGS_FILE) | {
             "settings": ledger.settings(config),
             "description": extractor.description,
             "fingerprint": extractor.fingerprint,

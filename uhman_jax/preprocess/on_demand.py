@@ -17,7 +17,7 @@ import numpy as np
 
 from uhman_jax.config import PreprocessConfig, to_dict
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess.pool import environment
+from uhman_jax.preprocess.worker import environment
 from uhman_jax.shards.example import FrameRecord
 
 COMMAND = (sys.executable, "-m", "uhman_jax.preprocess.server")
@@ -119,7 +119,7 @@ class OnDemand:
 
         It returns at once too, whatever other threads or iterators do; they get a UserError.
         """
-        self._closed = True  # before the lock: whoever has it looks at this before releasing it
+        self._closed = True  # before the lock: its holder looks at this before it releases it
         if not self._lock.acquire(blocking=False):  # somebody waits for an answer: there is none
             if process := self._process:
                 process.kill()

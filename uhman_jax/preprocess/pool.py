@@ -11,16 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from uhman_jax import storage
 from uhman_jax.preprocess.clip_file import DecodeError, require_size
-from uhman_jax.preprocess.worker import (
-    COMMAND,
-    Clip,
-    LibraryFault,
-    Worker,
-    environment,
-    failed,
-)
-
-__all__ = ["Clip", "DecoderPool", "LibraryFault", "environment", "failed"]
+from uhman_jax.preprocess.worker import COMMAND, Clip, Worker, failed
 
 _MAX_WAITING_FRAMES = 1024  # images that wait for the network, about 270 MB
 _SAME_IN_A_ROW = 20  # clips with one unexpected exception, after which our own clip decides
@@ -160,7 +151,7 @@ class DecoderPool:
             return failed("corrupt", f"the file cannot be read: {error.strerror}")
 
     def _recurs(self, unexpected: list[str]) -> bool:
-        """Whether clip after clip ends with the same exception, which is then counted anew."""
+        """Whether clip after clip ends with the same exception; the count then starts again."""
         with self._changed:
             same = unexpected[:1] == self._same[:1] and any(
                 a == b for a, b in zip(unexpected[1:], self._same[1:], strict=False)
