@@ -43,6 +43,10 @@ def copy_record(frames, index):
     frames.copy(index, np.zeros((frames.max_frames, M, C), np.uint8))
 
 
+def offsets_of(path):
+    return np.array([offset for offset, *_ in tfrecord.records(tfrecord.map_file(path), path)])
+
+
 READS = [view_record, copy_record]
 
 
@@ -59,7 +63,7 @@ def test_reads_what_was_written(tmp_path, storage):
     assert len(frames) == 5
     assert frames.video_ids == tuple(f"vidéo/{i}" for i in range(5))
     assert frames.num_frames_V.tolist() == [1, 2, 3, 4, 1]
-    assert (frames.num_regions, frames.num_channels, frames.storage) == (M, C, storage)
+    assert (frames.num_regions, frames.num_channels, frames.schema.storage) == (M, C, storage)
     assert frames.max_frames == 4
     assert frames.info == INFO
     assert frames.rows(["vidéo/4", "vidéo/0"]).tolist() == [4, 0]
@@ -71,8 +75,9 @@ def test_reads_what_was_written(tmp_path, storage):
 def test_tfds_parses_the_records_without_tensorflow(tmp_path, storage):
     features = metadata.features_dict(store.Schema(C, storage))
     record = make_record(2, storage)
-    parts = example.serialize(record, store.Schema(C, storage))
-    parsed = features.deserialize_example_np(b"".join(bytes(part) for part in parts))
+    parsed = features.deserialize_example_np(
+        example.serialize(record, store.Schema(C, storage)).tobytes()
+    )
     assert parsed["video_id"].decode() == record.video_id
     assert parsed["codes"].dtype == record.codes_FMC.dtype
     for name in ("codes", "scale", "offset", "times"):
@@ -90,7 +95,7 @@ def test_bytes_hold_what_tfds_would_write(num_frames, num_channels):
     times_F = np.arange(num_frames, dtype=np.float32)
     record = store.FrameRecord("v" * 130, codes_FMC, channels, channels, times_F)
     schema = store.Schema(num_channels)
-    ours = b"".join(bytes(part) for part in example.serialize(record, schema))
+    ours = example.serialize(record, schema).tobytes()
     message = tf_example_pb2.Example.FromString(ours)
     head = message.features.feature["head_crc32c"].bytes_list.value[0]
     theirs = metadata.features_dict(schema).serialize_example(
@@ -105,7 +110,6 @@ def test_bytes_hold_what_tfds_would_write(num_frames, num_channels):
     )
     assert message == tf_example_pb2.Example.FromString(theirs)
     assert len(ours) == len(theirs)
-    assert_same(example.read(np.frombuffer(ours, np.uint8), schema), record)
 
 
 @pytest.mark.parametrize("storage", ["uint8", "bfloat16"])
@@ -161,6 +165,7 @@ def test_same_arguments_give_the_same_bytes(tmp_path):
             "dataset_info.json",
             "extractor.json",
             "features.json",
+            "index.npz",
             *(f"frames-train.tfrecord-{i:05d}-of-00003" for i in range(3)),
         ]
     )
@@ -203,7 +208,7 @@ def test_a_damaged_byte_anywhere_is_found(tmp_path, seed, read):
     directory = write_store(tmp_path / "a")
     path = store.shard_path(directory, 0, 3)
     whole = path.read_bytes()
-    offsets = tfrecord.index(tfrecord.map_file(path), path)
+    offsets = offsets_of(path)
     rng = np.random.default_rng(seed)
     heads = offsets[:, np.newaxis] + np.arange(120)  # framing, id, times and checksum
     anywhere = rng.integers(0, len(whole), 150)
@@ -219,15 +224,13 @@ def test_a_damaged_byte_anywhere_is_found(tmp_path, seed, read):
         assert isinstance(caught.value, UserError)
         assert caught.value.path == path
         assert caught.value.offset == offsets[offsets <= byte].max()
-        with pytest.raises(tfrecord.DamagedRecordError):
-            store.read_heads(path, store.Schema(C), check_data=True)
 
 
 def test_every_truncation_of_a_shard_is_found(tmp_path):
     directory = write_store(tmp_path / "a")
     path = store.shard_path(directory, 2, 3)
     whole = path.read_bytes()
-    second = int(tfrecord.index(tfrecord.map_file(path), path)[1])
+    second = int(offsets_of(path)[1])
     for size in [0, 1, 11, 12, 100, second - 1, second, second + 5, len(whole) - 1]:
         path.write_bytes(whole[:size])
         with pytest.raises(tfrecord.DamagedRecordError) as caught:
@@ -327,13 +330,14 @@ def test_empty_store(tmp_path):
     "change, message",
     [
         ({"video_id": ""}, "needs a video_id"),
-        ({"codes_FMC": np.zeros((0, M, C), np.uint8)}, r"must be \(1 or more, 64, 7\), got \(0,"),
-        ({"codes_FMC": np.zeros((2, M, C + 1), np.uint8)}, r"64, 7\), got \(2, 64, 8\)"),
-        ({"codes_FMC": np.zeros((2, M, C), np.float32)}, "must be uint8, got float32"),
-        ({"scale_C": np.ones(C + 1, np.float32)}, "scale of .* must be 7 finite float32"),
-        ({"scale_C": np.full(C, np.nan, np.float32)}, "scale of .* must be 7 finite float32"),
-        ({"offset_C": np.zeros(C)}, "offset of .* must be 7 finite float32, got float64"),
-        ({"times_F": np.zeros(1, np.float32)}, "times of .* must be 2 finite float32"),
+        ({"codes_FMC": np.zeros((0, M, C), np.uint8)}, r"\(2, 64, 7\), got .* \(0, 64, 7\)"),
+        ({"codes_FMC": np.zeros((2, M, C + 1), np.uint8)}, r"\(2, 64, 7\), got .* \(2, 64, 8\)"),
+        ({"codes_FMC": np.zeros((2, M, C), np.float32)}, "must be finite uint8 .* got float32"),
+        ({"scale_C": np.ones(C + 1, np.float32)}, r"scale of .* must be finite .* shape \(7,\)"),
+        ({"scale_C": np.full(C, np.nan, np.float32)}, "scale of .* must be finite float32"),
+        ({"offset_C": np.zeros(C)}, "offset of .* must be finite float32 .* got float64"),
+        ({"times_F": np.zeros(1, np.float32)}, r"codes of .* \(1, 64, 7\), got .* \(2, 64, 7\)"),
+        ({"times_F": np.zeros(2)}, "times of .* must be finite float32 .* got float64"),
     ],
 )
 def test_records_must_fit_the_schema(tmp_path, change, message):
