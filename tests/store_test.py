@@ -1,14 +1,20 @@
+import collections
+import functools
+import itertools
 import json
 import os
+import pathlib
 import pickle
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pytest
 
 from uhman_jax.errors import UserError
 from uhman_jax.shards import example, metadata, quantize, store, tfrecord
+from uhman_jax.shards.index import read_index
 
 C = 7
 M = 64
@@ -236,6 +242,107 @@ def test_every_truncation_of_a_shard_is_found(tmp_path):
         with pytest.raises(tfrecord.DamagedRecordError) as caught:
             store.FrameStore.open(directory)
         assert path.name in str(caught.value) and "delete this file" in str(caught.value)
+
+
+def test_an_index_is_made_for_shards_of_older_versions(tmp_path):
+    directory = write_store(tmp_path / "a")
+    path = directory / "index.npz"
+    whole = path.read_bytes()
+    path.unlink()
+    frames = store.FrameStore.open(directory)
+    assert path.read_bytes() == whole
+    assert_same(frames[3], make_record(3))
+
+
+@pytest.mark.parametrize("error", [PermissionError, OSError, UserError])
+def test_a_folder_that_cannot_be_written_is_read_without_its_index(tmp_path, monkeypatch, error):
+    directory = write_store(tmp_path / "a")
+    (directory / "index.npz").unlink()
+
+    def refuse(path, index):
+        raise error("read-only")
+
+    monkeypatch.setattr(store, "write_index", refuse)
+    assert_same(store.FrameStore.open(directory)[3], make_record(3))
+    assert not (directory / "index.npz").exists()
+
+
+def test_a_store_with_an_index_reads_no_head(tmp_path, monkeypatch):
+    directory = write_store(tmp_path / "a")
+    monkeypatch.setattr(store, "scan_shards", None)
+    monkeypatch.setattr(example, "locate", None)
+    assert_same(store.FrameStore.open(directory)[3], make_record(3))
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_a_damaged_index_is_made_again(tmp_path, part):
+    directory = write_store(tmp_path / "a")
+    path, schema = directory / "index.npz", store.Schema(C)
+    whole = path.read_bytes()
+    data = store.FrameStore.open(directory)._data
+    rng = np.random.default_rng(part)
+    for byte in range(part, len(whole), 4):
+        damaged = bytearray(whole)
+        damaged[byte] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        assert read_index(path, data, schema) is None
+    for size in (0, 1, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        assert read_index(path, data, schema) is None
+    assert_same(store.FrameStore.open(directory)[3], make_record(3))
+    assert path.read_bytes() == whole
+
+
+def test_an_index_older_than_a_shard_is_made_again_or_named(tmp_path):
+    directory, schema = write_store(tmp_path / "a"), store.Schema(C)
+    other = make_record(2)._replace(video_id="other")  # three frames instead of four
+    store.write_shard(directory, 2, 3, [other, make_record(4)], schema)
+    frames = store.FrameStore.open(directory)
+    assert frames.video_ids[3] == "other"
+    assert_same(frames[3], other)
+    same_size = make_record(6)._replace(video_id="other")
+    store.write_shard(directory, 2, 3, [same_size, make_record(4)], schema)
+    frames = store.FrameStore.open(directory)
+    for read in READS:
+        with pytest.raises(UserError, match="index.npz must be of the shards .*-00002-.*delete"):
+            read(frames, 3)
+    assert_same(frames[4], make_record(4))
+
+
+def test_another_array_is_one_more_field(tmp_path, monkeypatch):
+    """A second input, with frames of its own kind, is written, indexed, read and known to TFDS."""
+
+    class WithAudio(store.Schema):
+        @functools.cached_property
+        def fields(self):
+            audio = example.Field("audio", np.dtype("<f4"), (None, 3), "Sound of each frame.")
+            fields = dict(super().fields)
+            return {"times_F": fields.pop("times_F"), "audio_FA": audio, **fields}
+
+    Record = collections.namedtuple("Record", [*store.FrameRecord._fields, "audio_FA"])
+    audio_FA = np.arange(12, dtype=np.float32).reshape(4, 3)
+    record = Record(*make_record(3), audio_FA)
+    monkeypatch.setattr(store, "FrameRecord", Record)
+    monkeypatch.setattr(store, "Schema", WithAudio)
+    store.write_shard(tmp_path, 0, 1, [record], WithAudio(C))
+    store.write_metadata(tmp_path, 1, WithAudio(C), INFO)
+    assert_same(store.FrameStore.open(tmp_path)[0], record)
+    assert metadata.features_dict(WithAudio(C))["audio"].shape == (None, 3)
+    with pytest.raises(ValueError, match=r"audio of .* \(4, 3\), got .* \(3, 3\)"):
+        store.write_shard(tmp_path, 0, 1, [record._replace(audio_FA=audio_FA[:3])], WithAudio(C))
+
+
+def test_records_have_the_bytes_of_earlier_versions(tmp_path):
+    """The shards of commit be6e33a, read and written again."""
+    with tarfile.open(pathlib.Path(__file__).parent / "fixtures" / "stored_run.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    (directory,) = (tmp_path / "clips" / "features").iterdir()
+    frames = store.FrameStore.open(directory)
+    records = iter(frames[i] for i in range(len(frames)))
+    for number, length in enumerate(np.bincount(frames._facts["shard"])):
+        some = itertools.islice(records, int(length))
+        path = store.write_shard(tmp_path, number, 2, some, frames.schema)
+        assert path.read_bytes() == (directory / path.name).read_bytes()
 
 
 def test_missing_shard_is_named(tmp_path):

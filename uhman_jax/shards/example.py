@@ -85,7 +85,8 @@ class Schema:
     def fields(self) -> dict[str, Field]:
         """Returns the arrays by attribute of `FrameRecord`, in the order of the file.
 
-        Another input is one more entry here and one more attribute there.
+        Times are the first, codes the last. Another input is one more entry between them and one
+        more attribute of `FrameRecord`.
         """
         float32, channels = np.dtype("<f4"), (self.num_channels,)
         regions = (None, self.num_regions, self.num_channels)

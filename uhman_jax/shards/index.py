@@ -1,7 +1,7 @@
 """The index of a folder of shards: where each record lies, and where its arrays begin."""
 
+import io
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,25 +23,34 @@ def fact_type(schema: Schema) -> np.dtype:
 
 
 def write_index(path: Path, index: Index) -> None:
-    """Writes an index, whole or not at all; equal ones have equal bytes."""
+    """Writes an index, whole or not at all: .npz and a checksum; equal ones have equal bytes."""
+    buffer = io.BytesIO()
     ids = np.frombuffer(json.dumps(index[0]).encode(), np.uint8)
+    np.savez(buffer, video_ids=ids, facts=index[1])
     with storage.replacing(path) as file:
-        np.savez(file, video_ids=ids, facts=index[1])
+        file.write(buffer.getvalue() + _checksum(buffer.getvalue()))
 
 
 def read_index(path: Path, data: Sequence[np.ndarray], schema: Schema) -> Index | None:
     """Returns the index in a file; None if it is missing, damaged or not of these shards."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            ids, facts = tuple(json.loads(arrays["video_ids"].tobytes())), arrays["facts"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        content = path.read_bytes()
+    except OSError:
         return None
+    if _checksum(content[:-4]) != content[-4:]:
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        ids, facts = tuple(json.loads(arrays["video_ids"].tobytes())), arrays["facts"]
     if facts.dtype != fact_type(schema):
         return None
     ends = np.zeros(len(data), np.int64)
     records = facts["offset"] + facts["size"] + tfrecord.FRAMING
     np.maximum.at(ends, facts["shard"], records)
     return (ids, facts) if ends.tolist() == [content.size for content in data] else None
+
+
+def _checksum(content: bytes) -> bytes:
+    return tfrecord.masked_crc32c([content]).to_bytes(4, "little")
 
 
 def scan_shards(paths: Sequence[Path], data: Sequence[np.ndarray], schema: Schema) -> Index:
