@@ -112,7 +112,7 @@ class Schema:
                 )
 
 
-def serialize(record: FrameRecord, schema: Schema) -> np.ndarray:
+def serialize(record: FrameRecord, schema: Schema) -> bytearray:
     """Returns the bytes of a record, the same in every process.
 
     Raises:
@@ -121,7 +121,7 @@ def serialize(record: FrameRecord, schema: Schema) -> np.ndarray:
     from tensorflow_datasets.proto import tf_feature_pb2  # 0.2 s that training does without
 
     def message(name: str, value: bytes) -> bytes:
-        features = tf_feature_pb2.Features()
+        features = tf_feature_pb2.Features()  # type: ignore[missing-attribute]
         features.feature[name].bytes_list.value.append(value)
         return features.SerializeToString(deterministic=True)
 
@@ -131,11 +131,12 @@ def serialize(record: FrameRecord, schema: Schema) -> np.ndarray:
     # Joined messages of one feature each are the message of all, in this order instead of that of
     # the names. A message inside a message is encoded as bytes are.
     features = [message(ID, record.video_id.encode()), times, message(HEAD, bytes(4)), *arrays]
-    example = tf_feature_pb2.BytesList(value=[b"".join(features)]).SerializeToString()
-    payload = np.frombuffer(bytearray(example), np.uint8)
+    example = tf_feature_pb2.BytesList(value=[b"".join(features)])  # type: ignore[missing-attribute]
+    data = bytearray(example.SerializeToString())
+    payload = np.frombuffer(data, np.uint8)
     spans = _spans(payload)
     payload[spans[HEAD]] = _head_checksum(payload, spans)
-    return payload
+    return data
 
 
 def locate(payload: np.ndarray, schema: Schema) -> tuple[str, int, tuple[int, ...]]:

@@ -42,7 +42,7 @@ class DamagedRecordError(UserError):
         return type(self), (self.path, self.offset, self.what)
 
 
-def masked_crc32c(parts: Iterable[bytes | np.ndarray]) -> int:
+def masked_crc32c(parts: Iterable[bytes | bytearray | np.ndarray]) -> int:
     """Returns the checksum of the joined parts, rotated and offset as TFRecord defines it.
 
     >>> hex(masked_crc32c([b"1234", b"56789"]))  # CRC32C("123456789") is 0xe3069283
@@ -50,12 +50,12 @@ def masked_crc32c(parts: Iterable[bytes | np.ndarray]) -> int:
     """
     crc = 0
     for part in parts:
-        crc = crc32c.crc32c(part if isinstance(part, bytes) else part.data, crc)  # without the GIL
+        crc = crc32c.crc32c(part.data if isinstance(part, np.ndarray) else part, crc)  # no GIL
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def write(path: str | os.PathLike, records: Iterable[bytes | np.ndarray]) -> None:
-    """Writes a TFRecord file of bytes or contiguous uint8 arrays, whole or not at all."""
+def write(path: str | os.PathLike, records: Iterable[bytes | bytearray]) -> None:
+    """Writes a TFRecord file, whole or not at all."""
     with storage.replacing(path) as file:
         for record in records:
             length = _LENGTH.pack(len(record))
