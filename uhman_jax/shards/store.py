@@ -192,10 +192,10 @@ class FrameStore:
         Raises:
             DamagedRecordError: the record is not as it was written.
         """
-        num_frames, payload, spans = self._locate(index)
-        self._verify(index, [payload])
+        facts, payload, spans = self._locate(index)
+        self._verify(facts, [payload])
         arrays = {
-            name: payload[spans[name]].view(field.dtype).reshape(field.shape_of(num_frames))
+            name: payload[spans[name]].view(field.dtype).reshape(field.shape_of(facts[1]))
             for name, field in self.schema.fields.items()
         }
         return FrameRecord(self.video_ids[index], **arrays)
@@ -215,11 +215,11 @@ class FrameStore:
         Raises:
             DamagedRecordError: the record is not as it was written.
         """
-        num_frames, payload, spans = self._locate(index)
-        span = spans["codes_FMC"]
+        facts, payload, spans = self._locate(index)
+        num_frames, span = facts[1], spans["codes_FMC"]
         codes = codes_FMC[:num_frames].reshape(-1).view(np.uint8)
         codes[:] = payload[span]
-        self._verify(index, [payload[: span.start], codes])  # which are the last array
+        self._verify(facts, [payload[: span.start], codes])  # which are the last array
         scale_C, offset_C = (payload[spans[name]].view("<f4") for name in ("scale_C", "offset_C"))
         return num_frames, scale_C, offset_C
 
@@ -236,14 +236,15 @@ class FrameStore:
             write_index(self.directory / INDEX_FILE, index)
         return index
 
-    def _locate(self, index: int) -> tuple[int, np.ndarray, dict[str, slice]]:
-        """Returns the number of frames, the data and where the arrays lie in it, by attribute."""
-        shard, num_frames, offset, size, _, *begins = self._facts[index].item()
+    def _locate(self, index: int) -> tuple[tuple[int, ...], np.ndarray, dict[str, slice]]:
+        """Returns the facts of a record, its data and where the arrays lie in it, by attribute."""
+        facts = self._facts[index].item()
+        shard, num_frames, offset, size = facts[:4]
         payload = self._data[shard][(begin := offset + tfrecord.HEADER.size) : begin + size]
-        return num_frames, payload, example.array_spans(self.schema, num_frames, tuple(begins))
+        return facts, payload, example.array_spans(self.schema, num_frames, facts[5:])
 
-    def _verify(self, index: int, parts: Sequence[np.ndarray]) -> None:
-        shard, _, offset, _, crc, *_ = self._facts[index].item()
+    def _verify(self, facts: tuple[int, ...], parts: Sequence[np.ndarray]) -> None:
+        shard, _, offset, _, crc = facts[:5]
         path = self._paths[shard]
         if tfrecord.verify(self._data[shard], offset, path, parts) != crc:
             raise UserError(
