@@ -248,7 +248,7 @@ def test_no_row(view, frames):
 
 def test_a_damaged_record_stops_the_iterator_and_is_named(view, frames):
     path = store.shard_path(frames.directory, 1, 2)
-    offset = int(tfrecord.index(tfrecord.map_file(path), path)[2])
+    offset = list(tfrecord.records(tfrecord.map_file(path), path))[2][0]
     data = bytearray(path.read_bytes())
     data[offset + 500] ^= 4
     path.write_bytes(data)
@@ -331,9 +331,9 @@ def test_channel_statistics_read_train_rows_alone(tmp_path, view, frames):
     want = input_pipeline.channel_statistics(view, frames, progress=False)
     others = [*view.rows(VALIDATION), *view.rows(TEST)]
     for index in frames.rows([view.video_ids[row] for row in others]):
-        path = frames._paths[frames._shard_V[index]]
+        path = frames._paths[frames._facts["shard"][index]]
         data = bytearray(path.read_bytes())
-        data[int(frames._offset_V[index]) + 500] ^= 1
+        data[int(frames._facts["offset"][index]) + 500] ^= 1
         path.write_bytes(data)
     reopened = store.FrameStore.open(frames.directory)
     got = input_pipeline.channel_statistics(view, reopened, progress=False)

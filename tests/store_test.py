@@ -1,14 +1,20 @@
+import collections
+import functools
+import itertools
 import json
 import os
+import pathlib
 import pickle
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pytest
 
 from uhman_jax.errors import UserError
 from uhman_jax.shards import example, metadata, quantize, store, tfrecord
+from uhman_jax.shards.index import read_index
 
 C = 7
 M = 64
@@ -43,6 +49,10 @@ def copy_record(frames, index):
     frames.copy(index, np.zeros((frames.max_frames, M, C), np.uint8))
 
 
+def offsets_of(path):
+    return np.array([offset for offset, *_ in tfrecord.records(tfrecord.map_file(path), path)])
+
+
 READS = [view_record, copy_record]
 
 
@@ -59,7 +69,7 @@ def test_reads_what_was_written(tmp_path, storage):
     assert len(frames) == 5
     assert frames.video_ids == tuple(f"vidéo/{i}" for i in range(5))
     assert frames.num_frames_V.tolist() == [1, 2, 3, 4, 1]
-    assert (frames.num_regions, frames.num_channels, frames.storage) == (M, C, storage)
+    assert (frames.num_regions, frames.num_channels, frames.schema.storage) == (M, C, storage)
     assert frames.max_frames == 4
     assert frames.info == INFO
     assert frames.rows(["vidéo/4", "vidéo/0"]).tolist() == [4, 0]
@@ -71,8 +81,9 @@ def test_reads_what_was_written(tmp_path, storage):
 def test_tfds_parses_the_records_without_tensorflow(tmp_path, storage):
     features = metadata.features_dict(store.Schema(C, storage))
     record = make_record(2, storage)
-    parts = example.serialize(record, store.Schema(C, storage))
-    parsed = features.deserialize_example_np(b"".join(bytes(part) for part in parts))
+    parsed = features.deserialize_example_np(
+        bytes(example.serialize(record, store.Schema(C, storage)))
+    )
     assert parsed["video_id"].decode() == record.video_id
     assert parsed["codes"].dtype == record.codes_FMC.dtype
     for name in ("codes", "scale", "offset", "times"):
@@ -90,7 +101,7 @@ def test_bytes_hold_what_tfds_would_write(num_frames, num_channels):
     times_F = np.arange(num_frames, dtype=np.float32)
     record = store.FrameRecord("v" * 130, codes_FMC, channels, channels, times_F)
     schema = store.Schema(num_channels)
-    ours = b"".join(bytes(part) for part in example.serialize(record, schema))
+    ours = bytes(example.serialize(record, schema))
     message = tf_example_pb2.Example.FromString(ours)
     head = message.features.feature["head_crc32c"].bytes_list.value[0]
     theirs = metadata.features_dict(schema).serialize_example(
@@ -105,7 +116,6 @@ def test_bytes_hold_what_tfds_would_write(num_frames, num_channels):
     )
     assert message == tf_example_pb2.Example.FromString(theirs)
     assert len(ours) == len(theirs)
-    assert_same(example.read(np.frombuffer(ours, np.uint8), schema), record)
 
 
 @pytest.mark.parametrize("storage", ["uint8", "bfloat16"])
@@ -143,11 +153,13 @@ def test_tfds_opens_the_folder_without_tensorflow(tmp_path):
     code = f"""
 import sys
 import tensorflow_datasets as tfds
-from uhman_jax.shards import store
+from uhman_jax.shards import example, store
 builder = tfds.builder_from_directory({os.fspath(directory)!r})
 assert builder.info.splits["train"].shard_lengths == [3, 0, 2]
 assert builder.info.features["codes"].shape == (None, 64, 7)
-assert len(store.FrameStore.open({os.fspath(directory)!r})) == 5
+frames = store.FrameStore.open({os.fspath(directory)!r})
+assert len(frames) == 5
+example.serialize(frames[0], frames.schema)
 assert "tensorflow" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -161,6 +173,7 @@ def test_same_arguments_give_the_same_bytes(tmp_path):
             "dataset_info.json",
             "extractor.json",
             "features.json",
+            "index.npz",
             *(f"frames-train.tfrecord-{i:05d}-of-00003" for i in range(3)),
         ]
     )
@@ -198,12 +211,13 @@ def test_failing_records_leave_no_shard(tmp_path):
 
 
 @pytest.mark.parametrize("read", READS)
-@pytest.mark.parametrize("seed", range(6))
-def test_a_damaged_byte_anywhere_is_found(tmp_path, seed, read):
+@pytest.mark.parametrize("indexed", [True, False])  # False: as left by older versions
+@pytest.mark.parametrize("seed", range(3))
+def test_a_damaged_byte_anywhere_is_found(tmp_path, seed, indexed, read):
     directory = write_store(tmp_path / "a")
     path = store.shard_path(directory, 0, 3)
     whole = path.read_bytes()
-    offsets = tfrecord.index(tfrecord.map_file(path), path)
+    offsets = offsets_of(path)
     rng = np.random.default_rng(seed)
     heads = offsets[:, np.newaxis] + np.arange(120)  # framing, id, times and checksum
     anywhere = rng.integers(0, len(whole), 150)
@@ -211,6 +225,8 @@ def test_a_damaged_byte_anywhere_is_found(tmp_path, seed, read):
         damaged = bytearray(whole)
         damaged[byte] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
+        if not indexed:
+            (directory / "index.npz").unlink(missing_ok=True)
         with pytest.raises(tfrecord.DamagedRecordError) as caught:
             frames = store.FrameStore.open(directory)
             assert frames.video_ids == tuple(f"vidéo/{i}" for i in range(5))  # ids are trusted
@@ -219,20 +235,119 @@ def test_a_damaged_byte_anywhere_is_found(tmp_path, seed, read):
         assert isinstance(caught.value, UserError)
         assert caught.value.path == path
         assert caught.value.offset == offsets[offsets <= byte].max()
-        with pytest.raises(tfrecord.DamagedRecordError):
-            store.read_heads(path, store.Schema(C), check_data=True)
 
 
 def test_every_truncation_of_a_shard_is_found(tmp_path):
     directory = write_store(tmp_path / "a")
     path = store.shard_path(directory, 2, 3)
     whole = path.read_bytes()
-    second = int(tfrecord.index(tfrecord.map_file(path), path)[1])
+    second = int(offsets_of(path)[1])
     for size in [0, 1, 11, 12, 100, second - 1, second, second + 5, len(whole) - 1]:
         path.write_bytes(whole[:size])
         with pytest.raises(tfrecord.DamagedRecordError) as caught:
             store.FrameStore.open(directory)
         assert path.name in str(caught.value) and "delete this file" in str(caught.value)
+
+
+def test_an_index_is_made_for_shards_of_older_versions(tmp_path):
+    directory = write_store(tmp_path / "a")
+    path = directory / "index.npz"
+    whole = path.read_bytes()
+    path.unlink()
+    frames = store.FrameStore.open(directory)
+    assert path.read_bytes() == whole
+    assert_same(frames[3], make_record(3))
+
+
+@pytest.mark.parametrize("error", [PermissionError, OSError, UserError])
+def test_a_folder_that_cannot_be_written_is_read_without_its_index(tmp_path, monkeypatch, error):
+    directory = write_store(tmp_path / "a")
+    (directory / "index.npz").unlink()
+
+    def refuse(path, index):
+        raise error("read-only")
+
+    monkeypatch.setattr(store, "write_index", refuse)
+    assert_same(store.FrameStore.open(directory)[3], make_record(3))
+    assert not (directory / "index.npz").exists()
+
+
+def test_a_store_with_an_index_reads_no_head(tmp_path, monkeypatch):
+    directory = write_store(tmp_path / "a")
+    monkeypatch.setattr(store, "scan_shards", None)
+    monkeypatch.setattr(example, "locate", None)
+    assert_same(store.FrameStore.open(directory)[3], make_record(3))
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_a_damaged_index_is_made_again(tmp_path, part):
+    directory = write_store(tmp_path / "a")
+    path, schema = directory / "index.npz", store.Schema(C)
+    whole = path.read_bytes()
+    data = store.FrameStore.open(directory)._data
+    rng = np.random.default_rng(part)
+    for byte in range(part, len(whole), 4):
+        damaged = bytearray(whole)
+        damaged[byte] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        assert read_index(path, data, schema) is None
+    for size in (0, 1, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        assert read_index(path, data, schema) is None
+    assert_same(store.FrameStore.open(directory)[3], make_record(3))
+    assert path.read_bytes() == whole
+
+
+def test_an_index_older_than_a_shard_is_made_again_or_named(tmp_path):
+    directory, schema = write_store(tmp_path / "a"), store.Schema(C)
+    other = make_record(2)._replace(video_id="other")  # three frames instead of four
+    store.write_shard(directory, 2, 3, [other, make_record(4)], schema)
+    frames = store.FrameStore.open(directory)
+    assert frames.video_ids[3] == "other"
+    assert_same(frames[3], other)
+    same_size = make_record(6)._replace(video_id="other")
+    store.write_shard(directory, 2, 3, [same_size, make_record(4)], schema)
+    frames = store.FrameStore.open(directory)
+    for read in READS:
+        with pytest.raises(UserError, match="index.npz must be of the shards .*-00002-.*delete"):
+            read(frames, 3)
+    assert_same(frames[4], make_record(4))
+
+
+def test_another_array_is_one_more_field(tmp_path, monkeypatch):
+    """A second input, with frames of its own kind, is written, indexed, read and known to TFDS."""
+
+    class WithAudio(store.Schema):
+        @functools.cached_property
+        def fields(self):
+            audio = example.Field("audio", np.dtype("<f4"), (None, 3), "Sound of each frame.")
+            fields = dict(super().fields)
+            return {"times_F": fields.pop("times_F"), "audio_FA": audio, **fields}
+
+    Record = collections.namedtuple("Record", [*store.FrameRecord._fields, "audio_FA"])
+    audio_FA = np.arange(12, dtype=np.float32).reshape(4, 3)
+    record = Record(*make_record(3), audio_FA)
+    monkeypatch.setattr(store, "FrameRecord", Record)
+    monkeypatch.setattr(store, "Schema", WithAudio)
+    store.write_shard(tmp_path, 0, 1, [record], WithAudio(C))
+    store.write_metadata(tmp_path, 1, WithAudio(C), INFO)
+    assert_same(store.FrameStore.open(tmp_path)[0], record)
+    assert metadata.features_dict(WithAudio(C))["audio"].shape == (None, 3)
+    with pytest.raises(ValueError, match=r"audio of .* \(4, 3\), got .* \(3, 3\)"):
+        store.write_shard(tmp_path, 0, 1, [record._replace(audio_FA=audio_FA[:3])], WithAudio(C))
+
+
+def test_records_have_the_bytes_of_earlier_versions(tmp_path):
+    """The shards of commit be6e33a, read and written again."""
+    with tarfile.open(pathlib.Path(__file__).parent / "fixtures" / "stored_run.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    (directory,) = (tmp_path / "clips" / "features").iterdir()
+    frames = store.FrameStore.open(directory)
+    records = iter(frames[i] for i in range(len(frames)))
+    for number, length in enumerate(np.bincount(frames._facts["shard"])):
+        some = itertools.islice(records, int(length))
+        path = store.write_shard(tmp_path, number, 2, some, frames.schema)
+        assert path.read_bytes() == (directory / path.name).read_bytes()
 
 
 def test_missing_shard_is_named(tmp_path):
@@ -327,13 +442,14 @@ def test_empty_store(tmp_path):
     "change, message",
     [
         ({"video_id": ""}, "needs a video_id"),
-        ({"codes_FMC": np.zeros((0, M, C), np.uint8)}, r"must be \(1 or more, 64, 7\), got \(0,"),
-        ({"codes_FMC": np.zeros((2, M, C + 1), np.uint8)}, r"64, 7\), got \(2, 64, 8\)"),
-        ({"codes_FMC": np.zeros((2, M, C), np.float32)}, "must be uint8, got float32"),
-        ({"scale_C": np.ones(C + 1, np.float32)}, "scale of .* must be 7 finite float32"),
-        ({"scale_C": np.full(C, np.nan, np.float32)}, "scale of .* must be 7 finite float32"),
-        ({"offset_C": np.zeros(C)}, "offset of .* must be 7 finite float32, got float64"),
-        ({"times_F": np.zeros(1, np.float32)}, "times of .* must be 2 finite float32"),
+        ({"codes_FMC": np.zeros((0, M, C), np.uint8)}, r"\(2, 64, 7\), got .* \(0, 64, 7\)"),
+        ({"codes_FMC": np.zeros((2, M, C + 1), np.uint8)}, r"\(2, 64, 7\), got .* \(2, 64, 8\)"),
+        ({"codes_FMC": np.zeros((2, M, C), np.float32)}, "must be finite uint8 .* got float32"),
+        ({"scale_C": np.ones(C + 1, np.float32)}, r"scale of .* must be finite .* shape \(7,\)"),
+        ({"scale_C": np.full(C, np.nan, np.float32)}, "scale of .* must be finite float32"),
+        ({"offset_C": np.zeros(C)}, "offset of .* must be finite float32 .* got float64"),
+        ({"times_F": np.zeros(1, np.float32)}, r"codes of .* \(1, 64, 7\), got .* \(2, 64, 7\)"),
+        ({"times_F": np.zeros(2)}, "times of .* must be finite float32 .* got float64"),
     ],
 )
 def test_records_must_fit_the_schema(tmp_path, change, message):

@@ -12,30 +12,35 @@ RECORDS = [b"", b"one", bytes(range(256)) * 5, b"x" * 70_000]
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "a.tfrecord"
-    assert tfrecord.write(path, [[record] for record in RECORDS]) == len(RECORDS)
+    tfrecord.write(path, RECORDS)
     return path
 
 
 def read_all(path):
-    data = tfrecord.map_file(path)
-    return [bytes(tfrecord.read_at(data, at, path)) for at in tfrecord.index(data, path).tolist()]
+    data, found = tfrecord.map_file(path), []
+    for offset, payload, crc in tfrecord.records(data, path):
+        assert tfrecord.verify(data, offset, path, [payload]) == crc
+        found.append(bytes(payload))
+    return found
 
 
 def test_reads_what_was_written(path):
     assert read_all(path) == RECORDS
 
 
-def test_index_is_where_records_begin(path):
-    offsets = tfrecord.index(tfrecord.map_file(path), path)
+def test_offsets_are_where_records_begin(path):
+    offsets = [offset for offset, *_ in tfrecord.records(tfrecord.map_file(path), path)]
     sizes = [8 + 4 + len(record) + 4 for record in RECORDS]
-    assert offsets.tolist() == [0, *np.cumsum(sizes)[:-1].tolist()]
+    assert offsets == [0, *np.cumsum(sizes)[:-1].tolist()]
     assert os.path.getsize(path) == sum(sizes)
 
 
-def test_parts_make_one_record(tmp_path):
-    path = tmp_path / "a"
-    tfrecord.write(path, [[b"ab", np.arange(3, dtype=np.uint8), b""]])
-    assert read_all(path) == [b"ab\x00\x01\x02"]
+def test_parts_make_one_record(path):
+    data = tfrecord.map_file(path)
+    _, (offset, payload, crc), *_ = tfrecord.records(data, path)
+    assert tfrecord.verify(data, offset, path, [payload[:1], payload[1:]]) == crc
+    with pytest.raises(tfrecord.DamagedRecordError, match="3 bytes long"):
+        tfrecord.verify(data, offset, path, [payload[:1]])
 
 
 def test_tensorflow_reads_it_and_writes_the_same_bytes(path, tmp_path):
@@ -51,14 +56,14 @@ def test_tensorflow_reads_it_and_writes_the_same_bytes(path, tmp_path):
 
 def test_empty_file_holds_no_record(tmp_path):
     path = tmp_path / "a"
-    assert tfrecord.write(path, []) == 0
+    tfrecord.write(path, [])
     assert read_all(path) == []
 
 
 @pytest.mark.parametrize("part", range(4))
 def test_every_flipped_bit_is_found(tmp_path, part):
     path = tmp_path / "a"
-    tfrecord.write(path, [[b"first"], [b"second one"]])
+    tfrecord.write(path, [b"first", b"second one"])
     whole = path.read_bytes()
     second = 8 + 4 + len(b"first") + 4
     for byte in range(part, len(whole), 4):
@@ -74,7 +79,7 @@ def test_every_flipped_bit_is_found(tmp_path, part):
 
 def test_every_truncation_is_found(tmp_path):
     path = tmp_path / "a"
-    tfrecord.write(path, [[b"first"], [b"second one"]])
+    tfrecord.write(path, [b"first", b"second one"])
     whole = path.read_bytes()
     second = 8 + 4 + len(b"first") + 4
     for size in range(1, len(whole)):
@@ -104,7 +109,7 @@ def test_failing_writer_leaves_the_old_file_and_nothing_else(path):
     before = path.read_bytes()
 
     def records():
-        yield [b"new"]
+        yield b"new"
         raise RuntimeError("decoder gone")
 
     with pytest.raises(RuntimeError, match="decoder gone"):
@@ -114,14 +119,5 @@ def test_failing_writer_leaves_the_old_file_and_nothing_else(path):
 
 
 def test_data_is_read_only(path):
-    data = tfrecord.map_file(path)
     with pytest.raises(ValueError, match="read-only"):
-        tfrecord.read_at(data, 16, path)[0] = 1
-
-
-def test_check_can_be_skipped(path):
-    with open(path, "r+b") as file:
-        file.seek(16 + 8 + 4)
-        file.write(b"O")
-    data = tfrecord.map_file(path)
-    assert bytes(tfrecord.read_at(data, 16, path, check=False)) == b"One"
+        tfrecord.map_file(path)[0] = 1

@@ -1,4 +1,4 @@
-"""What makes TFDS read a folder of our shards: its features and its dataset description."""
+"""Files by which TFDS reads a folder of shards: its features and its dataset description."""
 
 import os
 import tempfile
@@ -16,21 +16,20 @@ FILES = ("features.json", "dataset_info.json")
 
 
 def features_dict(schema: Schema):
-    """The `tfds.features.FeaturesDict` of a record."""
+    """Returns the `tfds.features.FeaturesDict` of a record."""
     import tensorflow_datasets as tfds  # a second of imports that training does without
 
     def tensor(shape, dtype, doc):
         return tfds.features.Tensor(shape=shape, dtype=dtype, encoding="bytes", doc=doc)
 
-    channels, regions = schema.num_channels, schema.num_regions
+    arrays = {
+        field.name: tensor(field.shape, field.dtype, field.doc) for field in schema.fields.values()
+    }
     return tfds.features.FeaturesDict(
         {
             example.ID: tfds.features.Text(doc="Id of the video."),
-            example.TIMES: tensor((None,), np.float32, "Seconds from the start of the clip."),
             example.HEAD: tensor((4,), np.uint8, "Masked CRC32C of the record before this field."),
-            example.SCALE: tensor((channels,), np.float32, "value = code * scale + offset"),
-            example.OFFSET: tensor((channels,), np.float32, "value = code * scale + offset"),
-            example.CODES: tensor((None, regions, channels), schema.dtype, "Region features."),
+            **arrays,
         }
     )
 
@@ -42,7 +41,7 @@ def write(
 
     Args:
         directory: of the shards.
-        lengths: records of each shard.
+        lengths: number of records of each shard.
         num_bytes: of all shards.
         schema: of the records.
     """

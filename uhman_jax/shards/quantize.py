@@ -68,7 +68,7 @@ def encode(features_FMC: np.ndarray) -> Quantized:
 
 
 def decode(quantized: Quantized) -> np.ndarray:
-    """Values of one clip, features_FMC in float32: code * scale + offset.
+    """Returns the values of one clip, features_FMC in float32: code * scale + offset.
 
     >>> decode(Quantized(np.uint8([[[3]]]), np.float32([0.5]), np.float32([-1]))).tolist()
     [[[0.5]]]
@@ -81,7 +81,7 @@ def decode(quantized: Quantized) -> np.ndarray:
 
 
 def pack(features_FMC: np.ndarray, storage: str) -> Quantized:
-    """One clip as shards hold it: quantised, or the values with scale 1 and offset 0.
+    """Returns one clip as it is stored: quantised, or the values with scale 1 and offset 0.
 
     Args:
         features_FMC: float32 with F >= 1 and M >= 1.

@@ -1,4 +1,4 @@
-"""Arrays whose memory is used again once nobody holds them."""
+"""Arrays whose memory is used again when nothing refers to them."""
 
 import math
 import sys
@@ -20,9 +20,8 @@ class Recycler:
     """Makes large arrays without paying for fresh memory each time.
 
     The first touch of new pages costs as much as reading a batch from the page cache.  Memory is
-    given out again only when its reference count says that nothing holds it any more: no array, no
-    view or slice of one, no JAX array made from one without a copy.  Safe to use from several
-    threads.
+    used again only when its reference count says that nothing refers to it: no array, no view or
+    slice of one, no JAX array made from one without a copy.  Safe to use from several threads.
 
     Args:
         max_arrays: blocks of memory kept; arrays beyond that are ordinary ones.
@@ -35,7 +34,7 @@ class Recycler:
         self._lock = threading.Lock()
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """An array with arbitrary content, aligned to 64 bytes."""
+        """Returns an array with arbitrary content, aligned to 64 bytes."""
         num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
         with self._lock:
             owner = self._take(num_bytes + ALIGNMENT)

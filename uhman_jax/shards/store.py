@@ -1,9 +1,10 @@
 """Folders of shards: `frames-train.tfrecord-00012-of-00064` with TFDS metadata, read at random.
 
-A shard is written alone, whole or not at all; the metadata follow when all are there.  TFDS reads
+Each shard is written whole or not at all; metadata and index follow when all are there. TFDS reads
 the folder with `tfds.builder_from_directory(DIR)`; training reads it with `FrameStore`.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -15,13 +16,14 @@ from uhman_jax import storage
 from uhman_jax.errors import UserError
 from uhman_jax.shards import example, metadata, tfrecord
 from uhman_jax.shards.example import FrameRecord, Schema
+from uhman_jax.shards.index import INDEX_FILE, Index, read_index, scan_shards, write_index
 
 INFO_FILE = "extractor.json"  # ours; written last, so a folder that has it is complete
 _REBUILD = "run preprocessing again, it rebuilds what is missing"
 
 
 def shard_path(directory: str | os.PathLike, index: int, num_shards: int) -> Path:
-    """File of shard `index` of `num_shards`.
+    """Returns the file of shard `index` of `num_shards`.
 
     >>> shard_path("x", 12, 64).name
     'frames-train.tfrecord-00012-of-00064'
@@ -39,18 +41,12 @@ def write_shard(
     records: Iterable[FrameRecord],
     schema: Schema,
 ) -> Path:
-    """Writes one shard, whole or not at all; its bytes depend on the arguments alone.
+    """Writes shard `index` of `num_shards`; its bytes depend on the arguments only.
 
-    Args:
-        directory: exists.
-        index: of this shard, from 0.
-        num_shards: in the folder.
-        records: with ids that no other shard of the folder has; may be empty, may be an iterator.
-            If it raises, no shard is left behind.
-        schema: of the folder.
+    The shard is written whole or, if `records` raises, not at all.
 
     Raises:
-        ValueError: a record that does not fit the schema, or an id twice.
+        ValueError: a record does not fit the schema, or an id comes twice.
     """
     path = shard_path(directory, index, num_shards)
     seen = set()
@@ -66,20 +62,9 @@ def write_shard(
     return path
 
 
-def read_heads(
-    path: str | os.PathLike, schema: Schema, *, check_data: bool = False
-) -> list[example.Head]:
-    """Ids and frame counts of a shard, in order.
-
-    A cheap test whether a shard on the disk is whole, from the heads alone; `check_data` reads
-    everything and verifies every byte.
-
-    Raises:
-        DamagedRecordError: the file is cut short, a head (or a byte of data) is damaged, or its
-            records do not fit the schema.
-        FileNotFoundError: it is not there.
-    """
-    return _scan(tfrecord.map_file(path), path, schema, check_data)[1]
+def read_ids(path: str | os.PathLike, schema: Schema) -> tuple[str, ...]:
+    """Returns the ids of a shard's records, in order; see `scan_shards` for errors."""
+    return scan_shards([storage.path(path)], [tfrecord.map_file(path)], schema)[0]
 
 
 def write_metadata(
@@ -89,18 +74,17 @@ def write_metadata(
     info: dict,
     lengths: Sequence[int] | None = None,
 ) -> None:
-    """Completes a folder whose shards are all written: TFDS metadata and `extractor.json`.
+    """Completes a folder whose shards are all written: TFDS metadata, index and `extractor.json`.
 
-    Also removes what interrupted writers left behind, so no shard may be in the making.
+    Also removes files of interrupted writers, so no shard may be in the making.
 
     Args:
         directory: of the shards.
         num_shards: all of them.
         schema: of the records.
-        info: how the features were made (weights and their fingerprint, frames per second,
-            max_frames, versions ...): JSON values, kept in `FrameStore.info`.
-        lengths: records of each shard; None: they are counted, which reads the heads of all and
-            so copies all of a bucket's.
+        info: how the features were made, JSON values; kept in `FrameStore.info`.
+        lengths: records of each shard. With them the shards are not read (a bucket's would be
+            copied), and the first `FrameStore` of the folder writes the index.
 
     Raises:
         UserError: a shard is missing or damaged.
@@ -110,8 +94,11 @@ def write_metadata(
     if missing := [path.name for path in paths if not path.exists()]:
         raise UserError(f"all shards must be there, {_list(missing)} missing; {_REBUILD}")
     storage.remove_leftovers(directory)
+    (directory / INDEX_FILE).unlink(missing_ok=True)
     if lengths is None:
-        lengths = [len(read_heads(path, schema)) for path in paths]
+        made = scan_shards(paths, list(map(tfrecord.map_file, paths)), schema)
+        write_index(directory / INDEX_FILE, made)
+        lengths = _lengths(made, num_shards)
     metadata.write(directory, lengths, sum(path.stat().st_size for path in paths), schema)
     content = {
         "storage": schema.storage,
@@ -126,10 +113,10 @@ def write_metadata(
 
 
 class FrameStore:
-    """Random access to the records of a folder of shards, through memory maps.
+    """Random access to the records of a folder of shards, through memory maps and an index.
 
-    Every record that is read is verified by its checksum.  A store can be pickled (its folder is
-    what is sent) and used from several threads.  Do not change the folder under an open store.
+    Every record that is read is verified by its checksum.  A store can be pickled (as its folder)
+    and used from several threads.  Do not change the folder of an open store.
 
     Attributes:
         directory: of the shards.
@@ -140,7 +127,7 @@ class FrameStore:
     """
 
     def __init__(self, directory: str | os.PathLike):
-        """Scans the heads of all shards.
+        """Reads the index; makes it if it is missing (older versions), damaged or out of date.
 
         Raises:
             UserError: the folder is not there, not complete, or damaged; names the file.
@@ -148,32 +135,18 @@ class FrameStore:
         self.directory = storage.path(directory)
         content = _read_info(self.directory)
         self.schema = Schema(content["num_channels"], content["storage"], content["num_regions"])
+        self.num_regions, self.num_channels = self.schema.num_regions, self.schema.num_channels
         self.info: dict = content["info"]
         lengths = content["shard_lengths"]
         self._paths = [shard_path(self.directory, i, len(lengths)) for i in range(len(lengths))]
-        self._data = []
-        heads, offsets, shards = [], [], []
-        for index, (path, length) in enumerate(zip(self._paths, lengths, strict=True)):
-            try:
-                data = tfrecord.map_file(path)
-            except FileNotFoundError:
-                raise UserError(
-                    f"all shards must be there, {path} is missing; {_REBUILD}"
-                ) from None
-            shard_offsets, shard_heads = _scan(data, path, self.schema)
-            if len(shard_heads) != length:
-                raise tfrecord.DamagedRecordError(
-                    path, data.size, f"{len(shard_heads)} records instead of {length}"
-                )
-            self._data.append(data)
-            heads += shard_heads
-            offsets.append(shard_offsets)
-            shards.append(np.full(length, index, np.int32))
-        self._offset_V = np.concatenate([np.zeros(0, np.int64), *offsets])
-        self._shard_V = np.concatenate([np.zeros(0, np.int32), *shards])
-        self.video_ids = tuple(head.video_id for head in heads)
-        self.num_frames_V = np.array([head.num_frames for head in heads], np.int32)
-        self._id_size_V = [len(video_id.encode()) for video_id in self.video_ids]
+        try:
+            self._data = [tfrecord.map_file(path) for path in self._paths]
+        except FileNotFoundError as error:
+            raise UserError(
+                f"all shards must be there, {error.filename} is missing; {_REBUILD}"
+            ) from None
+        self.video_ids, self._facts = self._open_index(lengths)
+        self.num_frames_V = self._facts["num_frames"].astype(np.int32)
         self._index = {video_id: i for i, video_id in enumerate(self.video_ids)}
         if len(self._index) != len(self.video_ids):
             twice = [v for i, v in enumerate(self.video_ids) if self._index[v] != i]
@@ -184,11 +157,11 @@ class FrameStore:
 
     @classmethod
     def open(cls, directory: str | os.PathLike) -> "FrameStore":
-        """The store in a folder; see `__init__` for errors."""
+        """Returns the store of a folder; see `__init__` for errors."""
         return cls(directory)
 
     def __len__(self):
-        """Number of records."""
+        """Returns the number of records."""
         return len(self.video_ids)
 
     def __reduce__(self):
@@ -196,27 +169,12 @@ class FrameStore:
         return type(self), (self.directory,)
 
     @property
-    def num_regions(self) -> int:
-        """M."""
-        return self.schema.num_regions
-
-    @property
-    def num_channels(self) -> int:
-        """C."""
-        return self.schema.num_channels
-
-    @property
-    def storage(self) -> str:
-        """How codes are held: "uint8", "bfloat16" or "float32"."""
-        return self.schema.storage
-
-    @property
     def max_frames(self) -> int:
-        """Frames of the longest record; 0 in an empty store."""
+        """Returns the frames of the longest record; 0 in an empty store."""
         return int(self.num_frames_V.max(initial=0))
 
     def rows(self, video_ids: Sequence[str]) -> np.ndarray:
-        """Record index of each video, int64.
+        """Returns the record index of each video, int64.
 
         Raises:
             UserError: the store lacks a video.
@@ -229,24 +187,23 @@ class FrameStore:
         return np.array([self._index[video_id] for video_id in video_ids], np.int64)
 
     def __getitem__(self, index: int) -> FrameRecord:
-        """Record `index`; its arrays are read-only views of the memory map, perhaps unaligned.
+        """Returns record `index`; its arrays are read-only views of the map, perhaps unaligned.
 
         Raises:
-            DamagedRecordError: the record is not what was written.
+            DamagedRecordError: the record is not as it was written.
         """
-        shard, offset = self._shard_V[index], int(self._offset_V[index])
-        path = self._paths[shard]
-        payload = tfrecord.read_at(self._data[shard], offset, path)
-        try:
-            return example.read(payload, self.schema)
-        except ValueError as error:
-            raise tfrecord.DamagedRecordError(path, offset, str(error)) from error
+        facts, payload, spans = self._locate(index)
+        self._verify(facts, [payload])
+        arrays = {
+            name: payload[spans[name]].view(field.dtype).reshape(field.shape_of(facts[1]))
+            for name, field in self.schema.fields.items()
+        }
+        return FrameRecord(self.video_ids[index], **arrays)
 
     def copy(self, index: int, codes_FMC: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
         """Copies the codes of record `index`, and verifies the copy.
 
-        The checksum is worked out over bytes that the copying has just brought into the cache:
-        half the time of verifying first.
+        The checksum reads bytes that are in the cache by then: half the time of verifying first.
 
         Args:
             index: of the record.
@@ -256,45 +213,48 @@ class FrameStore:
             (number of frames, scale_C, offset_C); the arrays are views of the memory map.
 
         Raises:
-            DamagedRecordError: the record is not what was written.
+            DamagedRecordError: the record is not as it was written.
         """
-        shard, offset = self._shard_V[index], int(self._offset_V[index])
-        data, path, num_frames = (
-            self._data[shard],
-            self._paths[shard],
-            int(self.num_frames_V[index]),
-        )
-        layout = example.layout(self._id_size_V[index], num_frames, self.schema)
-        head = tfrecord.read_at(data, offset, path, check=False)
-        begin, _ = layout.spans[example.CODES]
-        before = head[begin - len(layout.before_codes) : begin].tobytes()
-        if len(head) != layout.size or before != layout.before_codes:
-            raise tfrecord.DamagedRecordError(path, offset, f"it does not fit {self.schema}")
+        facts, payload, spans = self._locate(index)
+        num_frames, span = facts[1], spans["codes_FMC"]
         codes = codes_FMC[:num_frames].reshape(-1).view(np.uint8)
-        codes[:] = head[begin:]
-        tfrecord.check_at(data, offset, path, [head[:begin], codes])
-        scale_C, offset_C = (
-            head[slice(*layout.spans[name])].view("<f4") for name in (example.SCALE, example.OFFSET)
-        )
+        codes[:] = payload[span]
+        self._verify(facts, [payload[: span.start], codes])  # which are the last array
+        scale_C, offset_C = (payload[spans[name]].view("<f4") for name in ("scale_C", "offset_C"))
         return num_frames, scale_C, offset_C
 
+    def _open_index(self, lengths: list[int]) -> Index:
+        """Returns the index of the file or, if need be, of a scan, which the file then has."""
+        if index := read_index(self.directory / INDEX_FILE, self._data, self.schema):
+            return index
+        index = scan_shards(self._paths, self._data, self.schema)
+        found = _lengths(index, len(lengths))
+        for path, data, count, length in zip(self._paths, self._data, found, lengths, strict=True):
+            if count != length:
+                raise tfrecord.DamagedRecordError(path, data.size, f"{count} records, not {length}")
+        with contextlib.suppress(OSError, UserError):  # the folder may be read-only
+            write_index(self.directory / INDEX_FILE, index)
+        return index
 
-def _scan(data, path, schema, check_data=False):
-    """Offsets and heads of the records of a shard."""
-    offsets = tfrecord.index(data, path)
-    heads = []
-    for offset in offsets.tolist():
-        try:
-            payload = tfrecord.read_at(data, offset, path, check=check_data)
-            head = example.read_head(payload)
-            if head.num_frames < 1 or len(payload) <= head.num_frames * schema.frame_bytes:
-                raise ValueError(f"too short for {head.num_frames} frames of {schema}")
-        except ValueError as error:
-            if isinstance(error, tfrecord.DamagedRecordError):
-                raise
-            raise tfrecord.DamagedRecordError(path, offset, str(error)) from error
-        heads.append(head)
-    return offsets, heads
+    def _locate(self, index: int) -> tuple[tuple[int, ...], np.ndarray, dict[str, slice]]:
+        """Returns the facts of a record, its data and where the arrays lie in it, by attribute."""
+        facts = self._facts[index].item()
+        shard, num_frames, offset, size = facts[:4]
+        payload = self._data[shard][(begin := offset + tfrecord.HEADER.size) : begin + size]
+        return facts, payload, example.array_spans(self.schema, num_frames, facts[5:])
+
+    def _verify(self, facts: tuple[int, ...], parts: Sequence[np.ndarray]) -> None:
+        shard, _, offset, _, crc = facts[:5]
+        path = self._paths[shard]
+        if tfrecord.verify(self._data[shard], offset, path, parts) != crc:
+            raise UserError(
+                f"{self.directory / INDEX_FILE} must be of the shards beside it, but {path.name} "
+                "was replaced; delete the index and run again"
+            )
+
+
+def _lengths(index: Index, num_shards: int) -> list[int]:
+    return np.bincount(index[1]["shard"], minlength=num_shards).tolist()
 
 
 def _read_info(directory):
@@ -319,7 +279,7 @@ def _content_crc(content):
 
 
 def _list(names):
-    """At most five names and how many more, with the verb.
+    """Returns at most five names and how many more, with the verb.
 
     >>> _list(["a"]), _list(["a", "b"])
     ('a is', 'a, b are')

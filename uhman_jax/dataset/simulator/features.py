@@ -182,7 +182,7 @@ def _counted(record, progress):
 
 def _is_written(directory, index, num_shards, schema, expected: list[str]) -> bool:
     try:
-        heads = store.read_heads(store.shard_path(directory, index, num_shards), schema)
+        ids = store.read_ids(store.shard_path(directory, index, num_shards), schema)
     except (FileNotFoundError, UserError):
         return False
-    return [head.video_id for head in heads] == expected
+    return list(ids) == expected
