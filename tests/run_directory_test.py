@@ -10,7 +10,7 @@ import pytest
 import views
 
 from uhman_jax import run_directory
-from uhman_jax.config import Config
+from uhman_jax.config import Config, ModelConfig, ModelName
 from uhman_jax.dataset.view import TEST
 from uhman_jax.errors import UserError
 
@@ -23,6 +23,21 @@ def test_config_and_facts_come_back(tmp_path):
     (tmp_path / "config.json").write_text('{"run": 5}')
     with pytest.raises(UserError, match=r"config\.json must be a JSON object .* damaged"):
         run_directory.read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "title"),
+    [
+        ({"name": ModelName.THREE_WAY, "region_attention": False}, "3WM"),
+        ({"region_attention": False}, "UHMAN(a)"),
+        ({"frame_attention": False}, "UHMAN(b)"),
+        ({"region_attention": False, "frame_attention": False}, "UHMAN(ab)"),
+        ({"user_guidance": False}, "UHMAN(c)"),
+    ],
+)
+def test_a_run_names_its_system_and_the_ablation(tmp_path, settings, title):
+    config = Config(model=ModelConfig(**settings))
+    assert run_directory.FinishedRun(tmp_path, config, {}, {}).system == title
 
 
 def test_a_seed_must_be_one_of_the_run():
