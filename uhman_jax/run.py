@@ -1,12 +1,7 @@
-"""One run: prepare, train, evaluate, report, each from where an earlier start left it.
-
-The run directory holds `config.json`, `view.npz`, `metrics.jsonl`, `checkpoints/`, `metrics.json`,
-`predictions.parquet`, `examples.npz` and `report.html`.
-"""
+"""Runs an experiment: prepares, trains, evaluates and reports; continues an earlier start."""
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
@@ -14,9 +9,9 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from uhman_jax import __version__, lock, stop, storage
+from uhman_jax import __version__, lock, run_directory, stop, storage
 from uhman_jax.cluster import Cluster
-from uhman_jax.config import Config, differences, flatten, from_dict, go_on_with, to_dict
+from uhman_jax.config import Config, differences, flatten, go_on_with
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
@@ -29,13 +24,11 @@ from uhman_jax.prepare import (
     prepare,
     root_of,
 )
+from uhman_jax.run_directory import CHECKPOINTS, CONFIG, REPORT, VIEW, read_config
+from uhman_jax.scores import Scores, table
 from uhman_jax.shards.store import INFO_FILE
-from uhman_jax.storage import replacing
 
-COLUMNS = ("P@1", "P@5", "P@10", "P@50", "R@10", "R@50", "F1@10", "NDCG@10", "MRR", "MAP")
-RATIO = "kP/R@10"  # about equal over systems on the same clips
 ALONE = Cluster()  # one process, one device
-_RUN = "run"  # key of config.json for what is no setting: versions and fingerprints
 
 
 def run(
@@ -46,25 +39,25 @@ def run(
     report: bool = True,
     cluster: Cluster = ALONE,
 ) -> bool:
-    """Brings a run directory to its end and prints the table of its metrics.
+    """Does the work that a run directory still lacks and prints the table of its scores.
 
     Args:
-        config: a valid one.
-        workdir: the run directory; made where it is not there.
+        config: a valid config.
+        workdir: the run directory; created if it does not exist.
         mode: "train_and_evaluate", or "evaluate" for the newest checkpoint as it is.
         say: takes lines for a person.
-        report: also write `report.html`.
+        report: also write report.html.
         cluster: the devices and processes that share the work.
 
     Returns:
-        True; False where a signal stopped it, with a checkpoint on disk.
+        True; False if a signal stopped the training, with a checkpoint on disk.
 
     Raises:
-        UserError: something a person can mend.
+        UserError: a setting, the data or the run directory is wrong.
     """
     workdir = storage.path(workdir)
     if not cluster.mesh and not cluster.coordinator:
-        # One device is used. Where JAX sees more, kernels of our own do without (region_product).
+        # One device is used. If JAX sees several, region_product does not use its own kernels.
         os.environ.setdefault("JAX_CUDA_VISIBLE_DEVICES", "0")
     cluster.join()
     cluster.check_devices()
@@ -73,14 +66,14 @@ def run(
         storage.check_folder(workdir, "--workdir")
     config, facts = _check_same_config(config, workdir)
     here = located(config, facts, workdir)
-    if mode == "evaluate" and not (workdir / "checkpoints").is_dir():
+    if mode == "evaluate" and not (workdir / CHECKPOINTS).is_dir():
         raise UserError(
             f"--mode=evaluate needs a trained run, got no checkpoint in {workdir}; "
             "run with --mode=train_and_evaluate first"
         )
     if not cluster.primary:
         finished = _run(config, here, workdir, mode, lambda line: None, False, cluster)
-        cluster.meet("done")  # an engine may end all processes when it sees one that has ended
+        cluster.meet("done")  # some engines kill all processes when one of them exits
         return finished
     _check_folders(here)
     with lock.hold(workdir, "wait for it, or use another --workdir"):
@@ -99,16 +92,16 @@ def _run(
     report: bool,
     cluster: Cluster,
 ) -> bool:
-    """`run` in a directory that no other run uses; `here` has absolute paths."""
+    """Does the work of `run` in a locked directory; `here` has absolute paths."""
     if not cluster.primary:
-        cluster.meet("prepared")  # the first makes what is not there yet
-    path = workdir / "view.npz"
+        cluster.meet("prepared")  # the first process creates missing data
+    path = workdir / VIEW
     view = View.load(path) if path.exists() else None  # of an earlier start
     prepared = prepare(here, say, view.rules if view else CURRENT)
     if cluster.primary:
         _keep_inputs(config, prepared, view, workdir)
         cluster.meet("prepared")
-    metrics = _finished_metrics(workdir)
+    metrics = run_directory.final_metrics(workdir)
     cluster.meet("looked for metrics")
     if metrics is None or mode == "evaluate":
         metrics = _train_and_evaluate(config, prepared, workdir, mode, say, cluster)
@@ -116,13 +109,14 @@ def _run(
             return False
     else:
         say(f"Run: finished earlier, reused {workdir}.")
-    if report and not (workdir / "report.html").exists():
-        from uhman_jax.report import write_report
+    if report and not (workdir / REPORT).exists():
+        from uhman_jax.report import write_report  # takes 0.5 s, mostly Matplotlib
 
         write_report(workdir, prepared.raw.root)
-    say("\n" + table(config, metrics))
+    title = config.model.name.title(**vars(config.model))
+    say("\n" + table(Scores.from_metrics(metrics), title))
     if report:
-        say(f"\nReport: {workdir / 'report.html'}")
+        say(f"\nReport: {workdir / REPORT}")
     return True
 
 
@@ -134,7 +128,7 @@ def _train_and_evaluate(
     say: Callable[[str], object],
     cluster: Cluster,
 ) -> dict[str, Any] | None:
-    """Trains (in that mode) and evaluates; None where a signal stopped it."""
+    """Trains, if `mode` says so, and evaluates; returns None if a signal stopped the training."""
     from uhman_jax import train  # imports JAX
     from uhman_jax.devices import Devices
     from uhman_jax.evaluate import evaluate
@@ -150,7 +144,7 @@ def _train_and_evaluate(
         state = train.restore(config, view, store.num_channels, workdir)
         if state is None:
             raise UserError(
-                f"--mode=evaluate needs a checkpoint, got none in {workdir / 'checkpoints'}; "
+                f"--mode=evaluate needs a checkpoint, got none in {workdir / CHECKPOINTS}; "
                 "run with --mode=train_and_evaluate first"
             )
         if not int(state.validated_step):
@@ -171,11 +165,11 @@ def _train_and_evaluate(
                     devices=devices,
                 )
             except train.Interrupted as interrupted:
-                say(f"Saved at step {interrupted.step} in {workdir / 'checkpoints'}.")
+                say(f"Saved at step {interrupted.step} in {workdir / CHECKPOINTS}.")
                 return None
     steps = {"step": int(state.step), "num_steps": train.total_steps(config, view)}
     if cluster.primary:
-        (workdir / "report.html").unlink(missing_ok=True)  # of an evaluation before
+        (workdir / REPORT).unlink(missing_ok=True)  # of an earlier evaluation
     return evaluate(
         train.build_model(config.model, view),
         state.kept,
@@ -192,7 +186,7 @@ def _train_and_evaluate(
 
 
 def keep_compiled_programs() -> None:
-    """Lets JAX keep compiled programs in the user's cache, unless told of another place.
+    """Makes JAX keep compiled programs in the user's cache, or where the environment says.
 
     Measured on two cores: from the command to the first step 5 s instead of 22 s.
     """
@@ -203,89 +197,8 @@ def keep_compiled_programs() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-def read_config(workdir: pathlib.Path) -> tuple[Config, dict[str, Any]]:
-    """The settings of a run directory, and what its config.json says besides: versions, data.
-
-    Raises:
-        FileNotFoundError: it has no config.json.
-        UserError: the file is damaged or of another version.
-    """
-    config, _, facts = _read_stored(workdir)
-    return config, facts
-
-
-def _read_stored(workdir: pathlib.Path) -> tuple[Config, dict[str, Any], dict[str, Any]]:
-    """What `read_config` returns, and between the two the fields as they are written."""
-    path = workdir / "config.json"
-    try:
-        values = json.loads(path.read_text("utf-8"))
-        facts = values.pop(_RUN, {})
-        return from_dict(values), values, facts
-    except UserError as error:
-        raise UserError(f"{path} is damaged or of another version: {error}") from error
-    except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"{path} must be a JSON object as the run wrote it, got a damaged file ({error}); "
-            "train in another directory"
-        ) from error
-
-
-def which_seed(config: Config, seed: int | None) -> int:
-    """The seed of a run that a person asked for, or the first.
-
-    Raises:
-        UserError: the run has no such seed.
-    """
-    first, last = config.seed, config.seed + config.train.num_seeds - 1
-    if seed is None:
-        return first
-    if not first <= seed <= last:
-        raise UserError(
-            f"--seed must be one of the run's, {first} to {last}, got {seed}; "
-            "leave it out for the first"
-        )
-    return seed
-
-
-def require_trained(path: pathlib.Path) -> pathlib.Path:
-    """The path itself: a file of a finished run.
-
-    Raises:
-        UserError: it is not there, or has a name that can't be used.
-    """
-    storage.check_name(path.parent, "--run")
-    if not path.is_file():
-        raise UserError(
-            f"--run must be the folder of a trained and evaluated run, got {path.parent} without "
-            f"{path.name}; name another, or train and evaluate it first"
-        )
-    return path
-
-
-def damaged(path: pathlib.Path, what: object) -> UserError:
-    """The error that names a file of a finished run which is not as it was written."""
-    return UserError(
-        f"{path} must be as the run wrote it, got a damaged file ({what}); evaluate the run again"
-    )
-
-
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """A JSON object of a finished run.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise damaged(path, error) from error
-    if not isinstance(values, dict):
-        raise damaged(path, "no JSON object")
-    return values
-
-
 def _check_folders(here: Config) -> None:
-    """Raises UserError where a folder of data that the run will write can't be written."""
+    """Raises UserError if the run can't write a folder of data that it will create."""
     root = root_of(here)
     if not here.data.root and not root.is_dir():
         storage.check_folder(root, "--config.data.simulated_dir")
@@ -295,23 +208,23 @@ def _check_folders(here: Config) -> None:
 
 
 def _check_same_config(config: Config, workdir: pathlib.Path) -> tuple[Config, dict[str, Any]]:
-    """The config that a run goes on with, and what its config.json says besides its settings.
+    """Returns the config of a run (see `go_on_with`) and the facts in its config.json.
 
-    A new run has the config as given (see `go_on_with`) and no facts.
+    A new run has the given config and no facts.
 
     Raises:
         UserError: the run directory belongs to another config.
     """
     try:
-        before, stored, facts = _read_stored(workdir)
+        before, facts = read_config(workdir)
     except FileNotFoundError:
-        if (workdir / "checkpoints").exists():
+        if (workdir / CHECKPOINTS).exists():
             raise UserError(
-                f"a run directory must hold its config.json, got none in {workdir}; "
+                f"a run directory must have its {CONFIG}, got none in {workdir}; "
                 "use another --workdir"
             ) from None
         return config, {}
-    config = go_on_with(config, stored)
+    config = go_on_with(config, run_directory.read_json(workdir / CONFIG))
     old, new = flatten(before), flatten(config)
     same = [
         path
@@ -330,20 +243,20 @@ def _check_same_config(config: Config, workdir: pathlib.Path) -> tuple[Config, d
 def _keep_inputs(
     config: Config, prepared: Prepared, before: View | None, workdir: pathlib.Path
 ) -> None:
-    """Writes config.json and view.npz, or checks that the data are those the run began with.
+    """Writes config.json and view.npz, or checks that the data have not changed since.
 
     Args:
         config: of the run.
-        prepared: what it reads.
+        prepared: its data.
         before: the view that the run began with; None for a new run.
         workdir: the run directory.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     if before:
-        check_same_view(before, prepared.view, workdir / "view.npz")
+        check_same_view(before, prepared.view, workdir / VIEW)
     else:
-        prepared.view.save(workdir / "view.npz")
-    if (workdir / "config.json").exists():
+        prepared.view.save(workdir / VIEW)
+    if (workdir / CONFIG).exists():
         return
     names = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
     versions = {name: importlib.metadata.version(name) for name in names}
@@ -353,67 +266,20 @@ def _keep_inputs(
         "data": prepared.raw.fingerprint,
         "view": prepared.view.fingerprint,
         "features": prepared.store.info,
-        FOLDER: os.getcwd(),  # that relative paths of the settings start from
+        FOLDER: os.getcwd(),  # base of relative paths in the settings
     }
-    with replacing(workdir / "config.json") as file:
-        file.write((json.dumps({**to_dict(config), _RUN: facts}, indent=2) + "\n").encode())
+    run_directory.write_config(workdir, config, facts)
 
 
 def _source_revision() -> str:
-    """Commit of the package's checkout, with "-dirty" where it was changed; "" where it is none."""
+    """Returns the commit of the package's checkout, with "-dirty" if changed; "" without one."""
     folder = pathlib.Path(__file__).parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         known = subprocess.run(
             [*command[:3], "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=10
         )
-        if known.returncode == 0:  # else some other project's, into which this one is installed
+        if known.returncode == 0:  # else the checkout of a project that this one is installed in
             found = subprocess.run(command, capture_output=True, text=True, timeout=10)
             return found.stdout.strip()
     return ""
-
-
-def _finished_metrics(workdir: pathlib.Path) -> dict[str, Any] | None:
-    """metrics.json of the last step; None where training or evaluation has work left."""
-    try:
-        metrics = json.loads((workdir / "metrics.json").read_text("utf-8"))
-        return metrics if metrics["step"] == metrics["num_steps"] else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-
-
-def table(config: Config, metrics: dict[str, Any]) -> str:
-    """The metrics of a run beside its reference rows, for a terminal."""
-    model = config.model
-    names = {
-        "popularity": "popularity",
-        "user_history": "user history",
-        "user_attributes": "user attributes",
-        "test": model.name.title(**vars(model)),
-        "observable_oracle": "observable oracle",
-        "oracle": "oracle",
-    }
-    rows = [["", *COLUMNS, "kP/R"]]
-    for prefix, name in names.items():
-        if f"{prefix}/{COLUMNS[0]}" not in metrics:
-            continue
-        rows.append([name] + [_cell(metrics[f"{prefix}/{key}"]) for key in (*COLUMNS, RATIO)])
-        widths = [metrics.get(f"{prefix}/{key}/interval") for key in COLUMNS]
-        if any(width is not None for width in widths):
-            label = f"  +- 95 %, {metrics['num_seeds']} seeds"
-            rows.append([label] + [_cell(width) for width in widths] + [""])
-    wide = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, wide, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    if (gap := metrics.get("gap_closed/P@5")) is not None:
-        lines.append(f"Gap closed between popularity and oracle in P@5: {gap:.2f}")
-    return "\n".join(lines)
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

@@ -16,6 +16,7 @@ from uhman_jax.dataset.view import View
 from uhman_jax.report.document import document
 from uhman_jax.report.markup import Child, Markup, element
 from uhman_jax.report.tables import count
+from uhman_jax.run_directory import VIEW
 from uhman_jax.storage import replacing
 
 
@@ -65,8 +66,8 @@ def hashtag_counts(
         for view in ("natural", "balanced"):
             for cell in summary.select(cells, world=world, view=view):
                 run = pathlib.Path(results) / "runs" / cell["cell"] / cell.get("fingerprint", "")
-                if cell["world_seed"] == 0 and (run / "view.npz").is_file():
-                    counts.append(View.load(run / "view.npz").counts_T)
+                if cell["world_seed"] == 0 and (run / VIEW).is_file():
+                    counts.append(View.load(run / VIEW).counts_T)
                     break
         if len(counts) == 2:
             return counts[0], counts[1]

@@ -8,7 +8,7 @@ from uhman_jax.errors import count_of
 from uhman_jax.report import tables
 from uhman_jax.report.document import document, paragraph, part
 from uhman_jax.report.markup import Markup, element, join
-from uhman_jax.report.run import Run
+from uhman_jax.scores import read_slices
 
 SHOWN = 5  # differences of a kind of user
 _TITLES = {"gender": "Gender", "age": "Age", "country": "Country"}
@@ -353,8 +353,7 @@ def _map(values: dict[str, Any]) -> Markup:
 
 
 def _slices(values: dict[str, Any]) -> Markup | None:
-    run = Run(config={}, metrics={"slices": values["slices"]}, curve=[], examples=[])
-    figures = tables.slices(run)
+    figures = tables.slices(read_slices(values["slices"]))
     if not figures:
         return None
     seeds = values["num_seeds"]

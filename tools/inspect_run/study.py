@@ -5,15 +5,12 @@ import pathlib
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tools.inspect_run import page, rates, space, swaps
 from tools.inspect_run.rates import Difference
 from uhman_jax.dataset.view import TEST
 from uhman_jax.errors import UserError
-from uhman_jax.evaluate.results import write_json
-from uhman_jax.run import damaged
+from uhman_jax.run_directory import PREDICTIONS, damaged, read_predictions, which_seed, write_json
 from uhman_jax.storage import check_folder, replacing
 from uhman_jax.trained import Trained, open_run
 
@@ -31,23 +28,23 @@ def inspect_run(
     top_k: int | None = None,
     max_clips: int = 500,
 ) -> list[str]:
-    """Writes the page, and the numbers beside it with the ending `.json`; returns what to tell.
+    """Writes the page, and its numbers with the ending `.json`; returns lines for a person.
 
     Args:
-        workdir: of the run.
-        output: the page; None: `inspect.html` in the run.
-        seed: whose model; None: the run's first.
-        top_k: how many of the best hashtags count as suggested; None: 10, or fewer where the
-            run's predictions or its vocabulary are smaller.
-        max_clips: test clips that are posted by somebody else, drawn by lot.
+        workdir: the run directory.
+        output: the page; None: `inspect.html` in the run directory.
+        seed: of the model; None: the run's first.
+        top_k: number of best hashtags that count as suggested; None: 10, or fewer if the run's
+            predictions or its vocabulary are smaller.
+        max_clips: number of random test clips that are ranked for other users.
 
     Raises:
-        UserError: the run is incomplete or damaged, or `top_k` suggests everything to everybody.
+        UserError: the run is incomplete or damaged, or `top_k` is the whole vocabulary.
     """
     output = workdir / "inspect.html" if output is None else output
     _check_output(output)
     run = open_run(workdir)
-    values = study(run, run.which_seed(seed), top_k, max_clips)
+    values = study(run, which_seed(run.config, seed), top_k, max_clips)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_json(output.with_suffix(".json"), values)
     with replacing(output) as file:
@@ -57,7 +54,7 @@ def inspect_run(
 
 
 def _check_output(output: pathlib.Path) -> None:
-    """Raises UserError where the page or the numbers beside it can't be written there."""
+    """Raises UserError if the page or its numbers can't be written."""
     if output.suffix == ".json":
         raise UserError(
             f"--output must name the page, whose numbers get the ending .json, got {output}; "
@@ -69,7 +66,7 @@ def _check_output(output: pathlib.Path) -> None:
 
 
 def study(run: Trained, seed: int, top_k: int | None, max_clips: int) -> dict[str, Any]:
-    """All numbers; arguments as of `inspect_run`."""
+    """Computes all numbers; arguments as of `inspect_run`."""
     view = run.view
     most = max(1, min(len(view.hashtags) - 1, run.config.evaluate.top_k))
     if top_k is None:
@@ -87,7 +84,7 @@ def study(run: Trained, seed: int, top_k: int | None, max_clips: int) -> dict[st
     asked = range(min(NUM_ASKED, len(view.hashtags)))
     return {
         "name": run.config.name,
-        "system": run.config.model.name.title(**vars(run.config.model)),
+        "system": run.system,
         "simulated": bool(run.metrics.get("simulated")),
         "num_seeds": run.config.train.num_seeds,
         "seed": seed,
@@ -112,31 +109,20 @@ def study(run: Trained, seed: int, top_k: int | None, max_clips: int) -> dict[st
 
 
 def _suggested(run: Trained, seed: int, top_k: int) -> list[np.ndarray]:
-    """Ids of the best hashtags of every test clip, in the order of the view."""
-    path = run.workdir / "predictions.parquet"
-    if not path.is_file():
-        raise UserError(
-            f"a page needs predictions.parquet in the run directory, got none in {run.workdir}; "
-            "evaluate the run again"
-        )
+    """Returns the ids of the best hashtags of every test clip, in the order of the view."""
+    predictions = read_predictions(run.workdir, seed)
     try:
-        table = pq.read_table(
-            path,
-            columns=["video_id", "hashtags"],
-            filters=[("seed", "=", seed)],
-            page_checksum_verification=True,
-        )
         best = {
             row["video_id"]: np.array(list(map(run.view.find, row["hashtags"][:top_k])), np.int64)
-            for row in table.to_pylist()
+            for row in predictions
         }
         return [best[run.view.video_ids[row]] for row in run.view.rows(TEST)]
-    except (pa.ArrowException, TypeError, ValueError, KeyError, OSError) as error:
-        raise damaged(path, error) from error
+    except (TypeError, KeyError) as error:  # of another view
+        raise damaged(run.workdir / PREDICTIONS, error) from error
 
 
 def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
-    """Who gets, and who uses, which hashtag more often than all other test users."""
+    """Compares the hashtags that each kind of user gets and uses with all other test users."""
     view, rows = run.view, run.view.rows(TEST)
     used_V = [view.positives.row(row) for row in rows]
     _, first_U, user_V = np.unique(
@@ -189,7 +175,7 @@ def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
 
 
 def _entry(hashtag: str, suggested: Difference, used: Difference) -> dict[str, Any]:
-    """One difference; `use` says whether what such users write shows it too."""
+    """Returns one difference; "use" tells whether the hashtags of such users show it too."""
     use = "not shown"
     if suggested.sign and used.sign:
         use = "shown" if suggested.sign == used.sign else "opposite"
@@ -214,7 +200,7 @@ def _numbers(found: Difference) -> dict[str, Any]:
 def _swaps(
     run: Trained, model: Any, variables: dict[str, Any], top_k: int, max_clips: int
 ) -> dict[str, Any]:
-    """The swaps, or why there are none."""
+    """Returns the swaps, or the reason why there are none."""
     try:
         store = run.features()
     except UserError as error:

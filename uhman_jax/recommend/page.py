@@ -15,6 +15,7 @@ from uhman_jax.report.markup import Markup, element, join
 from uhman_jax.report.strip import frame_strip, picture
 from uhman_jax.report.style import CSS
 from uhman_jax.report.tables import percent
+from uhman_jax.scores import Scores, is_number
 from uhman_jax.storage import shown
 
 _IMAGE_BYTES = 30_000  # of one frame
@@ -288,13 +289,13 @@ def _limits(metrics: dict[str, Any]) -> Markup:
 
 
 def _measured(metrics: dict[str, Any]) -> str:
-    """How often the run's attention was right where the truth is known; else nothing."""
-    names = [f"attention/top_region_{kind}" for kind in ("object", "tagged")]
-    found = [metrics.get(name) for name in (*names, *(f"{name}_chance" for name in names))]
-    known = [value for value in found if value is not None]
-    if len(known) < len(found):
+    """Returns how often the run's attention was right, "" if the truth is unknown."""
+    scores = Scores.from_metrics(metrics)
+    names = [f"top_region_{kind}{end}" for end in ("", "_chance") for kind in ("object", "tagged")]
+    means = [scores["attention", name].mean for name in names]
+    if not all(map(is_number, means)):
         return ""
-    planted, tagged, planted_chance, tagged_chance = map(percent, known)
+    planted, tagged, planted_chance, tagged_chance = map(percent, means)
     return (
         f"In this run's simulated test clips the most attended region held one of the objects that "
         f"were planted in {planted} of the clips (by lot {planted_chance}), and the one that the "

@@ -9,8 +9,8 @@ from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess.decode import DecodeError
 from uhman_jax.report import thumbnails
+from uhman_jax.report.examples import Example
 from uhman_jax.report.markup import Markup, element, join
-from uhman_jax.report.run import Example
 from uhman_jax.report.strip import frame_strip
 
 _NUM_SUGGESTED = 10

@@ -1,99 +1,112 @@
 """Puts the page together."""
 
-import math
 import pathlib
 from typing import Any
 
 from uhman_jax import __version__
-from uhman_jax.config import Duplicates
+from uhman_jax.config import to_dict
 from uhman_jax.dataset.duplicates import describe_copies
 from uhman_jax.report import plots, tables
 from uhman_jax.report.clips import clip_cards
 from uhman_jax.report.document import document, paragraph, part
+from uhman_jax.report.examples import Example
 from uhman_jax.report.markup import Markup, element, join
-from uhman_jax.report.run import Run
+from uhman_jax.run_directory import FinishedRun
+from uhman_jax.scores import MODEL, is_number, read_slices
 
 _HEADLINE = "P@5"  # the metric of the headline and of the gap
 _K = 5
 
 
-def render(run: Run, root: pathlib.Path | None) -> str:
-    """The whole page as text."""
-    title = f"{run.name} · {run.model} report"
+def render(
+    run: FinishedRun,
+    curve: list[dict[str, Any]],
+    examples: list[Example],
+    root: pathlib.Path | None,
+) -> str:
+    """Returns the page as text.
+
+    Args:
+        run: its settings and scores.
+        curve: one entry per validation, in step order.
+        examples: test clips to show.
+        root: raw dataset whose clips are drawn; None: only attention maps.
+    """
+    title = f"{run.config.name} · {run.system} report"
     parts = [
         _header(run),
         _scores(run),
-        _learning(run),
+        _learning(run, curve),
         _slices(run),
         _confidence(run),
         _attention(run),
-        _clips(run, root),
+        _clips(run, examples, root),
         _settings(run),
     ]
     return document(title, parts)
 
 
-def _header(run: Run) -> Markup:
+def _header(run: FinishedRun) -> Markup:
     num_seeds = run.metrics.get("num_seeds", 1)
     badges = [
         element("li", "Simulated data", class_="simulated")
         if run.metrics.get("simulated")
         else element("li", "Real data"),
-        element("li", f"Model {run.model}"),
+        element("li", f"Model {run.system}"),
         element("li", f"Features: {run.metrics.get('extractor', 'unknown')}"),
         element("li", "1 seed" if num_seeds == 1 else f"{num_seeds} seeds"),
     ]
     return element(
         "header",
         paragraph("Hashtag recommendation for micro-videos · run report", "eyebrow"),
-        element("h1", run.name),
+        element("h1", run.config.name),
         element("ul", badges, class_="badges"),
         _lead(run),
         _stats(run),
     )
 
 
-def _lead(run: Run) -> Markup:
+def _lead(run: FinishedRun) -> Markup:
     """One sentence that says what the headline metric means for a person."""
-    found = run.metrics.get(f"test/{_HEADLINE}")
-    if not tables.is_number(found):
+    found = run.scores[MODEL, _HEADLINE].mean
+    if not is_number(found):
         return paragraph("This run has not been evaluated on its test clips.", "lead")
     text = (
-        f"Of the five hashtags that {run.model} suggests first for an unseen clip, "
+        f"Of the five hashtags that {run.system} suggests first for an unseen clip, "
         f"{_K * found:.2f} are right on average."
     )
-    popularity = run.metrics.get(f"popularity/{_HEADLINE}")
-    oracle = run.metrics.get(f"oracle/{_HEADLINE}")
-    if tables.is_number(popularity):
+    popularity = run.scores["popularity", _HEADLINE].mean
+    oracle = run.scores["oracle", _HEADLINE].mean
+    if is_number(popularity):
         text += f" Always suggesting the most used ones finds {_K * popularity:.2f}"
-        if tables.is_number(oracle):
+        if is_number(oracle):
             text += f", and the best ranking there is finds {_K * oracle:.2f}"
         text += "."
     return paragraph(text, "lead")
 
 
-def _stats(run: Run) -> Markup:
+def _stats(run: FinishedRun) -> Markup:
     tiles: list[tuple[str, Any]] = []
     for name in (_HEADLINE, "P@10", "R@10"):
-        value = run.metrics.get(f"test/{name}")
-        if tables.is_number(value):
-            shown = join(tables.number(value), tables.interval(run, f"test/{name}"))
+        score = run.scores[MODEL, name]
+        if is_number(score.mean):
+            shown = join(tables.number(score.mean), tables.interval(score))
             tiles.append((f"{name} on test clips", shown))
-    gap = run.metrics.get(f"gap_closed/{_HEADLINE}")
-    if tables.is_number(gap):
-        width = tables.percent_interval(run, f"gap_closed/{_HEADLINE}")
-        tiles.insert(0, ("Gap to the oracle closed", join(tables.percent(gap), width)))
+    gap = run.scores["gap_closed", _HEADLINE]
+    if is_number(gap.mean):
+        shown = join(tables.percent(gap.mean), tables.interval(gap, tables.percent))
+        tiles.insert(0, ("Gap to the oracle closed", shown))
     cells = [element("div", element("dt", name), element("dd", value)) for name, value in tiles]
     return element("dl", cells, class_="card stats")
 
 
-def _scores(run: Run) -> Markup:
+def _scores(run: FinishedRun) -> Markup:
     """The gap figure, the tables with their reference rows, and what the words mean."""
     several = run.metrics.get("num_seeds", 1) > 1
     note = "One value per clip, averaged over the test clips; every hashtag is ranked."
     if several:
         note += (
-            f" {run.model} is the mean over {run.metrics['num_seeds']} seeds; "
+            f" {run.system} is the mean over {run.metrics['num_seeds']} seeds; "
             "± is the 95 % interval of that mean (Student's t)."
         )
     return part(
@@ -112,10 +125,10 @@ def _scores(run: Run) -> Markup:
     )
 
 
-def _gap_text(run: Run) -> Markup:
+def _gap_text(run: FinishedRun) -> Markup:
     """Explains the gap, or why there is none to see."""
-    gap = run.metrics.get(f"gap_closed/{_HEADLINE}")
-    if not tables.is_number(gap):
+    gap = run.scores["gap_closed", _HEADLINE].mean
+    if not is_number(gap):
         return paragraph(
             "The data is real, so nobody knows the best possible ranking. The popularity and "
             "user rows are what counting alone gets, without any learning.",
@@ -125,13 +138,12 @@ def _gap_text(run: Run) -> Markup:
         "The shaded band runs from the popularity ranking to the oracle, which ranks by the true "
         "probabilities of the simulated world. "
     )
-    names = ("popularity", "test", "observable_oracle")
-    values = [run.metrics.get(f"{name}/{_HEADLINE}") for name in names]
-    low, value, high = (x if tables.is_number(x) else math.nan for x in values)
+    systems = ("popularity", MODEL, "observable_oracle")
+    low, value, high = (run.scores[system, _HEADLINE].mean for system in systems)
     if gap < 0:
-        text += f"{run.model} is below it: in this run it has learned less than popularity knows."
+        text += f"{run.system} is below it: in this run it has learned less than popularity knows."
     else:
-        text += f"{run.model} closes {tables.percent(gap)} of it"
+        text += f"{run.system} closes {tables.percent(gap)} of it"
         if high > low:
             text += (
                 f", and {tables.percent((value - low) / (high - low))} of the way to the "
@@ -144,7 +156,7 @@ def _gap_text(run: Run) -> Markup:
     return paragraph(text, "note")
 
 
-def _glossary(run: Run) -> Markup:
+def _glossary(run: FinishedRun) -> Markup:
     words = [
         ("P@k", "Of the first k suggestions, the share that the user really wrote."),
         ("R@k", "Of the hashtags that the user wrote, the share found among the first k."),
@@ -170,13 +182,13 @@ def _glossary(run: Run) -> Markup:
     return element("details", summary, element("dl", rows, class_="glossary"), class_="card")
 
 
-def _learning(run: Run) -> Markup | None:
-    if not run.curve:
+def _learning(run: FinishedRun, curve: list[dict[str, Any]]) -> Markup | None:
+    if not curve:
         return None
-    metric = str(run.config.get("evaluate", {}).get("select_by", "P@10"))
+    metric = run.config.evaluate.select_by
     figures = [
         element("figure", figure, class_="card")
-        for figure in (plots.score_curve(run.curve, metric), plots.loss_curve(run.curve))
+        for figure in (plots.score_curve(curve, metric), plots.loss_curve(curve))
     ]
     text = (
         f"A dot marks the validation {metric} that picked the parameters to keep; the test clips "
@@ -188,8 +200,8 @@ def _learning(run: Run) -> Markup | None:
     return part("How it learned", note, element("div", figures, class_="grid"))
 
 
-def _slices(run: Run) -> Markup | None:
-    figures = tables.slices(run)
+def _slices(run: FinishedRun) -> Markup | None:
+    figures = tables.slices(read_slices(run.metrics.get("slices")))
     if not figures:
         return None
     text = "The same test clips in groups. Bars are relative to the best group of each column."
@@ -197,11 +209,11 @@ def _slices(run: Run) -> Markup | None:
     return part("Where it does well, and where not", paragraph(text), grid)
 
 
-def _confidence(run: Run) -> Markup | None:
+def _confidence(run: FinishedRun) -> Markup | None:
     reliability = run.metrics.get("reliability")
     if not reliability:
         return None
-    error = 100 * run.metrics["calibration/error@10"]
+    error = 100 * run.scores["calibration", "error@10"].mean
     text = (
         "Of the ten best hashtags of every test clip, by the confidence they were suggested with: "
         "how many of them were right. On the dotted line it says what is true; larger dots stand "
@@ -213,8 +225,8 @@ def _confidence(run: Run) -> Markup | None:
     return part("Can its confidence be trusted?", paragraph(text), cards)
 
 
-def _attention(run: Run) -> Markup | None:
-    facts = tables.attention_facts(run)
+def _attention(run: FinishedRun) -> Markup | None:
+    facts = tables.attention_facts(run.scores)
     if facts is None:
         return None
     text = (
@@ -226,8 +238,8 @@ def _attention(run: Run) -> Markup | None:
     return part("Does it look at the right place?", paragraph(text), card)
 
 
-def _clips(run: Run, root: pathlib.Path | None) -> Markup | None:
-    if not run.examples:
+def _clips(run: FinishedRun, examples: list[Example], root: pathlib.Path | None) -> Markup | None:
+    if not examples:
         return None
     text = (
         "Drawn by lot from the test clips, good and bad. Colour over a frame is where the model "
@@ -244,22 +256,23 @@ def _clips(run: Run, root: pathlib.Path | None) -> Markup | None:
         element("span", hit, " suggested and written by the user"),
         class_="legend",
     )
-    cards = clip_cards(run.examples, root, run.sampling)
+    preprocess = run.config.preprocess
+    sampling = preprocess.frames_per_second, preprocess.max_frames
+    cards = clip_cards(examples, root, sampling)
     return part("Test clips", paragraph(text), legend, cards)
 
 
-def _settings(run: Run) -> Markup:
+def _settings(run: FinishedRun) -> Markup:
     data = [
         element("div", element("dt", key.replace("_", " ")), element("dd", tables.count(value)))
         for key, value in _flatten(run.metrics.get("data") or {})
     ]
     config = [
         element("div", element("dt", key), element("dd", str(value)))
-        for key, value in _flatten(run.config)
+        for key, value in _flatten(to_dict(run.config) | ({"run": run.facts} if run.facts else {}))
     ]
     summary = element("summary", "Every setting of the run")
-    choice = run.config.get("data", {}).get("duplicates", Duplicates.KEEP.value)
-    copies = describe_copies(run.metrics.get("data") or {}, Duplicates(choice))
+    copies = describe_copies(run.metrics.get("data") or {}, run.config.data.duplicates)
     return part(
         "Data and settings",
         element("div", element("dl", data, class_="facts"), class_="card") if data else None,

@@ -1,20 +1,12 @@
-"""The numbers of a run: metrics with reference rows, slices, attention against chance."""
+"""The numbers of a run: scores with reference rows, slices, attention against chance."""
 
-import math
-from typing import Any, TypeGuard
+from collections.abc import Callable
+from typing import Any
 
 from uhman_jax.report.markup import Markup, element, join
-from uhman_jax.report.run import Run
+from uhman_jax.run_directory import FinishedRun
+from uhman_jax.scores import MODEL, Score, Scores, Slice, is_number
 
-# Systems in the order of the tables: prefix of the metrics, CSS class.
-_SYSTEMS = (
-    ("popularity", "popularity"),
-    ("user_history", "history"),
-    ("user_attributes", "attributes"),
-    ("test", "model"),
-    ("observable_oracle", "observable"),
-    ("oracle", "oracle"),
-)
 _TABLES = (
     ("P", "Precision: how many of the first k are right"),
     ("R", "Recall: how many of the clip's hashtags are found"),
@@ -32,7 +24,7 @@ _SLICE_NOTES = {
 
 
 def number(value: Any) -> str:
-    """Four decimals, as in the paper's tables; a dash where there is no finite number.
+    """Formats four decimals, as in the paper's tables; a dash if there is no finite number.
 
     >>> number(0.08491), number(None), number(12)
     ('0.0849', '–', '12.0000')
@@ -41,7 +33,7 @@ def number(value: Any) -> str:
 
 
 def percent(share: Any) -> str:
-    r"""A share as a whole percentage; a dash where there is no finite number.
+    r"""Formats a fraction as a whole percentage; a dash if there is no finite number.
 
     >>> percent(0.125), percent(-0.031)
     ('12\u202f%', '−3\u202f%')
@@ -51,48 +43,17 @@ def percent(share: Any) -> str:
     return f"{100 * share:.0f}\u202f%".replace("-", "−")
 
 
-def is_number(value: Any) -> TypeGuard[float]:
-    """True for a finite int or float."""
-    real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return real and math.isfinite(value)
+def interval(score: Score, text: Callable[[Any], str] = number) -> Markup | None:
+    """Returns the 95 % half-width of a mean over seeds, formatted by `text`, if there is one."""
+    width = score.interval
+    return None if width is None else element("small", f"±\u202f{text(width)}")
 
 
-def systems(run: Run) -> list[tuple[str, str, str]]:
-    """Prefix, name and CSS class of the systems that the run has metrics of."""
-    names = {
-        "popularity": "Popularity",
-        "user_history": "User history",
-        "user_attributes": "User attributes",
-        "test": run.model,
-        "observable_oracle": "Observable oracle",
-        "oracle": "Oracle",
-    }
-    return [
-        (prefix, names[prefix], css)
-        for prefix, css in _SYSTEMS
-        if any(key.startswith(f"{prefix}/") for key in run.metrics)
-    ]
-
-
-def interval(run: Run, key: str) -> Markup | None:
-    """The 95 % half-width beside a mean over seeds, where there is one."""
-    width = run.metrics.get(f"{key}/interval")
-    return element("small", f"±\u202f{width:.4f}") if is_number(width) else None
-
-
-def percent_interval(run: Run, key: str) -> Markup | None:
-    """The same for a share that is shown as a percentage."""
-    width = run.metrics.get(f"{key}/interval")
-    return element("small", f"±\u202f{percent(width)}") if is_number(width) else None
-
-
-def metric_tables(run: Run) -> Markup:
-    """One table per kind of metric: systems as rows, cut-offs as columns."""
-    known = [key.removeprefix("test/") for key in run.metrics if key.startswith("test/")]
-    known = [name for name in known if not name.endswith(("/seeds", "/interval"))]
+def metric_tables(run: FinishedRun) -> Markup:
+    """Returns one table per kind of metric: systems as rows, cut-offs as columns."""
     groups: dict[str, list[str]] = {kind: [] for kind, _ in _TABLES}
     groups[_RATIO] = []
-    for name in known:
+    for name in run.scores.of(MODEL):
         kind = name.split("@")[0]
         groups[kind if kind in groups and "@" in name else ""].append(name)
     figures = []
@@ -111,121 +72,103 @@ def metric_tables(run: Run) -> Markup:
     return join(grid, element("details", summary, note, table, class_="card"))
 
 
-def _metric_table(run: Run, names: list[str]) -> Markup:
+def _metric_table(run: FinishedRun, names: list[str]) -> Markup:
     head = [element("th", name, scope="col", class_="number") for name in names]
     rows = []
-    for prefix, system, css in systems(run):
-        cells = []
-        for name in names:
-            key = f"{prefix}/{name}"
-            cells.append(
-                element("td", number(run.metrics.get(key)), interval(run, key), class_="number")
-            )
+    for key, title, css in run.scores.systems(run.system):
+        scores = [run.scores[key, name] for name in names]
+        cells = [element("td", number(x.mean), interval(x), class_="number") for x in scores]
         dot = element("i", class_=f"dot {css}")
-        label = element("th", dot, system, scope="row", class_="system")
+        label = element("th", dot, title, scope="row", class_="system")
         rows.append(element("tr", label, cells, class_=css))
     head_row = element("tr", element("td"), head)
     table = element("table", element("thead", head_row), element("tbody", rows))
     return element("div", table, class_="scroll")
 
 
-def seeds_table(run: Run) -> Markup | None:
-    """Every seed's test metrics, folded away; None for a single seed."""
-    names = [
-        key.removeprefix("test/").removesuffix("/seeds")
-        for key in run.metrics
-        if key.startswith("test/") and key.endswith("/seeds")
-    ]
-    num_seeds = int(run.metrics.get("num_seeds", 1))
-    if num_seeds < 2 or not names:
+def seeds_table(run: FinishedRun) -> Markup | None:
+    """Returns the test metrics of every seed, folded; None for a single seed."""
+    scores = {name: score for name, score in run.scores.of(MODEL).items() if len(score.seeds) > 1}
+    if not scores:
         return None
-    first = int(run.config.get("seed", 0))
-    head = [element("th", name, scope="col", class_="number") for name in names]
+    head = [element("th", name, scope="col", class_="number") for name in scores]
     rows = []
-    for s in range(num_seeds):
-        values = [run.metrics[f"test/{name}/seeds"][s] for name in names]
-        cells = [element("td", number(value), class_="number") for value in values]
-        rows.append(element("tr", element("th", f"Seed {first + s}", scope="row"), cells))
+    for s in range(min(len(score.seeds) for score in scores.values())):
+        cells = [element("td", number(x.seeds[s]), class_="number") for x in scores.values()]
+        label = element("th", f"Seed {run.config.seed + s}", scope="row")
+        rows.append(element("tr", label, cells))
     table = element("table", element("thead", element("tr", element("td"), head)), rows)
     summary = element("summary", "Every seed by itself")
     return element("details", summary, element("div", table, class_="scroll"), class_="card")
 
 
-def gap_figure(run: Run, metric: str) -> Markup:
-    """Bars of all systems; the band between popularity and oracle is the gap to close."""
-    values = {prefix: run.metrics.get(f"{prefix}/{metric}") for prefix, _, _ in systems(run)}
-    width = run.metrics.get(f"test/{metric}/interval")
-    seeds = run.metrics.get(f"test/{metric}/seeds") or []
-    drawn = [value for value in [*values.values(), *seeds] if is_number(value)]
-    if is_number(width) and is_number(values.get("test")):
-        drawn.append(values["test"] + width)
-    full = 1.04 * max(drawn, default=0) or 1.0
+def gap_figure(run: FinishedRun, metric: str) -> Markup:
+    """Returns bars of all systems; the band from popularity to oracle is the gap to close."""
+    found = [
+        (system, score)
+        for system in run.scores.systems(run.system)
+        if is_number((score := run.scores[system.key, metric]).mean)
+    ]
+    model = run.scores[MODEL, metric]
+    drawn = [score.mean for _, score in found] + [x for x in model.seeds if is_number(x)]
+    drawn.append(model.mean + (model.interval or 0))
+    full = 1.04 * max(filter(is_number, drawn), default=0) or 1.0
 
     def scale(value: float) -> str:
         return f"{100 * value / full:.2f}%"
 
     band = None
-    low, high = values.get("popularity"), values.get("oracle")
-    if is_number(low) and is_number(high) and low < high:
+    low, high = run.scores["popularity", metric].mean, run.scores["oracle", metric].mean
+    if low < high:
         style = f"left:{scale(low)};width:{scale(high - low)}"
         band = element("i", class_="band", style=style)
     rows = []
-    for prefix, system, css in systems(run):
-        value = values[prefix]
-        if not is_number(value):
-            continue
+    for system, score in found:
+        value = score.mean
         marks = [element("i", class_="fill", style=f"width:{scale(value)}")]
-        if prefix == "test":
-            if is_number(width):
-                left = max(value - width, 0)
-                style = f"left:{scale(left)};width:{scale(value + width - left)}"
+        if system.key == MODEL:
+            if score.interval is not None:
+                left = max(value - score.interval, 0)
+                style = f"left:{scale(left)};width:{scale(value + score.interval - left)}"
                 marks.append(element("i", class_="whisker", style=style))
-            if len(seeds) > 1:
-                marks += [element("i", class_="seed", style=f"left:{scale(x)}") for x in seeds]
-        text = join(number(value), interval(run, f"{prefix}/{metric}"))
+            if len(score.seeds) > 1:
+                places = map(scale, score.seeds)
+                marks += [element("i", class_="seed", style=f"left:{place}") for place in places]
         rows.append(
             element(
                 "div",
-                element("span", system, class_="name"),
+                element("span", system.title, class_="name"),
                 element("span", band, marks, class_="track"),
-                element("span", text, class_="value"),
-                class_=f"bar {css}",
+                element("span", join(number(value), interval(score)), class_="value"),
+                class_=f"bar {system.css}",
             )
         )
     return element("div", rows, class_="bars", role="group", aria_label=f"{metric} by system")
 
 
-def slices(run: Run) -> list[Markup]:
-    """One table per kind of slice, with a small bar for every metric."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for entry in run.metrics.get("slices") or []:
-        groups.setdefault(str(entry.get("by", "")), []).append(entry)
-    return [_slice_table(by, entries) for by, entries in groups.items()]
+def slices(groups: list[Slice]) -> list[Markup]:
+    """Returns one table per kind of slice, with a small bar for every metric."""
+    kinds = dict.fromkeys(group.by for group in groups)
+    return [_slice_table(by, [group for group in groups if group.by == by]) for by in kinds]
 
 
-def _slice_table(by: str, entries: list[dict[str, Any]]) -> Markup:
-    names = list(dict.fromkeys(key for entry in entries for key in entry))
-    names = [
-        name
-        for name in names
-        if name not in ("by", "name", "num_videos") and not name.endswith(("/seeds", "/interval"))
-    ]
+def _slice_table(by: str, groups: list[Slice]) -> Markup:
+    names = list(dict.fromkeys(name for group in groups for name in group.means))
     tops = {
-        name: max([entry[name] for entry in entries if is_number(entry.get(name))], default=0)
+        name: max(filter(is_number, (group.means.get(name) for group in groups)), default=0)
         for name in names
     }
     head = [element("th", name, scope="col") for name in names]
     head.insert(0, element("th", "Clips", scope="col", class_="number"))
     rows = []
-    for entry in entries:
-        cells = [element("td", count(entry.get("num_videos")), class_="number")]
+    for group in groups:
+        cells = [element("td", count(group.num_videos), class_="number")]
         for name in names:
-            value = entry.get(name)
+            value = group.means.get(name)
             share = value / tops[name] if is_number(value) and tops[name] else 0
             bar = element("i", class_="mini", style=f"width:{100 * max(share, 0):.1f}%")
             cells.append(element("td", number(value), element("div", bar, class_="minitrack")))
-        label = element("th", str(entry.get("name", "")), scope="row")
-        rows.append(element("tr", label, cells))
+        rows.append(element("tr", element("th", group.name, scope="row"), cells))
     head_row = element("tr", element("td"), head)
     table = element("table", element("thead", head_row), element("tbody", rows), class_="slices")
     caption = element("figcaption", _SLICE_TITLES.get(by, f"By {by}"))
@@ -235,7 +178,7 @@ def _slice_table(by: str, entries: list[dict[str, Any]]) -> Markup:
 
 
 def reliability(groups: dict[str, list[float]]) -> Markup:
-    """What was said of each group of suggestions, and what was right."""
+    """Returns for each group of suggestions its confidence and how many of it were right."""
     head = [element("th", name, scope="col") for name in ("Said", "Right", "Suggestions")]
     rows = []
     for said, hits, suggestions in zip(
@@ -248,8 +191,8 @@ def reliability(groups: dict[str, list[float]]) -> Markup:
     return element("figure", caption, element("div", table, class_="scroll"), class_="card")
 
 
-def attention_facts(run: Run) -> Markup | None:
-    """Share of attention on planted objects beside chance; None without a truth."""
+def attention_facts(scores: Scores) -> Markup | None:
+    """Returns the attention on planted objects beside chance; None without a truth."""
     facts = (
         ("object_mass", "object_chance", "Regions that hold a planted object"),
         ("tagged_mass", "tagged_chance", "Regions of the object that the user tagged"),
@@ -259,12 +202,12 @@ def attention_facts(run: Run) -> Markup | None:
     )
     rows = []
     for name, level, title in facts:
-        mass = run.metrics.get(f"attention/{name}")
-        chance = run.metrics.get(f"attention/{level}")
+        score, chance = scores["attention", name], scores["attention", level].mean
+        mass = score.mean
         if not is_number(mass):
             continue
         marks = [element("i", class_="fill", style=f"width:{100 * mass:.1f}%")]
-        text = join(percent(mass), percent_interval(run, f"attention/{name}"))
+        text = join(percent(mass), interval(score, percent))
         if is_number(chance):
             marks.append(element("i", class_="tick", style=f"left:{100 * chance:.1f}%"))
             if chance > 0:
@@ -278,7 +221,7 @@ def attention_facts(run: Run) -> Markup | None:
 
 
 def count(value: Any) -> str:
-    r"""An integer with thousands set apart; anything else as text.
+    r"""Formats an integer with thousands set apart, anything else as text.
 
     >>> count(10291), count("natural")
     ('10\u202f291', 'natural')
