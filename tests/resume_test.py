@@ -255,7 +255,7 @@ def test_checkpoints_of_the_same_step_are_replaced(state, tmp_path):
         assert int(checkpoints.restore(state).validated_step) == 4
 
 
-def test_a_flipped_bit_anywhere_in_a_checkpoint_is_found(state, tmp_path):
+def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_found(state, tmp_path):
     old = state._replace(step=jnp.int32(3))
     new = state._replace(
         step=jnp.int32(5), params=jax.tree.map(lambda leaf: leaf + 1, state.params)
