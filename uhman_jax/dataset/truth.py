@@ -23,6 +23,7 @@ from uhman_jax import storage
 from uhman_jax.errors import UserError
 
 MARKER = "simulated.json"
+SIMULATED_FEATURES = Path("features") / "simulated"  # folder of the features, if there are no clips
 GRID = 8  # cells per side of the region grid
 TIME_TOLERANCE = 0.1 + 1e-6  # seconds; half the distance of the grid times
 
@@ -79,7 +80,7 @@ class Truth:
             )
         return np.array([self._row[video_id] for video_id in video_ids], np.int64)
 
-    def region_masks(self, video_id: str, times_F) -> tuple[np.ndarray, tuple[int, ...]]:
+    def region_masks(self, video_id: str, times_F) -> np.ndarray:
         """Returns which regions hold which object in the frames at `times_F` seconds.
 
         A region holds an object when the object's box covers at least half of the cell, or the cell
@@ -87,8 +88,8 @@ class Truth:
         grid; a frame further than 0.1 s from any visible time of an object does not show it.
 
         Returns:
-            mask_FOM, bool with M = 64 regions row by row, and the object ids of axis O: all objects
-            of the clip, also those that no frame shows.
+            mask_FOM, bool with M = 64 regions row by row; O are all objects of the clip, also those
+            that no frame shows.
         """
         row = int(self.rows([video_id])[0])
         num_objects = len(self.clips["class_names"][row])
@@ -104,7 +105,7 @@ class Truth:
             shown_F = distance_FN.min(1) <= TIME_TOLERANCE
             regions_NM = box_regions(box_N4[mine])
             mask_FOM[:, index] = regions_NM[nearest_F] & shown_F[:, None]
-        return mask_FOM, tuple(range(num_objects))
+        return mask_FOM
 
     @functools.cached_property
     def tagged(self) -> dict[str, int]:

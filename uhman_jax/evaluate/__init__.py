@@ -1,4 +1,4 @@
-"""Evaluation: full ranking of every test video, reference rows, slices, attention, confidence.
+"""Evaluation: full ranking of every test video, reference rankings, slices, attention, confidence.
 
 `evaluate(...)` writes `metrics.json`, `predictions.parquet`, `calibration.json` and `examples.npz`.
 """
@@ -17,14 +17,14 @@ from uhman_jax.dataset.view import TEST, VALIDATION, View
 from uhman_jax.devices import Devices
 from uhman_jax.errors import UserError, count_of
 from uhman_jax.evaluate import attention, calibration, references, results
-from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
+from uhman_jax.evaluate.ranking import Ranking, make_ranker, rank_videos, summaries
 from uhman_jax.evaluate.slices import slice_metrics
 from uhman_jax.input_pipeline import Batch, eval_batches, iterate
 from uhman_jax.shards.store import FrameStore
 
 __all__ = ["evaluate"]
 
-NUM_EXAMPLES = 12  # test clips whose attention the report draws
+NUM_EXAMPLES = 12  # test clips whose attention the report shows
 
 
 def evaluate(
@@ -41,25 +41,25 @@ def evaluate(
     say: Callable[[str], object] = print,
     devices: Devices | None = None,
 ) -> dict[str, Any]:
-    """Ranks all hashtags for every test video and writes what comes out.
+    """Ranks all hashtags for every test video and writes metrics, predictions and examples.
 
     Metrics are one value per video, averaged once over videos, per seed; then over seeds.
 
     Args:
         model: query tower and hashtag tower.
-        params: of all seeds, with a leading axis S.
+        params: parameters of all seeds, with a leading axis S.
         statistics: the model's constants.
-        config: a valid one.
+        config: valid settings.
         view: its test split is ranked.
         store: the region features.
-        workdir: where the files go.
-        truth: of the simulated world, for the oracles and the attention facts.
+        workdir: folder of the files.
+        truth: of a simulated dataset, for the oracles and the attention facts.
         extra: further entries of metrics.json.
         say: takes lines for a person.
-        devices: that share the ranking, if there are several; the first process alone writes.
+        devices: a mesh that shares the ranking; only the first process writes.
 
     Returns:
-        What metrics.json holds.
+        The content of metrics.json.
 
     Raises:
         UserError: the test split is empty, or the truth does not fit the view.
@@ -77,11 +77,20 @@ def evaluate(
         return iterate(eval_batches(view, store, rows=rows_V, batch_size=size))
 
     ranker = make_ranker(model, min(config.evaluate.top_k, len(view.hashtags)), devices)
-    spread = devices.spread if devices else lambda tree: tree
-    ranking = rank_videos(ranker, spread(params), spread(statistics), batches(rows_V))
-    assert ranking is not None  # nothing asked it to stop
+    constants = (params, statistics)
+    constants = devices.spread(constants) if devices else constants
+
+    def rank(rows_V: np.ndarray) -> Ranking:
+        ranking = rank_videos(ranker, *constants, batches(rows_V))
+        assert ranking is not None  # since it has no `should_stop`
+        return ranking
+
+    ranking = rank(rows_V)
     hashtags, videos = count_of(len(view.hashtags), "hashtag"), count_of(len(rows_V), "test video")
     say(f"Ranked {hashtags} for {videos}.")
+    validation_V = view.rows(VALIDATION)
+    calibrated = calibration.fit_seeds(view, rank(validation_V)) if len(validation_V) else []
+    observer = attention.make_observer(model)
     values: dict[str, Any] = {
         "simulated": truth is not None,
         "num_seeds": len(ranking.ranks_SVP),
@@ -91,7 +100,6 @@ def evaluate(
         **results.over_seeds("test", summaries(ranking.ranks_SVP, ranking.mask_VP)),
         **references.reference_metrics(view, rows_V, truth),
     }
-    observer = attention.make_observer(model)
     if truth is not None:
         values |= _gap_closed(values)
         facts = attention.attention_facts(
@@ -99,22 +107,8 @@ def evaluate(
         )
         values |= results.over_seeds("attention", facts)
     values["slices"] = slice_metrics(view, ranking)
-    calibrated: list[confidence.Calibration] = []
-    if len(validation_V := view.rows(VALIDATION)):
-        fitted = rank_videos(ranker, spread(params), spread(statistics), batches(validation_V))
-        assert fitted is not None
-        calibrated = [
-            calibration.fit(scores_VT, calibration.hits_of(view, fitted, seed))
-            for seed, scores_VT in enumerate(fitted.top_scores_SVT)
-        ]
-        said_VT = calibrated[0].confidence(ranking.top_scores_SVT[0])[:, :10]
-        hits_VT = calibration.hits_of(view, ranking)[:, :10]
-        reliability = calibration.reliability(said_VT, hits_VT)
-        values["calibration/error@10"] = reliability.error
-        values["reliability"] = {
-            name.removesuffix("_G"): column.tolist()
-            for name, column in reliability._asdict().items()
-        }
+    if calibrated:
+        values |= calibration.reliability_values(calibrated[0], view, ranking)
 
     chosen = np.random.default_rng(config.seed).permutation(rows_V)[:NUM_EXAMPLES]
     arrays = attention.examples(observer, params, statistics, batches(chosen), view, store)
@@ -132,7 +126,7 @@ def evaluate(
 
 
 def _gap_closed(values: dict[str, Any]) -> dict[str, Any]:
-    """Share of the way from popularity to the oracle that the model covers, in P@5 and P@10."""
+    """Returns the fraction of the distance from popularity to the oracle that the model covers."""
     entries: dict[str, Any] = {}
     for metric in ("P@5", "P@10"):
         low, high = values[f"popularity/{metric}"], values[f"oracle/{metric}"]

@@ -39,7 +39,7 @@ from uhman_jax.dataset.simulator import (
 )
 from uhman_jax.errors import UserError
 
-__all__ = ["features_directory", "is_simulated", "simulate", "simulated_fingerprint"]
+__all__ = ["is_simulated", "simulate", "simulated_fingerprint"]
 
 _VERSION = 2  # raise it when the same settings give another world, or other files
 _STARTED = "simulating.json"
@@ -54,11 +54,6 @@ def simulated_fingerprint(config: SimulatorConfig) -> str:
 def is_simulated(root: str | os.PathLike) -> bool:
     """Returns whether `root` holds a complete simulated dataset."""
     return (Path(root) / truth_lib.MARKER).is_file()
-
-
-def features_directory(root: str | os.PathLike) -> Path:
-    """Returns where the features door writes its shards."""
-    return Path(root) / "features" / "simulated"
 
 
 def simulate(root: str | os.PathLike, config: SimulatorConfig, *, num_workers: int = 0) -> None:
@@ -98,7 +93,7 @@ def simulate(root: str | os.PathLike, config: SimulatorConfig, *, num_workers: i
             clips = range(config.num_videos)
             rows = [_feature_rows(features.plan_clip(config, clip)) for clip in clips]
             info = _features_info(config, fingerprint)
-            features.write_features(features_directory(root), world, video_ids, info)
+            features.write_features(root / truth_lib.SIMULATED_FEATURES, world, video_ids, info)
         case _:
             assert_never(config.door)
     truth_lib.write_truth(root, _truth(world, video_ids, rows))
@@ -126,7 +121,7 @@ def _is_complete(root: Path, fingerprint: str, config: SimulatorConfig) -> bool:
         if name == _STARTED:
             return False
         if config.door is Door.FEATURES:
-            return (features_directory(root) / "extractor.json").exists()
+            return (root / truth_lib.SIMULATED_FEATURES / "extractor.json").exists()
         clips = root / "clips"
         present = sum(file.suffix == ".mp4" for file in clips.iterdir()) if clips.is_dir() else 0
         return present >= config.num_videos
