@@ -243,7 +243,7 @@ def test_a_dataset_of_before_is_not_taken_for_one_with_ceilings(tmp_path, monkey
         simulator.simulate(tmp_path, tiny())
         fingerprint = simulator.simulated_fingerprint(tiny())
     assert simulator.simulated_fingerprint(tiny()) != fingerprint
-    with pytest.raises(UserError, match=f"must hold one world.*{fingerprint}"):
+    with pytest.raises(UserError, match=f"must hold one dataset.*{fingerprint}"):
         simulator.simulate(tmp_path, tiny())
 
 

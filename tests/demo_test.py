@@ -224,7 +224,7 @@ def test_no_file_of_the_machine_can_be_asked_for(server, trained):
         (["--examples=absent"], "--examples must be a folder of clips, got 'absent'"),
         (["--run=absent"], "--run must be the folder of a trained"),
         (["--host=256.1.1.1"], "--host must be an address of this machine, got '256.1.1.1'"),
-        (["surplus"], "everything is a flag, got 'surplus'"),
+        (["surplus"], "given as --flag=value, got 'surplus'"),
     ],
 )
 def test_mistakes_are_one_sentence(trained, arguments, told):

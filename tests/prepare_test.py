@@ -255,6 +255,18 @@ def test_only_the_first_copy_is_kept_where_that_is_asked_for(copied, said):
     assert any("Only the first video of each is kept, 4 are left out" in line for line in said)
 
 
+def test_a_users_folder_called_simulated_is_not_the_simulators(copied, said, tmp_path):
+    config = copy.deepcopy(copied)
+    root = shutil.copytree(copied.data.root, tmp_path / "clips")
+    shutil.move(root / "features", tmp_path / "shards")
+    shutil.copytree(tmp_path / "shards", root / "features" / "simulated")
+    config.data.root, config.preprocess.output_dir = str(root), str(tmp_path / "shards")
+    assert prepare.features_of(config) == tmp_path / "shards"
+    config.preprocess.output_dir = str(root / "features" / "simulated")
+    prepare.prepare(config, said.append)
+    assert f"Features: reused {root / 'features' / 'simulated'}." in said
+
+
 def test_features_of_an_earlier_version_say_nothing_of_duplicates(copied, said, tmp_path):
     """Their ledger lacks the content; nothing is encoded again, and what is not known is said."""
     config = copy.deepcopy(copied)

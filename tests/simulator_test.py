@@ -62,7 +62,7 @@ def test_fingerprint_depends_on_every_setting():
 
 def test_refuses_a_folder_that_holds_something_else(tmp_path):
     simulator.simulate(tmp_path / "world", tiny())
-    with pytest.raises(UserError, match="must hold one world.*name another folder"):
+    with pytest.raises(UserError, match="must hold one dataset.*name another folder"):
         simulator.simulate(tmp_path / "world", tiny(seed=3))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "videos.csv").write_text("video_id,path\n")
