@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -292,11 +293,12 @@ def _parse(
                 remedy = "add the user; until then all attributes are unknown"
                 fault = Fault(_UNKNOWN_USER, rule, show(video.user_id), remedy, dropped=False)
                 problems.append(_problem("videos.csv", row, fault))
+    by_line = operator.attrgetter("line")
     return RawDataset(
         root,
         tuple(videos),
         users,
-        tuple(sorted(problems, key=_line) + sorted(user_problems, key=_line)),
+        (*sorted(problems, key=by_line), *sorted(user_problems, key=by_line)),
         _fingerprint(videos, users.values()),
         rules,
     )
@@ -318,10 +320,6 @@ def _parse_users(
         elif lost is not None:
             lost.add(user.user_id)
     return users, problems
-
-
-def _line(problem: Problem) -> int:
-    return problem.line
 
 
 def _problem(file: str, row: Row, fault: Fault) -> Problem:

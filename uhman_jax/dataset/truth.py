@@ -25,6 +25,7 @@ from uhman_jax.errors import UserError
 MARKER = "simulated.json"
 SIMULATED_FEATURES = Path("features") / "simulated"  # folder of the features, if there are no clips
 GRID = 8  # cells per side of the region grid
+_TABLES = ("probability", "observable", "content", "user")
 TIME_TOLERANCE = 0.1 + 1e-6  # seconds; half the distance between grid times
 
 OBJECTS_SCHEMA = pa.schema(
@@ -158,12 +159,7 @@ def write_truth(root: Path, truth: Truth) -> None:
     """Writes the files of `ROOT/truth`, each whole or not at all; rows keep their order."""
     folder = root / "truth"
     folder.mkdir(parents=True, exist_ok=True)
-    tables = {
-        "probability": truth.probability_VT,
-        "observable": truth.observable_VT,
-        "content": truth.content_VT,
-        "user": truth.user_VT,
-    }
+    tables = {name: getattr(truth, f"{name}_VT") for name in _TABLES}
     tables = {name: table_VT for name, table_VT in tables.items() if table_VT is not None}
     world = {"hashtags": truth.hashtags, "video_ids": truth.video_ids, "tables": list(tables)}
     with storage.replacing(folder / "world.json") as file:
@@ -189,7 +185,7 @@ def load_truth(root: str | Path) -> Truth | None:
 
     def world(path: Path) -> tuple[tuple[str, ...], ...]:
         content = json.loads(path.read_bytes())
-        tables = content.get("tables", ["probability", "observable"])  # of the first version
+        tables = content.get("tables", _TABLES[:2])  # those of the first version
         return tuple(content["hashtags"]), tuple(content["video_ids"]), tuple(tables)
 
     hashtags, video_ids, tables = _read(folder / "world.json", world)
@@ -200,24 +196,15 @@ def load_truth(root: str | Path) -> Truth | None:
             raise ValueError(f"{values.dtype} {values.shape}")
         return np.asarray(values)
 
-    def optional(name: str) -> np.ndarray | None:
-        return _read(folder / f"{name}.npy", table) if name in tables else None
-
-    def rows(schema: pa.Schema):
-        def read(path: Path) -> pa.Table:
-            return pq.read_table(path).select(schema.names).cast(schema)
-
-        return read
+    def rows(schema: pa.Schema, path: Path) -> pa.Table:
+        return pq.read_table(path).select(schema.names).cast(schema)
 
     return Truth(
         hashtags=hashtags,
         video_ids=video_ids,
-        probability_VT=_read(folder / "probability.npy", table),
-        observable_VT=_read(folder / "observable.npy", table),
-        objects=_read(folder / "objects.parquet", rows(OBJECTS_SCHEMA)),
-        clips=_read(folder / "clips.parquet", rows(CLIPS_SCHEMA)),
-        content_VT=optional("content"),
-        user_VT=optional("user"),
+        objects=_read(folder / "objects.parquet", functools.partial(rows, OBJECTS_SCHEMA)),
+        clips=_read(folder / "clips.parquet", functools.partial(rows, CLIPS_SCHEMA)),
+        **{f"{name}_VT": _read(folder / f"{name}.npy", table) for name in tables},
     )
 
 

@@ -35,10 +35,8 @@ _DIGEST_SIZE = hashlib.sha256().digest_size
 class Checkpoints:
     """The checkpoints of one run directory; a context manager that waits for the last write.
 
-    All processes read, the first one writes.
-
-    All methods raise UserError where the storage is full or cannot be written; the checkpoints that
-    were there stay.
+    All processes read, only the first one writes. All methods raise UserError if the storage is
+    full or cannot be written; the checkpoints that were there stay.
 
     Attributes:
         directory: of the checkpoints.
@@ -69,15 +67,12 @@ class Checkpoints:
 
     @property
     def latest_step(self) -> int | None:
-        """Step of the newest checkpoint that is written; None before the first."""
+        """The step of the newest written checkpoint; None before the first."""
         paths = self._paths()
         return int(paths[-1].stem) if paths else None
 
     def save(self, state: State) -> None:
-        """Starts to write a state in the background; a checkpoint of the same step is replaced.
-
-        Only the first process writes.
-        """
+        """Starts to write a state in the background; a checkpoint of the same step is replaced."""
         if self._is_writer:
             self.wait()
             # A copy, since the next step donates the buffers of the state.

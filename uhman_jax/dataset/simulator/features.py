@@ -159,25 +159,21 @@ def write_features(
     num_shards = -(-len(video_ids) // VIDEOS_PER_SHARD)
     times_F = (np.arange(config.num_frames) * FRAME_SECONDS).astype(np.float32)
 
-    def record(clip: int) -> store.FrameRecord:
-        seen = world.posts.objects_VO[clip], world.posts.styles_VO[clip]
-        packed = quantize.encode(clip_features(config, prototypes, *seen, clip))
-        return store.FrameRecord(video_ids[clip], *packed, times_F)
-
     with progress_bar(total=len(video_ids), desc="features", unit="clip") as progress:
+
+        def record(clip: int) -> store.FrameRecord:
+            progress.update()
+            content = world.posts.objects_VO[clip], world.posts.styles_VO[clip]
+            packed = quantize.encode(clip_features(config, prototypes, *content, clip))
+            return store.FrameRecord(video_ids[clip], *packed, times_F)
+
         for index in range(num_shards):
             clips = range(len(video_ids))[index * VIDEOS_PER_SHARD : (index + 1) * VIDEOS_PER_SHARD]
-            if not _is_written(directory, index, num_shards, schema, [video_ids[c] for c in clips]):
-                records = (_counted(record(clip), progress) for clip in clips)
-                store.write_shard(directory, index, num_shards, records, schema)
-            else:
+            if _is_written(directory, index, num_shards, schema, [video_ids[c] for c in clips]):
                 progress.update(len(clips))
+            else:
+                store.write_shard(directory, index, num_shards, map(record, clips), schema)
     store.write_metadata(directory, num_shards, schema, info)
-
-
-def _counted(record, progress):
-    progress.update()
-    return record
 
 
 def _is_written(directory, index, num_shards, schema, expected: list[str]) -> bool:
