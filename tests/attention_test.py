@@ -1,4 +1,4 @@
-"""Where attention lies, by hand: shares of mass and of the most attended regions and frames."""
+"""Facts about attention, by hand: mass and the most attended regions and frames."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Whole runs in buckets: they end as they do on a disk, or in a sentence that says what to mend."""
+"""Whole runs in buckets: they end as on a disk, or with one sentence about a mistake."""
 
 import contextlib
 import importlib.util
@@ -171,7 +171,7 @@ def test_a_killed_run_in_a_bucket_ends_as_if_it_had_not_been(
         unregister()
 
 
-# What a person can mend
+# Mistakes
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the clip alone and the user alone tell, against brute force over users and over clips."""
+"""The oracles that know only the clip or only the user, against brute force."""
 
 import dataclasses
 import itertools
@@ -40,7 +40,7 @@ def possible_clips(config, popularity_G):
             yield chance / len(styles), np.array(classes), np.array(ways)
 
 
-# --- the clip alone
+# --- the content oracle
 
 
 @pytest.mark.parametrize("kind", WORLDS)
@@ -76,7 +76,7 @@ def test_clips_that_show_the_same_have_the_same_content(kind):
     assert differs == (kind is World.SELECTION)  # nobody else minds styles
 
 
-# --- the user alone
+# --- the user oracle
 
 
 @pytest.mark.parametrize(  # sampling error of 4,096 draws; the additive world has none

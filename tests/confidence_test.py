@@ -1,4 +1,4 @@
-"""Confidence: what is fitted on one half of made-up suggestions holds on the other."""
+"""Confidence: a fit to one half of made-up suggestions is right for the other half."""
 
 import dataclasses
 import json

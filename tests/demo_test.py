@@ -1,4 +1,4 @@
-"""The web page in Debian's Chromium, served as a person would serve it."""
+"""The web page in Debian's Chromium, served by the command."""
 
 import json
 import os
@@ -188,12 +188,17 @@ def call(server, clip, *values):
     kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
     (path,) = json.loads(fetch(f"{server.address}/gradio_api/upload", body, kind))
     file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    answer = events(server, file, *values)
+    assert "event: complete" in answer, answer
+    return json.loads(answer.split("data: ", 1)[1])[0]
+
+
+def events(server, file, *values):
+    """The events that answer a question about a file."""
     question = json.dumps({"data": [file, *values]}).encode()
     asked = f"{server.address}/gradio_api/call/suggest"
     identity = json.loads(fetch(asked, question, {"Content-Type": "application/json"}))["event_id"]
-    answer = fetch(f"{asked}/{identity}")
-    assert "event: complete" in answer, answer
-    return json.loads(answer.split("data: ", 1)[1])[0]
+    return fetch(f"{asked}/{identity}")
 
 
 def fetch(address, data=None, headers=None):
@@ -212,34 +217,24 @@ def test_the_api_answers_as_documented(server, trained):
 
 def test_no_file_of_the_machine_can_be_asked_for(server, trained):
     file = {"path": str(trained / "c00.mp4"), "meta": {"_type": "gradio.FileData"}}
-    question = json.dumps({"data": [file, "", "", "", "", 3]}).encode()
-    asked = f"{server.address}/gradio_api/call/suggest"
-    identity = json.loads(fetch(asked, question, {"Content-Type": "application/json"}))["event_id"]
-    assert "event: error" in fetch(f"{asked}/{identity}")
+    assert "event: error" in events(server, file, "", "", "", "", 3)
 
 
 @pytest.mark.parametrize(
-    "arguments, told",
+    "arguments, message",
     [
         (["--examples=absent"], "--examples must be a folder of clips, got 'absent'"),
         (["--run=absent"], "--run must be the folder of a trained"),
         (["--host=256.1.1.1"], "--host must be an address of this machine, got '256.1.1.1'"),
+        (["--port={port}"], "--port must be free on 127.0.0.1, got {port}"),
         (["surplus"], "given as --flag=value, got 'surplus'"),
     ],
 )
-def test_mistakes_are_one_sentence(trained, arguments, told):
-    pytest.importorskip("gradio", reason="the page needs gradio, which is not installed")
-    process = serve(trained, *arguments)
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 2 and told in out and "Traceback" not in out
-
-
-def test_a_taken_port_is_said(trained, server):
+def test_mistakes_are_one_sentence(trained, server, arguments, message):
     port = server.address.rsplit(":", 1)[1]
-    process = serve(trained, f"--port={port}")
+    process = serve(trained, *(argument.format(port=port) for argument in arguments))
     out, _ = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert f"--port must be free on 127.0.0.1, got {port}" in out and "Traceback" not in out
+    assert process.returncode == 2 and message.format(port=port) in out and "Traceback" not in out
 
 
 def test_examples_of_any_name_have_an_address(tmp_path):

@@ -1,4 +1,4 @@
-"""What is made, what is reused, and what is said of it."""
+"""Preparation of the data: new and reused parts, and the messages about them."""
 
 import copy
 import dataclasses

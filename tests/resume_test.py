@@ -1,4 +1,4 @@
-"""Stopping and going on, checkpoints, and what goes wrong in a run."""
+"""Stopped and resumed runs, checkpoints, and errors of a run."""
 
 import pathlib
 import signal
@@ -122,18 +122,18 @@ def test_a_checkpoint_before_the_first_validation_has_parameters_to_use(root, wo
 
 
 def test_processes_meet_now_and_then(monkeypatch):
-    told = []
+    calls = []
 
     class Pair:
         def highest(self, stop, seconds):  # the other one's steps take 0.1 s
-            told.append(stop)
+            calls.append(stop)
             return [stop, max(seconds, 0.1)]
 
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     asked = iter(range(100))
     ask = loop.agreed(Pair(), lambda: next(asked) >= 3)
     answers = [ask() for _ in range(12)]
-    assert told == [False, False, False, True]  # at the first question, then at every third
+    assert calls == [False, False, False, True]  # at the first call, then at every third
     assert answers.index(True) == 9
 
 

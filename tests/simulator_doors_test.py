@@ -1,4 +1,4 @@
-"""What the simulator's two doors deliver: video files and region features."""
+"""The two outputs of the simulator: video files and region features."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ from uhman_jax.dataset.simulator import features, motion, pixels, posts
 from uhman_jax.dataset.truth import SIMULATED_FEATURES, load_truth
 from uhman_jax.shards.store import FrameStore
 
-# --- the pixels door
+# --- video files
 
 
 def drawn_frames(plan: motion.ClipPlan):
@@ -126,7 +126,7 @@ def test_complete_dataset_is_left_alone(tmp_path):
     assert [video.path for video in raw.videos] == ["clips/v00001.mp4", "clips/v00002.mp4"]
 
 
-# --- the features door
+# --- region features
 
 
 def test_features_hold_the_objects_where_the_truth_says():

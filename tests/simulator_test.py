@@ -1,4 +1,4 @@
-"""The simulated world: its laws and its probabilities."""
+"""The generative model of the simulator and its probabilities."""
 
 import dataclasses
 import itertools
