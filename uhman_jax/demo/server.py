@@ -1,6 +1,6 @@
 """The page and its server, for one loaded run."""
 
-import collections
+import functools
 import html
 import os
 import pathlib
@@ -41,7 +41,7 @@ class Answers:
 
         self._recommender = recommender
         self._turn = threading.Lock()
-        self._clips: collections.OrderedDict[str, tuple[Any, list[Any]]] = collections.OrderedDict()
+        self._read = functools.lru_cache(_REMEMBERED)(self._features_and_frames)
         try:
             self._explainer: Any = Explainer(recommender.model)
         except UserError:  # a baseline without attention
@@ -77,17 +77,11 @@ class Answers:
         shown = page.fragment(record.times_F, images, sides, self._recommender.metrics)
         return shown, " ".join(f"#{suggestion.hashtag}" for suggestion in sides[0].suggestions)
 
-    def _read(self, clip: str) -> tuple[Any, list[Any]]:
-        """Returns features and frames of a clip, and caches them."""
+    def _features_and_frames(self, clip: str) -> tuple[Any, list[Any]]:
         from uhman_jax.recommend.explain import frames_of
 
-        if clip not in self._clips:
-            record = self._recommender.features(clip)
-            self._clips[clip] = record, frames_of(self._recommender, pathlib.Path(clip), record)
-        self._clips.move_to_end(clip)
-        while len(self._clips) > _REMEMBERED:
-            self._clips.popitem(last=False)
-        return self._clips[clip]
+        record = self._recommender.features(clip)
+        return record, frames_of(self._recommender, pathlib.Path(clip), record)
 
 
 def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool) -> Any:

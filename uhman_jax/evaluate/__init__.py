@@ -77,11 +77,11 @@ def evaluate(
         return iterate(eval_batches(view, store, rows=rows_V, batch_size=size))
 
     ranker = make_ranker(model, min(config.evaluate.top_k, len(view.hashtags)), devices)
-    constants = (params, statistics)
-    constants = devices.spread(constants) if devices else constants
+    spread = devices.spread if devices else lambda tree: tree
+    shared_params, shared_statistics = spread(params), spread(statistics)
 
     def rank(rows_V: np.ndarray) -> Ranking:
-        ranking = rank_videos(ranker, *constants, batches(rows_V))
+        ranking = rank_videos(ranker, shared_params, shared_statistics, batches(rows_V))
         assert ranking is not None  # since it has no `should_stop`
         return ranking
 

@@ -104,7 +104,7 @@ def _facts(
 
     Uniform attention gets the chance in every clip, since all frames or regions tie.
     """
-    shown_F = mask_FM.any(axis=1)
+    shown_F = np.asarray(mask_FM.any(axis=1))
     mass_SF = (regions_SFM * mask_FM[None]).sum(axis=2)[:, shown_F]
     joint_SX = (frames_SF[:, :, None] * regions_SFM).reshape(len(frames_SF), -1)
     facts = {
