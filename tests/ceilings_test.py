@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import small_worlds
-from small_worlds import WORLDS, precision
+from small_worlds import WORLDS, precision, with_clips
 
 from uhman_jax.config import Config, SimulatorConfig, World
 from uhman_jax.dataset import simulator
@@ -18,14 +18,6 @@ from uhman_jax.errors import UserError
 def tiny(**changes) -> SimulatorConfig:
     few = {"num_styles": 2, "style_share": 0.5, "posterior_samples": 300}
     return small_worlds.tiny(**few | changes)
-
-
-def with_clips(simulated, user_V, objects_VO, styles_VO):
-    """The world with other clips, as many as before."""
-    changed = dataclasses.replace(
-        simulated.posts, user_V=user_V, objects_VO=objects_VO, styles_VO=styles_VO
-    )
-    return dataclasses.replace(simulated, posts=changed)
 
 
 def possible_clips(config, popularity_G):

@@ -72,11 +72,20 @@ def browser():
         opened.close()
 
 
+def visit(browser, server, clip=None, width=1280, height=900):
+    """A new page, with a clip that is uploaded."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.goto(server.address)
+    page.wait_for_selector("#go", timeout=WAIT)
+    if clip:
+        upload(page, clip)
+        page.wait_for_selector("#clip video", timeout=WAIT)
+    return page
+
+
 @pytest.fixture
 def page(server, browser):
-    opened = browser.new_page(viewport={"width": 1280, "height": 900})
-    opened.goto(server.address)
-    opened.wait_for_selector("#go", timeout=WAIT)
+    opened = visit(browser, server)
     yield opened
     opened.close()
 
@@ -148,30 +157,19 @@ def test_a_large_clip_is_refused_before_it_is_stored(page, server, tmp_path):
 
 
 def test_two_users_at_once(browser, server, trained):
-    pages = [browser.new_page() for _ in range(2)]
-    for number, page in enumerate(pages):
-        page.goto(server.address)
-        page.wait_for_selector("#go", timeout=WAIT)
-        upload(page, trained / f"c0{number + 1}.mp4")
-        page.wait_for_selector("#clip video", timeout=WAIT)
+    clips = trained / "c01.mp4", trained / "c02.mp4"
+    pages = [visit(browser, server, clip) for clip in clips]
     for page in pages:
         page.locator("#go").click()
-    answers = []
-    for page in pages:
+    for page, clip in zip(pages, clips, strict=True):
         page.wait_for_selector("#shown .list", timeout=WAIT)
-        answers.append(listed(page))
+        alone = call(server, clip, "unknown", "", "unknown", "", 3)
+        assert listed(page) == [f"#{s['hashtag']}" for s in alone["suggestions"]]
         page.close()
-    for number, answer in enumerate(answers):
-        alone = call(server, trained / f"c0{number + 1}.mp4", "unknown", "", "unknown", "", 3)
-        assert answer == [f"#{s['hashtag']}" for s in alone["suggestions"]]
 
 
 def test_a_phone_scrolls_one_way(browser, server, trained):
-    page = browser.new_page(viewport={"width": 360, "height": 740})
-    page.goto(server.address)
-    page.wait_for_selector("#go", timeout=WAIT)
-    upload(page, trained / "c00.mp4")
-    page.wait_for_selector("#clip video", timeout=WAIT)
+    page = visit(browser, server, trained / "c00.mp4", width=360, height=740)
     ask(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.close()
