@@ -114,12 +114,11 @@ def _facts(
     }
     if kind == "tagged":
         facts["tagged_frame_mass"] = frames_SF[:, shown_F].sum(axis=1), shown_F.mean()
-    values = {name: value_S for name, (value_S, _) in facts.items()}
-    chances = {
-        f"{name.removesuffix('_mass')}_chance": np.full(len(frames_SF), chance)
-        for name, (_, chance) in facts.items()
-    }
-    return values | chances
+    values = {}
+    for name, (value_S, chance) in facts.items():
+        values[name] = value_S
+        values[f"{name.removesuffix('_mass')}_chance"] = np.full(len(frames_SF), chance)
+    return values
 
 
 def _share_of_top(weight_SX: np.ndarray, mask_X: np.ndarray) -> np.ndarray:
