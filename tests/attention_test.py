@@ -1,4 +1,6 @@
-"""Where attention lies, by hand: shares of mass and of the most attended regions and frames."""
+"""Facts about attention, by hand: mass and the most attended regions and frames."""
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -23,10 +25,14 @@ def test_attention_facts_average_frames_then_clips(world):
         regions_SBFM[:, :, :2] = regions_FM
         return regions_SBFM, np.tile(np.array([0.75, 0.25, 0.0]), (1, size, 1))
 
-    batches = input_pipeline.eval_batches(view, store, rows=rows_V, batch_size=4)
-    facts = attention.attention_facts(
-        observer, None, None, input_pipeline.iterate(batches), view, store, make_truth(view)
-    )
+    def facts_by(truth):
+        batches = input_pipeline.eval_batches(view, store, rows=rows_V, batch_size=4)
+        clips = input_pipeline.iterate(batches)
+        return attention.attention_facts(observer, None, None, clips, view, store, truth)
+
+    truth = make_truth(view)
+    assert facts_by(dataclasses.replace(truth, objects=truth.objects.slice(0, 0))) == {}
+    facts = facts_by(truth)
     # Frame 0 shows object 0 (regions 16..31): half of the attention on 14..17. Frame 1 shows
     # object 1 (regions 0..3), where all of it is; object 1 is the one that was tagged.
     assert facts["object_mass"] == pytest.approx([(0.5 + 1) / 2])
@@ -62,15 +68,9 @@ def test_top_facts_by_hand(frames_F, regions_FM, expected):
     mask_FM = np.array([[False, False, False], [False, True, True]])  # frame 1 shows the object
     frames_SF = np.float32([frames_F, [0.0, 1.0]])
     regions_SFM = np.float32([regions_FM, [[0.2, 0.4, 0.4], [1.0, 0.0, 0.0]]])
-    facts = attention._top_facts("tagged", frames_SF, regions_SFM, mask_FM)
+    facts = attention._facts("tagged", frames_SF, regions_SFM, mask_FM)
     # The second seed looks at the right frame and there beside the object.
     assert facts["top_region_tagged"].tolist() == pytest.approx([expected["region"], 0.0])
     assert facts["top_frame_tagged"].tolist() == pytest.approx([expected["frame"], 1.0])
     assert facts["top_region_tagged_chance"].tolist() == pytest.approx([2 / 6] * 2)
     assert facts["top_frame_tagged_chance"].tolist() == pytest.approx([1 / 2] * 2)
-
-
-def test_top_facts_of_an_object_that_no_frame_shows():
-    weights_SFM = np.full((1, 2, 3), 1 / 3)
-    nowhere_FM = np.zeros((2, 3), bool)
-    assert attention._top_facts("x", np.full((1, 2), 0.5), weights_SFM, nowhere_FM) == {}

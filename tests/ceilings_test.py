@@ -1,4 +1,4 @@
-"""What the clip alone and the user alone tell, against brute force over users and over clips."""
+"""The oracles that know only the clip or only the user, against brute force."""
 
 import dataclasses
 import itertools
@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import small_worlds
-from small_worlds import WORLDS, precision
+from small_worlds import WORLDS, precision, with_clips
 
 from uhman_jax.config import Config, SimulatorConfig, World
 from uhman_jax.dataset import simulator
@@ -18,14 +18,6 @@ from uhman_jax.errors import UserError
 def tiny(**changes) -> SimulatorConfig:
     few = {"num_styles": 2, "style_share": 0.5, "posterior_samples": 300}
     return small_worlds.tiny(**few | changes)
-
-
-def with_clips(simulated, user_V, objects_VO, styles_VO):
-    """The world with other clips, as many as before."""
-    changed = dataclasses.replace(
-        simulated.posts, user_V=user_V, objects_VO=objects_VO, styles_VO=styles_VO
-    )
-    return dataclasses.replace(simulated, posts=changed)
 
 
 def possible_clips(config, popularity_G):
@@ -40,7 +32,7 @@ def possible_clips(config, popularity_G):
             yield chance / len(styles), np.array(classes), np.array(ways)
 
 
-# --- the clip alone
+# --- the content oracle
 
 
 @pytest.mark.parametrize("kind", WORLDS)
@@ -76,7 +68,7 @@ def test_clips_that_show_the_same_have_the_same_content(kind):
     assert differs == (kind is World.SELECTION)  # nobody else minds styles
 
 
-# --- the user alone
+# --- the user oracle
 
 
 @pytest.mark.parametrize(  # sampling error of 4,096 draws; the additive world has none
@@ -243,7 +235,7 @@ def test_a_dataset_of_before_is_not_taken_for_one_with_ceilings(tmp_path, monkey
         simulator.simulate(tmp_path, tiny())
         fingerprint = simulator.simulated_fingerprint(tiny())
     assert simulator.simulated_fingerprint(tiny()) != fingerprint
-    with pytest.raises(UserError, match=f"must hold one world.*{fingerprint}"):
+    with pytest.raises(UserError, match=f"must hold one dataset.*{fingerprint}"):
         simulator.simulate(tmp_path, tiny())
 
 

@@ -1,4 +1,4 @@
-"""Confidence: what is fitted on one half of made-up suggestions holds on the other."""
+"""Confidence: a fit to one half of made-up suggestions is right for the other half."""
 
 import dataclasses
 import json
@@ -47,16 +47,10 @@ def test_few_clips_are_enough_for_a_curve():
     assert ((said_VT > 0) & (said_VT < 1)).all()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"weights": [1.0, 2.0]},
-        {"rates": []},
-        {"logits": None},
-        {"rates": ["a"]},
-        {"num_videos": "many"},
-    ],
-)
+CHANGES = [{"weights": [1.0, 2.0]}, {"rates": []}, {"logits": None}, {"rates": ["a"]}]
+
+
+@pytest.mark.parametrize("change", [*CHANGES, {"num_videos": "many"}])
 def test_a_damaged_file_is_named(tmp_path, change):
     rng = np.random.default_rng(3)
     save(tmp_path, [calibration.fit(*suggestions(rng, 50))])

@@ -1,4 +1,4 @@
-"""The web page in Debian's Chromium, served as a person would serve it."""
+"""The web page in Debian's Chromium, served by the command."""
 
 import json
 import os
@@ -72,11 +72,20 @@ def browser():
         opened.close()
 
 
+def visit(browser, server, clip=None, width=1280, height=900):
+    """A new page, with a clip that is uploaded."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.goto(server.address)
+    page.wait_for_selector("#go", timeout=WAIT)
+    if clip:
+        upload(page, clip)
+        page.wait_for_selector("#clip video", timeout=WAIT)
+    return page
+
+
 @pytest.fixture
 def page(server, browser):
-    opened = browser.new_page(viewport={"width": 1280, "height": 900})
-    opened.goto(server.address)
-    opened.wait_for_selector("#go", timeout=WAIT)
+    opened = visit(browser, server)
     yield opened
     opened.close()
 
@@ -148,30 +157,19 @@ def test_a_large_clip_is_refused_before_it_is_stored(page, server, tmp_path):
 
 
 def test_two_users_at_once(browser, server, trained):
-    pages = [browser.new_page() for _ in range(2)]
-    for number, page in enumerate(pages):
-        page.goto(server.address)
-        page.wait_for_selector("#go", timeout=WAIT)
-        upload(page, trained / f"c0{number + 1}.mp4")
-        page.wait_for_selector("#clip video", timeout=WAIT)
+    clips = trained / "c01.mp4", trained / "c02.mp4"
+    pages = [visit(browser, server, clip) for clip in clips]
     for page in pages:
         page.locator("#go").click()
-    answers = []
-    for page in pages:
+    for page, clip in zip(pages, clips, strict=True):
         page.wait_for_selector("#shown .list", timeout=WAIT)
-        answers.append(listed(page))
+        alone = call(server, clip, "unknown", "", "unknown", "", 3)
+        assert listed(page) == [f"#{s['hashtag']}" for s in alone["suggestions"]]
         page.close()
-    for number, answer in enumerate(answers):
-        alone = call(server, trained / f"c0{number + 1}.mp4", "unknown", "", "unknown", "", 3)
-        assert answer == [f"#{s['hashtag']}" for s in alone["suggestions"]]
 
 
 def test_a_phone_scrolls_one_way(browser, server, trained):
-    page = browser.new_page(viewport={"width": 360, "height": 740})
-    page.goto(server.address)
-    page.wait_for_selector("#go", timeout=WAIT)
-    upload(page, trained / "c00.mp4")
-    page.wait_for_selector("#clip video", timeout=WAIT)
+    page = visit(browser, server, trained / "c00.mp4", width=360, height=740)
     ask(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.close()
@@ -188,12 +186,17 @@ def call(server, clip, *values):
     kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
     (path,) = json.loads(fetch(f"{server.address}/gradio_api/upload", body, kind))
     file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    answer = events(server, file, *values)
+    assert "event: complete" in answer, answer
+    return json.loads(answer.split("data: ", 1)[1])[0]
+
+
+def events(server, file, *values):
+    """The events that answer a question about a file."""
     question = json.dumps({"data": [file, *values]}).encode()
     asked = f"{server.address}/gradio_api/call/suggest"
     identity = json.loads(fetch(asked, question, {"Content-Type": "application/json"}))["event_id"]
-    answer = fetch(f"{asked}/{identity}")
-    assert "event: complete" in answer, answer
-    return json.loads(answer.split("data: ", 1)[1])[0]
+    return fetch(f"{asked}/{identity}")
 
 
 def fetch(address, data=None, headers=None):
@@ -212,34 +215,24 @@ def test_the_api_answers_as_documented(server, trained):
 
 def test_no_file_of_the_machine_can_be_asked_for(server, trained):
     file = {"path": str(trained / "c00.mp4"), "meta": {"_type": "gradio.FileData"}}
-    question = json.dumps({"data": [file, "", "", "", "", 3]}).encode()
-    asked = f"{server.address}/gradio_api/call/suggest"
-    identity = json.loads(fetch(asked, question, {"Content-Type": "application/json"}))["event_id"]
-    assert "event: error" in fetch(f"{asked}/{identity}")
+    assert "event: error" in events(server, file, "", "", "", "", 3)
 
 
 @pytest.mark.parametrize(
-    "arguments, told",
+    "arguments, message",
     [
         (["--examples=absent"], "--examples must be a folder of clips, got 'absent'"),
         (["--run=absent"], "a trained and evaluated run must have config.json"),
         (["--host=256.1.1.1"], "--host must be an address of this machine, got '256.1.1.1'"),
-        (["surplus"], "everything is a flag, got 'surplus'"),
+        (["--port={port}"], "--port must be free on 127.0.0.1, got {port}"),
+        (["surplus"], "given as --flag=value, got 'surplus'"),
     ],
 )
-def test_mistakes_are_one_sentence(trained, arguments, told):
-    pytest.importorskip("gradio", reason="the page needs gradio, which is not installed")
-    process = serve(trained, *arguments)
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 2 and told in out and "Traceback" not in out
-
-
-def test_a_taken_port_is_said(trained, server):
+def test_mistakes_are_one_sentence(trained, server, arguments, message):
     port = server.address.rsplit(":", 1)[1]
-    process = serve(trained, f"--port={port}")
+    process = serve(trained, *(argument.format(port=port) for argument in arguments))
     out, _ = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert f"--port must be free on 127.0.0.1, got {port}" in out and "Traceback" not in out
+    assert process.returncode == 2 and message.format(port=port) in out and "Traceback" not in out
 
 
 def test_examples_of_any_name_have_an_address(tmp_path):

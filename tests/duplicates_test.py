@@ -1,4 +1,4 @@
-"""Videos with equal content: no split divides them, and people read how many there are."""
+"""Videos of equal content: no split divides them, and their number is reported."""
 
 import collections
 import math

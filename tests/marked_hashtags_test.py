@@ -194,42 +194,32 @@ def test_a_keyword_gives_a_hashtag_or_nothing(text):
 @pytest.mark.parametrize(
     "keyword, spelling",
     [
-        ("New York", "NewYork"),
-        (" Hip-Hop ", "HipHop"),
-        ("New Year’s Eve", "NewYearsEve"),
-        ("St. Louis", "StLouis"),
-        ("#dance", "dance"),
-        ("日本 旅行", "日本旅行"),
-        ("2024", "2024"),
-        ("C# tutorial", ""),
-        ("c++", ""),
-        ("3.5", ""),
-        ("AC/DC", ""),
-        ("R&B", ""),
-        ("...", ""),
+        ("New York", "NewYork"), (" Hip-Hop ", "HipHop"), ("New Year’s Eve", "NewYearsEve"),
+        ("St. Louis", "StLouis"), ("#dance", "dance"), ("日本 旅行", "日本旅行"), ("2024", "2024"),
+        ("C# tutorial", ""), ("c++", ""), ("3.5", ""), ("AC/DC", ""), ("R&B", ""), ("...", ""),
         ("", ""),
     ],
-)
+)  # fmt: skip
 def test_keywords(keyword, spelling):
     assert keyword_hashtag(keyword) == spelling
 
 
-@pytest.mark.parametrize(
-    "piece",
-    [
-        "#",
-        "a#",
-        "a.",
-        "a.bb/#(",
-        "aaaa://",
-        "x://(",
-        "春#",
-        "#\u200d",
-        "&#",
-        "#\u0345\u0301",
-        "🌊#",
-    ],
-)
+PIECES = [
+    "#",
+    "a#",
+    "a.",
+    "a.bb/#(",
+    "aaaa://",
+    "x://(",
+    "春#",
+    "#\u200d",
+    "&#",
+    "#\u0345\u0301",
+    "🌊#",
+]
+
+
+@pytest.mark.parametrize("piece", PIECES)
 def test_a_long_text_takes_no_time(piece):
     began = time.process_time()
     for text in (piece * 20_000, "#a" + piece * 20_000 + "!"):

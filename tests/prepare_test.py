@@ -1,4 +1,4 @@
-"""What is made, what is reused, and what is said of it."""
+"""Preparation of the data: new and reused parts, and the messages about them."""
 
 import copy
 import dataclasses
@@ -253,6 +253,18 @@ def test_only_the_first_copy_is_kept_where_that_is_asked_for(copied, said):
     assert {"w2", "w3"} <= set(view.video_ids)  # of the earliest time
     assert view.report["duplicate_videos_left_out"] == 4
     assert any("Only the first video of each is kept, 4 are left out" in line for line in said)
+
+
+def test_a_users_folder_called_simulated_is_not_the_simulators(copied, said, tmp_path):
+    config = copy.deepcopy(copied)
+    root = shutil.copytree(copied.data.root, tmp_path / "clips")
+    shutil.move(root / "features", tmp_path / "shards")
+    shutil.copytree(tmp_path / "shards", root / "features" / "simulated")
+    config.data.root, config.preprocess.output_dir = str(root), str(tmp_path / "shards")
+    assert prepare.features_of(config) == tmp_path / "shards"
+    config.preprocess.output_dir = str(root / "features" / "simulated")
+    prepare.prepare(config, said.append)
+    assert f"Features: reused {root / 'features' / 'simulated'}." in said
 
 
 def test_features_of_an_earlier_version_say_nothing_of_duplicates(copied, said, tmp_path):

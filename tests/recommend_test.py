@@ -521,11 +521,10 @@ def test_another_extractor_is_refused(trained, tmp_path):
 
 
 def test_loading_leaves_the_run_as_it_is(trained, recommender):
-    unfinished = trained / "run" / "checkpoints" / "9.orbax-checkpoint-tmp"
-    unfinished.mkdir()  # as one that a run is writing
+    unfinished = trained / "run" / "checkpoints" / ".9.npz.01234567.tmp"
+    unfinished.touch()  # as one that a run is writing
     Recommender.load(trained / "run").close()
-    assert unfinished.is_dir()
-    unfinished.rmdir()
+    unfinished.unlink()
 
 
 def test_config_is_the_runs(recommender):

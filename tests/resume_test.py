@@ -1,8 +1,10 @@
-"""Stopping and going on, checkpoints, and what goes wrong in a run."""
+"""Stopped and resumed runs, checkpoints, and errors of a run."""
 
+import pathlib
 import signal
 import subprocess
 import sys
+import tarfile
 import textwrap
 import time
 
@@ -15,13 +17,13 @@ import tiny_world
 from short_runs import assert_same_bytes, log_of, run, without_times
 
 from uhman_jax import input_pipeline, train
+from uhman_jax import run as run_lib
 from uhman_jax.config import Features
-from uhman_jax.dataset.view import TRAIN
+from uhman_jax.dataset.view import TRAIN, View
 from uhman_jax.errors import DivergedError, UserError
 from uhman_jax.train import checkpoints as checkpoints_lib
 from uhman_jax.train import log as log_lib
 from uhman_jax.train import loop
-from uhman_jax.train import state as state_lib
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,21 +53,21 @@ def test_a_stopped_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
     assert_same_bytes(whole, parts)
     assert without_times(log_of(tmp_path / "whole")) == without_times(log_of(tmp_path / "parts"))
     # What is on disk is the same too, and starting a finished run changes nothing.
-    view, store, *_ = world
-    assert_same_bytes(whole, train.restore(config, view, store.num_channels, tmp_path / "parts"))
+    view, *_ = world
+    assert_same_bytes(whole, train.restore(config, view, tmp_path / "parts"))
     assert_same_bytes(whole, run(config, world, tmp_path / "parts"))
 
 
 def test_a_stop_during_validation_saves_the_step_and_validates_it_later(root, world, tmp_path):
     config = tiny_world.make_config(root, num_epochs=3, features=Features.STREAM)
-    view, store, *_ = world
+    view, *_ = world
     whole = run(config, world, tmp_path / "whole")
     per_epoch = train.steps_per_epoch(config, view)
     # Asked once before every step, then before every batch of the validation.
     with pytest.raises(train.Interrupted) as caught:
         run(config, world, tmp_path / "parts", stop_after=per_epoch + 1)
     assert caught.value.step == per_epoch
-    state = train.restore(config, view, store.num_channels, tmp_path / "parts")
+    state = train.restore(config, view, tmp_path / "parts")
     assert (int(state.step), int(state.validated_step)) == (per_epoch, 0)
     assert_same_bytes(whole, run(config, world, tmp_path / "parts"))
 
@@ -74,10 +76,8 @@ def test_a_lost_newest_checkpoint_costs_steps_but_not_the_result(root, world, tm
     config = tiny_world.make_config(root)
     whole = run(config, world, tmp_path / "whole")
     run(config, world, tmp_path / "parts")
-    newest = max((tmp_path / "parts" / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    for path in newest.rglob("*"):
-        if path.is_file():
-            path.write_bytes(path.read_bytes()[:7])
+    newest = max((tmp_path / "parts" / "checkpoints").iterdir(), key=lambda path: int(path.stem))
+    newest.write_bytes(newest.read_bytes()[:7])
     said = []
     view, store, mean_C, std_C = world
     parts = train.train(config, view, store, mean_C, std_C, tmp_path / "parts", say=said.append)
@@ -85,9 +85,8 @@ def test_a_lost_newest_checkpoint_costs_steps_but_not_the_result(root, world, tm
     assert_same_bytes(whole, parts)
     assert without_times(log_of(tmp_path / "whole")) == without_times(log_of(tmp_path / "parts"))
 
-    for path in (tmp_path / "parts" / "checkpoints").rglob("*"):
-        if path.is_file():
-            path.write_bytes(b"")
+    for path in (tmp_path / "parts" / "checkpoints").iterdir():
+        path.write_bytes(b"")
     with pytest.raises(UserError, match="checkpoints must hold a checkpoint that can be read"):
         run(config, world, tmp_path / "parts")
 
@@ -99,6 +98,7 @@ def test_a_run_is_saved_at_validations_but_does_not_spend_its_time_on_it(
 
     def save(self, state):
         saved.append(int(state.step))
+        self.seconds = 1.0
 
     monkeypatch.setattr(checkpoints_lib.Checkpoints, "save", save)
     monkeypatch.setattr(loop, "SAVING_SHARE", 1e-9)
@@ -112,8 +112,8 @@ def test_a_checkpoint_before_the_first_validation_has_parameters_to_use(root, wo
     config = tiny_world.make_config(root, ema=0.9, features=Features.STREAM)
     with pytest.raises(train.Interrupted):
         run(config, world, tmp_path, stop_after=5)
-    view, store, *_ = world
-    state = train.restore(config, view, store.num_channels, tmp_path)
+    view, *_ = world
+    state = train.restore(config, view, tmp_path)
     assert int(state.step) and not int(state.validated_step)
     kept, start = jax.tree.leaves(state.kept), jax.tree.leaves(state.best_params)
     assert any((one != other).any() for one, other in zip(kept, start, strict=True))
@@ -122,25 +122,25 @@ def test_a_checkpoint_before_the_first_validation_has_parameters_to_use(root, wo
 
 
 def test_processes_meet_now_and_then(monkeypatch):
-    told = []
+    calls = []
 
     class Pair:
         def highest(self, stop, seconds):  # the other one's steps take 0.1 s
-            told.append(stop)
+            calls.append(stop)
             return [stop, max(seconds, 0.1)]
 
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     asked = iter(range(100))
     ask = loop.agreed(Pair(), lambda: next(asked) >= 3)
     answers = [ask() for _ in range(12)]
-    assert told == [False, False, False, True]  # at the first question, then at every third
+    assert calls == [False, False, False, True]  # at the first call, then at every third
     assert answers.index(True) == 9
 
 
 def test_two_checkpoints_are_kept(root, world, tmp_path):
     config = tiny_world.make_config(root, checkpoint_every=5)
     run(config, world, tmp_path)
-    steps = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    steps = sorted(int(path.stem) for path in (tmp_path / "checkpoints").iterdir())
     last = train.total_steps(config, world[0])
     assert steps == [(last - 1) // 5 * 5, last]
 
@@ -180,9 +180,9 @@ def test_sigterm_saves_and_another_process_ends_with_the_bytes_of_an_unbroken_ru
     assert subprocess.run([*command, str(tmp_path / "parts")], check=False).returncode == 0
     config = tiny_world.make_config(root, num_epochs=40, eval_every=60)
     whole = run(config, world, tmp_path / "whole")
-    view, store, *_ = world
+    view, *_ = world
     assert int(whole.step) == train.total_steps(config, view)
-    assert_same_bytes(whole, train.restore(config, view, store.num_channels, tmp_path / "parts"))
+    assert_same_bytes(whole, train.restore(config, view, tmp_path / "parts"))
     assert without_times(log_of(tmp_path / "whole")) == without_times(log_of(tmp_path / "parts"))
 
 
@@ -215,7 +215,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_the_checkpoint_and_remedi
     assert "got a loss of nan at step 7 with seed 0" in message
     assert f"last good checkpoint: step 6 in {tmp_path / 'checkpoints'}" in message
     assert "lower train.learning_rate (0.0001)" in message and "train.clip_norm (0.0)" in message
-    state = train.restore(config, view, store.num_channels, tmp_path)
+    state = train.restore(config, view, tmp_path)
     assert int(state.step) == 6
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
@@ -241,22 +241,21 @@ def test_the_log_drops_later_steps_and_half_a_line_but_no_damaged_line_before(tm
         log.truncate(10)
 
 
-def test_checkpoints_of_the_same_step_are_replaced(root, world, tmp_path):
-    config = tiny_world.make_config(root)
-    model, state = tiny_world.fresh(config, world)
-    abstract = state_lib.abstract_state(model, config, world[1].num_channels)
+@pytest.fixture(scope="module")
+def state(root, world):
+    return tiny_world.fresh(tiny_world.make_config(root), world)[1]
+
+
+def test_checkpoints_of_the_same_step_are_replaced(state, tmp_path):
     with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.restore(abstract) is None and checkpoints.latest_step is None
+        assert checkpoints.restore(state) is None and checkpoints.latest_step is None
         checkpoints.save(state._replace(step=jnp.int32(4)))
         checkpoints.save(state._replace(step=jnp.int32(4), validated_step=jnp.int32(4)))
     with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
-        assert int(checkpoints.restore(abstract).validated_step) == 4
+        assert int(checkpoints.restore(state).validated_step) == 4
 
 
-def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_found(root, world, tmp_path):
-    config = tiny_world.make_config(root)
-    model, state = tiny_world.fresh(config, world)
-    abstract = state_lib.abstract_state(model, config, world[1].num_channels)
+def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_found(state, tmp_path):
     old = state._replace(step=jnp.int32(3))
     new = state._replace(
         step=jnp.int32(5), params=jax.tree.map(lambda leaf: leaf + 1, state.params)
@@ -265,39 +264,44 @@ def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_found(root, world, tmp_pat
         checkpoints.save(old)
         checkpoints.save(new)
         checkpoints.wait()
-        newest = tmp_path / "checkpoints" / "5"
-        files = [path for path in newest.rglob("*") if path.is_file() and path.stat().st_size]
-        assert newest / checkpoints_lib.SEAL in files and len(files) > 5
-        # May be done without.
-        without_numbers = (checkpoints_lib.SEAL, "_CHECKPOINT_METADATA", "commit_success.txt")
+        newest, rng = tmp_path / "checkpoints" / "5.npz", np.random.default_rng(0)
+        whole = newest.read_bytes()
+        for place in [0, len(whole) - 1, *rng.integers(len(whole), size=40).tolist()]:
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << int(rng.integers(8))
+            newest.write_bytes(damaged)
+            said = []
+            assert_same_bytes(checkpoints.restore(state, said.append), old)
+            assert said == [
+                "Passed over a damaged checkpoint (step 5: 5.npz does not match its checksum); "
+                "used step 3."
+            ]
+        newest.write_bytes(whole)
+        assert_same_bytes(checkpoints.restore(state), new)
+
+
+def test_checkpoints_of_earlier_versions_are_read_checked_and_replaced(tmp_path):
+    with tarfile.open(pathlib.Path(__file__).parent / "fixtures" / "stored_run.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    config, _ = run_lib.read_config(tmp_path / "run")
+    view, folder = View.load(tmp_path / "run" / "view.npz"), tmp_path / "run" / "checkpoints"
+    whole = train.restore(config, view, tmp_path / "run")
+    assert int(whole.step) == 6
+    dispensable = ("_CHECKPOINT_METADATA", "commit_success.txt", "crc32c.json")
+    with checkpoints_lib.Checkpoints(tmp_path / "run") as checkpoints:
         rng = np.random.default_rng(0)
-        for path in files:
-            whole = path.read_bytes()
-            for _ in range(2):
-                damaged = bytearray(whole)
-                damaged[rng.integers(len(whole))] ^= 1 << int(rng.integers(8))
+        for path in [path for path in (folder / "6").rglob("*") if path.is_file()]:
+            content = path.read_bytes()
+            flipped = bytearray(content)
+            flipped[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+            for damaged in (flipped, b""):
                 path.write_bytes(damaged)
                 said = []
-                assert_same_bytes(checkpoints.restore(abstract, said.append), old if said else new)
-                assert said or path.name in without_numbers
-            path.unlink()
-            said = []
-            assert_same_bytes(checkpoints.restore(abstract, said.append), old if said else new)
-            assert said or path.name in without_numbers
-            path.write_bytes(whole)
-        assert_same_bytes(checkpoints.restore(abstract), new)
-
-
-def test_the_numbers_of_an_unsealed_checkpoint_are_checked(root, world, tmp_path, monkeypatch):
-    config = tiny_world.make_config(root)
-    model, state = tiny_world.fresh(config, world)
-    abstract = state_lib.abstract_state(model, config, world[1].num_channels)
-    monkeypatch.setattr(checkpoints_lib.Checkpoints, "_seal", lambda self: None)
-    with checkpoints_lib.Checkpoints(tmp_path) as checkpoints:
-        with monkeypatch.context() as patch:
-            zeros = np.zeros(len(jax.tree.leaves(state)), np.uint32)
-            patch.setattr(checkpoints_lib, "_checksums", lambda _: zeros)
-            checkpoints.save(state)
-            checkpoints.wait()
-        with pytest.raises(UserError, match="its numbers do not match their checksums"):
-            checkpoints.restore(abstract)
+                state = checkpoints.restore(whole, said.append)
+                assert int(state.step) == (2 if said else 6)
+                assert said or path.name in dispensable
+            path.write_bytes(content)
+        assert_same_bytes(checkpoints.restore(whole), whole)
+        for step in (6, 7, 8):
+            checkpoints.save(whole._replace(step=jnp.int32(step)))
+    assert sorted(path.name for path in folder.iterdir()) == ["7.npz", "8.npz"]

@@ -1,4 +1,4 @@
-"""What the simulator's two doors deliver: video files and region features."""
+"""The two outputs of the simulator: video files and region features."""
 
 import dataclasses
 
@@ -12,10 +12,10 @@ from uhman_jax.config import Door
 from uhman_jax.dataset import simulator
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.simulator import features, motion, pixels, posts
-from uhman_jax.dataset.truth import load_truth
+from uhman_jax.dataset.truth import SIMULATED_FEATURES, load_truth
 from uhman_jax.shards.store import FrameStore
 
-# --- the pixels door
+# --- video files
 
 
 def drawn_frames(plan: motion.ClipPlan):
@@ -126,7 +126,7 @@ def test_complete_dataset_is_left_alone(tmp_path):
     assert [video.path for video in raw.videos] == ["clips/v00001.mp4", "clips/v00002.mp4"]
 
 
-# --- the features door
+# --- region features
 
 
 def test_features_hold_the_objects_where_the_truth_says():
@@ -178,7 +178,7 @@ def test_features_are_read_back_from_shards(tmp_path, monkeypatch):
     monkeypatch.setattr(features, "VIDEOS_PER_SHARD", 16)
     config = tiny()
     simulator.simulate(tmp_path, config)
-    directory = simulator.features_directory(tmp_path)
+    directory = tmp_path / SIMULATED_FEATURES
     frames = FrameStore.open(directory)
     assert frames.video_ids == load_truth(tmp_path).video_ids
     assert (frames.num_channels, frames.num_regions, frames.max_frames) == (11, 64, 5)

@@ -1,4 +1,4 @@
-"""The simulated world: its laws and its probabilities."""
+"""The generative model of the simulator and its probabilities."""
 
 import dataclasses
 import itertools
@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from clips import contents
-from small_worlds import WORLDS, precision, tiny
+from small_worlds import WORLDS, precision, tiny, with_clips
 
 from uhman_jax.config import Door, SimulatorConfig, World
 from uhman_jax.dataset import simulator
@@ -62,7 +62,7 @@ def test_fingerprint_depends_on_every_setting():
 
 def test_refuses_a_folder_that_holds_something_else(tmp_path):
     simulator.simulate(tmp_path / "world", tiny())
-    with pytest.raises(UserError, match="must hold one world.*name another folder"):
+    with pytest.raises(UserError, match="must hold one dataset.*name another folder"):
         simulator.simulate(tmp_path / "world", tiny(seed=3))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "videos.csv").write_text("video_id,path\n")
@@ -160,26 +160,19 @@ def test_tagged_object_follows_taste(changes):
         assert owners <= {int(played.objects_VO[clip, played.tagged_V[clip]])}
 
 
-def swap(simulated, user: int, clip: int):
-    """The world where `user` posts the objects of `clip` in every row."""
-    count = simulated.config.num_videos
-    changed = dataclasses.replace(
-        simulated.posts,
-        user_V=np.full(count, user),
-        objects_VO=np.tile(simulated.posts.objects_VO[clip], (count, 1)),
-        styles_VO=np.tile(simulated.posts.styles_VO[clip], (count, 1)),
-    )
-    return dataclasses.replace(simulated, posts=changed)
-
-
 def test_additive_world_is_a_sum_and_selection_is_not():
     gaps = {}
     for kind in (World.ADDITIVE, World.SELECTION):
         simulated = posts.build_world(tiny(world=kind))
-        p = {
-            (u, c): posts.probability(swap(simulated, u, c))[0]
-            for u, c in itertools.product((0, 1), (0, 1))
-        }
+        played, count = simulated.posts, simulated.config.num_videos
+        p = {}
+        for user, clip in itertools.product((0, 1), (0, 1)):
+            shown = (
+                np.tile(row_VO[clip], (count, 1))
+                for row_VO in (played.objects_VO, played.styles_VO)
+            )
+            swapped = with_clips(simulated, np.full(count, user), *shown)
+            p[user, clip] = posts.probability(swapped)[0]
         gaps[kind] = np.abs((p[0, 0] - p[0, 1]) - (p[1, 0] - p[1, 1])).max()
     assert gaps[World.ADDITIVE] < 1e-12
     assert gaps[World.SELECTION] > 1e-3

@@ -33,3 +33,11 @@ def precision(scores_VT, probability_VT, k: int) -> float:
     """Expected P@k of a ranking."""
     top_Vk = np.argsort(-scores_VT, axis=1, kind="stable")[:, :k]
     return float(np.take_along_axis(probability_VT, top_Vk, axis=1).mean())
+
+
+def with_clips(simulated, user_V, objects_VO, styles_VO):
+    """The simulation with other clips, as many as before."""
+    changed = dataclasses.replace(
+        simulated.posts, user_V=user_V, objects_VO=objects_VO, styles_VO=styles_VO
+    )
+    return dataclasses.replace(simulated, posts=changed)

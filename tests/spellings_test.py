@@ -1,4 +1,4 @@
-"""Which spelling of a hashtag people are shown, and that they are shown it everywhere."""
+"""The spelling of a hashtag for display: how it is chosen, and that all outputs show it."""
 
 import collections
 import dataclasses

@@ -1,4 +1,4 @@
-"""Splits: their shares, who is in which, and what another seed or another video moves."""
+"""Splits: their sizes, their members, and the effect of another seed or video."""
 
 import hashlib
 
@@ -44,7 +44,7 @@ def test_cold_users_are_in_one_split():
     view = build(videos, users, split=Split.COLD_USER)
     members = [{view.user_ids[row] for row in view.rows(s)} for s in (TRAIN, VALIDATION, TEST)]
     assert all(members) and sum(map(len, members)) == len(set(view.user_ids))
-    for row in view.rows(TEST):  # what a cold user brings along is the own list alone
+    for row in view.rows(TEST):  # a cold user has only their own list
         own = [user.history for user in users if user.user_id == view.user_ids[row]]
         assert set(names_of(view, view.history, row)) <= set(*own)
 

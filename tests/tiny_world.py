@@ -45,7 +45,8 @@ def write_dataset(root, *, num_videos=150, seed=0):
     features.mkdir(parents=True)
     schema = Schema(NUM_CHANNELS)
     store.write_shard(features, 0, 1, records, schema)
-    store.write_metadata(features, 1, schema, {"extractor": "made by a test"})
+    info = {"extractor": "made by a test", "weights": "simulated"}
+    store.write_metadata(features, 1, schema, info)
     return root
 
 

@@ -1,4 +1,4 @@
-"""One step against plain NumPy, the laws of populations, and what a run keeps."""
+"""One step against plain NumPy, the laws of populations, and the result of a run."""
 
 import dataclasses
 import functools

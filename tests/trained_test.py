@@ -19,7 +19,7 @@ def workdir(tmp_path_factory):
 def test_a_seed_has_its_best_parameters(workdir):
     opened = open_run(workdir)
     channels = tiny_world.NUM_CHANNELS
-    state = train.restore(opened.config, opened.view, channels, workdir)
+    state = train.restore(opened.config, opened.view, workdir)
     for seed in range(2):
         _, variables = opened.model(seed)
         expected = jax.tree.map(lambda leaf, s=seed: leaf[s], state.best_params)

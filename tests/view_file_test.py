@@ -1,4 +1,4 @@
-"""The file of a view: it comes back as it was, or an error names it."""
+"""The file of a view: it is read as it was written, or an error names it."""
 
 import dataclasses
 import os

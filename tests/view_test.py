@@ -1,4 +1,4 @@
-"""Vocabulary, attributes and histories: what a view knows, and what it must not know."""
+"""Vocabulary, attributes and histories of a view, and that no label leaks into them."""
 
 import collections
 import dataclasses
@@ -94,32 +94,29 @@ def test_a_share_of_the_training_videos_keeps_hashtags_and_the_other_splits():
         assert set(names_of(part, part.positives, row)) == original[part.video_ids[row]]
 
 
-def test_vocabulary_counts_training_uses_only():
-    videos = [Video(f"v{i:02d}", "", "u", ("all",), i) for i in range(20)]
-    for i in (0, 1, 2):
-        videos[i] = dataclasses.replace(videos[i], hashtags=("all", "three"))
-    for i in (3, 4, 18, 19):  # 16 to 19 are test, 14 and 15 validation
-        videos[i] = dataclasses.replace(videos[i], hashtags=("all", "two"))
-    view = build(videos, split=Split.TEMPORAL, min_count=3)
-    assert view.hashtags == ("all", "three") and view.counts_T.tolist() == [14, 3]
-    assert view.report["rare_uses"] == 4
+TEMPORAL = {"split": Split.TEMPORAL}
+RARE = [("all", "three")] * 3 + [("all", "two")] * 2 + [("all",)] * 13 + [("all", "two")] * 2
 
 
-def test_equally_used_hashtags_stand_by_name():
-    videos = [Video(f"v{i}", "", "u", ("b", "c", "a"), i) for i in range(5)]
-    assert build(videos).hashtags == ("a", "b", "c")
-
-
-def test_first_hashtags_of_a_video_are_kept():
-    videos = [Video(f"v{i}", "", "u", ("d", "a", "c", "b"), i) for i in range(10)]
-    view = build(videos, max_positives=3)
-    assert view.hashtags == ("a", "c", "d") and view.max_positives == 3
-    assert view.report["surplus_uses"] == 10
+@pytest.mark.parametrize(
+    "tags, options, hashtags, counts, report",
+    [  # of the 20 videos with rare hashtags, 14 and 15 are validation and the last four are test
+        (RARE, TEMPORAL | {"min_count": 3}, "all three", [14, 3], {"rare_uses": 4}),
+        ([tuple("bca")] * 5, {}, "a b c", [3, 3, 3], {"rare_uses": 0}),  # of equal ones by name
+        ([tuple("dacb")] * 10, {"max_positives": 3}, "a c d", [7, 7, 7], {"surplus_uses": 10}),
+    ],
+)
+def test_vocabularies_by_hand(tags, options, hashtags, counts, report):
+    videos = [Video(f"v{i:02d}", "", "u", names, i) for i, names in enumerate(tags)]
+    view = build(videos, **options)
+    assert view.hashtags == tuple(hashtags.split()) and view.counts_T.tolist() == counts
+    assert report.items() <= view.report.items()
+    assert view.max_positives == min(len(tags[0]), options.get("max_positives", 99))
 
 
 def test_hashtag_that_no_train_video_keeps_is_not_known():
     videos = [Video(f"v{i}", "", "u", ("a", "b"), i) for i in range(10)]
-    videos[9] = dataclasses.replace(videos[9], hashtags=("b", "a"))  # the test keeps b alone
+    videos[9] = dataclasses.replace(videos[9], hashtags=("b", "a"))  # the test video keeps only b
     videos[8] = dataclasses.replace(videos[8], hashtags=("a",))
     view = build(videos, split=Split.TEMPORAL, max_positives=1, test_share=0.2)
     assert view.hashtags == ("a",) and view.counts_T.tolist() == [7]

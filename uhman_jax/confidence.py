@@ -1,7 +1,7 @@
-"""From scores to confidence: how likely a user is to attach a suggested hashtag.
+"""Turns scores into confidences: probabilities that a user attaches a suggested hashtag.
 
-A score orders the hashtags of one clip and means nothing by itself. Evaluation fits this to the
-validation split, in `evaluate.calibration`; whoever suggests hashtags reads it.
+A score only orders the hashtags of one clip. `evaluate.calibration` fits the confidence to the
+validation split; programs that suggest hashtags read it.
 """
 
 import dataclasses
@@ -20,13 +20,13 @@ FILE = "calibration.json"
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What was fitted.
+    """A fitted confidence.
 
     Attributes:
-        weights: of score, best score of the clip, log rank, and the constant.
-        logits: of the logistic regression, ascending, ...
-        rates: ... and the rate of hits observed there, not descending.
-        num_videos: validation clips that it was fitted on.
+        weights: of the clip's score, its best score, the log rank, and the constant.
+        logits: ascending logits of the logistic regression.
+        rates: observed rate of hits at each of the logits, non-decreasing.
+        num_videos: number of validation clips that it was fitted on.
     """
 
     weights: tuple[float, ...]
@@ -35,7 +35,7 @@ class Calibration:
     num_videos: int
 
     def confidence(self, scores_VT: np.ndarray) -> np.ndarray:
-        """Probability of each suggestion, float64 in [0, 1].
+        """Returns the probability of each suggestion, float64 in [0, 1].
 
         Args:
             scores_VT: of the best hashtags of each clip, best first.
@@ -45,14 +45,14 @@ class Calibration:
 
 
 def save(workdir: pathlib.Path, fitted: Sequence[Calibration]) -> None:
-    """Writes `calibration.json`, one for each seed's model, whole or not at all."""
+    """Writes the calibrations of all seeds' models as `calibration.json`, whole or not at all."""
     content = {"seeds": [dataclasses.asdict(one) for one in fitted]}
     with storage.replacing(workdir / FILE) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 def load(workdir: pathlib.Path, place: int) -> Calibration | None:
-    """Reads that of one seed, by its place; None where there is none.
+    """Reads the calibration of the seed with index `place`; returns None if there is none.
 
     Raises:
         UserError: the file is damaged.
@@ -60,7 +60,7 @@ def load(workdir: pathlib.Path, place: int) -> Calibration | None:
     path = workdir / FILE
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        seeds = content.get("seeds", [content])  # older runs have the first seed's alone
+        seeds = content.get("seeds", [content])  # older runs have only the first seed's
         if place >= len(seeds):
             return None
         lists = {name: tuple(map(float, seeds[place][name])) for name in _LISTS}
@@ -80,7 +80,7 @@ _LISTS = ("weights", "logits", "rates")
 
 
 def inputs(scores_VT: np.ndarray) -> np.ndarray:
-    """What the regression sees: score, the clip's best score, log rank and 1, float64 (V, T, 4)."""
+    """Returns the regression's inputs, float64 (V, T, 4): score, best score, log rank and 1."""
     scores_VT = np.asarray(scores_VT, np.float64)
     ranks_T = np.log(np.arange(1, scores_VT.shape[1] + 1))
     columns = (scores_VT, scores_VT[:, :1], ranks_T, 1.0)

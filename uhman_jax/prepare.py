@@ -1,6 +1,6 @@
-"""From a config to what training reads: raw dataset, features, view, channel statistics.
+"""Prepares the input of training: raw dataset, features, view, channel statistics.
 
-Each step says in one line what it makes and what an earlier start has left to reuse.
+Each step reports in one line what it makes, or reuses from an earlier start.
 """
 
 import dataclasses
@@ -15,20 +15,19 @@ from uhman_jax.config import Config, Door, Duplicates
 from uhman_jax.dataset.duplicates import describe_copies, find_copies
 from uhman_jax.dataset.raw import RawDataset, read_raw_dataset, summarise_problems
 from uhman_jax.dataset.rules import CURRENT
-from uhman_jax.dataset.truth import Truth, load_truth
+from uhman_jax.dataset.truth import SIMULATED_FEATURES, Truth, load_truth
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View, build_view
 from uhman_jax.errors import UserError, count_of, disk_trouble
-from uhman_jax.shards.store import FrameStore
+from uhman_jax.shards.store import INFO_FILE, FrameStore
 from uhman_jax.storage import replacing
 
 Say = Callable[[str], object]
-SIMULATED_FEATURES = pathlib.Path("features") / "simulated"  # of the simulator's features door
 MAX_PROBLEMS = 5  # bad rows that are printed; --config.data.strict lists all
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What training and evaluation read.
+    """The input of training and evaluation.
 
     Attributes:
         raw: the dataset as it was read.
@@ -42,7 +41,7 @@ class Prepared:
 
     @property
     def truth(self) -> Truth | None:
-        """The simulated world's truth; None for real data."""
+        """The truth about a simulated dataset; None for real data."""
         return load_truth(self.raw.root)
 
 
@@ -55,7 +54,7 @@ def prepare(config: Config, say: Say = print, rules: int = CURRENT) -> Prepared:
         rules: version of the rules by which tables are read, see `dataset.rules`.
 
     Raises:
-        UserError: the dataset, its files or the settings are at fault; the sentence says how.
+        UserError: the dataset, its files or the settings are wrong.
     """
     raw = _raw_dataset(config, say, rules)
     store, contents = _features(config, raw, say)
@@ -72,7 +71,7 @@ def prepare(config: Config, say: Say = print, rules: int = CURRENT) -> Prepared:
 def _say_duplicates(
     duplicates: Duplicates, raw: RawDataset, view: View, contents: Mapping[str, str], say: Say
 ) -> None:
-    """Says which videos have the same content and what became of them."""
+    """Reports which videos have the same content and how they are used."""
     unknown = sum(not content for content in contents.values())
     if unknown and duplicates is not Duplicates.KEEP:
         say(
@@ -90,11 +89,9 @@ def _say_duplicates(
 
 
 def _raw_dataset(config: Config, say: Say, rules: int) -> RawDataset:
-    """Reads the user's dataset, or the simulator's, which is made where it is not there yet."""
-    root = storage.path(config.data.root)
-    if not config.data.root:
-        root = simulated_root(config, say)
-    has_clips = not (root / SIMULATED_FEATURES).is_dir()
+    """Reads the user's dataset or a simulated one, which is made first if it does not exist."""
+    root = storage.path(config.data.root) if config.data.root else simulated_root(config, say)
+    has_clips = not _has_simulated_features(config)
     raw = read_raw_dataset(root, strict=config.data.strict, check_files=has_clips, rules=rules)
     videos, users = count_of(len(raw.videos), "video"), count_of(len(raw.users), "user")
     say(f"Dataset: {videos} of {users} in {root}.")
@@ -108,10 +105,10 @@ def _raw_dataset(config: Config, say: Say, rules: int) -> RawDataset:
 
 
 def simulated_root(config: Config, say: Say = print) -> pathlib.Path:
-    """Folder of the simulated dataset that a config describes; simulates it if it is not there."""
-    from uhman_jax.dataset import simulator  # it draws and encodes clips: not for real data
+    """Returns the folder of a config's simulated dataset; simulates it if it does not exist."""
+    from uhman_jax.dataset import simulator  # imports what renders clips: not for real data
 
-    root = _simulated_folder(config)
+    root = root_of(config)
     if not simulator.is_simulated(root):
         with lock.hold(root, "wait for it, or use another --config.data.simulated_dir"):
             say(f"Simulating {count_of(config.simulator.num_videos, 'clip')} into {root}.")
@@ -121,27 +118,32 @@ def simulated_root(config: Config, say: Say = print) -> pathlib.Path:
     return root
 
 
-def _simulated_folder(config: Config) -> pathlib.Path:
+def root_of(config: Config) -> pathlib.Path:
+    """Returns the folder of a config's raw dataset, which may not exist."""
+    if config.data.root:
+        return storage.path(config.data.root)
     from uhman_jax.dataset import simulator
 
     fingerprint = simulator.simulated_fingerprint(config.simulator)
     return pathlib.Path(config.data.simulated_dir) / f"{config.simulator.door.value}-{fingerprint}"
 
 
-def root_of(config: Config) -> pathlib.Path:
-    """Folder of a config's raw dataset, whether it is there or not."""
-    return storage.path(config.data.root) if config.data.root else _simulated_folder(config)
+def _has_simulated_features(config: Config) -> bool:
+    """Returns whether the simulator writes, or wrote, features of a dataset instead of clips."""
+    if not config.data.root:
+        return config.simulator.door is Door.FEATURES
+    path = root_of(config) / SIMULATED_FEATURES / INFO_FILE
+    return path.is_file() and b'"weights": "simulated"' in path.read_bytes()
 
 
 def features_of(config: Config) -> pathlib.Path:
-    """Folder of the features of a config's dataset, whether it is there or not.
+    """Returns the folder of the features of a config's dataset, which may not exist.
 
     Raises:
         UserError: the weights file that it names cannot be read.
     """
     root = root_of(config)
-    through_features = not config.data.root and config.simulator.door is Door.FEATURES
-    if through_features or (root / SIMULATED_FEATURES).is_dir():
+    if _has_simulated_features(config):
         return root / SIMULATED_FEATURES
     from uhman_jax.preprocess import pipeline
 
@@ -150,19 +152,19 @@ def features_of(config: Config) -> pathlib.Path:
 
 
 def _features(config: Config, raw: RawDataset, say: Say) -> tuple[FrameStore, dict[str, str]]:
-    """Region features of the videos; decodes and encodes what is not there yet.
+    """Returns the region features of the videos; encodes the clips that have none yet.
 
     A folder that an earlier version began holds the videos that its rules found in the tables, and
-    stays as it is: videos that today's rules find besides have no features there.
+    stays as it is: further videos, which only the current rules find, get no features there.
 
-    Also returns the hash of each video's content by video_id: "" where an earlier version made the
-    features, and none for those of the simulator.
+    Also returns the hash of each video's content by video_id: "" if an earlier version made the
+    features; no entries for simulated features.
     """
     directory = features_of(config)
-    if directory == raw.root / SIMULATED_FEATURES:
+    if _has_simulated_features(config):
         say(f"Features: written by the simulator, reused {directory}.")
         return FrameStore.open(directory), {}
-    from uhman_jax.preprocess import pipeline  # imports TensorFlow only when there is work
+    from uhman_jax.preprocess import pipeline  # imports TensorFlow only if clips are encoded
     from uhman_jax.preprocess.ledger import LEDGER_FILE, frame_times, read_ledger
 
     settings, videos = config.preprocess, raw.videos
@@ -187,9 +189,9 @@ def _features(config: Config, raw: RawDataset, say: Say) -> tuple[FrameStore, di
 
 
 def channel_statistics(prepared: Prepared, say: Say = print) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation per channel of the training split, float32; cached beside the shards.
+    """Returns mean and standard deviation per channel of the training split, float32.
 
-    Reads every training video once where they are not cached.
+    They are cached beside the shards. Without the cache every training video is read once.
     """
     from uhman_jax import input_pipeline
 
@@ -217,12 +219,12 @@ def channel_statistics(prepared: Prepared, say: Say = print) -> tuple[np.ndarray
 
 
 def check_same_view(before: View, view: View, path: pathlib.Path) -> None:
-    """Raises UserError where the view that a run began with is not the one of its data now.
+    """Raises UserError if the data of a run have changed since it began.
 
     Args:
-        before: the run's.
-        view: of the data now.
-        path: of the file of `before`, for the message.
+        before: the view that the run began with.
+        view: the view of the current data.
+        path: the file of `before`, for the message.
     """
     if before.fingerprint != view.fingerprint:
         raise UserError(

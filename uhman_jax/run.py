@@ -141,7 +141,7 @@ def _train_and_evaluate(
     if mode == "evaluate":
         if devices:
             devices.check_batch("evaluate.batch_size", config.evaluate.batch_size)
-        state = train.restore(config, view, store.num_channels, workdir)
+        state = train.restore(config, view, workdir)
         if state is None:
             raise UserError(
                 f"--mode=evaluate needs a checkpoint, got none in {workdir / CHECKPOINTS}; "

@@ -45,7 +45,7 @@ class Trained(FinishedRun):
             raise UserError(
                 f"a trained run must have checkpoints, got none in {self.workdir}; train it again"
             )
-        state = train.restore(self.config, self.view, 0, self.workdir)
+        state = train.restore(self.config, self.view, self.workdir)
         if state is None:
             raise UserError(f"a trained run must have a checkpoint, got none in {folder}")
         index = seed - self.config.seed

@@ -100,9 +100,9 @@ def compare() -> None:
             frames.images[len(frames.images) // 2],
             frames.times_F[len(frames.images) // 2],
         )
-        mask_FOM, objects = truth.region_masks(video.video_id, np.array([time], np.float32))
+        mask_FOM = truth.region_masks(video.video_id, np.array([time], np.float32))
         mask_OM = mask_FOM[0]
-        ids_O = np.array([names.index(classes[video.video_id][o]) for o in objects])
+        ids_O = np.array([names.index(name) for name in classes[video.video_id]])
         alone_M = mask_OM.sum(axis=0) == 1
         class_VM[v, alone_M] = ids_O[mask_OM.argmax(axis=0)][alone_M]
         has_VG[v, ids_O[mask_OM.any(axis=1)]] = 1

@@ -1,13 +1,13 @@
-"""Gender, age and country: how they are read, and as numbers, of which 0 is "unknown".
+"""Reads gender, age and country, and encodes them as numbers; 0 is "unknown".
 
-Case, width, spaces and invisible characters make no difference to a value. Synonyms get one name:
+Case, width, spaces and invisible characters do not change a value. Synonyms get one name:
 
 - Genders: "female", "male" or "nonbinary".
 - Countries: the ISO code of two letters. Known are the codes of two and three letters, the flags
-  and the English names of ISO 3166-1 (pycountry), and the everyday names of `_COUNTRY_NAMES`.
-  Namibia is "NAM", since "NA" is how programs write a missing value.
+  and the English names of ISO 3166-1 (pycountry), and the common names of `_COUNTRY_NAMES`.
+  Namibia is "NAM", since "NA" is a missing value in many programs.
 
-Any other value is one of its own, except those that say that nothing is known: see `is_unknown`.
+Any other value is kept as it is, except those that mean unknown: see `is_unknown`.
 """
 
 import collections
@@ -32,7 +32,7 @@ _GENDERS = {
     "homme uomo 男 男性 男の子 남 남성 남자 м муж мужской мужчина",
     "nonbinary": "nonbinary nonbinaire nobinario nb enby genderqueer divers",
 }
-# Names in use that ISO 3166-1 lacks; the parts of the United Kingdom count as the whole.
+# Common names that are not in ISO 3166-1; the parts of the United Kingdom count as the whole.
 _COUNTRY_NAMES = {
     "AE": ["UAE", "Emirates"],
     "BN": ["Brunei"],
@@ -67,14 +67,14 @@ _COUNTRY_NAMES = {
 _NAMIBIA = "NAM"
 _MAX_LENGTH = 200  # characters of a value
 _MAX_READ = 1000  # characters; Unicode's forms of text take quadratic time on many marks
-# Signs that stand for words: the letters of flags, and Venus and Mars.
+# Signs with a meaning in letters: those of flags, and Venus and Mars.
 _SIGNS = {0x1F1E6 + i: chr(ord("a") + i) for i in range(26)} | {0x2640: "female", 0x2642: "male"}
 AGE_BUCKETS = ("<13", "13-17", "18-24", "25-34", "35-44", "45+")
 _AGE_STARTS = (13, 18, 25, 35, 45)  # first year of each bucket but the first
 
 
 def is_unknown(text: str) -> bool:
-    """Returns whether a value says that nothing is known, as people and programs write it.
+    """Returns whether a value means unknown, in the spellings of people and programs.
 
     >>> [is_unknown(text) for text in ("", "-", "?", "N/A", "NaN", "Not specified", "US", "0")]
     [True, True, True, True, True, True, False, False]
@@ -85,7 +85,7 @@ def is_unknown(text: str) -> bool:
 
 @functools.lru_cache(maxsize=2**12)
 def fold_gender(text: str) -> str:
-    """Returns the one name of a gender, "" where it is unknown.
+    """Returns the standard name of a gender, "" if unknown.
 
     >>> fold_gender("F"), fold_gender(" WOMAN "), fold_gender("Agender"), fold_gender("n/a")
     ('female', 'female', 'agender', '')
@@ -95,7 +95,7 @@ def fold_gender(text: str) -> str:
 
 @functools.lru_cache(maxsize=2**12)
 def fold_country(text: str) -> str:
-    """Returns the one name of a country, "" where it is unknown.
+    """Returns the standard name of a country, "" if unknown.
 
     >>> fold_country("usa"), fold_country("United States"), fold_country("Atlantis")
     ('US', 'US', 'atlantis')
@@ -104,14 +104,14 @@ def fold_country(text: str) -> str:
 
 
 def _name_of(text: str, names: dict[str, str]) -> str:
-    """Returns the value of a text: a name of several spellings, its own text folded, or ""."""
+    """Returns the value of a text: a standard name, the folded text, or ""."""
     return "" if is_unknown(text) else names.get(squeeze(text)) or fold_text(text)
 
 
 def fold_text(text: str) -> str:
     """Returns a text NFKC, case folded, with single spaces, without invisible characters.
 
-    A text of more than 200 characters is no value: "".
+    Texts of more than 200 characters are not accepted as values and become "".
     """
     words = unicodedata.normalize("NFKC", text[:_MAX_READ]).split()
     folded = " ".join(filter(None, map(normalise_hashtag, words)))
@@ -130,13 +130,13 @@ def squeeze(text: str) -> str:
 
 @functools.cache
 def gender_names() -> dict[str, str]:
-    """Names of genders by squeezed spelling; do not change it."""
+    """Returns the names of genders by squeezed spelling; do not change the result."""
     return {squeeze(word): name for name, words in _GENDERS.items() for word in words.split()}
 
 
 @functools.cache
 def country_names() -> dict[str, str]:
-    """Codes of countries by squeezed spelling; do not change it."""
+    """Returns the codes of countries by squeezed spelling; do not change the result."""
     import pycountry  # here, since the import takes 0.1 s
 
     codes: dict[str, str] = {"xk": "XK", "xkx": "XK"}  # in use, though not in ISO 3166-1
@@ -170,7 +170,7 @@ def age_bucket(age: int | None) -> str:
 def encode_attribute(
     values: Sequence[str], is_train_V: np.ndarray, order: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Numbers the values of an attribute; a value that no train row has is unknown.
+    """Encodes the values of an attribute as numbers; values that train does not have are unknown.
 
     >>> encode_attribute(["no", "br", "", "br", "se"], np.array([1, 1, 1, 1, 0], bool))
     (('unknown', 'br', 'no'), array([2, 1, 0, 1, 0], dtype=int32))
@@ -178,7 +178,7 @@ def encode_attribute(
     Args:
         values: of each row; "" and "unknown" mean unknown.
         is_train_V: bool.
-        order: of the values; without it the most frequent in train comes first, then by name.
+        order: of the values; by default by frequency in train, then by name.
 
     Returns:
         names, of which the first is "unknown", and value_V, int32 indices into them.

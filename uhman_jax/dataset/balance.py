@@ -9,7 +9,7 @@ from uhman_jax.errors import UserError
 
 
 def keep_rates(count_T: np.ndarray, num_top: int) -> np.ndarray:
-    """Returns the share of each hashtag's uses to keep (paper, section 3.1).
+    """Returns the fraction of each hashtag's uses to keep (paper, section 3.1).
 
     The paper makes the `num_top` most common hashtags "similar in frequency to other hashtags";
     here that is the mean frequency of the others. No hashtag is made more frequent.
@@ -19,7 +19,7 @@ def keep_rates(count_T: np.ndarray, num_top: int) -> np.ndarray:
 
     Args:
         count_T: training uses of each hashtag of the vocabulary.
-        num_top: most frequent hashtags to downsample; of equally frequent ones the first.
+        num_top: number of most frequent hashtags to downsample; of equal ones the first.
 
     Returns:
         rate_T: float64 in (0, 1].
@@ -42,10 +42,10 @@ def keep_rates(count_T: np.ndarray, num_top: int) -> np.ndarray:
 def draw_uses(
     rates: Sequence[float], video_ids: Sequence[str], hashtags: Sequence[str], seed: int
 ) -> np.ndarray:
-    """Decides for each use (a hashtag of a video) whether it is kept, with the chance given.
+    """Decides for each use (a hashtag of a video) whether it is kept, with the given probability.
 
-    Each decision depends on (seed, video_id, hashtag) and its rate alone, so other videos, other
-    hashtags and the order of all of them change nothing.
+    Each decision depends only on (seed, video_id, hashtag) and its rate, so other videos, other
+    hashtags and their order change nothing.
 
     Returns:
         bool array, True for a use to keep.

@@ -1,4 +1,4 @@
-"""Videos that have the same content under several ids."""
+"""Finds videos of the same content under several ids."""
 
 import collections
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from uhman_jax.config import Duplicates
 from uhman_jax.dataset.raw import Video
 from uhman_jax.errors import UserError
 
-Copies = Sequence[Sequence[Video]]  # a group for each content that several videos have
+Copies = Sequence[Sequence[Video]]  # a group for each content of several videos
 
 
 def find_copies(videos: Sequence[Video], contents: Mapping[str, str]) -> Copies:
@@ -17,11 +17,11 @@ def find_copies(videos: Sequence[Video], contents: Mapping[str, str]) -> Copies:
 
     Args:
         videos: in any order; the result does not depend on it.
-        contents: hash of the content by video_id; absent or "" where it is not known.
+        contents: hash of the content by video_id; absent or "" if it is not known.
 
     Returns:
-        Groups by their smallest video_id. In each the oldest video is the first; those of unknown
-        time are the last, and videos of one time are ordered by id.
+        Groups by their smallest video_id. In each the oldest video is the first, those of unknown
+        time are the last, and videos of equal time are ordered by id.
     """
     groups = collections.defaultdict(list)
     for video in videos:
@@ -47,20 +47,20 @@ def count_copies(
     duplicates: Duplicates,
     divide: Callable[[Sequence[Video]], np.ndarray],
 ) -> dict[str, int]:
-    """Returns the counts that a view's report has of duplicates; none where there are no copies.
+    """Returns the counts of duplicates for a view's report; none if there are no copies.
 
     Args:
-        videos: all of them.
-        copies: of `find_copies`.
-        duplicates: what becomes of the copies.
-        divide: returns the split_V of videos as if each had a content of its own.
+        videos: all videos.
+        copies: as `find_copies` returns them.
+        duplicates: use of the copies.
+        divide: returns the split_V of videos as if all contents were different.
     """
     if not copies:
         return {}
     try:
         parts = zip(videos, divide(videos).tolist(), strict=True)
         part = {video.video_id: split for video, split in parts}
-    except UserError:  # there is no such split
+    except UserError:  # this split is impossible
         part = {}
     apart = sum(len({part.get(video.video_id) for video in group}) > 1 for group in copies)
     num_videos = sum(map(len, copies))
@@ -75,7 +75,7 @@ def count_copies(
 
 
 def describe_copies(report: Mapping[str, int], duplicates: Duplicates) -> str:
-    """Returns sentences on the duplicates that a view's report counts; "" where it has none."""
+    """Returns sentences about the duplicates in a view's report; "" if there are none."""
     if not (num_contents := report.get("duplicate_contents", 0)):
         return ""
     num_videos = report["duplicate_videos"]

@@ -1,14 +1,14 @@
-"""How lists and texts of hashtags are read; what a hashtag is stands in `dataset.spelling`.
+"""Reads lists and texts of hashtags; `dataset.spelling` defines a hashtag.
 
-A list (a cell of a table, a flag) names its hashtags: white space, commas, semicolons, bars, quotes
-and '#' separate them, and a hashtag needs no '#'. A text (a title, a description) marks them with
-'#'. The rules for texts are those of twitter-text, with ours on top:
+A list (a cell of a table, a flag) names hashtags: white space, commas, semicolons, bars, quotes and
+'#' separate them, and a hashtag needs no '#'. A text (a title, a description) marks them with '#'.
+The rules for texts are those of twitter-text, with these additions:
 
-- Of a text a hashtag needs a letter: "#2024" and keycaps are none.
-- A '#' behind a word, or within an address or an HTML entity, marks nothing. One behind a hashtag
+- In a text a hashtag needs a letter: "#2024" and keycaps are none.
+- A '#' after a word, or within an address or an HTML entity, marks nothing. One after a hashtag
   begins the next: "#a#b#c" are three.
 - Weibo's pairs: in a piece without spaces and punctuation that is Chinese (Han letters, and no kana
-  or hangul in the text) the signs open and close in turn if their number is even: "#春节#好".
+  or hangul in the text) the signs open and close alternately if their number is even: "#春节#好".
 - Emoji belong to the hashtag that they follow without a space.
 """
 
@@ -41,12 +41,12 @@ __all__ = [
 ]
 
 _SIGN = re.compile(f"[{SIGNS}]")
-# What separates the hashtags of a list: white space, commas, semicolons, bars, bullets.
+# Separators of the hashtags of a list: white space, commas, semicolons, bars, bullets.
 _SEPARATOR = re.compile(
     f"[\\s{BLANK},;|\uff0c\u3001\u060c\u055d\u1363\ufe10\ufe11\ufe50\ufe51\uff64\uff1b\u061b\u1364"
     "\ufe54\uff5c\u00a6\u2016\u2223\u2502\u2503\uffe8\u2022\u2023\u2043\u25e6\u2219\u25cf\u25aa]+"
 )
-# What may wrap a hashtag or a list: quotes and brackets.
+# Characters that may enclose a hashtag or a list: quotes and brackets.
 _WRAPPING = (
     "\"'`\u00b4\u00ab\u00bb\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\u300c\u300d\u300e"
     "\u300f\u301d\u301e\u301f\uff02\uff07\uff40()[]{}\uff08\uff09\uff3b\uff3d\uff5b\uff5d\u3008\u3009"
@@ -63,7 +63,7 @@ _STRAIGHT = str.maketrans(
 )
 _ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|U([0-9a-f]{8})|x([0-9a-f]{2})|(.))", re.I | re.DOTALL)
 _OBJECT = re.compile("""["']\\s*:""")
-MISSING = {"nan", "null", "none"}  # as a whole list, how programs write that there is nothing
+MISSING = {"nan", "null", "none"}  # as a whole list, the empty list of other programs
 
 _ADDRESS = re.compile(
     r"[a-z][a-z0-9+.-]{0,20}://"
@@ -84,8 +84,8 @@ class Hashtags(NamedTuple):
     """The hashtags of a list, in order, each key once.
 
     Attributes:
-        keys: by which hashtags are compared.
-        spellings: as people see them, one per key: the first.
+        keys: for comparison.
+        spellings: for display, one per key: the first.
         rejected: parts that cannot be hashtags, as written.
     """
 
@@ -111,10 +111,10 @@ def split_hashtags(field: str, rules: int = CURRENT) -> tuple[str, ...]:
 
 
 def read_hashtags(*lists: str) -> Hashtags:
-    """Reads lists of hashtags, however separated, and names what cannot be one.
+    """Reads lists of hashtags with any separators, and collects parts that cannot be hashtags.
 
     Lists of JSON and Python are read as such: an item with a space in it is no hashtag. "nan",
-    "null" or "none" as the whole list mean that there is nothing; with '#' they are hashtags.
+    "null" or "none" as the whole list mean an empty list; with '#' they are hashtags.
 
     >>> read_hashtags("#Sea,sun | C++")
     Hashtags(keys=('sea', 'sun'), spellings=('Sea', 'sun'), rejected=('C++',))
@@ -137,7 +137,7 @@ def read_hashtags(*lists: str) -> Hashtags:
 def marked_hashtags(text: str) -> tuple[str, ...]:
     """Returns spellings of the hashtags that a text marks with '#', in order, each key once.
 
-    The rules stand at the top of this module.
+    The rules are at the top of this module.
 
     >>> marked_hashtags("Look #Fun#sun! a.b/c#top #2024 #été_2 &#39; #नमस्ते")
     ('Fun', 'sun', 'été_2', 'नमस्ते')
@@ -156,7 +156,7 @@ def marked_hashtags(text: str) -> tuple[str, ...]:
 
 
 def keyword_hashtag(text: str) -> str:
-    """Returns a hashtag's spelling for a keyword, or "" where it has none.
+    """Returns a hashtag's spelling for a keyword, or "" if there is none.
 
     White space, hyphens, apostrophes and full stops are removed, except a full stop between digits.
 
@@ -169,17 +169,17 @@ def keyword_hashtag(text: str) -> str:
 
 
 def _is_plain(word: str) -> bool:
-    """Returns whether a word is of the usual kind, which is read in a tenth of the time."""
+    """Returns whether a word is plain ASCII, which is read in a tenth of the time."""
     return word.isascii() and word.replace("_", "").isalnum()
 
 
 def _parts(field: str) -> Iterator[tuple[str, str]]:
-    """Yields the parts of a list: without what wraps them, and as written."""
+    """Yields the parts of a list: without enclosing characters, and as written."""
     bare = field.strip()
     if bare.strip(_WRAPPING).casefold() in MISSING:
         return
     if bare.startswith(("{", "[{")) and _OBJECT.search(bare):
-        yield "", bare  # of objects nothing says which of their texts are hashtags
+        yield "", bare  # it is unknown which texts of an object are hashtags
         return
     items = _items(bare) if _WRAPPED.search(bare) else None
     if items is None:
@@ -193,7 +193,7 @@ def _parts(field: str) -> Iterator[tuple[str, str]]:
 
 
 def _items(field: str) -> list[str] | None:
-    """Returns the items of a list as JSON or Python write it, or None if it is none."""
+    """Returns the items of a list of JSON or Python, or None if it is no such list."""
     brackets = field[:1] in ("[", "(", "{") and field[-1:] in ("]", ")", "}") and len(field) > 1
     text = (field[1:-1] if brackets else field).translate(_STRAIGHT).strip()
     items, position, quoted = [], 0, False
@@ -227,7 +227,7 @@ def _unescape(text: str) -> str:
 
 
 def _words(field: str) -> Iterator[tuple[str, str]]:
-    """Yields the words of a list, without what wraps them and as written."""
+    """Yields the words of a list: without enclosing characters, and as written."""
     for chunk in re.split(f"[\\s{BLANK}]+", field):
         if _is_plain(word := chunk.removeprefix("#")):
             yield word, chunk
@@ -247,9 +247,9 @@ def _words(field: str) -> Iterator[tuple[str, str]]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Yields the stretches of a text, without spaces and punctuation, that hold a '#'.
+    """Yields the parts of a text, without spaces and punctuation, that contain a '#'.
 
-    Each begins with the character before it that bears on its first '#', where there is one.
+    Each begins with the preceding character, if that affects its first '#'.
     """
     position = 0
     for begin, end in [*_addresses(text), (len(text), len(text))]:
@@ -272,7 +272,7 @@ def _pieces_between(text: str, position: int, stop: int) -> Iterator[str]:
 
 
 def _addresses(text: str) -> Iterator[tuple[int, int]]:
-    """Yields begins and ends of the addresses in a text, with all of their path and query."""
+    """Yields begin and end of the addresses in a text, including path and query."""
     position = 0
     while (start := _ADDRESS.search(text, position)) is not None:
         position, depth = start.end(), 0
@@ -287,7 +287,7 @@ def _addresses(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_paired(piece: str) -> bool:
-    """Returns whether signs open and close in turn."""
+    """Returns whether signs open and close alternately."""
     words = _SIGN.split(piece)
     even = len(words) % 2 == 1 and all(words[1::2])
     return even and _HAN.search(piece) is not None and not piece.startswith("&")
@@ -298,7 +298,7 @@ def _pairs(piece: str) -> list[str]:
 
 
 def _glued(piece: str) -> list[str]:
-    """Returns the words behind the signs, none where a word stands before the first sign."""
+    """Returns the words after the signs; none if a word is before the first sign."""
     before, *words = _SIGN.split(piece)
     before = before.rstrip(ATTACHED)
     character = before[-1:]

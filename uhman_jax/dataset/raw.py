@@ -3,10 +3,9 @@
     ROOT/videos.csv   video_id,path,user_id,hashtags,timestamp
     ROOT/users.csv    user_id,gender,age,country,history        (the file may be absent)
 
-`hashtags` and `history` are lists as `dataset.hashtags` reads them, `gender` and `country` values
-as `dataset.attributes` reads them, `age` (years) and `timestamp` (unix seconds or ISO 8601) as
-`dataset.checks` reads them; `path` is relative to ROOT. Every field of a user but the id may be
-empty, and so may `timestamp`.
+`dataset.hashtags` reads the lists `hashtags` and `history`, `dataset.attributes` the values of
+`gender` and `country`, `dataset.checks` `age` (years) and `timestamp` (unix seconds or ISO 8601).
+`path` is relative to ROOT. Every field of a user but the id may be empty, and so may `timestamp`.
 """
 
 import collections
@@ -15,6 +14,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -46,8 +46,8 @@ class Video:
 
     Attributes:
         hashtags: normalised, each once.
-        spellings: the same hashtags as their user wrote them, without '#'; () where that is how
-            they are normalised.
+        spellings: the same hashtags as their user wrote them, without '#'; () if they were written
+            in normalised form.
     """
 
     video_id: str
@@ -65,7 +65,7 @@ class Video:
 
 @dataclasses.dataclass(frozen=True)
 class User:
-    """Who posts; "" and None mean unknown. `history` holds hashtags used before, each once."""
+    """One user; "" and None mean unknown. `history` has hashtags used before, each once."""
 
     user_id: str
     gender: str
@@ -76,7 +76,7 @@ class User:
 
 @dataclasses.dataclass(frozen=True)
 class RawDataset:
-    """The good rows of a raw dataset, in file order, and what is wrong with the others.
+    """The good rows of a raw dataset, in file order, and the problems of the others.
 
     Attributes:
         root: folder of the tables and the videos.
@@ -98,13 +98,13 @@ class RawDataset:
 def read_raw_dataset(
     root: str | Path, *, strict: bool, check_files: bool = True, rules: int = CURRENT
 ) -> RawDataset:
-    """Reads and checks a raw dataset; all problems are found in one go.
+    """Reads and checks a raw dataset; all problems are found in one pass.
 
-    A bad row is dropped and never takes a good one along. Where the rest of a row is of use, the
-    row is kept, and only the bad value is left out: a hashtag beside others, an age, a time. A
-    video whose user users.csv lacks is kept too, and all that describes the user is unknown
-    (users.csv may also be absent or hold no row; that is no problem at all). A path must not lead
-    out of the root by "..", but a link inside it may.
+    A bad row is dropped without loss of good ones. If the rest of a row is useful, the row is kept
+    and only the bad value is left out: a hashtag beside others, an age, a time. A video whose user
+    is not in users.csv is kept too, with unknown attributes. (users.csv may also be absent or
+    empty, which is no problem.) A path must not lead out of the root by "..", but a link inside the
+    root may.
 
     Args:
         root: folder of the tables.
@@ -132,18 +132,18 @@ def read_raw_dataset(
     if strict and raw.problems:
         raise UserError(
             f"a raw dataset must have no problem to be read strictly, got {len(raw.problems)} in "
-            f"{root}; mend them, or read it without strict, which drops bad rows:{listing}"
+            f"{root}; correct them, or read it without strict, which drops bad rows:{listing}"
         )
     if not raw.videos:
         raise UserError(
             f"{root / 'videos.csv'} must hold at least one good row, got none; "
-            f"add or mend rows{':' if listing else ''}{listing}"
+            f"add or correct rows{':' if listing else ''}{listing}"
         )
     return raw
 
 
 def read_users(path: str | Path) -> tuple[dict[str, User], list[Problem]]:
-    """Returns the users of a table like users.csv, by id, and what is wrong with its other rows.
+    """Returns the users of a table like users.csv, by id, and the problems of its other rows.
 
     Raises:
         UserError: the table is missing or cannot be read as a whole.
@@ -152,9 +152,9 @@ def read_users(path: str | Path) -> tuple[dict[str, User], list[Problem]]:
 
 
 def add_users(table: bytes, users: Iterable[User]) -> bytes:
-    """Returns a table like users.csv with further rows at its end; its own bytes stay as they are.
+    """Returns a table like users.csv with further rows appended; its own bytes are unchanged.
 
-    Columns that are not of users.csv stay empty in the new rows.
+    Other columns than those of users.csv are empty in the new rows.
 
     Raises:
         UserError: the table cannot be read as a whole, or not with these rows.
@@ -200,11 +200,11 @@ def summarise_problems(raw: RawDataset) -> str:
 def write_raw_dataset(
     root: str | Path, videos: Iterable[Video], users: Iterable[User] | Mapping[str, User] | bytes
 ) -> None:
-    """Writes both tables such that reading them gives exactly these videos and users back.
+    """Writes both tables such that reading them returns exactly these videos and users.
 
-    Only genders and countries may be spelled otherwise: reading them gives their one name.
+    Only genders and countries may be spelled differently: reading returns their standard name.
 
-    Each table is written whole or not at all, videos.csv last; the video files are the caller's.
+    Each table is written whole or not at all, videos.csv last; the caller provides the video files.
 
     Args:
         root: folder of the dataset, created where it is missing.
@@ -213,7 +213,7 @@ def write_raw_dataset(
             may have rows that cannot be read.
 
     Raises:
-        UserError: a row would not come back as it is (its hashtags are not normalised, an id occurs
+        UserError: a row would not be read as it is (its hashtags are not normalised, an id occurs
             twice, a field starts with a space, ...).
     """
     root = storage.path(root)
@@ -245,9 +245,9 @@ def write_raw_dataset(
 
 
 def fault_of(row: Video | User) -> str:
-    """Why a row would not read back from its table as it is, in a few words; "" if it would.
+    """Returns why a row would not be read from its table as it is, in a few words, or "".
 
-    Rows without a fault whose ids differ make tables that `write_raw_dataset` takes.
+    `write_raw_dataset` accepts rows without a fault whose ids differ.
 
     >>> fault_of(Video("a", "a.mp4", "ana", ("sea",), -1)), fault_of(User("ana", "", 3, "", ()))
     ('bad timestamp', '')
@@ -274,7 +274,7 @@ def _parse(
 ) -> RawDataset:
     """Reads both tables; video files are looked up in `files`, unless it is None."""
     users: dict[str, User] = {}
-    lost_users: set[str] = set()  # ids of bad rows: no news where videos name them
+    lost_users: set[str] = set()  # ids of bad rows, which videos may refer to without a problem
     user_problems: list[Problem] = []
     if users_csv is not None:
         users, user_problems = _parse_users(users_csv, lost_users, rules)
@@ -293,11 +293,12 @@ def _parse(
                 remedy = "add the user; until then all attributes are unknown"
                 fault = Fault(_UNKNOWN_USER, rule, show(video.user_id), remedy, dropped=False)
                 problems.append(_problem("videos.csv", row, fault))
+    by_line = operator.attrgetter("line")
     return RawDataset(
         root,
         tuple(videos),
         users,
-        tuple(sorted(problems, key=_line) + sorted(user_problems, key=_line)),
+        (*sorted(problems, key=by_line), *sorted(user_problems, key=by_line)),
         _fingerprint(videos, users.values()),
         rules,
     )
@@ -321,10 +322,6 @@ def _parse_users(
     return users, problems
 
 
-def _line(problem: Problem) -> int:
-    return problem.line
-
-
 def _problem(file: str, row: Row, fault: Fault) -> Problem:
     kind, rule, value, remedy, dropped = fault
     return Problem(file, row.line, rule, value, remedy, kind, dropped)
@@ -333,7 +330,7 @@ def _problem(file: str, row: Row, fault: Fault) -> Problem:
 def _read_video(
     row: Row, seen: Mapping[str, int], files: Files, rules: int
 ) -> tuple[Video, list[Fault]]:
-    """Returns a video and what is wrong with it; `seen` maps the ids of good rows to lines."""
+    """Returns a video and its faults; `seen` maps the ids of good rows to lines."""
     fields = row.fields
     faults = id_faults("video_id", fields["video_id"], seen)
     if fields["path"] or files is not None:
@@ -357,7 +354,7 @@ def _read_video(
 
 
 def _read_user(row: Row, seen: Mapping[str, int], rules: int) -> tuple[User, list[Fault]]:
-    """Returns a user and what is wrong with the row; `seen` maps the ids of good rows to lines."""
+    """Returns a user and the faults of the row; `seen` maps the ids of good rows to lines."""
     fields = row.fields
     faults = id_faults("user_id", fields["user_id"], seen)
     age, age_faults = read_age(fields["age"], rules)
@@ -375,24 +372,24 @@ def _fingerprint(videos: Iterable[Video], users: Iterable[User]) -> str:
 
 
 def _facts(row: Video | User) -> list:
-    """What a fingerprint says of a row; spellings only where there are any."""
+    """Returns the values of a row that enter the fingerprint; spellings only if there are any."""
     return [type(row).__name__, *(v for n, v in vars(row).items() if v or n != "spellings")]
 
 
 def _fields(video: Video) -> tuple:
-    """A row of videos.csv."""
+    """Returns a row of videos.csv."""
     time = spell_time(video.timestamp)
     return video.video_id, video.path, video.user_id, _list(video.written), time
 
 
 def _list(hashtags: tuple[str, ...]) -> str:
-    """A list of hashtags as a table holds it; a '#' where it would mean that there is nothing."""
+    """Returns a list of hashtags for a table, with a '#' if it would else mean an empty list."""
     text = " ".join(hashtags)
     return f"#{text}" if text.casefold() in MISSING else text
 
 
 def _user_fields(user: User) -> tuple:
-    """A row of users.csv."""
+    """Returns a row of users.csv."""
     return user.user_id, user.gender, user.age, user.country, _list(user.history)
 
 
@@ -401,4 +398,4 @@ def _format(columns: Sequence[str], rows: Iterable[Sequence]) -> bytes:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
-    return buffer.getvalue().encode("utf-8", "surrogatepass")  # reading back refuses surrogates
+    return buffer.getvalue().encode("utf-8", "surrogatepass")  # reading refuses surrogates

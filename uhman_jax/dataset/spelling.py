@@ -1,9 +1,9 @@
-"""What a hashtag is: the characters that it may hold, its key and its spelling.
+"""Defines hashtags: their characters, keys and spellings.
 
-A hashtag holds letters, marks, digits, underscores, emoji and the signs of `WITHIN` and `_ENDINGS`,
-nothing else, and has at most 500 characters. It has two forms: the spelling, which people see, and
-the key, by which spellings are compared. Characters that nobody sees are not part of the key, but
-Persian and Indic spellings need some of them.
+A hashtag consists of letters, marks, digits, underscores, emoji and the signs of `WITHIN` and
+`_ENDINGS`, at most 500 characters. It has two forms: the spelling, for display, and the key, for
+comparison. Invisible characters are not part of the key, but some Persian and Indic spellings need
+them.
 """
 
 import functools
@@ -17,22 +17,22 @@ WITHIN = "\u00b7\u0387\u30fb\uff65\u05be\u30a0\uff5e\u301c"  # middle dots, maqa
 _ENDINGS = "\u05f3\u05f4\u0f0b\u0f0c\u3003\u309b\u309c\ua67e"  # geresh, tsheg, ditto, sound marks
 # Invisible but part of spellings: zero-width joiners and non-joiners, variation selectors.
 ATTACHED = "\u200c\u200d" + "".join(map(chr, [*range(0x180B, 0x1810), *range(0xFE00, 0xFE10)]))
-BLANK = "\u2800"  # Braille without a dot, by which people space out captions
+BLANK = "\u2800"  # Braille without a dot, used as space in captions
 # Unicode's Default_Ignorable_Code_Point: zero width, directions, variation selectors, fillers.
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e0fff]"
 )
-# Those that no spelling needs: all but `ATTACHED` and the selectors of Han characters. Selectors of
-# emoji count only behind a picture.
+# Invisible characters that no spelling needs: all but `ATTACHED` and selectors of Han characters.
+# Selectors of emoji count only after a picture.
 _NEEDLESS = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
     "\u3164\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]"
     "|(?<![\u2300-\u23ff\u25a0-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff])[\ufe0e\ufe0f]+"
 )
-_DOTTED_I = re.compile("i\u0307+")  # what folding makes of the Turkish capital
+_DOTTED_I = re.compile("i\u0307+")  # case folding of the Turkish capital
 _MAX_LENGTH = 500  # characters; Unicode's forms of text take quadratic time on many marks
 _MORE_EMOJI = {0x231A, 0x231B, *range(0x23E9, 0x23FB), 0x25B6, 0x25C0, 0x2B05, 0x2B06, 0x2B07}
 _MORE_EMOJI |= {0x2B1B, 0x2B1C, 0x2B50, 0x2B55}
@@ -41,16 +41,16 @@ _MORE_EMOJI |= {0x2B1B, 0x2B1C, 0x2B50, 0x2B55}
 def normalise_hashtag(text: str, rules: int = CURRENT) -> str:
     """Returns the key: NFKC, case folded, without '#', white space and invisible characters.
 
-    The Turkish capital with a dot folds to a plain i. Signs that may only stand within a hashtag,
-    such as middle dots, are removed from its ends. Each of these can undo another (NFKC turns a
-    wide '＃' into '#', folding takes 'ῖ' apart, which NFKC joins again), so they are repeated until
-    nothing moves: the result is a fixed point. Characters that no hashtag may hold stay.
+    The Turkish capital with a dot folds to a plain i. Signs that are only allowed within a hashtag,
+    such as middle dots, are removed from its ends. One of these rules can undo another (NFKC turns
+    a wide '＃' into '#', folding decomposes 'ῖ', which NFKC composes), so they are repeated until
+    nothing changes: the result is a fixed point. Characters that no hashtag may have stay.
 
     >>> normalise_hashtag("#ＬＯＶＥ"), normalise_hashtag("##"), normalise_hashtag("#İzmir")
     ('love', '', 'izmir')
 
     Args:
-        text: one hashtag, however spelled.
+        text: one hashtag, in any spelling.
         rules: version of the rules, see `dataset.rules`; 1 removes '#' at the ends only and keeps
             invisible characters.
     """
@@ -74,10 +74,10 @@ def _fold_by_rules_1(text: str) -> str:
 
 
 def spell_hashtag(text: str) -> str:
-    """Returns the spelling that people see: NFC, without '#', white space and invisible ends.
+    """Returns the spelling for display: NFC, without '#', white space and invisible ends.
 
-    Of invisible characters only those stay that a spelling needs: zero-width joiners and
-    non-joiners within, and variation selectors.
+    The only invisible characters that stay are those that a spelling needs: zero-width joiners and
+    non-joiners within it, and variation selectors.
 
     >>> spell_hashtag("#Cafe\u0301 "), spell_hashtag("\u200d#می\u200cخواهم")
     ('Café', 'می\u200cخواهم')
@@ -89,13 +89,13 @@ def spell_hashtag(text: str) -> str:
 
 
 def is_legal(word: str) -> bool:
-    """Returns whether a hashtag may hold all characters of a word."""
+    """Returns whether a hashtag may have all characters of a word."""
     return 0 < len(word) <= _MAX_LENGTH and all(map(may_hold, word))
 
 
 @functools.lru_cache(maxsize=2**16)
 def may_hold(character: str) -> bool:
-    """Returns whether a hashtag may hold a character."""
+    """Returns whether a hashtag may have a character."""
     if character in WITHIN or character in _ENDINGS or character == "_":
         return True
     if _INVISIBLE.match(character):
@@ -103,19 +103,19 @@ def may_hold(character: str) -> bool:
     category = unicodedata.category(character)
     if category[0] not in "LN" and category not in ("Mn", "Mc") and not is_emoji(character):
         return False
-    # What it is folded to must stand in a key: '½' becomes "1⁄2", which does not.
+    # Its folded form must be allowed in a key: '½' becomes "1⁄2", which is not.
     parts = "".join(unicodedata.normalize("NFKC", character).split())
     return all(part == character or may_hold(part) for part in parts)
 
 
 def is_emoji(character: str) -> bool:
-    """Returns whether a character is a picture or the colour of one.
+    """Returns whether a character is a picture or a modifier of its colour.
 
     Pictures are the symbols of U+2600 to U+27BF and U+1F000 to U+1FAFF, flags included, and the few
     emoji of other blocks.
     """
     code = ord(character)
-    if 0x1F3FB <= code <= 0x1F3FF:  # colours of skin
+    if 0x1F3FB <= code <= 0x1F3FF:  # skin tones
         return True
     pictures = 0x2600 <= code <= 0x27BF or 0x1F000 <= code <= 0x1FAFF or code in _MORE_EMOJI
     ornaments = 0x275B <= code <= 0x2761  # quotes

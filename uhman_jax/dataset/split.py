@@ -1,4 +1,4 @@
-"""Which videos are train, validation and test."""
+"""Divides videos into train, validation and test."""
 
 import hashlib
 import itertools
@@ -17,7 +17,7 @@ SPLIT_NAMES = ("train", "validation", "test")
 
 
 def stateless_hash(purpose: str, seed: int, *parts: str) -> int:
-    """Returns 64 bits that depend on the arguments alone, on every machine and in every version."""
+    """Returns 64 bits that depend only on the arguments, on every machine and in every version."""
     text = "\0".join((purpose, str(seed), *parts))  # ids hold no NUL
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
@@ -31,38 +31,38 @@ def assign_splits(
     seed: int,
     copies: Sequence[Sequence[Video]] = (),
 ) -> np.ndarray:
-    """Divides videos; labels play no part.
+    """Divides videos independently of their labels.
 
-    - random: videos in an order that hashes of (seed, video_id) give; the first are the test.
-    - temporal: the newest are the test, the newest of the rest the validation. A video without
-      timestamp counts as older than all others. Videos of one second are ordered as in `random`.
-    - cold_user: users in an order that hashes give; whole users are taken until the number of their
-      videos comes nearest to the share. No user is in two splits.
+    - random: videos are ordered by hashes of (seed, video_id); the first are the test split.
+    - temporal: the newest are the test split, the newest of the rest the validation split. A video
+      without timestamp counts as the oldest. Videos of equal time are ordered as in `random`.
+    - cold_user: users are ordered by hashes; whole users are taken until the number of their videos
+      is nearest to the requested one. No user is in two splits.
 
     All copies of a content are in one split:
 
-    - random: they have the place of the smallest video_id among them.
-    - temporal: also the oldest known timestamp among them; what was posted before is not new.
-    - cold_user: users who share a content, directly or through others, have the place of the
+    - random: they have the position of the smallest video_id among them.
+    - temporal: also the oldest known timestamp among them, when the content was new.
+    - cold_user: users who share a content, directly or through others, have the position of the
       smallest user_id among them.
 
-    Copies are taken together, as the videos of a user are, and shares are counted in videos. In
-    `random` and `cold_user` a group that duplicates join, and that has more videos than the test
-    and more than the validation may have, comes last: a clip that very many post stays in train.
+    Copies are taken together, as the videos of a user are, and counted as videos. In `random` and
+    `cold_user`, a group of duplicates that exceeds both the test and the validation split comes
+    last: a clip that very many users post stays in train.
 
     Args:
         videos: with unique ids, in any order: the split of a video does not depend on it.
-        split: which of the three.
-        test_share: of the videos; a share above 0 gives one video (or user) at least.
-        validation_share: of the videos that are not test; likewise.
+        split: one of the three kinds.
+        test_share: fraction of the videos; above 0 at least one video (or user).
+        validation_share: the same of the videos that are not test.
         seed: of the hashes.
-        copies: groups of these videos that have one content; no video is in two groups.
+        copies: groups of these videos of equal content; no video is in two groups.
 
     Returns:
         split_V: int8, TRAIN, VALIDATION or TEST.
 
     Raises:
-        UserError: too few videos or users for the parts asked for, or a temporal split without any
+        UserError: too few videos or users for the requested splits, or a temporal split without any
             timestamp.
     """
     match split:
@@ -108,12 +108,12 @@ def assign_splits(
 
 
 def _name(video: Video, split: Split) -> str:
-    """Returns the id of what a split divides: users or videos."""
+    """Returns the id of the unit that a split divides: a user or a video."""
     return video.user_id if split is Split.COLD_USER else video.video_id
 
 
 def _join(num_nodes: int, groups: Sequence[Sequence[int]]) -> np.ndarray:
-    """Returns, for each of the nodes 0, 1, ..., the smallest node that groups connect it with."""
+    """Returns, for each of the nodes 0, 1, ..., the smallest node that groups connect it to."""
     parent = list(range(num_nodes))  # never larger than the node itself
 
     def root(node: int) -> int:
@@ -129,7 +129,7 @@ def _join(num_nodes: int, groups: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def _oldest(time_V: np.ndarray, group_V: np.ndarray) -> np.ndarray:
-    """Returns the smallest known time of each group, -1 where none is known."""
+    """Returns the smallest known time of each group, -1 if none is known."""
     unknown = np.iinfo(np.int64).max
     time_G = np.full(group_V.max(initial=-1) + 1, unknown)
     np.minimum.at(time_G, group_V, np.where(time_V < 0, unknown, time_V))
@@ -139,13 +139,13 @@ def _oldest(time_V: np.ndarray, group_V: np.ndarray) -> np.ndarray:
 def surplus_train(
     video_ids: Sequence[str], split_V: np.ndarray, train_share: float, seed: int
 ) -> np.ndarray:
-    """Marks the training videos beyond a share of them; what a smaller share keeps, a larger does.
+    """Marks the training videos beyond a fraction; a larger one keeps all videos of a smaller one.
 
     Args:
         video_ids: of each video.
         split_V: TRAIN, VALIDATION or TEST.
-        train_share: in (0, 1]; one video at least stays.
-        seed: of the order, which is that of hashes.
+        train_share: the fraction, in (0, 1]; at least one video stays.
+        seed: of the hashes by which videos are ordered.
 
     Returns:
         surplus_V: bool.
@@ -161,7 +161,7 @@ def surplus_train(
 
 
 def _timestamps(videos: Sequence[Video]) -> np.ndarray:
-    """Returns unix seconds, -1 where unknown, which is older than all."""
+    """Returns unix seconds, -1 if unknown, which is older than all."""
     if all(video.timestamp is None for video in videos):
         raise UserError(
             f"a temporal split must know when videos were posted, got no timestamp in "
@@ -171,7 +171,7 @@ def _timestamps(videos: Sequence[Video]) -> np.ndarray:
 
 
 def _count_groups(size_G: np.ndarray, share: float) -> int:
-    """Returns how many groups, from the front, hold nearest to this share of all videos."""
+    """Returns the number of first groups whose videos are nearest to this fraction of all."""
     if share <= 0 or not len(size_G):
         return 0
     total_G = np.cumsum(size_G)

@@ -1,13 +1,13 @@
-"""What is known of a simulated dataset: true probabilities, and which object is where.
+"""The truth about a simulated dataset: probabilities of hashtags, and positions of objects.
 
 ROOT/simulated.json          the settings; written last, so it marks a complete dataset
-ROOT/truth/world.json        the axes of the tables (hashtags, video ids), and which there are
+ROOT/truth/world.json        hashtags and video ids of the tables, and the names of the tables
 ROOT/truth/probability.npy   p(hashtag | clip, user), float32 [V, T]
-ROOT/truth/observable.npy    the same averaged over what no model can see
-ROOT/truth/content.npy       p(hashtag | clip), whoever posts it
-ROOT/truth/user.npy          p(hashtag | what may be seen of the user), whatever the clip shows
+ROOT/truth/observable.npy    the same averaged over everything that no model can observe
+ROOT/truth/content.npy       p(hashtag | clip), averaged over users
+ROOT/truth/user.npy          p(hashtag | observable facts of the user), averaged over clips
 ROOT/truth/objects.parquet   a row per video, object and time on the grid at which it is visible
-ROOT/truth/clips.parquet    a row per video: its objects, the user's taste, the object tagged
+ROOT/truth/clips.parquet     a row per video: its objects, the user's preferences, the tagged object
 """
 
 import dataclasses
@@ -23,8 +23,10 @@ from uhman_jax import storage
 from uhman_jax.errors import UserError
 
 MARKER = "simulated.json"
+SIMULATED_FEATURES = Path("features") / "simulated"  # folder of the features, if there are no clips
 GRID = 8  # cells per side of the region grid
-TIME_TOLERANCE = 0.1 + 1e-6  # seconds; half the distance of the grid times
+_TABLES = ("probability", "observable", "content", "user")
+TIME_TOLERANCE = 0.1 + 1e-6  # seconds; half the distance between grid times
 
 OBJECTS_SCHEMA = pa.schema(
     [("video_id", pa.string()), ("object", pa.int32()), ("class_name", pa.string())]
@@ -35,7 +37,7 @@ CLIPS_SCHEMA = pa.schema(
         ("video_id", pa.string()),
         ("object", pa.int32()),  # that the user tagged; -1: none or all of them
         ("class_names", pa.list_(pa.string())),  # of the clip's objects
-        ("affinity", pa.list_(pa.float32())),  # the user's taste logit for each
+        ("affinity", pa.list_(pa.float32())),  # the user's preference logit for each
     ]
 )
 
@@ -48,11 +50,11 @@ class Truth:
         hashtags: columns of the tables.
         video_ids: rows of the tables.
         probability_VT: float32, true p(hashtag is attached | clip, user).
-        observable_VT: float32, its mean given what a model may see; see `simulator.posterior`.
-        content_VT: float32, its mean given the clip alone; see `simulator.ceilings`. None in
-            datasets of before it was written, as the next.
-        user_VT: float32, its mean given what a model may see of the user alone.
-        objects: columns of OBJECTS_SCHEMA; boxes are shares of the frame, from the top left.
+        observable_VT: float32, its mean given what a model can observe; see `simulator.posterior`.
+        content_VT: float32, its mean given only the clip; see `simulator.ceilings`. None in
+            datasets of earlier versions, as the next.
+        user_VT: float32, its mean given only the observable facts of the user.
+        objects: columns of OBJECTS_SCHEMA; boxes are fractions of the frame, from the top left.
         clips: columns of CLIPS_SCHEMA, in the order of `video_ids`.
     """
 
@@ -79,16 +81,16 @@ class Truth:
             )
         return np.array([self._row[video_id] for video_id in video_ids], np.int64)
 
-    def region_masks(self, video_id: str, times_F) -> tuple[np.ndarray, tuple[int, ...]]:
+    def region_masks(self, video_id: str, times_F) -> np.ndarray:
         """Returns which regions hold which object in the frames at `times_F` seconds.
 
-        A region holds an object when the object's box covers at least half of the cell, or the cell
-        holds at least half of the box. The truth is that of the nearest time of the 5 per second
-        grid; a frame further than 0.1 s from any visible time of an object does not show it.
+        A region holds an object if the object's box covers at least half of the cell, or the cell
+        at least half of the box. The box is that of the nearest time on the grid of 5 per second; a
+        frame further than 0.1 s from any visible time of an object does not show it.
 
         Returns:
-            mask_FOM, bool with M = 64 regions row by row, and the object ids of axis O: all objects
-            of the clip, also those that no frame shows.
+            mask_FOM, bool with M = 64 regions row by row; O are all objects of the clip, also those
+            that no frame shows.
         """
         row = int(self.rows([video_id])[0])
         num_objects = len(self.clips["class_names"][row])
@@ -104,11 +106,11 @@ class Truth:
             shown_F = distance_FN.min(1) <= TIME_TOLERANCE
             regions_NM = box_regions(box_N4[mine])
             mask_FOM[:, index] = regions_NM[nearest_F] & shown_F[:, None]
-        return mask_FOM, tuple(range(num_objects))
+        return mask_FOM
 
     @functools.cached_property
     def tagged(self) -> dict[str, int]:
-        """Returns the object that was tagged, by video; without videos where none or all were."""
+        """The tagged object by video, without videos of which none or all were tagged."""
         chosen = zip(self.video_ids, self.clips["object"].to_pylist(), strict=True)
         return {video_id: index for video_id, index in chosen if index >= 0}
 
@@ -137,7 +139,7 @@ class Truth:
 
 
 def box_regions(boxes_N4: np.ndarray) -> np.ndarray:
-    """Returns bool [N, 64], the regions that hold the object of a box; see `Truth.region_masks`.
+    """Returns bool [N, 64]: the regions that hold the object of a box; see `Truth.region_masks`.
 
     >>> box_regions(np.array([[0.0, 0.0, 0.25, 0.125]])).nonzero()[1].tolist()
     [0, 1]
@@ -157,12 +159,7 @@ def write_truth(root: Path, truth: Truth) -> None:
     """Writes the files of `ROOT/truth`, each whole or not at all; rows keep their order."""
     folder = root / "truth"
     folder.mkdir(parents=True, exist_ok=True)
-    tables = {
-        "probability": truth.probability_VT,
-        "observable": truth.observable_VT,
-        "content": truth.content_VT,
-        "user": truth.user_VT,
-    }
+    tables = {name: getattr(truth, f"{name}_VT") for name in _TABLES}
     tables = {name: table_VT for name, table_VT in tables.items() if table_VT is not None}
     world = {"hashtags": truth.hashtags, "video_ids": truth.video_ids, "tables": list(tables)}
     with storage.replacing(folder / "world.json") as file:
@@ -176,10 +173,10 @@ def write_truth(root: Path, truth: Truth) -> None:
 
 
 def load_truth(root: str | Path) -> Truth | None:
-    """Returns the truth about the dataset in `root`, or None where it was not simulated.
+    """Returns the truth about the dataset in `root`, or None if it was not simulated.
 
     Raises:
-        UserError: a file of the truth is missing or damaged; names it.
+        UserError: a file of the truth is missing or damaged.
     """
     root = storage.path(root)
     if not (root / MARKER).exists():
@@ -188,7 +185,7 @@ def load_truth(root: str | Path) -> Truth | None:
 
     def world(path: Path) -> tuple[tuple[str, ...], ...]:
         content = json.loads(path.read_bytes())
-        tables = content.get("tables", ["probability", "observable"])  # all there were at first
+        tables = content.get("tables", _TABLES[:2])  # those of the first version
         return tuple(content["hashtags"]), tuple(content["video_ids"]), tuple(tables)
 
     hashtags, video_ids, tables = _read(folder / "world.json", world)
@@ -199,24 +196,15 @@ def load_truth(root: str | Path) -> Truth | None:
             raise ValueError(f"{values.dtype} {values.shape}")
         return np.asarray(values)
 
-    def optional(name: str) -> np.ndarray | None:
-        return _read(folder / f"{name}.npy", table) if name in tables else None
-
-    def rows(schema: pa.Schema):
-        def read(path: Path) -> pa.Table:
-            return pq.read_table(path).select(schema.names).cast(schema)
-
-        return read
+    def rows(schema: pa.Schema, path: Path) -> pa.Table:
+        return pq.read_table(path).select(schema.names).cast(schema)
 
     return Truth(
         hashtags=hashtags,
         video_ids=video_ids,
-        probability_VT=_read(folder / "probability.npy", table),
-        observable_VT=_read(folder / "observable.npy", table),
-        objects=_read(folder / "objects.parquet", rows(OBJECTS_SCHEMA)),
-        clips=_read(folder / "clips.parquet", rows(CLIPS_SCHEMA)),
-        content_VT=optional("content"),
-        user_VT=optional("user"),
+        objects=_read(folder / "objects.parquet", functools.partial(rows, OBJECTS_SCHEMA)),
+        clips=_read(folder / "clips.parquet", functools.partial(rows, CLIPS_SCHEMA)),
+        **{f"{name}_VT": _read(folder / f"{name}.npy", table) for name in tables},
     )
 
 

@@ -1,4 +1,4 @@
-"""A view of the data: vocabulary, splits, attributes and histories, learnt from train alone."""
+"""A view of the data: vocabulary, splits, attributes and histories, derived from train only."""
 
 import dataclasses
 import functools
@@ -38,19 +38,19 @@ _DIGEST_SIZE = 64  # characters of a SHA-256 in hexadecimal
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class View:
-    """What training and evaluation know of the videos besides their features.
+    """Everything that training and evaluation use of the videos besides their features.
 
-    Rows are videos in the order of their ids. Two views with one fingerprint have equal contents.
+    Rows are videos in the order of their ids. Two views of equal fingerprint have equal contents.
 
     Attributes:
         hashtags: vocabulary of T hashtags, most used in train first, then by name.
-        spellings: of the same hashtags as most users write them: what people are shown; the
-            hashtags themselves under rules 1.
+        spellings: of the same hashtags, as most users write them, for display; the hashtags
+            themselves under rules 1.
         counts_T: int64, uses in the train rows (of `positives`).
-        kept_T: float64 in (0, 1], share of a hashtag's uses that `balanced` keeps, else 1.
+        kept_T: float64 in (0, 1], fraction of a hashtag's uses that `balanced` keeps, else 1.
         genders: values of the attribute; index 0 is "unknown", the others by use, then by name.
-        ages: likewise, buckets of years in their order.
-        countries: likewise.
+        ages: the same, buckets of years in their order.
+        countries: the same as for genders.
         video_ids: of each row.
         user_ids: of each row.
         split_V: int8, TRAIN, VALIDATION or TEST.
@@ -58,13 +58,13 @@ class View:
         age_V: int32 index into `ages`.
         country_V: int32 index into `countries`.
         history: hashtag ids that the user used elsewhere, most used first, each once.
-        positives: hashtag ids of the video itself, ascending, one at least.
-        max_positives: longest row of `positives`, 1 at least.
-        max_history: longest row of `history`, 1 at least.
+        positives: hashtag ids of the video itself, ascending, at least one.
+        max_positives: length of the longest row of `positives`, at least 1.
+        max_history: length of the longest row of `history`, at least 1.
         report: counts of what was left out and why, by name.
         rules: version of the rules by which the tables were read, see `dataset.rules`.
-        fingerprint: SHA-256 of all the above but the report, in hexadecimal; spellings and rules
-            count where they are not those of rules 1.
+        fingerprint: SHA-256 of all the above but the report, in hexadecimal; without spellings and
+            rules if these are those of rules 1.
     """
 
     hashtags: tuple[str, ...]
@@ -93,13 +93,13 @@ class View:
         return np.flatnonzero(self.split_V == split).astype(np.int64)
 
     def find(self, hashtag: str) -> int | None:
-        """Returns the id of a hashtag in any spelling; None where the vocabulary lacks it."""
+        """Returns the id of a hashtag in any spelling; None if it is not in the vocabulary."""
         found = self._ids.get(hashtag)
         return self._ids.get(normalise_hashtag(hashtag, self.rules)) if found is None else found
 
     @functools.cached_property
     def _ids(self) -> dict[str, int]:
-        """Ids by hashtag and by the spelling that is shown."""
+        """The ids by hashtag and by spelling."""
         ids = {name: t for t, name in enumerate(self.spellings)}
         return ids | {name: t for t, name in enumerate(self.hashtags)}
 
@@ -112,7 +112,7 @@ class View:
             header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
             **_arrays(self),
         )
-        # The digest is the archive's ZIP comment, whose length stands in its last two bytes.
+        # The digest is the archive's ZIP comment, whose length is in its last two bytes.
         data = buffer.getvalue()[:-2] + _DIGEST_SIZE.to_bytes(2, "little")
         with storage.replacing(path) as file:
             file.write(data + hashlib.sha256(data).hexdigest().encode())
@@ -159,7 +159,7 @@ _HEADER_FIELDS = tuple(
 
 
 def _arrays(view: View) -> dict[str, Any]:
-    """Returns the arrays of a view by the names that they have in its file."""
+    """Returns the arrays of a view by their names in its file."""
     arrays = {}
     for field in dataclasses.fields(view):
         value = getattr(view, field.name)
@@ -174,7 +174,7 @@ def _arrays(view: View) -> dict[str, Any]:
 def _fingerprint(view: View) -> str:
     digest = hashlib.sha256()
     left_out = ["report", "fingerprint"]
-    if view.rules == 1:  # as they were before there were others
+    if view.rules == 1:  # as fingerprints were before rules 2
         left_out += ["spellings", "rules"]
     header = [getattr(view, name) for name in _HEADER_FIELDS if name not in left_out]
     digest.update(json.dumps(header).encode())
@@ -191,21 +191,21 @@ def build_view(
     contents: Mapping[str, str] = MappingProxyType({}),
     duplicates: Duplicates = Duplicates.TOGETHER,
 ) -> View:
-    """Makes the view of a raw dataset that a config asks for.
+    """Builds the view of a raw dataset that a config describes.
 
-    Everything is learnt from train: no label of a validation or test video changes a train row, the
-    vocabulary, an attribute value or a history. The order of the raw rows changes nothing. A video
-    left without a hashtag of the vocabulary is no row of the view, but counted in the report.
+    Everything is derived from train: no label of a validation or test video changes a train row,
+    the vocabulary, an attribute value or a history. The order of the raw rows changes nothing. A
+    video without a hashtag of the vocabulary is no row of the view, but counted in the report.
 
     Args:
-        raw: what was read.
+        raw: the dataset.
         available_ids: ids of the videos that have features; the others are left out.
         config: of the view.
-        contents: hash of the content by video_id, where it is known.
-        duplicates: what becomes of videos with equal content.
+        contents: hash of the content by video_id, if known.
+        duplicates: use of videos with equal content.
 
     Raises:
-        UserError: nothing is left to train on, or a split that was asked for stays empty.
+        UserError: there is nothing to train on, or a requested split is empty.
     """
     available = set(available_ids)
     videos = sorted((v for v in raw.videos if v.video_id in available), key=lambda v: v.video_id)
@@ -272,7 +272,7 @@ def _assemble(
     max_history: int,
     report: dict[str, int],
 ) -> View:
-    """Joins the videos that are rows of the view with what is known of their users."""
+    """Joins the videos that are rows of the view with the facts about their users."""
     is_train_V = split_V == TRAIN
     user_ids = sorted({video.user_id for video in videos})
     number = {user_id: u for u, user_id in enumerate(user_ids)}

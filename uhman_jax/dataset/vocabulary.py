@@ -1,4 +1,4 @@
-"""Which hashtags a view knows, and which of their uses it keeps."""
+"""Selects the hashtags of a view and the uses of them to keep."""
 
 import collections
 import dataclasses
@@ -17,14 +17,14 @@ from uhman_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """The hashtags of a view and where they are used.
+    """The hashtags of a view and their uses.
 
     Attributes:
         hashtags: T names, most used in train first, then by name.
         spellings: of the same hashtags, see `choose_spellings`.
-        counts_T: int64, uses in train, 1 at least.
-        kept_T: float64 in (0, 1], share of its uses that downsampling keeps.
-        video: int64, of each use, ascending: position among the videos.
+        counts_T: int64, uses in train, at least 1.
+        kept_T: float64 in (0, 1], fraction of its uses that downsampling keeps.
+        video: int64, of each use, ascending: index of the video.
         hashtag: int64, of each use.
         report: uses that were left out, by reason.
     """
@@ -41,11 +41,12 @@ class Vocabulary:
 def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewConfig) -> Vocabulary:
     """Chooses hashtags by their uses in train, and the uses to keep in all splits.
 
-    In this order: hashtags with fewer than `min_count` uses go; `balanced` downsamples frequent
-    ones; a video keeps its first `max_positives`; a hashtag without a use left in train goes.
+    In this order: hashtags with fewer than `min_count` uses are removed; `balanced` downsamples
+    frequent ones; a video keeps its first `max_positives`; hashtags without remaining use in train
+    are removed.
 
-    All uses in train count for the spelling of a hashtag, those that are left out later too: so
-    `natural` and `balanced` show a hashtag alike.
+    All uses in train count for the spelling of a hashtag, also those that are removed, so `natural`
+    and `balanced` show the same spellings.
 
     Raises:
         UserError: no hashtag is frequent enough, or `balanced` has none to compare with.
@@ -115,9 +116,8 @@ def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewCo
 def choose_spellings(videos: Iterable[Video]) -> dict[str, str]:
     """Returns the spelling of each hashtag of some videos that most users write.
 
-    Of several spellings of a hashtag, the one that the most different users write is chosen; of
-    those the one with the most uses; of those the first by code points. One user with many videos
-    does not decide for all.
+    Spellings of a hashtag are ordered by number of users, then number of uses, then code points; so
+    one user with many videos does not decide for all.
 
     >>> videos = [
     ...     Video("a", "", "ann", ("nyc",), None, ("NYC",)),
@@ -145,8 +145,8 @@ def choose_spellings(videos: Iterable[Video]) -> dict[str, str]:
 def leave_out(vocabulary: Vocabulary, videos_left_out_V: np.ndarray, is_train_V: np.ndarray):
     """Returns the same hashtags, counted and ordered without the uses of some videos.
 
-    A hashtag without a use left in train keeps its place in the vocabulary, with count 0, and each
-    keeps its spelling: so runs on more and less data rank and show the same hashtags.
+    A hashtag without remaining use in train stays in the vocabulary, with count 0, and each keeps
+    its spelling: so runs on more and less data rank and show the same hashtags.
 
     Args:
         vocabulary: of all videos.

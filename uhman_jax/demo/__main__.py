@@ -1,10 +1,10 @@
-"""A web page for a trained run: drop a clip, say who posts it, see hashtags and why.
+"""Serves a web page for a trained run: hashtags for a clip and a user, and an explanation.
 
     python -m uhman_jax.demo --run=runs/natural
 
-Opens on http://127.0.0.1:7860, for this machine alone unless --host says otherwise. Needs the extra
-[demo]. Other programs ask in three steps: the clip, the question, the answer (PATH and ID are what
-the step before said).
+Listens on http://127.0.0.1:7860, only for this machine by default (see --host). Needs the extra
+[demo]. Other programs use three requests: the clip, the question, the answer (PATH and ID come from
+the previous answer).
 
     curl -F files=@clip.mp4 http://127.0.0.1:7860/gradio_api/upload
     curl http://127.0.0.1:7860/gradio_api/call/suggest -H "Content-Type: application/json" -d
@@ -21,7 +21,7 @@ import threading
 from absl import flags, logging
 
 from uhman_jax import stop
-from uhman_jax.errors import UserError, told_in_a_sentence
+from uhman_jax.errors import UserError, only_flags, told_in_a_sentence
 from uhman_jax.streams import run_app
 
 _RUN = flags.DEFINE_string("run", None, "Directory of a trained run.", required=True)
@@ -29,7 +29,7 @@ _FEATURES = flags.DEFINE_string(
     "features", "", "Folder of the run's features, whose extractor is used; default: its config's."
 )
 _SEED = flags.DEFINE_integer("seed", None, "Which of the run's models; default: the first.")
-_HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0: for everybody.")
+_HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0: all networks.")
 _PORT = flags.DEFINE_integer(
     "port", 7860, "To listen on; 0: any.", lower_bound=0, upper_bound=65535
 )
@@ -45,10 +45,10 @@ _QUEUE = flags.DEFINE_integer(
 
 
 def run() -> None:
-    """Serves until a signal ends it; the uploads go with it.
+    """Serves until a signal arrives; then the uploads are deleted.
 
     Raises:
-        UserError: something a person can mend.
+        UserError: a mistake in flags, files or installation.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
@@ -87,8 +87,7 @@ def main(argv: list[str]) -> None:
     """Turns a user's mistake into one sentence and exit status 2."""
     logging.set_verbosity(logging.ERROR)
     with told_in_a_sentence("error: "), stop.anywhere():
-        if len(argv) > 1:
-            raise UserError(f"everything is a flag, got {argv[1]!r}; write e.g. --run=runs/natural")
+        only_flags(argv)
         run()
 
 

@@ -1,6 +1,6 @@
 """The page and its server, for one loaded run."""
 
-import collections
+import functools
 import html
 import os
 import pathlib
@@ -17,7 +17,7 @@ from uhman_jax.recommend.profile import Profile
 
 TITLE = "Hashtags for a clip"
 _NUM_EXAMPLES = 4
-_REMEMBERED = 8  # clips whose features stay in memory, so that another profile is answered at once
+_REMEMBERED = 8  # clips whose features are cached for further profiles
 _KEEP = 600  # seconds after which an upload is deleted
 _CSS = """
 footer{display:none!important}
@@ -29,26 +29,26 @@ footer{display:none!important}
 
 
 class Answers:
-    """What the page asks of a run; one request at a time.
+    """Answers the requests of the page, one at a time.
 
     Args:
         recommender: of the run.
     """
 
     def __init__(self, recommender: Any):
-        """Compiles nothing yet."""
+        """Compiles nothing."""
         from uhman_jax.recommend.why import Explainer
 
         self._recommender = recommender
         self._turn = threading.Lock()
-        self._clips: collections.OrderedDict[str, tuple[Any, list[Any]]] = collections.OrderedDict()
+        self._read = functools.lru_cache(_REMEMBERED)(self._features_and_frames)
         try:
             self._explainer: Any = Explainer(recommender.model)
-        except UserError:  # a baseline: it has no attention to show
+        except UserError:  # a baseline without attention
             self._explainer = None
 
     def suggest(self, clip: str, profile: Profile, top_k: int) -> dict[str, Any]:
-        """Suggestions as JSON values: what the API answers.
+        """Returns suggestions as JSON values: the answer of the API.
 
         Raises:
             UserError: the clip has no frame that can be read.
@@ -60,7 +60,7 @@ class Answers:
         return {"suggestions": [suggestion._asdict() for suggestion in found], "notes": notes}
 
     def page(self, clip: str, profiles: Sequence[Profile], top_k: int) -> tuple[str, str]:
-        """What the page shows, as HTML, and the first profile's hashtags as text.
+        """Returns the answer of the page, as HTML, and the first profile's hashtags as text.
 
         Raises:
             UserError: the clip has no frame that can be read.
@@ -77,26 +77,20 @@ class Answers:
         shown = page.fragment(record.times_F, images, sides, self._recommender.metrics)
         return shown, " ".join(f"#{suggestion.hashtag}" for suggestion in sides[0].suggestions)
 
-    def _read(self, clip: str) -> tuple[Any, list[Any]]:
-        """Features and frames of a clip, kept for the next profile."""
+    def _features_and_frames(self, clip: str) -> tuple[Any, list[Any]]:
         from uhman_jax.recommend.explain import frames_of
 
-        if clip not in self._clips:
-            record = self._recommender.features(clip)
-            self._clips[clip] = record, frames_of(self._recommender, pathlib.Path(clip), record)
-        self._clips.move_to_end(clip)
-        while len(self._clips) > _REMEMBERED:
-            self._clips.popitem(last=False)
-        return self._clips[clip]
+        record = self._recommender.features(clip)
+        return record, frames_of(self._recommender, pathlib.Path(clip), record)
 
 
 def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool) -> Any:
-    """The page, a gradio.Blocks that is not launched yet.
+    """Builds the page, a gradio.Blocks to be launched.
 
     Args:
         answers: of the run.
-        view: for the values of the attributes.
-        examples: clips to pick from.
+        view: has the values of the attributes.
+        examples: clips to choose from.
         simulated: whether the run was trained on simulated data.
     """
     import gradio as gr
@@ -105,7 +99,7 @@ def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool)
         nothing = [("–", UNKNOWN)]
         genders, countries = nothing + _pairs(view.genders), nothing + _pairs(view.countries)
         with gr.Row():
-            own = {"allow_custom_value": True}  # others than the run's count as unknown
+            own = {"allow_custom_value": True}  # other values count as unknown
             gender = gr.Dropdown(genders, value=UNKNOWN, label="Gender", min_width=80, **own)
             age = gr.Textbox(label="Age", placeholder="years", min_width=60)
             country = gr.Dropdown(countries, value=UNKNOWN, label="Country", min_width=80, **own)
@@ -167,7 +161,7 @@ def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool)
 
 
 def _pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Choices of a list, which shows the values but the first, "unknown"."""
+    """Returns the choices of a list: all values but the first, "unknown"."""
     return [(name, name) for name in names[1:]]
 
 
@@ -175,22 +169,22 @@ _EMPTY = "<p style='opacity:.65'>The suggestions, and what the model looked at, 
 
 
 def _plain(error: UserError, clip: str | None) -> str:
-    """A sentence for visitors: with the clip's name instead of its path on this machine."""
+    """Returns a message for visitors: with the clip's name instead of its path."""
     return str(error).replace(clip, os.path.basename(clip)) if clip else str(error)
 
 
 def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float) -> str:
-    """Starts the server, in threads of its own; returns its address.
+    """Starts the server in its own threads and returns its address.
 
     Args:
-        blocks: what `build` returned.
+        blocks: the page.
         host: address to listen on.
-        port: likewise; 0: any that is free.
-        folder: whose files may be shown.
+        port: port to listen on; 0: any free one.
+        folder: folder of files that may be shown.
         max_megabytes: larger uploads are refused.
 
     Raises:
-        UserError: the port is taken, or the address is not this machine's.
+        UserError: the port is in use, or the address is not one of this machine.
     """
     import gradio as gr
 
@@ -201,7 +195,7 @@ def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float)
     )
     try:
         with socket.create_server((host, 0)) as free:
-            port = port or free.getsockname()[1]  # Gradio would take 0 for an address
+            port = port or free.getsockname()[1]  # Gradio would take port 0 literally
     except OSError as error:
         raise UserError(
             f"--host must be an address of this machine, got {host!r}; use 127.0.0.1 or 0.0.0.0"
@@ -225,7 +219,7 @@ def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float)
 
 
 def examples_of(recommender: Any, folder: str, given: str) -> list[str]:
-    """Copies a few clips into a folder of the page: those given, or the run's first test clips."""
+    """Copies a few clips into a folder: those of a given folder, or the run's first test clips."""
     from uhman_jax.dataset.raw import read_raw_dataset
     from uhman_jax.dataset.view import TEST
     from uhman_jax.prepare import root_of
@@ -251,9 +245,9 @@ def examples_of(recommender: Any, folder: str, given: str) -> list[str]:
     copies = []
     for place, path in enumerate(paths[:_NUM_EXAMPLES]):
         if path.is_file():
-            own = os.path.join(folder, str(place))  # two may have one name
+            own = os.path.join(folder, str(place))  # names may be equal
             os.mkdir(own)
             with storage.local_copy(path) as local:
-                name = storage.shown(path.name).replace("\\", "_")  # it becomes an address
+                name = storage.shown(path.name).replace("\\", "_")  # for its URL
                 copies.append(shutil.copy(local, os.path.join(own, name)))
     return copies

@@ -21,12 +21,12 @@ from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
 from uhman_jax.evaluate.slices import slice_metrics
 from uhman_jax.input_pipeline import Batch, eval_batches, iterate
 from uhman_jax.run_directory import EXAMPLES, METRICS, write_json, write_npz, write_predictions
-from uhman_jax.scores import MODEL, Score, Scores
+from uhman_jax.scores import MODEL, Scores
 from uhman_jax.shards.store import FrameStore
 
 __all__ = ["evaluate"]
 
-NUM_EXAMPLES = 12  # test clips whose attention the report draws
+NUM_EXAMPLES = 12  # test clips whose attention the report shows
 
 
 def evaluate(
@@ -43,7 +43,7 @@ def evaluate(
     say: Callable[[str], object] = print,
     devices: Devices | None = None,
 ) -> dict[str, Any]:
-    """Ranks all hashtags for every test video and writes the results.
+    """Ranks all hashtags for every test video and writes metrics, predictions and examples.
 
     Metrics are one value per video, averaged once over videos, per seed; then over seeds.
 
@@ -51,14 +51,14 @@ def evaluate(
         model: query tower and hashtag tower.
         params: parameters of all seeds, with a leading axis S.
         statistics: the model's constants.
-        config: a valid config.
+        config: valid settings.
         view: its test split is ranked.
         store: the region features.
-        workdir: the run directory.
-        truth: of the simulated dataset, for the oracles and the attention facts.
+        workdir: folder of the files.
+        truth: of a simulated dataset, for the oracles and the attention facts.
         extra: further entries of metrics.json.
         say: takes lines for a person.
-        devices: that share the ranking, if there are several; only the first process writes.
+        devices: a mesh that shares the ranking; only the first process writes.
 
     Returns:
         The content of metrics.json.
@@ -80,10 +80,19 @@ def evaluate(
 
     ranker = make_ranker(model, min(config.evaluate.top_k, len(view.hashtags)), devices)
     spread = devices.spread if devices else lambda tree: tree
-    ranking = rank_videos(ranker, spread(params), spread(statistics), batches(rows_V))
-    assert ranking is not None  # nothing asked it to stop
+    shared_params, shared_statistics = spread(params), spread(statistics)
+
+    def rank(rows_V: np.ndarray) -> Ranking:
+        ranking = rank_videos(ranker, shared_params, shared_statistics, batches(rows_V))
+        assert ranking is not None  # since it has no `should_stop`
+        return ranking
+
+    ranking = rank(rows_V)
     hashtags, videos = count_of(len(view.hashtags), "hashtag"), count_of(len(rows_V), "test video")
     say(f"Ranked {hashtags} for {videos}.")
+    validation_V = view.rows(VALIDATION)
+    calibrated = calibration.fit_seeds(view, rank(validation_V)) if len(validation_V) else []
+    observer = attention.make_observer(model)
     values: dict[str, Any] = {
         "simulated": truth is not None,
         "num_seeds": len(ranking.ranks_SVP),
@@ -93,7 +102,6 @@ def evaluate(
     }
     scores = Scores.over_seeds(MODEL, summaries(ranking.ranks_SVP, ranking.mask_VP))
     scores.update(references.reference_scores(view, rows_V, truth))
-    observer = attention.make_observer(model)
     if truth is not None:
         scores.update(_gap_closed(scores))
         facts = attention.attention_facts(
@@ -102,23 +110,8 @@ def evaluate(
         scores.update(Scores.over_seeds("attention", facts))
     values |= scores.to_metrics()
     values["slices"] = slice_metrics(view, ranking)
-    calibrated: list[confidence.Calibration] = []
-    if len(validation_V := view.rows(VALIDATION)):
-        fitted = rank_videos(ranker, spread(params), spread(statistics), batches(validation_V))
-        assert fitted is not None
-        calibrated = [
-            calibration.fit(scores_VT, calibration.hits_of(view, fitted, seed))
-            for seed, scores_VT in enumerate(fitted.top_scores_SVT)
-        ]
-        said_VT = calibrated[0].confidence(ranking.top_scores_SVT[0])[:, :10]
-        hits_VT = calibration.hits_of(view, ranking)[:, :10]
-        reliability = calibration.reliability(said_VT, hits_VT)
-        error = Scores({("calibration", "error@10"): Score(reliability.error)})
-        values |= error.to_metrics()
-        values["reliability"] = {
-            name.removesuffix("_G"): column.tolist()
-            for name, column in reliability._asdict().items()
-        }
+    if calibrated:
+        values |= calibration.reliability_values(calibrated[0], view, ranking)
 
     chosen = np.random.default_rng(config.seed).permutation(rows_V)[:NUM_EXAMPLES]
     arrays = attention.examples(observer, params, statistics, batches(chosen), view, store)

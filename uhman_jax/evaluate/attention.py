@@ -1,7 +1,7 @@
-"""Where the models look: against the truth of a simulated world, and for the report's examples."""
+"""Measures where the models look: against a known truth, and for the examples of the report."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from uhman_jax.shards.store import FrameStore
 
 
 def make_observer(model: nn.Module) -> Callable[..., Any]:
-    """The jitted (params, statistics, batch) -> (regions_SBFM, frames_SBF), means over heads."""
+    """Returns the jitted (params, statistics, batch) -> (regions_SBFM, frames_SBF), head means."""
 
     def look(variables: Any, batch: Batch) -> Any:
         found: Any = model.apply(
@@ -39,6 +39,23 @@ def make_observer(model: nn.Module) -> Callable[..., Any]:
     return jax.jit(all_seeds)
 
 
+def _clips(
+    observer: Callable[..., Any],
+    params: Any,
+    statistics: Any,
+    batches: Iterable[Batch],
+    view: View,
+    store: FrameStore,
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields id, times_F of the real frames, regions_SFM and frames_SF of each clip."""
+    for batch in batches:
+        regions_SBFM, frames_SBF = map(np.asarray, observer(params, statistics, batch))
+        for b in np.flatnonzero(batch.mask_B):
+            video_id = view.video_ids[batch.row_B[b]]
+            times_F = np.asarray(store[store.rows([video_id])[0]].times_F)
+            yield video_id, times_F, regions_SBFM[:, b], frames_SBF[:, b]
+
+
 def attention_facts(
     observer: Callable[..., Any],
     params: Any,
@@ -48,87 +65,66 @@ def attention_facts(
     store: FrameStore,
     truth: Truth,
 ) -> dict[str, list[float]]:
-    """How much attention falls on planted objects, a list over seeds each.
+    """Measures how much attention falls on planted objects.
 
     Returns:
-        `object_mass`: share of a frame's region attention on regions that hold an object, over
-        the frames that show one, averaged per clip and then over clips. `tagged_mass`: the same
-        for the object that the user tagged. `tagged_frame_mass`: share of frame attention on the
-        frames that show that object. `top_frame_tagged`: share of clips whose most attended frame
-        shows it. `top_region_tagged`: share of clips where it is in the most attended of all
-        regions, by frame weight times region weight. Where several are the most attended, each
-        counts an equal part. `top_frame_object` and `top_region_object`: the same for any planted
-        object. `..._chance`: what uniform attention would give. Clips to which a fact
-        does not apply are left out; a fact without any clip is absent.
+        A list over seeds for each of:
+
+        - `object_mass`: fraction of a frame's region attention on regions that hold an object, over
+          the frames that show one, averaged per clip and then over clips.
+        - `tagged_mass`: the same for the object that the user tagged.
+        - `tagged_frame_mass`: fraction of frame attention on the frames that show that object.
+        - `top_frame_tagged`: fraction of clips whose most attended frame shows that object.
+        - `top_region_tagged`: fraction of clips where that object is in the most attended of all
+          regions, by frame weight times region weight. Of several equal ones each counts a part.
+        - `top_frame_object`, `top_region_object`: the same for any planted object.
+        - `..._chance`: the value of uniform attention.
+
+        Clips to which a fact does not apply are left out; a fact without any clip is absent.
     """
-    position = dict(zip(store.video_ids, range(len(store)), strict=True))
     per_clip: dict[str, list[np.ndarray]] = {}
-    for batch in batches:
-        regions_SBFM, frames_SBF = observer(params, statistics, batch)
-        regions_SBFM, frames_SBF = np.asarray(regions_SBFM), np.asarray(frames_SBF)
-        for b in np.flatnonzero(batch.mask_B):
-            video_id = view.video_ids[batch.row_B[b]]
-            times_F = np.asarray(store[position[video_id]].times_F)
-            masks_FOM, objects = truth.region_masks(video_id, times_F)
-            regions_SFM, frames_SF = regions_SBFM[:, b, : len(times_F)], frames_SBF[:, b]
-            any_FM = np.any(masks_FOM, axis=1)
-            facts = _region_facts("object", regions_SFM, any_FM)
-            facts |= _top_facts("object", frames_SF[:, : len(times_F)], regions_SFM, any_FM)
-            tagged = truth.tagged.get(video_id)
-            if tagged is not None and tagged in list(objects):
-                mask_FM = masks_FOM[:, list(objects).index(tagged)]
-                facts |= _region_facts("tagged", regions_SFM, mask_FM)
-                facts |= _frame_facts(frames_SF[:, : len(times_F)], np.any(mask_FM, axis=1))
-                facts |= _top_facts("tagged", frames_SF[:, : len(times_F)], regions_SFM, mask_FM)
-            for name, value_S in facts.items():
-                per_clip.setdefault(name, []).append(value_S)
+    clips = _clips(observer, params, statistics, batches, view, store)
+    for video_id, times_F, regions_SFM, frames_SF in clips:
+        regions_SFM, frames_SF = regions_SFM[:, : len(times_F)], frames_SF[:, : len(times_F)]
+        mask_FOM = truth.region_masks(video_id, times_F)
+        masks = {"object": np.any(mask_FOM, axis=1)}
+        if video_id in truth.tagged:
+            masks["tagged"] = mask_FOM[:, truth.tagged[video_id]]
+        for kind, mask_FM in masks.items():
+            if mask_FM.any():
+                for name, value_S in _facts(kind, frames_SF, regions_SFM, mask_FM).items():
+                    per_clip.setdefault(name, []).append(value_S)
     return {name: np.mean(values, axis=0).tolist() for name, values in per_clip.items()}
 
 
-def _region_facts(kind: str, regions_SFM: np.ndarray, mask_FM: np.ndarray) -> dict[str, np.ndarray]:
-    """Mass and chance over the frames that show something; empty where none does."""
-    shown_F = mask_FM.any(axis=1)
-    if not shown_F.any():
-        return {}
-    mass_SF = (regions_SFM * mask_FM[None]).sum(axis=2)[:, shown_F]
-    chance = np.full(len(regions_SFM), mask_FM[shown_F].mean())
-    return {f"{kind}_mass": mass_SF.mean(axis=1), f"{kind}_chance": chance}
-
-
-def _frame_facts(frames_SF: np.ndarray, shown_F: np.ndarray) -> dict[str, np.ndarray]:
-    if not shown_F.any():
-        return {}
-    mass_S = frames_SF[:, shown_F].sum(axis=1)
-    return {
-        "tagged_frame_mass": mass_S,
-        "tagged_frame_chance": np.full(len(frames_SF), shown_F.mean()),
-    }
-
-
-def _top_facts(
+def _facts(
     kind: str, frames_SF: np.ndarray, regions_SFM: np.ndarray, mask_FM: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Whether the most attended frame shows the object and the most attended region holds it.
+    """Returns the facts about an object, or several, in a clip that shows it.
 
-    Uniform attention gives the chance in every clip, since all frames or regions tie.
+    Uniform attention gets the chance in every clip, since all frames or regions tie.
     """
     shown_F = np.asarray(mask_FM.any(axis=1))
-    if not shown_F.any():
-        return {}
+    mass_SF = (regions_SFM * mask_FM[None]).sum(axis=2)[:, shown_F]
     joint_SX = (frames_SF[:, :, None] * regions_SFM).reshape(len(frames_SF), -1)
-    num_seeds = len(frames_SF)
-    return {
-        f"top_region_{kind}": _share_of_top(joint_SX, mask_FM.ravel()),
-        f"top_region_{kind}_chance": np.full(num_seeds, mask_FM.mean()),
-        f"top_frame_{kind}": _share_of_top(frames_SF, shown_F),
-        f"top_frame_{kind}_chance": np.full(num_seeds, shown_F.mean()),
+    facts = {
+        f"{kind}_mass": (mass_SF.mean(axis=1), mask_FM[shown_F].mean()),
+        f"top_region_{kind}": (_share_of_top(joint_SX, mask_FM.ravel()), mask_FM.mean()),
+        f"top_frame_{kind}": (_share_of_top(frames_SF, shown_F), shown_F.mean()),
     }
+    if kind == "tagged":
+        facts["tagged_frame_mass"] = frames_SF[:, shown_F].sum(axis=1), shown_F.mean()
+    values = {}
+    for name, (value_S, chance) in facts.items():
+        values[name] = value_S
+        values[f"{name.removesuffix('_mass')}_chance"] = np.full(len(frames_SF), chance)
+    return values
 
 
 def _share_of_top(weight_SX: np.ndarray, mask_X: np.ndarray) -> np.ndarray:
-    """Share of the largest weights that lie in the mask, per seed.
+    """Returns the fraction of the largest weights that lie in the mask, per seed.
 
-    Weights closer to the largest than float32 can tell (a part in a million) count as equal to it.
+    Weights within a part in a million of the largest, which float32 cannot resolve, count as equal.
 
     >>> _share_of_top(np.array([[0.2, 0.4, 0.4], [0.6, 0.3, 0.1]]), np.array([True, True, False]))
     array([0.5, 1. ])
@@ -145,26 +141,23 @@ def examples(
     view: View,
     store: FrameStore,
 ) -> dict[str, np.ndarray]:
-    """Attention of the first seed's model over a few clips, as `examples.npz` holds it.
+    """Returns the attention of the first seed's model over a few clips, for `examples.npz`.
 
     Returns:
-        `video_ids` (E,), `times_EF` seconds, `frame_mask_EF`, `regions_EFM` and `frames_EF`, where
-        E stands for the clips.
+        `video_ids` (E,), `times_EF` in seconds, `frame_mask_EF`, `regions_EFM` and `frames_EF`,
+        where E are the clips.
     """
     first = jax.tree.map(lambda leaf: leaf[:1], params)
-    position = dict(zip(store.video_ids, range(len(store)), strict=True))
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("video_ids", "times_EF", "frame_mask_EF", "regions_EFM", "frames_EF")
+    clips = list(_clips(observer, first, statistics, batches, view, store))
+    lengths_E1 = np.array([len(times_F) for _, times_F, _, _ in clips])[:, None]
+    frames_EF = np.array([frames_SF[0] for *_, frames_SF in clips])
+    mask_EF = np.arange(frames_EF.shape[1]) < lengths_E1
+    times_EF = np.zeros(mask_EF.shape, np.float32)
+    times_EF[mask_EF] = np.concatenate([times_F for _, times_F, _, _ in clips])
+    return {
+        "video_ids": np.array([video_id for video_id, *_ in clips]),
+        "times_EF": times_EF,
+        "frame_mask_EF": mask_EF,
+        "regions_EFM": np.array([regions_SFM[0] for _, _, regions_SFM, _ in clips]),
+        "frames_EF": frames_EF,
     }
-    for batch in batches:
-        regions_SBFM, frames_SBF = observer(first, statistics, batch)
-        regions_BFM, frames_BF = np.asarray(regions_SBFM)[0], np.asarray(frames_SBF)[0]
-        for b in np.flatnonzero(batch.mask_B):
-            video_id = view.video_ids[batch.row_B[b]]
-            times_F = np.zeros(frames_BF.shape[1], np.float32)
-            real = store[position[video_id]].times_F
-            times_F[: len(real)] = real
-            values = (video_id, times_F, batch.video.mask_BF[b], regions_BFM[b], frames_BF[b])
-            for column, value in zip(columns.values(), values, strict=True):
-                column.append(value)
-    return {name: np.array(values) for name, values in columns.items()}

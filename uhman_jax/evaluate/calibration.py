@@ -1,11 +1,11 @@
-"""Fits `confidence` to the best hashtags of every validation clip, and says how true it is.
+"""Fits `confidence` to the best hashtags of every validation clip, and measures its error.
 
-A logistic regression on a hashtag's score, the clip's best score and the logarithm of the rank, and
-on top of it the observed rates (isotonic regression, Zadrozny and Elkan 2002). Of two hashtags of a
-clip the better ranked one never has less of it.
+The confidence is a logistic regression on a hashtag's score, the clip's best score and the
+logarithm of the rank, followed by the observed rates (isotonic regression, Zadrozny and Elkan
+2002). It never rises with the rank within a clip.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import special
@@ -13,21 +13,30 @@ from scipy import special
 from uhman_jax.confidence import Calibration, inputs
 from uhman_jax.dataset.view import View
 from uhman_jax.evaluate.ranking import Ranking
+from uhman_jax.scores import Score, Scores
 
-_RIDGE = 1e-3  # on standardised coefficients: keeps them finite where few clips tell all apart
+_RIDGE = 1e-3  # on standardised coefficients: keeps them finite if few clips are separable
 _MIN_PER_BIN, _MIN_BINS, _MAX_BINS = 100, 5, 50  # suggestions per observed rate
 _GROUPS = 10  # of confidences
 
 
 def hits_of(view: View, ranking: Ranking, seed: int = 0) -> np.ndarray:
-    """Bool (V, T): whether each of the best hashtags is one of the clip's own."""
+    """Returns bool (V, T): whether each of the best hashtags is one of the clip's own."""
     top_VT = ranking.top_SVT[seed]
     own = [view.positives.row(row) for row in ranking.rows_V]
     return np.array([np.isin(top_T, own_P) for top_T, own_P in zip(top_VT, own, strict=True)])
 
 
+def fit_seeds(view: View, ranking: Ranking) -> list[Calibration]:
+    """Fits the confidence of every seed's model to a ranking of the validation split."""
+    return [
+        fit(scores_VT, hits_of(view, ranking, seed))
+        for seed, scores_VT in enumerate(ranking.top_scores_SVT)
+    ]
+
+
 def fit(scores_VT: np.ndarray, hits_VT: np.ndarray) -> Calibration:
-    """Fits the confidence to what was suggested and what was right.
+    """Fits the confidence to suggestions and whether they were right.
 
     >>> scores = np.tile([3.0, 2.0, 1.0], (400, 1))
     >>> hits = np.arange(400)[:, None] % np.array([2, 4, 8]) == 0
@@ -52,9 +61,9 @@ def fit(scores_VT: np.ndarray, hits_VT: np.ndarray) -> Calibration:
         gradient_X = standard_NX.T @ residual_N / len(hits_N) + ridge_X
         return value + 0.5 * ridge_X @ weights_X, gradient_X
 
-    from scipy import optimize  # a third of a second that others need not wait
+    from scipy import optimize  # takes 0.3 s, which recommending does not need
 
-    bounds = [(0, None), (None, None), (None, 0), (None, None)]  # so that ranks keep their order
+    bounds = [(0, None), (None, None), (None, 0), (None, None)]  # to keep the order of ranks
     found_X = optimize.minimize(loss, np.zeros(4), jac=True, bounds=bounds).x
     weights_X = found_X / std_X
     weights_X[3] -= weights_X[:3] @ mean_X[:3]
@@ -65,9 +74,9 @@ def fit(scores_VT: np.ndarray, hits_VT: np.ndarray) -> Calibration:
 def _observed(
     logits_N: np.ndarray, hits_N: np.ndarray
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean logit and rate of hits of equally large groups; no rate is 0 or 1.
+    """Returns mean logit and rate of hits of equally large groups; no rate is 0 or 1.
 
-    Where there are too few suggestions for five groups the regression stands as it is.
+    With too few suggestions for five groups, the rates are those of the regression.
     """
     num_bins = min(len(logits_N) // _MIN_PER_BIN, _MAX_BINS)
     if num_bins < _MIN_BINS:
@@ -86,12 +95,12 @@ def _observed(
 
 
 class Reliability(NamedTuple):
-    """What was said and what came true, in groups of suggestions said with a like confidence.
+    """Confidence and rate of hits, in groups of suggestions of similar confidence.
 
     Attributes:
         said_G: mean confidence of each group.
-        hits_G: share of its suggestions that were right.
-        count_G: suggestions.
+        hits_G: fraction of its suggestions that were right.
+        count_G: number of its suggestions.
     """
 
     said_G: np.ndarray
@@ -100,15 +109,26 @@ class Reliability(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Expected calibration error (Naeini et al. 2015): |said - hits|, averaged."""
+        """The expected calibration error (Naeini et al. 2015): mean of |said - hits|."""
         gap_G = np.abs(self.said_G - self.hits_G)
         return round(float(gap_G @ self.count_G / self.count_G.sum()), 12)
 
 
-def reliability(confidence_VT: np.ndarray, hits_VT: np.ndarray) -> Reliability:
-    """Ten groups of equal width, without the empty ones.
+def reliability_values(fitted: Calibration, view: View, ranking: Ranking) -> dict[str, Any]:
+    """Returns the calibration entries of metrics.json, for the first seed's ten best hashtags."""
+    confidence_VT = fitted.confidence(ranking.top_scores_SVT[0])[:, :10]
+    found = reliability(confidence_VT, hits_of(view, ranking)[:, :10])
+    columns = {name.removesuffix("_G"): column for name, column in found._asdict().items()}
+    return {
+        **Scores({("calibration", "error@10"): Score(found.error)}).to_metrics(),
+        "reliability": {name: column.tolist() for name, column in columns.items()},
+    }
 
-    Here 0.6 was said and half was right, then 0.2 and nothing:
+
+def reliability(confidence_VT: np.ndarray, hits_VT: np.ndarray) -> Reliability:
+    """Groups suggestions into ten intervals of equal width, without the empty ones.
+
+    Here half of the suggestions of confidence 0.6 were right, and none of those of 0.2:
 
     >>> found = reliability(np.array([[0.6, 0.2]] * 2), np.array([[True, False], [False, False]]))
     >>> found.said_G.tolist(), found.hits_G.tolist(), found.count_G.tolist(), found.error

@@ -1,4 +1,4 @@
-"""Rankings to compare a model with: three by counting, and oracles where the truth is known."""
+"""Reference rankings to compare a model with: three by counting, and oracles if truth is known."""
 
 from collections.abc import Iterator
 
@@ -12,15 +12,15 @@ from uhman_jax.scores import Score, Scores
 
 
 def positives_of(view: View, rows_V: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positives of view rows as (ids, mask), int32 and bool, both (V, P)."""
+    """Returns the positives of view rows as (ids, mask), int32 and bool, both (V, P)."""
     return pad(view.positives, rows_V, view.max_positives)
 
 
 def reference_scores(view: View, rows_V: np.ndarray, truth: Truth | None) -> Scores:
     """Returns all metrics of the reference rankings of some videos.
 
-    `popularity`, `user_history` and `user_attributes` count uses in train; the oracles are there
-    where the truth is known (see `oracle_scores`).
+    `popularity`, `user_history` and `user_attributes` count uses in train; the oracles need the
+    truth (see `oracle_scores`).
     """
     positives_VP, mask_VP = positives_of(view, rows_V)
     ranks = {
@@ -41,19 +41,19 @@ def reference_scores(view: View, rows_V: np.ndarray, truth: Truth | None) -> Sco
 
 
 def popularity_ranks(positives_VP: np.ndarray) -> np.ndarray:
-    """Ranks (V, P) when all videos get the hashtags in order of their training uses.
+    """Ranks (V, P) if all videos get the hashtags in the order of their training uses.
 
-    A view's hashtags stand in that order already, equally frequent ones by name, so the rank of a
+    A view's hashtags have that order already, equally frequent ones by name, so the rank of a
     hashtag is its id plus 1.
     """
     return positives_VP + 1
 
 
 def user_history_ranks(view: View, rows_V: np.ndarray, positives_VP: np.ndarray) -> np.ndarray:
-    """Ranks (V, P) when a user's own earlier hashtags come first and the rest by popularity.
+    """Ranks (V, P) if a user's own earlier hashtags come first and the rest by popularity.
 
-    The earlier ones stand in the order of the view's histories: most used by this user first,
-    equally used ones by name.
+    The earlier ones have the order of the view's histories: most used by this user first, equally
+    used ones by name.
     """
     history_VR, mask_VR = pad(view.history, rows_V, view.max_history)
     used_V1R = np.where(mask_VR, history_VR, -1)[:, None, :]
@@ -66,17 +66,17 @@ def user_history_ranks(view: View, rows_V: np.ndarray, positives_VP: np.ndarray)
 
 
 def user_attributes_ranks(view: View, rows_V: np.ndarray, positives_VP: np.ndarray) -> np.ndarray:
-    """Ranks (V, P) by p(hashtag | gender, age, country), as naive Bayes has it from train counts.
+    """Ranks (V, P) by p(hashtag | gender, age, country), estimated by naive Bayes from train.
 
     A hashtag's score is its log probability p(t) plus, for each of the three attributes, the log of
     p(t | value) / p(t). Both are smoothed by one use per hashtag on average: p(t) by adding 1 to
-    each count, p(t | value) by adding T uses that are spread as p(t). So a value that train has
-    seldom seen says little, and a profile whose values are all new gets the popularity ranking.
-    "unknown" is a value like others. Equal scores rank by popularity.
+    each count, p(t | value) by adding T uses that are distributed as p(t). So rare values have
+    little weight, and a profile of new values gets the popularity ranking. "unknown" is a value
+    like others. Equal scores rank by popularity.
 
-    Counting whole profiles (and falling back on popularity where one is rare) is worse: on
-    configs/paper_features.py 0.050 to 0.056 in validation P@10, depending on the smoothing, where
-    this has 0.057.
+    Counting whole profiles (with popularity for rare ones) is worse: on configs/paper_features.py
+    its validation P@10 is 0.050 to 0.056, depending on the smoothing, and that of naive Bayes
+    0.057.
     """
     num_hashtags = len(view.hashtags)
     video = np.repeat(np.arange(len(view.video_ids)), np.diff(view.positives.offsets))
@@ -96,7 +96,7 @@ def user_attributes_ranks(view: View, rows_V: np.ndarray, positives_VP: np.ndarr
     for profile, members in zip(profile_A3, members_A, strict=True):
         score_T = np.log(prob_T)
         for value, uses in zip(profile.tolist(), uses_3, strict=True):
-            if value in uses:  # up to a factor that all hashtags share, which changes no rank
+            if value in uses:  # without a factor common to all hashtags, which changes no rank
                 ids, count = uses[value]
                 score_T[ids] += np.log1p(count / (prob_T[ids] * num_hashtags))
         rank_T[np.argsort(-score_T, kind="stable")] = np.arange(1, num_hashtags + 1)
@@ -107,7 +107,7 @@ def user_attributes_ranks(view: View, rows_V: np.ndarray, positives_VP: np.ndarr
 def _uses_by_value(
     values: np.ndarray, hashtags: np.ndarray, num_hashtags: int
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """The hashtags (ids, ascending) used with each value of an attribute, and how often."""
+    """Returns the hashtags (ids, ascending) used with each value of an attribute, and counts."""
     pairs, counts = np.unique(values.astype(np.int64) * num_hashtags + hashtags, return_counts=True)
     value, ids = np.divmod(pairs, num_hashtags)
     found, starts = np.unique(value, return_index=True)
@@ -116,25 +116,24 @@ def _uses_by_value(
 
 
 def oracle_scores(truth: Truth, view: View, rows_V: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and scores (V, T) of each oracle: what a simulated world knows of a hashtag.
+    """Yields name and scores (V, T) of each oracle, from the true probabilities of hashtags.
 
-    `oracle` has the true probability, `observable_oracle` its mean over what no model can see (a
-    user's private taste). `content_oracle` knows the clip and not the user, `user_oracle` the user
-    and not the clip.
+    `oracle` has the true probability, `observable_oracle` its mean over everything that no model
+    can observe (a user's private preference). `content_oracle` knows only the clip, `user_oracle`
+    only the user.
 
-    `additive_oracle` knows both but adds them up: log p(t | clip) + log p(t | user) - log p(t), no
-    probability below 1e-9. That is Bayes' rule where clip and user are independent given the
-    hashtag, so about the best that scores which add, as UA's do, can reach; what is missing to the
-    observable oracle needs the two to interact. Without the last term a hashtag's popularity would
-    count twice: on configs/paper_features.py P@10 falls from 0.27 to 0.22, the content oracle's is
-    0.25.
+    `additive_oracle` adds both: log p(t | clip) + log p(t | user) - log p(t), no probability below
+    1e-9. That is Bayes' rule for clip and user that are independent given the hashtag, so about the
+    best that additive scores, as UA's are, can reach; the rest up to the observable oracle needs
+    interaction. Without the last term a hashtag's popularity would count twice: on
+    configs/paper_features.py P@10 falls from 0.27 to 0.22; the content oracle has 0.25.
 
-    A balanced view keeps a share of a hashtag's uses, each by a draw of its own, and so the same
-    share of all these probabilities.
+    A balanced view keeps a fraction of a hashtag's uses, drawn independently, and so the same
+    fraction of all these probabilities.
 
     Args:
-        truth: of the simulated world; one without the tables of clip and user has two oracles.
-        view: whose videos and hashtags are ranked.
+        truth: of the simulated dataset; without the tables of clip and user there are two oracles.
+        view: the videos and hashtags to rank.
         rows_V: view rows.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The test split in groups: by how frequent hashtags are and by what is known of users."""
+"""Metrics of groups of the test split: by frequency of hashtags and by knowledge of users."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ SHOWN = {
 
 
 def slice_metrics(view: View, ranking: Ranking) -> list[dict[str, Any]]:
-    """Metrics of each group, means over seeds; groups without a video are left out.
+    """Returns the metrics of each group, means over seeds; empty groups are left out.
 
-    Frequency: the vocabulary in three parts of equally many hashtags, by training uses. Only the
-    positives of the part count, over the videos that have one, so R@k is the share of a part's
-    hashtags that are found.
+    By frequency: three parts of the vocabulary with equally many hashtags, by training uses. Only
+    the positives of the part count, over the videos that have one, so R@k is the fraction of a
+    part's hashtags that are found.
 
-    User: clips without history, clips with an unknown gender, age or country (both may hold), and
-    clips with neither.
+    By user: clips without history, clips with an unknown gender, age or country (both may hold),
+    and all other clips.
 
     Args:
         view: of the ranked videos.
@@ -41,7 +41,7 @@ def slice_metrics(view: View, ranking: Ranking) -> list[dict[str, Any]]:
 
 
 def frequency_groups(view: View) -> list[tuple[str, np.ndarray]]:
-    """Name and hashtag ids of the rare, medium and frequent third; fewer for tiny vocabularies."""
+    """Returns name and ids of the rare, medium and frequent thirds; fewer of a tiny vocabulary."""
     thirds = np.array_split(np.arange(len(view.hashtags)), 3)  # most used first
     groups = []
     for name, ids in zip(("frequent", "medium", "rare"), thirds, strict=True):
@@ -53,8 +53,8 @@ def frequency_groups(view: View) -> list[tuple[str, np.ndarray]]:
 
 
 def user_groups(view: View, rows_V: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Name and members (bool, V) of the groups of clips by their users."""
-    length_V = (view.history.offsets[1:] - view.history.offsets[:-1])[rows_V]
+    """Returns name and members (bool, V) of the groups of clips by user."""
+    length_V = np.diff(view.history.offsets)[rows_V]
     attributes = (view.gender_V, view.age_V, view.country_V)
     missing_V = np.any([values[rows_V] == 0 for values in attributes], axis=0)
     return [
@@ -67,12 +67,12 @@ def user_groups(view: View, rows_V: np.ndarray) -> list[tuple[str, np.ndarray]]:
 def _entry(
     by: str, name: str, ranking: Ranking, mask_VP: np.ndarray, member_V: np.ndarray
 ) -> list[dict[str, Any]]:
-    """One entry, or none for a group without members."""
+    """Returns one entry, or none for a group without members."""
     if not member_V.any():
         return []
     entry: dict[str, Any] = {"by": by, "name": name, "num_videos": int(member_V.sum())}
     for metric, (at_k, k) in SHOWN.items():
-        # Of all videos, so that every group has the same shape and nothing compiles anew.
+        # Computed for all videos: every group has the same shape, and nothing is recompiled.
         values_SV = [np.asarray(at_k(ranks_VP, mask_VP, k)) for ranks_VP in ranking.ranks_SVP]
         entry[metric] = float(np.mean(np.array(values_SV, np.float64)[:, member_V]))
     return [entry]

@@ -3,10 +3,10 @@ r"""Suggests hashtags for clips.
     python -m uhman_jax.recommend --run=runs/natural --video=clip.mp4 \
         --gender=female --age=21 --country=US --history="#dance #ootd"
 
-Every attribute may be left out; --video may be a folder, may stand several times, and further clips
-may follow the flags. --explain=why.html (or .png) shows what the model looked at, beside another
-profile with --versus="gender=male, age=40, history=#football". Exit status: 0 done; 2 something to
-mend, or no clip could be read; 75 stopped; 141 nobody reads the output any more.
+Every attribute is optional; --video may be a folder and may be repeated, and further clips may
+follow the flags. --explain=why.html (or .png) shows the model's attention, next to that for another
+profile with --versus="gender=male, age=40, history=#football". Exit status: 0 done; 2 a mistake, or
+no clip could be read; 75 stopped; 141 the reader of the output is gone.
 """
 
 import csv
@@ -48,10 +48,10 @@ _VERSUS = flags.DEFINE_string(
 
 
 def run(rest: list[str]) -> bool:
-    """Prints the suggestions; whether there are any.
+    """Prints the suggestions and returns whether a clip could be read.
 
     Raises:
-        UserError: something a person can mend.
+        UserError: a mistake in flags or files.
     """
     if _JSON.value + _CSV.value + bool(_EXPLAIN.value) > 1:
         raise UserError("output is one of --json, --csv and --explain, got several; leave some out")
@@ -60,8 +60,9 @@ def run(rest: list[str]) -> bool:
     clips = clips_of([*_VIDEO.value, *rest])
     if _VERSUS.value and not _EXPLAIN.value:
         raise UserError("--versus needs --explain, got none; write e.g. --explain=why.html")
+    choice = {"exclude": _EXCLUDE.value, "min_confidence": _MIN_CONFIDENCE.value}
     if _EXPLAIN.value:
-        return _run_explain(clips, profile)
+        return _run_explain(clips, profile, choice)
     from uhman_jax.progress import progress_bar
 
     answered = 0
@@ -72,13 +73,7 @@ def run(rest: list[str]) -> bool:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         if _CSV.value:
             writer.writerow(("video", "rank", "hashtag", "score", "confidence"))
-        answers = recommender.recommend_many(
-            clips,
-            profile,
-            _TOP_K.value,
-            exclude=_EXCLUDE.value,
-            min_confidence=_MIN_CONFIDENCE.value,
-        )
+        answers = recommender.recommend_many(clips, profile, _TOP_K.value, **choice)
         bar = progress_bar(answers, total=len(clips), unit="clip", disable=len(clips) < 2)
         for answer in bar:
             clip = clips[answer.index]
@@ -96,7 +91,7 @@ def run(rest: list[str]) -> bool:
 
 
 def _load(videos: list[str]) -> Any:
-    """The Recommender of the flags; its extractor starts on the clips before JAX is imported."""
+    """Returns the Recommender of the flags; its extractor starts before JAX is imported."""
     from uhman_jax.recommend.start import start_extractor
 
     clips = start_extractor(_RUN.value, _FEATURES.value, first=videos, seed=_SEED.value)
@@ -109,7 +104,7 @@ def _load(videos: list[str]) -> Any:
         raise
 
 
-def _run_explain(clips: list[str], profile: Profile) -> bool:
+def _run_explain(clips: list[str], profile: Profile, choice: dict[str, Any]) -> bool:
     """Writes the page or picture of one clip, and prints its suggestions."""
     if len(clips) != 1:
         raise UserError(f"--explain takes one clip, got {len(clips)}; name one with --video")
@@ -118,15 +113,7 @@ def _run_explain(clips: list[str], profile: Profile) -> bool:
     with _load(clips) as recommender:
         from uhman_jax.recommend.explain import explain
 
-        sides = explain(
-            recommender,
-            clips[0],
-            profiles,
-            output,
-            top_k=_TOP_K.value,
-            exclude=_EXCLUDE.value,
-            min_confidence=_MIN_CONFIDENCE.value,
-        )
+        sides = explain(recommender, clips[0], profiles, output, top_k=_TOP_K.value, **choice)
     for side in sides:
         for note in side.notes:
             print(f"note: {note}", file=sys.stderr)
@@ -141,7 +128,7 @@ def _as_json(clip: str, answer: Any) -> dict[str, Any]:
 
 
 def _as_table(clip: str, profile: Profile, suggestions: list[Any]) -> str:
-    """The suggestions for a person: rank, hashtag, confidence, score."""
+    """Returns the suggestions as a table: rank, hashtag, confidence, score."""
     lines = [shown(f"{clip} ({profile.describe()})")]
     width = max((len(suggestion.hashtag) for suggestion in suggestions), default=0) + 1
     for rank, (hashtag, score, confidence) in enumerate(suggestions, start=1):
@@ -155,8 +142,8 @@ def _as_table(clip: str, profile: Profile, suggestions: list[Any]) -> str:
 def main(argv: list[str]) -> None:
     """Turns a user's mistake into one sentence and exit status 2, a signal into 75."""
     logging.set_verbosity(logging.ERROR)
-    prints = not _EXPLAIN.value  # and writes nothing else
-    with told_in_a_sentence("error: "), stop.anywhere(for_reader=prints):
+    only_prints = not _EXPLAIN.value
+    with told_in_a_sentence("error: "), stop.anywhere(for_reader=only_prints):
         if not run(argv[1:]):
             sys.exit(2)
 

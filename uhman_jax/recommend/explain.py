@@ -1,4 +1,4 @@
-"""Why a run suggests what it suggests for one clip, as a page or as a picture."""
+"""Explains the suggestions of a run for one clip, as a page or as a picture."""
 
 import os
 import pathlib
@@ -29,16 +29,16 @@ def explain(
     exclude: Sequence[str] = (),
     min_confidence: float = 0.0,
 ) -> list[Side]:
-    """Writes a page (.html) or a picture (.png) and returns what it shows.
+    """Writes a page (.html) or a picture (.png) and returns its content.
 
     Args:
         recommender: of the run.
         video: the clip.
         users: one profile, or two to compare.
-        output: the file; replaced if it is there.
+        output: the file; replaced if it exists.
         top_k: suggestions per profile.
         exclude: hashtags that are not suggested.
-        min_confidence: suggestions below are left out.
+        min_confidence: less confident suggestions are left out.
 
     Raises:
         UserError: the clip has no frame that can be read, or the model has no attention.
@@ -46,18 +46,8 @@ def explain(
     path, clip = check_output(output), pathlib.Path(video)
     explainer = Explainer(recommender.model)
     record = recommender.features(clip)
-    sides = [
-        side_of(
-            recommender,
-            explainer,
-            record,
-            user,
-            top_k=top_k,
-            exclude=exclude,
-            min_confidence=min_confidence,
-        )
-        for user in users
-    ]
+    choice = {"top_k": top_k, "exclude": exclude, "min_confidence": min_confidence}
+    sides = [side_of(recommender, explainer, record, user, **choice) for user in users]
     images = frames_of(recommender, clip, record)
     if path.suffix.lower() == ".png":
         data = draw(clip, record.times_F, images, sides)
@@ -76,7 +66,7 @@ def side_of(
     user: Profile,
     **choice: Any,
 ) -> Side:
-    """What a model does with one clip for one profile; `choice` is that of `suggest`."""
+    """Returns suggestions and attention for one clip and profile; `choice` goes to `suggest`."""
     (suggestions,) = recommender.suggest(record, [user], **choice)
     user_input, notes = recommender.encode([user]), list(recommender.notes)
     if explainer is None:
@@ -90,7 +80,7 @@ def side_of(
 def frames_of(
     recommender: Recommender, clip: pathlib.Path, record: FrameRecord
 ) -> list[Image.Image]:
-    """The frames that the model saw, upright; none where the file is gone meanwhile."""
+    """Returns the upright frames that the model saw; none if the file is gone."""
     settings = recommender.config.preprocess
     try:
         return frames_at(clip, record.times_F, settings.frames_per_second, settings.max_frames)

@@ -1,9 +1,9 @@
-"""Why a hashtag was suggested: where the model looked, and what its score loses where it may not.
+"""Explains a suggested hashtag by the model's attention and by occlusion.
 
-Attention says where a model looked for one user, whatever the hashtag. What carried a hashtag is
-found by hiding: one region, or one frame, is left out of both attentions, all else stays, and the
-score that is lost is what it carried (occlusion, Zeiler and Fergus 2014). The hidden region's
-weight goes to the others, as if the model had never seen it.
+Attention shows where a model looks for one user, independent of the hashtag. Occlusion (Zeiler and
+Fergus 2014) measures the evidence for a hashtag: one region, or one frame, is left out of both
+attentions, and its contribution is the decrease of the score. The weight of the hidden region goes
+to the others, as if it did not exist.
 """
 
 import dataclasses
@@ -17,19 +17,18 @@ import numpy as np
 from uhman_jax.errors import UserError
 from uhman_jax.model import UHMAN, score
 
-_VARIANTS = 256  # of a clip that are scored at once
+_VARIANTS = 256  # occlusions of a clip that are scored at once
 
 
 @dataclasses.dataclass(frozen=True)
 class Why:
-    """What a model did with one clip for one user; F are the real frames.
+    """An explanation for one clip and one user; F are the real frames.
 
     Attributes:
         regions_FM: float32, attention of each frame over its regions, mean over heads; rows sum to
             1.
         frames_F: float32, attention over the frames, mean over heads; sums to 1.
-        lost_TFM: float32, score that each of T hashtags loses without a region; negative where it
-            gains.
+        lost_TFM: float32, decrease of the score of each of T hashtags without a region.
         lost_TF: float32, the same without a whole frame.
     """
 
@@ -40,14 +39,14 @@ class Why:
 
 
 class Explainer:
-    """Compiled once for all clips of a model.
+    """Explains the clips of a model; compiles once for all clips.
 
     Raises:
-        UserError: the model has no attention to show.
+        UserError: the model has no attention.
     """
 
     def __init__(self, model: Any):
-        """Compiles nothing yet."""
+        """Compiles nothing."""
         if not isinstance(model, UHMAN):
             raise UserError(
                 "explanations show attention, which UHMAN has, got a run of "
@@ -68,38 +67,36 @@ class Explainer:
         regions_FM, frames_F = map(np.asarray, self._look(variables, video, user))
         real_F = np.asarray(video.mask_BF)[0]
         num_frames, (all_frames, num_regions) = int(real_F.sum()), regions_FM.shape
-        eye = np.eye(num_frames * num_regions, all_frames * num_regions, dtype=bool)
-        hidden_NFM = eye.reshape(-1, all_frames, num_regions)
-        frame_NF = np.eye(num_frames, all_frames, dtype=bool)
-        frames_NFM = np.repeat(frame_NF[:, :, None], num_regions, axis=2)
-        nothing_NFM = np.zeros((1, all_frames, num_regions), bool)
-        hidden_NFM = np.concatenate([nothing_NFM, hidden_NFM, frames_NFM])
-        parts = []
-        for begin in range(0, len(hidden_NFM), _VARIANTS):
-            part = hidden_NFM[begin : begin + _VARIANTS]
-            short = _VARIANTS - len(part)
-            part = np.concatenate([part, np.zeros((short, *part.shape[1:]), bool)])
-            scores_NT = np.asarray(self._hide(variables, video, user, hashtags_TD, part))
-            parts.append(scores_NT[: _VARIANTS - short])
-        scores_NT = np.concatenate(parts)
+        size = num_frames * num_regions
+        region_NFM = np.eye(size, all_frames * num_regions, dtype=bool)
+        region_NFM = region_NFM.reshape(-1, all_frames, num_regions)
+        frame_NFM = np.eye(num_frames, all_frames, dtype=bool)[:, :, None].repeat(num_regions, 2)
+        # First nothing is hidden, then each region, then each frame; padded to whole batches.
+        hidden_NFM = np.concatenate([np.zeros_like(frame_NFM[:1]), region_NFM, frame_NFM])
+        padding = -len(hidden_NFM) % _VARIANTS
+        padded_NFM = np.pad(hidden_NFM, ((0, padding), (0, 0), (0, 0)))
+        parts = [
+            self._hide(variables, video, user, hashtags_TD, part_NFM)
+            for part_NFM in np.split(padded_NFM, len(padded_NFM) // _VARIANTS)
+        ]
+        scores_NT = np.concatenate(parts)[: len(hidden_NFM)]
         lost_TN = (scores_NT[:1] - scores_NT[1:]).T
-        split = num_frames * num_regions
         return Why(
             regions_FM=regions_FM[:num_frames],
             frames_F=frames_F[:num_frames],
-            lost_TFM=lost_TN[:, :split].reshape(-1, num_frames, num_regions),
-            lost_TF=lost_TN[:, split:],
+            lost_TFM=lost_TN[:, :size].reshape(-1, num_frames, num_regions),
+            lost_TF=lost_TN[:, size:],
         )
 
 
 def _look(model, variables, video, user):
-    """(regions_FM, frames_F), means over heads."""
+    """Returns (regions_FM, frames_F), means over heads."""
     _, attention = model.apply(variables, video, user, with_attention=True, method="query")
     return jnp.mean(attention.regions_BFHM[0], axis=1), jnp.mean(attention.frames_BHF[0], axis=0)
 
 
 def _hide(model, variables, video, user, hashtags_TD, hidden_NFM):
-    """scores_NT of one clip with each set of regions hidden; a frame without regions is hidden."""
+    """Returns scores_NT of one clip with each set of regions hidden, which may be whole frames."""
 
     def one(hidden_FM):
         seen_FM = ~hidden_FM

@@ -1,8 +1,8 @@
 """Training: state, step, loop, checkpoints.
 
-`train(...)` takes a run to its last step and may be stopped and started again at any step without
-a trace in the result; `restore(...)` reads what it left. All seeds of a population are trained at
-once over one read of the features.
+`train(...)` takes a run to its last step; it may be stopped and resumed after any step, with equal
+results. `restore(...)` reads its checkpoints. All seeds of a population are trained together over
+one read of the features.
 """
 
 from uhman_jax.train.loop import Interrupted, restore, steps_per_epoch, total_steps, train

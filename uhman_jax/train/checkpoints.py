@@ -1,172 +1,116 @@
-"""Checkpoints of a run: the last two states, each written whole or not at all, by orbax.
+"""The checkpoints of a run: its last two states, each one file that is written whole or not at all.
 
-Each has the checksums of its files beside them, in `crc32c.json`, and of its arrays within: orbax
-does not notice every damage, and meets what it notices with all kinds of errors. In a bucket they
-are copies of local ones, see `bucket`.
+`checkpoints/STEP.npz` is a NumPy archive of the state's arrays by name, followed by the SHA-256 of
+its bytes. The arrays are whole, however many devices share them. Earlier versions wrote folders
+`checkpoints/STEP` with orbax, which are still read.
 """
 
 import contextlib
-import functools
-import gc
+import hashlib
+import io
 import json
-import logging
 import os
 import pathlib
-import sys
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from typing import Any
 
 import crc32c
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
 from uhman_jax import storage
 from uhman_jax.errors import UserError, disk_trouble
 from uhman_jax.run_directory import CHECKPOINTS
 from uhman_jax.storage import replacing
-from uhman_jax.train import bucket
-from uhman_jax.train.bucket import SEAL
 from uhman_jax.train.state import State
 
 _KEPT = 2  # checkpoints
-_TIMES = "_CHECKPOINT_METADATA"  # orbax writes it once more when all is done
+_DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 class Checkpoints:
     """The checkpoints of one run directory; a context manager that waits for the last write.
 
-    Of several processes each reads for itself, and what is written is whole: on the host, without
-    a trace of how many devices had it.
-
-    All methods raise UserError where the disk is full or may not be written to; the checkpoints
-    that were there stay.
+    All processes read, only the first one writes. All methods raise UserError if the storage is
+    full or cannot be written; the checkpoints that were there stay.
 
     Attributes:
         directory: of the checkpoints.
+        seconds: duration of the last write; 0 before the first.
     """
 
     def __init__(self, workdir: str | os.PathLike[str], read_only: bool = False):
         self.directory = storage.path(workdir).absolute() / CHECKPOINTS
-        self._folder = self.directory  # orbax's
-        self._copies = contextlib.ExitStack()
-        self._quiet = contextlib.ExitStack()
-        self._saving = -1  # step
-        process = jax.process_index()
-        self._write = process == 0 and not read_only
-        processes = ocp.options.MultiprocessingOptions()
-        if jax.process_count() > 1:
-            processes = ocp.options.MultiprocessingOptions(
-                primary_host=process,
-                active_processes={process},
-                barrier_sync_key_prefix=f"process{process}",
-            )
-        with self._disk_is_named():
-            if storage.is_remote(self.directory):
-                with contextlib.ExitStack() as copies:
-                    folder = copies.enter_context(tempfile.TemporaryDirectory())
-                    self._folder = pathlib.Path(folder)
-                    bucket.fetch(self.directory, self._folder)
-                    self._copies = copies.pop_all()
-            if not read_only:
-                self._folder.mkdir(parents=True, exist_ok=True)
-        ended = ocp.options.AsyncOptions(post_finalization_callback=self._seal)
-        with self._disk_is_named(), _quietly():
-            self._manager = ocp.CheckpointManager(
-                self._folder,
-                options=ocp.CheckpointManagerOptions(
-                    read_only=read_only,
-                    save_interval_steps=0 if read_only else 1,
-                    max_to_keep=None if read_only else _KEPT,
-                    cleanup_tmp_directories=self._write,
-                    async_options=ended,
-                    multiprocessing_options=processes,
-                    create=jax.process_count() == 1 and not read_only,
-                ),
-            )
+        self.seconds = 0.0
+        self._is_writer = jax.process_index() == 0 and not read_only
+        self._executor = futures.ThreadPoolExecutor(1, "checkpoints")
+        self._writing: futures.Future[None] | None = None
+        if not read_only:
+            with self._named_errors():
+                self.directory.mkdir(parents=True, exist_ok=True)
+                if self._is_writer:
+                    storage.remove_leftovers(self.directory)
 
     def __enter__(self) -> "Checkpoints":
         """Returns itself."""
-        _drop_late_callbacks()
-        self._quiet.enter_context(_quietly())
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Waits for the last write; its failure does not hide an earlier one."""
-        with self._copies, self._quiet:
-            try:
-                with self._disk_is_named():
-                    self._manager.close()
-            except Exception:
-                if error is None:
-                    raise
-            if error is not None:
-                gc.collect()
+        self._executor.shutdown()
+        if error is None:
+            self.wait()
 
     @property
     def latest_step(self) -> int | None:
-        """Step of the newest checkpoint, written or being written; None before the first."""
-        return self._manager.latest_step()
-
-    def num_channels(self) -> int | None:
-        """C of the newest checkpoint that says what it holds; None where none does."""
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            with contextlib.suppress(Exception), _quietly():  # orbax raises all kinds on damage
-                folder: Any = self.directory / str(step) / "default"
-                found: Any = ocp.StandardCheckpointHandler().metadata(folder).tree
-                return int(found["state"]["statistics"]["mean_C"].shape[0])
-        return None
+        """The step of the newest written checkpoint; None before the first."""
+        paths = self._paths()
+        return int(paths[-1].stem) if paths else None
 
     def save(self, state: State) -> None:
-        """Starts to write a state in the background; a checkpoint of the same step is replaced.
-
-        Of several processes the first writes.
-        """
-        if not self._write:
-            return
-        step = int(state.step)
-        self.wait()
-        # A copy, since the next step donates the state's buffers while they are being written.
-        copy = jax.tree.map(lambda leaf: leaf.copy(), state)
-        content = {"state": copy, "crc32c": _checksums(copy)}
-        self._saving = step
-        with self._disk_is_named():
-            if step in self._manager.all_steps():  # the other one stays until the write is done
-                self._manager.delete(step)
-            self._manager.save(step, args=ocp.args.StandardSave(content), force=True)
+        """Starts to write a state in the background; a checkpoint of the same step is replaced."""
+        if self._is_writer:
+            self.wait()
+            # A copy, since the next step donates the buffers of the state.
+            copy = jax.tree.map(lambda leaf: leaf.copy(), state)
+            self._writing = self._executor.submit(self._write, copy)
 
     def wait(self) -> None:
         """Returns when all started writes are on disk."""
-        with self._disk_is_named():
-            self._manager.wait_until_finished()
+        if self._writing:
+            with self._named_errors():
+                self._writing.result()
 
     def restore(self, abstract: State, say: Callable[[str], object] = print) -> State | None:
         """Reads the newest checkpoint that is whole.
 
         Args:
-            abstract: what `abstract_state` returned.
-            say: is told of a damaged checkpoint that was passed over.
+            abstract: a state of the same structure, of any shapes.
+            say: takes a line about a damaged checkpoint that is skipped.
 
         Returns:
-            The state; None where there is no checkpoint at all.
+            The state; None if there is no checkpoint.
 
         Raises:
-            UserError: there are checkpoints, but none that can be read.
+            UserError: no checkpoint can be read although there are some.
         """
-        self._manager.reload()
-        steps = sorted(self._manager.all_steps(), reverse=True)
         reasons = []
-        for step in steps:
+        for path in reversed(self._paths()):
             try:
-                state = self._read(step, abstract)
-            except Exception as error:  # orbax raises all kinds on damage, NotImplementedError too
+                state = _read(path, abstract)
+            except UserError:  # the bucket cannot be reached
+                raise
+            except Exception as error:  # damage raises errors of all kinds
                 reason = str(error).strip().splitlines() or [type(error).__name__]
-                reasons.append(f"step {step}: {reason[0]}")
+                reasons.append(f"step {path.stem}: {reason[0]}")
                 continue
             if reasons:
-                say(f"Passed over a damaged checkpoint ({reasons[0]}); used step {step}.")
+                say(f"Passed over a damaged checkpoint ({reasons[0]}); used step {path.stem}.")
             return state
         if reasons:
             raise UserError(
@@ -175,104 +119,88 @@ class Checkpoints:
             )
         return None
 
+    def _paths(self) -> list[pathlib.Path]:
+        """Returns the checkpoints, oldest first."""
+        paths = [path for path in self.directory.iterdir() if path.suffix in (".npz", "")]
+        numbered = [path for path in paths if path.stem.isdigit()]
+        return sorted(numbered, key=lambda path: (int(path.stem), path.suffix))
+
+    def _write(self, state: State) -> None:
+        """Writes a checkpoint, then removes all but the newest."""
+        begin = time.monotonic()
+        archive = io.BytesIO()
+        np.savez(archive, **jax.tree.map(np.asarray, _by_name(state)))
+        content = archive.getbuffer()
+        with replacing(self.directory / f"{int(state.step)}.npz") as file:
+            file.write(content)
+            file.write(hashlib.sha256(content).digest())
+        for path in self._paths()[:-_KEPT]:
+            _remove(path)
+        self.seconds = time.monotonic() - begin
+
     @contextlib.contextmanager
-    def _disk_is_named(self) -> Iterator[None]:
-        """Turns what orbax raises when it can't write into a sentence."""
+    def _named_errors(self) -> Iterator[None]:
+        """Turns an error of the storage into a UserError that names the checkpoints."""
         try:
             yield
         except Exception as error:
             if trouble := disk_trouble(error):
-                # What orbax leaves unfinished complains later, until the very end of the process.
-                for name in ("absl", "asyncio"):
-                    logging.getLogger(name).disabled = True
                 raise UserError(
-                    f"checkpoints must be written to {self.directory}, got {trouble!r}; mend that, "
-                    "and the same command goes on from the last one"
+                    f"checkpoints must be written to {self.directory}, got {trouble!r}; correct "
+                    "that, and the same command continues from the last one"
                 ) from error
             raise
 
-    def _seal(self) -> None:
-        """Adds the checksums to a checkpoint that is all written, just before it gets its name.
 
-        Then uploads it, in orbax's thread, where it belongs to a bucket.
-        """
-        (folder,) = self._folder.glob(f"{self._saving}.*tmp*")
-        text = json.dumps(_file_checksums(folder), indent=1)
-        with replacing(folder / SEAL) as file:
-            file.write(text.encode())
-        if storage.is_remote(self.directory):
-            bucket.send(folder, self.directory, self._saving, _KEPT)
-
-    def _read(self, step: int, abstract: State) -> State:
-        """Reads one checkpoint; an Exception of any kind where it is damaged."""
-        folder = self._folder / str(step)
-        if (folder / SEAL).exists():  # else it was lost: the numbers are checked all the same
-            sums = json.loads((folder / SEAL).read_bytes())
-            found = _file_checksums(folder)
-            if differing := sorted(name for name in sums if sums[name] != found.get(name)):
-                raise ValueError(f"{differing[0]} is missing or does not match its checksum")
-        numbers = jax.ShapeDtypeStruct((len(jax.tree.leaves(abstract)),), jnp.uint32)
-        with _quietly():
-            content: Any = self._manager.restore(
-                step, args=ocp.args.StandardRestore({"state": abstract, "crc32c": numbers})
-            )
-        if not np.array_equal(_checksums(content["state"]), content["crc32c"]):
-            raise ValueError("its numbers do not match their checksums")
-        return content["state"]
+def _by_name(tree: Any) -> dict[str, Any]:
+    """Returns the leaves of a tree, by names such as params/hashtag_TK."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def _file_checksums(folder: pathlib.Path) -> dict[str, int]:
-    """CRC32C of every file of a checkpoint but the one that holds these and orbax's times."""
-    return {
-        path.relative_to(folder).as_posix(): crc32c.crc32c(path.read_bytes())
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (SEAL, _TIMES)
-    }
+def _read(path: pathlib.Path, abstract: State) -> State:
+    """Reads one checkpoint; raises an Exception of any kind if it is damaged."""
+    names = list(_by_name(abstract))
+    leaves = _read_archive(path, names) if path.suffix else _read_orbax(path, names)
+    return jax.tree.unflatten(jax.tree.structure(abstract), map(jnp.array, leaves))
 
 
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Keeps orbax from printing pages about damage and full disks: others say it in a sentence.
-
-    It logs them, and unfinished tasks complain when they are collected: after a failure that is
-    done here.
-    """
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    hook = sys.unraisablehook
-    sys.unraisablehook = lambda unused: None
-    try:
-        yield
-    except BaseException:
-        gc.collect()
-        raise
-    finally:
-        sys.unraisablehook = hook
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+def _read_archive(path: pathlib.Path, names: list[str]) -> list[np.ndarray]:
+    content = path.read_bytes()
+    data = memoryview(content)
+    if hashlib.sha256(data[:-_DIGEST_SIZE]).digest() != data[-_DIGEST_SIZE:]:
+        raise ValueError(f"{path.name} does not match its checksum")
+    with np.load(io.BytesIO(content)) as arrays:
+        return [arrays[name] for name in names]
 
 
-@functools.cache
-def _drop_late_callbacks() -> None:
-    """Drops one message of orbax's C++ code, from now on.
+def _read_orbax(folder: pathlib.Path, names: list[str]) -> list[np.ndarray]:
+    """Reads a checkpoint of an earlier version, which lists the CRC32C of its files."""
+    import orbax.checkpoint as ocp  # takes 0.3 s
 
-    After a failed write the others call back, for as long as the process lives, into a loop that is
-    closed, and print that through the hook for uncaught exceptions.
-    """
-    hook = sys.excepthook
+    with tempfile.TemporaryDirectory() as copy:
+        if storage.is_remote(folder):
+            for name in storage.sizes(folder):
+                (pathlib.Path(copy) / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).download(pathlib.Path(copy) / name)  # type: ignore[missing-attribute]
+            folder = pathlib.Path(copy)
+        for name, checksum in json.loads((folder / "crc32c.json").read_bytes()).items():
+            if crc32c.crc32c((folder / name).read_bytes()) != checksum:
+                raise ValueError(f"{name} does not match its checksum")
+        handler: Any = ocp.PyTreeCheckpointHandler()
+        tree = handler.metadata(folder / "default").tree
+        as_numpy = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        restore = ocp.args.PyTreeRestore(restore_args=as_numpy)
+        content = _by_name(handler.restore(folder / "default", args=restore)["state"])
+    return [content[name] for name in names]
 
-    def others(kind, error, trace) -> None:
-        if str(error) != "Event loop is closed":
-            hook(kind, error, trace)
 
-    sys.excepthook = others
-
-
-def _checksums(state: State) -> np.ndarray:
-    """CRC32C of every leaf's bytes, uint32."""
-    leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(state)]
-    return np.array(
-        [crc32c.crc32c(leaf.reshape(-1).view(np.uint8).data) for leaf in leaves], np.uint32
-    )
+def _remove(path: pathlib.Path) -> None:
+    """Removes a checkpoint of either layout."""
+    if path.suffix:
+        path.unlink()
+    elif storage.is_remote(path):
+        for name in storage.sizes(path):
+            (path / name).unlink()
+    else:
+        shutil.rmtree(path)

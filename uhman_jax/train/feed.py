@@ -128,8 +128,8 @@ class Resident:
     def _allow(self) -> int:
         """Steps that should take `_DISPATCH_SECONDS`, at most twice as many as before.
 
-        Between two dispatches whoever reads the metrics one dispatch late has waited for the one
-        before the last.
+        Metrics are read one dispatch late, so the time between two calls measures the dispatch
+        before last.
         """
         now, before = time.monotonic(), self._clock
         self._clock = now

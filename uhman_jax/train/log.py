@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object per validation, in step order, each step once."""
+"""metrics.jsonl: one JSON object per validation, in the order of steps, each step once."""
 
 import json
 import os
@@ -13,10 +13,10 @@ class MetricsLog:
 
     Args:
         workdir: of the run.
-        write: False in the processes that only read along.
+        write: False in processes that only read.
 
     Attributes:
-        seconds: training time that the last entry states; 0 before the first.
+        seconds: training time in the last entry; 0 before the first.
     """
 
     def __init__(self, workdir: str | os.PathLike[str], write: bool = True):
@@ -26,7 +26,7 @@ class MetricsLog:
         self.seconds = 0.0
 
     def truncate(self, step: int) -> None:
-        """Drops entries after a step, and half a last line, as a killed run may leave them.
+        """Drops the entries after a step, and an incomplete last line, which a killed run leaves.
 
         Raises:
             UserError: another line is damaged.
@@ -34,19 +34,19 @@ class MetricsLog:
         entries = [entry for entry in read_log(self._path.parent) if entry["step"] <= step]
         self.seconds = entries[-1].get("seconds", 0.0) if entries else 0.0
         self._lines = [json.dumps(entry) + "\n" for entry in entries]
-        if self._write:
-            self._rewrite()
+        self._rewrite()
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Adds an entry at the end; an object is written anew with it."""
+        """Adds an entry at the end; in a bucket, replaces the object."""
         self.seconds = entry["seconds"]
         self._lines.append(json.dumps(entry) + "\n")
-        if self._write and storage.is_remote(self._path):
+        if storage.is_remote(self._path):
             self._rewrite()
         elif self._write:
             with open(self._path, "a", encoding="utf-8") as file:
                 file.write(self._lines[-1])
 
     def _rewrite(self) -> None:
-        with storage.replacing(self._path) as file:
-            file.write("".join(self._lines).encode())
+        if self._write:
+            with storage.replacing(self._path) as file:
+                file.write("".join(self._lines).encode())

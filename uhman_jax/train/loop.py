@@ -1,4 +1,4 @@
-"""The training loop: batches, validation, checkpoints, and a clean stop at any step."""
+"""The training loop: steps, validation, checkpoints, and a stop after any step without loss."""
 
 import functools
 import math
@@ -34,12 +34,12 @@ from uhman_jax.train.state import (
 from uhman_jax.train.step import StepMetrics, learning_rate, make_train_step
 
 MAX_TRAIN_SAMPLE = 256  # training videos that are ranked at each validation, to see overfitting
-SAVING_SHARE = 0.05  # of the time, at most, where no steps are given for checkpoints
+SAVING_SHARE = 0.05  # largest fraction of the time for checkpoints, if their steps are not set
 MAX_STEPS = 2**31 - 1  # steps are counted in int32
 
 
 class Interrupted(Exception):
-    """A run was asked to stop; its state is saved.
+    """Reports that a run was asked to stop; its state is saved.
 
     Attributes:
         step: of the checkpoint.
@@ -51,37 +51,27 @@ class Interrupted(Exception):
 
 
 def steps_per_epoch(config: Config, view: View) -> int:
-    """Steps in which the training split is seen about once."""
+    """Returns the number of steps that use each training video about once."""
     return -(-len(view.rows(TRAIN)) // config.train.batch_size)
 
 
 def total_steps(config: Config, view: View) -> int:
-    """Steps of the whole run."""
+    """Returns the number of steps of the whole run."""
     return config.train.num_epochs * steps_per_epoch(config, view)
 
 
-def restore(
-    config: Config, view: View, num_channels: int, workdir: str | os.PathLike[str]
-) -> State | None:
-    """The state of a run directory's newest whole checkpoint; None where there is none.
+def restore(config: Config, view: View, workdir: str | os.PathLike[str]) -> State | None:
+    """Returns the state in a run directory's newest whole checkpoint; None if there is none.
 
-    Leaves the directory as it is: a run may be training in it.
-
-    Args:
-        config: of the run.
-        view: of the run.
-        num_channels: C of its features; 0: as the checkpoint says, so that none are needed.
-        workdir: the run directory.
+    Changes nothing in the directory: a run may be training in it.
 
     Raises:
-        UserError: there are checkpoints, but none that can be read.
+        UserError: no checkpoint can be read although there are some.
     """
     if not (storage.path(workdir) / CHECKPOINTS).is_dir():
         return None
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        num_channels = num_channels or checkpoints.num_channels() or 1
-        model = build_model(config.model, view)
-        return checkpoints.restore(abstract_state(model, config, num_channels))
+        return checkpoints.restore(abstract_state(build_model(config.model, view), config, 1))
 
 
 def train(
@@ -98,27 +88,27 @@ def train(
 ) -> State:
     """Trains the population to its last step, from its newest checkpoint or from the start.
 
-    A run that was stopped and started again ends with the same bytes as an unbroken one.
+    A run that was stopped and resumed ends with the same bytes as an unbroken one.
 
     Args:
-        config: a valid one.
-        view: which videos, hashtags and users.
-        store: their region features.
+        config: valid settings.
+        view: the videos, hashtags and users.
+        store: the region features of the videos.
         mean_C: float32, channel means of the training split.
-        std_C: float32, channel deviations of the training split.
-        workdir: where `checkpoints/` and `metrics.jsonl` are.
-        should_stop: asked after every step and before every batch of a validation.
+        std_C: float32, channel standard deviations of the training split.
+        workdir: holds `checkpoints/` and `metrics.jsonl`.
+        should_stop: called after every step and before every batch of a validation.
         say: takes lines for a person.
-        devices: that share the work, if there are several; else one does it. The state is the same
-            to rounding, and a run may go on with others.
+        devices: a mesh that shares the work; None for one device. The state is the same up to
+            rounding, and a run may be resumed on another mesh.
 
     Returns:
-        The final state; `kept` are the parameters to use.
+        The final state; its `kept` are the parameters to use.
 
     Raises:
         DivergedError: a loss or its gradient is not finite.
-        UserError: nothing to train on, damaged checkpoints, settings that the devices can't have.
-        Interrupted: `should_stop` said so; a checkpoint is on disk.
+        UserError: nothing to train on, damaged checkpoints, or settings that do not fit the mesh.
+        Interrupted: `should_stop` returned True; a checkpoint is saved.
     """
     if devices:
         devices.check_batch("train.batch_size", config.train.batch_size)
@@ -142,10 +132,9 @@ def train(
 
 
 def agreed(devices: Devices, should_stop: Callable[[], bool]) -> Callable[[], bool]:
-    """The same question to all processes, who then all know the answer, up to 1/4 second late.
+    """Returns a stop check on which all processes agree.
 
-    An answer costs a wait for the device, so that they meet only now and then: after as many
-    questions as the slowest of them took a quarter of a second for, and 16 at most.
+    The all-reduce waits for the device, so it runs at most every 0.25 s (or every 16 calls).
     """
     if jax.process_count() == 1:
         return should_stop
@@ -166,7 +155,7 @@ def agreed(devices: Devices, should_stop: Callable[[], bool]) -> Callable[[], bo
 
 
 class _Run:
-    """The fixed parts of one run, and the loop over its steps."""
+    """The parts of one run that are the same in every step, and the loop over its steps."""
 
     def __init__(
         self,
@@ -181,29 +170,28 @@ class _Run:
         self.primary = not devices or devices.primary
         self.checkpoints, self.log = checkpoints, MetricsLog(workdir, write=self.primary)
         rows, validation_rows = view.rows(TRAIN), view.rows(VALIDATION)
+        plateau = config.train.decay is Decay.PLATEAU
+        self.num_steps = total_steps(config, view)
         if not len(rows):
             raise UserError("training needs at least one video in the training split, got none")
-        if config.train.decay is Decay.PLATEAU and not len(validation_rows):
+        if plateau and not len(validation_rows):
             raise UserError(
                 "train.decay=plateau needs validation videos, got none; "
                 "use --config.train.decay=steps or a larger view.validation_share"
             )
-        self.eval_size = config.evaluate.batch_size
-        self.num_steps = total_steps(config, view)
         if self.num_steps > MAX_STEPS:
             raise UserError(
                 f"a run must have at most {MAX_STEPS} steps, got {self.num_steps} from "
                 f"train.num_epochs {config.train.num_epochs}; lower it"
             )
+        self.eval_size = config.evaluate.batch_size
         self.eval_every = config.train.eval_every or steps_per_epoch(config, view)
         self.checkpoint_every = config.train.checkpoint_every or self.eval_every
-        self.steps_per_epoch = len(rows) / config.train.batch_size
         size = min(len(rows), MAX_TRAIN_SAMPLE, max(len(validation_rows), 1))
         sample = np.random.default_rng(config.seed).choice(rows, size, replace=False)
         self.ranked = {"train": np.sort(sample)}
         if len(validation_rows):
             self.ranked["validation"] = validation_rows
-        self.pending: tuple[int, int, StepMetrics] | None = None
         self.model = build_model(config.model, view)
         places = where = None
         if devices:
@@ -211,7 +199,6 @@ class _Run:
             where = places, devices.everywhere()
         self.step = make_train_step(self.model, config, self.num_steps, where)
         self.ranker = make_ranker(self.model, 0, devices)
-        plateau = config.train.decay is Decay.PLATEAU
         self.record = jax.jit(
             functools.partial(
                 record_validation,
@@ -221,13 +208,17 @@ class _Run:
             donate_argnums=0,
             out_shardings=places,
         )
+        # Dispatched steps whose metrics are not read yet: first step, number of steps, metrics.
+        self.pending: tuple[int, int, StepMetrics] | None = None
+        self.saved: tuple[int, int] | None = None  # step and validated step of the last checkpoint
+        self.saved_at = -math.inf
+        self.clock, self.clock_step = 0.0, 0  # end of the last validation
 
     def finish(self, state: State, should_stop: Callable[[], bool]) -> State:
-        """Takes the remaining steps, validating and saving where it is due."""
+        """Takes the remaining steps; validates and saves when it is due."""
         start = step = int(state.step)
         validated = int(state.validated_step)
         self.saved = (step, validated) if step else None
-        self.saved_at, self.saving_seconds = -math.inf, 0.0
         self.log.truncate(validated)
         if step == validated == self.num_steps:
             return state
@@ -259,14 +250,14 @@ class _Run:
                 due = [every - step % every for every in (self.eval_every, self.checkpoint_every)]
                 state, metrics, count = feed.advance(state, min(self.num_steps - step, *due))
                 if step == self.clock_step == start:
-                    bar.unpause()  # compiling says nothing of the time left
-                self._check_pending()  # the steps before: the device is busy with these
+                    bar.unpause()  # compilation does not count for the estimate of the time left
+                self._check_pending()  # of the steps before, while the device computes these
                 self.pending = step, count, metrics
                 step += count
                 bar.update(count)
 
     def _feed(self, start: int, should_stop: Callable[[], bool]) -> Streamed | Resident | None:
-        """What gives the batches from step `start` on; None if stopped while it was made."""
+        """Returns the source of the batches from step `start` on; None if stopped while loading."""
         config, rows = self.config.train, self.view.rows(TRAIN)
         how: dict[str, int] = {
             "batch_size": config.batch_size,
@@ -281,9 +272,9 @@ class _Run:
         return None if on_device is None else Resident(several(self.step), on_device, rows, **how)
 
     def _compile(self, state: State, feed: Streamed | Resident) -> Callable[..., State]:
-        """Makes the programs of a validation before the first step; returns that of its record.
+        """Compiles the programs of a validation and returns the one that records its scores.
 
-        A signal that comes in the middle of a compilation must not cost steps.
+        This happens before the first step: a signal during a compilation must not lose steps.
         """
         for rows in self.ranked.values():
             batches = feed.ranked(rows[: self.eval_size], self.eval_size)
@@ -293,7 +284,7 @@ class _Run:
     def _validate(
         self, state: State, step: int, feed: Streamed | Resident, should_stop: Callable[[], bool]
     ) -> np.ndarray | None:
-        """Ranks, writes a line of the log, returns the score of each seed; None if stopped."""
+        """Ranks, adds a line to the log, and returns the score of each seed; None if stopped."""
         self._check_pending()
         seconds = time.monotonic() - self.clock
         loss_S = np.asarray(state.loss_sum_S) / int(state.loss_steps)
@@ -301,7 +292,7 @@ class _Run:
         rate = float(learning_rate(self.config.train, self.num_steps)(jnp.int32(step - 1)))
         entry: dict[str, Any] = {
             "step": step,
-            "epoch": step / self.steps_per_epoch,
+            "epoch": step / (len(self.view.rows(TRAIN)) / self.config.train.batch_size),
             "loss": loss_S.tolist(),
             "learning_rate": (rate * scale_S).tolist(),
         }
@@ -319,29 +310,27 @@ class _Run:
         entry["steps_per_second"] = (step - self.clock_step) / seconds if seconds else 0.0
         self.log.append(entry)
         self.clock, self.clock_step = time.monotonic(), step
-        # Without validation videos the last parameters are the ones to keep.
+        # Without validation videos the last parameters are kept.
         scores = entry.get(f"validation/{self.config.evaluate.select_by}", [step] * len(loss_S))
         return np.asarray(scores, np.float32)
 
     def _may_save(self) -> bool:
-        """Whether a checkpoint that nobody asked for at this step costs little enough.
+        """Returns whether a checkpoint at this step is requested or cheap enough.
 
-        Several processes save together, so that none may look at its own clock.
+        Several processes save together, so they do not decide by their own clocks.
         """
         if self.config.train.checkpoint_every or jax.process_count() > 1:
             return True
-        return time.monotonic() - self.saved_at > self.saving_seconds / SAVING_SHARE
+        return time.monotonic() - self.saved_at > self.checkpoints.seconds / SAVING_SHARE
 
     def _save(self, state: State, step: int, validated: int) -> None:
         self._check_pending()
         if self.saved != (step, validated):
-            begin = time.monotonic()
             self.checkpoints.save(self.devices.collect(state) if self.devices else state)
             self.saved, self.saved_at = (step, validated), time.monotonic()
-            self.saving_seconds = self.saved_at - begin
 
     def _interrupted(self, state: State, step: int, validated: int) -> Interrupted:
-        """What to raise, with the state on disk."""
+        """Saves the state and returns the exception to raise."""
         if step:
             with stop.saving():
                 self._save(state, step, validated)
@@ -349,7 +338,7 @@ class _Run:
         return Interrupted(step)
 
     def _check_pending(self) -> None:
-        """Reads the figures of the steps before, and stops the run where they are not finite."""
+        """Reads the metrics of the previous dispatch; raises DivergedError if one is not finite."""
         if self.pending is None:
             return
         step, count, metrics = self.pending

@@ -1,17 +1,17 @@
-"""A seeded world in which the truth is known; it writes a raw dataset like any other.
+"""A seeded simulation of users and clips with known probabilities; it writes a raw dataset.
 
-    names.py      what classes, hashtags and countries are called
-    world.py      the laws: users, tastes, popularity, language
-    posts.py      clips, posters, hashtags, histories, and the true probabilities
-    posterior.py  the observable oracle: those probabilities as far as they can be known
-    ceilings.py   the same from the clip alone, and from the user alone
-    sprites.py, motion.py, pixels.py   the pixels door: MP4 files
-    features.py   the features door: shards of region features
+    names.py      names of classes, hashtags and countries
+    world.py      the generative model: users, preferences, popularity, language
+    posts.py      clips, users, hashtags, histories, and the true probabilities
+    posterior.py  the observable oracle: these probabilities given what a model can observe
+    ceilings.py   the same given only the clip, and given only the user
+    sprites.py, motion.py, pixels.py   output as MP4 files
+    features.py   output as shards of region features
 
-Nothing here knows a model. Array axes beyond the table in `uhman_jax`: G class of object ("genus"),
-J style in which an object is shown, I kind of object (a class in a style; in `Taste` a class or a
-style), E dialect, L dimension of private taste, Q draw of private taste, S what a clip shows (which
-classes in which styles), A also combination of attributes.
+Nothing here depends on a model. Array axes beyond the table in `uhman_jax`: G class of object
+("genus"), J style in which an object is shown, I kind of object (a class in a style; in `Taste` a
+class or a style), E dialect, L dimension of private preference, Q draw of private preference, S
+content of a clip (its classes and styles), A also combination of attributes.
 """
 
 import collections
@@ -39,14 +39,14 @@ from uhman_jax.dataset.simulator import (
 )
 from uhman_jax.errors import UserError
 
-__all__ = ["features_directory", "is_simulated", "simulate", "simulated_fingerprint"]
+__all__ = ["is_simulated", "simulate", "simulated_fingerprint"]
 
-_VERSION = 2  # raise it when the same settings give another world, or other files
+_VERSION = 2  # to be increased when the same settings give other data or files
 _STARTED = "simulating.json"
 
 
 def simulated_fingerprint(config: SimulatorConfig) -> str:
-    """Returns 12 hexadecimal digits that name the world of these settings."""
+    """Returns 12 hexadecimal digits that identify the dataset of these settings."""
     text = json.dumps([_VERSION, to_dict(config)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -56,24 +56,19 @@ def is_simulated(root: str | os.PathLike) -> bool:
     return (Path(root) / truth_lib.MARKER).is_file()
 
 
-def features_directory(root: str | os.PathLike) -> Path:
-    """Returns where the features door writes its shards."""
-    return Path(root) / "features" / "simulated"
-
-
 def simulate(root: str | os.PathLike, config: SimulatorConfig, *, num_workers: int = 0) -> None:
     """Writes the simulated dataset of `config`: tables, truth, and clips or features.
 
-    `simulated.json` comes last, so a dataset that has it is complete; a run that was stopped goes
-    on where it was, and one that is complete returns at once.
+    `simulated.json` is written last, so a dataset that has it is complete and is left as it is. An
+    interrupted simulation is continued.
 
     Args:
         root: folder of the dataset, made if absent.
-        config: of the world; the tables and probabilities are a pure function of it.
-        num_workers: processes that render clips; 0: one per core; 1: this process alone.
+        config: settings; the tables and probabilities are a pure function of them.
+        num_workers: processes that render clips; 0: one per core; 1: only this process.
 
     Raises:
-        UserError: settings that describe no world, or a folder that holds something else.
+        UserError: settings that describe no generative model, or a folder with other content.
     """
     root = Path(root)
     fingerprint = simulated_fingerprint(config)
@@ -98,7 +93,7 @@ def simulate(root: str | os.PathLike, config: SimulatorConfig, *, num_workers: i
             clips = range(config.num_videos)
             rows = [_feature_rows(features.plan_clip(config, clip)) for clip in clips]
             info = _features_info(config, fingerprint)
-            features.write_features(features_directory(root), world, video_ids, info)
+            features.write_features(root / truth_lib.SIMULATED_FEATURES, world, video_ids, info)
         case _:
             assert_never(config.door)
     truth_lib.write_truth(root, _truth(world, video_ids, rows))
@@ -110,7 +105,7 @@ def simulate(root: str | os.PathLike, config: SimulatorConfig, *, num_workers: i
 
 
 def _is_complete(root: Path, fingerprint: str, config: SimulatorConfig) -> bool:
-    """Returns whether nothing is left to do; raises UserError where `root` holds something else."""
+    """Returns whether the dataset is complete; raises UserError if `root` has other content."""
     for name in (truth_lib.MARKER, _STARTED):
         try:
             found = json.loads((root / name).read_bytes())["fingerprint"]
@@ -120,13 +115,13 @@ def _is_complete(root: Path, fingerprint: str, config: SimulatorConfig) -> bool:
             found = "a damaged file"
         if found != fingerprint:
             raise UserError(
-                f"a simulated dataset's folder must hold one world, got {root / name} of world "
+                f"a simulated dataset's folder must hold one dataset, got {root / name} of "
                 f"{found} instead of {fingerprint}; name another folder or delete this one"
             )
         if name == _STARTED:
             return False
         if config.door is Door.FEATURES:
-            return (features_directory(root) / "extractor.json").exists()
+            return (root / truth_lib.SIMULATED_FEATURES / "extractor.json").exists()
         clips = root / "clips"
         present = sum(file.suffix == ".mp4" for file in clips.iterdir()) if clips.is_dir() else 0
         return present >= config.num_videos
@@ -213,7 +208,7 @@ def _user_id(user: int) -> str:
 
 
 def _features_info(config: SimulatorConfig, fingerprint: str) -> dict:
-    """Returns what the shards say of their features, in the words of a real extraction."""
+    """Returns how the features were made, with the keys of a real extraction."""
     return {
         "weights": "simulated",
         "fingerprint": fingerprint,

@@ -1,10 +1,10 @@
-"""What can be known of a post from one side alone: from the clip, or from who posts it.
+"""Oracles that know only the clip, or only the user.
 
-    content   p(hashtag | the clip), over everyone who posts
-    user      p(hashtag | what may be seen of the user), over all clips that could be filmed
+    content   p(hashtag | the clip), averaged over users
+    user      p(hashtag | observable facts of the user), averaged over clips
 
-A model that never looks at the user cannot beat the first, one that never looks at the clip cannot
-beat the second; what the observable oracle has beyond both takes the two together.
+They bound models without the user and models without the clip. The observable oracle exceeds both
+by what requires clip and user together.
 """
 
 import dataclasses
@@ -18,14 +18,14 @@ from uhman_jax.dataset.simulator.posterior import Hypotheses, Judge
 from uhman_jax.dataset.simulator.posts import SimulatedWorld, draw_objects, favourite_prob
 from uhman_jax.dataset.simulator.world import stream
 
-NUM_DRAWS = 4096  # clips that could be filmed; the same for all users
+NUM_DRAWS = 4096  # sampled clips; the same for all users
 
 
 def content_probability(world: SimulatedWorld) -> np.ndarray:
-    """Returns p(hashtag is attached | what the clip shows) as float32 [V, T].
+    """Returns p(hashtag is attached | content of the clip) as float32 [V, T].
 
-    It is the mean of `posts.probability` over the users of the dataset, each with the weight of
-    their number of clips: exact, and the same for clips that show the same.
+    It is the exact mean of `posts.probability` over the users of the dataset, weighted by their
+    numbers of clips, and equal for clips of equal content.
     """
     config, posts = world.config, world.posts
     kinds_VO = np.sort(posts.objects_VO * config.num_styles + posts.styles_VO, axis=1)
@@ -38,7 +38,7 @@ def content_probability(world: SimulatedWorld) -> np.ndarray:
 
 
 def _content_law(world: SimulatedWorld) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Returns a function of a clip's classes and styles: p(hashtag) over everyone who posts."""
+    """Returns a function of a clip's classes and styles: p(hashtag) averaged over users."""
     config, language = world.config, world.language
     posts_U = np.bincount(world.posts.user_V, minlength=config.num_users)
     order_U = np.argsort(world.dialect_U, kind="stable")
@@ -83,22 +83,22 @@ def _content_law(world: SimulatedWorld) -> Callable[[np.ndarray, np.ndarray], np
 
 @dataclasses.dataclass(frozen=True)
 class AnyClip:
-    """The user's side: averages over the law of clips, given what may be seen of the user.
+    """The user oracle: averages over the distribution of clips, given the user.
 
-    Clips are averaged over `NUM_DRAWS` draws; how often a class is in a clip is exact, only what it
-    competes with is sampled. In the worlds of configs/worlds.py this moves a probability of the
-    selection world by 6 % (median) and the P@10 of the ranking by at most 0.0003 of 0.058; in the
-    everything world by 0.1 % and less than 0.00001; the additive world is exact.
+    The average is over `NUM_DRAWS` sampled clips; the frequency of each class is exact, only the
+    other objects of a clip are sampled. For configs/worlds.py the error of a probability is 6 %
+    (median) in World.SELECTION and that of the ranking's P@10 at most 0.0003 of 0.058; in
+    World.EVERYTHING 0.1 % and less than 0.00001; World.ADDITIVE is exact.
     """
 
     judge: Judge
-    choice_AGQ: np.ndarray  # selection: p(class is tagged | hypothesis), float32
-    any_ET: np.ndarray  # everything: p(hashtag | dialect)
-    any_T: np.ndarray  # additive: p(hashtag | the post is about what the clip shows)
+    choice_AGQ: np.ndarray  # World.SELECTION: p(class is tagged | hypothesis), float32
+    any_ET: np.ndarray  # World.EVERYTHING: p(hashtag | dialect)
+    any_T: np.ndarray  # World.ADDITIVE: p(hashtag | the post is about an object of the clip)
 
     @classmethod
     def of(cls, judge: Judge) -> "AnyClip":
-        """Averages over clips for every combination of attributes and every private taste."""
+        """Averages over clips for every combination of attributes and private preference."""
         config, laws = judge.world.config, judge.world.laws
         nothing = np.zeros(0)
         included_G = inclusion_prob(laws.popularity_G, config.objects_per_clip)
@@ -128,11 +128,11 @@ class AnyClip:
 
 
 def _choice_AGQ(judge: Judge, kinds_SO: np.ndarray, included_G: np.ndarray) -> np.ndarray:
-    """Returns p(class is tagged | attributes, private taste) over clips, float32.
+    """Returns p(class is tagged | attributes, private preference) over clips, float32.
 
     Args:
-        judge: of a selection world.
-        kinds_SO: what the drawn clips S show; a kind is class times number of styles plus style.
+        judge: of World.SELECTION.
+        kinds_SO: objects of the sampled clips S; a kind is class * number of styles + style.
         included_G: p(class is in a clip).
     """
     num_classes, num_styles = len(included_G), judge.world.config.num_styles
@@ -154,7 +154,7 @@ def _choice_AGQ(judge: Judge, kinds_SO: np.ndarray, included_G: np.ndarray) -> n
 
 
 def _everything_ET(judge: Judge, objects_SO: np.ndarray, included_G: np.ndarray) -> np.ndarray:
-    """Returns p(hashtag | dialect) over clips where all that they show is tagged."""
+    """Returns p(hashtag | dialect) over clips, all of whose objects are tagged."""
     language = judge.world.language
     shown_SG, share_S = _incidence(objects_SO, len(included_G))
     generic_T = language.class_T < 0
@@ -168,7 +168,7 @@ def _everything_ET(judge: Judge, objects_SO: np.ndarray, included_G: np.ndarray)
 
 
 def _incidence(kinds_SO: np.ndarray, num_kinds: int) -> tuple[scipy.sparse.csr_array, np.ndarray]:
-    """Returns which kinds the different clips among the drawn ones show, and the clips' shares."""
+    """Returns which kinds each distinct sampled clip shows, and the frequency of the clip."""
     different_SO, count_S = np.unique(np.sort(kinds_SO, axis=1), axis=0, return_counts=True)
     starts = np.arange(0, different_SO.size + 1, kinds_SO.shape[1])
     ones = np.ones(different_SO.size)
@@ -180,9 +180,9 @@ def _incidence(kinds_SO: np.ndarray, num_kinds: int) -> tuple[scipy.sparse.csr_a
 def inclusion_prob(popularity_G: np.ndarray, num_objects: int) -> np.ndarray:
     """Returns p(class is among the objects of a clip), as `posts.draw_objects` draws them.
 
-    Drawing by popularity without replacement is a race: class g arrives after an exponential time
-    of rate popularity_G[g], and the first `num_objects` are in. So this is the integral over the
-    time of arrival of the probability that fewer others came before.
+    Drawing by popularity without replacement is equivalent to a race: class g arrives after an
+    exponential time of rate popularity_G[g], and the first `num_objects` are chosen. So the result
+    is the integral, over the time of arrival, of the probability that fewer others came before.
 
     >>> inclusion_prob(np.array([0.5, 0.25, 0.25]), 2).round(6)  # 1/2 + 2 * 1/4 * 2/3, and so on
     array([0.833333, 0.583333, 0.583333])
@@ -192,12 +192,12 @@ def inclusion_prob(popularity_G: np.ndarray, num_objects: int) -> np.ndarray:
     time_X1 = (share_X / (1 - share_X))[:, None]
     weight_X1 = (weight_X / 2 / (1 - share_X) ** 2)[:, None]
     waiting_XG = np.exp(-popularity_G * time_X1)
-    # p(so many classes other than g have arrived), for every g at once
+    # Distribution of the number of other classes that have arrived, for every class g.
     others_XGN = np.zeros((*waiting_XG.shape, num_objects))
     others_XGN[:, :, 0] = 1
     for kind, waiting_X in enumerate(waiting_XG.T):
         waiting_XG1 = np.repeat(waiting_X[:, None, None], len(popularity_G), axis=1)
-        waiting_XG1[:, kind] = 1  # g itself is none of the others
+        waiting_XG1[:, kind] = 1  # g itself does not count
         arrived_XGN = others_XGN * (1 - waiting_XG1)
         others_XGN *= waiting_XG1
         others_XGN[:, :, 1:] += arrived_XGN[:, :, :-1]

@@ -1,8 +1,8 @@
-"""The features door: region features of a simulated world, written straight into shards.
+"""Renders region features of simulated clips and writes them into shards.
 
-They look like the output of a convolutional network after its ReLU: every channel has its own
-scale, most values are small, and an object raises the channels of its class, and of the style that
-it is shown in, in the cells it covers.
+They resemble the output of a convolutional network after its ReLU: every channel has its own scale,
+most values are small, and an object raises the channels of its class and of its style in the cells
+that it covers.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from uhman_jax.shards import quantize, store
 GRID = 8  # cells per side; regions are its cells row by row
 FRAME_SECONDS = 0.2
 VIDEOS_PER_SHARD = 256
-ACTIVE_SHARE = 0.3  # of the channels that respond to a class
+ACTIVE_SHARE = 0.3  # fraction of the channels that respond to a class
 EDGE_STRENGTH = 0.6  # of an object in the outermost of its cells; 1 in its middle
 BACKGROUND_STRENGTH = 0.7  # of a scene, in units of the class signal
 STYLE_STRENGTH = 0.7  # of a style, in the same units
@@ -31,7 +31,7 @@ NUM_SCENES = 16  # kinds of background
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Where an object is in one frame: rows [top, bottom) and columns [left, right) of the grid."""
+    """Where an object is in a frame: rows [top, bottom) and columns [left, right) of the grid."""
 
     frame: int
     top: int
@@ -40,15 +40,15 @@ class Block:
     right: int
 
     def box(self) -> tuple[float, float, float, float]:
-        """Returns x0, y0, x1, y1 as shares of the frame."""
+        """Returns x0, y0, x1, y1 as fractions of the frame."""
         return self.left / GRID, self.top / GRID, self.right / GRID, self.bottom / GRID
 
 
 @dataclasses.dataclass(frozen=True)
 class Prototypes:
-    """How classes, scenes and styles respond, before the scale of the channel; mean square 1 each.
+    """Responses of classes, scenes and styles before the scale of the channel; mean square 1 each.
 
-    A style that is the only one is no sight of its own: 0.
+    A single style has response 0.
     """
 
     class_GC: np.ndarray
@@ -159,25 +159,21 @@ def write_features(
     num_shards = -(-len(video_ids) // VIDEOS_PER_SHARD)
     times_F = (np.arange(config.num_frames) * FRAME_SECONDS).astype(np.float32)
 
-    def record(clip: int) -> store.FrameRecord:
-        seen = world.posts.objects_VO[clip], world.posts.styles_VO[clip]
-        packed = quantize.encode(clip_features(config, prototypes, *seen, clip))
-        return store.FrameRecord(video_ids[clip], *packed, times_F)
-
     with progress_bar(total=len(video_ids), desc="features", unit="clip") as progress:
+
+        def record(clip: int) -> store.FrameRecord:
+            progress.update()
+            content = world.posts.objects_VO[clip], world.posts.styles_VO[clip]
+            packed = quantize.encode(clip_features(config, prototypes, *content, clip))
+            return store.FrameRecord(video_ids[clip], *packed, times_F)
+
         for index in range(num_shards):
             clips = range(len(video_ids))[index * VIDEOS_PER_SHARD : (index + 1) * VIDEOS_PER_SHARD]
-            if not _is_written(directory, index, num_shards, schema, [video_ids[c] for c in clips]):
-                records = (_counted(record(clip), progress) for clip in clips)
-                store.write_shard(directory, index, num_shards, records, schema)
-            else:
+            if _is_written(directory, index, num_shards, schema, [video_ids[c] for c in clips]):
                 progress.update(len(clips))
+            else:
+                store.write_shard(directory, index, num_shards, map(record, clips), schema)
     store.write_metadata(directory, num_shards, schema, info)
-
-
-def _counted(record, progress):
-    progress.update()
-    return record
 
 
 def _is_written(directory, index, num_shards, schema, expected: list[str]) -> bool:

@@ -1,4 +1,4 @@
-"""What moves where in a rendered clip, as pure geometry: the plan that pictures and truth share."""
+"""Plans the motion of objects in a rendered clip, as geometry for both pictures and truth."""
 
 import dataclasses
 
@@ -10,17 +10,17 @@ from uhman_jax.dataset.simulator.world import stream
 
 WIDTH, HEIGHT = 360, 640  # pixels, portrait
 RATES = (24, 25, 30)  # frames per second
-GRID_RATE = 5.0  # truth is written at these times per second, as preprocessing samples frames
-POP_SECONDS = 0.25  # to grow in and shrink out
-# An object counts as visible while this share of its box lies inside the frame, and while it has
-# grown to this share of its size.
+GRID_RATE = 5.0  # times per second in the truth, as preprocessing samples frames
+POP_SECONDS = 0.25  # in which an object grows at the start and shrinks at the end
+# An object counts as visible while at least these fractions of its box are inside the frame and of
+# its size are grown.
 MIN_INSIDE, MIN_GROWN = 0.3, 0.5
 CROSS, DRIFT, BOUNCE = range(3)
 
 
 @dataclasses.dataclass(frozen=True)
 class Path:
-    """How one object moves; times in seconds, lengths in pixels."""
+    """The motion of one object; times in seconds, lengths in pixels."""
 
     look: tuple[int, int, int]  # shape, colour, texture
     kind: int  # CROSS, DRIFT or BOUNCE
@@ -36,7 +36,7 @@ class Path:
     brightness: float
 
     def pose(self, times_F: np.ndarray):
-        """Returns x_F, y_F, angle_F and radius_F; radius 0 while the object is not there."""
+        """Returns x_F, y_F, angle_F and radius_F; radius 0 while the object is absent."""
         share_F = (times_F - self.start) / max(self.stop - self.start, 1e-6)
         a, b, c = self.phases
         wave_F = 2 * np.pi * self.turns * share_F
@@ -57,7 +57,7 @@ class Path:
         return x_F, y_F, self.tilt + self.swing * np.sin(wave_F + c), radius_F * there_F
 
     def boxes(self, times_F: np.ndarray):
-        """Returns boxes_F4 (x0, y0, x1, y1 as shares of the frame, cut at its edges), visible_F."""
+        """Returns boxes_F4 (x0, y0, x1, y1 as fractions of the frame, clipped to it), visible_F."""
         x_F, y_F, angle_F, radius_F = self.pose(times_F)
         right_N, down_N = sprites.outline(self.look[0]).T
         cos_F1, sin_F1 = np.cos(angle_F)[:, None], np.sin(angle_F)[:, None]
@@ -72,16 +72,16 @@ class Path:
 
 @dataclasses.dataclass(frozen=True)
 class ClipPlan:
-    """One clip: everything that rendering needs."""
+    """Everything that rendering a clip needs."""
 
-    seed: tuple[int, int]  # world and clip, for the background
+    seed: tuple[int, int]  # of the simulation and the clip, for the background
     rate: int  # frames per second
     num_frames: int
     paths: tuple[Path, ...]
 
     @property
     def seconds(self) -> float:
-        """Returns the duration."""
+        """The duration."""
         return self.num_frames / self.rate
 
     def grid_times(self) -> np.ndarray:
@@ -92,7 +92,7 @@ class ClipPlan:
 def plan_clip(config: SimulatorConfig, looks_O3: np.ndarray, clip: int) -> ClipPlan:
     """Returns the plan of clip number `clip`, a pure function of the arguments.
 
-    Short clips are more frequent than long ones. Every object is there for one interval of about
+    Short clips are more frequent than long ones. Every object is present for one interval of about
     `visible_share` of the clip's length, which the clip's start or end may cut.
     """
     rng = stream(config, "media", clip)
@@ -140,7 +140,7 @@ def _draw_path(config: SimulatorConfig, look, seconds: float, rng: np.random.Gen
 
 
 def _distance_to_edge(point, heading: float) -> float:
-    """Returns how far the frame reaches from a point inside it in one direction."""
+    """Returns the distance from a point in the frame to its edge in one direction."""
     direction = np.array([np.cos(heading), np.sin(heading)])
     room = np.where(direction > 0, np.array([WIDTH, HEIGHT]) - point, np.array(point))
     return float(np.min(room / np.maximum(np.abs(direction), 1e-9)))

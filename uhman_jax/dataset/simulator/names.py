@@ -1,4 +1,4 @@
-"""What things are called in a simulated world: object classes, hashtags, countries."""
+"""Names in a simulated dataset: object classes, hashtags, countries."""
 
 import numpy as np
 
@@ -67,8 +67,8 @@ def hashtag_names(
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Returns the hashtags and the class of each, -1 for a generic one.
 
-    Every class gets its bare name and some of the usual compounds; words are dealt out as evenly as
-    possible, one more to the more popular classes.
+    Every class gets its bare name and some of the usual compounds; words are distributed as evenly
+    as possible, with one more for the more popular classes.
     """
     num_words = config.num_hashtags - config.num_generic
     share, rest = divmod(num_words, config.num_classes)
@@ -84,7 +84,7 @@ def hashtag_names(
 
 
 def check_names(config: SimulatorConfig) -> None:
-    """Raises UserError where a world asks for more names than there are."""
+    """Raises UserError if the settings need more names than there are."""
     words = config.num_hashtags - config.num_generic
     _check_range("num_classes", config.num_classes, 1, MAX_CLASSES)
     _check_range("num_generic", config.num_generic, 0, MAX_GENERIC)

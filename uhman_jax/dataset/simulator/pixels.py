@@ -1,4 +1,4 @@
-"""The pixels door: H.264 clips of textured objects that move over moving backgrounds."""
+"""Renders H.264 clips of textured objects that move over moving backgrounds."""
 
 import concurrent.futures
 import math
@@ -17,15 +17,15 @@ from uhman_jax.dataset.simulator.world import STREAMS
 from uhman_jax.progress import progress_bar
 
 MARGIN = 48  # pixels by which a background is larger than the frame, on every side
-# 1.5 ms and 4 KB a frame; one thread, so that bytes repeat.
+# 1.5 ms and 4 KB per frame; one thread, for reproducible bytes.
 ENCODER = {"preset": "ultrafast", "crf": "28", "threads": "1", "bf": "0"}
 
 
 def render_clips(folder: Path, plans: dict[str, ClipPlan], num_workers: int = 0) -> None:
-    """Renders every clip that is not there yet to `folder/NAME.mp4`, with a progress bar.
+    """Renders every missing clip to `folder/NAME.mp4`, with a progress bar.
 
-    A clip is written under a temporary name and renamed, so a killed run leaves whole clips only
-    and the next one goes on behind them.
+    A clip is written under a temporary name and renamed, so a killed run leaves only whole clips
+    and the next one renders the rest.
 
     Args:
         folder: made if absent.
@@ -80,7 +80,7 @@ def render_clip(path: Path, plan: ClipPlan) -> None:
 
 
 def _pixels(plane) -> np.ndarray:
-    """Returns a view of the pixels of a plane, without the padding of its lines."""
+    """Returns a view of the pixels of a plane without the padding of its lines."""
     lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
     return lines[: plane.height, : plane.width]
 
@@ -112,7 +112,7 @@ def painter(plan: ClipPlan):
 
 
 def _draw(planes, picture, x: float, y: float, angle: float, radius: float) -> None:
-    """Blends a sprite in, turned and scaled, by nearest neighbour."""
+    """Draws a rotated and scaled sprite, by nearest neighbour."""
     x0, x1 = (int(min(max(edge, 0), WIDTH)) // 2 * 2 for edge in (x - radius, x + radius + 2))
     y0, y1 = (int(min(max(edge, 0), HEIGHT)) // 2 * 2 for edge in (y - radius, y + radius + 2))
     if radius < 2 or x0 >= x1 or y0 >= y1:
@@ -137,7 +137,7 @@ def _draw(planes, picture, x: float, y: float, angle: float, radius: float) -> N
 def _blend(target: np.ndarray, values: np.ndarray, opacity: np.ndarray) -> None:
     """Moves uint8 `target` towards uint8 `values` by `opacity` / 128, rounding half up."""
     step = np.subtract(values, target, dtype=np.int16)
-    step *= opacity  # at most 255 * 128, so that it and 64 more are still int16
+    step *= opacity  # at most 255 * 128, so step + 64 fits int16
     step += 64
     step >>= 7
     target += step.astype(np.uint8)  # modulo 256, which a negative step needs
@@ -180,7 +180,7 @@ def background(rng: np.random.Generator):
 
 
 def _palette(rng: np.random.Generator) -> np.ndarray:
-    """Returns three muted RGB colours, the background's."""
+    """Returns three muted RGB colours of a background."""
     hue = rng.uniform(0, 1) + np.array([0, rng.uniform(0.05, 0.3), rng.uniform(0.4, 0.6)])
     saturation, value = rng.uniform(0.1, 0.45, 3), rng.permutation([0.45, 0.65, 0.85])
     channel = np.abs(((hue[:, None] + np.array([0, 2 / 3, 1 / 3])) % 1) * 6 - 3) - 1

@@ -1,13 +1,14 @@
-"""The observable oracle: p(hashtag | what a model may see), the ceiling to compare models with.
+"""The observable oracle: p(hashtag | everything that a model can observe), a ceiling for models.
 
-A model may see the objects of the clip, the attributes that the dataset tells, and other posts of
-the user: the history column, and their other clips with hashtags. It cannot see the user's private
-taste nor a missing attribute. Those are averaged out here, by Bayes' rule under the world's laws:
-missing attributes are enumerated with their prior; private taste is drawn from its prior and
-weighted by the likelihood of the user's other posts (self-normalised importance sampling).
+A model can observe the objects of the clip, the attributes that the dataset has, and other posts of
+the user: the history column, and their other clips with hashtags. It cannot observe the user's
+private preference or a missing attribute. Those are marginalised by Bayes' rule under the
+generative model: missing attributes are enumerated with their prior; private preferences are drawn
+from their prior and weighted by the likelihood of the user's other posts (self-normalised
+importance sampling).
 
-All other clips of the user count as seen, whichever split they fall into, and history comes as
-posts although the dataset lists only hashtags: slightly more than a model may see, so a ceiling.
+All other clips of the user count as observed, in all splits, and the history is a list of posts
+although the dataset has only hashtags: slightly more than a model can observe, so a ceiling.
 """
 
 import dataclasses
@@ -24,15 +25,15 @@ from uhman_jax.progress import progress_bar
 
 @dataclasses.dataclass(frozen=True)
 class Hypotheses:
-    """What a user could be: combinations A of attributes; private tastes Q are common to all."""
+    """The hypotheses about a user: combinations A of attributes, and private preferences Q."""
 
-    combination_A: np.ndarray  # their places in the list of all combinations
+    combination_A: np.ndarray  # index in the list of all combinations
     prior_A: np.ndarray
     dialect_A: np.ndarray
-    weight_AG: np.ndarray  # exp of the taste that attributes explain
-    style_weight_AJ: np.ndarray  # the same of styles
+    weight_AG: np.ndarray  # exp of the preference that attributes explain
+    style_weight_AJ: np.ndarray  # the same for styles
     popular_AG: np.ndarray  # weight_AG times popularity
-    total_AQ: np.ndarray  # sum over classes of popularity times exp of the whole taste
+    total_AQ: np.ndarray  # sum over classes of popularity times exp of the whole preference
 
 
 # Takes (video, hypotheses, weight_AQ) and returns p(hashtag) under the weighted hypotheses, [T].
@@ -40,7 +41,7 @@ Predict = Callable[[int, Hypotheses, np.ndarray], np.ndarray]
 
 
 def observable_probability(world: SimulatedWorld) -> np.ndarray:
-    """Returns p(hashtag is attached | clip, what may be seen of the user) as float32 [V, T]."""
+    """Returns p(hashtag is attached | clip, observable facts of the user) as float32 [V, T]."""
     judge = Judge.of(world)
     return average(judge, judge.predict)[0]
 
@@ -48,7 +49,7 @@ def observable_probability(world: SimulatedWorld) -> np.ndarray:
 def average(judge: "Judge", *predictions: Predict) -> list[np.ndarray]:
     """Returns a float32 table [V, T] of each prediction.
 
-    It is asked once per clip, with the weights that its user's other posts leave to the hypotheses.
+    Each is called once per clip, with the posterior of the hypotheses given its user's other posts.
     """
     config, posts = judge.world.config, judge.world.posts
     order_V = np.argsort(posts.user_V, kind="stable")
@@ -56,7 +57,7 @@ def average(judge: "Judge", *predictions: Predict) -> list[np.ndarray]:
     shape_VT = (config.num_videos, config.num_hashtags)
     tables = [np.zeros(shape_VT, np.float32) for _ in predictions]
     for user in progress_bar(
-        range(config.num_users), desc="what may be seen", unit="user", leave=False
+        range(config.num_users), desc="observable oracle", unit="user", leave=False
     ):
         videos = order_V[bounds_U[user] : bounds_U[user + 1]]
         if len(videos):
@@ -69,18 +70,18 @@ def average(judge: "Judge", *predictions: Predict) -> list[np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-    """Weighs hypotheses by what they make of a post."""
+    """Computes the posterior of hypotheses about users, and predictions under it."""
 
     world: SimulatedWorld
-    private_GQ: np.ndarray  # exp of the private taste of every draw
-    style_private_JQ: np.ndarray  # the same in styles
+    private_GQ: np.ndarray  # exp of the private preference of every draw
+    style_private_JQ: np.ndarray  # the same for styles
     given_EGT: np.ndarray
     log_silence_EG: np.ndarray  # log p(nothing | dialect, class) of one draw
     logit_ET: np.ndarray
 
     @classmethod
     def of(cls, world: SimulatedWorld) -> "Judge":
-        """Draws the private tastes: half of them, and their mirror images."""
+        """Draws private preferences: half of them, and their negatives."""
         config, laws = world.config, world.laws
         rng = stream(config, "posterior")
         half_QL = rng.standard_normal(((config.posterior_samples + 1) // 2, config.private_rank))
@@ -96,9 +97,9 @@ class Judge:
         )
 
     def weigh(self, user: int, videos: np.ndarray) -> tuple[Hypotheses, np.ndarray]:
-        """Returns what a user could be, and how likely that is given their other posts: weight_VAQ.
+        """Returns the hypotheses about a user and their posteriors weight_VAQ, one per clip.
 
-        The weights of a clip sum to 1; its own hashtags do not bear on them.
+        The weights of a clip sum to 1 and do not depend on its own hashtags.
         """
         posts = self.world.posts
         hypotheses = self.hypotheses(user)
@@ -116,11 +117,11 @@ class Judge:
         return hypotheses, weight_VAQ / weight_VAQ.sum((1, 2), keepdims=True)
 
     def hypotheses(self, user: int) -> Hypotheses:
-        """Returns the attribute combinations that agree with what is told of the user."""
+        """Returns the combinations that agree with the user's known attributes."""
         users = self.world.laws.users
         truth = (users.gender_U[user], users.age_U[user], users.country_U[user])
-        told = zip(truth, users.known_UA[user], strict=True)
-        return self.combinations(*(value if known else None for value, known in told))
+        pairs = zip(truth, users.known_UA[user], strict=True)
+        return self.combinations(*(value if known else None for value, known in pairs))
 
     def combinations(self, gender=None, age=None, country=None) -> Hypotheses:
         """Returns the combinations with these attributes; None: any."""
@@ -186,7 +187,7 @@ class Judge:
         return (1 - config.user_share) * content + config.user_share * user_AQ
 
     def _tastes(self, hypotheses: Hypotheses, video: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns exp of the taste in a clip's objects as two factors, [A, O] and [O, Q]."""
+        """Returns exp of the preference for a clip's objects as two factors, [A, O] and [O, Q]."""
         posts = self.world.posts
         objects_O, styles_O = posts.objects_VO[video], posts.styles_VO[video]
         weight_AO = hypotheses.weight_AG[:, objects_O] * hypotheses.style_weight_AJ[:, styles_O]
@@ -217,7 +218,7 @@ class Judge:
         )
 
     def in_dialect(self, hypotheses: Hypotheses, choice_AG: np.ndarray) -> np.ndarray:
-        """Returns p(hashtag) as [T] where combination and class come with these probabilities."""
+        """Returns p(hashtag) as [T], given probabilities of combination and class."""
         choice_EG = np.zeros(self.log_silence_EG.shape)
         np.add.at(choice_EG, hypotheses.dialect_A, choice_AG)
         return self.world.language.given_mixture_T(choice_EG)

@@ -1,4 +1,4 @@
-"""Clips, who posts them, what they tag, and the probability that they would tag it."""
+"""Draws the clips of a simulated dataset, their users and hashtags, and their probabilities."""
 
 import dataclasses
 from typing import assert_never
@@ -19,7 +19,7 @@ class Posts:
 
     user_V: np.ndarray
     objects_VO: np.ndarray  # classes, all different within a clip
-    styles_VO: np.ndarray  # in which style each of them is shown
+    styles_VO: np.ndarray  # style in which each of them is shown
     timestamp_V: np.ndarray  # unix seconds
     tagged_V: np.ndarray  # object (index into the row) that was tagged, -1: none or all of them
     tags: tuple[np.ndarray, ...]  # hashtag ids, ascending, never empty
@@ -27,7 +27,7 @@ class Posts:
 
 @dataclasses.dataclass(frozen=True)
 class SimulatedWorld:
-    """A world with everything that happened in it."""
+    """A generative model and all posts that were drawn from it."""
 
     laws: Laws
     language: Language
@@ -39,21 +39,21 @@ class SimulatedWorld:
 
     @property
     def config(self) -> SimulatorConfig:
-        """Returns the settings that made this world."""
+        """The settings of the simulation."""
         return self.laws.config
 
     def affinity_VO(self) -> np.ndarray:
-        """Returns the taste logit of every clip's user for each of its objects."""
+        """Returns the preference logit of every clip's user for each of its objects."""
         posts, user_V1 = self.posts, self.posts.user_V[:, None]
         tastes = self.taste_UG[user_V1, posts.objects_VO]
         return tastes + self.style_taste_UJ[user_V1, posts.styles_VO]
 
 
 def build_world(config: SimulatorConfig) -> SimulatedWorld:
-    """Returns the world of `config`, a pure function of it.
+    """Draws the simulated posts; a pure function of `config`.
 
     Raises:
-        UserError: a setting describes no world, or one that cannot have `mean_hashtags`.
+        UserError: settings that describe no generative model, or none with `mean_hashtags`.
     """
     match config.world:
         case World.SELECTION | World.ADDITIVE | World.EVERYTHING:
@@ -84,7 +84,7 @@ def build_world(config: SimulatorConfig) -> SimulatedWorld:
 
 
 def draw_posters(config: SimulatorConfig, rng: np.random.Generator) -> np.ndarray:
-    """Returns user_V: everyone posts once while clips last, the rest follows a long tail."""
+    """Returns user_V: everyone posts once, as far as clips suffice; the rest have a long tail."""
     once_U = rng.permutation(config.num_users)[: config.num_videos]
     weight_U = rng.pareto(2.0, config.num_users) + 0.1
     more = config.num_videos - len(once_U)
@@ -99,10 +99,10 @@ def draw_objects(popularity_G, num_clips: int, num_objects: int, rng) -> np.ndar
 
 
 def favourite_prob(laws: Laws, taste_UG: np.ndarray) -> np.ndarray:
-    """Returns p(class) of a user's posts at large: popularity times the exponential of taste.
+    """Returns p(class) over all posts of a user: popularity times the exponential of preference.
 
-    It rules the history and the user's part of the additive world. Every class is shown in all
-    styles alike, so these make no difference. In the everything world taste plays no role.
+    It determines the history, and the user's part in World.ADDITIVE. Every class has the same
+    distribution of styles, so these make no difference. World.EVERYTHING has no preferences.
     """
     if laws.config.world is World.EVERYTHING:
         return np.broadcast_to(laws.popularity_G, taste_UG.shape)
@@ -121,8 +121,8 @@ def calibrate(laws, user_V, dialect_U, objects_VO, choice_VO, favourite_UG) -> L
     smallest, largest = mean_size(np.exp(low)), mean_size(np.exp(high))
     if not smallest < goal < largest:
         raise UserError(
-            f"simulator.mean_hashtags must lie between {smallest:.2f} and {largest:.2f} in this "
-            f"world, got {goal}; change it, or num_hashtags against num_classes"
+            f"simulator.mean_hashtags must lie between {smallest:.2f} and {largest:.2f} with "
+            f"these settings, got {goal}; change it, or num_hashtags against num_classes"
         )
     for _ in range(60):
         middle = (low + high) / 2
@@ -153,11 +153,12 @@ def expected_size(laws, language, user_V, dialect_U, objects_VO, choice_VO, favo
 def probability(world: SimulatedWorld) -> np.ndarray:
     """Returns the true p(hashtag | clip, user) as float64 [V, T].
 
-    Selection: the user picks one object, by a softmax of their taste in its class and in the style
-    that it is shown in, and attaches its words in their dialect. Additive:
-    with `user_share` the words are about a favourite class, in the user's dialect and whatever the
-    clip shows, otherwise about one of its objects at random, in the neutral dialect; so p is a sum
-    of a part of the clip and a part of the user. Everything: the words of all objects, in dialect.
+    - World.SELECTION: the user chooses one object, by a softmax of their preferences for its class
+      and its style, and attaches its words in their dialect.
+    - World.ADDITIVE: with probability `user_share` the words are about a favourite class, in the
+      user's dialect and independent of the clip, else about one of its objects at random, in the
+      neutral dialect. So p is a sum of one term of the clip and one of the user.
+    - World.EVERYTHING: the words of all objects, in the user's dialect.
     """
     config, posts, language = world.config, world.posts, world.language
     dialect_V = world.dialect_U[posts.user_V]
@@ -184,7 +185,7 @@ def probability(world: SimulatedWorld) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class TagDraw:
-    """Draws what a user tags in a clip."""
+    """Draws the hashtags that a user attaches to a clip."""
 
     laws: Laws
     language: Language
@@ -195,10 +196,10 @@ class TagDraw:
         """Returns (object index or -1, ascending hashtag ids, at least one).
 
         Args:
-            rng: source of the draws.
-            user: who tags.
+            rng: random generator.
+            user: index of the user.
             objects_O: classes in the clip.
-            choice_O: how likely taste picks each of them; selection world only.
+            choice_O: probability that the user chooses each of them; World.SELECTION only.
         """
         config, dialect = self.laws.config, self.dialect_U[user]
         if config.world is World.EVERYTHING:
@@ -216,7 +217,7 @@ class TagDraw:
 
 
 def draw_words(language: Language, dialect: int, classes: np.ndarray, rng) -> np.ndarray:
-    """Returns ascending hashtag ids about some classes, drawn anew while there are none."""
+    """Returns ascending hashtag ids about some classes, at least one."""
     ids = np.flatnonzero(np.isin(language.class_T, classes) | (language.class_T < 0))
     rates = language.rates_ET[dialect, ids]
     while True:
@@ -226,10 +227,10 @@ def draw_words(language: Language, dialect: int, classes: np.ndarray, rng) -> np
 
 
 def draw_history(laws, language, dialect_U, favourite_UG, rng):
-    """Returns what every user posted before the dataset begins, some of them nothing.
+    """Returns the hashtags of every user's posts before the dataset begins; some have none.
 
-    An earlier post is about one class, chosen by popularity and taste (`favourite_prob`), and words
-    follow the dialect; the clips themselves are not part of the dataset.
+    An earlier post is about one class, drawn by `favourite_prob`, with words in the user's dialect.
+    The clips of these posts are not part of the dataset.
     """
     config = laws.config
     size_U = (favourite_UG * language.size_EG()[dialect_U]).sum(1)

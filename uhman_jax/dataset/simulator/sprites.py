@@ -1,4 +1,4 @@
-"""Pictures of the object classes: a shape, a colour and a texture, drawn once each."""
+"""Draws the pictures of the object classes: a shape, a colour and a texture each."""
 
 import functools
 
@@ -8,7 +8,7 @@ from scipy import ndimage
 from uhman_jax.dataset.simulator.names import COLOURS, SHAPES, TEXTURES
 
 SIZE = 384  # pixels of the square canvas
-REACH = 1.5  # the canvas spans [-REACH, REACH] shape units, so that a turned box stays inside it
+REACH = 1.5  # the canvas spans [-REACH, REACH] shape units, so a rotated box stays inside it
 _RGB = {
     "gold": (245, 190, 30), "scarlet": (222, 38, 48), "teal": (0, 140, 140),
     "violet": (128, 66, 190), "lime": (140, 205, 40), "tangerine": (250, 120, 30),
@@ -29,7 +29,7 @@ def to_yuv(rgb: np.ndarray) -> np.ndarray:
 def sprite(look: tuple[int, int, int]) -> np.ndarray:
     """Returns uint8 [SIZE * SIZE, 4]: Y, U, V and opacity 0..128 of a class.
 
-    A dark rim, a light edge and a soft highlight set the object off from any background.
+    A dark rim, a light edge and a soft highlight separate the object from any background.
     """
     shape, colour, texture = look
     inside = shape_mask(shape)
@@ -73,7 +73,7 @@ def _grid():
 
 
 def _texture(name: str, x, y) -> np.ndarray:
-    """Returns the share of the second colour, 0..1."""
+    """Returns the fraction of the second colour, 0..1."""
     if name == "striped":
         wave = np.sin(11 * (x + 0.6 * y))
     elif name == "dotted":
@@ -151,7 +151,7 @@ def _cloud(x, y, r, angle):
 
 
 def _cube(x, y, r, angle):
-    """A cube seen from a corner: a hexagon with three bright edges cut out."""
+    """Draws a cube seen from a corner: a hexagon with three bright edges cut out."""
     corner = np.abs(((angle + np.pi) * 3 / (2 * np.pi)) % 1 - 0.5) * r * 2 * np.pi / 3 < 0.025
     sextant = (angle + np.pi / 6) % (np.pi / 3) - np.pi / 6
     return (r * np.cos(sextant) < 0.83) & ~(corner & (r < 0.8))

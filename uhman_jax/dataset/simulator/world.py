@@ -1,4 +1,4 @@
-"""The laws of a simulated world: its users, its object classes, and how users speak of them."""
+"""The generative model of a simulated dataset: users, object classes, preferences, language."""
 
 import dataclasses
 import functools
@@ -9,7 +9,7 @@ from uhman_jax.config import Config, Door, SimulatorConfig, validate
 from uhman_jax.dataset.simulator import names
 from uhman_jax.errors import UserError
 
-# Purposes of the independent random streams; a new one goes to the end.
+# Purposes of the independent random streams; new ones are appended.
 STREAMS = ("classes", "words", "taste", "users", "clips", "tags", "history", "posterior", "media")
 STREAMS += ("styles", "ceilings")
 
@@ -22,21 +22,21 @@ def stream(config: SimulatorConfig, purpose: str, *more: int) -> np.random.Gener
 
 @dataclasses.dataclass(frozen=True)
 class Users:
-    """Who posts. Attributes are indices into `names`; `known_UA` says which the dataset tells."""
+    """The users. Attributes are indices into `names`; `known_UA` are those that the dataset has."""
 
     gender_U: np.ndarray
     age_U: np.ndarray  # bucket
     years_U: np.ndarray  # age in years
     country_U: np.ndarray
     known_UA: np.ndarray  # bool, columns gender, age, country
-    private_UL: np.ndarray  # standard normal latent taste that no attribute explains
+    private_UL: np.ndarray  # standard normal latent preference, independent of attributes
 
 
 @dataclasses.dataclass(frozen=True)
 class Taste:
-    """How much whom likes what, as logits; a user's taste is the sum of the four terms.
+    """Preferences of users, as logits; a user's preference is the sum of the four terms.
 
-    Axis I is what they judge: classes (G) or styles (J).
+    Axis I are the preferred things: classes (G) or styles (J).
     """
 
     gender_AI: np.ndarray
@@ -49,18 +49,18 @@ class Taste:
         return self.gender_AI[gender] + self.age_AI[age] + self.country_AI[country]
 
     def of_users(self, users: Users) -> np.ndarray:
-        """Returns the whole taste_UI."""
+        """Returns the whole preference of each user, [U, I]."""
         explained_UI = self.of_attributes(users.gender_U, users.age_U, users.country_U)
         return explained_UI + users.private_UL @ self.private_LI
 
 
 @dataclasses.dataclass(frozen=True)
 class Language:
-    """With which probability a word is attached once its class is chosen.
+    """Probabilities of attaching a word, given the class that a post is about.
 
     Row e of `rates_ET` is dialect e; the last row is the neutral dialect, the mean of the others.
     Given a class, each word of the class and each generic hashtag is attached independently with
-    its rate, and the whole is drawn anew while it is empty.
+    its rate; an empty draw is repeated.
     """
 
     class_T: np.ndarray  # class of a hashtag, -1: generic
@@ -68,12 +68,12 @@ class Language:
 
     @property
     def neutral(self) -> int:
-        """Returns the index of the neutral dialect."""
+        """The index of the neutral dialect."""
         return len(self.rates_ET) - 1
 
     @functools.cached_property
     def belongs_GT(self) -> np.ndarray:
-        """Returns bool [G, T]: may a post about the class carry the hashtag?"""
+        """Bool [G, T]: whether a post about the class may have the hashtag."""
         classes_G1 = np.arange(self.class_T.max() + 1)[:, None]
         return (self.class_T == classes_G1) | (self.class_T < 0)
 
@@ -91,12 +91,12 @@ class Language:
         return rates_EGT / (1 - self.empty_EG())[:, :, None]
 
     def given_set_T(self, dialect: int, classes_O: np.ndarray) -> np.ndarray:
-        """Returns p(hashtag is attached) where the words of several classes are drawn at once."""
+        """Returns p(hashtag is attached) if the words of several classes are drawn together."""
         rates_T = np.where(self.belongs_GT[classes_O].any(0), self.rates_ET[dialect], 0.0)
         return rates_T / -np.expm1(np.log1p(-rates_T).sum())
 
     def given_mixture_T(self, weight_EG: np.ndarray) -> np.ndarray:
-        """Returns p(hashtag is attached) where dialect and class come with these probabilities."""
+        """Returns p(hashtag is attached), given probabilities of dialect and class."""
         per_draw_EG = weight_EG / self._loud_EG
         generic_E1 = per_draw_EG.sum(1, keepdims=True)
         share_ET = np.where(self.class_T < 0, generic_E1, per_draw_EG[:, self.class_T])
@@ -109,7 +109,7 @@ class Language:
 
 @dataclasses.dataclass(frozen=True)
 class Laws:
-    """Everything that is fixed before the first clip is posted."""
+    """The parameters of the generative model, which hold for all posts."""
 
     config: SimulatorConfig
     hashtags: tuple[str, ...]
@@ -128,7 +128,7 @@ class Laws:
 
 
 def build_laws(config: SimulatorConfig) -> Laws:
-    """Returns the laws of the world of `config`; a pure function of it."""
+    """Returns the parameters of the generative model; a pure function of `config`."""
     check(config)
     looks_G3 = names.class_looks(config, stream(config, "classes"))
     class_names = names.class_names(looks_G3)
@@ -167,7 +167,7 @@ def draw_users(config: SimulatorConfig, rng: np.random.Generator) -> Users:
 
 
 def country_prob_A(config: SimulatorConfig) -> np.ndarray:
-    """Returns how the users divide over countries: rank ** -0.7."""
+    """Returns the distribution of users over countries, proportional to rank ** -0.7."""
     weight_A = np.arange(1.0, config.num_countries + 1) ** -0.7
     return weight_A / weight_A.sum()
 
@@ -175,9 +175,9 @@ def country_prob_A(config: SimulatorConfig) -> np.ndarray:
 def draw_taste(
     config: SimulatorConfig, strength: float, num_judged: int, rng: np.random.Generator
 ) -> Taste:
-    """Returns normal effects of attribute values and private dimensions on everything judged.
+    """Returns normal effects of attribute values and private dimensions on all preferred things.
 
-    Each of the four terms has variance over users of its share of `strength` squared.
+    The variance over users of each of the four terms is its share of `strength` squared.
     """
     explained = strength * np.sqrt((1 - config.private_share) / 3)
     private = strength * np.sqrt(config.private_share / config.private_rank)
@@ -189,15 +189,15 @@ def draw_taste(
 
 
 def centred(taste: Taste, config: SimulatorConfig) -> Taste:
-    """Returns a taste without what all users share, scaled to the variance it had over worlds.
+    """Returns preferences with mean 0 over users, scaled to keep the variance over datasets.
 
-    So everyone has favourite styles but no style is a favourite of all, which the clip alone would
-    tell.
+    So users have favourite styles, but no style is everyone's favourite: such a style would be
+    known from the clip only.
     """
 
     def centre(effect_AI: np.ndarray, prob_A) -> np.ndarray:
         prob_A = np.asarray(prob_A)
-        own_share = max(1 - prob_A @ prob_A, 1e-9)  # of the variance; the rest is shared by all
+        own_share = max(1 - prob_A @ prob_A, 1e-9)  # of the variance; the rest is common to all
         return (effect_AI - prob_A @ effect_AI) / np.sqrt(own_share)
 
     return Taste(
@@ -231,14 +231,14 @@ def word_appeal(
 
 
 def speak(laws: Laws, scale: float) -> Language:
-    """Returns the language whose rates are 1 - exp(-scale * appeal), rising in `scale`."""
+    """Returns the language with rates 1 - exp(-scale * appeal), which increase with `scale`."""
     rates_ET = -np.expm1(-scale * laws.appeal_ET)
     rates_ET = np.clip(rates_ET, 1e-6, 1 - 1e-6)
     return Language(laws.class_T, np.concatenate([rates_ET, rates_ET.mean(0, keepdims=True)]))
 
 
 def check(config: SimulatorConfig) -> None:
-    """Raises UserError on settings that describe no world."""
+    """Raises UserError on settings that describe no generative model."""
     validate(Config(simulator=config))
     names.check_names(config)
     if config.num_styles > 1 and config.door is not Door.FEATURES:
