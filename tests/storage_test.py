@@ -204,7 +204,7 @@ def test_lost_shards_of_a_bucket_are_made_again(bucket, tmp_path):
     root = bucket.upload(tmp_path / "clips", "clips")
     encode(root, "gs://bucket/features")
     whole = bucket.contents("features")
-    del bucket.store["/bucket/features/frames-train.tfrecord-00001-of-00002"]
+    bucket.file("features/frames-train.tfrecord-00001-of-00002").unlink()
     assert encode(root, "gs://bucket/features").reused == 2
     assert bucket.contents("features") == whole
 
