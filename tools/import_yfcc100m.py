@@ -29,14 +29,14 @@ from typing import IO, Any, NamedTuple
 from absl import flags
 
 from tools.clip_files import ClipFiles
-from tools.import_report import Dropped, printable, tell, write_csv
+from tools.import_report import Dropped, tell, write_csv
 from uhman_jax.dataset.attributes import country_names
 from uhman_jax.dataset.checks import parse_time
 from uhman_jax.dataset.hashtags import keyword_hashtag, normalise_hashtag
 from uhman_jax.dataset.raw import User, Video, fault_of, write_raw_dataset
 from uhman_jax.errors import UserError, count_of
 from uhman_jax.progress import progress_bar
-from uhman_jax.storage import replacing
+from uhman_jax.storage import replacing, shown
 from uhman_jax.streams import run_app
 
 _ROOT = flags.DEFINE_string("root", None, "Folder of the dataset.", required=True)
@@ -271,7 +271,7 @@ def import_metadata(
 
 def _is_address(text: str) -> bool:
     """Whether aria2c reads a line as an address and as nothing else."""
-    return bool(text) and printable(text) == text and not any(map(str.isspace, text))
+    return bool(text) and shown(text) == text and not any(map(str.isspace, text))
 
 
 def main(argv: list[str]) -> None:

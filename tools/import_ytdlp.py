@@ -26,7 +26,7 @@ from absl import flags
 
 from tools import ytdlp_info
 from tools.clip_files import ClipFiles
-from tools.import_report import Dropped, printable, tell
+from tools.import_report import Dropped, tell
 from tools.ytdlp_users import Poster, attributes_of, has_attributes, users_of
 from uhman_jax.dataset.raw import (
     USER_COLUMNS,
@@ -38,6 +38,7 @@ from uhman_jax.dataset.raw import (
     write_raw_dataset,
 )
 from uhman_jax.errors import UserError, count_of
+from uhman_jax.storage import shown
 from uhman_jax.streams import run_app
 
 _FOLDER = flags.DEFINE_string("folder", None, "Of clips and .info.json files.", required=True)
@@ -193,7 +194,7 @@ def _other_ids(what: str, found: dict[str, User], users: list[str]) -> list[str]
     if not users:
         return []
     pairs = [f"{found[user].user_id} for {user}" for user in users]
-    few = printable(", ".join(pairs[:3])) + (", ..." if len(pairs) > 3 else "")
+    few = shown(", ".join(pairs[:3])) + (", ..." if len(pairs) > 3 else "")
     return [f"{count_of(len(pairs), 'user')} {what}: {few}."]
 
 
