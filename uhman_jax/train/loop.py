@@ -342,7 +342,7 @@ class _Run:
     def _interrupted(self, state: State, step: int, validated: int) -> Interrupted:
         """What to raise, with the state on disk."""
         if step:
-            with stop.saving():
+            with stop.saving:
                 self._save(state, step, validated)
                 self.checkpoints.wait()
         return Interrupted(step)
