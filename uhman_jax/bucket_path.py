@@ -53,9 +53,9 @@ class BucketPath(GCSPath):
         """Returns the address, for messages; the built-in open() cannot read it."""
         return str(self)
 
-    def __truediv__(self, name: Any) -> "BucketPath":
+    def __truediv__(self, key: Any) -> "BucketPath":
         """Joins as pathlib does: without "." and empty parts."""
-        parts = [part for part in os.fspath(name).split("/") if part not in ("", ".")]
+        parts = [part for part in os.fspath(key).split("/") if part not in ("", ".")]
         return super().__truediv__("/".join(parts))
 
     @property

@@ -64,7 +64,15 @@ class Split(enum.Enum):
     COLD_USER = "cold_user"  # test users post nothing in train
 
 
-class _System(enum.Enum):
+class ModelName(enum.Enum):
+    """Which system to train (section 3.2)."""
+
+    UHMAN = "uhman"  # sections 2.2 and 2.3
+    BL = "bl"  # bilinear: only the clip
+    UA = "ua"  # user additive
+    THREE_WAY = "3wm"  # three-way multiplicative
+    locals()["3WM"] = THREE_WAY  # an alias that is no Python name, because flags take names
+
     def title(self, **settings: Any) -> str:
         """Returns the system's name in tables; UHMAN with a letter for each switch that is off.
 
@@ -75,19 +83,6 @@ class _System(enum.Enum):
         missing = "".join(letters[name] for name in letters if not settings.get(name, True))
         ablated = self is ModelName.UHMAN and missing
         return f"{self.value.upper()}({missing})" if ablated else self.value.upper()
-
-
-# Which system to train (section 3.2).  A flag takes the names, of which the last is an alias.
-ModelName = _System(
-    "ModelName",
-    {
-        "UHMAN": "uhman",  # sections 2.2 and 2.3
-        "BL": "bl",  # bilinear: only the clip
-        "UA": "ua",  # user additive
-        "THREE_WAY": "3wm",  # three-way multiplicative
-        "3WM": "3wm",
-    },
-)
 
 
 class Loss(enum.Enum):
@@ -340,12 +335,9 @@ def kind_of(default: object) -> str:
     """Returns the kind of value that a field takes, in words."""
     if isinstance(default, enum.Enum):
         return "one of " + " ".join(str(choice.value) for choice in type(default))
-    names: dict[type, str] = {
-        bool: "true or false",
-        int: "a whole number",
-        float: "a finite number",
-    }
-    return names.get(type(default), "text" if isinstance(default, str) else "a tuple of numbers")
+    names: dict[type, str] = {bool: "true or false", int: "a whole number", str: "text"}
+    names[float] = "a finite number"
+    return names.get(type(default), "a tuple of numbers")
 
 
 def flag_text(value: object) -> str:
@@ -372,8 +364,7 @@ def flatten(config: Config) -> dict[str, Any]:
 
 def ranges() -> dict[str, str]:
     """Returns the range of every number by its path, such as "[0, 1)"."""
-    found = {path: item.metadata.get("range") for path, item, _ in _leaves(Config())}
-    return {path: interval for path, interval in found.items() if interval}
+    return {path: item.metadata["range"] for path, item, _ in _leaves(Config()) if item.metadata}
 
 
 def flag_rule(path: str) -> tuple[str, str]:
@@ -424,7 +415,8 @@ def from_dict(values: dict[str, Any], default: Any = None) -> Any:
     if config is None:
         config = Config()
         for path, value in _BEFORE.items():
-            _set(config, path, value)
+            section, name = path.split(".")
+            setattr(getattr(config, section), name, value)
     for name, value in values.items():
         present = getattr(config, name, None)
         if name not in {item.name for item in dataclasses.fields(config)}:
@@ -456,26 +448,12 @@ def go_on_with(config: Config, stored: dict[str, Any]) -> Config:
         stored: result of `to_dict` when the run began, perhaps in an earlier version.
     """
     config = copy.deepcopy(config)
-    known, now, default = _paths(stored), flatten(config), flatten(Config())
+    now, default = flatten(config), flatten(Config())
     for path, value in _BEFORE.items():
-        if path not in known and now[path] == default[path]:
-            _set(config, path, value)
+        section, name = path.split(".")
+        if name not in stored.get(section, {}) and now[path] == default[path]:
+            setattr(getattr(config, section), name, value)
     return config
-
-
-def _paths(values: dict[str, Any], prefix: str = "") -> set[str]:
-    """Returns the paths of all nested values."""
-    paths = set()
-    for name, value in values.items():
-        paths.add(prefix + name)
-        if isinstance(value, dict):
-            paths |= _paths(value, f"{prefix}{name}.")
-    return paths
-
-
-def _set(config: Config, path: str, value: object) -> None:
-    *sections, name = path.split(".")
-    setattr(functools.reduce(getattr, sections, config), name, value)
 
 
 def differences(before: Config, now: Config) -> list[str]:

@@ -1,6 +1,7 @@
 """Checks of a whole config: types, ranges, and rules over several fields."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from uhman_jax.config import Config, flag_text, flatten, kind_of, ranges
@@ -8,11 +9,6 @@ from uhman_jax.errors import UserError
 
 SCORES = tuple(f"{name}@{k}" for name in ("P", "R", "F1") for k in (1, 5, 10, 50))
 SCORES += ("NDCG@10", "MRR", "MAP")
-_AT_MOST = (  # pairs of settings of the simulator
-    ("objects_per_clip", "num_classes"),
-    ("frames_per_object", "num_frames"),
-    ("min_seconds", "max_seconds"),
-)
 
 
 def validate(config: Config) -> None:
@@ -34,73 +30,63 @@ def validate(config: Config) -> None:
             for path, interval in ranges().items()
             if not _within(values[path], interval)
         ]
-    if problems := problems or _combined_problems(config):
+    if problems := problems or list(_broken_rules(config)):
         raise UserError("\n".join(problems))
 
 
-def _combined_problems(config: Config) -> list[str]:
-    """Returns the rules over several settings, and over texts, that are broken."""
+def _broken_rules(config: Config) -> Iterator[str]:
+    """Yields a message for each broken rule over several settings, or over a text."""
     simulator, model, train = config.simulator, config.model, config.train
+    if config.name in ("", ".", "..") or set(config.name) & set("/\\\0"):
+        yield f"name must be a plain folder name, got {config.name!r}; write e.g. natural"
+    if model.hidden_size % model.num_heads:
+        yield (
+            f"model.num_heads must divide model.hidden_size {model.hidden_size}, got "
+            f"{model.num_heads}; use e.g. {math.gcd(model.hidden_size, model.num_heads)}"
+        )
     shares = list(train.decay_at)
-    words = simulator.num_hashtags - simulator.num_generic
-    checks = [
-        (
-            config.name not in ("", ".", "..") and not set(config.name) & set("/\\\0"),
-            f"name must be a plain folder name, got {config.name!r}; write e.g. natural",
-        ),
-        (
-            model.hidden_size % model.num_heads == 0,
-            f"model.num_heads must divide model.hidden_size {model.hidden_size}, "
-            f"got {model.num_heads}; use e.g. {math.gcd(model.hidden_size, model.num_heads)}",
-        ),
-        (
-            shares == sorted(set(shares)) and all(0 < share < 1 for share in shares),
-            f"train.decay_at must be rising shares of the run between 0 and 1, got "
-            f"{train.decay_at}; use e.g. (0.6, 0.85)",
-        ),
-        (
-            train.batch_size % (train.microbatch_size or 1) == 0,
-            f"train.microbatch_size must divide train.batch_size {train.batch_size}, "
-            f"got {train.microbatch_size}; use e.g. "
-            f"{math.gcd(train.batch_size, train.microbatch_size)}, or 0 to have it chosen",
-        ),
-        (
-            config.evaluate.select_by in SCORES,
+    if shares != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
+        yield (
+            "train.decay_at must be rising shares of the run between 0 and 1, got "
+            f"{train.decay_at}; use e.g. (0.6, 0.85)"
+        )
+    if train.batch_size % (train.microbatch_size or 1):
+        yield (
+            f"train.microbatch_size must divide train.batch_size {train.batch_size}, got "
+            f"{train.microbatch_size}; use e.g. "
+            f"{math.gcd(train.batch_size, train.microbatch_size)}, or 0 to have it chosen"
+        )
+    if config.evaluate.select_by not in SCORES:
+        yield (
             f"evaluate.select_by must be one of {' '.join(SCORES)}, got "
-            f"{config.evaluate.select_by!r}; use e.g. P@10",
-        ),
-        (
-            config.preprocess.weights != "",
-            "preprocess.weights must be imagenet, random or a Keras .h5 file, got ''; use random",
-        ),
-        (
-            config.data.root != "" or config.data.simulated_dir != "",
-            "data.simulated_dir must name a folder where data.root is empty, got ''; use data",
-        ),
-        (
-            "://" not in config.data.simulated_dir,
+            f"{config.evaluate.select_by!r}; use e.g. P@10"
+        )
+    if not config.preprocess.weights:
+        yield "preprocess.weights must be imagenet, random or a Keras .h5 file, got ''; use random"
+    if not config.data.root and not config.data.simulated_dir:
+        yield "data.simulated_dir must name a folder where data.root is empty, got ''; use data"
+    if "://" in config.data.simulated_dir:
+        yield (
             "data.simulated_dir must be a local folder, since clips are drawn there, got "
             f"{config.data.simulated_dir!r}; copy a simulated dataset to the bucket and name it in "
-            "data.root",
-        ),
-        (
-            words >= simulator.num_classes,
+            "data.root"
+        )
+    if simulator.num_hashtags - simulator.num_generic < simulator.num_classes:
+        yield (
             f"simulator.num_hashtags must be at least num_classes {simulator.num_classes} and "
             f"num_generic {simulator.num_generic} together, got {simulator.num_hashtags}; "
-            f"use {simulator.num_classes + simulator.num_generic} or more",
-        ),
-        *(
-            (
-                low <= high,
-                f"simulator.{name} must be at most {limit} {high}, got {low}; use a smaller one or "
-                f"a larger {limit}",
+            f"use {simulator.num_classes + simulator.num_generic} or more"
+        )
+    for name, limit in (
+        ("objects_per_clip", "num_classes"),
+        ("frames_per_object", "num_frames"),
+        ("min_seconds", "max_seconds"),
+    ):
+        if (value := getattr(simulator, name)) > (most := getattr(simulator, limit)):
+            yield (
+                f"simulator.{name} must be at most {limit} {most}, got {value}; use a smaller one "
+                f"or a larger {limit}"
             )
-            for name, low, limit, high in (
-                (a, getattr(simulator, a), b, getattr(simulator, b)) for a, b in _AT_MOST
-            )
-        ),
-    ]
-    return [problem for fine, problem in checks if not fine]
 
 
 def _within(value: Any, interval: str) -> bool:

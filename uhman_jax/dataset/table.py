@@ -69,7 +69,7 @@ def read_bytes(path: Path) -> bytes:
         ) from None
     except OSError as error:
         raise UserError(
-            f"{path} must be a readable file, got {error.strerror}; mend it or its permissions"
+            f"{path} must be a readable file, got {error.strerror}; correct it or its permissions"
         ) from None
 
 
