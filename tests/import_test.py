@@ -7,7 +7,6 @@ import gzip
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -98,7 +97,7 @@ def test_a_download_becomes_a_row(tmp_path):
         ("both", ("sea", "sun", "beachlife")),
     ],
 )
-def test_what_has_the_hashtags_can_be_chosen(tmp_path, source, hashtags):
+def test_the_source_of_the_hashtags_can_be_chosen(tmp_path, source, hashtags):
     download(tmp_path, "a")
     assert imported(tmp_path, source=source)[0]["a"].hashtags == hashtags
 
@@ -278,15 +277,36 @@ def test_people_of_two_sites_share_no_handle(tmp_path):
 USERS = "user_id,gender,age,country,history\n"
 
 
-def test_a_table_of_users_is_joined(tmp_path):
-    table = USERS + "UC1,f,21,PT,#dance\n@other,m,30,BR,\n"
-    (tmp_path / "people.csv").write_text(table)
+@pytest.mark.parametrize(
+    ("own", "people", "uploader", "ages"),
+    [
+        # only rows of posters are taken from --users
+        (None, "UC1,f,21,PT,\n@other,m,30,BR,\n", "Ana", {"UC1": 21, "UC2": None}),
+        # an id of several users gives none of them attributes
+        (None, "bo,f,21,PT,\n@bo,m,22,BR,\n", "Bo", {"UC1": None, "UC2": 22}),
+        # no row of the folder's own table is lost
+        ("UC1,m,22,,\nUC2,m,23,,\n@gone,f,24,,\n", "UC1,f,21,PT,\nUC2,,,,\nx,m,30,BR,\n", "Ana",
+         {"UC1": 21, "UC2": 23, "@gone": 24}),
+        # a table may name a user by any of their ids
+        *((f"{name},f,21,PT,\n", None, "Ana", {"UC1": 21, "UC2": None, name: 21})
+          for name in ("UC1", "@ana", "ANA", "Ana")),
+    ],
+)  # fmt: skip
+def test_tables_of_users_are_joined(tmp_path, own, people, uploader, ages):
     root = tmp_path / "clips"
-    download(root, "a")
+    download(root, "a", uploader=uploader, uploader_id="@ana" if uploader == "Ana" else "@x")
     download(root, "b", channel_id="UC2", uploader_id="@bo", uploader="Bo")
-    _, users = imported(root, tmp_path / "people.csv")
-    assert users.keys() == {"UC1", "UC2"}
-    assert (users["UC1"].age, users["UC1"].history) == (21, ("dance",))
+    for path, table in ((root / "users.csv", own), (tmp_path / "people.csv", people)):
+        if table:
+            path.write_text(USERS + table)
+            given = path
+    told = import_ytdlp.import_folder(root, given, "description")
+    users = read_raw_dataset(root, strict=True).users
+    assert {name: user.age for name, user in users.items()} == ages
+    if people is None:
+        (name,) = (name for name in ages if name != "UC2" and own.startswith(name))
+        said = f"1 user found in the table under another id: {name} for UC1."
+        assert "2 users, 1 with attributes." in told and (said in told) == (name != "UC1")
 
 
 def test_the_folders_own_table_of_users_only_gets_more_rows(tmp_path):
@@ -306,18 +326,6 @@ def test_the_folders_own_table_of_users_only_gets_more_rows(tmp_path):
     assert users["UC1"] == User("UC1", "female", None, "PT", ()) and "other" in users
 
 
-@pytest.mark.parametrize("name", ["UC1", "@ana", "ANA", "Ana Maria"])
-def test_a_table_may_name_a_user_by_any_of_their_ids(tmp_path, name):
-    download(tmp_path, "a")
-    download(tmp_path, "b", channel_id="UC2", uploader_id="@bo", uploader="Bo")
-    (tmp_path / "users.csv").write_text(USERS + f"{name},f,21,PT,\n")
-    told = import_ytdlp.import_folder(tmp_path, tmp_path / "users.csv", "description")
-    users = read_raw_dataset(tmp_path, strict=True).users
-    assert users["UC1"].age == 21 and users["UC2"].age is None and name in users
-    said = f"1 user found in the table under another id: {name} for UC1."
-    assert "2 users, 1 with attributes." in told and (said in told) == (name != "UC1")
-
-
 def test_a_row_of_the_folders_table_is_not_changed_for_another_of_the_same_user(tmp_path):
     download(tmp_path, "a")
     own = tmp_path / "users.csv"
@@ -328,42 +336,28 @@ def test_a_row_of_the_folders_table_is_not_changed_for_another_of_the_same_user(
     assert told[-1].startswith("1 user without attributes, which another row of theirs has: @ana")
 
 
-def test_another_table_of_users_loses_no_row_of_the_folders(tmp_path):
-    (tmp_path / "people.csv").write_text(USERS + "UC1,f,21,PT,\nUC2,,,,\nx,m,30,BR,\n")
-    root = tmp_path / "clips"
-    download(root, "a")
-    download(root, "b", channel_id="UC2", uploader_id="@bo", uploader="Bo")
-    own = root / "users.csv"
-    own.write_text(USERS + "UC1,m,22,,\nUC2,m,23,,\n@gone,f,24,,\n")
-    _, users = imported(root, tmp_path / "people.csv")
-    assert {name: user.age for name, user in users.items()} == {"UC1": 21, "UC2": 23, "@gone": 24}
-    for text, lost in (
+@pytest.mark.parametrize(
+    ("table", "lost"),
+    [
         (USERS.replace("age", "age,note") + "UC1,f,21,a note,PT,\n", "the column 'note'"),
         (USERS + "UC1,f,old?,PT,\n", r"line 2 \(bad age\)"),
         (USERS + "UC1,f\n", r"line 2 \(wrong field count\)"),
-    ):
-        own.write_text(text)
-        with pytest.raises(UserError, match=f"got {lost}; move it elsewhere"):
-            import_ytdlp.import_folder(root, tmp_path / "people.csv", "description")
-        assert own.read_text() == text
+    ],
+)
+def test_a_table_of_the_folder_that_would_lose_something_is_not_written_again(
+    tmp_path, table, lost
+):
+    (tmp_path / "people.csv").write_text(USERS + "UC1,f,21,PT,\n")
+    download(tmp_path / "clips", "a")
+    own = tmp_path / "clips" / "users.csv"
+    own.write_text(table)
+    with pytest.raises(UserError, match=f"got {lost}; move it elsewhere"):
+        import_ytdlp.import_folder(own.parent, tmp_path / "people.csv", "description")
+    assert own.read_text() == table
 
 
-def test_an_id_of_several_users_gives_none_of_them_attributes(tmp_path):
-    download(tmp_path, "a", uploader="Same")
-    download(tmp_path, "b", channel_id="UC2", uploader_id="@bo", uploader="Same")
-    (tmp_path / "people.csv").write_text(USERS + "same,f,21,PT,\n@bo,m,22,BR,\n")
-    _, users = imported(tmp_path, tmp_path / "people.csv")
-    assert (users["UC1"].age, users["UC2"].age) == (None, 22)
-
-
-BAD_ROWS = [
-    "UC1,f\n",
-    ",f,21,PT,\n",
-    "UC3,f,21,PT,\0\n",
-    "UC2,m,,,\n",
-    '"UC3,f,21,PT,\n',
-    "UC\xe9,,,,\n",
-]
+BAD_ROWS = ["UC1,f\n", ",f,21,PT,\n", "UC3,f,21,PT,\0\n", "UC2,m,,,\n"]
+BAD_ROWS += ['"UC3,f,21,PT,\n', "UC\xe9,,,,\n"]
 
 
 @pytest.mark.parametrize("bad", BAD_ROWS)
@@ -688,46 +682,6 @@ def test_rows_without_a_fault_make_tables(videos, users):
     assert list(raw.videos) == good and list(raw.users.values()) == good_users
 
 
-# Samples
-
-
-SAMPLES = [  # name, source of hashtags, hashtags by id or paths, dropped
-    ("08-ytdlp-title", "description", dict.fromkeys(("s1", "s2", "s3"), {"shorts", "cat"}), set()),
-    ("14-ytdlp-tags", "tags", {"g1": {"newyork"}, "g4": {"dance"}}, {"g1", "g3"}),
-    ("11-ytdlp-ext-slash", "description", ["ok.mp4"], {"b"}),
-    ("12-ytdlp-nested", "description", ["ok.mp4"], {"deep"}),
-    ("13-ytdlp-beside", "description", ["p3.mkv", "p4.mp4"], {"p11"}),
-]
-
-
-@needs_samples
-@pytest.mark.parametrize(("name", "source", "kept", "dropped"), SAMPLES)
-def test_samples_of_odd_downloads(tmp_path, name, source, kept, dropped):
-    folder = pathlib.Path(shutil.copytree(STRANGERS / name, tmp_path / name))
-    videos, _ = imported(folder, source=source)
-    if isinstance(kept, dict):
-        assert {name: set(video.hashtags) for name, video in videos.items()} == kept
-    else:
-        assert [video.path for video in videos.values()] == kept
-    assert set(dropped_of(folder)) == {f"{name}.info.json" for name in dropped}
-
-
-@needs_samples
-def test_samples_of_posters_titles_and_tags(tmp_path):
-    folder = shutil.copytree(STRANGERS / "09-ytdlp-uploader", tmp_path / "poster")
-    videos, users = imported(folder)
-    assert len(videos) == 4 and users.keys() == {"UC1"}
-    folder = shutil.copytree(STRANGERS / "10-ytdlp-made-up-title", tmp_path / "title")
-    with pytest.raises(UserError, match="no clip is left(.|\n)*1 no hashtags: 3l4qhp7bcs52c"):
-        imported(folder)
-    put_clips(tmp_path, "1.video", "2.video")
-    path = STRANGERS / "15-yfcc-inner-hash.txt"
-    import_yfcc100m.import_metadata(tmp_path, [path], False)
-    videos = read_raw_dataset(tmp_path, strict=True).videos
-    assert [video.hashtags for video in videos] == [("sun",), ("sun",)]
-    assert dropped_of(tmp_path) == {"2": "a tag that is no hashtag: c#minor"}
-
-
 @needs_samples
 def test_sample_of_many_remuxed_clips(tmp_path):
     subprocess.run([sys.executable, STRANGERS / "21-many-remuxed.py"], cwd=tmp_path, check=True)
@@ -741,36 +695,34 @@ def test_sample_of_many_remuxed_clips(tmp_path):
 
 
 def test_what_cannot_be_imported_is_said_in_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="--folder must be one"):
-        import_ytdlp.import_folder(tmp_path / "nowhere", None, "description")
-    with pytest.raises(UserError, match="got none in .*; download with yt-dlp --write-info-json"):
-        import_ytdlp.import_folder(tmp_path, None, "description")
+    def refused(said, folder=tmp_path, users=None):
+        with pytest.raises(UserError, match=said):
+            import_ytdlp.import_folder(folder, users, "description")
+
+    refused("--folder must be one", tmp_path / "nowhere")
+    refused("got none in .*; download with yt-dlp --write-info-json")
     download(tmp_path, "a", clip="")
-    with pytest.raises(
-        UserError, match=r"no clip is left(.|\n)*1 no clip beside it: a\.info\.json"
-    ):
-        import_ytdlp.import_folder(tmp_path, None, "description")
+    refused(r"no clip is left(.|\n)*1 no clip beside it: a\.info\.json")
     (tmp_path / "users.csv").write_bytes(USERS.encode("utf-16"))
-    with pytest.raises(UserError, match="must be UTF-8, got UTF-16"):
-        import_ytdlp.import_folder(tmp_path, tmp_path / "users.csv", "description")
+    refused("must be UTF-8, got UTF-16", users=tmp_path / "users.csv")
 
 
 def test_the_command_tells_what_it_did(tmp_path):
+    def run(*flags):
+        command = [sys.executable, "-m", "tools.import_ytdlp", *flags]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
     download(tmp_path, "a")
     download(tmp_path, "b", clip="")
-    command = [sys.executable, "-m", "tools.import_ytdlp", f"--folder={tmp_path}"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    ended = run(f"--folder={tmp_path}")
     assert ended.returncode == 0, ended.stderr
     assert "1 of 2 clips kept." in ended.stdout and "no clip beside it: b.info.json" in ended.stdout
     assert f"--config.data.root={tmp_path}" in ended.stdout
-    wrong = subprocess.run(
-        [*command[:3], "--folder=/nowhere"], cwd=ROOT, capture_output=True, text=True
-    )
+    wrong = run("--folder=/nowhere")
     assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
-    wrong = subprocess.run([*command, "more"], cwd=ROOT, capture_output=True, text=True)
-    assert (
-        wrong.returncode == 2 and "settings are given as --flag=value, got 'more'" in wrong.stderr
-    )
+    wrong = run(f"--folder={tmp_path}", "more")
+    assert wrong.returncode == 2
+    assert "settings are given as --flag=value, got 'more'" in wrong.stderr
 
 
 # YFCC100M

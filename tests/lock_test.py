@@ -45,6 +45,7 @@ def test_a_dead_process_holds_nothing(tmp_path, holder, number):
     holder.wait()
     with lock.hold(tmp_path / "run", ""):
         assert f"process {os.getpid()} " in (tmp_path / "run" / lock.LOCK_FILE).read_text()
+    assert not (tmp_path / "run" / lock.LOCK_FILE).read_text()
     with lock.hold(tmp_path / "run", ""):  # given up at the end of the block
         pass
 

@@ -335,9 +335,10 @@ def kind_of(default: object) -> str:
     """Returns the kind of value that a field takes, in words."""
     if isinstance(default, enum.Enum):
         return "one of " + " ".join(str(choice.value) for choice in type(default))
-    names: dict[type, str] = {bool: "true or false", int: "a whole number", str: "text"}
-    names[float] = "a finite number"
-    return names.get(type(default), "a tuple of numbers")
+    if isinstance(default, tuple):
+        return "a tuple of numbers"
+    names = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
+    return names[type(default)]  # type: ignore[bad-index]
 
 
 def flag_text(value: object) -> str:

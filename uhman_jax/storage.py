@@ -124,7 +124,7 @@ def check_folder(folder: str | os.PathLike[str], flag: str) -> None:
             existing = existing.parent
         os.rmdir(tempfile.mkdtemp(dir=existing))
     except (OSError, ValueError) as error:
-        reason = f"{getattr(error, 'strerror', None) or error} in {existing}"
+        reason = f"{getattr(error, 'strerror', None) or error}: {existing}"
         raise UserError(
             f"{flag} must be a folder that can be written, got {shown(os.fspath(folder))}: "
             f"{shown(reason)}; name another"

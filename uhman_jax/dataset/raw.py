@@ -68,10 +68,10 @@ class User:
     """Who posts; "" and None mean unknown. `history` holds hashtags used before, each once."""
 
     user_id: str
-    gender: str
-    age: int | None
-    country: str
-    history: tuple[str, ...]
+    gender: str = ""
+    age: int | None = None
+    country: str = ""
+    history: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
