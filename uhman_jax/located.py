@@ -4,7 +4,7 @@ The settings keep the paths as the user wrote them, so that equal runs have equa
 `config.json` also names the folder in which the run began.
 """
 
-import dataclasses
+import copy
 import os
 import pathlib
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from uhman_jax.prepare import features_of, root_of
 
 FOLDER = "folder"  # key in config.json, beside the settings
 PATHS = ("data.root", "data.simulated_dir", "preprocess.output_dir", "preprocess.weights")
-_WEIGHTS = ("", "random", "imagenet")  # no paths
+_NO_FILES = ("random", "imagenet")  # weights
 
 
 def located(config: Config, facts: dict[str, Any], workdir: pathlib.Path) -> Config:
@@ -69,21 +69,11 @@ def _folders(facts: dict[str, Any], workdir: pathlib.Path) -> Iterator[str]:
 
 
 def _based(config: Config, folder: str) -> Config:
-    """Returns the settings with paths relative to a folder made absolute."""
-
-    def based(path: str) -> str:
-        return path if not path or "://" in path else os.path.join(folder, path)
-
-    data, preprocess = config.data, config.preprocess
-    weights = preprocess.weights
-    return dataclasses.replace(
-        config,
-        data=dataclasses.replace(
-            data, root=based(data.root), simulated_dir=based(data.simulated_dir)
-        ),
-        preprocess=dataclasses.replace(
-            preprocess,
-            output_dir=based(preprocess.output_dir),
-            weights=weights if weights in _WEIGHTS else based(weights),
-        ),
-    )
+    """Returns a copy of the settings with paths relative to a folder made absolute."""
+    config = copy.deepcopy(config)
+    for path in PATHS:
+        section, name = path.split(".")
+        value = getattr(getattr(config, section), name)
+        if value and "://" not in value and (name != "weights" or value not in _NO_FILES):
+            setattr(getattr(config, section), name, os.path.join(folder, value))
+    return config
