@@ -44,9 +44,11 @@ def hold(folder: str | os.PathLike[str], remedy: str, name: str = LOCK_FILE) -> 
     try:
         lock.acquire()
     except filelock.Timeout:
-        holder = path.read_text("utf-8", "replace").strip() or "another one"
+        holder = ""
+        with contextlib.suppress(OSError):
+            holder = path.read_text("utf-8", "replace").strip()
         raise UserError(
-            f"one process at a time may work in {folder}, {holder} does; {remedy}"
+            f"one process at a time may work in {folder}, {holder or 'another one'} does; {remedy}"
         ) from None
     except OSError as error:
         if error.errno not in _NO_LOCKS_HERE:
