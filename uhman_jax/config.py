@@ -19,14 +19,14 @@ from uhman_jax.errors import UserError
 
 
 class Door(enum.Enum):
-    """How the simulator delivers a world."""
+    """Output of the simulator."""
 
     PIXELS = "pixels"  # real MP4 files, through the whole pipeline
     FEATURES = "features"  # region features, written straight into shards
 
 
 class World(enum.Enum):
-    """Who tags what in a simulated world."""
+    """Which objects users tag in a simulated dataset."""
 
     SELECTION = "selection"  # the user's taste picks the object that is tagged
     ADDITIVE = "additive"  # taste adds to content
@@ -42,7 +42,7 @@ class Duplicates(enum.Enum):
 
 
 class Storage(enum.Enum):
-    """How shards hold region features."""
+    """Number type of region features in shards."""
 
     UINT8 = "uint8"
     BFLOAT16 = "bfloat16"
@@ -57,7 +57,7 @@ class Distribution(enum.Enum):
 
 
 class Split(enum.Enum):
-    """How videos are divided into train, validation and test."""
+    """Division of videos into train, validation and test."""
 
     RANDOM = "random"  # by video, the paper's
     TEMPORAL = "temporal"  # the newest videos are the test
@@ -86,21 +86,21 @@ class ModelName(enum.Enum):
 
 
 class Loss(enum.Enum):
-    """What training minimises."""
+    """The training loss."""
 
     WARP = "warp"  # section 2.4
     SOFTMAX = "softmax"  # cross-entropy over all hashtags
 
 
 class Optimiser(enum.Enum):
-    """How gradients become updates."""
+    """The optimiser."""
 
     SGD = "sgd"  # section 2.4
     ADAMW = "adamw"
 
 
 class Estimator(enum.Enum):
-    """How the rank of a positive hashtag is found."""
+    """Estimate of the rank of a positive hashtag."""
 
     SAMPLED = "sampled"  # from a few uniform negatives
     EXACT = "exact"  # from the scores of all hashtags
@@ -114,17 +114,17 @@ class RankWeight(enum.Enum):
 
 
 class Decay(enum.Enum):
-    """When the learning rate falls."""
+    """Schedule of the learning rate."""
 
-    STEPS = "steps"  # at fixed shares of the run
+    STEPS = "steps"  # at fixed fractions of the run
     PLATEAU = "plateau"  # when the validation score stops improving
     COSINE = "cosine"  # smoothly to 0 at the end of the run
 
 
 class Features(enum.Enum):
-    """Where training finds the region features."""
+    """Location of the region features in training."""
 
-    AUTO = "auto"  # on the device where they fit half of its memory, else read ahead
+    AUTO = "auto"  # on the device if they fit half of its memory, else read ahead
     DEVICE = "device"  # read once, kept there
     STREAM = "stream"  # read ahead from the shards, batch by batch
 
@@ -137,9 +137,9 @@ class Precision(enum.Enum):
 
 
 class Backend(enum.Enum):
-    """What runs Inception-v3."""
+    """Framework that runs Inception-v3."""
 
-    AUTO = "auto"  # JAX where it has an accelerator, else TensorFlow
+    AUTO = "auto"  # JAX if it has an accelerator, else TensorFlow
     TENSORFLOW = "tensorflow"
     JAX = "jax"
 
@@ -160,7 +160,7 @@ _seed = functools.partial(_within, "[0, 2147483647]")
 
 @dataclasses.dataclass
 class DataConfig:
-    """Where the raw dataset is."""
+    """Location of the raw dataset."""
 
     root: str = ""  # folder with videos.csv; "": the simulator's, under `simulated_dir`
     simulated_dir: str = "data"  # local; each simulated dataset has a folder, by its fingerprint
@@ -232,7 +232,7 @@ class PreprocessConfig:
 
 @dataclasses.dataclass
 class ViewConfig:
-    """Which hashtags, which split, which histories."""
+    """Vocabulary, split and histories."""
 
     distribution: Distribution = Distribution.NATURAL
     split: Split = Split.RANDOM
@@ -304,7 +304,7 @@ class TrainConfig:
 
 @dataclasses.dataclass
 class EvaluateConfig:
-    """Full ranking and what is written of it."""
+    """Full ranking and its output."""
 
     batch_size: int = _from_1(64)  # videos per scoring step
     top_k: int = _from_1(50)  # hashtags per video in predictions.parquet
