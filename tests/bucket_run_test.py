@@ -17,7 +17,7 @@ import clips
 import numpy as np
 import pytest
 import tiny_world
-from buckets import FOLDER, FolderBuckets, MemoryBuckets, register, unregister
+from buckets import Buckets, register, unregister
 from small_network import encode
 
 from uhman_jax import main as main_lib
@@ -95,7 +95,7 @@ def test_a_run_in_a_bucket_is_stopped_goes_on_and_ends_as_one_on_a_disk(
     assert "Run: finished earlier, reused gs://bucket/runs/one." in lines
     assert bucket.contents("runs/one") == before and not bucket.paths("put_file")
 
-    del bucket.store["/bucket/runs/one/metrics.json"]
+    bucket.file("runs/one/metrics.json").unlink()
     assert run.run(config, workdir, mode="evaluate", say=lines.append)
     assert outcome(config, workdir) == undisturbed
 
@@ -110,11 +110,11 @@ def test_of_two_checkpoints_in_a_bucket_the_whole_one_is_used(bucket, root, undi
     config, workdir, lines = config_of(bucket.upload(root, "data")), "gs://bucket/runs/one", []
     run.run(config, workdir, say=lines.append, report=False)
     first, last = steps_in(bucket)
-    newest = f"/bucket/runs/one/checkpoints/{last}.npz"
-    damaged = bytearray(bucket.store[newest].getvalue())
+    newest = bucket.file(f"runs/one/checkpoints/{last}.npz")
+    damaged = bytearray(newest.read_bytes())
     damaged[len(damaged) // 2] ^= 1
-    bucket().pipe_file(newest, bytes(damaged))
-    del bucket.store["/bucket/runs/one/metrics.json"]
+    newest.write_bytes(bytes(damaged))
+    bucket.file("runs/one/metrics.json").unlink()
     lines.clear()
     assert run.run(config, workdir, say=lines.append, report=False)
     assert outcome(config, workdir) == undisturbed and steps_in(bucket) == [first, last]
@@ -140,7 +140,7 @@ KILLED = """
 import os, pathlib, sys
 sys.path.insert(0, {tests!r})
 import buckets
-buckets.register(buckets.FolderBuckets)
+buckets.register(pathlib.Path({folder!r}))
 sys.argv[0] = "main"
 import bucket_run_test
 from uhman_jax import run
@@ -151,10 +151,10 @@ sys.exit(not run.run(bucket_run_test.config_of("gs://bucket/data"), "gs://bucket
 def test_a_killed_run_in_a_bucket_ends_as_if_it_had_not_been(
     root, undisturbed, tmp_path, monkeypatch
 ):
-    monkeypatch.setenv(FOLDER, str(tmp_path))
     monkeypatch.setenv(storage.CACHE, str(tmp_path / "cache"))
     shutil.copytree(root, tmp_path / "bucket" / "data")
-    command = [sys.executable, "-c", KILLED.format(tests=str(ROOT / "tests"))]
+    code = KILLED.format(tests=str(ROOT / "tests"), folder=str(tmp_path))
+    command = [sys.executable, "-c", code]
     checkpoints = tmp_path / "bucket" / "runs" / "one" / "checkpoints"
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     while process.poll() is None and not any(checkpoints.glob("*.npz")):
@@ -164,7 +164,7 @@ def test_a_killed_run_in_a_bucket_ends_as_if_it_had_not_been(
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "Resumed at step" in result.stdout
-    register(FolderBuckets)
+    register(tmp_path)
     try:
         assert outcome(config_of("gs://bucket/data"), "gs://bucket/runs/one") == undisturbed
     finally:
@@ -197,7 +197,7 @@ def test_a_bucket_that_is_not_there_is_a_sentence(config_file, capsys):
     assert "a raw dataset must be a folder with videos.csv, got gs://none/data" in said
     said = said_by(capsys, *flags, "--config.data.simulated_dir=gs://bucket/worlds")
     assert "data.simulated_dir must be a local folder" in said
-    MemoryBuckets.store.pop("/bucket/data/videos.csv")
+    Buckets.file("data/videos.csv").unlink()
     assert "a raw dataset must hold videos.csv" in said_by(capsys, *flags)
 
 
@@ -230,7 +230,7 @@ def test_weights_that_are_not_there_are_a_sentence(bucket, config_file, tmp_path
     ],
 )
 def test_a_bucket_that_refuses_is_a_sentence(config_file, capsys, method, error, said):
-    MemoryBuckets.trouble[method] = error
+    Buckets.trouble[method] = error
     flags = [f"--config={config_file}", "--workdir=gs://bucket/run"]
     assert said in said_by(capsys, *flags)
 

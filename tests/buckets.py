@@ -1,4 +1,4 @@
-"""Stand-ins for a store of buckets: one in memory, one in a folder that several processes share."""
+"""A stand-in for a store of buckets: gs://BUCKET/NAME is a file of a folder."""
 
 import os
 import pathlib
@@ -6,58 +6,72 @@ import secrets
 import shutil
 
 import fsspec
-from fsspec.implementations.local import LocalFileSystem
-from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 
-FOLDER = "BUCKETS_FOLDER"  # environment variable: where the buckets of FolderBuckets are
+FOLDER = "BUCKETS_FOLDER"  # environment variable: where the buckets are, also of other processes
 
 
-class MemoryBuckets(MemoryFileSystem):
-    """Buckets of one process; objects are written in one go, and folders are names alone."""
+class Buckets(fsspec.AbstractFileSystem):
+    """Objects appear whole; folders are prefixes of names; writing makes no bucket."""
 
     protocol = ("gs", "gcs")
-    store: dict = {}
-    pseudo_dirs = [""]
-    buckets = {"bucket"}
     calls: list = []  # (method, path)
     trouble: dict = {}  # method -> error
 
     @classmethod
     def _strip_protocol(cls, path):
-        return "/" + str(path).removeprefix("gs://").strip("/")
+        return os.fspath(path).removeprefix("gs://").strip("/")
 
-    def _begin(self, method, path):
-        path = self._strip_protocol(path)
-        self.calls.append((method, path[1:]))
+    def _file(self, method, path):
+        self.calls.append((method, self._strip_protocol(path)))
         if method in self.trouble:
             raise self.trouble[method]
-        return path
+        file = self.file(self._strip_protocol(path), bucket="")
+        if method not in ("put_file", "find") and not file.exists():
+            raise FileNotFoundError(path)
+        return file
 
     def info(self, path, **options):
-        return super().info(self._begin("info", path), **options)
+        file = self._file("info", path)
+        kind, status = "directory" if file.is_dir() else "file", file.stat()
+        version = f"{status.st_ino} {status.st_mtime_ns}"
+        return {"name": path, "size": status.st_size, "type": kind, "generation": version}
+
+    def ls(self, path, detail=False, **options):
+        return [f"{path}/{file.name}" for file in self._file("ls", path).iterdir()]
+
+    def find(self, path, detail=False, **options):
+        files = {name: file for name, file in files_of(self._file("find", path))}
+        return {f"{path}/{name}": {"size": file.stat().st_size} for name, file in files.items()}
 
     def cat_file(self, path, **options):
-        return super().cat_file(self._begin("cat_file", path), **options)
+        return self._file("cat_file", path).read_bytes()
 
     def get_file(self, rpath, lpath, **options):
-        pathlib.Path(lpath).write_bytes(super().cat_file(self._begin("get_file", rpath)))
-
-    def rm_file(self, path):
-        self._rm(self._begin("rm_file", path))
+        shutil.copyfile(self._file("get_file", rpath), lpath)
 
     def put_file(self, lpath, rpath, **options):
-        path = self._begin("put_file", rpath)
-        if path.split("/")[1] not in self.buckets:
-            raise FileNotFoundError(path)
-        self.pipe_file(path, pathlib.Path(lpath).read_bytes())
+        target = self._file("put_file", rpath)
+        if not self.file("", bucket=rpath.split("/")[0]).is_dir():
+            raise FileNotFoundError(rpath)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.file(f".{secrets.token_hex(8)}", bucket="")
+        shutil.copyfile(lpath, partial)
+        os.replace(partial, target)  # at once
 
-    @classmethod
-    def start(cls):
-        """Empties the buckets."""
-        cls.store.clear()
-        cls.trouble.clear()
-        cls.calls.clear()
+    def cp_file(self, path1, path2, **options):
+        self.put_file(self._file("cp_file", path1), path2)
+
+    def rm_file(self, path):
+        target = self._file("rm_file", path)
+        target.unlink()
+        while "/" in (path := self._parent(path)) and not any(self._file("ls", path).iterdir()):
+            self._file("ls", path).rmdir()  # a folder is gone with its last object
+
+    @staticmethod
+    def file(name, bucket="bucket"):
+        """The file behind gs://bucket/NAME."""
+        return pathlib.Path(os.environ[FOLDER]) / bucket / name
 
     @classmethod
     def paths(cls, method):
@@ -67,72 +81,31 @@ class MemoryBuckets(MemoryFileSystem):
     @classmethod
     def upload(cls, folder, name):
         """Copies a local folder to gs://bucket/NAME."""
-        for path in pathlib.Path(folder).rglob("*"):
-            if path.is_file():
-                key = f"/bucket/{name}/{path.relative_to(folder).as_posix()}"
-                cls().pipe_file(key, path.read_bytes())
+        shutil.copytree(folder, cls.file(name))
         return f"gs://bucket/{name}"
 
     @classmethod
     def contents(cls, name):
         """Bytes of every object below gs://bucket/NAME, by relative name."""
-        begin = f"/bucket/{name}/"
-        return {
-            key.removeprefix(begin): file.getvalue()
-            for key, file in sorted(cls.store.items())
-            if key.startswith(begin)
-        }
+        return {name: file.read_bytes() for name, file in files_of(cls.file(name))}
 
 
-class FolderBuckets(LocalFileSystem):
-    """gs://BUCKET/NAME is a file of $BUCKETS_FOLDER."""
-
-    protocol = ("gs", "gcs")
-
-    @classmethod
-    def _strip_protocol(cls, path):
-        path = os.fspath(path)
-        if path.startswith("gs://"):
-            path = f"{os.environ[FOLDER]}/{path.removeprefix('gs://')}"
-        return path.rstrip("/")
-
-    def _name(self, path):
-        return path.removeprefix(os.environ[FOLDER])
-
-    def info(self, path, **options):
-        found = super().info(self._strip_protocol(path))
-        return found | {"name": self._name(found["name"])}
-
-    def ls(self, path, detail=False, **options):
-        return [self._name(name) for name in super().ls(self._strip_protocol(path), detail=False)]
-
-    def find(self, path, detail=False, **options):
-        folder = pathlib.Path(self._strip_protocol(path))
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        return {self._name(str(path)): {"size": path.stat().st_size} for path in files}
-
-    def put_file(self, lpath, rpath, **options):
-        target = pathlib.Path(self._strip_protocol(rpath))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = pathlib.Path(os.environ[FOLDER]) / secrets.token_hex(8)
-        shutil.copyfile(lpath, partial)
-        os.replace(partial, target)  # in one go
-
-    def rm_file(self, path):
-        target = pathlib.Path(self._strip_protocol(path))
-        target.unlink()
-        while not any(target.parent.iterdir()):  # a folder is gone with its last object
-            target = target.parent
-            target.rmdir()
+def files_of(folder):
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [(path.relative_to(folder).as_posix(), path) for path in paths]
 
 
-def register(kind):
-    """Makes gs:// mean the buckets of a class, in this process."""
-    for protocol in kind.protocol:
-        fsspec.register_implementation(protocol, kind, clobber=True)
+def register(folder):
+    """Makes gs:// mean the buckets of a folder, in this process."""
+    os.environ[FOLDER] = str(folder)
+    (folder / "bucket").mkdir(parents=True, exist_ok=True)
+    Buckets.calls.clear()
+    Buckets.trouble.clear()
+    for protocol in Buckets.protocol:
+        fsspec.register_implementation(protocol, Buckets, clobber=True)
 
 
 def unregister():
-    """Makes gs:// mean what is installed."""
-    for protocol in MemoryBuckets.protocol:
+    """Makes gs:// mean the client that is installed."""
+    for protocol in Buckets.protocol:
         _registry.pop(protocol, None)

@@ -32,74 +32,60 @@ class New(enum.Enum):
     ADDED = "added"
 
 
-def loss(field):
-    settings = dataclasses.replace(LossConfig(), **{field: New.ADDED})
-    made = make_loss(**to_dict(settings), num_hashtags=3)
+def changed(settings, field):
+    return dataclasses.replace(settings, **{field: New.ADDED})
+
+
+def loss(world, root, field):
+    made = make_loss(**to_dict(changed(LossConfig(), field)), num_hashtags=3)
     query_BD, hashtags_TD, positives_BP = np.ones((2, 5)), np.ones((3, 5)), np.zeros((2, 1), int)
     return made.per_example(query_BD, hashtags_TD, positives_BP, positives_BP == 0, None)
 
 
-def train_setting(function, field):
-    return function(dataclasses.replace(TrainConfig(), **{field: New.ADDED}))
+def model(world, root, field):
+    return state.build_model(changed(ModelConfig(), field), world[0])
 
 
-def model(view, field):
-    return state.build_model(dataclasses.replace(ModelConfig(), **{field: New.ADDED}), view)
-
-
-def simulated(root, field):
-    simulate(root / "new", dataclasses.replace(SimulatorConfig(num_videos=3), **{field: New.ADDED}))
-
-
-def features(world):
-    view, store, *_ = world
-    return on_device.wanted(view, store, view.rows(0), New.ADDED)
-
-
-def network():
-    from uhman_jax.preprocess import extractor  # imports TensorFlow
-
-    extractor._network(New.ADDED)
-
-
-def view(field):
+def view(world, root, field):
     views.build(*views.random_world(0), **{field: New.ADDED})
 
 
-def view_of_copies():
+def simulated(world, root, field):
+    simulate(root / "new", changed(SimulatorConfig(num_videos=3), field))
+
+
+def copies(world, root, field):
     videos, users = views.random_world(0)
     ids = [video.video_id for video in videos]
     build_view(views.make_raw(videos, users), ids, ViewConfig(), contents={}, duplicates=New.ADDED)
 
 
+def network(world, root, field):
+    from uhman_jax.preprocess import extractor  # imports TensorFlow
+
+    extractor._network(New.ADDED)
+
+
+FEATURES = np.ones((1, 2, 3), np.float32)
 REFUSED = {
-    "loss.name": lambda world, root: loss("name"),
-    "loss.estimator": lambda world, root: loss("estimator"),
-    "loss.rank_weight": lambda world, root: loss("rank_weight"),
-    "model.name": lambda world, root: model(world[0], "name"),
-    "model.precision": lambda world, root: model(world[0], "precision"),
-    "train.optimiser": lambda world, root: train_setting(state.optimiser, "optimiser"),
-    "train.decay": lambda world, root: train_setting(
-        lambda config: step.learning_rate(config, 10), "decay"
-    ),
-    "train.features": lambda world, root: features(world),
-    "preprocess.storage": lambda world, root: quantize.pack(
-        np.ones((1, 2, 3), np.float32), New.ADDED.value
-    ),
-    "preprocess.backend": lambda world, root: making.extractor_class(New.ADDED),
-    "preprocess.precision": lambda world, root: network(),
-    "view.split": lambda world, root: view("split"),
-    "view.distribution": lambda world, root: view("distribution"),
-    "data.duplicates": lambda world, root: view_of_copies(),
-    "simulator.world": lambda world, root: simulated(root, "world"),
-    "simulator.door": lambda world, root: simulated(root, "door"),
+    **dict.fromkeys(("loss.name", "loss.estimator", "loss.rank_weight"), loss),
+    **dict.fromkeys(("model.name", "model.precision"), model),
+    **dict.fromkeys(("view.split", "view.distribution"), view),
+    **dict.fromkeys(("simulator.world", "simulator.door"), simulated),
+    "train.optimiser": lambda world, root, field: state.optimiser(changed(TrainConfig(), field)),
+    "train.decay": lambda world, root, field: step.learning_rate(changed(TrainConfig(), field), 10),
+    "train.features": lambda world, *_: on_device.wanted(*world[:2], world[0].rows(0), New.ADDED),
+    "preprocess.storage": lambda *_: quantize.pack(FEATURES, New.ADDED.value),
+    "preprocess.backend": lambda *_: making.extractor_class(New.ADDED),
+    "preprocess.precision": network,
+    "data.duplicates": copies,
 }
 
 
-@pytest.mark.parametrize("field", REFUSED)
-def test_a_value_that_nobody_handles_is_refused(field, world, tmp_path):
+@pytest.mark.parametrize("path", REFUSED)
+def test_a_value_that_nobody_handles_is_refused(path, world, tmp_path):
     with pytest.raises((AssertionError, ValueError), match="(?i)added|be one of"):
-        REFUSED[field](world, tmp_path)
+        REFUSED[path](world, tmp_path, path.split(".")[1])
 
 
 def test_every_choice_is_listed_here():

@@ -43,9 +43,8 @@ def world(root):
 
 @pytest.fixture
 def bucket(monkeypatch, tmp_path):
-    """gs://bucket in memory, and a cache of its own."""
+    """gs://bucket in a folder, and a cache of its own."""
     monkeypatch.setenv(storage.CACHE, str(tmp_path / "cache"))
-    buckets.MemoryBuckets.start()
-    buckets.register(buckets.MemoryBuckets)
-    yield buckets.MemoryBuckets
+    buckets.register(tmp_path.parent / f"{tmp_path.name}-buckets")
+    yield buckets.Buckets
     buckets.unregister()

@@ -7,7 +7,6 @@ import gzip
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tools import import_report, import_yfcc100m, import_ytdlp, ytdlp_info, ytdlp_users
+from tools import import_yfcc100m, import_ytdlp, ytdlp_info, ytdlp_users
 from tools.import_report import Dropped
 from uhman_jax.dataset.raw import User, Video, fault_of, read_raw_dataset, write_raw_dataset
 from uhman_jax.errors import UserError
@@ -30,7 +29,7 @@ needs_samples = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("module", [ytdlp_info, ytdlp_users, import_yfcc100m, import_report])
+@pytest.mark.parametrize("module", [ytdlp_info, ytdlp_users, import_yfcc100m])
 def test_the_examples_hold(module):
     failed, attempted = doctest.testmod(module)
     assert attempted and not failed
@@ -98,7 +97,7 @@ def test_a_download_becomes_a_row(tmp_path):
         ("both", ("sea", "sun", "beachlife")),
     ],
 )
-def test_what_has_the_hashtags_can_be_chosen(tmp_path, source, hashtags):
+def test_the_source_of_the_hashtags_can_be_chosen(tmp_path, source, hashtags):
     download(tmp_path, "a")
     assert imported(tmp_path, source=source)[0]["a"].hashtags == hashtags
 
@@ -278,15 +277,36 @@ def test_people_of_two_sites_share_no_handle(tmp_path):
 USERS = "user_id,gender,age,country,history\n"
 
 
-def test_a_table_of_users_is_joined(tmp_path):
-    table = USERS + "UC1,f,21,PT,#dance\n@other,m,30,BR,\n"
-    (tmp_path / "people.csv").write_text(table)
+@pytest.mark.parametrize(
+    ("own", "people", "uploader", "ages"),
+    [
+        # only rows of posters are taken from --users
+        (None, "UC1,f,21,PT,\n@other,m,30,BR,\n", "Ana", {"UC1": 21, "UC2": None}),
+        # an id of several users gives none of them attributes
+        (None, "bo,f,21,PT,\n@bo,m,22,BR,\n", "Bo", {"UC1": None, "UC2": 22}),
+        # no row of the folder's own table is lost
+        ("UC1,m,22,,\nUC2,m,23,,\n@gone,f,24,,\n", "UC1,f,21,PT,\nUC2,,,,\nx,m,30,BR,\n", "Ana",
+         {"UC1": 21, "UC2": 23, "@gone": 24}),
+        # a table may name a user by any of their ids
+        *((f"{name},f,21,PT,\n", None, "Ana", {"UC1": 21, "UC2": None, name: 21})
+          for name in ("UC1", "@ana", "ANA", "Ana")),
+    ],
+)  # fmt: skip
+def test_tables_of_users_are_joined(tmp_path, own, people, uploader, ages):
     root = tmp_path / "clips"
-    download(root, "a")
+    download(root, "a", uploader=uploader, uploader_id="@ana" if uploader == "Ana" else "@x")
     download(root, "b", channel_id="UC2", uploader_id="@bo", uploader="Bo")
-    _, users = imported(root, tmp_path / "people.csv")
-    assert users.keys() == {"UC1", "UC2"}
-    assert (users["UC1"].age, users["UC1"].history) == (21, ("dance",))
+    for path, table in ((root / "users.csv", own), (tmp_path / "people.csv", people)):
+        if table:
+            path.write_text(USERS + table)
+            given = path
+    told = import_ytdlp.import_folder(root, given, "description")
+    users = read_raw_dataset(root, strict=True).users
+    assert {name: user.age for name, user in users.items()} == ages
+    if people is None:
+        (name,) = (name for name in ages if name != "UC2" and own.startswith(name))
+        said = f"1 user found in the table under another id: {name} for UC1."
+        assert "2 users, 1 with attributes." in told and (said in told) == (name != "UC1")
 
 
 def test_the_folders_own_table_of_users_only_gets_more_rows(tmp_path):
@@ -306,18 +326,6 @@ def test_the_folders_own_table_of_users_only_gets_more_rows(tmp_path):
     assert users["UC1"] == User("UC1", "female", None, "PT", ()) and "other" in users
 
 
-@pytest.mark.parametrize("name", ["UC1", "@ana", "ANA", "Ana Maria"])
-def test_a_table_may_name_a_user_by_any_of_their_ids(tmp_path, name):
-    download(tmp_path, "a")
-    download(tmp_path, "b", channel_id="UC2", uploader_id="@bo", uploader="Bo")
-    (tmp_path / "users.csv").write_text(USERS + f"{name},f,21,PT,\n")
-    told = import_ytdlp.import_folder(tmp_path, tmp_path / "users.csv", "description")
-    users = read_raw_dataset(tmp_path, strict=True).users
-    assert users["UC1"].age == 21 and users["UC2"].age is None and name in users
-    said = f"1 user found in the table under another id: {name} for UC1."
-    assert "2 users, 1 with attributes." in told and (said in told) == (name != "UC1")
-
-
 def test_a_row_of_the_folders_table_is_not_changed_for_another_of_the_same_user(tmp_path):
     download(tmp_path, "a")
     own = tmp_path / "users.csv"
@@ -328,42 +336,28 @@ def test_a_row_of_the_folders_table_is_not_changed_for_another_of_the_same_user(
     assert told[-1].startswith("1 user without attributes, which another row of theirs has: @ana")
 
 
-def test_another_table_of_users_loses_no_row_of_the_folders(tmp_path):
-    (tmp_path / "people.csv").write_text(USERS + "UC1,f,21,PT,\nUC2,,,,\nx,m,30,BR,\n")
-    root = tmp_path / "clips"
-    download(root, "a")
-    download(root, "b", channel_id="UC2", uploader_id="@bo", uploader="Bo")
-    own = root / "users.csv"
-    own.write_text(USERS + "UC1,m,22,,\nUC2,m,23,,\n@gone,f,24,,\n")
-    _, users = imported(root, tmp_path / "people.csv")
-    assert {name: user.age for name, user in users.items()} == {"UC1": 21, "UC2": 23, "@gone": 24}
-    for text, lost in (
+@pytest.mark.parametrize(
+    ("table", "lost"),
+    [
         (USERS.replace("age", "age,note") + "UC1,f,21,a note,PT,\n", "the column 'note'"),
         (USERS + "UC1,f,old?,PT,\n", r"line 2 \(bad age\)"),
         (USERS + "UC1,f\n", r"line 2 \(wrong field count\)"),
-    ):
-        own.write_text(text)
-        with pytest.raises(UserError, match=f"got {lost}; move it elsewhere"):
-            import_ytdlp.import_folder(root, tmp_path / "people.csv", "description")
-        assert own.read_text() == text
+    ],
+)
+def test_a_table_of_the_folder_that_would_lose_something_is_not_written_again(
+    tmp_path, table, lost
+):
+    (tmp_path / "people.csv").write_text(USERS + "UC1,f,21,PT,\n")
+    download(tmp_path / "clips", "a")
+    own = tmp_path / "clips" / "users.csv"
+    own.write_text(table)
+    with pytest.raises(UserError, match=f"got {lost}; move it elsewhere"):
+        import_ytdlp.import_folder(own.parent, tmp_path / "people.csv", "description")
+    assert own.read_text() == table
 
 
-def test_an_id_of_several_users_gives_none_of_them_attributes(tmp_path):
-    download(tmp_path, "a", uploader="Same")
-    download(tmp_path, "b", channel_id="UC2", uploader_id="@bo", uploader="Same")
-    (tmp_path / "people.csv").write_text(USERS + "same,f,21,PT,\n@bo,m,22,BR,\n")
-    _, users = imported(tmp_path, tmp_path / "people.csv")
-    assert (users["UC1"].age, users["UC2"].age) == (None, 22)
-
-
-BAD_ROWS = [
-    "UC1,f\n",
-    ",f,21,PT,\n",
-    "UC3,f,21,PT,\0\n",
-    "UC2,m,,,\n",
-    '"UC3,f,21,PT,\n',
-    "UC\xe9,,,,\n",
-]
+BAD_ROWS = ["UC1,f\n", ",f,21,PT,\n", "UC3,f,21,PT,\0\n", "UC2,m,,,\n"]
+BAD_ROWS += ['"UC3,f,21,PT,\n', "UC\xe9,,,,\n"]
 
 
 @pytest.mark.parametrize("bad", BAD_ROWS)
@@ -688,51 +682,6 @@ def test_rows_without_a_fault_make_tables(videos, users):
     assert list(raw.videos) == good and list(raw.users.values()) == good_users
 
 
-# Samples
-
-
-def sample(name, tmp_path):
-    return pathlib.Path(shutil.copytree(STRANGERS / name, tmp_path / name))
-
-
-@needs_samples
-def test_samples_of_texts_and_tags(tmp_path):
-    videos, _ = imported(sample("08-ytdlp-title", tmp_path))
-    assert {n: set(v.hashtags) for n, v in videos.items()} == dict.fromkeys(
-        ("s1", "s2", "s3"), {"shorts", "cat"}
-    )
-    made_up = sample("10-ytdlp-made-up-title", tmp_path)
-    with pytest.raises(UserError, match="no clip is left(.|\n)*1 no hashtags: 3l4qhp7bcs52c"):
-        imported(made_up)
-    tags = sample("14-ytdlp-tags", tmp_path)
-    videos, _ = imported(tags, source="tags")
-    assert {n: v.hashtags for n, v in videos.items()} == {"g1": ("newyork",), "g4": ("dance",)}
-    assert set(dropped_of(tags)) == {"g1.info.json", "g3.info.json"}
-
-
-@needs_samples
-def test_sample_of_one_poster(tmp_path):
-    videos, users = imported(sample("09-ytdlp-uploader", tmp_path))
-    assert len(videos) == 4 and users.keys() == {"UC1"}
-
-
-@needs_samples
-def test_samples_of_odd_info_files(tmp_path):
-    for name, odd in (("11-ytdlp-ext-slash", "b"), ("12-ytdlp-nested", "deep")):
-        folder = sample(name, tmp_path)
-        videos, _ = imported(folder)
-        assert [video.path for video in videos.values()] == ["ok.mp4"]
-        assert list(dropped_of(folder)) == [f"{odd}.info.json"]
-
-
-@needs_samples
-def test_sample_of_files_beside_clips(tmp_path):
-    folder = sample("13-ytdlp-beside", tmp_path)
-    videos, _ = imported(folder)
-    assert [video.path for video in videos.values()] == ["p3.mkv", "p4.mp4"]
-    assert dropped_of(folder) == {"p11.info.json": "no clip beside it"}
-
-
 @needs_samples
 def test_sample_of_many_remuxed_clips(tmp_path):
     subprocess.run([sys.executable, STRANGERS / "21-many-remuxed.py"], cwd=tmp_path, check=True)
@@ -742,50 +691,38 @@ def test_sample_of_many_remuxed_clips(tmp_path):
     assert len(videos) == 4000 and len(users) == 50
 
 
-@needs_samples
-def test_sample_of_a_tag_with_a_hash_inside(tmp_path):
-    put_clips(tmp_path, "1.video", "2.video")
-    path = STRANGERS / "15-yfcc-inner-hash.txt"
-    import_yfcc100m.import_metadata(tmp_path, [path], False)
-    videos = read_raw_dataset(tmp_path, strict=True).videos
-    assert [video.hashtags for video in videos] == [("sun",), ("sun",)]
-    assert dropped_of(tmp_path) == {"2": "a tag that is no hashtag: c#minor"}
-
-
 # The command
 
 
 def test_what_cannot_be_imported_is_said_in_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="--folder must be one"):
-        import_ytdlp.import_folder(tmp_path / "nowhere", None, "description")
-    with pytest.raises(UserError, match="got none in .*; download with yt-dlp --write-info-json"):
-        import_ytdlp.import_folder(tmp_path, None, "description")
+    def refused(said, folder=tmp_path, users=None):
+        with pytest.raises(UserError, match=said):
+            import_ytdlp.import_folder(folder, users, "description")
+
+    refused("--folder must be one", tmp_path / "nowhere")
+    refused("got none in .*; download with yt-dlp --write-info-json")
     download(tmp_path, "a", clip="")
-    with pytest.raises(
-        UserError, match=r"no clip is left(.|\n)*1 no clip beside it: a\.info\.json"
-    ):
-        import_ytdlp.import_folder(tmp_path, None, "description")
+    refused(r"no clip is left(.|\n)*1 no clip beside it: a\.info\.json")
     (tmp_path / "users.csv").write_bytes(USERS.encode("utf-16"))
-    with pytest.raises(UserError, match="must be UTF-8, got UTF-16"):
-        import_ytdlp.import_folder(tmp_path, tmp_path / "users.csv", "description")
+    refused("must be UTF-8, got UTF-16", users=tmp_path / "users.csv")
 
 
 def test_the_command_tells_what_it_did(tmp_path):
+    def run(*flags):
+        command = [sys.executable, "-m", "tools.import_ytdlp", *flags]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
     download(tmp_path, "a")
     download(tmp_path, "b", clip="")
-    command = [sys.executable, "-m", "tools.import_ytdlp", f"--folder={tmp_path}"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    ended = run(f"--folder={tmp_path}")
     assert ended.returncode == 0, ended.stderr
     assert "1 of 2 clips kept." in ended.stdout and "no clip beside it: b.info.json" in ended.stdout
     assert f"--config.data.root={tmp_path}" in ended.stdout
-    wrong = subprocess.run(
-        [*command[:3], "--folder=/nowhere"], cwd=ROOT, capture_output=True, text=True
-    )
+    wrong = run("--folder=/nowhere")
     assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
-    wrong = subprocess.run([*command, "more"], cwd=ROOT, capture_output=True, text=True)
-    assert (
-        wrong.returncode == 2 and "settings are given as --flag=value, got 'more'" in wrong.stderr
-    )
+    wrong = run(f"--folder={tmp_path}", "more")
+    assert wrong.returncode == 2
+    assert "settings are given as --flag=value, got 'more'" in wrong.stderr
 
 
 # YFCC100M
@@ -819,21 +756,35 @@ def put_clips(root, *names):
         (root / "clips" / name).write_bytes(b"a clip")
 
 
-def test_the_first_call_lists_what_to_download_and_the_second_makes_the_dataset(tmp_path):
-    root, lines = tmp_path / "yfcc", [line("11"), line("12"), line("13", marker="0")]
+def dataset(root, clips, lines, **options):
+    """The videos by id and users after an import with these clips there, and the report."""
+    put_clips(root, *clips)
+    told = import_lines(root, lines, **options)
+    raw = read_raw_dataset(root, strict=True)
+    return {video.video_id: video for video in raw.videos}, raw.users, told
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "yfcc"
+
+
+def licences_in(root):
+    with open(root / "licences.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_first_call_lists_what_to_download_and_the_second_makes_the_dataset(root):
+    lines = [line("11"), line("12"), line("13", marker="0")]
     told = import_lines(root, lines)
     assert "0 of them are in" in told[-1] and not (root / "videos.csv").exists()
     asked = (root / "download.txt").read_text()
     assert asked == "http://videos/11\n  out=11.video\nhttp://videos/12\n  out=12.video\n"
-    put_clips(root, "11.video", "12.video", "12.video.aria2")
-    import_lines(root, lines)
-    (video,) = read_raw_dataset(root, strict=True).videos
-    assert (video.video_id, video.path, video.user_id) == ("11", "clips/11.video", "9@N0")
-    assert (video.hashtags, video.timestamp) == (("sun", "newyork"), 1_200_000_000)
+    videos, _, told = dataset(root, ["11.video", "12.video", "12.video.aria2"], lines)
+    clip = Video("11", "clips/11.video", "9@N0", ("sun", "newyork"), 1_200_000_000)
+    assert list(videos.values()) == [clip]
     assert "11" not in (root / "download.txt").read_text(), "it is here"
-    with open(root / "licences.csv", newline="", encoding="utf-8") as file:
-        licences = list(csv.DictReader(file))
-    assert licences[0] == {
+    assert licences_in(root)[0] == {
         "video_id": "11",
         "licence": "Attribution License",
         "licence_url": "http://licences/by",
@@ -842,25 +793,20 @@ def test_the_first_call_lists_what_to_download_and_the_second_makes_the_dataset(
     }
 
 
-def test_counts_of_one_are_singular(tmp_path):
-    root = tmp_path / "yfcc"
-    put_clips(root, "11.video")
-    told = import_lines(root, [line("11")])
+def test_counts_of_one_are_singular(root):
+    _, _, told = dataset(root, ["11.video"], [line("11")])
     assert told[0] == "1 of 1 video kept." and told[-1] == "1 user, 0 with a country."
     assert "1 of them is in" in told[1] and "are" not in told[1].split(" in ")[0]
 
 
-def test_by_products_beside_clips_are_not_clips(tmp_path):
-    root = tmp_path / "yfcc"
-    put_clips(root, "11.jpg", "11.video.part", "12.txt", "12.MP4", "13.video", "13.json", "14")
-    import_lines(root, [line(name) for name in ("11", "12", "13", "14")])
-    raw = read_raw_dataset(root, strict=True)
-    assert [v.path for v in raw.videos] == ["clips/12.MP4", "clips/13.video", "clips/14"]
+def test_by_products_beside_clips_are_not_clips(root):
+    names = ["11.jpg", "11.video.part", "12.txt", "12.MP4", "13.video", "13.json", "14"]
+    videos, *_ = dataset(root, names, [line(name) for name in ("11", "12", "13", "14")])
+    paths = [video.path for video in videos.values()]
+    assert paths == ["clips/12.MP4", "clips/13.video", "clips/14"]
 
 
-def test_an_odd_field_costs_only_itself(tmp_path):
-    root = tmp_path / "yfcc"
-    put_clips(root, *(f"{number}.video" for number in range(1, 8)))
+def test_an_odd_field_costs_only_itself(root):
     lines = [
         line("1", tags="c%23minor,Sun,%00,New+York"),
         line("2", uploaded="9" * 30),
@@ -870,8 +816,7 @@ def test_an_odd_field_costs_only_itself(tmp_path):
         line("6", user="a%00b"),
         line("7", tags="c%23minor,%2C"),
     ]
-    import_lines(root, lines)
-    videos = {v.video_id: v for v in read_raw_dataset(root, strict=True).videos}
+    videos, *_ = dataset(root, [f"{number}.video" for number in range(1, 8)], lines)
     assert list(videos) == ["1", "2", "3", "4", "5"]
     assert videos["1"].hashtags == ("sun", "newyork") and videos["1"].written == ("Sun", "NewYork")
     assert [videos[name].timestamp for name in "2345"] == [None, None, None, 1_200_000_000]
@@ -881,14 +826,12 @@ def test_an_odd_field_costs_only_itself(tmp_path):
     assert (told["6"], told["7"]) == ("NUL byte", "no user tags")
 
 
-def test_an_odd_address_gives_aria2c_no_options(tmp_path):
-    lines = [line(str(number)) for number in range(1, 5)]
-    for number, address in enumerate(
-        ["http%3A%2F%2Fv%0A++dir%3D%2Fetc", "http://v/2", "null", "v%00"]
-    ):
-        fields = lines[number].split("\t")
-        lines[number] = "\t".join([*fields[:14], address, *fields[15:]])
-    root = tmp_path / "yfcc"
+def test_an_odd_address_gives_aria2c_no_options(root):
+    addresses = ["http%3A%2F%2Fv%0A++dir%3D%2Fetc", "http://v/2", "null", "v%00"]
+    lines = [
+        line(str(number)).replace(f"http://videos/{number}", address)
+        for number, address in enumerate(addresses, start=1)
+    ]
     told = import_lines(root, lines)
     assert (root / "download.txt").read_text() == "http://v/2\n  out=2.video\n"
     assert dropped_of(root) == {
@@ -922,37 +865,33 @@ def test_a_poisoned_line_costs_only_itself(clips, poison, numbered):
     lines.insert(0, "\t".join(poison.get(index, field) for index, field in enumerate(fields)))
     if numbered:
         lines = [f"{n}\t{one[:2]}\thash\t{one[3:]}" for n, one in enumerate(lines)]
+    lines = [one.encode(errors="replace").decode() for one in lines]
     with tempfile.TemporaryDirectory() as name:
         root = pathlib.Path(name) / "yfcc"
-        put_clips(root, "99.video", *(f"1{index}.video" for index in range(len(clips))))
-        import_lines(root, [one.encode(errors="replace").decode() for one in lines])
-        raw = read_raw_dataset(root, strict=True)
-        good = [video for video in raw.videos if video.video_id != "99"]
+        names = ["99.video", *(f"1{index}.video" for index in range(len(clips)))]
+        videos, *_ = dataset(root, names, lines)
+        good = [video for name, video in videos.items() if name != "99"]
         assert [(v.video_id, v.user_id, v.written) for v in good] == [
             (f"1{index}", f"{index}@N0", tuple(tags)) for index, tags in enumerate(clips)
         ]
-        with open(root / "licences.csv", newline="", encoding="utf-8") as file:
-            assert len(list(csv.DictReader(file))) == len(raw.videos)
+        assert len(licences_in(root)) == len(videos)
         photo = poison.get(22, "1") != "1"
-        assert len(raw.videos) > len(good) or photo or dropped_of(root)
+        assert len(videos) > len(good) or photo or dropped_of(root)
 
 
 @pytest.mark.parametrize("name", ["dataset.tsv", "dataset.bz2", "dataset.gz"])
-def test_both_editions_are_read_plain_or_compressed(tmp_path, name):
-    root = tmp_path / "yfcc"
-    put_clips(root, "11.mp4", "12.mp4")
+def test_both_editions_are_read_plain_or_compressed(root, name):
     newer = line("12").split("\t")
     newer = "\t".join(["4711", newer[0], "a1b2c3", *newer[1:]])
-    import_lines(root, [line("11"), newer], name=name)
-    assert [video.video_id for video in read_raw_dataset(root, strict=True).videos] == ["11", "12"]
+    videos, *_ = dataset(root, ["11.mp4", "12.mp4"], [line("11"), newer], name=name)
+    assert list(videos) == ["11", "12"]
 
 
-def test_what_cannot_be_used_is_dropped_with_a_reason(tmp_path):
-    root = tmp_path / "yfcc"
-    put_clips(root, "11.mp4")
+def test_what_cannot_be_used_is_dropped_with_a_reason(root):
     lines = [line("11", uploaded="null"), line("11"), line("12", tags=""), line("13", tags="%23,+")]
     lines += [line("14", user=""), line("x"), "1\t2", ""]
-    import_lines(root, lines)
+    videos, *_ = dataset(root, ["11.mp4"], lines)
+    assert videos["11"].timestamp is None
     assert dropped_of(root) == {
         "11": "an id that another video has",
         "12": "no user tags",
@@ -962,40 +901,30 @@ def test_what_cannot_be_used_is_dropped_with_a_reason(tmp_path):
         "dataset.tsv:7": "a line of 2 columns",
         "dataset.tsv:8": "a line of 1 columns",
     }
-    assert read_raw_dataset(root, strict=True).videos[0].timestamp is None
 
 
-def test_a_users_country_is_the_one_of_most_of_their_videos(tmp_path):
-    root, lisbon, paris = tmp_path / "yfcc", (38.72, -9.14), (48.86, 2.35)
-    put_clips(root, "1.mp4", "2.mp4", "4.mp4")
+def test_a_users_country_is_the_one_of_most_of_their_videos(root):
+    lisbon, paris, namibia = (38.72, -9.14), (48.86, 2.35), (-22.56, 17.08)
     lines = [line("1", where=lisbon), line("2", where=paris), line("3", where=lisbon)]
-    lines += [line("4", user="nowhere", where=("95", "2"))]
-    told = import_lines(root, lines, find_countries=True)
-    users = read_raw_dataset(root, strict=True).users
-    assert users["9@N0"].country == "PT" and users["nowhere"].country == ""
-    assert told[-1] == "2 users, 1 with a country."
+    lines += [line("4", user="nowhere", where=("95", "2")), line("5", user="5", where=namibia)]
+    names = ["1.mp4", "2.mp4", "4.mp4", "5.mp4"]
+    _, users, told = dataset(root, names, lines, find_countries=True)
+    assert [users[name].country for name in ("9@N0", "nowhere")] == ["PT", ""]
+    assert users["5"].country == "NAM", '"NA" is unknown'
+    assert told[-1] == "3 users, 2 with a country."
 
 
-def test_a_user_in_namibia_has_a_country(tmp_path):
-    root = tmp_path / "yfcc"
-    put_clips(root, "1.mp4")
-    import_lines(root, [line("1", where=(-22.56, 17.08))], find_countries=True)
-    assert read_raw_dataset(root, strict=True).users["9@N0"].country == "NAM", '"NA" is unknown'
-
-
-def test_damage_and_absence_are_said_in_a_sentence(tmp_path, monkeypatch):
+def test_damage_and_absence_are_said_in_a_sentence(tmp_path, root, monkeypatch):
     with pytest.raises(UserError, match="--metadata must name files that can be read"):
-        import_yfcc100m.import_metadata(tmp_path / "r", [tmp_path / "nowhere.bz2"], False)
-    path = tmp_path / "cut.bz2"
-    path.write_bytes(bz2.compress((line("1") + "\n").encode() * 9000)[:-40])
-    with pytest.raises(UserError, match="a metadata file must be whole"):
-        import_yfcc100m.import_metadata(tmp_path / "r", [path], False)
-    path = tmp_path / "cut.gz"
-    path.write_bytes(gzip.compress((line("1") + "\n").encode() * 9000)[:10] + b"\xff" * 60)
-    with pytest.raises(UserError, match="a metadata file must be whole"):
-        import_yfcc100m.import_metadata(tmp_path / "r", [path], False)
+        import_yfcc100m.import_metadata(root, [tmp_path / "nowhere.bz2"], False)
+    data = (line("1") + "\n").encode() * 9000
+    (tmp_path / "cut.bz2").write_bytes(bz2.compress(data)[:-40])
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(data)[:10] + b"\xff" * 60)
+    for path in (tmp_path / "cut.bz2", tmp_path / "cut.gz"):
+        with pytest.raises(UserError, match="a metadata file must be whole"):
+            import_yfcc100m.import_metadata(root, [path], False)
     with pytest.raises(UserError, match="the metadata must have a video that can be used"):
-        import_lines(tmp_path / "r", [line("1", marker="0")])
+        import_lines(root, [line("1", marker="0")])
     monkeypatch.setitem(sys.modules, "reverse_geocode", None)
     with pytest.raises(UserError, match="pip install reverse-geocode, or --nocountries"):
         import_yfcc100m.countries([])

@@ -294,7 +294,10 @@ def test_the_page_can_be_written_where_it_is_asked_for(trained, tmp_path):
     for output, said in (
         (tmp_path / "page.json", "must name the page, whose numbers get the ending .json"),
         (tmp_path, "must name a file, got the folder"),
-        (tmp_path / "file" / "page.html", "must be a folder that can be written, got .*is a file"),
+        (
+            tmp_path / "file" / "page.html",
+            "must be a folder that can be written, got .*: Not a dir",
+        ),
     ):
         with pytest.raises(UserError, match=said):
             study.inspect_run(trained, output)

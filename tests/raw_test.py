@@ -62,7 +62,7 @@ def test_good_rows(tmp_path):
     assert summarise_problems(raw) == ""
 
 
-# Each bad row stands on line 2, before a good one: kind, row, and what the message must say.
+# Each bad row is on line 2, before a good one: kind, row, and text of the message.
 BAD_VIDEOS = {
     "missing file": ("x,clips/no.mp4,u1,t,", "path must name an existing file, got 'clips/no.mp4'"),
     "not a regular file": ("x,clips,u1,t,", "path must name a regular file"),
@@ -80,40 +80,30 @@ BAD_VIDEOS = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD_VIDEOS)
-def test_bad_video_row_is_named_and_its_neighbour_kept(tmp_path, kind):
-    row, rule = BAD_VIDEOS[kind]
-    row = row if isinstance(row, bytes) else row.encode()
-    table = VIDEOS.encode() + row + b"\n" + GOOD.encode()
-    raw = read(tmp_path, table)
-    assert [video.video_id for video in raw.videos] == ["good"]
-    (problem,) = raw.problems
-    assert (problem.file, problem.line, problem.kind) == ("videos.csv", 2, kind)
-    line = str(problem)
-    assert line.startswith("videos.csv:2: ") and rule in line and "\n" not in line and "; " in line
-    assert len(line) < 320, "a long value is cut"
-    assert line in message(read_raw_dataset, tmp_path, strict=True)
-    assert summarise_problems(raw) == f"dropped 1 of 2 rows of videos.csv: 1 {kind}"
-
-
 BAD_USERS = {
     "empty user_id": (",f,20,de,", "user_id must not be empty, got ''"),
     "wrong field count": ("x,f,20,de", "as many fields as the header (5), got 4 in"),
     "bad encoding": (b"x,f,20,\xff,", "a row must be UTF-8"),
 }
+BAD_ROWS = [("videos.csv", kind, *found) for kind, found in BAD_VIDEOS.items()]
+BAD_ROWS += [("users.csv", kind, *found) for kind, found in BAD_USERS.items()]
 
 
-@pytest.mark.parametrize("kind", BAD_USERS)
-def test_bad_user_row_is_named_and_its_neighbour_kept(tmp_path, kind):
-    row, rule = BAD_USERS[kind]
+@pytest.mark.parametrize(("file", "kind", "row", "rule"), BAD_ROWS)
+def test_bad_row_is_named_and_its_neighbour_kept(tmp_path, file, kind, row, rule):
     row = row if isinstance(row, bytes) else row.encode()
-    raw = read(tmp_path, VIDEOS + GOOD, USERS.encode() + row + b"\nu1,f,17,de,dog\n")
-    assert list(raw.users) == ["u1"]
+    if file == "videos.csv":
+        raw = read(tmp_path, VIDEOS.encode() + row + b"\n" + GOOD.encode())
+    else:
+        raw = read(tmp_path, VIDEOS + GOOD, USERS.encode() + row + b"\nu1,f,17,de,dog\n")
+    assert [video.video_id for video in raw.videos] == ["good"] and list(raw.users) == ["u1"]
     (problem,) = raw.problems
-    assert str(problem).startswith("users.csv:2: ") and rule in str(problem)
-    assert problem.kind == kind
-    assert str(problem) in message(read_raw_dataset, tmp_path, strict=True)
-    assert summarise_problems(raw) == f"dropped 1 of 2 rows of users.csv: 1 {kind}"
+    assert (problem.file, problem.line, problem.kind) == (file, 2, kind)
+    line = str(problem)
+    assert line.startswith(f"{file}:2: ") and rule in line and "\n" not in line and "; " in line
+    assert len(line) < 320, "a long value is cut"
+    assert line in message(read_raw_dataset, tmp_path, strict=True)
+    assert summarise_problems(raw) == f"dropped 1 of 2 rows of {file}: 1 {kind}"
 
 
 def test_duplicates_name_the_line_of_the_first(tmp_path):
@@ -278,76 +268,52 @@ def test_no_good_row_at_all_lists_why(tmp_path):
     assert "at least one good row, got none; add" in message(read, tmp_path, VIDEOS)
 
 
-# Each bad value stands on line 3; the rest of its row is kept.
-BAD_TIMES = [
-    "-5",
-    "٣",
-    "9" * 30,
-    "1e999",
-    "253402300800",
-    "2020-13-01",
-    "20201131",
-    "31/01/2020",
-    "yesterday",
-]
-BAD_AGES = ["0", "121", "-1", "18-24", "old", "1e400"]
+BAD_TIMES = "-5 ٣ 1e999 253402300800 2020-13-01 20201131 31/01/2020 yesterday".split()
+BAD_AGES = "0 121 -1 18-24 old 1e400".split()
+BAD_VALUES = [("timestamp", value) for value in [*BAD_TIMES, "9" * 30]]
+BAD_VALUES += [("age", value) for value in BAD_AGES]
 
 
-@pytest.mark.parametrize("value", BAD_TIMES)
-def test_time_that_is_none_is_named_and_its_clip_kept(tmp_path, value):
-    raw = read(tmp_path, VIDEOS + GOOD + f"x,clips/b.mp4,u1,t,{value}\n")
+@pytest.mark.parametrize(("column", "value"), BAD_VALUES)
+def test_bad_time_or_age_is_named_and_its_row_kept(tmp_path, column, value):
+    if column == "timestamp":
+        raw = read(tmp_path, VIDEOS + GOOD + f"x,clips/b.mp4,u1,t,{value}\n")
+        said, summary = f"got '{value}'; convert it", "videos.csv: 1 bad timestamp"
+        assert raw.videos[1] == Video("x", "clips/b.mp4", "u1", ("t",), None)
+    else:
+        raw = read(tmp_path, VIDEOS + GOOD, USERS + f"u0,,,,\nu1,f,{value},de,dog\n")
+        said, summary = f"from 1 to 120, got '{value}'", "users.csv: 1 bad age"
+        assert raw.users["u1"] == User("u1", "female", None, "DE", ("dog",))
     (problem,) = raw.problems
-    assert (problem.line, problem.kind, problem.dropped) == (3, "bad timestamp", False)
-    assert f"got '{value}'; convert it" in str(problem)
-    assert raw.videos[1] == Video("x", "clips/b.mp4", "u1", ("t",), None)
-    assert summarise_problems(raw) == "kept 1 of 2 rows of videos.csv: 1 bad timestamp"
+    assert (problem.line, problem.kind, problem.dropped) == (3, f"bad {column}", False)
+    assert said in str(problem) and summarise_problems(raw) == f"kept 1 of 2 rows of {summary}"
 
 
-@pytest.mark.parametrize("value", BAD_AGES)
-def test_age_that_is_none_is_named_and_its_user_kept(tmp_path, value):
-    raw = read(tmp_path, VIDEOS + GOOD, USERS + f"u0,,,,\nu1,f,{value},de,dog\n")
-    (problem,) = raw.problems
-    assert (problem.line, problem.kind, problem.dropped) == (3, "bad age", False)
-    assert f"age must be whole years from 1 to 120, got '{value}'" in str(problem)
-    assert raw.users["u1"] == User("u1", "female", None, "DE", ("dog",))
+TIMES = {
+    None: ["", "NaN"],
+    0: ["0", "1970-01-01 01:00:00.5+01:00", "1970-01-01 01:00:00 +0100"],
+    7: ["1970-01-01t00:00:07z", "1970-01-01 00:00:07 UTC"],
+    17: ["１７"],
+    60: ["1970-01-01T00:01"],
+    86_400: ["1970-01-02", "19700102"],
+    86_401: ["19700102T000001Z"],
+    1_970_010: ["1970010"],
+    19_691_231: ["19691231"],
+    20_231_114: ["20231114.0"],
+    1_700_000_000: ["1700000000", "1700000000.9", "1.7E+09"]
+    + ["1700000000999", "1700000000999999", "1700000000999999999"],  # ms, µs, ns (of pandas)
+}
+AGES = {1: ["1"], 120: ["120"], None: ["", "?", "N/A"]}
+AGES[25] = ["25.0", "25.9", " 25 ", "25 years", "25 Y/O", "２５", "٢٥"]
 
 
-@pytest.mark.parametrize(
-    "value, seconds",
-    [
-        ("", None),
-        ("NaN", None),
-        ("0", 0),
-        ("1700000000", 1_700_000_000),
-        ("1700000000.9", 1_700_000_000),
-        ("1.7E+09", 1_700_000_000),
-        ("１７", 17),
-        ("1700000000999", 1_700_000_000),  # milliseconds
-        ("1700000000999999", 1_700_000_000),  # microseconds
-        ("1700000000999999999", 1_700_000_000),  # nanoseconds, as pandas counts
-        ("1970-01-02", 86_400),
-        ("19700102", 86_400),
-        ("19700102T000001Z", 86_401),
-        ("19691231", 19_691_231),
-        ("1970010", 1_970_010),
-        ("20231114.0", 20_231_114),
-        ("1970-01-01T00:01", 60),
-        ("1970-01-01 01:00:00.5+01:00", 0),
-        ("1970-01-01 01:00:00 +0100", 0),
-        ("1970-01-01t00:00:07z", 7),
-        ("1970-01-01 00:00:07 UTC", 7),
-    ],
-)
+@pytest.mark.parametrize(("seconds", "value"), [(s, v) for s in TIMES for v in TIMES[s]])
 def test_times(tmp_path, value, seconds):
     raw = read(tmp_path, VIDEOS + GOOD + f"x,clips/b.mp4,u1,t,{value}\n", strict=True)
     assert raw.videos[1].timestamp == seconds
 
 
-@pytest.mark.parametrize(
-    "value, age",
-    [("1", 1), ("120", 120), ("25.0", 25), ("25.9", 25), (" 25 ", 25), ("25 years", 25)]
-    + [("25 Y/O", 25), ("２５", 25), ("٢٥", 25), ("", None), ("?", None), ("N/A", None)],
-)
+@pytest.mark.parametrize(("age", "value"), [(a, v) for a in AGES for v in AGES[a]])
 def test_ages(tmp_path, value, age):
     users = USERS + f"u1,,{value},,\n"
     assert read(tmp_path, VIDEOS + GOOD, users, strict=True).users["u1"].age == age

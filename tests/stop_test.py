@@ -81,7 +81,7 @@ def test_an_end_is_not_lost_in_a_callback():
 
 def test_a_save_is_waited_for():
     body = [
-        "with stop.between_steps(), stop.saving():",
+        "with stop.between_steps(), stop.saving:",
         "    begin = time.monotonic()",
         "    while time.monotonic() - begin < 4:",
         "        compute(10**5)",

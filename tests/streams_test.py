@@ -21,10 +21,10 @@ COMMANDS = [
 FULL = "error: the output must be writable, got 'No space left on device'; write it elsewhere\n"
 
 
-def run(arguments, **given):
-    options = {"stderr": subprocess.PIPE, "text": True, "cwd": ROOT, "timeout": 60}
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | given.pop("env", {})
-    return subprocess.run([sys.executable, *arguments], **options, **given, env=environment)
+def run(arguments, *, before=(sys.executable,), stdout=subprocess.PIPE, env=(), **given):
+    options = {"stderr": subprocess.PIPE, "text": True, "cwd": ROOT, "timeout": 60} | given
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | dict(env)
+    return subprocess.run([*before, *arguments], stdout=stdout, env=environment, **options)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -69,19 +69,18 @@ def test_a_reader_that_goes_in_the_middle_is_noticed_at_the_next_line():
 
 
 def test_a_mistake_that_nobody_can_read_has_its_status():
-    told = code("with errors.told_in_a_sentence(): raise errors.UserError('mend this')")
-    assert run(told, stdout=subprocess.PIPE).stderr == "mend this\n"
+    told = code("with errors.told_in_a_sentence(): raise errors.UserError('fix this')")
+    assert run(told).stderr == "fix this\n"
     with open("/dev/full", "wb") as full:
-        options = {"stdout": full, "cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT)}}
-        assert subprocess.call([sys.executable, *told], stderr=full, **options) == streams.WRONG
+        assert run(told, stdout=full, stderr=full).returncode == streams.WRONG
 
 
 def test_other_files_that_fail_are_not_called_the_output(tmp_path):
     lines = ("with errors.told_in_a_sentence():", "    open('/dev/full', 'w', 1).write('x\\n')")
-    done = run(code(*lines), stdout=subprocess.PIPE)
+    done = run(code(*lines))
     assert done.returncode == 2 and done.stderr.startswith("a file can't be written")
     lines = ("reading, writing = os.pipe()", "os.close(reading)", "os.write(writing, b'x')")
-    done = run(code(*lines), stdout=subprocess.PIPE)
+    done = run(code(*lines))
     assert done.returncode == 1 and "BrokenPipeError" in done.stderr, "a defect keeps its traceback"
 
 
@@ -95,13 +94,8 @@ def test_closed_streams_become_the_null_device(closed, tmp_path):
         "    print('text'); print('text', file=sys.stderr); sys.stdin.read(); print('kept', end='',"
         " file=opened)",
     )
-    script = f'exec "$@" {closed}'
-    done = subprocess.run(
-        ["sh", "-c", script, "sh", sys.executable, *code(*lines)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
+    before = ("sh", "-c", f'exec "$@" {closed}', "sh", sys.executable)
+    done = run(code(*lines), before=before, stdin=subprocess.DEVNULL)
     assert done.returncode == 0 and file.read_text() == "kept"
 
 
@@ -111,11 +105,7 @@ def test_closed_streams_become_the_null_device(closed, tmp_path):
      ("utf-8", "\u65e5 \xe9 \\udce9".encode())],
 )  # fmt: skip
 def test_what_an_encoding_lacks_is_written_as_an_escape(encoding, written):
-    done = subprocess.run(
-        [sys.executable, *code(r"print('\u65e5 \xe9 \udce9')")],
-        capture_output=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
-    )
+    done = run(code(r"print('\u65e5 \xe9 \udce9')"), env={"PYTHONIOENCODING": encoding}, text=False)
     assert done.returncode == 0 and done.stdout == written + b"\n"
 
 
@@ -123,11 +113,11 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0"}
 
 
 def test_a_locale_that_cannot_read_the_command_line_is_named(tmp_path):
-    done = run([*code("print(1)"), "--history=#\u65e5"], stdout=subprocess.PIPE, env=ASCII)
+    done = run([*code("print(1)"), "--history=#\u65e5"], env=ASCII)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and not done.stdout
     assert done.stderr.startswith("error: the locale must be UTF-8 to read ")
     assert "LC_ALL=C.UTF-8" in done.stderr
     clip = tmp_path / "\u65e5.mp4"
     clip.write_bytes(b"")
-    done = run([*code("print(1)"), f"--video={clip}"], stdout=subprocess.PIPE, env=ASCII)
+    done = run([*code("print(1)"), f"--video={clip}"], env=ASCII)
     assert (done.returncode, done.stdout) == (0, "1\n"), "a file is found by its bytes"

@@ -6,29 +6,15 @@ from collections.abc import Iterable
 
 from uhman_jax.preprocess.inputs import VIDEO_SUFFIXES
 
-# Of several files beside one another the first is taken; further suffixes follow by the alphabet.
-_USUAL = (
-    "mp4",
-    "mkv",
-    "webm",
-    "mov",
-    "m4v",
-    "avi",
-    "flv",
-    "ts",
-    "mpg",
-    "mpeg",
-    "wmv",
-    "3gp",
-    "ogv",
-)
-_ONLY_NAMED = "gif"  # a clip where the metadata says so; otherwise a thumbnail
+# Of several files with one name the first is taken; further suffixes follow by the alphabet.
+_USUAL = "mp4 mkv webm mov m4v avi flv ts mpg mpeg wmv 3gp ogv".split()
+_ONLY_NAMED = "gif"  # a clip if the metadata says so; otherwise a thumbnail
 _OTHERS = sorted(VIDEO_SUFFIXES - {*_USUAL, _ONLY_NAMED})
 _RANK = {suffix: rank for rank, suffix in enumerate((*_USUAL, *_OTHERS, _ONLY_NAMED))}
 
 
 class ClipFiles:
-    """The clips of one folder, by the name before the suffix; a name without a suffix comes last.
+    """The clips of one folder, by the name before the suffix; names without a suffix come last.
 
     Args:
         folder: where the files are.
@@ -45,13 +31,13 @@ class ClipFiles:
                 self._names.setdefault(stem or name, []).append((rank, name))
 
     def find(self, stem: str, suffix: str = "") -> str:
-        """Returns the name of a clip, "" where there is none.
+        """Returns the name of a clip, "" if there is none.
 
         Only regular files count, and links to them.
 
         Args:
             stem: the name before the last dot.
-            suffix: the one to prefer, without a dot and in any case.
+            suffix: the preferred one, without a dot and in any case.
         """
         preferred = _RANK.get(suffix.lower())
         beside = self._names.get(stem, ())

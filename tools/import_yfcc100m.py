@@ -29,14 +29,14 @@ from typing import IO, Any, NamedTuple
 from absl import flags
 
 from tools.clip_files import ClipFiles
-from tools.import_report import Dropped, printable, tell, write_csv
+from tools.import_report import Dropped, tell, write_csv
 from uhman_jax.dataset.attributes import country_names
 from uhman_jax.dataset.checks import parse_time
 from uhman_jax.dataset.hashtags import keyword_hashtag, normalise_hashtag
 from uhman_jax.dataset.raw import User, Video, fault_of, write_raw_dataset
 from uhman_jax.errors import UserError, count_of
 from uhman_jax.progress import progress_bar
-from uhman_jax.storage import replacing
+from uhman_jax.storage import replacing, shown
 from uhman_jax.streams import run_app
 
 _ROOT = flags.DEFINE_string("root", None, "Folder of the dataset.", required=True)
@@ -49,12 +49,12 @@ _LICENCES = ("video_id", "licence", "licence_url", "author", "page_url")
 
 
 class Item(NamedTuple):
-    """A line of the metadata, of what is used of it.
+    """A line of the metadata.
 
     Attributes:
         tags: user tags as normalised hashtags, each once.
         spellings: the same as written.
-        odd: texts of the line that cannot be used, each with a reason.
+        odd: parts of the line that cannot be used, each a reason and a text.
         place: latitude, longitude.
     """
 
@@ -134,10 +134,10 @@ def _place(latitude: str, longitude: str) -> tuple[float, float] | None:
 
 
 def open_metadata(path: pathlib.Path) -> IO[str]:
-    """A metadata file as text.
+    """Opens a metadata file as text.
 
     Raises:
-        UserError: it is not there.
+        UserError: it cannot be read.
     """
     kinds: dict[str, Any] = {".bz2": bz2.open, ".gz": gzip.open}
     try:
@@ -151,7 +151,7 @@ def open_metadata(path: pathlib.Path) -> IO[str]:
 
 
 def read_videos(paths: Iterable[pathlib.Path], dropped: Dropped) -> Iterator[Item]:
-    """The videos with a tag, each once; tells `dropped` of the others, but of no photo."""
+    """Yields the videos with a tag, each once; notes the others in `dropped`, but no photo."""
     seen: set[str] = set()
     for path in paths:
         with open_metadata(path) as file, progress_bar(file, desc=path.name, unit="line") as lines:
@@ -176,7 +176,7 @@ def read_videos(paths: Iterable[pathlib.Path], dropped: Dropped) -> Iterator[Ite
 
 
 def _unusable(item: Item, seen: set[str]) -> str:
-    """Why a video can't be used; "" if it can."""
+    """Returns why a video cannot be used; "" if it can."""
     if not item.id.isdecimal():
         return "no id"
     if item.id in seen:
@@ -185,15 +185,11 @@ def _unusable(item: Item, seen: set[str]) -> str:
         return "no user"
     if not item.tags:
         return "no user tags"
-    return fault_of(item.video(f"{CLIPS}/{item.id}.video")) or fault_of(_user(item.user, ""))
-
-
-def _user(user: str, country: str) -> User:
-    return User(user, "", None, country, ())
+    return fault_of(item.video(f"{CLIPS}/{item.id}.video")) or fault_of(User(item.user))
 
 
 def countries(items: Iterable[Item]) -> dict[str, str]:
-    """Each user's country as two letters, that of most of their placed videos.
+    """Returns each user's country as two letters, that of most of their placed videos.
 
     Raises:
         UserError: the library for it is not installed.
@@ -222,7 +218,7 @@ def countries(items: Iterable[Item]) -> dict[str, str]:
 def import_metadata(
     root: pathlib.Path, paths: Iterable[pathlib.Path], find_countries: bool
 ) -> list[str]:
-    """Writes the tables of the clips that are there, and what to download; what to tell.
+    """Writes the tables of the clips that are there, and the list of downloads; returns a report.
 
     Raises:
         UserError: a metadata file is missing or damaged, or has no video.
@@ -235,13 +231,11 @@ def import_metadata(
     clips = ClipFiles(folder, (name for name in names if f"{name}.aria2" not in names))
     whole = {item.id: clip for item in items if (clip := clips.find(item.id))}
     here = [item for item in items if item.id in whole]
-    missing = []
-    for item in items:
-        if item.id not in whole:
-            if _is_address(item.download_url):
-                missing.append(item)
-            else:
-                dropped.note(item.id, "no address to download from", item.download_url)
+    absent = [item for item in items if item.id not in whole]
+    missing = [item for item in absent if _is_address(item.download_url)]
+    for item in absent:
+        if not _is_address(item.download_url):
+            dropped.note(item.id, "no address to download from", item.download_url)
     told = dropped.lines(len(items), "video", root)
     dropped.write(root)
     if not items:
@@ -262,7 +256,7 @@ def import_metadata(
         where = countries(items) if find_countries else {}
         users = dict.fromkeys(item.user for item in here)
         videos = [item.video(f"{CLIPS}/{whole[item.id]}") for item in here]
-        rows = [_user(user, where.get(user, "")) for user in users]
+        rows = [User(user, country=where.get(user, "")) for user in users]
         write_raw_dataset(root, videos, rows)
         known = sum(user in where for user in users)
         told.append(f"{count_of(len(users), 'user')}, {known} with a country.")
@@ -270,8 +264,8 @@ def import_metadata(
 
 
 def _is_address(text: str) -> bool:
-    """Whether aria2c reads a line as an address and as nothing else."""
-    return bool(text) and printable(text) == text and not any(map(str.isspace, text))
+    """Returns whether aria2c reads a line only as an address."""
+    return bool(text) and shown(text) == text and not any(map(str.isspace, text))
 
 
 def main(argv: list[str]) -> None:

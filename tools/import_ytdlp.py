@@ -26,7 +26,7 @@ from absl import flags
 
 from tools import ytdlp_info
 from tools.clip_files import ClipFiles
-from tools.import_report import Dropped, printable, tell
+from tools.import_report import Dropped, tell
 from tools.ytdlp_users import Poster, attributes_of, has_attributes, users_of
 from uhman_jax.dataset.raw import (
     USER_COLUMNS,
@@ -38,6 +38,7 @@ from uhman_jax.dataset.raw import (
     write_raw_dataset,
 )
 from uhman_jax.errors import UserError, count_of
+from uhman_jax.storage import shown
 from uhman_jax.streams import run_app
 
 _FOLDER = flags.DEFINE_string("folder", None, "Of clips and .info.json files.", required=True)
@@ -80,13 +81,13 @@ def info_files(root: pathlib.Path, dropped: Dropped) -> Iterator[tuple[str, Clip
 def read_clip(
     root: pathlib.Path, name: str, clips: ClipFiles, source: str, dropped: Dropped
 ) -> Clip | str:
-    """Returns a Clip, or why there is none; notes what of it is left out.
+    """Returns a Clip, or why there is none; notes the parts that are left out.
 
     Args:
         root: the folder of all clips.
         name: path of the .info.json file, relative to `root`.
         clips: the clips beside it.
-        source: what has the hashtags, see `ytdlp_info.hashtags_of`.
+        source: of the hashtags, see `ytdlp_info.hashtags_of`.
         dropped: takes the notes.
     """
     info = ytdlp_info.read_info(os.path.join(root, name))
@@ -115,11 +116,7 @@ def read_clip(
     spellings = () if spellings == hashtags else spellings
     path = pathlib.PurePath(folder, clip).as_posix()
     video = Video(video_id, path, user, hashtags, timestamp, spellings)
-    return fault_of(video) or fault_of(_unknown(user)) or Clip(video, poster)
-
-
-def _unknown(user: str) -> User:
-    return User(user, "", None, "", ())
+    return fault_of(video) or fault_of(User(user)) or Clip(video, poster)
 
 
 def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: str) -> list[str]:
@@ -138,9 +135,8 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
             row = f"{users_csv.name}:{problem.line}"
             what = "a row of users" if problem.dropped else "an attribute"
             dropped.note(row, f"{what} that cannot be read", f"{problem.kind} {problem.value}")
-    none = True
-    for name, beside in info_files(root, dropped):
-        none = False
+    files = list(info_files(root, dropped))
+    for name, beside in files:
         clip = read_clip(root, name, beside, source, dropped)
         if isinstance(clip, str):
             dropped.add(name, clip)
@@ -148,7 +144,7 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
             dropped.add(name, "an id that another clip has")
         else:
             clips[clip.video.video_id] = clip
-    if none:
+    if not files:
         raise UserError(
             f"--folder must hold the {INFO} of every clip, got none in {root}; "
             "download with yt-dlp --write-info-json"
@@ -164,9 +160,7 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
         for clip, user in zip(clips.values(), ids, strict=True)
     ]
     found = attributes_of(posters, ids, users)
-    rows = {
-        user: dataclasses.replace(found.get(user) or _unknown(user), user_id=user) for user in ids
-    }
+    rows = {user: dataclasses.replace(found.get(user) or User(user), user_id=user) for user in ids}
     own = root / "users.csv"
     if users_csv and own.exists() and own.samefile(users_csv):  # nothing of it is lost
         new = {user: row for user, row in rows.items() if user not in users}
@@ -189,19 +183,19 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
 
 
 def _other_ids(what: str, found: dict[str, User], users: list[str]) -> list[str]:
-    """Says which users a table names by another of their ids."""
+    """Returns a line on users that a table names by another of their ids."""
     if not users:
         return []
     pairs = [f"{found[user].user_id} for {user}" for user in users]
-    few = printable(", ".join(pairs[:3])) + (", ..." if len(pairs) > 3 else "")
+    few = shown(", ".join(pairs[:3])) + (", ..." if len(pairs) > 3 else "")
     return [f"{count_of(len(pairs), 'user')} {what}: {few}."]
 
 
 def _rewritable(table: pathlib.Path) -> dict[str, User]:
-    """Returns the users of a table that is written again and loses nothing by it.
+    """Returns the users of a table that can be written again without loss.
 
     Raises:
-        UserError: it has more than users.csv can hold, or rows that cannot be read.
+        UserError: it has further columns, or rows that cannot be read.
     """
     users, problems = read_users(table)
     with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:

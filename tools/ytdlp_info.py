@@ -1,4 +1,4 @@
-"""What an .info.json file of yt-dlp says about a clip: its hashtags, its time, its ids."""
+"""Reads hashtags, time and ids of a clip from an .info.json file of yt-dlp."""
 
 import datetime
 import json
@@ -18,7 +18,7 @@ _BY = re.compile(r"(?:video|post|clip|photo|reel|story|stories) by (.+)", re.IGN
 
 
 def read_info(path: str) -> dict[str, Any] | str:
-    """Returns what an .info.json file says, or why it cannot be read."""
+    """Returns the content of an .info.json file, or why it cannot be read."""
     if not os.path.isfile(path):  # a pipe would block
         return "info that is no file"
     try:
@@ -30,7 +30,7 @@ def read_info(path: str) -> dict[str, Any] | str:
 
 
 def id_of(value: Any) -> str:
-    """Returns an id as text, "" where there is none; a boolean, a float or a list is none.
+    """Returns an id as text, "" if there is none; a boolean, a float or a list is none.
 
     >>> id_of(" Jo  Doe"), id_of(68), id_of("NA"), id_of(True)
     ('Jo Doe', '68', '', '')
@@ -42,7 +42,7 @@ def id_of(value: Any) -> str:
 
 
 def video_id_of(info: dict[str, Any]) -> str:
-    """Returns the clip's id as it stands there, "" where there is none."""
+    """Returns the clip's id as written, "" if there is none."""
     value = info.get("id")
     return value if isinstance(value, str) and value.strip() else id_of(value)
 
@@ -55,7 +55,7 @@ def poster_of(info: dict[str, Any]) -> Poster:
 
 
 def extension_of(info: dict[str, Any]) -> str | None:
-    """Returns the suffix of the clip, "" where it is unknown, None where it can be none.
+    """Returns the suffix of the clip, "" if it is unknown, None if it cannot be one.
 
     >>> extension_of({"ext": "webm"}), extension_of({}), extension_of({"ext": "mp4/video"})
     ('webm', '', None)
@@ -68,10 +68,9 @@ def extension_of(info: dict[str, Any]) -> str | None:
 
 
 def timestamp_of(info: dict[str, Any]) -> tuple[int | None, str]:
-    """Returns when a clip was posted, and what stands there instead of a time, if anything.
+    """Returns the time of a clip, and the value that cannot be read as a time, if any.
 
-    Unix seconds of `timestamp`, else the start in UTC of the day in `upload_date`; None where
-    neither says.
+    Unix seconds of `timestamp`, else the start in UTC of the day in `upload_date`, else None.
 
     >>> timestamp_of({"timestamp": 1.5}), timestamp_of({"upload_date": "19700102"})
     ((1, ''), (86400, ''))
@@ -92,7 +91,7 @@ def timestamp_of(info: dict[str, Any]) -> tuple[int | None, str]:
 
 
 def _seconds(value: Any, is_day: bool) -> int | None:
-    """Unix seconds of a value, None where it says that they are unknown, else a ValueError."""
+    """Returns the unix seconds of a value, None if they are unknown; raises ValueError."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -111,8 +110,8 @@ def hashtags_of(
 
     Args:
         info: content of the .info.json file.
-        source: "description" takes what title and description mark with '#', "tags" the list of
-            keywords, "both" all.
+        source: "description": hashtags marked with '#' in title and description; "tags": the list
+            of keywords; or "both".
     """
     written: list[str] = []
     odd: list[str] = []
@@ -134,12 +133,12 @@ def hashtags_of(
 
 
 def _shown(value: Any) -> str:
-    """What is shown of a value; not what is in a list, which may be nested without end."""
+    """Returns a value for the report; a list, which may be nested without end, as its type."""
     return f"a {type(value).__name__}" if isinstance(value, list | dict) else repr(value)
 
 
 def texts_of(info: dict[str, Any]) -> list[str]:
-    """Returns the poster's texts: title and description, without what yt-dlp made up or cut."""
+    """Returns the poster's texts: title and description, without parts that yt-dlp changed."""
     title, description = (
         value if isinstance(value := info.get(key), str) else "" for key in ("title", "description")
     )
@@ -149,10 +148,10 @@ def texts_of(info: dict[str, Any]) -> list[str]:
 
 
 def is_made_up(title: str, info: dict[str, Any]) -> bool:
-    """Returns whether yt-dlp made a title up, where the site gives none.
+    """Returns whether yt-dlp made up the title, because the site gives none.
 
-    That is a title whose only '#' stands before the clip's id, such as "TikTok video #706...", and
-    "Video by" and the like before a name of the poster.
+    Its only '#' is before the clip's id, as in "TikTok video #706...", or it is "Video by" or a
+    similar phrase and a name of the poster.
 
     >>> is_made_up("Bluesky video #3l4q", {"id": "3l4q"}), is_made_up("My #3l4q", {"id": "7"})
     (True, False)
@@ -172,9 +171,9 @@ def is_made_up(title: str, info: dict[str, Any]) -> bool:
 
 
 def whole_words(title: str, description: str = "") -> str:
-    """Returns a title without its last word, where that may be cut.
+    """Returns a title without its last word, if that may be cut.
 
-    A cut title that is the start of the description says nothing new: "".
+    A cut title that is the start of the description adds nothing: "".
 
     >>> whole_words("a day at the #bea..."), whole_words("#beach", "#beaches")
     ('a day at the ', '#beach')

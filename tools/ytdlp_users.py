@@ -1,4 +1,4 @@
-"""Who is who among the posters of a folder: one person is one user."""
+"""Which posters of a folder are the same person: one person is one user."""
 
 import collections
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,11 +8,11 @@ from uhman_jax.dataset.raw import User
 
 
 class Poster(NamedTuple):
-    """Who posted a clip, by each of their ids; "" is unknown.
+    """The ids of the person who posted a clip; "" is unknown.
 
     Attributes:
-        site: where, as yt-dlp names it.
-        channel: `channel_id`, which stays.
+        site: as yt-dlp names it.
+        channel: `channel_id`, which does not change.
         uploader: `uploader_id`, on some sites a handle that its user can change.
         handle: `uploader`, a handle or a name that others may have too.
     """
@@ -26,17 +26,17 @@ class Poster(NamedTuple):
 def users_of(posters: Sequence[Poster]) -> list[str]:
     """Returns one user id for each clip, such that one person is one user.
 
-    A user is called by `channel_id`, else by `uploader_id`, else by the handle. A clip that lacks
-    the first of them belongs to the user of the same site who has the others on another clip,
-    unless several users have them. Handles differ neither by case nor by '@'.
+    The id is `channel_id`, else `uploader_id`, else the handle. A clip without `channel_id` belongs
+    to the user of the same site who has its other ids on another clip, unless several users have
+    them. Handles differ neither by case nor by '@'.
 
     >>> users_of([Poster("", "UC1", "@ana", "Ana"), Poster("", "", "Ana", ""),
     ...           Poster("", "", "", "jo"), Poster("", "", "", "@Jo")])
     ['UC1', 'UC1', 'jo', 'jo']
     """
     users = [poster.channel for poster in posters]
-    ids: dict[tuple[str, str], dict[str, None]] = {}  # of whom, by site and channel or uploader
-    names: dict[tuple[str, str], dict[str, None]] = {}  # of whom, by site and handle
+    ids: dict[tuple[str, str], dict[str, None]] = {}  # users by site and channel or uploader
+    names: dict[tuple[str, str], dict[str, None]] = {}  # users by site and handle
 
     def claim(index: int) -> None:
         site, channel, uploader, handle = posters[index]
@@ -49,7 +49,7 @@ def users_of(posters: Sequence[Poster]) -> list[str]:
             claim(index)
     without = [index for index, user in enumerate(users) if not user]
     for with_uploader in (True, False):
-        # Clips of one pass share a user by what they share, not by what another of them claims.
+        # Clips of one pass do not see the claims of each other.
         first: dict[tuple[str, str], str] = {}
         resolved = []
         for index in without:
@@ -67,7 +67,7 @@ def users_of(posters: Sequence[Poster]) -> list[str]:
 
 
 def folded(name: str) -> str:
-    """Returns what is compared of an id: handles differ neither by case nor by '@'."""
+    """Returns an id for comparisons: handles differ neither by case nor by '@'."""
     return name.removeprefix("@").casefold()
 
 
@@ -76,8 +76,8 @@ def attributes_of(
 ) -> dict[str, User]:
     """Returns the row of a table of users for each user that has one, under any of their ids.
 
-    An id that several users have says nothing. Of several rows the first with attributes counts,
-    in the order channel, uploader, handle.
+    An id of several users is ignored. Of several rows the first with attributes counts, in the
+    order channel, uploader, handle.
 
     Args:
         posters: of each clip.
@@ -110,10 +110,10 @@ def attributes_of(
 
 
 def _counts(names: Iterable[Iterable[str]]) -> collections.Counter[str]:
-    """How many users have a name."""
+    """Returns the number of users with each name."""
     return collections.Counter(name for own in names for name in set(map(folded, own)))
 
 
 def has_attributes(user: User) -> bool:
     """Returns whether anything is known of a user."""
-    return user != User(user.user_id, "", None, "", ())
+    return user != User(user.user_id)

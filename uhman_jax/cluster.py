@@ -1,6 +1,6 @@
 """The processes that train one run together, as the command line describes them.
 
-Process 0 alone writes: it holds the lock of the run directory, prepares the data, and keeps
+Only process 0 writes: it holds the lock of the run directory, prepares the data, and writes
 checkpoints, metrics and report. All processes read the same folders and take every step together.
 """
 
@@ -14,17 +14,26 @@ AUTO = "auto"
 _PORT = re.compile(r"[^:\s]+:\d{1,5}")
 
 
+def check_batch(name: str, size: int, num_devices: int) -> None:
+    """Raises UserError if the devices along `data` cannot share a batch evenly."""
+    if size % num_devices:
+        raise UserError(
+            f"{name} must be a multiple of the {num_devices} devices that share a batch, got "
+            f"{size}; use e.g. {-(-size // num_devices) * num_devices}"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """Which devices and processes share the work.
+    """The devices and processes that share the work.
 
     Attributes:
         mesh: "DATAxMODEL", see `Devices`; "": one device, or with several processes all devices
             along `data`.
-        coordinator: HOST:PORT of process 0; "auto": a TPU slice's or SLURM's environment has it,
-            and the next two; "": this process is alone.
+        coordinator: HOST:PORT of process 0; "auto": it and the next two come from the environment
+            of a TPU slice or SLURM; "": there is only this process.
         num_processes: of the run.
-        process: which of them this is.
+        process: index of this one.
     """
 
     mesh: str = ""
@@ -33,7 +42,7 @@ class Cluster:
     process: int = 0
 
     def check(self) -> None:
-        """Raises UserError where the flags do not fit each other."""
+        """Raises UserError if the flags do not fit each other."""
         if self.mesh and not re.fullmatch(r"[1-9]\d*x[1-9]\d*", self.mesh):
             raise UserError(
                 "--mesh must be two numbers of devices, those that share a batch and those that "
@@ -56,17 +65,13 @@ class Cluster:
             )
 
     def check_config(self, config: Config) -> None:
-        """Raises UserError where settings do not fit the devices; after `join`."""
+        """Raises UserError if settings do not fit the devices; call it after `join`."""
         if not (shape := self.shape()):
             return
         data, model = shape
         sizes = {"train": config.train.batch_size, "evaluate": config.evaluate.batch_size}
         for name, size in sizes.items():
-            if size % data:
-                raise UserError(
-                    f"{name}.batch_size must be a multiple of the {data} devices that share a "
-                    f"batch, got {size}; use e.g. {-(-size // data) * data}"
-                )
+            check_batch(f"{name}.batch_size", size, data)
         if config.train.features is Features.DEVICE:
             raise UserError(
                 "train.features=device needs a run on one device, got a mesh of "
@@ -74,17 +79,17 @@ class Cluster:
             )
 
     def check_devices(self) -> None:
-        """Raises UserError where there are other devices than the mesh has; after `join`."""
+        """Raises UserError if the mesh has more or fewer devices; call it after `join`."""
         if shape := self.shape():
             from uhman_jax.devices import check_shape
 
             check_shape(shape)
 
     def join(self) -> None:
-        """Meets the other processes; returns at once where there are none.
+        """Connects to the other processes, if there are any.
 
         Raises:
-            UserError: they can't be found.
+            UserError: it cannot.
         """
         if not self.coordinator:
             return
@@ -106,7 +111,7 @@ class Cluster:
 
     @property
     def primary(self) -> bool:
-        """Whether this process writes; known once it has joined."""
+        """Whether this process writes; call it after `join`."""
         if not self.coordinator:
             return True
         import jax
@@ -114,14 +119,14 @@ class Cluster:
         return jax.process_index() == 0
 
     def meet(self, what: str) -> None:
-        """Returns when all processes have come here."""
+        """Waits until all processes are here."""
         if self.coordinator:
             from jax.experimental import multihost_utils
 
             multihost_utils.sync_global_devices(what)
 
     def shape(self) -> tuple[int, int] | None:
-        """Devices along `data` and `model`; None for one device."""
+        """Returns the devices along `data` and `model`; None for one device."""
         if self.mesh:
             data, model = self.mesh.split("x")
             return int(data), int(model)

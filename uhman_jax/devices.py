@@ -1,9 +1,9 @@
-"""Several devices: a mesh of `data` x `model`, and what lies where on it.
+"""Several devices: a mesh of `data` x `model`, and the sharding of every array.
 
-The devices along `data` share the videos of a batch, those along `model` the rows of the tables
-that have one for every hashtag (parameters whose names end in `_TK`, and what an optimiser keeps of
-them); everything else is on every device. XLA works out who sends what to whom. Tables are filled
-up with zeros, so that every device has as many rows; the rows of no hashtag are never scored.
+The devices along `data` share the videos of a batch. The devices along `model` share the rows of
+the tables of hashtags (parameters whose names end in `_TK`, and their optimiser state). All other
+arrays are replicated. XLA derives the communication. Tables are padded with zeros to the same
+number of rows per device; padding is never scored.
 """
 
 from typing import Any
@@ -13,18 +13,19 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from uhman_jax.cluster import check_batch
 from uhman_jax.errors import UserError
 
 DATA, MODEL = "data", "model"
 
 
 def is_table(path: Any) -> bool:
-    """Whether a leaf of a tree, by its path, has a row for every hashtag."""
+    """Returns whether the leaf of a tree at a path has a row for every hashtag."""
     return str(getattr(path[-1], "key", "")).endswith("_TK")
 
 
 def check_shape(shape: tuple[int, int]) -> None:
-    """Raises UserError where a mesh is not of all devices of all processes."""
+    """Raises UserError if a mesh does not have all devices of all processes."""
     data, model = shape
     if data * model != (count := jax.device_count()):
         raise UserError(
@@ -46,7 +47,7 @@ class Devices:
     Attributes:
         mesh: `data` x `model`.
         num_hashtags: T.
-        num_rows: of a table when it is spread, T or a few more.
+        num_rows: of a sharded table, T and padding.
     """
 
     def __init__(self, num_hashtags: int, shape: tuple[int, int]):
@@ -57,43 +58,39 @@ class Devices:
         self.num_rows = -(-num_hashtags // shape[1]) * shape[1]
 
     def check_batch(self, name: str, size: int) -> None:
-        """Raises UserError where the devices along `data` can't share a batch evenly."""
-        if size % (count := self.mesh.shape[DATA]):
-            raise UserError(
-                f"{name} must be a multiple of the {count} devices that share a batch, got {size}; "
-                f"use e.g. {-(-size // count) * count}"
-            )
+        """Raises UserError if the devices along `data` cannot share a batch evenly."""
+        check_batch(name, size, self.mesh.shape[DATA])
 
     @property
     def primary(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process writes."""
         return jax.process_index() == 0
 
     def highest(self, *values: float) -> list[float]:
-        """The highest that any process has of each number; all must ask."""
+        """Returns the maximum of each number over all processes; all must call it."""
         all_values = multihost_utils.process_allgather(np.array(values, np.float32))
         return np.max(np.reshape(all_values, (-1, len(values))), axis=0).tolist()
 
     def everywhere(self) -> NamedSharding:
-        """A whole copy on every device."""
+        """Returns the sharding of a replicated array."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def tables(self) -> NamedSharding:
-        """The rows of tables (S, rows, K) shared along `model`."""
+        """Returns the sharding of tables (S, rows, K): rows along `model`."""
         return NamedSharding(self.mesh, PartitionSpec(None, MODEL))
 
     def batched(self) -> NamedSharding:
-        """The first axis shared along `data`."""
+        """Returns the sharding of a batch: the first axis along `data`."""
         return NamedSharding(self.mesh, PartitionSpec(DATA))
 
     def places(self, tree: Any) -> Any:
-        """Where the leaves of a state go: a tree of shardings."""
+        """Returns the shardings of the leaves of a state."""
         return jax.tree_util.tree_map_with_path(
             lambda path, leaf: self.tables() if is_table(path) else self.everywhere(), tree
         )
 
     def spread(self, tree: Any) -> Any:
-        """A state that has all rows of T hashtags, onto the devices."""
+        """Moves a state with tables of T rows to the devices."""
 
         def fill(path: Any, leaf: Any) -> Any:
             if not is_table(path):
@@ -104,7 +101,7 @@ class Devices:
         return jax.device_put(filled, self.places(filled))
 
     def collect(self, tree: Any) -> Any:
-        """The same state on the host of every process, its tables with T rows again."""
+        """Copies a state to the host of every process; its tables have T rows again."""
 
         def whole(path: Any, leaf: Any) -> np.ndarray:
             array = _on_host(leaf)
@@ -113,15 +110,15 @@ class Devices:
         return jax.tree_util.tree_map_with_path(whole, tree)
 
     def places_of_batch(self, size: int) -> np.ndarray:
-        """Which of the examples of a batch the devices of this process have, ascending."""
+        """Returns the indices of the examples of a batch on this process, ascending."""
         slices = self.batched().addressable_devices_indices_map((size,)).values()
         return np.unique(np.concatenate([np.arange(size)[index] for index in slices]))
 
     def share(self, batch: Any, size: int) -> Any:
-        """A batch of `size` examples, shared along `data`.
+        """Shards a batch of `size` examples along `data`.
 
         Args:
-            batch: arrays of all examples, or of those alone that this process has
+            batch: arrays of all examples, or only of the examples of this process
                 (`places_of_batch`).
             size: of the whole batch.
         """
@@ -140,7 +137,7 @@ class Devices:
 
 
 def _on_host(leaf: Any) -> np.ndarray:
-    """An array of any sharding as NumPy's, in every process."""
+    """Copies an array of any sharding to the host of every process."""
     if getattr(leaf, "is_fully_addressable", True) or leaf.is_fully_replicated:
         return np.asarray(leaf)
     return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))

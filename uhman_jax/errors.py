@@ -1,4 +1,4 @@
-"""The one error that command lines show as a sentence, and what counts as the disk's doing."""
+"""Errors that command lines report in one sentence."""
 
 import contextlib
 import errno
@@ -8,40 +8,30 @@ from collections.abc import Iterator, Sequence
 
 from uhman_jax.streams import OutputError
 
-# Failures of the disk that a person can mend.
-_DISK = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.ENAMETOOLONG,
+# Failures of the disk that a user can fix.
+_DISK = tuple(
+    getattr(errno, name)
+    for name in "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM ENOTDIR EISDIR EEXIST ENAMETOOLONG".split()
 )
-
-
-_OURS = ("uhman_jax", "configs", "experiments", "tools")  # packages whose imports are our defects
+_OURS = ("uhman_jax", "configs", "experiments", "tools")  # a failing import is a defect
 
 
 class UserError(ValueError):
-    """What a person can mend: the message says the rule, the value and the remedy.
+    """An error that a user can fix: the message has the rule, the value and the remedy.
 
-    The command lines print the message alone and exit with status 2; any other exception is a
+    The command lines print only the message and exit with status 2; any other exception is a
     defect of this package and keeps its traceback.
     """
 
 
 class DivergedError(UserError):
-    """A loss or its gradient is not finite: the settings' doing, not the machine's."""
+    """A loss or its gradient is not finite; the settings are the cause."""
 
 
 def disk_trouble(error: BaseException | None) -> str:
-    """What is wrong with the disk if an error, or what caused it, says so; else nothing.
+    """Returns the failure of a disk that an error, or its cause, names; else "".
 
-    Libraries wrap the system's errors, or keep no more of them than the words.
+    Libraries wrap the system's errors, or keep only their text.
 
     >>> disk_trouble(ValueError("RESOURCE_EXHAUSTED: writing x: No space left on device"))
     'No space left on device'
@@ -58,10 +48,10 @@ def disk_trouble(error: BaseException | None) -> str:
 
 
 def sentence(error: Exception) -> str:
-    """What a command line says of an error that a person can mend; nothing for a defect.
+    """Returns the message for an error that a user can fix; "" for a defect.
 
-    >>> sentence(UserError("mend this"))
-    'mend this'
+    >>> sentence(UserError("fix this"))
+    'fix this'
     >>> sentence(OSError(errno.EROFS, "no", "shard"))
     "a file 'shard' can't be written or read: Read-only file system"
     >>> sentence(MemoryError("Unable to allocate 1 TiB")).split(";")[0]
@@ -96,7 +86,7 @@ def sentence(error: Exception) -> str:
 
 
 def count_of(number: int, noun: str) -> str:
-    """A number of things, for a message.
+    """Returns a number with its noun, for a message.
 
     >>> count_of(1, "clip"), count_of(1200, "clip")
     ('1 clip', '1200 clips')
@@ -105,14 +95,14 @@ def count_of(number: int, noun: str) -> str:
 
 
 def only_flags(argv: Sequence[str]) -> None:
-    """Raises UserError where a command line has more than its program's name and flags."""
+    """Raises UserError if a command line has more than its program's name and flags."""
     if len(argv) > 1:
         raise UserError(f"settings are given as --flag=value, got {argv[1]!r}; see --help")
 
 
 @contextlib.contextmanager
 def told_in_a_sentence(prefix: str = "") -> Iterator[None]:
-    """Ends a command line with status 2 and one sentence for what a person can mend."""
+    """Reports an error that a user can fix in one sentence, and exits with status 2."""
     try:
         yield
     except Exception as error:

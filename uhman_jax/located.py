@@ -1,10 +1,10 @@
-"""Where the relative paths of a run's settings lead, from whatever folder a command is started.
+"""The relative paths of a run's settings, for a command that is started in any folder.
 
-The settings keep the paths as a person wrote them, so that equal runs have equal settings;
-`config.json` also names the folder that they started from.
+The settings keep the paths as the user wrote them, so that equal runs have equal settings;
+`config.json` also names the folder in which the run began.
 """
 
-import dataclasses
+import copy
 import os
 import pathlib
 from collections.abc import Iterator
@@ -14,21 +14,21 @@ from uhman_jax.config import Config
 from uhman_jax.errors import UserError
 from uhman_jax.prepare import features_of, root_of
 
-FOLDER = "folder"  # key of what config.json says besides the settings
+FOLDER = "folder"  # key in config.json, beside the settings
 PATHS = ("data.root", "data.simulated_dir", "preprocess.output_dir", "preprocess.weights")
-_WEIGHTS = ("", "random", "imagenet")  # no paths
+_NO_FILES = ("random", "imagenet")  # weights
 
 
 def located(config: Config, facts: dict[str, Any], workdir: pathlib.Path) -> Config:
-    """A run's settings with absolute paths, those where its features or else its dataset are.
+    """Returns a run's settings with absolute paths, under which its features or dataset exist.
 
-    These folders are tried in turn: where the run began, the working folder, and the run directory
-    with all folders around it. Where none has them, paths are those of the first. The paths of a
-    new run start from the working folder.
+    These folders are tried in turn: the one where the run began, the working folder, the run
+    directory and all folders around it. If none fits, the first is used. The paths of a new run
+    start from the working folder.
 
     Args:
         config: of the run.
-        facts: what its config.json says besides; empty for a new run.
+        facts: the rest of its config.json; empty for a new run.
         workdir: the run directory.
 
     Raises:
@@ -38,18 +38,18 @@ def located(config: Config, facts: dict[str, Any], workdir: pathlib.Path) -> Con
     for folder in _folders(facts, workdir):
         if (candidate := _based(config, folder)) not in candidates:
             candidates.append(candidate)
-    for place in (features_of, root_of):
+    for find in (features_of, root_of):
         for candidate in candidates:
             try:
-                if place(candidate).is_dir():
+                if find(candidate).is_dir():
                     return candidate
-            except UserError:  # the weights are not there
+            except UserError:  # the weights are missing
                 continue
     return candidates[0]
 
 
 def same_path(one: str, folder: str, other: str) -> bool:
-    """Whether a path, seen from a folder, and another, seen from the working folder, are one.
+    """Returns whether a path, relative to a folder, and another, to the working folder, are equal.
 
     >>> same_path("data", os.getcwd(), "./data"), same_path("", os.getcwd(), "data")
     (True, False)
@@ -69,21 +69,11 @@ def _folders(facts: dict[str, Any], workdir: pathlib.Path) -> Iterator[str]:
 
 
 def _based(config: Config, folder: str) -> Config:
-    """The settings as seen from a folder."""
-
-    def based(path: str) -> str:
-        return path if not path or "://" in path else os.path.join(folder, path)
-
-    data, preprocess = config.data, config.preprocess
-    weights = preprocess.weights
-    return dataclasses.replace(
-        config,
-        data=dataclasses.replace(
-            data, root=based(data.root), simulated_dir=based(data.simulated_dir)
-        ),
-        preprocess=dataclasses.replace(
-            preprocess,
-            output_dir=based(preprocess.output_dir),
-            weights=weights if weights in _WEIGHTS else based(weights),
-        ),
-    )
+    """Returns a copy of the settings with paths relative to a folder made absolute."""
+    config = copy.deepcopy(config)
+    for path in PATHS:
+        section, name = path.split(".")
+        value = getattr(getattr(config, section), name)
+        if value and "://" not in value and (name != "weights" or value not in _NO_FILES):
+            setattr(getattr(config, section), name, os.path.join(folder, value))
+    return config

@@ -1,18 +1,18 @@
-"""One process at a time in a folder: who holds it is told, and a dead holder's claim is gone.
+"""One process at a time in a folder; a second one is told which process holds it.
 
-The lock is the operating system's (flock), which ends with the process that has it, also after
-kill -9; what the file says is for people alone.
+The lock is the operating system's: it ends with its process, also after kill -9. The text in the
+lock file is only for people.
 """
 
 import contextlib
 import datetime
 import errno
-import fcntl
-import json
 import os
+import pathlib
 import socket
 from collections.abc import Iterator
-from pathlib import Path
+
+import filelock
 
 from uhman_jax import storage
 from uhman_jax.errors import UserError
@@ -25,51 +25,38 @@ _NO_LOCKS_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 def hold(folder: str | os.PathLike[str], remedy: str, name: str = LOCK_FILE) -> Iterator[None]:
     """Keeps other processes out of a folder while the block runs; makes the folder.
 
-    On a file system without locks it does nothing, and in a bucket, which has none.
+    On a file system without locks, and in a bucket, it does nothing.
 
     Args:
         folder: what is held, by a file in it.
-        remedy: how a person who comes second can go on, for the message.
-        name: of that file; those who hold others don't keep each other out.
+        remedy: how the user of the second process can go on, for the message.
+        name: of that file; locks with different names do not exclude each other.
 
     Raises:
-        UserError: another process has it; names host, process and since when.
+        UserError: another process holds it; names host, process and since when.
     """
     if storage.is_remote(folder):
         yield
         return
-    path = Path(folder) / name
+    path = pathlib.Path(folder) / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    number = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    lock = filelock.FileLock(path, timeout=0, mode=0o644, fallback_to_soft=False)
     try:
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"one process at a time may work in {folder}, {_holder(path)} does; {remedy}"
-            ) from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS_HERE:
-                raise
-        facts = {
-            "host": socket.gethostname(),
-            "process": os.getpid(),
-            "since": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        }
-        os.ftruncate(number, 0)
-        os.pwrite(number, (json.dumps(facts) + "\n").encode(), 0)
-        try:
-            yield
-        finally:
-            os.ftruncate(number, 0)
+        lock.acquire()
+    except filelock.Timeout:
+        holder = ""
+        with contextlib.suppress(OSError):
+            holder = path.read_text("utf-8", "replace").strip()
+        raise UserError(
+            f"one process at a time may work in {folder}, {holder or 'another one'} does; {remedy}"
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS_HERE:
+            raise
+    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    try:
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}\n", "utf-8")
+        yield
     finally:
-        os.close(number)  # which gives the lock up
-
-
-def _holder(path: Path) -> str:
-    """Who holds a lock, in words."""
-    try:
-        facts = json.loads(path.read_text("utf-8"))
-        return f"process {facts['process']} on {facts['host']} since {facts['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another one"
+        path.write_text("")
+        lock.release()

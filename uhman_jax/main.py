@@ -26,7 +26,8 @@ from ml_collections import config_flags
 
 from uhman_jax import stop, storage, streams
 from uhman_jax.cluster import Cluster
-from uhman_jax.config import Config, flag_rule, flatten, nearest_field, validate
+from uhman_jax.config import Config, flag_rule, flatten, nearest_field
+from uhman_jax.config_checks import validate
 from uhman_jax.errors import UserError, only_flags, sentence
 
 MODES = ("train_and_evaluate", "evaluate")

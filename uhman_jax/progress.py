@@ -7,12 +7,12 @@ from tqdm import tqdm
 
 
 def progress_bar(iterable: Any = None, **options: Any) -> tqdm:
-    """A tqdm bar; where standard error is no terminal it writes rarely, so that logs stay short.
+    """Returns a tqdm bar; it writes rarely to a standard error that is no terminal: a log.
 
     Args:
-        iterable: what to go through; None to call `update` by hand.
-        options: tqdm's own, such as `total`, `desc` and `unit`; without `disable`, or where it is
-            false, TQDM_DISABLE=1 in the environment hides the bar.
+        iterable: to iterate over; None to call `update` by hand.
+        options: of tqdm, such as `total`, `desc` and `unit`; TQDM_DISABLE=1 in the environment
+            hides the bar too.
     """
     if not options.get("disable"):
         options.pop("disable", None)  # it would overrule the environment

@@ -1,17 +1,15 @@
-"""Stopping when asked: between two steps where there are steps, at once wherever else.
+"""Ends a process on SIGINT or SIGTERM: between two steps of a training, at once everywhere else.
 
-All files are whole at any moment, so nothing but unsaved steps can be lost, and a process may end
-in the middle of anything. It does not raise an exception for that: one that is raised inside of a
-callback is lost (JAX has some). Python runs a signal's handler between two of its own instructions,
-so a compilation of a minute makes a signal wait a minute; a thread therefore hears of signals too
-and ends the process after a time of grace. Programs are compiled where there are no unsaved steps.
+All files are whole at any moment: only unsaved steps can be lost, and a process may end anywhere.
+No exception is raised, because a library's callback would lose it. Python calls a handler between
+two of its instructions, so a compilation of a minute delays it by a minute: a thread receives
+signals too, and ends the process after a grace period.
 """
 
 import contextlib
 import os
 import select
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -24,22 +22,26 @@ GRACE_SECONDS = 8.0
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 MESSAGE = "Stopped; the same command goes on from there."
 
-_saving = threading.Lock()
-
-
-@contextlib.contextmanager
-def saving() -> Iterator[None]:
-    """While the block runs, the time of grace does not end the process."""
-    with _saving:
-        yield
+saving = threading.Lock()  # while it is held, the process goes on after the grace period
 
 
 def end(*unused: object) -> None:
     """Ends the process with status `STOPPED`, without any cleaning up."""
-    with contextlib.suppress(OSError, ValueError):  # nobody may be listening any more
+    with contextlib.suppress(OSError, ValueError):  # the reader may be gone
         sys.stdout.flush()
         print(f"\n{MESSAGE}", file=sys.stderr, flush=True)
     os._exit(STOPPED)
+
+
+@contextlib.contextmanager
+def _handler(handle: Callable[..., None]) -> Iterator[None]:
+    """Handles SIGINT and SIGTERM while the block runs."""
+    before = {number: signal.signal(number, handle) for number in NUMBERS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -47,45 +49,41 @@ def anywhere(grace: float = GRACE_SECONDS, *, for_reader: bool = False) -> Itera
     """Lets SIGINT and SIGTERM end the process.
 
     Args:
-        grace: seconds after a signal that code outside of Python, or another handler that is set
-            within the block, may take.
-        for_reader: the process only serves the reader of its standard output, and ends without a
-            word when that is gone, also while it has nothing to write.
+        grace: seconds that code outside of Python, or another handler, may take after a signal.
+        for_reader: also end, without a message, when the reader of standard output is gone.
     """
-    heard, told = socket.socketpair()
-    told.setblocking(False)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
     done = threading.Event()
 
     def watch() -> None:
         poll = select.poll()
-        poll.register(heard, select.POLLIN)
+        poll.register(reading, select.POLLIN)
         if for_reader:
             poll.register(streams.STDOUT, 0)
         while True:
             if dict(poll.poll()).get(streams.STDOUT, 0) & streams.GONE:
                 os._exit(streams.READER_GONE)
-            if not (byte := heard.recv(1)):
+            if not (number := os.read(reading, 1)):
                 return
-            if byte[0] in NUMBERS:
+            if number[0] in NUMBERS:
                 if not done.wait(grace):
-                    with _saving:
+                    with saving:
                         end()
                 return
 
-    before = {number: signal.signal(number, end) for number in NUMBERS}
-    wakeup = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
     thread = threading.Thread(target=watch, name="stop", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        signal.set_wakeup_fd(wakeup)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        told.close()
-        thread.join()
-        heard.close()
+    with _handler(end):
+        wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            signal.set_wakeup_fd(wakeup)
+            os.close(writing)
+            thread.join()
+            os.close(reading)
 
 
 @contextlib.contextmanager
@@ -93,7 +91,7 @@ def between_steps() -> Iterator[Callable[[], bool]]:
     """Turns the first SIGINT or SIGTERM into a flag, for a stop between two steps.
 
     Yields:
-        A function that says whether one came. A second one ends the process.
+        A function that returns whether one came. A second one ends the process.
     """
     received: list[int] = []
 
@@ -103,9 +101,5 @@ def between_steps() -> Iterator[Callable[[], bool]]:
         received.append(number)
         print("\nStopping after this step (once more: at once).", file=sys.stderr)
 
-    before = {number: signal.signal(number, handle) for number in NUMBERS}
-    try:
+    with _handler(handle):
         yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,8 +1,8 @@
 """Standard streams of a command line: closed ones, a reader that goes away, a full device, ASCII.
 
-`| head` ends a program when it writes the next line, without a word and with the status that a
-shell shows for SIGPIPE. Python ignores that signal, and so it stays: else a decoder that dies would
-end the program too.
+`| head` ends a program at the next line that it writes, without a message and with the status that
+a shell shows for SIGPIPE. The signal itself stays ignored, as is usual in Python: otherwise a
+decoder that dies would end the program too.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ class OutputError(OSError):
 
 
 class _Output(io.FileIO):
-    """File descriptor of a standard stream, whose failures raise an error of their own."""
+    """File descriptor of a standard stream; its failures are OutputErrors."""
 
     def write(self, data: Any) -> int | None:
         try:
@@ -36,11 +36,11 @@ class _Output(io.FileIO):
 
 
 def prepare() -> None:
-    """Makes the three standard streams usable, whatever they are.
+    """Makes the three standard streams usable.
 
-    A closed one becomes the null device: else the next file that is opened would take its number,
-    and get what is printed. A character that a stream's encoding lacks is written as an escape.
-    Lines are written as they come.
+    A closed one becomes the null device: otherwise the next file that is opened gets its number,
+    and the output. A character that a stream's encoding lacks is written as an escape. Lines are
+    written at once.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= STDERR:
         os.set_inheritable(number, True)
@@ -56,10 +56,10 @@ def prepare() -> None:
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Around all of a command line: prepares the streams and reports what happens to them.
+    """Prepares the streams for a command line, and ends it if they fail.
 
-    Ends the process where nobody reads its output any more (status `READER_GONE`) or its output
-    can't be written (one sentence, status 2).
+    The status is `READER_GONE` if the reader of the output is gone, and 2, with one sentence, if
+    the output cannot be written.
     """
     prepare()
     try:
@@ -82,9 +82,9 @@ def guarded() -> Iterator[None]:
 
 
 def _check_arguments(argv: Sequence[str]) -> None:
-    """Ends the process where the locale can't read the command line; a file is found all the same.
+    """Ends the process if the locale cannot read the command line.
 
-    Python keeps the bytes that it can't decode as surrogates.
+    Python keeps bytes that it cannot decode as surrogates, so the name of a file still works.
     """
     encoding = sys.getfilesystemencoding()
     for text in argv:
@@ -102,13 +102,13 @@ def _check_arguments(argv: Sequence[str]) -> None:
 def run_app(
     main: Callable[[list[str]], Any], known_only: Callable[[list[str]], bool] = lambda argv: False
 ) -> None:
-    """`absl.app.run` with the streams guarded; for the last line of a `__main__`.
+    """Runs `absl.app.run` with guarded streams; for the last line of a `__main__`.
 
     A wrong flag is one sentence and status 2, as any mistake; --help has status 0.
 
     Args:
-        main: takes the program's name and what is no flag.
-        known_only: whether flags that are unknown are left to `main`, of a command line.
+        main: takes the program's name and the arguments that are not flags.
+        known_only: of a command line, whether unknown flags are left to `main`.
     """
     from absl import app, flags
 
@@ -121,7 +121,7 @@ def run_app(
                 text = f"{missing[1]} must be given, got none"
             print(f"error: {text}; see --help", file=sys.stderr)
             sys.exit(WRONG)
-        except SystemExit:  # --help and its kind, with 1
+        except SystemExit:  # with 1, after --help
             sys.exit(0)
 
     with guarded():
@@ -129,9 +129,8 @@ def run_app(
 
 
 def is_utf8() -> bool:
-    """Whether standard output takes every character.
+    """Returns whether standard output takes every character.
 
-    What is no character, the surrogate of a byte of a file's name, is written as an escape of JSON
-    even then: `prepare` sees to that.
+    `prepare` also escapes the surrogates of odd bytes in the names of files, for JSON.
     """
     return sys.stdout.encoding.lower().replace("-", "") == "utf8"

@@ -14,7 +14,8 @@ from experiments.paper import summary
 from experiments.paper.recipes import RECIPES, VARIANTS, with_value
 from experiments.paper.workers import Interrupted
 from experiments.paper.worlds import WORLDS
-from uhman_jax.config import Config, Distribution, ModelName, Split, flatten, validate
+from uhman_jax.config import Config, Distribution, ModelName, Split, flatten
+from uhman_jax.config_checks import validate
 from uhman_jax.errors import DivergedError
 from uhman_jax.prepare import prepare
 from uhman_jax.run import run

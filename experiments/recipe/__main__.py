@@ -17,7 +17,8 @@ from absl import flags, logging
 
 from configs.paper_features import get_config
 from uhman_jax import stop
-from uhman_jax.config import Config, Decay, Estimator, RankWeight, validate
+from uhman_jax.config import Config, Decay, Estimator, RankWeight
+from uhman_jax.config_checks import validate
 from uhman_jax.errors import DivergedError, UserError, only_flags, told_in_a_sentence
 from uhman_jax.run import run
 from uhman_jax.run_directory import read_log, read_run

@@ -12,7 +12,6 @@ itself again with the same command. What follows `--` goes to `uhman_jax.preproc
 
 import os
 import pathlib
-import sys
 
 from absl import flags
 
@@ -43,7 +42,7 @@ exit "$status"
 
 
 def sbatch(name: str, body: str, *options: str) -> str:
-    """Submits a job whose script is `body`; the command prints the job's number."""
+    """Returns the command that submits a job whose script is `body` and prints its number."""
     given = [
         f"--job-name={_NAME.value}-{name}",
         f"--time={_TIME.value}",
@@ -58,7 +57,7 @@ def sbatch(name: str, body: str, *options: str) -> str:
 
 
 def encode(arguments: list[str]) -> list[str]:
-    """Three jobs."""
+    """Submits three jobs."""
     python = [_PYTHON.value, "-m", "uhman_jax.preprocess", *arguments]
     memory, parts = f"--mem={_MEMORY.value}", _PARTS.value
     part = script.command(*python) + f' --part="$SLURM_ARRAY_TASK_ID/{parts}"\n'
@@ -75,7 +74,7 @@ def encode(arguments: list[str]) -> list[str]:
 
 
 def train(arguments: list[str]) -> list[str]:
-    """One job of several processes."""
+    """Submits one job of several processes."""
     python = [_PYTHON.value, "-m", "uhman_jax.main", *arguments, "--coordinator=auto"]
     job = sbatch(
         "train",
@@ -96,13 +95,10 @@ VERBS = {"encode": encode, "train": train}
 
 def main(argv: list[str]) -> None:
     """Submits the jobs of a verb."""
-    if len(argv) < 2 or argv[1] not in VERBS:
-        given = argv[1] if len(argv) > 1 else "none"
-        sys.exit(f"say what to do, one of {', '.join(VERBS)}, got {given}; see --help")
-    if not _DRY_RUN.value and not (ROOT / _PYTHON.value).exists():
-        sys.exit(f"--python must be there, got {_PYTHON.value}; install first (README)")
+    missing = not _DRY_RUN.value and not (ROOT / _PYTHON.value).exists()
+    mistake = f"--python must be there, got {_PYTHON.value}; install first (README)"
     os.chdir(ROOT)
-    sys.exit(script.launch(VERBS[argv[1]](argv[2:]), _DRY_RUN.value))
+    script.run_verb(VERBS, argv, mistake if missing else "", _DRY_RUN.value)
 
 
 if __name__ == "__main__":

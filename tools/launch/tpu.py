@@ -1,4 +1,4 @@
-"""A run on a TPU VM or a slice of several, from its making to its end.
+"""Runs on a TPU VM or a slice of several.
 
     python -m tools.launch.tpu queue --name=uhman --zone=us-central2-b --type=v4-32 [--dry_run]
     python -m tools.launch.tpu install --name=uhman --zone=us-central2-b
@@ -12,7 +12,6 @@ command that mounts it with --mount, e.g. --mount='gcsfuse my-bucket data'.
 """
 
 import shlex
-import sys
 from collections.abc import Callable
 
 from absl import flags
@@ -32,46 +31,40 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the script and do nothing.
 FOLDER, LOG = "uhman_jax", "run.log"
 
 
-def where() -> list[str]:
-    """Flags that every command has."""
-    project = [f"--project={_PROJECT.value}"] if _PROJECT.value else []
-    return [f"--zone={_ZONE.value}", *project]
-
-
 def tpus(group: str, verb: str, *words: str) -> str:
-    """A gcloud command."""
-    return script.command("gcloud", "compute", "tpus", group, verb, *words, *where())
+    """Returns a gcloud command."""
+    project = [f"--project={_PROJECT.value}"] if _PROJECT.value else []
+    return script.command(
+        "gcloud", "compute", "tpus", group, verb, *words, f"--zone={_ZONE.value}", *project
+    )
 
 
 def ssh(line: str, worker: str = "all") -> str:
-    """A command on workers."""
+    """Returns a command on workers."""
     return tpus("tpu-vm", "ssh", _NAME.value, f"--worker={worker}", f"--command={line}")
 
 
-def spot() -> list[str]:
-    """The flag, where it is asked for."""
-    return ["--spot"] if _SPOT.value else []
+def kind(version: str) -> list[str]:
+    """Returns the flags of the machine; `version` is the name of the one for its runtime."""
+    spot = ["--spot"] if _SPOT.value else []
+    return [f"--accelerator-type={_TYPE.value}", f"--{version}={_VERSION.value}", *spot]
 
 
 def create(_: list[str]) -> list[str]:
-    """A TPU VM, at once."""
-    kind = [f"--accelerator-type={_TYPE.value}", f"--version={_VERSION.value}"]
-    return [tpus("tpu-vm", "create", _NAME.value, *kind, *spot())]
+    """Makes a TPU VM at once."""
+    return [tpus("tpu-vm", "create", _NAME.value, *kind("version"))]
 
 
 def queue(_: list[str]) -> list[str]:
-    """Asks for one and waits until it is there."""
-    kind = [f"--accelerator-type={_TYPE.value}", f"--runtime-version={_VERSION.value}"]
+    """Requests a TPU VM and waits until it is there."""
     name = _NAME.value
     look = tpus("queued-resources", "describe", name, "--format=value(state.state)")
-    return [
-        tpus("queued-resources", "create", name, f"--node-id={name}", *kind, *spot()),
-        f'until [ "$({look})" = ACTIVE ]; do\n  sleep 30\ndone',
-    ]
+    made = tpus("queued-resources", "create", name, f"--node-id={name}", *kind("runtime-version"))
+    return [made, f'until [ "$({look})" = ACTIVE ]; do\n  sleep 30\ndone']
 
 
 def install(_: list[str]) -> list[str]:
-    """This checkout's last commit and its environment, on all workers."""
+    """Installs this checkout's last commit and its environment on all workers."""
     archive = f"{_NAME.value}.tar.gz"
     uv, python = ".local/bin/uv", f"{FOLDER}/.venv/bin/python"
     steps = [
@@ -82,15 +75,9 @@ def install(_: list[str]) -> list[str]:
         f"{uv} pip install --quiet --python={python} --constraint={FOLDER}/.ci/constraints.txt "
         f"--editable='{FOLDER}[tpu]'",
     ]
+    git = ["git", "archive", "--format=tar.gz", f"--prefix={FOLDER}/", f"--output={archive}"]
     return [
-        script.command(
-            "git",
-            "archive",
-            "--format=tar.gz",
-            f"--prefix={FOLDER}/",
-            f"--output={archive}",
-            "HEAD",
-        ),
+        script.command(*git, "HEAD"),
         tpus("tpu-vm", "scp", archive, f"{_NAME.value}:", "--worker=all"),
         script.command("rm", archive),
         ssh(" && ".join(steps)),
@@ -98,10 +85,9 @@ def install(_: list[str]) -> list[str]:
 
 
 def run(arguments: list[str]) -> list[str]:
-    """Starts the run on all workers; comes back at once."""
+    """Starts the run on all workers and returns at once."""
     words = [".venv/bin/python", "-m", "uhman_jax.main", *arguments, "--coordinator=auto"]
-    python = shlex.join(words)
-    start = f"cd {FOLDER} && nohup {python} > {LOG} 2>&1 < /dev/null &"
+    start = f"cd {FOLDER} && nohup {shlex.join(words)} > {LOG} 2>&1 < /dev/null &"
     return [ssh(f"{_MOUNT.value} || exit; {start}" if _MOUNT.value else start)]
 
 
@@ -115,18 +101,20 @@ def stop(_: list[str]) -> list[str]:
     return [ssh("pkill -TERM -f '[u]hman_jax.main'")]
 
 
+def removal(group: str, *flags: str) -> str:
+    """Returns the command that removes a TPU VM or its request."""
+    return tpus(group, "delete", _NAME.value, *flags, "--quiet")
+
+
 def resume(arguments: list[str]) -> list[str]:
-    """Another TPU VM in the place of a preempted one, and the run on it."""
-    gone = tpus("queued-resources", "delete", _NAME.value, "--force", "--quiet")
+    """Makes another TPU VM after a preemption, and continues the run on it."""
+    gone = removal("queued-resources", "--force")
     return [f"{gone} || true", *queue([]), *install([]), *run(arguments)]
 
 
 def delete(_: list[str]) -> list[str]:
-    """Gives all back."""
-    return [
-        f"{tpus('queued-resources', 'delete', _NAME.value, '--force', '--quiet')} || "
-        f"{tpus('tpu-vm', 'delete', _NAME.value, '--quiet')}"
-    ]
+    """Gives everything back."""
+    return [f"{removal('queued-resources', '--force')} || {removal('tpu-vm')}"]
 
 
 VERBS: dict[str, Callable[[list[str]], list[str]]] = {
@@ -135,13 +123,9 @@ VERBS: dict[str, Callable[[list[str]], list[str]]] = {
 
 
 def main(argv: list[str]) -> None:
-    """Does what a verb says."""
-    if len(argv) < 2 or argv[1] not in VERBS:
-        given = argv[1] if len(argv) > 1 else "none"
-        sys.exit(f"say what to do, one of {', '.join(VERBS)}, got {given}; see --help")
-    if not _ZONE.value:
-        sys.exit("--zone must name where the TPU is, got none; write e.g. --zone=us-central2-b")
-    sys.exit(script.launch(VERBS[argv[1]](argv[2:]), _DRY_RUN.value))
+    """Runs a verb."""
+    mistake = "--zone must name where the TPU is, got none; write e.g. --zone=us-central2-b"
+    script.run_verb(VERBS, argv, "" if _ZONE.value else mistake, _DRY_RUN.value)
 
 
 if __name__ == "__main__":

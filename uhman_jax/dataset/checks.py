@@ -25,21 +25,21 @@ _WHOLE_NUMBER = re.compile(r"([0-9]{1,18})(\.0*)?")  # "7.0" is how a table with
 
 
 class Fault(NamedTuple):
-    """What is wrong with a field; see `table.Problem`."""
+    """An error in a field; see `table.Problem`."""
 
     kind: str
     rule: str
-    value: str  # as shown
+    value: str  # as `show` writes it
     remedy: str
     dropped: bool = True
 
 
-# Where video files are looked up: a folder, the listing of a remote one (`storage.sizes`), nowhere.
+# Where video files are looked up: a folder, the listing of a remote one (`storage.sizes`), or not.
 Files = Path | Mapping[str, int] | None
 
 
 def id_faults(column: str, value: str, seen: Mapping[str, int]) -> list[Fault]:
-    """Returns what is wrong with an id; `seen` maps the ids of good rows to their lines."""
+    """Returns the errors of an id; `seen` maps the ids of good rows to their lines."""
     if not value:
         rule = f"{column} must not be empty"
         return [Fault(f"empty {column}", rule, show(value), "give the row an id")]
@@ -51,7 +51,7 @@ def id_faults(column: str, value: str, seen: Mapping[str, int]) -> list[Fault]:
 
 
 def path_faults(path: str, files: Files) -> list[Fault]:
-    """Returns what is wrong with a path; the file itself is looked up unless `files` is None."""
+    """Returns the errors of a path; the file is looked up unless `files` is None."""
     if not path:
         return [Fault("no path", "path must name the video file", show(path), "fill it in")]
     normal = os.path.normpath(path)
@@ -71,18 +71,20 @@ def path_faults(path: str, files: Files) -> list[Fault]:
         return [missing]
     except OSError as error:
         value = f"{show(path)} ({error.strerror})"
-        return [Fault("unreadable file", "path must name a readable file", value, "mend the path")]
+        return [
+            Fault("unreadable file", "path must name a readable file", value, "correct the path")
+        ]
     if not stat.S_ISREG(mode):
         rule, remedy = "path must name a regular file (no folder, pipe or device)", "name the video"
         return [Fault("not a regular file", rule, show(path), remedy)]
     if not os.access(files / path, os.R_OK):
-        rule, remedy = "path must name a readable file", "mend the file's permissions"
+        rule, remedy = "path must name a readable file", "change the file's permissions"
         return [Fault("unreadable file", rule, show(path), remedy)]
     return []
 
 
 def read_list(field: str, rules: int) -> tuple[Hashtags, list[Fault]]:
-    """Returns the hashtags of a list and what is wrong with it; `rules` as of `dataset.rules`."""
+    """Returns the hashtags of a list and its errors; `rules` as in `dataset.rules`."""
     if rules == 1:
         keys = split_hashtags(field, rules)
         return Hashtags(keys, keys, ()), []
@@ -97,7 +99,7 @@ def read_list(field: str, rules: int) -> tuple[Hashtags, list[Fault]]:
 
 
 def read_time(field: str, rules: int) -> tuple[int | None, list[Fault]]:
-    """Returns a timestamp, None where it is unknown, and what is wrong with it."""
+    """Returns a timestamp, None if it is unknown, and its errors."""
     rule = f"timestamp must be whole unix seconds (not milliseconds) from 0 to {MAX_TIMESTAMP}"
     remedy = "convert it, or leave it empty if unknown"
     if rules > 1:
@@ -110,10 +112,10 @@ def read_time(field: str, rules: int) -> tuple[int | None, list[Fault]]:
 
 
 def read_age(field: str, rules: int) -> tuple[int | None, list[Fault]]:
-    """Returns an age in years, None where it is unknown, and what is wrong with it."""
+    """Returns an age in years, None if it is unknown, and its errors."""
     rule = f"age must be whole years from 1 to {MAX_AGE}"
     unknown = "it" if rules > 1 else "the whole user"
-    remedy = f"mend it, or leave it empty if unknown; until then {unknown} is unknown"
+    remedy = f"correct it, or leave it empty if unknown; until then {unknown} is unknown"
     try:
         return parse_age(field) if rules > 1 else _whole_number(field, 1, MAX_AGE), []
     except ValueError:
@@ -121,10 +123,10 @@ def read_age(field: str, rules: int) -> tuple[int | None, list[Fault]]:
 
 
 def _whole_number(text: str, low: int, high: int) -> int | None:
-    """Returns the number that a field spells by rules 1, None where it is empty.
+    """Returns the number in a field by rules 1, None if it is empty.
 
     Raises:
-        ValueError: it is none from `low` to `high`.
+        ValueError: it is not a whole number from `low` to `high`.
     """
     if not text:
         return None
@@ -135,13 +137,13 @@ def _whole_number(text: str, low: int, high: int) -> int | None:
 
 
 def parse_age(text: str) -> int | None:
-    """Returns the whole years that a field spells, None where it says that they are unknown.
+    """Returns the whole years in a field, None if they are unknown.
 
     >>> [parse_age(text) for text in ("25", " 25.0", "25 years", "25 y/o", "n/a")]
     [25, 25, 25, 25, None]
 
     Raises:
-        ValueError: it is no age from 1 to 120.
+        ValueError: it is not an age from 1 to 120.
     """
     text = _plain(text)
     if not text:
@@ -153,12 +155,11 @@ def parse_age(text: str) -> int | None:
 
 
 def parse_time(text: str) -> int | None:
-    """Returns the unix seconds that a field spells, None where it says that they are unknown.
+    """Returns the unix seconds in a field, None if they are unknown.
 
-    Read are unix seconds, milliseconds (13 digits), microseconds (16) and nanoseconds (19), and
-    dates of ISO 8601, with or without a time of day; of dates without hyphens only days from 1970
-    to 2099 (as seconds these eight digits would be of August 1970). A time without a zone is UTC;
-    fractions of a second are cut.
+    It reads unix seconds, milliseconds (13 digits), microseconds (16) and nanoseconds (19), and
+    dates of ISO 8601, with or without a time of day. Eight digits are a day from 1970 to 2099 if
+    they can be one. A time without a zone is UTC; fractions of a second are cut.
 
     >>> [parse_time(text) for text in ("1700000000", "1.7e9", "1700000000123", "2023-11-14")]
     [1700000000, 1700000000, 1700000000, 1699920000]
@@ -166,16 +167,16 @@ def parse_time(text: str) -> int | None:
     (1700000000, 1700000000)
 
     Raises:
-        ValueError: it is no time from 1970 to 9999.
+        ValueError: it is not a time from 1970 to 9999.
     """
     text = _plain(text)
     if not text:
         return None
     if _NUMBER.fullmatch(text) and not _DAY.fullmatch(text):
         seconds = decimal.Decimal(text)
-        for least in (10**18, 10**15, 10**12):
-            if seconds >= least:
-                seconds = seconds.scaleb(-9 if least == 10**18 else -6 if least == 10**15 else -3)
+        for digits in (9, 6, 3):  # of nanoseconds, microseconds, milliseconds
+            if seconds >= 10 ** (9 + digits):
+                seconds = seconds.scaleb(-digits)
                 break
     else:
         if text[4:5] != "-" and not _DAY.match(text):
@@ -188,7 +189,7 @@ def parse_time(text: str) -> int | None:
 
 
 def spell_time(seconds: int | None) -> str:
-    """Returns a timestamp such that `parse_time` gives it back.
+    """Returns a text from which `parse_time` reads the timestamp.
 
     >>> spell_time(1700000000), spell_time(20231114), spell_time(None)
     ('1700000000', '20231114.0', '')
@@ -198,7 +199,7 @@ def spell_time(seconds: int | None) -> str:
 
 
 def _plain(text: str) -> str:
-    """Returns an age or a time in lower case with single spaces, "" where it is unknown."""
+    """Returns an age or a time in lower case with single spaces, "" if it is unknown."""
     if len(text) > _MAX_LENGTH:
         raise ValueError(text)
     if text.isascii() and text.isdecimal():

@@ -68,10 +68,10 @@ class User:
     """One user; "" and None mean unknown. `history` has hashtags used before, each once."""
 
     user_id: str
-    gender: str
-    age: int | None
-    country: str
-    history: tuple[str, ...]
+    gender: str = ""
+    age: int | None = None
+    country: str = ""
+    history: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Rows of a CSV file with their line numbers; a damaged row never takes its neighbours along."""
+"""Rows of a CSV file with their line numbers; a damaged row costs no other row."""
 
 import csv
 import dataclasses
@@ -10,26 +10,25 @@ from typing import NamedTuple
 
 from uhman_jax.errors import UserError
 
-# A quote left open swallows what follows: give the row up before csv's limit on a field does, which
-# would blame its length.
+# An open quote swallows the lines after it: a row that is longer is given up before csv's limit on
+# the length of a field, which would be the wrong reason.
 _MAX_LINES_PER_ROW = 100
-_MAX_FIELD = 2**17  # characters; also what the csv module takes, unless told otherwise
 _SHOWN_CHARACTERS = 80  # of a value in a message
-_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` leaves of an undecodable byte
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # undecodable bytes by `surrogateescape`
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What is wrong with one row, as a person can mend it.
+    """An error in one row, for the person who can fix it.
 
     Attributes:
         file: name of the table, such as "videos.csv".
-        line: line of the file on which the row starts, counted from 1.
-        rule: what must hold.
-        value: what was found instead, as shown to a person.
-        remedy: what to do about it.
+        line: first line of the row, counted from 1.
+        rule: the rule that is broken.
+        value: the value that breaks it, as `show` writes it.
+        remedy: how to fix it.
         kind: two or three words for summaries, such as "missing file".
-        dropped: False where the row is kept all the same.
+        dropped: False if the row is kept.
     """
 
     file: str
@@ -46,7 +45,7 @@ class Problem:
 
 
 class Row(NamedTuple):
-    """One well-formed row: its first line, and its fields by column without outer white space."""
+    """A well-formed row: its first line, and its stripped fields by column."""
 
     line: int
     fields: dict[str, str]
@@ -54,10 +53,8 @@ class Row(NamedTuple):
 
 def show(value: str) -> str:
     """Returns the value quoted, on one line, and short enough for a message."""
-    if _NOT_UTF8.search(value):
-        shown = repr(value.encode("utf-8", "surrogateescape"))
-    else:
-        shown = repr(value)
+    bytes_or_text = value.encode("utf-8", "surrogateescape") if _NOT_UTF8.search(value) else value
+    shown = repr(bytes_or_text)
     return shown if len(shown) <= _SHOWN_CHARACTERS else shown[: _SHOWN_CHARACTERS - 3] + "..."
 
 
@@ -72,14 +69,14 @@ def read_bytes(path: Path) -> bytes:
         ) from None
     except OSError as error:
         raise UserError(
-            f"{path} must be a readable file, got {error.strerror}; mend it or its permissions"
+            f"{path} must be a readable file, got {error.strerror}; correct it or its permissions"
         ) from None
 
 
 def parse_rows(
     data: bytes, file: str, columns: Sequence[str], list_column: str
 ) -> tuple[list[Row], list[Problem]]:
-    """Splits a table into rows, and says what is wrong with those that cannot be read.
+    """Splits a table into rows, and reports those that cannot be read.
 
     Columns are found by name, in any order; further ones are ignored, and so are blank lines and a
     byte-order mark. Lines end in LF, CRLF or CR.
@@ -88,58 +85,53 @@ def parse_rows(
         data: content of the file, UTF-8 with or without a byte-order mark.
         file: its name, for messages.
         columns: names that the header must hold, each once.
-        list_column: the only one of `columns` whose value may span lines. A row in which another
-            does has a quote left open, and only its first line is given up.
+        list_column: the only one of `columns` whose value may span lines. If another one does, a
+            quote is left open, and only the first line of the row is given up.
 
     Returns:
         Rows and problems, each in file order.
 
     Raises:
-        UserError: the table as a whole cannot be read (its encoding, its header).
+        UserError: the encoding or the header of the table is wrong.
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{file} must be UTF-8, got UTF-16; save it as 'CSV UTF-8'")
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     lines = list(io.StringIO(text, newline=""))  # keeps line ends, which quoted fields may hold
     start = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
-    header, start = _read_record(lines, start) if start < len(lines) else ([], start)
-    names = [name.strip() for name in header] if isinstance(header, list) else []
+    header, start, _ = _read_record(lines, start) if start < len(lines) else ([], start, "")
+    names = [name.strip() for name in header]
     _check_header(names, file, columns)
-    width = len(names)
     single = [names.index(name) for name in columns if name != list_column]
 
     rows: list[Row] = []
     problems: list[Problem] = []
     while start < len(lines):
-        line, first = start + 1, lines[start]
-        if not first.strip():
+        if not lines[start].strip():
             start += 1
             continue
-        record, end = _read_record(lines, start)
-        swallows = any(_stands_alone(line, width) for line in lines[start + 1 : end])
-        problem = _row_problem(record, lines[start:end], width, single, swallows)
-        if problem is None:
-            assert isinstance(record, list)
-            fields = dict(zip(names, (field.strip() for field in record), strict=True))
-            rows.append(Row(line, {name: fields[name] for name in columns}))
-            start = end
-        else:
+        record, end, reason = _read_record(lines, start)
+        swallows = any(_is_row(line, len(names)) for line in lines[start + 1 : end])
+        if problem := _row_problem(record, reason, lines[start:end], len(names), single, swallows):
             kind, rule, value, remedy = problem
-            problems.append(Problem(file, line, rule, value, remedy, kind))
-            # The lines behind an open quote may be good rows; those of a whole row are none.
-            whole = isinstance(record, list) and len(record) == width and not swallows
-            start = end if whole else start + 1
+            problems.append(Problem(file, start + 1, rule, value, remedy, kind))
+            # The lines after an open quote may be good rows.
+            start = end if len(record) == len(names) and not swallows else start + 1
+        else:
+            fields = dict(zip(names, (field.strip() for field in record), strict=True))
+            rows.append(Row(start + 1, {name: fields[name] for name in columns}))
+            start = end
     return rows, problems
 
 
-def _read_record(lines: list[str], start: int) -> tuple[list[str] | str, int]:
-    """Returns the fields of the record at `start`, or why there are none, and the line after it."""
+def _read_record(lines: list[str], start: int) -> tuple[list[str], int, str]:
+    """Returns the fields of the record at `start`, the line after it, and why there are none."""
     ahead = (lines[i] for i in range(start, min(start + _MAX_LINES_PER_ROW, len(lines))))
     reader = csv.reader(ahead, strict=True, skipinitialspace=True)
     try:
-        return next(reader), start + reader.line_num
+        return next(reader), start + reader.line_num, ""
     except csv.Error as error:
-        return str(error), start + 1
+        return [], start + 1, str(error)
 
 
 def _check_header(names: list[str], file: str, columns: Sequence[str]) -> None:
@@ -156,26 +148,25 @@ def _check_header(names: list[str], file: str, columns: Sequence[str]) -> None:
 
 
 def _row_problem(
-    record: list[str] | str, lines: list[str], width: int, single: list[int], swallows: bool
+    record: list[str], reason: str, lines: list[str], width: int, single: list[int], swallows: bool
 ) -> tuple[str, str, str, str] | None:
-    """Returns kind, rule, value and remedy of a row that cannot be read.
+    """Returns kind, rule, value and remedy for a row that cannot be read.
 
     Args:
-        record: fields, or the reason why there are none.
-        lines: the lines of the file that the record spans.
-        width: fields that a row must hold.
+        record: its fields.
+        reason: why there are none, else "".
+        lines: the lines of the file that it spans.
+        width: number of fields that it must have.
         single: positions of the fields that must stay on one line.
-        swallows: whether a line behind the first looks like a row of its own.
+        swallows: whether a line after the first looks like a row of its own.
     """
     value = show(lines[0].rstrip("\r\n"))
     close = 'close each quote in its row, and double a quote inside a field ("")'
-    # The csv module has a limit too, which others may set for the whole process.
-    too_long = isinstance(record, list) and any(len(field) > _MAX_FIELD for field in record)
-    if too_long or (isinstance(record, str) and "limit" in record):
-        rule = f"a field must hold at most {_MAX_FIELD} characters"
+    if "limit" in reason:
+        rule = f"a field must hold at most {csv.field_size_limit()} characters"
         return "field too long", rule, value, "shorten it"
-    if isinstance(record, str):
-        return "open quote", f"a row must be well-formed CSV ({record})", value, close
+    if reason:
+        return "open quote", f"a row must be well-formed CSV ({reason})", value, close
     if len(record) != width:
         rule = f"a row must hold as many fields as the header ({width})"
         remedy = "complete it, or put quotes around a field that holds a comma"
@@ -185,20 +176,20 @@ def _row_problem(
     if swallows or any("\n" in record[i] or "\r" in record[i] for i in single):
         rule = "a row must end on its line unless its list of hashtags is quoted"
         return "open quote", rule, value, close
-    if any(_NOT_UTF8.search(line) for line in lines):
+    text = "".join(lines)
+    if _NOT_UTF8.search(text):
         return "bad encoding", "a row must be UTF-8", value, "save the file as UTF-8"
-    if any("\0" in line for line in lines):
+    if "\0" in text:
         return "NUL byte", "a row must not hold NUL bytes", value, "delete them"
     return None
 
 
-def _stands_alone(line: str, width: int) -> bool:
+def _is_row(line: str, width: int) -> bool:
     """Returns whether a line reads as a whole row, so that it hardly continues another.
 
-    One that closes a quote, and so holds an odd number of them, does continue another.
+    A line with an odd number of quotes closes one, and so continues another.
     """
-    record, _ = _read_record([line], 0)
-    return isinstance(record, list) and len(record) == width and not _leaves_quote_open([line])
+    return len(_read_record([line], 0)[0]) == width and not _leaves_quote_open([line])
 
 
 def _leaves_quote_open(lines: Sequence[str]) -> bool:

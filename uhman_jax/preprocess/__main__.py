@@ -12,7 +12,8 @@ import enum
 from absl import flags
 
 from uhman_jax import stop, storage
-from uhman_jax.config import Config, PreprocessConfig, validate
+from uhman_jax.config import Config, PreprocessConfig
+from uhman_jax.config_checks import validate
 from uhman_jax.errors import UserError, count_of, told_in_a_sentence
 from uhman_jax.streams import run_app
 

@@ -332,7 +332,7 @@ class _Run:
     def _interrupted(self, state: State, step: int, validated: int) -> Interrupted:
         """Saves the state and returns the exception to raise."""
         if step:
-            with stop.saving():
+            with stop.saving:
                 self._save(state, step, validated)
                 self.checkpoints.wait()
         return Interrupted(step)

@@ -5,7 +5,8 @@ import functools
 
 import numpy as np
 
-from uhman_jax.config import Config, Door, SimulatorConfig, validate
+from uhman_jax.config import Config, Door, SimulatorConfig
+from uhman_jax.config_checks import validate
 from uhman_jax.dataset.simulator import names
 from uhman_jax.errors import UserError
 

@@ -1,0 +1,105 @@
+"""Checks of a whole config: types, ranges, and rules over several fields."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from uhman_jax.config import Config, flag_text, flatten, kind_of, ranges
+from uhman_jax.errors import UserError
+
+SCORES = tuple(f"{name}@{k}" for name in ("P", "R", "F1") for k in (1, 5, 10, 50))
+SCORES += ("NDCG@10", "MRR", "MAP")
+
+
+def validate(config: Config) -> None:
+    """Checks every field before any work.
+
+    Raises:
+        UserError: one line per wrong field: the rule, the value and the remedy.
+    """
+    values, defaults = flatten(config), flatten(Config())
+    problems = [
+        f"{path} must be {kind_of(default)}, got {values[path]!r}; "
+        f"its default is {flag_text(default)}"
+        for path, default in defaults.items()
+        if not _same_kind(values[path], default)
+    ]
+    if not problems:
+        problems = [
+            f"{path} must be in {interval}, got {values[path]}; its default is {defaults[path]}"
+            for path, interval in ranges().items()
+            if not _within(values[path], interval)
+        ]
+    if problems := problems or list(_broken_rules(config)):
+        raise UserError("\n".join(problems))
+
+
+def _broken_rules(config: Config) -> Iterator[str]:
+    """Yields a message for each broken rule over several settings, or over a text."""
+    simulator, model, train = config.simulator, config.model, config.train
+    if config.name in ("", ".", "..") or set(config.name) & set("/\\\0"):
+        yield f"name must be a plain folder name, got {config.name!r}; write e.g. natural"
+    if model.hidden_size % model.num_heads:
+        yield (
+            f"model.num_heads must divide model.hidden_size {model.hidden_size}, got "
+            f"{model.num_heads}; use e.g. {math.gcd(model.hidden_size, model.num_heads)}"
+        )
+    shares = list(train.decay_at)
+    if shares != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
+        yield (
+            "train.decay_at must be rising shares of the run between 0 and 1, got "
+            f"{train.decay_at}; use e.g. (0.6, 0.85)"
+        )
+    if train.batch_size % (train.microbatch_size or 1):
+        yield (
+            f"train.microbatch_size must divide train.batch_size {train.batch_size}, got "
+            f"{train.microbatch_size}; use e.g. "
+            f"{math.gcd(train.batch_size, train.microbatch_size)}, or 0 to have it chosen"
+        )
+    if config.evaluate.select_by not in SCORES:
+        yield (
+            f"evaluate.select_by must be one of {' '.join(SCORES)}, got "
+            f"{config.evaluate.select_by!r}; use e.g. P@10"
+        )
+    if not config.preprocess.weights:
+        yield "preprocess.weights must be imagenet, random or a Keras .h5 file, got ''; use random"
+    if not config.data.root and not config.data.simulated_dir:
+        yield "data.simulated_dir must name a folder where data.root is empty, got ''; use data"
+    if "://" in config.data.simulated_dir:
+        yield (
+            "data.simulated_dir must be a local folder, since clips are drawn there, got "
+            f"{config.data.simulated_dir!r}; copy a simulated dataset to the bucket and name it in "
+            "data.root"
+        )
+    if simulator.num_hashtags - simulator.num_generic < simulator.num_classes:
+        yield (
+            f"simulator.num_hashtags must be at least num_classes {simulator.num_classes} and "
+            f"num_generic {simulator.num_generic} together, got {simulator.num_hashtags}; "
+            f"use {simulator.num_classes + simulator.num_generic} or more"
+        )
+    for name, limit in (
+        ("objects_per_clip", "num_classes"),
+        ("frames_per_object", "num_frames"),
+        ("min_seconds", "max_seconds"),
+    ):
+        if (value := getattr(simulator, name)) > (most := getattr(simulator, limit)):
+            yield (
+                f"simulator.{name} must be at most {limit} {most}, got {value}; use a smaller one "
+                f"or a larger {limit}"
+            )
+
+
+def _within(value: Any, interval: str) -> bool:
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    return above and (value <= high if interval[-1] == "]" else value < high)
+
+
+def _same_kind(value: object, default: object) -> bool:
+    """Returns whether a value fits its field: an int fits a float, a bool fits no number."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple | list) and all(_same_kind(item, 0.0) for item in value)
+    if isinstance(default, float):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and math.isfinite(value)
+    return type(value) is type(default)
