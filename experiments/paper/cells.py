@@ -1,4 +1,4 @@
-"""The cells of the study: one population of seeds of one system, on one view of one world."""
+"""The cells of the study: one system, trained with one recipe on one view of one dataset."""
 
 import dataclasses
 import hashlib
@@ -11,9 +11,10 @@ import jax
 import numpy as np
 import pyarrow.parquet as pq
 
-from experiments.paper.recipes import RECIPES, VARIANTS, with_value
+from configs import worlds
+from experiments.paper.json_lines import read_lines
+from experiments.paper.recipes import RECIPES, VARIANTS, set_values
 from experiments.paper.workers import Interrupted
-from experiments.paper.worlds import WORLDS
 from uhman_jax.config import Config, Distribution, ModelName, Split, flatten, validate
 from uhman_jax.errors import DivergedError
 from uhman_jax.evaluate.results import write_npz
@@ -24,29 +25,23 @@ METRICS = ("P@1", "P@5", "P@10", "P@50", "R@5", "R@10", "R@50")
 METRICS += ("F1@5", "F1@10", "F1@50", "NDCG@10", "MRR", "MAP")
 REFERENCES = ("popularity", "user_history", "user_attributes", "content_oracle", "user_oracle")
 REFERENCES += ("additive_oracle", "observable_oracle", "oracle")
-
-
-def _named(name: ModelName, **switches: bool) -> Callable[[Config], None]:
-    def change(config: Config) -> None:
-        config.model.name = name
-        for switch, value in switches.items():
-            setattr(config.model, switch, value)
-
-    return change
-
-
-SYSTEMS: dict[str, Callable[[Config], None]] = {
-    "BL": _named(ModelName.BL),
-    "UA": _named(ModelName.UA),
-    "3WM": _named(ModelName.THREE_WAY),
-    "UHMAN(a)": _named(ModelName.UHMAN, region_attention=False),
-    "UHMAN(b)": _named(ModelName.UHMAN, frame_attention=False),
-    "UHMAN(c)": _named(ModelName.UHMAN, user_guidance=False),
-    "UHMAN": _named(ModelName.UHMAN),
+WORLDS: dict[str, Callable[[Config], None]] = {
+    "selection": worlds.selection,
+    "additive": worlds.additive,
+    "everything": worlds.everything,
 }
-# BL, UA and 3WM see only the mean of a clip: slower by epochs, though fifteen times faster by the
-# clock. Validation P@10 on the selection world with as many epochs as UHMAN, and with three times
-# as many: BL 0.158 and 0.168, UA 0.159 and 0.171, 3WM 0.153 and 0.170.
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "BL": {"model.name": ModelName.BL},
+    "UA": {"model.name": ModelName.UA},
+    "3WM": {"model.name": ModelName.THREE_WAY},
+    "UHMAN(a)": {"model.region_attention": False},
+    "UHMAN(b)": {"model.frame_attention": False},
+    "UHMAN(c)": {"model.user_guidance": False},
+    "UHMAN": {},
+}
+# BL, UA and 3WM see only the mean of a clip. They need more epochs, though an epoch takes a fifteenth
+# of the time. Validation P@10 on *selection* with as many epochs as UHMAN and with three times as
+# many: BL 0.158 and 0.168, UA 0.159 and 0.171, 3WM 0.153 and 0.170.
 BASELINE_EPOCHS = 3
 VIEWS: dict[str, tuple[Distribution, Split]] = {
     "natural": (Distribution.NATURAL, Split.RANDOM),
@@ -58,19 +53,19 @@ VIEWS: dict[str, tuple[Distribution, Split]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """What is run.
+    """The settings of one training.
 
     Attributes:
-        world: key of WORLDS; "data" for a dataset that the user brings.
-        world_seed: seed of the simulated world.
+        world: key of WORLDS; "data" for the user's own dataset.
+        world_seed: seed of the simulated dataset.
         view: key of VIEWS.
         recipe: key of RECIPES.
         system: key of SYSTEMS.
         hidden_size: K; 0: the recipe's.
         embedding_size: d; 0: the recipe's.
-        data_share: of the training videos.
-        variant: another choice than the recipe's, key of VARIANTS; "": none.
-        tuned: settings that tuning chose, as (path, value) pairs.
+        data_share: fraction of the training videos.
+        variant: key of VARIANTS; "": none.
+        tuned: (path, value) pairs that tuning chose.
     """
 
     world: str
@@ -86,9 +81,8 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Tells cells apart and reads as a path."""
-        system = self.system.lower().replace("(", "_").replace(")", "")
-        parts = [system]
+        """Returns a unique name that is also a relative path."""
+        parts = [self.system.lower().replace("(", "_").replace(")", "")]
         parts += [f"K{self.hidden_size}"] * bool(self.hidden_size)
         parts += [f"d{self.embedding_size}"] * bool(self.embedding_size)
         parts += [f"x{self.data_share:g}"] * (self.data_share != 1)
@@ -98,15 +92,15 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What all cells of a study share.
+    """The settings that all cells share.
 
     Attributes:
-        folder: of run directories and results.
-        data_dir: where simulated datasets are kept.
-        root: dataset that the user brings; "": worlds are simulated.
-        num_seeds: of each population.
+        folder: folder of run directories and results.
+        data_dir: folder of simulated datasets.
+        root: the user's own dataset; "": data are simulated.
+        num_seeds: number of models per cell.
         num_epochs: 0: the recipe's.
-        shrink: makes a world small, for --quick.
+        shrink: whether to simulate small datasets, for --quick.
     """
 
     folder: pathlib.Path
@@ -118,35 +112,45 @@ class Study:
 
 
 def config_of(cell: Cell, study: Study) -> Config:
-    """The valid config of a cell."""
+    """Returns the validated config of a cell."""
     config = Config()
     config.name = "study"
     config.data.simulated_dir, config.data.root = study.data_dir, study.root
     if not study.root:
-        WORLDS[cell.world](config, study.shrink)
+        WORLDS[cell.world](config)
         config.simulator.seed = cell.world_seed
+    if study.shrink:
+        config.view.min_count, config.view.balanced_top = 5, 30
+        if not study.root:
+            _shrink(config)
     config.view.distribution, config.view.split = VIEWS[cell.view]
     config.view.train_share = cell.data_share
     RECIPES[cell.recipe](config)
-    SYSTEMS[cell.system](config)
+    set_values(config, SYSTEMS[cell.system])
     config.model.hidden_size = cell.hidden_size or config.model.hidden_size
     config.model.embedding_size = cell.embedding_size or config.model.embedding_size
     config.train.num_seeds = study.num_seeds
     config.train.num_epochs = study.num_epochs or config.train.num_epochs
     if config.model.name is not ModelName.UHMAN:
         config.train.num_epochs *= BASELINE_EPOCHS
-    if study.shrink:
-        config.view.min_count, config.view.balanced_top = 5, 30
-    for path, value in cell.tuned:
-        with_value(path, value)(config)
-    if cell.variant:
-        VARIANTS[cell.variant](config)
+    set_values(config, dict(cell.tuned))
+    set_values(config, VARIANTS[cell.variant] if cell.variant else {})
     validate(config)
     return config
 
 
+def _shrink(config: Config) -> None:
+    """Makes a simulated dataset small without changing its rule of tagging."""
+    simulator = config.simulator
+    simulator.num_videos, simulator.num_users = 1500, 900
+    simulator.num_hashtags, simulator.num_generic, simulator.num_classes = 84, 4, 20
+    simulator.num_styles = 3
+    simulator.num_frames, simulator.num_channels = 4, 32
+    simulator.posterior_samples = 128
+
+
 def changes(config: Config) -> dict[str, Any]:
-    """The fields that differ from the defaults, as JSON holds them."""
+    """Returns the fields that differ from the defaults, with JSON values."""
     default = flatten(Config())
     values = {path: value for path, value in flatten(config).items() if value != default[path]}
     for machine in ("data.root", "data.simulated_dir", "name"):
@@ -155,47 +159,41 @@ def changes(config: Config) -> dict[str, Any]:
 
 
 def fingerprint(config: Config) -> str:
-    """Twelve hexadecimal digits of all that decides a cell's figures."""
+    """Returns twelve hexadecimal digits that depend on every setting with an effect on results."""
     text = json.dumps(changes(config), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def key_of(cell: Cell, study: Study) -> str:
-    """What tells the results of a cell from those of others, and of other settings."""
+    """Returns a key that identifies the results of a cell with all its settings."""
     return f"{cell.name}/{fingerprint(config_of(cell, study))}"
 
 
 def prepare_world(cell: Cell, study: Study) -> None:
-    """Simulates the world of a cell, unless it is there; no two processes may do so at once.
+    """Simulates the dataset of a cell if it is missing; two processes must not do so at once.
 
     Raises:
-        UserError: the data cannot be made or read.
+        UserError: the data cannot be simulated or read.
     """
     prepare(config_of(cell, study), lambda line: None)
 
 
 def run_cell(cell: Cell, study: Study) -> dict[str, Any]:
-    """Trains and evaluates a cell, or goes on with it; returns its row of results.jsonl.
+    """Trains and evaluates a cell, or continues it, and returns its row of results.jsonl.
 
-    Training that diverges is a result: its row says so under "failed".
+    Training that diverges is a result: the row has the reason under "failed".
 
     Raises:
-        Interrupted: a signal came.
-        UserError: a person must mend something.
+        Interrupted: a signal stopped the run.
+        UserError: the data, the disk or a setting is wrong.
     """
     config = config_of(cell, study)
     workdir = study.folder / "runs" / cell.name / fingerprint(config)
-    row: dict[str, Any] = {
-        "cell": cell.name,
-        "world": cell.world,
-        "world_seed": cell.world_seed,
-        "view": cell.view,
-        "recipe": cell.recipe,
-        "system": cell.system,
+    row = {"cell": cell.name} | dataclasses.asdict(cell)
+    del row["tuned"]
+    row |= {
         "hidden_size": config.model.hidden_size,
         "embedding_size": config.model.embedding_size,
-        "data_share": cell.data_share,
-        "variant": cell.variant,
         "seeds": list(range(config.seed, config.seed + config.train.num_seeds)),
         "config": changes(config),
         "fingerprint": fingerprint(config),
@@ -208,39 +206,36 @@ def run_cell(cell: Cell, study: Study) -> dict[str, Any]:
         return row | {"failed": str(error)}
     if not finished:
         raise Interrupted
-    return row | _figures(workdir, study.folder, cell.name)
+    return row | _scores(workdir, study.folder, cell.name)
 
 
-def _figures(workdir: pathlib.Path, folder: pathlib.Path, name: str) -> dict[str, Any]:
+def _scores(workdir: pathlib.Path, folder: pathlib.Path, name: str) -> dict[str, Any]:
+    """Returns the scores of a finished run and writes the scores of each video to `per_video/`."""
     metrics = json.loads((workdir / "metrics.json").read_text("utf-8"))
-    log = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
+    log = read_lines(workdir / "metrics.jsonl")
     best = np.argmax([entry["validation/P@10"] for entry in log], axis=0)
-    validation = {
-        key: [log[index][f"validation/{key}"][seed] for seed, index in enumerate(best)]
-        for key in METRICS
-        if f"validation/{key}" in log[0]
-    }
-    attention = {
-        key.removeprefix("attention/").removesuffix("/seeds"): value
-        for key, value in metrics.items()
-        if key.startswith("attention/") and key.endswith("/seeds")
-    }
     per_video = pathlib.Path("per_video") / f"{name}.npz"
     (folder / per_video).parent.mkdir(parents=True, exist_ok=True)
     write_npz(folder / per_video, per_video_scores(workdir / "predictions.parquet"))
     return {
-        "train_videos": metrics["data"]["train_videos"],
-        "test_videos": metrics["data"]["test_videos"],
-        "hashtags": metrics["data"]["hashtags"],
+        **{key: metrics["data"][key] for key in ("train_videos", "test_videos", "hashtags")},
         "simulated": metrics["simulated"],
         "test": {key: metrics[f"test/{key}/seeds"] for key in METRICS},
-        "validation": validation,
+        "validation": {
+            key: [log[index][f"validation/{key}"][seed] for seed, index in enumerate(best)]
+            for key in METRICS
+            if f"validation/{key}" in log[0]
+        },
         "references": {
             reference: {key: metrics[f"{reference}/{key}"] for key in METRICS}
             for reference in REFERENCES
             if f"{reference}/P@10" in metrics
         },
-        "attention": attention,
+        "attention": {
+            key.removeprefix("attention/").removesuffix("/seeds"): value
+            for key, value in metrics.items()
+            if key.startswith("attention/") and key.endswith("/seeds")
+        },
         "slices": metrics["slices"],
         "per_video": str(per_video),
         "epochs": len(log),
@@ -249,25 +244,18 @@ def _figures(workdir: pathlib.Path, folder: pathlib.Path, name: str) -> dict[str
 
 
 def per_video_scores(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """P@10 and R@10 of every test video and seed, from a run's predictions.
+    """Returns P@10 and R@10 of every test video and seed, from a run's predictions.
 
     Returns:
-        `video_ids` (V,), `p10_SV` and `r10_SV` float32.
+        `video_ids` (V,), and `p10_SV` and `r10_SV` in float32.
     """
     table = pq.read_table(path).to_pydict()
-    hits = np.array(
-        [
-            len(set(best[:10]) & set(true))
-            for best, true in zip(table["hashtags"], table["true_hashtags"], strict=True)
-        ]
-    )
-    counts = np.array([len(true) for true in table["true_hashtags"]])
-    num_seeds = len(set(table["seed"]))
-    ids = np.array(table["video_id"]).reshape(num_seeds, -1)
-    assert (ids == ids[0]).all(), "predictions list the same videos for every seed"
-    shape = ids.shape
+    pairs = zip(table["hashtags"], table["true_hashtags"], strict=True)
+    hits, counts = np.array([(len(set(best[:10]) & set(true)), len(true)) for best, true in pairs]).T
+    ids_SV = np.array(table["video_id"]).reshape(len(set(table["seed"])), -1)
+    assert (ids_SV == ids_SV[0]).all(), "predictions list the same videos for every seed"
     return {
-        "video_ids": ids[0],
-        "p10_SV": (hits / 10).reshape(shape).astype(np.float32),
-        "r10_SV": (hits / counts).reshape(shape).astype(np.float32),
+        "video_ids": ids_SV[0],
+        "p10_SV": (hits / 10).reshape(ids_SV.shape).astype(np.float32),
+        "r10_SV": (hits / counts).reshape(ids_SV.shape).astype(np.float32),
     }
