@@ -39,9 +39,9 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "UHMAN(c)": {"model.user_guidance": False},
     "UHMAN": {},
 }
-# BL, UA and 3WM see only the mean of a clip. They need more epochs, though an epoch takes a fifteenth
-# of the time. Validation P@10 on *selection* with as many epochs as UHMAN and with three times as
-# many: BL 0.158 and 0.168, UA 0.159 and 0.171, 3WM 0.153 and 0.170.
+# BL, UA and 3WM see only the mean of a clip and need more epochs, which take a fifteenth of the time.
+# Validation P@10 on *selection* with as many epochs as UHMAN and with three times as many: BL 0.158
+# and 0.168, UA 0.159 and 0.171, 3WM 0.153 and 0.170.
 BASELINE_EPOCHS = 3
 VIEWS: dict[str, tuple[Distribution, Split]] = {
     "natural": (Distribution.NATURAL, Split.RANDOM),
@@ -244,14 +244,12 @@ def _scores(workdir: pathlib.Path, folder: pathlib.Path, name: str) -> dict[str,
 
 
 def per_video_scores(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Returns P@10 and R@10 of every test video and seed, from a run's predictions.
-
-    Returns:
-        `video_ids` (V,), and `p10_SV` and `r10_SV` in float32.
-    """
+    """Returns `video_ids` and, per seed and video, `p10_SV` and `r10_SV` of a run's predictions."""
     table = pq.read_table(path).to_pydict()
     pairs = zip(table["hashtags"], table["true_hashtags"], strict=True)
-    hits, counts = np.array([(len(set(best[:10]) & set(true)), len(true)) for best, true in pairs]).T
+    hits, counts = np.array(
+        [(len(set(best[:10]) & set(true)), len(true)) for best, true in pairs]
+    ).T
     ids_SV = np.array(table["video_id"]).reshape(len(set(table["seed"])), -1)
     assert (ids_SV == ids_SV[0]).all(), "predictions list the same videos for every seed"
     return {

@@ -17,13 +17,13 @@ def set_values(config: Config, values: Mapping[str, Any]) -> None:
 def paper(config: Config) -> None:
     """Sets section 2.4 to the letter, and settings that train at all where the paper is silent.
 
-    The paper says: margin 0.1, uniform negatives 4:1, a step against every violator, no rank weight,
-    SGD 0.1, divided by 10 when performance stops improving, K = d = 32. It is silent on batches: here
+    The paper says: margin 0.1, uniform negatives 4:1, a step against every violator, no rank
+    weight, SGD 0.1, divided by 10 when performance stops improving, K = d = 32. Where it is silent,
     the hinges of a batch are summed over pairs and divided by its examples, so that a step is that
-    of one example. Vectors are free, gradients are not clipped, and every parameter has one rate.
-    The paper also does not say how long performance may stand still. The patience is 24 epochs:
-    UHMAN's performance stands still for the first 20 or so, and if the rate falls earlier, UHMAN
-    never exceeds popularity (with 12 on three of four datasets of *selection*, natural view).
+    of one example; vectors are free, gradients are not clipped, and all parameters have one rate.
+    The patience is 24 epochs, because UHMAN's performance stands still for the first 20 or so. If
+    the rate falls earlier, UHMAN never exceeds popularity (with a patience of 12 on three of four
+    datasets of *selection*, natural view).
     """
     config.loss.estimator = Estimator.SAMPLED
     config.loss.rank_weight = RankWeight.NONE
@@ -38,8 +38,8 @@ def paper(config: Config) -> None:
 def warp(config: Config) -> None:
     """Sets the paper's optimiser with exact WARP: SGD in steps, L(rank), vectors of unit length.
 
-    These are the defaults of `uhman_jax.config` at the paper's K = d = 32, with more epochs. The
-    validation P@10 of UHMAN on five *selection* datasets was 0.170, 0.179, 0.180 after 16, 32 and 48.
+    These are the defaults of `uhman_jax.config` at the paper's K = d = 32, with more epochs. After
+    16, 32 and 48, UHMAN's validation P@10 on five datasets of *selection* was 0.170, 0.179, 0.180.
     """
     config.train.num_epochs = 32
 

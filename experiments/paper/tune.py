@@ -47,8 +47,8 @@ class Run:
 class Tuning:
     """The results of tuning: one line of `tuning.jsonl` per run of a grid.
 
-    A choice is made once per world, recipe and system, on the natural view of the first dataset, and
-    is used for all its datasets and views. The ablations of UHMAN use UHMAN's choice.
+    A choice is made once per world, recipe and system, on the natural view of the first dataset. It
+    is used for all datasets and views. The ablations of UHMAN use UHMAN's choice.
     """
 
     def __init__(self, study: Study):
