@@ -39,7 +39,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "UHMAN(c)": {"model.user_guidance": False},
     "UHMAN": {},
 }
-# BL, UA and 3WM see only the mean of a clip and need more epochs, which take a fifteenth of the time.
+# BL, UA and 3WM see only the mean of a clip and need more epochs, each a fifteenth as long.
 # Validation P@10 on *selection* with as many epochs as UHMAN and with three times as many: BL 0.158
 # and 0.168, UA 0.159 and 0.171, 3WM 0.153 and 0.170.
 BASELINE_EPOCHS = 3

@@ -2,10 +2,10 @@
 
     python -m experiments.recipe.starts --worlds=3
 
-Trains the recipe `plus` on *selection* datasets. Queries and values start at the usual scale instead
-of twice that scale, or values and outputs start random instead of as isometries. Prints validation
-P@10, the attention, and the epoch in which a model first has twice the P@10 of popularity (-1:
-none). Every run is a directory under `runs/starts/`, so a stopped study continues.
+Trains the recipe `plus` on *selection* datasets. Queries and values start at the usual scale, not
+at twice that scale, or values and outputs start random, not as isometries. Prints validation P@10,
+the attention, and the epoch in which a model first has twice the P@10 of popularity (-1: none).
+Every run is a directory under `runs/starts/`, so a stopped study continues.
 """
 
 import json
