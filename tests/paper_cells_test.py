@@ -76,14 +76,14 @@ def test_every_system_has_the_same_grid_and_the_best_validation_wins(tmp_path):
     runs = tuning.missing(wanted)
     size = len(tune.LEARNING_RATES) + len(tune.WEIGHT_DECAYS) + len(tune.HISTORY_DROPOUTS) - 1
     assert len(runs) == 2 * size, "sizes, views, ablations and datasets share a choice"
-    tried = [[r.cell.tuned for r in runs if r.cell.system == name] for name in ("BL", "UHMAN")]
+    tried = [[cell.tuned for cell, _ in runs if cell.system == x] for x in ("BL", "UHMAN")]
     assert tried[0] == tried[1] and len(set(tried[0])) == size
-    assert {run.study.num_seeds for run in runs} == {tune.NUM_SEEDS}
-    epochs = [cells.config_of(run.cell, run.study).train.num_epochs for run in (runs[0], runs[-1])]
+    assert {tuned.num_seeds for _, tuned in runs} == {tune.NUM_SEEDS}
+    epochs = [cells.config_of(*run).train.num_epochs for run in (runs[0], runs[-1])]
     assert epochs == [10 * cells.BASELINE_EPOCHS, 10], "half of the recipe's"
     for index, run in enumerate(runs):
         failed = "NaN" if index == 2 else ""
-        score = [0.5] if run.cell.tuned == tried[0][4] else [0.1]
+        score = [0.5] if run[0].tuned == tried[0][4] else [0.1]
         tuning.record(run, {"failed": failed, "validation": {"P@10": score}})
     assert not tuning.missing(wanted)
     assert tuning.choose(wanted[1]).tuned == tried[1][4]
@@ -101,7 +101,7 @@ def test_a_gain_by_chance_is_not_chosen(tmp_path, gain, chosen):
     for index, run in enumerate(runs):
         score = 0.1 * (1 + gain * tune.MIN_GAIN) if index == 2 else 0.1
         tuning.record(run, {"failed": "", "validation": {"P@10": [score]}})
-    assert tuning.choose(CELL).tuned == runs[chosen].cell.tuned
+    assert tuning.choose(CELL).tuned == runs[chosen][0].tuned
 
 
 def test_the_paper_recipe_is_not_tuned(tmp_path):

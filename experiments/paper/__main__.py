@@ -153,9 +153,9 @@ def prepare_worlds(workers: Workers, cells: list[Cell], study: Study) -> None:
 def tune(workers: Workers, tuning: Tuning, cells: list[Cell], study: Study) -> None:
     """Runs the missing runs of the grids."""
     runs = tuning.missing(cells)
-    prepare_worlds(workers, [run.cell for run in runs], study)
+    prepare_worlds(workers, [cell for cell, _ in runs], study)
     with progress_bar(total=len(runs), desc="tuning", unit="run") as progress:
-        for index, result in workers.run(run_cell, [(run.cell, run.study) for run in runs]):
+        for index, result in workers.run(run_cell, runs):
             tuning.record(runs[index], result)
             progress.update()
 

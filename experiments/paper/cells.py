@@ -53,31 +53,18 @@ VIEWS: dict[str, tuple[Distribution, Split]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """The settings of one training.
+    """The settings of one training."""
 
-    Attributes:
-        world: key of WORLDS; "data" for the user's own dataset.
-        world_seed: seed of the simulated dataset.
-        view: key of VIEWS.
-        recipe: key of RECIPES.
-        system: key of SYSTEMS.
-        hidden_size: K; 0: the recipe's.
-        embedding_size: d; 0: the recipe's.
-        data_share: fraction of the training videos.
-        variant: key of VARIANTS; "": none.
-        tuned: (path, value) pairs that tuning chose.
-    """
-
-    world: str
-    world_seed: int
-    view: str
-    recipe: str
-    system: str
-    hidden_size: int = 0
-    embedding_size: int = 0
-    data_share: float = 1.0
-    variant: str = ""
-    tuned: tuple[tuple[str, float], ...] = ()
+    world: str  # key of WORLDS; "data" for the user's own dataset
+    world_seed: int  # of the simulated dataset
+    view: str  # key of VIEWS
+    recipe: str  # key of RECIPES
+    system: str  # key of SYSTEMS
+    hidden_size: int = 0  # K; 0: the recipe's
+    embedding_size: int = 0  # d; 0: the recipe's
+    data_share: float = 1.0  # fraction of the training videos
+    variant: str = ""  # key of VARIANTS; "": none
+    tuned: tuple[tuple[str, float], ...] = ()  # (path, value) pairs that tuning chose
 
     @property
     def name(self) -> str:
@@ -92,23 +79,14 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """The settings that all cells share.
+    """The settings that all cells share."""
 
-    Attributes:
-        folder: folder of run directories and results.
-        data_dir: folder of simulated datasets.
-        root: the user's own dataset; "": data are simulated.
-        num_seeds: number of models per cell.
-        num_epochs: 0: the recipe's.
-        shrink: whether to simulate small datasets, for --quick.
-    """
-
-    folder: pathlib.Path
-    data_dir: str = "data"
-    root: str = ""
-    num_seeds: int = 5
-    num_epochs: int = 0
-    shrink: bool = False
+    folder: pathlib.Path  # of run directories and results
+    data_dir: str = "data"  # of simulated datasets
+    root: str = ""  # the user's own dataset; "": data are simulated
+    num_seeds: int = 5  # models per cell
+    num_epochs: int = 0  # 0: the recipe's
+    shrink: bool = False  # small simulated datasets, for --quick
 
 
 def config_of(cell: Cell, study: Study) -> Config:

@@ -37,23 +37,14 @@ class Verdict(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A claim of the paper in one world under one recipe.
+    """A claim of the paper in one world under one recipe."""
 
-    Attributes:
-        name: short, and the same in all worlds.
-        paper: the paper's statement with its numbers.
-        world: kind of dataset.
-        recipe: recipe of the systems.
-        verdict: whether it holds here.
-        numbers: our numbers behind the verdict; "–" if nothing was measured.
-    """
-
-    name: str
-    paper: str
+    name: str  # the same in all worlds
+    paper: str  # the paper's statement with its numbers
     world: str
     recipe: str
     verdict: Verdict
-    numbers: str
+    numbers: str  # ours; "–" if nothing was measured
 
 
 @dataclasses.dataclass(frozen=True)

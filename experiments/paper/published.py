@@ -13,19 +13,12 @@ K = D = 32  # chosen in section 3.3
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of a table.
-
-    Attributes:
-        table: number of the table.
-        view: "natural" or "balanced".
-        system: the paper's name.
-        printed: text by metric, with the printed decimals.
-    """
+    """A row of a table."""
 
     table: int
-    view: str
+    view: str  # "natural" or "balanced"
     system: str
-    printed: dict[str, str]
+    printed: dict[str, str]  # text by metric, with the printed decimals
 
 
 def _row(table: int, view: str, system: str, text: str, metrics: tuple[str, ...] = METRICS) -> Row:

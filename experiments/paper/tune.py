@@ -35,13 +35,7 @@ def grid(cell: Cell, study: Study) -> list[tuple[tuple[str, float], ...]]:
     return [tuple(settings.items()) for settings in (own, *(x for x in others if x != own))]
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One run of a grid: the arguments of `run_cell` and the key of its line."""
-
-    key: str
-    cell: Cell
-    study: Study
+Run = tuple[Cell, Study]  # one run of a grid: the arguments of `run_cell`
 
 
 class Tuning:
@@ -60,18 +54,19 @@ class Tuning:
 
     def missing(self, cells: Sequence[Cell]) -> list[Run]:
         """Returns the runs that `choose` still needs for these cells."""
-        runs = {run.key: run for cell in cells for run in self._runs(cell)}
-        return [run for run in runs.values() if run.key not in self._rows]
+        runs = {key: run for cell in cells for key, run in self._runs(cell).items()}
+        return [run for key, run in runs.items() if key not in self._rows]
 
     def record(self, run: Run, result: dict[str, Any]) -> None:
         """Saves the result of a run."""
-        self._rows[run.key] = {
-            "key": run.key,
-            "world": run.cell.world,
-            "recipe": run.cell.recipe,
-            "system": run.cell.system,
-            **dict(run.cell.tuned),
-            "epochs": config_of(run.cell, run.study).train.num_epochs,
+        cell, key = run[0], key_of(*run)
+        self._rows[key] = {
+            "key": key,
+            "world": cell.world,
+            "recipe": cell.recipe,
+            "system": cell.system,
+            **dict(cell.tuned),
+            "epochs": config_of(*run).train.num_epochs,
             "score": None if result["failed"] else float(np.mean(result["validation"]["P@10"])),
             "failed": result["failed"],
         }
@@ -79,7 +74,8 @@ class Tuning:
 
     def choose(self, cell: Cell) -> Cell:
         """Returns the cell with the settings of the best validation P@10 (see MIN_GAIN)."""
-        scored = [(self._rows[run.key]["score"], run.cell.tuned) for run in self._runs(cell)]
+        runs = self._runs(cell).items()
+        scored = [(self._rows[key]["score"], tried.tuned) for key, (tried, _) in runs]
         scored = [pair for pair in scored if pair[0] is not None]
         if not scored:
             return cell
@@ -88,13 +84,13 @@ class Tuning:
         settings = best[1] if best[0] > (1 + MIN_GAIN) * own[0] else own[1]
         return dataclasses.replace(cell, tuned=settings)
 
-    def _runs(self, cell: Cell) -> list[Run]:
+    def _runs(self, cell: Cell) -> dict[str, Run]:
         if cell.recipe not in TUNED_RECIPES:
-            return []
+            return {}
         system = "UHMAN" if cell.system.startswith("UHMAN") else cell.system
         base = Cell(cell.world, 0, "natural", cell.recipe, system)
         recipe = config_of(dataclasses.replace(base, system="UHMAN"), self._study)
         epochs = max(1, round(EPOCH_SHARE * recipe.train.num_epochs))
         study = dataclasses.replace(self._study, num_epochs=epochs)
         cells = [dataclasses.replace(base, tuned=tried) for tried in grid(base, study)]
-        return [Run(key_of(tuned, study), tuned, study) for tuned in cells]
+        return {key_of(tuned, study): (tuned, study) for tuned in cells}

@@ -106,9 +106,8 @@ def measure(shape: tuple[int, int]) -> dict:
     zeros_C = np.zeros(_CHANNELS.value, np.float32)
     state = jax.eval_shape(lambda: train.init_state(model, config, zeros_C, zeros_C))
     places = devices.places(state)
-    small = made_up.make_batch(
-        batch_size=8, num_frames=1, num_channels=1, num_hashtags=_HASHTAGS.value
-    )
+    sizes = {"batch_size": 8, "num_frames": 1, "num_channels": 1}
+    small = made_up.make_batch(num_hashtags=_HASHTAGS.value, **sizes)
     shapes = small._replace(
         video=small.video._replace(
             codes_BFMC=np.zeros((8, _FRAMES.value, 64, _CHANNELS.value), np.uint8),
@@ -122,12 +121,12 @@ def measure(shape: tuple[int, int]) -> dict:
         sizes = leaf.shape if first is None else (first, *leaf.shape[1:])
         return jax.ShapeDtypeStruct(sizes, leaf.dtype, sharding=sharding)
 
-    def rows(path, leaf, sharding):
+    def padded(leaf, sharding):
         if sharding == devices.tables():
             leaf = jax.ShapeDtypeStruct((1, devices.num_rows, leaf.shape[2]), leaf.dtype)
         return abstract(leaf, sharding)
 
-    state = jax.tree_util.tree_map_with_path(rows, state, places)
+    state = jax.tree.map(padded, state, places)
     batch = jax.tree.map(lambda leaf: abstract(leaf, devices.batched(), _BATCH.value), shapes)
     step: Any = train.make_train_step(model, config, 1000, (places, devices.everywhere()))
     compiled = step.lower(state, batch).compile()
