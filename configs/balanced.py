@@ -2,8 +2,8 @@
 
     python -m uhman_jax.main --config=configs/balanced.py
 
-The same clips and features as configs/natural.py. The paper downsamples its 150 most frequent
-hashtags of 669; with the 30 of the embedded world the same share is 7, so set
+Clips and features are those of configs/natural.py. The paper downsamples the 150 most
+frequent of 669 hashtags. Of the 30 hashtags here the same fraction is 7; use
 --config.view.balanced_top=150 for data of the paper's size.
 """
 
@@ -12,7 +12,7 @@ from uhman_jax.config import Config, Distribution
 
 
 def get_config() -> Config:
-    """Returns configs/natural.py with the other distribution."""
+    """Returns configs/natural.py with the balanced distribution."""
     config = natural.get_config()
     config.name = "balanced"
     config.view.distribution = Distribution.BALANCED

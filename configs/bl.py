@@ -1,8 +1,8 @@
-"""BL, the bilinear baseline that knows no user (paper, section 3.2).
+"""BL, the bilinear baseline without a user (paper, section 3.2).
 
     python -m uhman_jax.main --config=configs/bl.py
 
-The same clips, features and schedule as configs/natural.py.
+Clips, features and schedule are those of configs/natural.py.
 """
 
 from configs import natural

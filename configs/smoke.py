@@ -1,8 +1,8 @@
-"""The whole pipeline in about a minute, to see that it runs; its scores mean nothing.
+"""The whole pipeline in about a minute, to test that it runs.
 
     python -m uhman_jax.main --config=configs/smoke.py
 
-Everything else is as in a real run.
+With 40 clips and two epochs the scores mean nothing.
 """
 
 from uhman_jax.config import Config

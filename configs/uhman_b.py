@@ -2,7 +2,7 @@
 
     python -m uhman_jax.main --config=configs/uhman_b.py
 
-The same clips, features and schedule as configs/natural.py.
+Clips, features and schedule are those of configs/natural.py.
 """
 
 from configs import natural

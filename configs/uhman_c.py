@@ -1,8 +1,8 @@
-"""UHMAN(c): attention that is the same for all users; not in the paper.
+"""UHMAN(c), not in the paper: attention that is the same for all users.
 
     python -m uhman_jax.main --config=configs/uhman_c.py
 
-The same clips, features and schedule as configs/natural.py.
+Clips, features and schedule are those of configs/natural.py.
 """
 
 from configs import natural

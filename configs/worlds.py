@@ -1,21 +1,19 @@
-"""The three worlds of the study, as region features at the paper's statistics (section 3.1).
+"""The study's three worlds as region features at the paper's statistics (section 3.1).
 
     python -m uhman_jax.main --config=configs/worlds.py
 
-10,291 clips of 6,500 users, 669 hashtags in a long tail, 3.42 per clip. A clip shows three objects
-of 100 classes, each in two of eight frames and nine of 64 regions and in one of four styles. Users
-and clips are the same in all worlds; what they tag differs. Simulating takes half a minute on two
-cores.
-
-What rankings by true probabilities reach in each world stands in experiments/paper/README.md. In
-the selection world alone there is more to a clip and its user than the sum of both.
+A world is a rule by which simulated users tag clips. All have the same 10,291 clips, 6,500 users
+and 669 hashtags in a long tail, 3.42 per clip. A clip shows three objects of 100 classes, each in
+two of eight frames, in nine of 64 regions and in one of four styles. Simulation takes half a minute
+on two cores. experiments/paper/README.md lists the scores of models and of rankings by true
+probabilities; only in *selection* do clip and user together tell more than their sum.
 """
 
 from uhman_jax.config import Config, Door, World
 
 
 def get_config() -> Config:
-    """Returns UHMAN in the selection world."""
+    """Returns UHMAN on the world *selection*."""
     config = Config()
     config.name = "worlds"
     selection(config)
@@ -23,11 +21,11 @@ def get_config() -> Config:
 
 
 def selection(config: Config) -> None:
-    """Sets the world where a user tags the one object that is shown in the style they care for.
+    """Sets the world where a user tags the one object that is shown in the style they prefer.
 
-    Which style that is depends on the user, and which object has it on the clip: neither says alone
-    what is tagged, and what they say does not add up to it. A fifth of the taste's variance is in
-    classes, so a user's earlier hashtags tell something too.
+    The style depends on the user, and the object in that style on the clip: neither of them
+    determines the tags, nor does their sum. A fifth of the variance of preferences is over classes,
+    so a user's earlier hashtags are informative as well.
     """
     _clips_and_users(config)
     config.simulator.world = World.SELECTION

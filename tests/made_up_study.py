@@ -1,9 +1,12 @@
-"""A study's cells, made up: every number follows from the levels below."""
+"""Synthetic cells of a study: every number follows from the levels below."""
+
+import itertools
 
 import numpy as np
 
 WORLDS = ("selection", "additive", "everything")
 SYSTEMS = ("BL", "UA", "3WM", "UHMAN(a)", "UHMAN(b)", "UHMAN(c)", "UHMAN")
+BASELINES = ("BL", "UA", "3WM", "UHMAN")
 LEVELS = dict(zip(SYSTEMS, (0.104, 0.121, 0.138, 0.151, 0.166, 0.155, 0.174), strict=True))
 REFERENCES = {"popularity": 0.046, "user_attributes": 0.061, "user_history": 0.083}
 REFERENCES |= {"user_oracle": 0.112, "content_oracle": 0.212, "additive_oracle": 0.241}
@@ -12,7 +15,7 @@ NUM_SEEDS, NUM_VIDEOS = 5, 211
 
 
 def metrics_of(level):
-    """Recall, F1 and the rest that go with a P@10."""
+    """Returns recall, F1 and other metrics that fit a P@10."""
     table = {"P@10": level, "R@10": min(2.4 * level, 1), "P@50": 0.33 * level, "R@50": 3.6 * level}
     for k in (10, 50):
         precision, recall = table[f"P@{k}"], table[f"R@{k}"]
@@ -24,7 +27,7 @@ def make_cell(
     rng, folder=None, *, world="selection", world_seed=0, view="natural", recipe="plus",
     system="UHMAN", level=None, noise=0.002, part=("tables",), suffix="", seeds=NUM_SEEDS, **fields,
 ):  # fmt: skip
-    """A finished cell whose per-video values, if a folder is given, have the cell's means."""
+    """Returns a finished cell; with a folder, its per-video values have the cell's means."""
     level = LEVELS[system] if level is None else level
     name = f"{world}-{world_seed}/{view}/{recipe}/{system}{suffix}"
     base_V = np.random.default_rng([world_seed, len(world)]).gamma(2, 0.5, NUM_VIDEOS)
@@ -53,7 +56,7 @@ def make_cell(
 
 
 def attention_of(rng, system):
-    """Region attention only where the system has it, frame attention likewise."""
+    """Returns region and frame attention, each only if the system has it."""
     facts = {"object_mass": 0.58, "tagged_mass": 0.31, "top_region_tagged": 0.44}
     frames = {"tagged_frame_mass": 0.71, "top_frame_tagged": 0.83}
     chance = {"object": 0.237, "tagged": 0.14, "tagged_frame": 0.5}
@@ -79,78 +82,51 @@ def slices_of(level):
 
 
 def make_study(folder, num_worlds=2):
-    """A whole study: every system, world, view and recipe, both sweeps, sample sizes."""
+    """Every system, world, view and recipe, both sweeps, sample sizes, choices and other views."""
     rng = np.random.default_rng(0)
     cells = []
-    world_scale = {"selection": 1.0, "additive": 1.25, "everything": 0.9}
-    for world in WORLDS:
-        for recipe, views in (("plus", ("natural", "balanced")), ("paper", ("natural",))):
-            for view in views:
-                for world_seed in range(num_worlds):
-                    scale = world_scale[world] * (1 + 0.02 * world_seed)
-                    scale *= {"plus": 1.0, "paper": 0.55}[recipe]
-                    scale *= {"natural": 1.0, "balanced": 0.7}[view]
-                    for system in SYSTEMS:
-                        level = LEVELS[system] * scale
-                        if world == "additive" and system.startswith("UHMAN"):
-                            level *= 0.72
-                        if system.startswith("UHMAN"):
-                            facts = attention_of(rng, system)
-                        else:
-                            facts = {}
-                        cells.append(
-                            make_cell(
-                                rng,
-                                folder,
-                                world=world,
-                                world_seed=world_seed,
-                                view=view,
-                                recipe=recipe,
-                                system=system,
-                                level=level,
-                                attention=facts,
-                                slices=slices_of(level),
-                                config={"model.name": system.lower(), "simulator.world": world},
-                                part=("tables", "sizes"),
-                            )  # fmt: skip
-                        )
-    for size, level in zip((8, 16, 32, 64, 128), (0.09, 0.14, 0.165, 0.174, 0.16), strict=True):
-        fields = {"part": ["figure4a"], "hidden_size": size, "suffix": f"-K{size}"}
+
+    def add(level, **fields):
         cells.append(make_cell(rng, folder, level=level, **fields))
-    for size, level in zip((8, 16, 32, 64, 128), (0.12, 0.172, 0.174, 0.175, 0.173), strict=True):
-        fields = {"part": ["figure4b"], "embedding_size": size, "suffix": f"-d{size}"}
-        cells.append(make_cell(rng, folder, level=level, **fields))
-    for share in (0.25, 0.5):
-        for system in ("BL", "UA", "3WM", "UHMAN"):
-            cells.append(
-                make_cell(
-                    rng,
-                    folder,
-                    system=system,
-                    level=LEVELS[system] * share**0.35,
-                    part=["sizes"],
-                    data_share=share,
-                    train_videos=int(7409 * share),
-                    suffix=f"-x{share}",
-                )  # fmt: skip
-            )
+
+    scales = {"selection": 1.0, "additive": 1.25, "everything": 0.9, "plus": 1.0, "paper": 0.55}
+    scales |= {"natural": 1.0, "balanced": 0.7, "temporal": 0.95, "cold_user": 0.8}
+    settings = (("plus", "natural"), ("plus", "balanced"), ("paper", "natural"))
+    for world, (recipe, view), world_seed, system in itertools.product(
+        WORLDS, settings, range(num_worlds), SYSTEMS
+    ):
+        level = LEVELS[system] * scales[world] * scales[recipe] * scales[view]
+        level *= 1 + 0.02 * world_seed
+        attends = system.startswith("UHMAN")
+        level *= 0.72 if world == "additive" and attends else 1
+        add(
+            level, world=world, world_seed=world_seed, view=view, recipe=recipe, system=system,
+            attention=attention_of(rng, system) if attends else {}, slices=slices_of(level),
+            config={"model.name": system.lower(), "simulator.world": world},
+            part=("tables", "sizes"),
+        )  # fmt: skip
+    for part, key, letter, levels in (
+        ("figure4a", "hidden_size", "K", (0.09, 0.14, 0.165, 0.174, 0.16)),
+        ("figure4b", "embedding_size", "d", (0.12, 0.172, 0.174, 0.175, 0.173)),
+    ):
+        for size, level in zip((8, 16, 32, 64, 128), levels, strict=True):
+            add(level, part=[part], suffix=f"-{letter}{size}", **{key: size})
+    for share, system in itertools.product((0.25, 0.5), BASELINES):
+        add(
+            LEVELS[system] * share**0.35, system=system, part=["sizes"], data_share=share,
+            train_videos=int(7409 * share), suffix=f"-x{share}",
+        )  # fmt: skip
     for choice, level in (("history_dropout", 0.162), ("weight_decay", 0.174)):
+        name = f"without_{choice}"
         for world_seed in range(num_worlds):
             level *= 1 + 0.02 * world_seed
-            fields = {
-                "part": ["recipe"],
-                "variant": f"without_{choice}",
-                "suffix": f"-without_{choice}",
-            }
-            cells.append(make_cell(rng, folder, level=level, world_seed=world_seed, **fields))
-    for view in ("temporal", "cold_user"):
-        for system in ("BL", "UA", "3WM", "UHMAN"):
-            level = LEVELS[system] * {"temporal": 0.95, "cold_user": 0.8}[view]
-            cells.append(make_cell(rng, folder, view=view, system=system, level=level))
+            add(level, world_seed=world_seed, part=["recipe"], variant=name, suffix=f"-{name}")
+    for view, system in itertools.product(("temporal", "cold_user"), BASELINES):
+        add(LEVELS[system] * scales[view], view=view, system=system)
     return cells
 
 
 def plain(scores, **fields):
-    """A cell of hand-written P@10 values."""
+    """Returns a cell with these P@10 values."""
     cell = make_cell(np.random.default_rng(0), **fields)
     return cell | {"test": {"P@10": list(scores)}, "validation": {"P@10": list(scores)}}

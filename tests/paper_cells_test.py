@@ -1,7 +1,6 @@
-"""The study's cells: their configs, tuning, and the processes that run them."""
+"""Tests of the study's cells: their configs, tuning, and the processes that run them."""
 
 import dataclasses
-import json
 import os
 import pathlib
 import re
@@ -10,12 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from unittest import mock
 
 import pytest
 import tiny_world
 
 from experiments.paper import cells, recipes, tune, workers
 from experiments.paper.cells import Cell, Study
+from experiments.paper.json_lines import read_lines
 from experiments.paper.rows import Rows
 from uhman_jax.config import flatten
 from uhman_jax.errors import DivergedError, UserError
@@ -33,7 +34,7 @@ def settings(cell, **study):
 
 @pytest.mark.parametrize("system", cells.SYSTEMS)
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
-def test_systems_differ_in_the_model_alone_and_baselines_train_longer(system, recipe):
+def test_systems_differ_only_in_the_model_and_baselines_train_longer(system, recipe):
     base = settings(dataclasses.replace(CELL, recipe=recipe))
     other = settings(dataclasses.replace(CELL, recipe=recipe, system=system))
     differing = {path for path in base if base[path] != other[path]}
@@ -46,7 +47,7 @@ def test_systems_differ_in_the_model_alone_and_baselines_train_longer(system, re
 
 
 @pytest.mark.parametrize("variant", recipes.VARIANTS)
-def test_a_variant_changes_one_choice_and_one_taken_back_is_that_of_warp(variant):
+def test_a_variant_changes_one_choice_and_an_undone_choice_is_that_of_warp(variant):
     plus, warp = settings(CELL), settings(dataclasses.replace(CELL, recipe="warp"))
     other = settings(dataclasses.replace(CELL, variant=variant))
     changed = [path for path in plus if plus[path] != other[path]]
@@ -59,13 +60,9 @@ def test_names_tell_cells_apart():
     changes = [{}, {"world_seed": 1}, {"view": "balanced"}, {"system": "UHMAN(c)"}]
     changes += [{"hidden_size": 8}, {"embedding_size": 8}, {"data_share": 0.5}, {"recipe": "warp"}]
     changes += [{"variant": variant} for variant in recipes.VARIANTS]
-    names = [dataclasses.replace(CELL, **change).name for change in changes]
-    assert len(set(names)) == len(names)
-    configs = [
-        cells.fingerprint(cells.config_of(dataclasses.replace(CELL, **change), Study(ROOT)))
-        for change in changes
-    ]
-    assert len(set(configs)) == len(configs)
+    changed = [dataclasses.replace(CELL, **change) for change in changes]
+    prints = [cells.fingerprint(cells.config_of(cell, Study(ROOT))) for cell in changed]
+    assert len({cell.name for cell in changed}) == len(set(prints)) == len(changed)
 
 
 # --- tuning
@@ -77,19 +74,16 @@ def test_every_system_has_the_same_grid_and_the_best_validation_wins(tmp_path):
     wanted = [dataclasses.replace(CELL, system=name) for name in ("BL", "UHMAN(c)")]
     wanted += [dataclasses.replace(CELL, view="balanced", world_seed=3, hidden_size=8)]
     runs = tuning.missing(wanted)
-    size = len(tune.LEARNING_RATES) + len(tune.WEIGHT_DECAYS)
-    size += len(tune.HISTORY_DROPOUTS) - 1
-    assert len(runs) == 2 * size, "sizes, views, ablations and world seeds share a choice"
-    tried = [
-        [run.cell.tuned for run in runs if run.cell.system == name] for name in ("BL", "UHMAN")
-    ]
+    size = len(tune.LEARNING_RATES) + len(tune.WEIGHT_DECAYS) + len(tune.HISTORY_DROPOUTS) - 1
+    assert len(runs) == 2 * size, "sizes, views, ablations and datasets share a choice"
+    tried = [[cell.tuned for cell, _ in runs if cell.system == x] for x in ("BL", "UHMAN")]
     assert tried[0] == tried[1] and len(set(tried[0])) == size
-    assert {run.study.num_seeds for run in runs} == {tune.NUM_SEEDS}
-    epochs = [cells.config_of(run.cell, run.study).train.num_epochs for run in (runs[0], runs[-1])]
+    assert {tuned.num_seeds for _, tuned in runs} == {tune.NUM_SEEDS}
+    epochs = [cells.config_of(*run).train.num_epochs for run in (runs[0], runs[-1])]
     assert epochs == [10 * cells.BASELINE_EPOCHS, 10], "half of the recipe's"
     for index, run in enumerate(runs):
         failed = "NaN" if index == 2 else ""
-        score = [0.5] if run.cell.tuned == tried[0][4] else [0.1]
+        score = [0.5] if run[0].tuned == tried[0][4] else [0.1]
         tuning.record(run, {"failed": failed, "validation": {"P@10": score}})
     assert not tuning.missing(wanted)
     assert tuning.choose(wanted[1]).tuned == tried[1][4]
@@ -97,18 +91,17 @@ def test_every_system_has_the_same_grid_and_the_best_validation_wins(tmp_path):
     assert not again.missing(wanted)
     assert again.choose(wanted[2]).tuned == tried[0][4]
     assert again.choose(wanted[2]).hidden_size == 8
-    assert [row["failed"] for row in tune.read_lines(tmp_path / "tuning.jsonl")][2] == "NaN"
+    assert read_lines(tmp_path / "tuning.jsonl")[2]["failed"] == "NaN"
 
 
 @pytest.mark.parametrize(("gain", "chosen"), [(0.5, 0), (1.5, 2)])
-def test_what_is_better_by_chance_alone_is_not_chosen(tmp_path, gain, chosen):
-    study = Study(tmp_path)
-    tuning = tune.Tuning(study)
+def test_a_gain_by_chance_is_not_chosen(tmp_path, gain, chosen):
+    tuning = tune.Tuning(Study(tmp_path))
     runs = tuning.missing([CELL])
     for index, run in enumerate(runs):
         score = 0.1 * (1 + gain * tune.MIN_GAIN) if index == 2 else 0.1
         tuning.record(run, {"failed": "", "validation": {"P@10": [score]}})
-    assert tuning.choose(CELL).tuned == runs[chosen].cell.tuned
+    assert tuning.choose(CELL).tuned == runs[chosen][0].tuned
 
 
 def test_the_paper_recipe_is_not_tuned(tmp_path):
@@ -117,38 +110,29 @@ def test_the_paper_recipe_is_not_tuned(tmp_path):
     assert tuning.missing([cell]) == [] and tuning.choose(cell) == cell
 
 
-def test_training_that_diverges_is_a_result_and_nothing_else_that_fails_is(tmp_path, monkeypatch):
-    def fail(error):
-        def run(*_, **__):
-            raise error
-
-        return run
-
-    monkeypatch.setattr(cells, "run", fail(DivergedError("the loss must stay finite, got nan")))
-    row = cells.run_cell(CELL, Study(tmp_path))
-    assert row["failed"] == "the loss must stay finite, got nan" and "test" not in row
-    monkeypatch.setattr(cells, "run", fail(UserError("the disk is full")))
-    with pytest.raises(UserError, match="disk"):
-        cells.run_cell(CELL, Study(tmp_path))
-    monkeypatch.setattr(cells, "run", lambda *_, **__: False)
-    with pytest.raises(workers.Interrupted):
-        cells.run_cell(CELL, Study(tmp_path))
+def test_only_diverged_training_is_a_result(tmp_path):
+    diverged = DivergedError("the loss must stay finite, got nan")
+    with mock.patch.object(cells, "run", side_effect=[diverged, UserError("disk full"), False]):
+        row = cells.run_cell(CELL, Study(tmp_path))
+        assert row["failed"] == str(diverged) and "test" not in row
+        for error in (UserError, workers.Interrupted):
+            with pytest.raises(error):
+                cells.run_cell(CELL, Study(tmp_path))
 
 
 def test_cells_of_equal_settings_are_run_once_and_both_have_the_row(tmp_path):
     study = Study(tmp_path)
-    base = dataclasses.replace(CELL, recipe="plus", system="UHMAN")
-    curve = dataclasses.replace(base, hidden_size=128)  # what the recipe has anyway
-    other = dataclasses.replace(base, hidden_size=64)
+    curve = dataclasses.replace(CELL, hidden_size=128)  # the recipe's own size
+    other = dataclasses.replace(CELL, hidden_size=64)
     rows = Rows(tmp_path)
-    assert rows.missing([base, curve, other], study) == [base, other]
-    print_of_base = cells.fingerprint(cells.config_of(base, study))
-    rows.add({"cell": base.name, "fingerprint": print_of_base, "variant": "", "test": 1})
-    assert rows.missing([base, curve, other], study) == [other]
-    rows.add_equals([base, curve, other], study)
-    found = Rows(tmp_path).of([base, curve, other], study)
-    assert [row["cell"] for row in found] == [base.name, curve.name]
-    assert found[1]["test"] == 1 and base.name != curve.name
+    assert rows.missing([CELL, curve, other], study) == [CELL, other]
+    print_of_cell = cells.fingerprint(cells.config_of(CELL, study))
+    rows.add({"cell": CELL.name, "fingerprint": print_of_cell, "variant": "", "test": 1})
+    assert rows.missing([CELL, curve, other], study) == [other]
+    rows.add_equals([CELL, curve, other], study)
+    found = Rows(tmp_path).of([CELL, curve, other], study)
+    assert [row["cell"] for row in found] == [CELL.name, curve.name]
+    assert found[1]["test"] == 1 and CELL.name != curve.name
 
 
 # --- processes
@@ -171,11 +155,11 @@ def _wait_and_stop_in_order(path):
     _wait(path)
 
 
-def test_workers_have_cores_of_their_own_and_results_come_with_their_place():
+def test_workers_have_their_own_cores_and_results_come_with_their_index():
     environment = dict(os.environ)
     with workers.Workers(2) as pool:
         results = dict(pool.run(_cores, [(index,) for index in range(6)]))
-    assert dict(os.environ) == environment, "bars are hidden in the workers alone"
+    assert dict(os.environ) == environment, "bars are hidden only in the workers"
     assert [results[index][0] for index in range(6)] == list(range(6))
     shares = {tuple(cores) for _, cores in results.values()}
     everything = sorted(os.sched_getaffinity(0))
@@ -184,7 +168,7 @@ def test_workers_have_cores_of_their_own_and_results_come_with_their_place():
 
 
 @pytest.mark.parametrize("task", [_wait, _wait_and_stop_in_order])
-def test_a_signal_ends_the_workers_and_what_waits(tmp_path, task):
+def test_a_signal_ends_the_workers_and_waiting_tasks(tmp_path, task):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(workers.Interrupted), workers.Workers(1) as pool:
         results = pool.run(task, [(str(tmp_path / str(index)),) for index in range(200)])
@@ -198,27 +182,27 @@ def test_a_signal_ends_the_workers_and_what_waits(tmp_path, task):
         begin = time.monotonic()
         list(results)
     assert time.monotonic() - begin < 50
-    assert not (tmp_path / "1").exists(), "what the pool has handed out ahead must not begin"
+    assert not (tmp_path / "1").exists(), "a task that the pool handed out ahead must not start"
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize(
-    "arguments, told",
+    "arguments, message",
     [
         (["--worlds="], "--worlds must name some of selection, additive, everything, got none"),
         (["--parts=tables,all"], "--parts must name some of tables, .*, got all"),
         (["surplus"], "settings are given as --flag=value, got 'surplus'"),
     ],
 )
-def test_mistakes_are_one_sentence(arguments, told):
+def test_mistakes_are_one_sentence(arguments, message):
     command = [sys.executable, "-m", "experiments.paper", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and re.search(told, done.stderr)
+    assert done.returncode == 2 and re.search(message, done.stderr)
     assert "Traceback" not in done.stderr
 
 
-def test_the_study_goes_on_after_a_stop_and_writes_its_page(tmp_path):
-    """On a dataset of one's own, too small to mean anything."""
+def test_the_study_continues_after_a_stop_and_writes_its_page(tmp_path):
+    """Uses a dataset that is too small to mean anything."""
     root = tiny_world.write_dataset(tmp_path / "data")
     command = [sys.executable, "-m", "experiments.paper", f"--root={root}", "--quick"]
     command += ["--parts=figure4a", "--num_epochs=40", "--num_seeds=1", "--num_workers=1"]
@@ -236,8 +220,7 @@ def test_the_study_goes_on_after_a_stop_and_writes_its_page(tmp_path):
     second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert second.returncode == 0, second.stderr
     assert "study: 100%" in second.stderr and "Training" not in second.stderr, "one bar is enough"
-    lines = (tmp_path / "paper" / "results.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = read_lines(tmp_path / "paper" / "results.jsonl")
     assert sorted(row["hidden_size"] for row in rows) == [16, 64]
     assert all(not row["failed"] and len(row["test"]["P@10"]) == 1 for row in rows)
     assert "K = 16" in (tmp_path / "paper" / "tables.md").read_text()

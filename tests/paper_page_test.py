@@ -1,4 +1,4 @@
-"""The study's tables, figures and page, from made-up cells."""
+"""Tests of the study's tables, figures and page, from synthetic cells."""
 
 import re
 from html.parser import HTMLParser
@@ -26,11 +26,16 @@ def study(tmp_path_factory):
 
 
 def parse(text):
-    """Rows of the first Markdown table, as {first column: {column: text}}."""
+    """Returns the rows of the first Markdown table as {first column: {column: text}}."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert len({len(row) for row in cells}) == 1, "every row has every column"
     return {row[0].strip("*"): dict(zip(cells[0][1:], row[1:], strict=True)) for row in cells[2:]}
+
+
+def main_table(cells, **where):
+    where = {"world": "selection", "view": "natural", "recipe": "plus"} | where
+    return layout.markdown(tables.build_main(cells, **where))
 
 
 def test_main_table_by_hand():
@@ -39,44 +44,42 @@ def test_main_table_by_hand():
         plain([0.3, 0.3], system="UHMAN", seeds=2),
         plain([0.1, 0.1], system="3WM", seeds=2) | {"failed": "the loss | is not finite"},
     ]
-    text = tables.main_table(cells, world="selection", view="natural", recipe="plus")
+    text = main_table(cells)
     rows = parse(text)
     # One degree of freedom: 12.706 * 0.05 = 0.6353.
     assert rows["BL"]["P@10"] == "0.1500 ±\u202f0.6353"
     assert rows["BL"]["*paper P@10*"] == "*0.0650*"
     assert rows["3WM"]["*paper F1@10*"] == "*0.113*", "as printed"
-    assert rows["BL"]["P@10 of oracle's"].startswith("51.5\u202f%")  # 0.15 / 0.291
+    assert rows["BL"]["P@10, % of oracle"].startswith("51.5\u202f%")  # 0.15 / 0.291
     assert rows["BL"]["p, UHMAN − row"] == "– +0.1500"
     assert set(rows["UA"].values()) >= {"–"} and rows["UA"]["P@10"] == "–"
     assert rows["3WM"]["P@10"] == "–" and rows["BL"]["R@50"] == "–"
     assert rows["UHMAN"]["p, UHMAN − row"] == ""
     assert rows["Observable oracle"]["P@10"] == "0.2790"
-    assert rows["Oracle"]["P@10 of oracle's"] == "100.0\u202f%"
-    assert "Failed: 3WM, world seed 0: the loss | is not finite" in text
-    assert "1 world, 2 seeds each" in text and "another data set" in text
+    assert rows["Oracle"]["P@10, % of oracle"] == "100.0\u202f%"
+    assert "Failed: 3WM, seed 0: the loss | is not finite" in text
+    assert "1 dataset, 2 seeds each" in text and "another data set" in text
 
 
-def test_tables_of_the_made_up_study(study):
+def test_tables_of_the_synthetic_study(study):
     cells, folder = study
-    where = {"world": "selection", "recipe": "plus", "results": folder}
-    rows = parse(tables.main_table(cells, view="balanced", **where))
+    rows = parse(main_table(cells, view="balanced", results=folder))
     assert list(rows)[:4] == ["BL", "UA", "3WM", "UHMAN"]
     assert rows["UHMAN"]["*paper P@10*"] == "*0.0507*"
     assert rows["3WM"]["p, UHMAN − row"].startswith("0.0003 +0.0")
-    rows = parse(tables.main_table(cells, view="natural", systems=tables.ABLATION, **where))
+    rows = parse(main_table(cells, systems=tables.ABLATION, results=folder))
     assert list(rows) == list(tables.ABLATION) and "P@50" not in rows["UHMAN"]
     assert rows["UHMAN(a)"]["*paper R@10*"] == "*0.1973*"
     assert rows["UHMAN(a)"]["p, UHMAN − row"].startswith("0.0003 "), "Holm over three"
-    rows = parse(tables.main_table(cells, view="cold_user", **where))
+    rows = parse(main_table(cells, view="cold_user", results=folder))
     assert not any(name.startswith("*paper") for name in rows["UHMAN"])
-    missing = tables.main_table(cells, world="additive", view="temporal", recipe="plus")
-    assert "Nothing was measured" in missing
+    assert "Nothing was measured" in main_table(cells, world="additive", view="temporal")
 
 
-def test_rows_say_where_they_lack_worlds():
+def test_rows_name_missing_datasets():
     cells = [plain([0.1], system="BL"), plain([0.2]), plain([0.3], world_seed=1)]
-    rows = parse(tables.main_table(cells, world="selection", view="natural", recipe="plus"))
-    assert "BL (1 of 2 worlds)" in rows and "UHMAN" in rows
+    rows = parse(main_table(cells))
+    assert "BL (1 of 2 datasets)" in rows and "UHMAN" in rows
 
 
 def test_overview(study):
@@ -88,8 +91,7 @@ def test_overview(study):
     assert list(rows)[-1] == "everything, natural, paper" and len(rows) == 11
     row = rows["selection, natural, plus"]
     assert list(row) == [*SYSTEMS, "Observable oracle", "Oracle", "Popularity"]
-    where = {"world": "selection", "view": "natural", "recipe": "plus", "results": folder}
-    table = parse(tables.main_table(cells, systems=tables.ABLATION, **where))
+    table = parse(main_table(cells, systems=tables.ABLATION, results=folder))
     assert row["UHMAN(b)"] == table["UHMAN(b)"]["P@10"]
     assert row["Oracle"].startswith("0.2910")
     assert rows["selection, temporal, plus"]["UHMAN(a)"] == "–"
@@ -138,7 +140,7 @@ def test_choices_of_the_recipe(study):
 
 
 def test_markdown_has_claims_first_and_every_row_of_every_table_is_whole(study):
-    cells, folder = study
+    _, folder = study
     text = (folder / "tables.md").read_text("utf-8")
     titles = re.findall(r"^### (.*)$", text, re.M)
     assert titles[:2] == ["The paper's claims", "P@10 of every system"]
@@ -147,7 +149,6 @@ def test_markdown_has_claims_first_and_every_row_of_every_table_is_whole(study):
     assert sum(title.startswith("Table 2") for title in titles) == 3, "none that has no cells"
     for part in text.split("### ")[1:]:
         parse(part)
-    assert tables.write_tables(cells, folder).read_text("utf-8") == text
 
 
 # Figures

@@ -1,4 +1,4 @@
-"""Which cells of a study are chosen and compared."""
+"""Tests of how cells of a study are selected and compared."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from made_up_study import NUM_VIDEOS, make_cell, plain
 from experiments.paper import stats, summary
 
 
-def test_cells_are_chosen_by_what_they_are():
+def test_cells_are_selected_by_their_fields():
     cells = [
         plain([0.1], system="BL"),
         plain([0.2], system="UA", world="additive"),
@@ -24,28 +24,28 @@ def test_cells_are_chosen_by_what_they_are():
     assert summary.settings(cells) == [("selection", "plus"), ("additive", "plus")]
 
 
-def test_parts_follow_from_the_name_where_they_are_not_given():
+def test_parts_follow_from_the_name_if_they_are_not_given():
     names = {"uhman": ["tables", "sizes"], "uhman_a": ["tables", "sizes"]}
     names |= {"uhman-K8": ["figure4a"], "uhman-d128": ["figure4b"], "bl-x0.5": ["sizes"]}
     for name, parts in names.items():
         assert summary.parts({"cell": f"selection-0/cold_user/plus/{name}"}) == parts
 
 
-def test_two_cells_of_one_world_are_never_averaged():
+def test_two_cells_of_one_dataset_are_never_averaged():
     cells = [plain([0.1], suffix="-first"), plain([0.2], suffix="-second")]
     with pytest.raises(ValueError, match="-first and .*-second"):
         summary.estimate(cells, "P@10")
 
 
 @pytest.mark.parametrize("bad", [None, math.nan, math.inf, True])
-def test_a_value_that_is_no_number_leaves_its_cell_out(bad):
+def test_a_cell_with_a_value_that_is_not_a_number_is_left_out(bad):
     cells = [plain([0.1, bad]), plain([0.3, 0.5], world_seed=1)]
     assert summary.values(cells, "P@10") == {1: [0.3, 0.5]}
     assert summary.estimate(cells[:1], "P@10") is None
     assert summary.estimate(cells, "R@50") is None
 
 
-def test_shares_are_taken_within_a_world():
+def test_shares_are_computed_within_a_dataset():
     cells = [plain([0.1, 0.2]), plain([0.3, 0.3], world_seed=1)]
     cells[0]["references"] = {"oracle": {"P@10": 0.5}, "popularity": {"P@10": 0.1}}
     cells[1]["references"] = {"oracle": {"P@10": 0.6}}
@@ -62,29 +62,29 @@ def test_the_last_line_of_a_name_counts(tmp_path):
     assert [cell["test"]["P@10"] for cell in cells] == [[0.3], [0.2]]
 
 
-def test_comparison_aligns_videos_and_pools_worlds(tmp_path):
+def test_a_comparison_aligns_videos_and_pools_datasets(tmp_path):
     rng = np.random.default_rng(3)
     where = [{"world_seed": 0}, {"world_seed": 1}]
     first = [make_cell(rng, tmp_path, system="UHMAN", level=0.14, **kind) for kind in where]
     second = [make_cell(rng, tmp_path, system="3WM", level=0.138, **kind) for kind in where]
     gap, p = summary.compare(first, second, tmp_path)
-    differences = []
-    for one, two in zip(first, second, strict=True):
-        scores = []
-        for cell in (one, two):
+    scores = []
+    for cells in (first, second):
+        scores.append({})
+        for cell in cells:
             with np.load(tmp_path / cell["per_video"]) as arrays:
-                by_id = dict(zip(arrays["video_ids"], arrays["p10_SV"].T, strict=True))
-            scores.append({key: np.mean(seeds, dtype=np.float64) for key, seeds in by_id.items()})
-        differences += [scores[0][key] - scores[1][key] for key in sorted(scores[0])]
+                means_V = arrays["p10_SV"].mean(axis=0, dtype=np.float64)
+                ids = [(cell["world_seed"], name) for name in arrays["video_ids"]]
+                scores[-1] |= dict(zip(ids, means_V, strict=True))
+    differences = [scores[0][key] - scores[1][key] for key in sorted(scores[0])]
     assert len(differences) == 2 * NUM_VIDEOS
     assert p == stats.sign_flip_p(np.array(differences)) < 1
-    means = [np.mean(one["test"]["P@10"]) - np.mean(two["test"]["P@10"]) for one, two in
-             zip(first, second, strict=True)]  # fmt: skip
-    assert gap.mean == pytest.approx(np.mean(means))
+    means = [np.mean([cell["test"]["P@10"] for cell in cells]) for cells in (first, second)]
+    assert gap.mean == pytest.approx(means[0] - means[1])
     assert summary.compare(first, second, tmp_path, "R@10")[1] is not None
 
 
-def test_comparison_without_or_with_other_per_video_values_has_no_p(tmp_path):
+def test_a_comparison_without_matching_per_video_values_has_no_p(tmp_path):
     rng = np.random.default_rng(3)
     one, two = (make_cell(rng, tmp_path, system=name) for name in ("UHMAN", "BL"))
     assert summary.compare([one], [two], tmp_path)[1] is not None

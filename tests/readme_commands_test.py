@@ -135,7 +135,12 @@ def test_every_command_runs(folder):
             assert re.search(r"^ +1  #\w+", text, re.M), command
         if "--dry_run" in command:
             assert re.search("sbatch|gcloud", text), command
-    for path in ("runs/natural/report.html", "runs/mine/report.html", "clips/dropped.csv", "why.html"):
+    for path in (
+        "runs/natural/report.html",
+        "runs/mine/report.html",
+        "clips/dropped.csv",
+        "why.html",
+    ):
         assert (folder / path).is_file()
     assert (folder / "runs/natural/inspect.html").is_file()
     assert (folder / "exported" / "load.py").is_file() and (folder / "yfcc/download.txt").is_file()

@@ -1,4 +1,4 @@
-"""The plan of a run of any size, and what is read off a compiled step."""
+"""Tests of the plan of a run and of the communication of a compiled step."""
 
 import doctest
 import json
@@ -10,6 +10,14 @@ from experiments.scale import __main__ as scale
 from experiments.scale import communication
 
 ROOT = pathlib.Path(__file__).parents[1]
+
+
+def printed(module, *arguments):
+    """Runs a program of the study and returns the JSON that it prints."""
+    command = [sys.executable, "-m", f"experiments.scale.{module}", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
 
 
 def test_the_examples_hold():
@@ -25,25 +33,15 @@ def test_a_plan_grows_with_its_clips():
     assert abs(hours[2] - 100 * hours[1]) < 100 and hours[1] > 90 * hours[0]
 
 
-def test_the_gradients_of_shared_batches_are_what_a_step_sends():
+def test_a_step_on_sharded_batches_sends_the_gradients():
     small = ["--num_hashtags=50", "--batch_size=8", "--num_frames=1", "--num_channels=16"]
-    command = [sys.executable, "-m", "experiments.scale.communication", *small]
-    found = {}
-    for mesh in ("2x1", "4x1"):
-        ended = subprocess.run(
-            [*command, f"--mesh={mesh}"], cwd=ROOT, capture_output=True, text=True
-        )
-        assert ended.returncode == 0, ended.stderr
-        found[mesh] = json.loads(ended.stdout)
-    parameters = found["2x1"]["state"] / 2  # the best so far are as many
-    assert found["2x1"]["state"] == found["4x1"]["state"], "nothing is shared along data"
+    found = {m: printed("communication", *small, f"--mesh={m}") for m in ("2x1", "4x1")}
+    parameters = found["2x1"]["state"] / 2  # the other half are the best parameters so far
+    assert found["2x1"]["state"] == found["4x1"]["state"], "nothing is sharded along data"
     for mesh, share in (("2x1", 1 / 2), ("4x1", 3 / 4)):
         assert 0.9 < found[mesh]["sent"] / (2 * share * parameters) < 1.5
 
 
 def test_a_step_is_timed_on_virtual_devices():
-    command = [sys.executable, "-m", "experiments.scale.scaling", "--measure=2", "--steps=1"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
-    found = json.loads(ended.stdout)
+    found = printed("scaling", "--measure=2", "--steps=1")
     assert found.keys() == {"strong", "weak"} and min(found.values()) > 0

@@ -1,4 +1,4 @@
-"""Other starts of the attention: the first is the model's own, the others are not."""
+"""Tests of other starts of the attention: only the first equals the model's own."""
 
 from unittest import mock
 
@@ -12,14 +12,14 @@ from uhman_jax import model
 
 
 def initial(name=None):
-    """Parameters of a fresh model, flat."""
+    """Returns the initial parameters of a model, flat."""
     attention = starts.attention_of(*starts.STARTS[name]) if name else model.MultiHead
     with mock.patch.object(model, "MultiHead", attention):
         init = jax.jit(model.UHMAN(**SIZES).init)
         return jax.tree.leaves_with_path(init(jax.random.key(0), *make_inputs())["params"])
 
 
-def test_a_start_changes_what_it_says_and_nothing_else():
+def test_a_start_changes_only_the_parameters_that_it_names():
     own = initial()
     changed = {
         name: {

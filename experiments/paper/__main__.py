@@ -1,12 +1,12 @@
-"""The paper's study: every system, every table and figure, on worlds whose truth is known.
+"""The paper's study: every system, table and figure, on data whose truth is known.
 
     python -m experiments.paper --quick           # the same tables from less
     python -m experiments.paper                   # all of it: many hours on two cores, resumable
     python -m experiments.paper --root=clips      # on your own dataset
 
-Cells that are done are kept in `<folder>/results.jsonl` and never run again; one that was stopped
-goes on where it was. Tables, figures and the page are written at the end and at a stop. Exit status
-as of `uhman_jax.main`: 75 when stopped by a signal.
+Finished cells are kept in `<folder>/results.jsonl` and never run again; a stopped cell continues.
+Tables, figures and the page are written at the end and when the study is stopped. The exit status
+is that of `uhman_jax.main`: 75 after a stop by a signal.
 """
 
 import dataclasses
@@ -16,46 +16,36 @@ from collections.abc import Iterator
 
 from absl import flags
 
-from experiments.paper.cells import (
-    SYSTEMS,
-    Cell,
-    Study,
-    prepare_world,
-    run_cell,
-)
+from experiments.paper.cells import SYSTEMS, WORLDS, Cell, Study, prepare_world, run_cell
 from experiments.paper.page import write_all
 from experiments.paper.recipes import RECIPES, VARIANTS
 from experiments.paper.rows import Rows
 from experiments.paper.tune import Tuning
 from experiments.paper.workers import Interrupted, Workers, num_workers
-from experiments.paper.worlds import WORLDS
 from uhman_jax import lock, stop
 from uhman_jax.errors import UserError, only_flags, told_in_a_sentence
 from uhman_jax.progress import progress_bar
 from uhman_jax.streams import run_app
 
 PARTS = ("tables", "recipe", "figure4a", "figure4b", "sizes", "views")
-COMPARED = ("BL", "UA", "3WM", "UHMAN")  # where there are no ablations
+COMPARED = ("BL", "UA", "3WM", "UHMAN")  # systems without the ablations
 SIZES = (8, 16, 32, 64, 128)  # K and d of Fig. 4
-SHARES = (0.25, 0.5)  # of the training videos; the whole is in the tables
+SHARES = (0.25, 0.5)  # fractions of the training videos; the tables have all of them
 
-_QUICK = flags.DEFINE_bool("quick", False, "Small worlds, two seeds, short runs.")
-_ROOT = flags.DEFINE_string("root", "", "Raw dataset with clips; empty: simulated worlds.")
-_FOLDER = flags.DEFINE_string("folder", "", "Results; runs/paper or runs/paper-quick if empty.")
-_DATA = flags.DEFINE_string("simulated_dir", "data", "Where simulated datasets are kept.")
-_WORLDS = flags.DEFINE_list("worlds", list(WORLDS), "Worlds to study.")
+_QUICK = flags.DEFINE_bool("quick", False, "Small simulated datasets, two seeds, short runs.")
+_ROOT = flags.DEFINE_string("root", "", "Raw dataset with clips; empty: simulated data.")
+_FOLDER = flags.DEFINE_string("folder", "", "Results; empty: runs/paper, or runs/paper-quick.")
+_DATA = flags.DEFINE_string("simulated_dir", "data", "Folder of simulated datasets.")
+_WORLDS = flags.DEFINE_list("worlds", list(WORLDS), "Kinds of simulated dataset.")
 _WORLD_SEEDS = flags.DEFINE_integer(
-    "world_seeds", 0, "Worlds of each kind; 0: 5, or 1 if quick.", lower_bound=0
+    "world_seeds", 0, "Datasets of each kind; 0: 5, or 1 with --quick.", lower_bound=0
 )
 _RECIPES = flags.DEFINE_list(
-    "recipes", [], "Recipes, the first in full; empty: all, plus if quick."
+    "recipes", [], "Recipes, the first in full; empty: all, or plus with --quick."
 )
-_PARTS = flags.DEFINE_list("parts", list(PARTS), "What to run.")
+_PARTS = flags.DEFINE_list("parts", list(PARTS), "Parts to run.")
 _SEEDS = flags.DEFINE_integer(
-    "num_seeds",
-    0,
-    "Models per cell; 0: 1 (a world each), 2 if quick, 5 with --root.",
-    lower_bound=0,
+    "num_seeds", 0, "Models per cell; 0: 1, 2 with --quick, 5 with --root.", lower_bound=0
 )
 _WORKERS = flags.DEFINE_integer(
     "num_workers", 0, "Cells at once; 0: one per core, at most 8.", lower_bound=0
@@ -66,11 +56,11 @@ _EPOCHS = flags.DEFINE_integer(
 
 
 def planned() -> Iterator[Cell]:
-    """The cells in the order in which they are most worth having.
+    """Yields the cells, the most important ones first.
 
-    Tables of both views come for the first recipe on every world and for every recipe on the first
-    world, ablations as in the paper on the natural view alone, for the first recipe; the curves,
-    other views, data sizes and choices of the recipe for the first of both.
+    The tables cover both views: the first recipe on every world, and the other recipes on the first
+    world. The paper's ablations run on the natural view with the first recipe. Curves, other views,
+    data sizes and choices of the recipe run on the first world with the first recipe.
     """
     worlds = ["data"] if _ROOT.value else _WORLDS.value
     seeds = range(1 if _ROOT.value else _WORLD_SEEDS.value or (1 if _QUICK.value else 5))
@@ -105,43 +95,35 @@ def planned() -> Iterator[Cell]:
 
 
 def main(argv: list[str]) -> None:
-    """Runs what is missing and writes what there is; a mistake is one sentence and status 2."""
+    """Runs the missing cells and writes all results; a user's mistake exits with status 2."""
     with told_in_a_sentence():
         only_flags(argv)
-        run_study()
-
-
-def run_study() -> None:
-    """Runs the study of the flags.
-
-    Raises:
-        UserError: a flag, or what a person must mend.
-    """
-    for flag, given, known in (
-        ("worlds", _WORLDS.value, WORLDS),
-        ("recipes", _RECIPES.value or list(RECIPES), RECIPES),
-        ("parts", _PARTS.value, PARTS),
-    ):
-        unknown = [name for name in given if name not in known]
-        if unknown or not given:
-            got = ", ".join(unknown) or "none"
-            raise UserError(f"--{flag} must name some of {', '.join(known)}, got {got}")
-    folder = pathlib.Path(_FOLDER.value or ("runs/paper-quick" if _QUICK.value else "runs/paper"))
-    study = Study(
-        folder,
-        data_dir=_DATA.value,
-        root=_ROOT.value,
-        num_seeds=_SEEDS.value or (2 if _QUICK.value else 5 if _ROOT.value else 1),
-        num_epochs=_EPOCHS.value or (8 if _QUICK.value else 0),
-        shrink=_QUICK.value,
-    )
-    with lock.hold(folder, "wait for it, or use another --folder"):
-        run_cells(list(planned()), study)
+        for flag, given, known in (
+            ("worlds", _WORLDS.value, WORLDS),
+            ("recipes", _RECIPES.value or list(RECIPES), RECIPES),
+            ("parts", _PARTS.value, PARTS),
+        ):
+            unknown = [name for name in given if name not in known]
+            if unknown or not given:
+                got = ", ".join(unknown) or "none"
+                raise UserError(f"--{flag} must name some of {', '.join(known)}, got {got}")
+        quick = _QUICK.value
+        folder = pathlib.Path(_FOLDER.value or ("runs/paper-quick" if quick else "runs/paper"))
+        study = Study(
+            folder,
+            data_dir=_DATA.value,
+            root=_ROOT.value,
+            num_seeds=_SEEDS.value or (2 if quick else 5 if _ROOT.value else 1),
+            num_epochs=_EPOCHS.value or (8 if quick else 0),
+            shrink=quick,
+        )
+        with lock.hold(folder, "wait for it, or use another --folder"):
+            run_cells(list(planned()), study)
 
 
 def run_cells(cells: list[Cell], study: Study) -> None:
-    """Tunes and trains what is missing and writes what there is."""
-    rows = Rows(study.folder)
+    """Tunes and trains the missing cells and writes the results, also after a stop."""
+    rows, stopped = Rows(study.folder), False
     try:
         with Workers(_WORKERS.value or num_workers()) as workers:
             if not _QUICK.value:
@@ -150,43 +132,41 @@ def run_cells(cells: list[Cell], study: Study) -> None:
                 cells = [tuning.choose(cell) for cell in cells]
             train(workers, rows, cells, study)
     except Interrupted:
-        rows.add_equals(cells, study)
-        write_all(rows.of(cells, study), study.folder)
-        print(stop.MESSAGE, file=sys.stderr)
-        sys.exit(stop.STOPPED)
+        stopped = True
     rows.add_equals(cells, study)
     write_all(rows.of(cells, study), study.folder)
+    if stopped:
+        print(stop.MESSAGE, file=sys.stderr)
+        sys.exit(stop.STOPPED)
     print(f"{len(cells)} cells; tables.md, study.html and the figures are in {study.folder}")
 
 
 def prepare_worlds(workers: Workers, cells: list[Cell], study: Study) -> None:
-    """Simulates the worlds of these cells once, before several want them."""
-    worlds = {(cell.world, cell.world_seed): cell for cell in cells}
-    if not worlds:
-        return
-    tasks = [(cell, study) for cell in worlds.values()]
-    with progress_bar(total=len(tasks), desc="worlds", unit="world") as progress:
-        for _ in workers.run(prepare_world, tasks):
-            progress.update()
+    """Simulates each dataset of these cells once, before several cells need it."""
+    tasks = [(cell, study) for cell in {(c.world, c.world_seed): c for c in cells}.values()]
+    if tasks:
+        with progress_bar(total=len(tasks), desc="datasets", unit="dataset") as progress:
+            for _ in workers.run(prepare_world, tasks):
+                progress.update()
 
 
 def tune(workers: Workers, tuning: Tuning, cells: list[Cell], study: Study) -> None:
-    """Runs what is missing of the grids."""
+    """Runs the missing runs of the grids."""
     runs = tuning.missing(cells)
-    prepare_worlds(workers, [run.cell for run in runs], study)
+    prepare_worlds(workers, [cell for cell, _ in runs], study)
     with progress_bar(total=len(runs), desc="tuning", unit="run") as progress:
-        for index, result in workers.run(run_cell, [(run.cell, run.study) for run in runs]):
+        for index, result in workers.run(run_cell, runs):
             tuning.record(runs[index], result)
             progress.update()
 
 
 def train(workers: Workers, rows: Rows, cells: list[Cell], study: Study) -> None:
-    """Runs the cells that are missing."""
+    """Runs the missing cells."""
     missing = rows.missing(cells, study)
     prepare_worlds(workers, missing, study)
     with progress_bar(total=len(cells), desc="study", unit="cell") as progress:
         progress.update(len(cells) - len(missing))
-        progress.unpause()  # what was done earlier says nothing of the time left
+        progress.unpause()  # earlier cells say nothing about the remaining time
         for _, row in workers.run(run_cell, [(cell, study) for cell in missing]):
             rows.add(row)
             if row["failed"]:

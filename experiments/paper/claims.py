@@ -1,18 +1,17 @@
-"""What the paper claims, and whether it holds here: one verdict per claim, world and recipe.
+"""Judges the paper's claims: one verdict per claim, world and recipe.
 
-A comparison counts as settled when three things agree: the 95 % interval of the difference leaves 0
-out (over worlds; over seeds within them where there are fewer than three worlds), every world has
-the same sign, and the p value of the randomisation test over videos, corrected (Holm) over the
-comparisons of its claim, is below 0.05. A claim holds when all its comparisons are settled its way,
-fails when one is settled the other way, and is undecided else.
+A comparison is settled if the 95 % interval of the difference excludes 0 (over datasets, or over
+seeds if there are fewer than three datasets), every dataset has the same sign, and the p value of
+the randomisation test over videos, corrected by Holm over the comparisons of the claim, is below
+0.05. A claim holds if all its comparisons are settled in its favour, fails if one is settled
+against it, and is undecided otherwise.
 """
 
 import dataclasses
 import enum
-import functools
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from experiments.paper import published, stats, summary
 from experiments.paper.stats import Estimate
@@ -20,9 +19,10 @@ from experiments.paper.summary import Cell
 from uhman_jax.report.tables import number
 
 LEVEL = 0.05
-FLAT = 0.05  # share of the value at d = 32 within which the others count as the same; our choice
+FLAT = 0.05  # fraction of the value at d = 32 within which other values count as equal; our choice
 ORDER = ("BL", "UA", "3WM", "UHMAN")
-# What ranks without learning; BL, which does not know the user, is compared with the first alone.
+PAIR = ("natural", "balanced")  # views of Tables 1 and 2
+# Unlearned rankings. BL, which does not know the user, is only compared with the first.
 UNLEARNED = ("popularity", "user_attributes", "user_history")
 
 
@@ -37,28 +37,19 @@ class Verdict(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A claim of the paper in one world under one recipe.
+    """A claim of the paper in one world under one recipe."""
 
-    Attributes:
-        name: short and the same in all worlds.
-        paper: what the paper says, with its numbers.
-        world: kind of world.
-        recipe: how the systems were trained.
-        verdict: whether it holds here.
-        numbers: our numbers behind the verdict; "–" where nothing was measured.
-    """
-
-    name: str
-    paper: str
+    name: str  # the same in all worlds
+    paper: str  # the paper's statement with its numbers
     world: str
     recipe: str
     verdict: Verdict
-    numbers: str
+    numbers: str  # ours; "–" if nothing was measured
 
 
 @dataclasses.dataclass(frozen=True)
 class _Step:
-    """That `high` scores more than `low`: gap = high - low, and p corrected over the claim."""
+    """The comparison "`high` scores more than `low`": gap = high - low, p corrected by Holm."""
 
     low: str
     high: str
@@ -66,35 +57,34 @@ class _Step:
     p: float | None
 
 
-def claims(cells: Sequence[Cell], results: str | pathlib.Path = ".") -> list[Claim]:
-    """Every claim for every world and recipe of the cells; those of one setting stand together.
+_Judged = Iterator[tuple[str, str, Verdict, str]]  # name, paper, verdict and numbers of claims
+_Results = str | pathlib.Path
+_Rows = Mapping[str, Sequence[Cell]]  # cells by the name of their row
+
+
+def claims(cells: Sequence[Cell], results: _Results = ".") -> list[Claim]:
+    """Returns every claim for every world and recipe of the cells, grouped by these.
 
     Args:
-        cells: finished ones.
+        cells: finished cells.
         results: folder that the cells' `per_video` paths are relative to.
     """
     found = []
     for world, recipe in summary.settings(cells):
         fitting = [cell for cell in cells if (cell["world"], cell["recipe"]) == (world, recipe)]
-        checks = [functools.partial(_order, view=view) for view in ("natural", "balanced")]
-        checks += [functools.partial(_best, view=view) for view in ("natural", "balanced")]
-        checks += [functools.partial(_ablation, variant=name) for name in ("UHMAN(a)", "UHMAN(b)")]
-        checks += [_hidden_size, _embedding_size]
-        checks += [functools.partial(_falls, metric=name) for name in ("P@10", "R@10", "F1@10")]
-        checks += [functools.partial(_beats, view=view) for view in ("natural", "balanced")]
-        for check in checks:
-            name, paper, verdict, numbers = check(fitting, results)
-            found.append(Claim(name, paper, world, recipe, verdict, numbers or "–"))
+        for check in (_order, _best, _ablations, _hidden_size, _embedding_size, _falls, _beats):
+            for name, paper, verdict, numbers in check(fitting, results):
+                found.append(Claim(name, paper, world, recipe, verdict, numbers or "–"))
     return found
 
 
 def settle(gap: Estimate | None, p: float | None, *, tested: bool = True) -> Verdict:
-    """Verdict on "the difference is above 0".
+    """Returns the verdict on "the difference is above 0".
 
     Args:
         gap: the difference.
-        p: corrected.
-        tested: False where no test over videos applies, and the interval alone decides.
+        p: corrected p value.
+        tested: False if there is no test over videos, so that only the interval decides.
     """
     if gap is None:
         return Verdict.MISSING
@@ -107,7 +97,7 @@ def settle(gap: Estimate | None, p: float | None, *, tested: bool = True) -> Ver
 
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict on a claim of several parts: all must hold, and one that fails is enough."""
+    """Returns the verdict on a claim of several parts: all must hold, and one failure suffices."""
     for verdict in (Verdict.FAILS, Verdict.MISSING, Verdict.UNDECIDED):
         if verdict in verdicts:
             return verdict
@@ -115,7 +105,7 @@ def together(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def p_text(p: float | None) -> str:
-    """A p value to two digits.
+    """Formats a p value with two digits.
 
     >>> p_text(0.00029997), p_text(None), p_text(1.0)
     ('0.0003', '–', '1')
@@ -124,7 +114,7 @@ def p_text(p: float | None) -> str:
 
 
 def gap_text(gap: Estimate | None) -> str:
-    r"""A signed difference with its interval.
+    r"""Formats a difference with its sign and interval.
 
     >>> gap_text(Estimate(-0.01234, 0.002, "worlds", 3, True))
     '−0.0123\u202f±\u202f0.0020'
@@ -136,7 +126,7 @@ def gap_text(gap: Estimate | None) -> str:
 
 
 def signed(value: float) -> str:
-    """Four decimals with a sign.
+    """Formats a number with four decimals and a sign.
 
     >>> signed(-0.01234)
     '−0.0123'
@@ -145,7 +135,7 @@ def signed(value: float) -> str:
 
 
 def percent_change(before: float | None, after: float | None) -> str:
-    r"""Signed relative change; a dash where there is none.
+    r"""Formats a relative change; a dash if there is none.
 
     >>> percent_change(0.0849, 0.0507)
     '−40.3\u202f%'
@@ -155,19 +145,22 @@ def percent_change(before: float | None, after: float | None) -> str:
     return f"{100 * (after / before - 1):+.1f}\u202f%".replace("-", "−")
 
 
-def corrected(
-    pairs: Sequence[tuple[str, list[Cell], str, list[Cell]]], results: str | pathlib.Path
-) -> list[_Step]:
-    """Compares (low name, low cells, high name, high cells); p by Holm over those that have one."""
-    tests = [summary.compare(high, low, results) for _, low, _, high in pairs]
+def corrected(rows: _Rows, pairs: Iterable[tuple[str, str]], results: _Results) -> list[_Step]:
+    """Compares pairs (low, high) of rows and corrects their p values by Holm."""
+    pairs = list(pairs)
+    tests = [summary.compare(rows[high], rows[low], results) for low, high in pairs]
     family = iter(stats.holm([p for _, p in tests if p is not None]))
     return [
         _Step(low, high, gap, None if p is None else next(family))
-        for (low, _, high, _), (gap, p) in zip(pairs, tests, strict=True)
+        for (low, high), (gap, p) in zip(pairs, tests, strict=True)
     ]
 
 
-def _steps_text(steps: Sequence[_Step]) -> str:
+def _settled(steps: Iterable[_Step]) -> Verdict:
+    return together([settle(step.gap, step.p) for step in steps])
+
+
+def _text(steps: Iterable[_Step]) -> str:
     return "; ".join(
         f"{step.high} − {step.low}: {gap_text(step.gap)} (p\u00a0{p_text(step.p)})"
         for step in steps
@@ -175,109 +168,102 @@ def _steps_text(steps: Sequence[_Step]) -> str:
     )
 
 
-def _order(cells, results, *, view):
-    rows = {name: summary.select(cells, view=view, system=name) for name in ORDER}
-    steps_of_order = zip(ORDER, ORDER[1:], strict=False)
-    pairs = [(low, rows[low], high, rows[high]) for low, high in steps_of_order]
-    steps = corrected(pairs, results)
-    printed = {name: published.value(view, name, "P@10") for name in ORDER}
-    text = f"On the {view} distribution P@10 rises in the order " + ", ".join(
-        f"{name} {number(value)}" for name, value in printed.items()
-    )
-    numbers = _steps_text(steps)
-    best, second = (summary.estimate(rows[name], "P@10") for name in ("UHMAN", "3WM"))
-    if best and second:
-        numbers += (
-            f"; UHMAN on 3WM {percent_change(second.mean, best.mean)} (paper "
-            f"{percent_change(printed['3WM'], printed['UHMAN'])})"
+def _by_system(cells: Sequence[Cell], view: str, systems: Sequence[str] = ORDER) -> _Rows:
+    return {name: summary.select(cells, view=view, system=name) for name in systems}
+
+
+def _order(cells: Sequence[Cell], results: _Results) -> _Judged:
+    for view in PAIR:
+        rows = _by_system(cells, view)
+        steps = corrected(rows, zip(ORDER, ORDER[1:], strict=False), results)
+        printed = {name: published.value(view, name, "P@10") for name in ORDER}
+        paper = f"On the {view} distribution P@10 rises in the order " + ", ".join(
+            f"{name} {number(value)}" for name, value in printed.items()
         )
-    verdict = together([settle(step.gap, step.p) for step in steps])
-    return f"BL < UA < 3WM < UHMAN, {view}", text, verdict, numbers
+        numbers = _text(steps)
+        best, second = (summary.estimate(rows[name], "P@10") for name in ("UHMAN", "3WM"))
+        if best and second:
+            numbers += (
+                f"; UHMAN on 3WM {percent_change(second.mean, best.mean)} (paper "
+                f"{percent_change(printed['3WM'], printed['UHMAN'])})"
+            )
+        yield f"BL < UA < 3WM < UHMAN, {view}", paper, _settled(steps), numbers
 
 
-def _best(cells, results, *, view):
-    rows = {name: summary.select(cells, view=view, system=name) for name in ORDER}
-    steps = corrected([(low, rows[low], "UHMAN", rows["UHMAN"]) for low in ORDER[:3]], results)
-    text = f"On the {view} distribution UHMAN has the best P@10, on 3WM it gains " + percent_change(
-        published.value(view, "3WM", "P@10"), published.value(view, "UHMAN", "P@10")
-    )
-    verdict = together([settle(step.gap, step.p) for step in steps])
-    return f"UHMAN above BL, UA and 3WM, {view}", text, verdict, _steps_text(steps)
+def _best(cells: Sequence[Cell], results: _Results) -> _Judged:
+    for view in PAIR:
+        steps = corrected(_by_system(cells, view), [(x, "UHMAN") for x in ORDER[:3]], results)
+        gain = percent_change(*(published.value(view, name, "P@10") for name in ("3WM", "UHMAN")))
+        paper = f"On the {view} distribution UHMAN has the best P@10, {gain} relative to 3WM"
+        yield f"UHMAN above BL, UA and 3WM, {view}", paper, _settled(steps), _text(steps)
 
 
-def _ablation(cells, results, *, variant):
-    names = ("UHMAN(a)", "UHMAN(b)", "UHMAN")
-    rows = {name: summary.select(cells, view="natural", system=name) for name in names}
-    # Both variants are one family, though each is a claim of its own.
-    steps = corrected([(name, rows[name], "UHMAN", rows["UHMAN"]) for name in names[:2]], results)
-    step = steps[names.index(variant)]
-    what = {"UHMAN(a)": "regions", "UHMAN(b)": "frames"}[variant]
-    text = (
-        f"Averaging {what} instead of attending to them costs P@10: "
-        f"{number(published.value('natural', variant, 'P@10'))} against "
-        f"{number(published.value('natural', 'UHMAN', 'P@10'))}"
-    )
-    numbers = _steps_text([step])
-    return f"UHMAN above {variant}", text, settle(step.gap, step.p), numbers
+def _ablations(cells: Sequence[Cell], results: _Results) -> _Judged:
+    """Both variants share one Holm correction, though each is its own claim."""
+    averaged = {"UHMAN(a)": "regions", "UHMAN(b)": "frames"}
+    rows = _by_system(cells, "natural", (*averaged, "UHMAN"))
+    for step in corrected(rows, [(variant, "UHMAN") for variant in averaged], results):
+        values = [number(published.value("natural", x, "P@10")) for x in (step.low, "UHMAN")]
+        paper = (
+            f"Averaging {averaged[step.low]} instead of attending to them costs P@10: "
+            f"{values[0]} against {values[1]}"
+        )
+        yield f"UHMAN above {step.low}", paper, _settled([step]), _text([step])
 
 
 def sweep(cells: Sequence[Cell], part: str, key: str) -> dict[int, list[Cell]]:
-    """UHMAN's cells of a figure by the size that it varies, on the natural distribution."""
+    """Returns UHMAN's cells of a figure by the size that varies, on the natural view."""
     chosen = summary.select(cells, part=part, view="natural", system="UHMAN")
     sizes = sorted({int(cell[key]) for cell in chosen})
     return {size: [cell for cell in chosen if int(cell[key]) == size] for size in sizes}
 
 
-def _hidden_size(cells, results):
-    """The best K is chosen on validation, so that its lead on the test split is no luck."""
-    text = "As K grows from 8 to 128, P@10 first rises and then falls, K = 32 is chosen (Fig. 4a)"
-    name = "K: rises, then falls"
+def _curve(rows: Mapping[int, Sequence[Cell]]) -> str:
+    scores = {size: summary.estimate(row, "P@10") for size, row in rows.items()}
+    return ", ".join(f"{k}: {number(score.mean if score else None)}" for k, score in scores.items())
+
+
+def _hidden_size(cells: Sequence[Cell], results: _Results) -> _Judged:
+    """The best K is chosen on validation, so that its lead on the test split is not luck."""
+    paper = "As K grows from 8 to 128, P@10 first rises and then falls, K = 32 is chosen (Fig. 4a)"
     rows = sweep(cells, summary.HIDDEN_SIZE, "hidden_size")
     scores = {size: summary.estimate(row, "P@10", "validation") for size, row in rows.items()}
     means = {size: score.mean for size, score in scores.items() if score is not None}
     sizes = list(means)
-    if len(sizes) < 3:
-        return name, text, Verdict.MISSING, ""
-    best = max(sizes, key=lambda size: means[size])
-    inside = best not in (sizes[0], sizes[-1])
-    if inside:
-        others = [sizes[0], sizes[-1]]
-    else:  # no rise or no fall: enough that the neighbour is surely worse
-        others = [sizes[1] if best == sizes[0] else sizes[-2]]
-    pairs = [(f"K = {size}", rows[size], f"K = {best}", rows[best]) for size in others]
-    steps = corrected(pairs, results)
-    verdict = together([settle(step.gap, step.p) for step in steps])
-    if not inside:
-        verdict = Verdict.FAILS if verdict == Verdict.HOLDS else Verdict.UNDECIDED
-    curve = ", ".join(f"{size}: {_mean(rows[size])}" for size in sizes)
-    numbers = f"best on validation: K = {best}; {_steps_text(steps)}; P@10 by K: {curve}"
-    return name, text, verdict, numbers
+    verdict, numbers = Verdict.MISSING, ""
+    if len(sizes) >= 3:
+        best = max(sizes, key=lambda size: means[size])
+        # Without a rise or without a fall, a neighbour that is surely worse settles the claim.
+        others = {sizes[0]: [sizes[1]], sizes[-1]: [sizes[-2]]}.get(best, [sizes[0], sizes[-1]])
+        named = {f"K = {size}": row for size, row in rows.items()}
+        steps = corrected(named, [(f"K = {size}", f"K = {best}") for size in others], results)
+        verdict = _settled(steps)
+        if len(others) == 1:
+            verdict = Verdict.FAILS if verdict == Verdict.HOLDS else Verdict.UNDECIDED
+        curve = _curve({size: rows[size] for size in sizes})
+        numbers = f"best on validation: K = {best}; {_text(steps)}; P@10 by K: {curve}"
+    yield "K: rises, then falls", paper, verdict, numbers
 
 
-def _embedding_size(cells, results):
-    """Equivalence: flat where every interval of the difference to d = 32 lies within FLAT."""
-    text = "P@10 remains stable as d varies from 16 to 128 (Fig. 4b)"
-    name = "d: flat from 16 to 128"
+def _embedding_size(cells: Sequence[Cell], results: _Results) -> _Judged:
+    """An equivalence test: flat if every interval of the difference to d = 32 lies within FLAT."""
+    paper = "P@10 remains stable as d varies from 16 to 128 (Fig. 4b)"
     rows = sweep(cells, summary.EMBEDDING_SIZE, "embedding_size")
     rows = {size: row for size, row in rows.items() if 16 <= size <= 128}
     middle = summary.estimate(rows.get(published.D, []), "P@10")
-    if middle is None or len(rows) < 2:
-        return name, text, Verdict.MISSING, ""
-    pairs = [
-        (f"d = {published.D}", rows[published.D], f"d = {size}", row)
-        for size, row in rows.items()
-        if size != published.D
-    ]
-    steps = corrected(pairs, results)
-    margin = FLAT * middle.mean
-    verdict = together([_same(step, margin) for step in steps])
-    curve = ", ".join(f"{size}: {_mean(row)}" for size, row in rows.items())
-    numbers = f"margin ±{margin:.4f} (5\u202f%); {_steps_text(steps)}; P@10 by d: {curve}"
-    return name, text, verdict, numbers
+    verdict, numbers = Verdict.MISSING, ""
+    if middle and len(rows) > 1:
+        named = {f"d = {size}": row for size, row in rows.items()}
+        low = f"d = {published.D}"
+        steps = corrected(named, [(low, name) for name in named if name != low], results)
+        margin = FLAT * middle.mean
+        verdict = together([_same(step, margin) for step in steps])
+        numbers = f"margin ±{margin:.4f} (5\u202f%); {_text(steps)}; P@10 by d: {_curve(rows)}"
+    yield "d: flat from 16 to 128", paper, verdict, numbers
 
 
 def _same(step: _Step, margin: float) -> Verdict:
-    """Whether a difference is surely within the margin, or surely outside."""
+    """Returns whether a difference is surely within the margin, or surely outside."""
     if step.gap is None:
         return Verdict.MISSING
     width = math.inf if step.gap.half_width is None else step.gap.half_width
@@ -287,43 +273,37 @@ def _same(step: _Step, margin: float) -> Verdict:
     return Verdict.FAILS if outside else Verdict.UNDECIDED
 
 
-def _falls(cells, results, *, metric):
-    """The two views test on different clips, so the interval alone decides."""
-    verdicts, ours, theirs = [], [], []
-    for name in ORDER:
-        views = [summary.select(cells, view=view, system=name) for view in ("natural", "balanced")]
-        before, after = (summary.estimate(view, metric) for view in views)
-        printed = [published.value(view, name, metric) for view in ("natural", "balanced")]
-        theirs.append(f"{name} {percent_change(*printed)}")
-        if before is None or after is None:
-            verdicts.append(Verdict.MISSING)
-            continue
-        gap = stats.difference(*(summary.values(view, metric) for view in views))
-        verdicts.append(settle(gap, None, tested=False))
-        ours.append(
-            f"{name} {number(before.mean)} → {number(after.mean)} "
-            f"({percent_change(before.mean, after.mean)})"
-        )
-    text = f"From natural to balanced {metric} falls for every system: " + ", ".join(theirs)
-    return f"Balanced is harder, {metric}", text, together(verdicts), "; ".join(ours)
-
-
-def _beats(cells, results, *, view):
-    """References have no per-video values, so the interval alone decides."""
-    verdicts, failed = [], []
-    for system in summary.SYSTEMS:
-        row = summary.select(cells, view=view, system=system)
-        for reference in UNLEARNED[:1] if system == "BL" else UNLEARNED:
-            gap = summary.above_reference(row, reference, "P@10")
+def _falls(cells: Sequence[Cell], results: _Results) -> _Judged:
+    """The two views have different test clips, so only the interval decides."""
+    for metric in ("P@10", "R@10", "F1@10"):
+        verdicts, ours, theirs = [], [], []
+        for name in ORDER:
+            views = [summary.select(cells, view=view, system=name) for view in PAIR]
+            before, after = (summary.estimate(view, metric) for view in views)
+            printed = [published.value(view, name, metric) for view in PAIR]
+            theirs.append(f"{name} {percent_change(*printed)}")
+            if before is None or after is None:
+                verdicts.append(Verdict.MISSING)
+                continue
+            gap = stats.difference(*(summary.values(view, metric) for view in views))
             verdicts.append(settle(gap, None, tested=False))
-            if verdicts[-1] in (Verdict.FAILS, Verdict.UNDECIDED):
-                failed.append(f"{system} − {summary.REFERENCES[reference]}: {gap_text(gap)}")
-    measured = [verdict for verdict in verdicts if verdict is not Verdict.MISSING]
-    text = "No claim of the paper: who has learned from more should rank better"
-    numbers = "; ".join(failed) or f"all of {len(measured)} comparisons" * bool(measured)
-    return f"Above popularity and history, {view}", text, together(measured), numbers
+            change = percent_change(before.mean, after.mean)
+            ours.append(f"{name} {number(before.mean)} → {number(after.mean)} ({change})")
+        paper = f"From natural to balanced {metric} falls for every system: " + ", ".join(theirs)
+        yield f"Balanced is harder, {metric}", paper, together(verdicts), "; ".join(ours)
 
 
-def _mean(cells: Sequence[Cell]) -> str:
-    score = summary.estimate(cells, "P@10")
-    return number(score.mean if score else None)
+def _beats(cells: Sequence[Cell], results: _Results) -> _Judged:
+    """References have no per-video values, so only the interval decides."""
+    paper = "Not a claim of the paper: a system that learned from more should rank better"
+    for view in PAIR:
+        verdicts, failed = [], []
+        for system, row in _by_system(cells, view, summary.SYSTEMS).items():
+            for reference in UNLEARNED[:1] if system == "BL" else UNLEARNED:
+                gap = summary.above_reference(row, reference, "P@10")
+                verdicts.append(settle(gap, None, tested=False))
+                if verdicts[-1] in (Verdict.FAILS, Verdict.UNDECIDED):
+                    failed.append(f"{system} − {summary.REFERENCES[reference]}: {gap_text(gap)}")
+        measured = [verdict for verdict in verdicts if verdict is not Verdict.MISSING]
+        numbers = "; ".join(failed) or f"all of {len(measured)} comparisons" * bool(measured)
+        yield f"Above popularity and history, {view}", paper, together(measured), numbers

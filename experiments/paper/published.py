@@ -1,9 +1,8 @@
-"""The numbers that the paper prints, as it prints them.
+"""The numbers of the paper, as it prints them.
 
 Liu, Xie, Zou and Chen, "User conditional hashtag recommendation for micro-videos" (UHMAN), Tables 1
-to 3. They are of 10,291 micro-videos from Musical.ly that were never published, so they are another
-data set than any of ours: they stand beside our numbers and no test compares the two. The values of
-Fig. 4 are printed nowhere.
+to 3. They belong to 10,291 micro-videos from Musical.ly that were never published, so no test
+compares them with ours. The paper does not print the values of Fig. 4.
 """
 
 import dataclasses
@@ -14,19 +13,12 @@ K = D = 32  # chosen in section 3.3
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of a table.
-
-    Attributes:
-        table: number of the table.
-        view: "natural" or "balanced".
-        system: as the paper writes it.
-        printed: text by metric; its decimals say how it was rounded.
-    """
+    """A row of a table."""
 
     table: int
-    view: str
+    view: str  # "natural" or "balanced"
     system: str
-    printed: dict[str, str]
+    printed: dict[str, str]  # text by metric, with the printed decimals
 
 
 def _row(table: int, view: str, system: str, text: str, metrics: tuple[str, ...] = METRICS) -> Row:
@@ -47,17 +39,15 @@ ROWS = (
     _row(3, "natural", "UHMAN(b)", "0.0822 0.2031 0.1170", _AT_10),
     _row(3, "natural", "UHMAN", "0.0849 0.2110 0.1210", _AT_10),
 )
-# "(d) vs (c)": what UHMAN gains on 3WM, percent.
+# "(d) vs (c)": the gain of UHMAN over 3WM in percent.
 IMPROVEMENTS = (
     _row(1, "natural", "UHMAN", "6.66 31.09 8.43 1.10 7.08 28.64"),
     _row(2, "balanced", "UHMAN", "12.34 5.31 10.00 5.47 11.90 5.27"),
 )
-# Section 3.2: the mean of both tables' improvements, percent.
-MEAN_IMPROVEMENT = {"P@10": "9.5", "R@10": "9.22", "F1@10": "9.49"}
 
 
 def value(view: str, system: str, metric: str) -> float | None:
-    """A printed number; None where the paper has none.
+    """Returns a printed number, or None if the paper has none.
 
     >>> value("balanced", "UHMAN", "P@10"), value("natural", "UHMAN(a)", "P@50")
     (0.0507, None)
@@ -67,7 +57,7 @@ def value(view: str, system: str, metric: str) -> float | None:
 
 
 def printed(view: str, system: str, metric: str) -> str:
-    """A number as the paper prints it; "" where it has none.
+    """Returns a number as the paper prints it, or "" if it has none.
 
     >>> printed("natural", "3WM", "F1@10")
     '0.113'
@@ -77,7 +67,7 @@ def printed(view: str, system: str, metric: str) -> str:
 
 
 def rounding(text: str) -> tuple[float, float]:
-    """The least and the largest number that is printed so.
+    """Returns the smallest and the largest number that rounds to a printed one.
 
     >>> low, high = rounding("0.113")
     >>> round(low, 6), round(high, 6)

@@ -1,4 +1,4 @@
-"""Statistics of the study: intervals over seeds and worlds, a paired randomisation test, Holm."""
+"""Statistics over seeds and worlds (simulated datasets): intervals, a randomisation test, Holm."""
 
 import dataclasses
 import math
@@ -9,7 +9,7 @@ import scipy.stats
 
 from uhman_jax.scores import interval
 
-# Two worlds leave one degree of freedom, so t is 12.7 and the interval says nothing.
+# With two worlds there is one degree of freedom: t is 12.7 and the interval useless.
 MIN_WORLDS = 3
 _BLOCK = 256  # sign vectors drawn at once: 12 MB for 6,000 videos
 
@@ -21,11 +21,11 @@ class Estimate:
     """A mean, or a difference of means, with the half-width of its 95 % t interval.
 
     Attributes:
-        mean: over worlds, of the means over seeds.
-        half_width: as `over` says; None where there are too few values.
-        over: "worlds" where there are MIN_WORLDS or more: what another world may give. Else
-            "seeds": what training again in these worlds may give.
-        num_worlds: how many worlds (or data sets) the mean is over.
+        mean: mean over worlds of the means over seeds.
+        half_width: None if there are too few values.
+        over: "worlds" if there are at least MIN_WORLDS: the interval covers other worlds. Otherwise
+            "seeds": it covers other trainings on these worlds.
+        num_worlds: number of worlds.
         agree: whether all worlds have the sign of the mean.
     """
 
@@ -37,10 +37,10 @@ class Estimate:
 
 
 def over_worlds(worlds: Worlds) -> Estimate:
-    """Mean over worlds of the seeds' means.
+    """Returns the mean over worlds of the means over seeds.
 
-    Seeds of one world share its clips and users, so they are no independent draws of a world: with
-    enough worlds only the worlds count.
+    The seeds of one world share its clips and users, so they are not independent. With enough
+    worlds, the interval uses only their means.
 
     >>> over_worlds({0: [0.1, 0.3], 1: [0.5]}).mean  # (0.2 + 0.5) / 2
     0.35
@@ -50,7 +50,7 @@ def over_worlds(worlds: Worlds) -> Estimate:
 
 
 def difference(first: Worlds, second: Worlds) -> Estimate | None:
-    """First - second over the worlds that both have, paired by world; None where they share none.
+    """Returns first - second, paired by world, over the shared worlds; None if there are none.
 
     Seeds are not paired: seed s of one system has nothing in common with seed s of another.
     """
@@ -73,9 +73,9 @@ def _estimate(means: list[float], groups: list[Sequence[float]]) -> Estimate:
 
 
 def seeds_interval(groups: Sequence[Sequence[float]], num_worlds: int = 1) -> float | None:
-    """Half-width for a sum or difference of the groups' means over `num_worlds` (Welch 1947).
+    """Returns the half-width for a sum or difference of group means over `num_worlds` (Welch 1947).
 
-    One group is the ordinary t interval. None where a group has fewer than two values.
+    One group gives the ordinary t interval. None if a group has fewer than two values.
 
     >>> round(seeds_interval([[0.0, 1.0], [0.0, 1.0]]), 3)  # 2 degrees: 4.303 * sqrt(0.25 + 0.25)
     3.042
@@ -91,15 +91,14 @@ def seeds_interval(groups: Sequence[Sequence[float]], num_worlds: int = 1) -> fl
 
 
 def sign_flip_p(differences_V: np.ndarray, *, num_draws: int = 10_000, seed: int = 0) -> float:
-    """Two-sided p value of a paired randomisation test that the mean difference is 0.
+    """Returns the two-sided p value of a paired randomisation test that the mean difference is 0.
 
-    Under the null the two systems are exchangeable on every video, so each difference is as likely
-    to have either sign. Where all sign vectors are no more than `num_draws` they are enumerated and
-    p is exact; else p = (1 + count at least as extreme) / (1 + num_draws), which never is 0 and
-    keeps the test valid (Phipson and Smyth 2010). Differences of 0 change nothing.
+    Under the null hypothesis the systems are exchangeable on every video, so both signs of each
+    difference are equally likely. If there are at most `num_draws` sign vectors, all are enumerated
+    and p is exact. Otherwise p = (1 + number at least as extreme) / (1 + num_draws), which is never
+    0 and keeps the test valid (Phipson and Smyth 2010). Differences of 0 change nothing.
 
-    The test asks whether the order holds on other videos, for these trained models; variation
-    between seeds and worlds is in the intervals.
+    The test covers other videos for these trained models; the intervals cover seeds and worlds.
 
     >>> sign_flip_p(np.array([1.0, 2.0, 0.0]))  # of 3, 1, -1, -3 two are at least 3 from 0
     0.5
@@ -110,11 +109,11 @@ def sign_flip_p(differences_V: np.ndarray, *, num_draws: int = 10_000, seed: int
     if num_videos == 0:
         return 1.0
     total = differences_V.sum()
-    # Sums that are equal on paper differ by rounding.
+    # Equal sums may differ by rounding.
     bound = abs(total) - 1e-9 * np.abs(differences_V).sum()
 
     def extreme(plus: np.ndarray) -> int:
-        """How many rows of 0 (minus) and 1 (plus) give a sum as far from 0 as the one seen."""
+        """Counts rows of 0 (minus) and 1 (plus) whose sum is as far from 0 as the observed one."""
         return int(np.sum(np.abs(2 * (plus @ differences_V) - total) >= bound))
 
     if 2**num_videos <= num_draws:
@@ -130,15 +129,15 @@ def sign_flip_p(differences_V: np.ndarray, *, num_draws: int = 10_000, seed: int
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values corrected for the family that they form (Holm 1979), in the order given.
+    """Returns the p values of a family, corrected (Holm 1979), in the given order.
 
-    >>> holm([0.04, 0.01, 0.03])  # 3 x 0.01; 2 x 0.03; 0.04, raised to the one before
+    >>> holm([0.04, 0.01, 0.03])  # 3 x 0.01; 2 x 0.03; 0.04, raised to the value before
     [0.06, 0.03, 0.06]
     """
     corrected = [0.0] * len(p_values)
     before = 0.0
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    for place, index in enumerate(order):
-        before = max(before, min(1.0, (len(p_values) - place) * p_values[index]))
+    for position, index in enumerate(order):
+        before = max(before, min(1.0, (len(p_values) - position) * p_values[index]))
         corrected[index] = before
     return corrected

@@ -1,15 +1,11 @@
-"""The study's tables: as data for the page, and as Markdown.
+"""Builds the study's tables as data and writes them as Markdown: `tables.md`.
 
-    main_table(cells, world="selection", view="natural", recipe="plus")  # Table 1, Markdown
-    write_tables(cells, folder)                                          # all of them: tables.md
-
-What was not measured is a dash. Numbers of the paper stand in columns of their own: they are of
-another data set.
+A dash stands for a value that was not measured. The paper's numbers have columns of their own,
+because they belong to another data set.
 """
 
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from experiments.paper import published, summary
 from experiments.paper.breakdowns import (
@@ -19,19 +15,18 @@ from experiments.paper.breakdowns import (
     build_slices,
     build_sweep,
 )
-from experiments.paper.claims import Claim, Verdict, claims, corrected, p_text, signed
+from experiments.paper.claims import PAIR, Claim, Verdict, corrected, p_text, signed
 from experiments.paper.layout import Entry, Row, Table, markdown, score, setting, share
 from experiments.paper.overview import build_gaps, build_overview
 from experiments.paper.stats import MIN_WORLDS
 from experiments.paper.summary import Cell
 from uhman_jax.storage import replacing
 
-__all__ = ["Claim", "claims", "main_table", "write_tables"]
-
 INTRODUCTION = """# The paper's tables, measured again
 
-All numbers but those in columns headed "paper" are of test videos, every hashtag ranked. Worlds are
-simulated, so the paper's values cannot be met, only its order and its trends.
+Numbers are means over test videos with every hashtag ranked, except in columns headed "paper". The
+data are simulated (a world is a kind of dataset), so order and trends can be compared with the
+paper's, but not values.
 """
 ABLATIONS = (
     "(a): mean over regions. (b): mean over frames. (c), not in the paper: attention that is the "
@@ -44,13 +39,8 @@ TITLES = {
     "cold_user": "Clips by users who were never seen in training",
 }
 BASELINES = ("BL", "UA", "3WM", "UHMAN")
-TOPS = ("oracle", "observable_oracle")  # whose P@10 a system's is a share of
 ABLATION = ("UHMAN(a)", "UHMAN(b)", "UHMAN(c)", "UHMAN")
-
-
-def main_table(cells: Sequence[Cell], **where: Any) -> str:
-    """Table 1, 2 or (`systems=ABLATION`) 3 as Markdown; `where` is `build_main`'s."""
-    return markdown(build_main(cells, **where))
+TOPS = ("oracle", "observable_oracle")  # references for the percentages of P@10
 
 
 def build_main(
@@ -62,89 +52,78 @@ def build_main(
     systems: Sequence[str] = BASELINES,
     results: str | pathlib.Path = ".",
 ) -> Table:
-    """Systems and references beside the paper's numbers.
+    """Builds a table of systems and references beside the paper's numbers.
 
     Args:
-        cells: finished ones; those for "tables" of the world, view and recipe are used.
-        world: kind of world.
-        view: "natural" is Table 1, "balanced" Table 2.
-        recipe: how the systems were trained.
-        systems: rows, UHMAN the last of them; p is of UHMAN against each other one.
+        cells: finished cells; the ones for "tables" of the world, view and recipe are used.
+        world: kind of dataset.
+        view: "natural" for Table 1, "balanced" for Table 2.
+        recipe: recipe of the systems.
+        systems: rows, with UHMAN last; ABLATION for Table 3.
         results: folder that the cells' `per_video` paths are relative to.
     """
     fitting = summary.select(cells, world=world, view=view, recipe=recipe)
     rows = {name: [cell for cell in fitting if cell["system"] == name] for name in systems}
-    others = [name for name in systems if name != "UHMAN"]
-    pairs = [(name, rows[name], "UHMAN", rows.get("UHMAN", [])) for name in others]
-    steps = {step.low: step for step in corrected(pairs, results)}
+    tests = corrected(rows, [(name, "UHMAN") for name in systems if name != "UHMAN"], results)
+    steps = {step.low: step for step in tests}
     ablation = tuple(systems) == ABLATION
     metrics = [m for m in published.METRICS if not (ablation and m.endswith("50"))]
-    printed = view in ("natural", "balanced")
+    paper = metrics if view in PAIR else []
     num_worlds = len({cell["world_seed"] for cell in fitting})
     body = []
-    for name in systems:
-        scores = [score(summary.estimate(rows[name], metric)) for metric in metrics]
-        shares = [share(summary.share(rows[name], top)) for top in TOPS]
+    for name, row in rows.items():
+        scores = [score(summary.estimate(row, metric)) for metric in metrics]
+        shares = [share(summary.share(row, top)) for top in TOPS]
         step = steps.get(name)
-        test = Entry(p_text(step.p), signed(step.gap.mean)) if step and step.gap else Entry()
-        test = Entry("") if name == "UHMAN" else test
-        paper = [Entry(published.printed(view, name, m) or "–") for m in metrics if printed]
+        test = Entry("") if name == "UHMAN" else Entry()
+        if step and step.gap:
+            test = Entry(p_text(step.p), signed(step.gap.mean))
+        printed = [Entry(published.printed(view, name, m) or "–") for m in paper]
+        partial = f" ({len(row)} of {num_worlds} datasets)" if 0 < len(row) < num_worlds else ""
         kind = "model" if name == "UHMAN" else "system"
-        label = name + _worlds_of(rows[name], num_worlds)
-        body.append(Row(label, (*scores, *shares, test, *paper), kind))
-    for name in [] if ablation else _references(fitting):
-        scores = [score(summary.reference(fitting, name, metric)) for metric in metrics]
-        shares = [share(summary.reference_share(fitting, name, top)) for top in TOPS]
-        blanks = [Entry("")] * (1 + (len(metrics) if printed else 0))
-        body.append(Row(summary.REFERENCES[name], (*scores, *shares, *blanks), "reference"))
-    title = "Table 3: ablation, natural distribution" if ablation else TITLES.get(view, view)
-    columns = (*metrics, "P@10 of oracle's", "of observable oracle's", "p, UHMAN − row")
+        body.append(Row(name + partial, (*scores, *shares, test, *printed), kind))
+    for name, label in {} if ablation else summary.REFERENCES.items():
+        if summary.reference(fitting, name, "P@10"):
+            scores = [score(summary.reference(fitting, name, metric)) for metric in metrics]
+            shares = [share(summary.reference_share(fitting, name, top)) for top in TOPS]
+            blanks = [Entry("")] * (1 + len(paper))
+            body.append(Row(label, (*scores, *shares, *blanks), "reference"))
     return Table(
-        kind="main" if printed else "views",
-        title=title,
+        kind="main" if paper else "views",
+        title="Table 3: ablation, natural distribution" if ablation else TITLES.get(view, view),
         setting=setting(world, recipe),
-        columns=columns + (tuple(metrics) if printed else ()),
+        columns=(*metrics, "P@10, % of oracle", "% of observable oracle", "p, UHMAN − row", *paper),
         rows=tuple(body),
-        notes=tuple(_main_notes(cells, fitting, world, view, recipe, ablation)),
-        paper=len(metrics) if printed else 0,
+        notes=tuple(_main_notes(fitting, ablation, bool(paper)))
+        + tuple(
+            f"Failed: {cell['system']}, seed {cell['world_seed']}: "
+            f"{cell.get('failed') or 'no test scores'}"
+            for cell in summary.select(cells, world=world, view=view, recipe=recipe, failed=True)
+        ),
+        paper=len(paper),
     )
 
 
-def _worlds_of(cells: Sequence[Cell], num_worlds: int) -> str:
-    """Says so where a row lacks some of the table's worlds."""
-    return f" ({len(cells)} of {num_worlds} worlds)" if 0 < len(cells) < num_worlds else ""
-
-
-def _references(cells: Sequence[Cell]) -> list[str]:
-    return [name for name in summary.REFERENCES if summary.reference(cells, name, "P@10")]
-
-
-def _main_notes(cells, fitting, world, view, recipe, ablation) -> list[str]:
-    """What the numbers are means over, and what is not there."""
+def _main_notes(fitting: Sequence[Cell], ablation: bool, paper: bool) -> Iterator[str]:
     if not fitting:
-        notes = ["Nothing was measured for this table yet."]
+        yield "Nothing was measured for this table yet."
     else:
         worlds = len({cell["world_seed"] for cell in fitting})
         seeds = sorted({len(cell.get("seeds") or []) for cell in fitting})
-        many = f"{worlds} worlds" if worlds > 1 else "1 world"
         models = f"{' or '.join(map(str, seeds))} seeds each" if seeds != [1] else "one seed each"
-        over = "worlds" if worlds >= MIN_WORLDS else "seeds"
-        notes = [
-            f"{many}, {models}; ± is the 95 % interval over {over}. p: P@10 of UHMAN against the "
-            "row, sign-flip test over videos, Holm."
-        ]
+        over = "datasets" if worlds >= MIN_WORLDS else "seeds"
+        yield (
+            f"{worlds} dataset{'s' * (worlds > 1)}, {models}; ± is the 95 % interval over {over}. "
+            "p: P@10 of UHMAN against the row, sign-flip test over videos, Holm."
+        )
     if ablation:
-        notes.append(ABLATIONS)
-    if view in ("natural", "balanced"):
-        notes.append("Paper: Musical.ly, another data set; compare the order, not the values.")
-    for cell in summary.select(cells, world=world, view=view, recipe=recipe, failed=True):
-        reason = cell.get("failed") or "no test scores"
-        notes.append(f"Failed: {cell['system']}, world seed {cell['world_seed']}: {reason}")
-    return notes
+        yield ABLATIONS
+    if paper:
+        yield "Paper: Musical.ly, another data set; compare the order, not the values."
 
 
 def build_claims(found: Sequence[Claim]) -> Table:
-    """One row per claim, one column per world and recipe: the verdicts."""
+    """Builds the verdicts: one row per claim, one column per world and recipe."""
     columns = list(dict.fromkeys((claim.world, claim.recipe) for claim in found))
     verdicts = {(claim.name, claim.world, claim.recipe): claim.verdict for claim in found}
     rows = []
@@ -156,21 +135,20 @@ def build_claims(found: Sequence[Claim]) -> Table:
 
 
 def build_evidence(found: Sequence[Claim]) -> Table:
-    """The numbers behind the verdicts of one world and recipe."""
-    first = found[0]
+    """Builds the numbers behind the verdicts of one world and recipe."""
     rows = [
         Row(claim.name, (Entry(claim.verdict.value), Entry(claim.numbers), Entry(claim.paper)))
         for claim in found
     ]
     columns = ("here", "numbers", "the paper")
-    where = setting(first.world, first.recipe)
+    where = setting(found[0].world, found[0].recipe)
     return Table(
         "evidence", "Claims in numbers", columns, tuple(rows), where, label="Claim", prose=True
     )
 
 
 def build_all(cells: Sequence[Cell], results: str | pathlib.Path = ".") -> list[Table]:
-    """Every table that has at least one measured row, in the order of the page."""
+    """Returns every table that has a measured row, in the order of the page."""
     built = [build_overview(cells), build_gaps(cells)]
     for world, recipe in summary.settings(cells):
         where = {"world": world, "recipe": recipe}
@@ -193,24 +171,10 @@ def _measured(table: Table) -> bool:
     return any(entry.text not in ("", "–") for row in table.rows for entry in row.entries[:own])
 
 
-def write_tables(
-    cells: Sequence[Cell], folder: str | pathlib.Path, results: str | pathlib.Path | None = None
-) -> pathlib.Path:
-    """Writes `folder/tables.md`: claims first.
-
-    Args:
-        cells: finished ones.
-        folder: where the file goes; it must exist.
-        results: folder that the cells' `per_video` paths are relative to; None: `folder`.
-    """
-    results = folder if results is None else results
-    return write_markdown(claims(cells, results), build_all(cells, results), folder)
-
-
 def write_markdown(
     found: Sequence[Claim], built: Sequence[Table], folder: str | pathlib.Path
 ) -> pathlib.Path:
-    """Writes claims and tables that are there already."""
+    """Writes `folder/tables.md`: verdicts, overview, numbers behind the verdicts, other tables."""
     measured = [claim for claim in found if claim.verdict != Verdict.MISSING]
     evidence = [
         build_evidence([claim for claim in measured if (claim.world, claim.recipe) == where])

@@ -1,61 +1,48 @@
-"""Tunes every system alike: the same grid, the same budget, on validation alone."""
+"""Tunes every system equally: the same grid and the same budget, judged only on validation."""
 
 import dataclasses
-import json
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from experiments.paper.cells import Cell, Study, config_of, key_of
-from uhman_jax.storage import replacing
+from experiments.paper.json_lines import read_lines, write_lines
 
-# One at a time, around the recipe. `paper` is taken to the letter: nothing is tuned.
-LEARNING_RATES = (0.4, 2.5)  # times the recipe's
+# One setting is changed at a time. `paper` is taken to the letter and not tuned.
+LEARNING_RATES = (0.4, 2.5)  # multiples of the recipe's
 WEIGHT_DECAYS = (0.0, 0.001, 0.003)
 HISTORY_DROPOUTS = (0.0, 0.5)
 TUNED_RECIPES = ("warp", "plus")
 NUM_SEEDS = 1
-EPOCH_SHARE = 0.5  # of the recipe's epochs: half a run tells a good rate from a bad one
-# Another setting than the recipe's must be better by this share. BL knows no history, so that its
-# run with history dropout differs by chance alone: by 0.5, 2.2, 0.8 and 0.7 % in the four grids.
+EPOCH_SHARE = 0.5  # of the recipe's epochs: half a run separates good rates from bad ones
+# A setting must be better than the recipe's by this fraction. BL uses no history, so its runs with
+# history dropout differ only by chance: by 0.5, 2.2, 0.8 and 0.7 % in the four grids.
 MIN_GAIN = 0.02
 
 
 def grid(cell: Cell, study: Study) -> list[tuple[tuple[str, float], ...]]:
-    """The settings that are tried for a cell, the recipe's own first."""
+    """Returns the settings to try for a cell; the recipe's own come first."""
     config = config_of(cell, study)
     own = {
         "train.learning_rate": config.train.learning_rate,
         "train.weight_decay": config.train.weight_decay,
         "model.history_dropout": config.model.history_dropout,
     }
-    others = [
-        ("train.learning_rate", round(own["train.learning_rate"] * factor, 6))
-        for factor in LEARNING_RATES
-    ]
-    others += [("train.weight_decay", value) for value in WEIGHT_DECAYS]
-    others += [("model.history_dropout", value) for value in HISTORY_DROPOUTS]
-    changed = [own | {path: value} for path, value in others if value != own[path]]
-    return [tuple(settings.items()) for settings in (own, *changed)]
+    rates = [round(config.train.learning_rate * factor, 6) for factor in LEARNING_RATES]
+    tried = zip(own, (rates, WEIGHT_DECAYS, HISTORY_DROPOUTS), strict=True)
+    others = [own | {path: value} for path, values in tried for value in values]
+    return [tuple(settings.items()) for settings in (own, *(x for x in others if x != own))]
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One run of a grid: what `run_cell` takes, and the key of its line."""
-
-    key: str
-    cell: Cell
-    study: Study
+Run = tuple[Cell, Study]  # one run of a grid: the arguments of `run_cell`
 
 
 class Tuning:
-    """What tuning has chosen so far: one line of `tuning.jsonl` per run of the grid.
+    """The results of tuning: one line of `tuning.jsonl` per run of a grid.
 
-    A choice is made once per world, recipe and system, on the natural view of the first world seed,
-    and holds for its other seeds and views. UHMAN's holds for its ablations, which differ from it
-    in nothing else.
+    A choice is made once per world, recipe and system, on the natural view of the first dataset. It
+    is used for all datasets and views. The ablations of UHMAN use UHMAN's choice.
     """
 
     def __init__(self, study: Study):
@@ -66,64 +53,44 @@ class Tuning:
         self._rows = {row["key"]: row for row in read_lines(self._path)}
 
     def missing(self, cells: Sequence[Cell]) -> list[Run]:
-        """Runs that `choose` needs for these cells and that were not made yet."""
-        runs = {run.key: run for cell in cells for run in self._runs(cell)}
-        return [run for run in runs.values() if run.key not in self._rows]
+        """Returns the runs that `choose` still needs for these cells."""
+        runs = {key: run for cell in cells for key, run in self._runs(cell).items()}
+        return [run for key, run in runs.items() if key not in self._rows]
 
     def record(self, run: Run, result: dict[str, Any]) -> None:
-        """Keeps what a run of the grid gave."""
-        score = None if result["failed"] else float(np.mean(result["validation"]["P@10"]))
-        self._rows[run.key] = {
-            "key": run.key,
-            "world": run.cell.world,
-            "recipe": run.cell.recipe,
-            "system": run.cell.system,
-            **dict(run.cell.tuned),
-            "epochs": config_of(run.cell, run.study).train.num_epochs,
-            "score": score,
+        """Saves the result of a run."""
+        cell, key = run[0], key_of(*run)
+        self._rows[key] = {
+            "key": key,
+            "world": cell.world,
+            "recipe": cell.recipe,
+            "system": cell.system,
+            **dict(cell.tuned),
+            "epochs": config_of(*run).train.num_epochs,
+            "score": None if result["failed"] else float(np.mean(result["validation"]["P@10"])),
             "failed": result["failed"],
         }
-        write_lines(self._path, list(self._rows.values()))
+        write_lines(self._path, self._rows.values())
 
     def choose(self, cell: Cell) -> Cell:
-        """The cell with the settings of the best validation P@10, or of the recipe if as good."""
-        scored = [
-            (score, run.cell.tuned)
-            for run in self._runs(cell)
-            if (score := self._rows[run.key]["score"]) is not None
-        ]
+        """Returns the cell with the settings of the best validation P@10 (see MIN_GAIN)."""
+        runs = self._runs(cell).items()
+        scored = [(self._rows[key]["score"], tried.tuned) for key, (tried, _) in runs]
+        scored = [pair for pair in scored if pair[0] is not None]
         if not scored:
             return cell
         best = max(scored, key=lambda pair: pair[0])
-        own = scored[0]  # with the recipe's settings, unless these diverged
+        own = scored[0]  # the recipe's settings, unless these diverged
         settings = best[1] if best[0] > (1 + MIN_GAIN) * own[0] else own[1]
         return dataclasses.replace(cell, tuned=settings)
 
-    def _runs(self, cell: Cell) -> list[Run]:
+    def _runs(self, cell: Cell) -> dict[str, Run]:
         if cell.recipe not in TUNED_RECIPES:
-            return []
+            return {}
         system = "UHMAN" if cell.system.startswith("UHMAN") else cell.system
         base = Cell(cell.world, 0, "natural", cell.recipe, system)
         recipe = config_of(dataclasses.replace(base, system="UHMAN"), self._study)
         epochs = max(1, round(EPOCH_SHARE * recipe.train.num_epochs))
         study = dataclasses.replace(self._study, num_epochs=epochs)
-        runs = []
-        for tried in grid(base, study):
-            tuned = dataclasses.replace(base, tuned=tried)
-            runs.append(Run(key_of(tuned, study), tuned, study))
-        return runs
-
-
-def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines; none where there is no file."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
-def write_lines(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-    """Writes one JSON object per line, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        for row in rows:
-            file.write((json.dumps(row) + "\n").encode())
+        cells = [dataclasses.replace(base, tuned=tried) for tried in grid(base, study)]
+        return {key_of(tuned, study): (tuned, study) for tuned in cells}

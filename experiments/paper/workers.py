@@ -1,10 +1,11 @@
-"""Runs the cells of a study in processes: one per core on a CPU, one where there is an accelerator.
+"""Runs the cells of a study in processes: one per core on a CPU, one on an accelerator.
 
-A model of this size leaves half of two cores idle when it has both; two models, each on a core of
-its own, finish a quarter sooner.
+A model of this size leaves half of two cores idle; two models on one core each finish a quarter
+sooner.
 """
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -18,13 +19,13 @@ MAX_WORKERS = 8  # a worker takes up to 1.5 GB of memory
 
 
 class Interrupted(Exception):
-    """A signal stopped the study; the state of what was running is on disk."""
+    """A signal stopped the study; the state of the running cells is on disk."""
 
 
 def num_workers() -> int:
-    """How many cells to run at once: one per core on a CPU, one where there is an accelerator.
+    """Returns the number of cells to run at once: one per core on a CPU, else one.
 
-    Asks in another process: one that has looked keeps an accelerator's memory.
+    Another process looks for the accelerator, because JAX would keep the memory it finds.
     """
     question = "import jax; print(jax.default_backend())"
     answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True)
@@ -33,18 +34,14 @@ def num_workers() -> int:
 
 
 class Workers:
-    """A pool of processes that a signal stops cleanly; use it in a `with` statement.
-
-    Args:
-        count: processes.
-    """
+    """A pool of `count` processes that a signal stops cleanly; use it in a `with` statement."""
 
     def __init__(self, count: int):
         context = multiprocessing.get_context("spawn")
         self._pids, cores = context.SimpleQueue(), context.SimpleQueue()
         self._stop_event = context.Event()
         available = sorted(os.sched_getaffinity(0))
-        for worker in range(count):  # each has an equal share of the cores
+        for worker in range(count):  # an equal share of the cores for each
             cores.put(available[worker::count] or available)
         self._pool = concurrent.futures.ProcessPoolExecutor(
             count, context, initializer=_start, initargs=(cores, self._pids, self._stop_event)
@@ -53,15 +50,15 @@ class Workers:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Workers":
-        """Takes over SIGINT and SIGTERM, and hides the bars of the processes to come."""
+        """Handles SIGINT and SIGTERM, and hides the progress bars of the workers."""
         self._tqdm_disable = os.environ.get("TQDM_DISABLE")
-        os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported: too late in `_start`
+        os.environ["TQDM_DISABLE"] = "1"  # tqdm reads it on import; `_start` would be too late
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._stop)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Waits for the processes; what waits for them does not begin."""
+        """Waits for the running tasks; waiting tasks do not start."""
         self._stop_event.set()
         self._pool.shutdown()
         for number, handler in self._before.items():
@@ -73,18 +70,15 @@ class Workers:
     def run(
         self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]
     ) -> Iterator[tuple[int, Any]]:
-        """Calls `function(*task)` for all tasks at once.
-
-        Yields:
-            (index of the task, result), as they end.
+        """Calls `function(*task)` for all tasks and yields (index of the task, result) as they end.
 
         Raises:
-            Interrupted: a signal came, or a process was killed. Tasks that ended are yielded first.
+            Interrupted: a signal arrived or a process was killed; finished tasks are yielded first.
         """
         futures = {self._pool.submit(_call, function, task): i for i, task in enumerate(tasks)}
         waiting = set(futures)
         while waiting:
-            # Not without end, so that a signal is seen.
+            # The timeout lets signal handlers run.
             done, waiting = concurrent.futures.wait(
                 waiting, 0.5, concurrent.futures.FIRST_COMPLETED
             )
@@ -93,42 +87,40 @@ class Workers:
                     yield futures[future], future.result()
                 except (Interrupted, BrokenProcessPool):
                     self._stopped = True
-                    # Nothing is cancelled: a pool that breaks meanwhile would wait for ever.
+                    # Futures are not cancelled: a pool that breaks then would hang.
                     self._stop_event.set()
         if self._stopped:
             raise Interrupted
 
     def _stop(self, number: int, frame: object) -> None:
-        """Passes the signal on: a worker in training saves its state, others end at once."""
+        """Forwards the signal: a training worker saves its state, others exit at once."""
         if self._stopped:
             return
         self._stopped = True
         self._stop_event.set()
-        print("\nStopping after the steps that are running.", file=sys.stderr)
+        print("\nStopping after the current steps.", file=sys.stderr)
         while not self._pids.empty():
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pids.get(), signal.SIGTERM)
-            except ProcessLookupError:
-                pass
 
 
 _stop_event: Any = None
 
 
 def _call(function: Callable[..., Any], task: tuple[Any, ...]) -> Any:
-    """A task in a worker; one that the pool has handed out ahead does not begin after a stop."""
+    """Runs a task in a worker, unless the study was stopped after the pool handed it out."""
     if _stop_event.is_set():
         raise Interrupted
     return function(*task)
 
 
 def _start(cores: Any, pids: Any, stop_event: Any) -> None:
-    """First thing in a worker: its cores, before JAX counts them."""
+    """Initialises a worker: sets its cores before JAX counts them."""
     global _stop_event
     _stop_event = stop_event
     os.sched_setaffinity(0, cores.get())
-    os.setpgrp()  # a terminal's interrupt goes to the parent alone, which passes it on
+    os.setpgrp()  # a terminal's interrupt reaches only the parent, which forwards it
     pids.put(os.getpid())
     import absl.logging
 
-    absl.logging.set_verbosity(absl.logging.WARNING)  # orbax tells of every file
+    absl.logging.set_verbosity(absl.logging.WARNING)  # orbax logs every file

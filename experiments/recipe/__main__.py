@@ -1,14 +1,13 @@
-"""Trains UHMAN with one setting changed at a time and collects what comes out.
+"""Trains UHMAN with one setting changed at a time and collects the scores.
 
     python -m experiments.recipe                      # all recipes, seeds 0 to 2
     python -m experiments.recipe --only=warp-sampled,plateau  # some
 
-Every recipe is a run directory under `runs/recipe/`, so a stopped study goes on where it was.
-`results.jsonl` beside this file gets one line per recipe; choices are made on its validation
-columns, and the test columns are there to report.
+Every recipe is a run directory under `runs/recipe/`, so a stopped study continues. `results.jsonl`
+beside this file gets one line per recipe. Choices are made on its validation columns; the test
+columns are only reported.
 """
 
-import json
 import pathlib
 import sys
 from typing import Any
@@ -16,6 +15,8 @@ from typing import Any
 from absl import flags, logging
 
 from configs.paper_features import get_config
+from experiments.paper.json_lines import read_lines, write_lines
+from experiments.paper.recipes import set_values
 from uhman_jax import stop
 from uhman_jax.config import Config, Decay, Estimator, RankWeight
 from uhman_jax.config_checks import validate
@@ -25,77 +26,36 @@ from uhman_jax.run_directory import read_log, read_run
 from uhman_jax.scores import MODEL, Scores
 from uhman_jax.streams import run_app
 
-HERE = pathlib.Path(__file__).parent
+RESULTS = pathlib.Path(__file__).parent / "results.jsonl"
 KEYS = ("P@5", "P@10", "R@10", "NDCG@10")
 
 _ONLY = flags.DEFINE_list("only", [], "Recipes to run; empty: all.")
-_DATA = flags.DEFINE_string("simulated_dir", "data", "Where simulated datasets are kept.")
-_RUNS = flags.DEFINE_string("runs", "runs/recipe", "Where run directories are kept.")
+_DATA = flags.DEFINE_string("simulated_dir", "data", "Folder of simulated datasets.")
+_RUNS = flags.DEFINE_string("runs", "runs/recipe", "Folder of run directories.")
 _EPOCHS = flags.DEFINE_integer("num_epochs", 12, "Epochs of a recipe.")
 _SEEDS = flags.DEFINE_integer("num_seeds", 3, "Seeds per recipe.")
 
-
-def hinge_mean(config: Config) -> None:
-    """Section 2.4 read as a mean over pairs, on free vectors."""
-    hinge_sum(config)
-    config.train.learning_rate /= 4 * 3.42  # pairs per video: a mean is the sum with a smaller step
-
-
-def hinge_sum(config: Config) -> None:
-    """Section 2.4 to the letter: one step a pair, on free vectors, nothing clipped."""
-    hinge_unit(config)
-    config.model.unit_length = False
-    config.train.clip_norm = 0.0
-
-
-def hinge_unit(config: Config) -> None:
-    """Section 2.4 on vectors of length 1, gradients clipped."""
-    config.loss.estimator = Estimator.SAMPLED
-    config.loss.rank_weight = RankWeight.NONE
-    one_rate(config)
-
-
-def warp_sampled(config: Config) -> None:
-    """WARP proper with four draws a positive."""
-    config.loss.estimator = Estimator.SAMPLED
-
-
-def plateau(config: Config) -> None:
-    """The learning rate falls when validation stops improving, as the authors did by hand."""
-    config.train.decay = Decay.PLATEAU
-
-
-def one_rate(config: Config) -> None:
-    """Every parameter takes steps of the same rate, the paper's."""
-    config.train.learning_rate = 0.1
-    config.train.user_rate = config.train.hashtag_rate = 1.0
-
-
-def no_regions(config: Config) -> None:
-    """UHMAN(a): the mean over regions."""
-    config.model.region_attention = False
-
-
-def no_frames(config: Config) -> None:
-    """UHMAN(b): the mean over frames."""
-    config.model.frame_attention = False
-
-
-RECIPES = {
-    "default": lambda config: None,
-    "hinge-mean-free": hinge_mean,
-    "hinge-sum-free": hinge_sum,
-    "hinge-sum-unit": hinge_unit,
-    "warp-sampled": warp_sampled,
-    "plateau": plateau,
-    "one-rate": one_rate,
-    "without-regions": no_regions,
-    "without-frames": no_frames,
+_ONE_RATE = {"train.learning_rate": 0.1, "train.user_rate": 1.0, "train.hashtag_rate": 1.0}
+_SAMPLED = {"loss.estimator": Estimator.SAMPLED}  # four draws per positive
+# Section 2.4 with vectors of length 1 and clipped gradients, and to the letter: a step per pair.
+_HINGE_UNIT = _SAMPLED | {"loss.rank_weight": RankWeight.NONE} | _ONE_RATE
+_HINGE_SUM = _HINGE_UNIT | {"model.unit_length": False, "train.clip_norm": 0.0}
+RECIPES: dict[str, dict[str, Any]] = {
+    "default": {},
+    # A mean over the pairs of a video (four for each of 3.42 hashtags) is a sum with smaller steps.
+    "hinge-mean-free": _HINGE_SUM | {"train.learning_rate": 0.1 / (4 * 3.42)},
+    "hinge-sum-free": _HINGE_SUM,
+    "hinge-sum-unit": _HINGE_UNIT,
+    "warp-sampled": _SAMPLED,
+    "plateau": {"train.decay": Decay.PLATEAU},  # as the authors did by hand
+    "one-rate": _ONE_RATE,
+    "without-regions": {"model.region_attention": False},  # UHMAN(a)
+    "without-frames": {"model.frame_attention": False},  # UHMAN(b)
 }
 
 
 def outcome(name: str, config: Config, workdir: pathlib.Path) -> dict[str, Any]:
-    """What one recipe gives: best validation and test scores, per seed."""
+    """Returns the best validation scores and the test scores of a recipe, per seed."""
     row: dict[str, Any] = {
         "recipe": name,
         "seeds": config.train.num_seeds,
@@ -122,40 +82,26 @@ def outcome(name: str, config: Config, workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> None:
-    """Runs the recipes and rewrites results.jsonl; a mistake is one sentence and status 2."""
-    logging.set_verbosity(logging.WARNING)  # orbax tells of every file
+    """Runs the recipes and rewrites results.jsonl; a user's mistake exits with status 2."""
+    logging.set_verbosity(logging.WARNING)  # orbax logs every file
     with told_in_a_sentence():
         only_flags(argv)
-        compare()
-
-
-def compare() -> None:
-    """Runs what is asked for.
-
-    Raises:
-        UserError: a recipe or a setting is wrong.
-    """
-    if unknown := set(_ONLY.value) - set(RECIPES):
-        raise UserError(
-            f"--only must name recipes out of {', '.join(RECIPES)}, got {unknown.pop()!r}"
-        )
-    path = HERE / "results.jsonl"
-    rows = {}
-    if path.exists():
-        for line in path.read_text("utf-8").splitlines():
-            rows[json.loads(line)["recipe"]] = json.loads(line)
-    for name in _ONLY.value or RECIPES:
-        config = get_config()
-        config.name = f"recipe-{name}"
-        config.data.simulated_dir = _DATA.value
-        config.train.num_seeds = _SEEDS.value
-        config.train.num_epochs = _EPOCHS.value
-        RECIPES[name](config)
-        validate(config)
-        print(name)
-        rows[name] = outcome(name, config, pathlib.Path(_RUNS.value) / name)
-        lines = [json.dumps(rows[recipe]) for recipe in RECIPES if recipe in rows]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if unknown := set(_ONLY.value) - set(RECIPES):
+            raise UserError(
+                f"--only must name recipes out of {', '.join(RECIPES)}, got {unknown.pop()!r}"
+            )
+        rows = {row["recipe"]: row for row in read_lines(RESULTS)}
+        for name in _ONLY.value or RECIPES:
+            config = get_config()
+            config.name = f"recipe-{name}"
+            config.data.simulated_dir = _DATA.value
+            config.train.num_seeds = _SEEDS.value
+            config.train.num_epochs = _EPOCHS.value
+            set_values(config, RECIPES[name])
+            validate(config)
+            print(name)
+            rows[name] = outcome(name, config, pathlib.Path(_RUNS.value) / name)
+            write_lines(RESULTS, [rows[recipe] for recipe in RECIPES if recipe in rows])
 
 
 if __name__ == "__main__":

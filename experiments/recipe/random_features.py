@@ -1,17 +1,18 @@
-"""How well a linear reading of random Inception-v3 features tells what a region shows.
+"""Measures how well a linear readout of random Inception-v3 features recognises a region's object.
 
     python -m experiments.recipe.random_features --root=data/pixels-... [--weights=FILE.h5]
 
 Compares kernels of independent taps with those of a Gaussian window over random channel mixes (the
-default), each as they are, with batch-norm statistics calibrated in every layer, and with those of
-the last block alone (the default); and other weights where a file is named. The first four fifths
-of the clips fit ridge regressions, the last fifth scores them: the class of a region that just one
-object covers, and the classes of a clip's objects from the mean of its regions. Prints one line per
-kind of features; the best of three ridges for each figure.
+default). Each comes without calibration, with the batch norms of all layers calibrated, and with
+those of the last block calibrated (the default); a file of other weights can be added. The first
+four fifths of the clips fit ridge regressions and the last fifth scores them: the class of a region
+that exactly one object covers, and the classes of a clip's objects from the mean of its regions.
+Prints one line per kind of features, each figure for the best of three ridges.
 """
 
 import numpy as np
 from absl import flags
+from uhman_jax.preprocess.backbone import INCEPTION_V3
 
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.truth import load_truth
@@ -28,14 +29,14 @@ RIDGES = (1e2, 1e3, 1e4)
 
 
 def ridge_scores(x_NC: np.ndarray, y_NG: np.ndarray, num_fit: int, ridge: float) -> np.ndarray:
-    """Scores of the rows after the first `num_fit`, which fit the regression."""
+    """Fits a regression on the first `num_fit` rows and returns the scores of the others."""
     fit_NC, mean_G = x_NC[:num_fit], y_NG[:num_fit].mean(axis=0)
     gram_CC = fit_NC.T @ fit_NC + ridge * np.eye(fit_NC.shape[1], dtype=np.float32)
     return x_NC[num_fit:] @ np.linalg.solve(gram_CC, fit_NC.T @ (y_NG[:num_fit] - mean_G)) + mean_G
 
 
 def region_accuracy(features_VMC: np.ndarray, class_VM: np.ndarray, num_fit: int) -> float:
-    """Share of singly covered regions whose class is read right."""
+    """Returns the accuracy over the regions with exactly one object (class >= 0)."""
     covered_VM = class_VM >= 0
     x_NC, y_N = features_VMC[covered_VM], class_VM[covered_VM]
     fit = int(covered_VM[:num_fit].sum())
@@ -45,21 +46,21 @@ def region_accuracy(features_VMC: np.ndarray, class_VM: np.ndarray, num_fit: int
 
 
 def clip_recall(features_VMC: np.ndarray, has_VG: np.ndarray, num_fit: int) -> float:
-    """Recall of a clip's classes among as many best ones, from the mean of its regions."""
-    best, wanted_VG = 0.0, has_VG[num_fit:]
+    """Returns the recall of a clip's n classes among its n best, from the mean of its regions."""
+    recalls = []
     for ridge in RIDGES:
         score_VG = ridge_scores(features_VMC.mean(axis=1), has_VG, num_fit, ridge / 100)
-        recall = [
+        recall_V = [
             has_G[np.argsort(-score_G)[: int(has_G.sum())]].mean()
-            for score_G, has_G in zip(score_VG, wanted_VG, strict=True)
+            for score_G, has_G in zip(score_VG, has_VG[num_fit:], strict=True)
             if has_G.any()
         ]
-        best = max(best, float(np.mean(recall)))
-    return best
+        recalls.append(float(np.mean(recall_V)))
+    return max(recalls)
 
 
 def independent_taps(model, seed: int) -> None:
-    """He-normal kernels, every tap drawn alone."""
+    """Draws He-normal kernels with independent taps."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         if hasattr(layer, "kernel"):
@@ -68,68 +69,73 @@ def independent_taps(model, seed: int) -> None:
             layer.kernel.assign(rng.standard_normal(shape, np.float32) * np.float32(scale))
 
 
-def main(argv: list[str]) -> None:
-    """Prints the comparison; a mistake is one sentence and status 2."""
-    with told_in_a_sentence():
-        only_flags(argv)
-        compare()
-
-
-def compare() -> None:
-    """Compares.
+def labelled_frames(root: str, num_clips: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the middle frame of each clip, its regions' classes (-1: not one) and its classes.
 
     Raises:
-        UserError: no simulated dataset of clips.
+        UserError: the dataset is not simulated.
     """
-    from uhman_jax.preprocess import extractor as inception  # imports TensorFlow
-
-    raw, truth = read_raw_dataset(_ROOT.value, strict=False), load_truth(_ROOT.value)
+    raw, truth = read_raw_dataset(root, strict=False), load_truth(root)
     if truth is None:
-        raise UserError(
-            f"--root must be a simulated dataset, got {_ROOT.value!r} without its truth"
-        )
-    videos = raw.videos[: _NUM_CLIPS.value]
-    names = sorted({name for row in truth.clips["class_names"].to_pylist() for name in row})
-    classes = dict(zip(truth.video_ids, truth.clips["class_names"].to_pylist(), strict=True))
-    images = np.empty((len(videos), 299, 299, 3), np.uint8)
-    class_VM = np.full((len(videos), 64), -1)
+        raise UserError(f"--root must be a simulated dataset, got {root!r} without its truth")
+    videos, class_names = raw.videos[:num_clips], truth.clips["class_names"].to_pylist()
+    names = sorted({name for row in class_names for name in row})
+    classes = dict(zip(truth.video_ids, class_names, strict=True))
+    size, num_regions = INCEPTION_V3.image_size, INCEPTION_V3.num_regions
+    images = np.empty((len(videos), size, size, 3), np.uint8)
+    class_VM = np.full((len(videos), num_regions), -1)
     has_VG = np.zeros((len(videos), len(names)), np.float32)
     for v, video in enumerate(progress_bar(videos, desc="decoding", unit="clip")):
         frames = sample_frames(raw.root / video.path, max_frames=3)
-        images[v], time = (
-            frames.images[len(frames.images) // 2],
-            frames.times_F[len(frames.images) // 2],
-        )
-        mask_FOM = truth.region_masks(video.video_id, np.array([time], np.float32))
-        mask_OM = mask_FOM[0]
+        middle = len(frames.images) // 2
+        images[v] = frames.images[middle]
+        time_F = np.array([frames.times_F[middle]], np.float32)
+        mask_OM = truth.region_masks(video.video_id, time_F, num_regions)[0]
         ids_O = np.array([names.index(name) for name in classes[video.video_id]])
-        alone_M = mask_OM.sum(axis=0) == 1
-        class_VM[v, alone_M] = ids_O[mask_OM.argmax(axis=0)][alone_M]
+        single_M = mask_OM.sum(axis=0) == 1
+        class_VM[v, single_M] = ids_O[mask_OM.argmax(axis=0)][single_M]
         has_VG[v, ids_O[mask_OM.any(axis=1)]] = 1
+    return images, class_VM, has_VG
 
-    num_fit = len(videos) * 4 // 5
-    counts = np.bincount(class_VM[:num_fit][class_VM[:num_fit] >= 0], minlength=len(names))
-    held_out = class_VM[num_fit:][class_VM[num_fit:] >= 0]
+
+def main(argv: list[str]) -> None:
+    """Prints the comparison; a user's mistake exits with status 2."""
+    with told_in_a_sentence():
+        only_flags(argv)
+        compare(*labelled_frames(_ROOT.value, _NUM_CLIPS.value))
+
+
+def compare(images: np.ndarray, class_VM: np.ndarray, has_VG: np.ndarray) -> None:
+    """Prints the scores of every kind of features."""
+    from uhman_jax.preprocess import extractor as inception  # imports TensorFlow
+
+    num_fit = len(images) * 4 // 5
+    fit, held_out = (part[part >= 0] for part in (class_VM[:num_fit], class_VM[num_fit:]))
+    chance = (held_out == np.bincount(fit).argmax()).mean()
     print(
-        f"{len(videos)} clips, {len(names)} classes; guessing the most frequent class is right in "
-        f"{(held_out == counts.argmax()).mean():.3f} of the regions"
+        f"{len(images)} clips, {has_VG.shape[1]} classes; guessing the most frequent class is "
+        f"right in {chance:.3f} of the regions"
     )
-    first_layer = "input_layer"
     kinds = {
         f"{kernels}, {how}": (fill, after)
         for kernels, fill in (("taps", independent_taps), ("window", inception._randomise))
-        for how, after in (("raw", ""), ("all calibrated", first_layer), ("last block", "mixed9"))
+        for how, after in (
+            ("raw", ""),
+            ("all calibrated", "first"),
+            ("last block", INCEPTION_V3.calibrate_after),
+        )
     }
     if _WEIGHTS.value:
-        fill = lambda model, seed: inception.load_weights(model, _WEIGHTS.value)  # noqa: E731
+        fill = lambda model, seed: inception.load_weights(INCEPTION_V3, model, _WEIGHTS.value)  # noqa: E731
         kinds[_WEIGHTS.value.rsplit("/", 1)[-1]] = (fill, "")
     for kind, (fill, after) in kinds.items():
-        model = inception._network()
+        model = inception._network(INCEPTION_V3)
         fill(model, 0)
         if after:
-            first = model.layers[0].name if after == first_layer else after
-            inception.calibrate(model, images[:: max(1, len(images) // CALIBRATION_FRAMES)], first)
-        features_VMC = inception.Extractor(model, kind, 16).features(images)
+            first = model.layers[0].name if after == "first" else after
+            few = images[:: max(1, len(images) // CALIBRATION_FRAMES)]
+            inception.calibrate(INCEPTION_V3, model, few, first)
+        features_VMC = inception.Extractor(INCEPTION_V3, model, kind, 16).features(images)
         flat = features_VMC.reshape(-1, features_VMC.shape[-1])
         features_VMC = (features_VMC - flat.mean(axis=0)) / (flat.std(axis=0) + 1e-12)
         region = region_accuracy(features_VMC, class_VM, num_fit)

@@ -1,1 +1,1 @@
-"""What happens when a run grows: clips, hashtags, devices."""
+"""The cost of larger runs: more clips, hashtags and devices."""

@@ -1,9 +1,9 @@
-"""What a run of any size takes: a plan from measured rates, and the communication of a step.
+"""Plans a run of any size from measured rates, and measures the communication of a step.
 
     python -m experiments.scale [--core_hour=0.04] [--gpu_hour=4]
 
-Writes plan.md, communication.json, communication.png and .svg beside this file; some minutes.
-Delete communication.json to have it measured again.
+Writes plan.md, communication.json, communication.png and .svg beside this file, in some minutes.
+Delete communication.json to measure again.
 """
 
 import json
@@ -29,7 +29,7 @@ ROOT = FOLDER.parents[1]
 
 
 def measured(file: str, name: str) -> float:
-    """Median of what experiments/speed has measured."""
+    """Returns the median of a measurement of experiments/speed."""
     path = ROOT / "experiments" / "speed" / file
     return float(np.median(json.loads(path.read_text("utf-8"))["figures"][name]))
 
@@ -37,9 +37,9 @@ def measured(file: str, name: str) -> float:
 FRAMES_PER_CORE_SECOND = measured("cpu/encoding.json", "extraction") / 2  # with decoding
 FRAMES, CLIP_BYTES = 16, 16 * 64 * 2048
 RESIDENT_CLIPS_PER_SECOND = 8233 / measured("h200/epoch.json", "on the device")
-STREAMED_CLIPS_PER_SECOND = 8233 / measured("h200/epoch.json", "streamed")  # from the host's memory
+STREAMED_CLIPS_PER_SECOND = 8233 / measured("h200/epoch.json", "streamed")  # from host memory
 CPU_CLIPS_PER_SECOND = 8233 / measured("cpu/epoch.json", "on the device")
-RESIDENT_CLIPS = int(0.5 * 139 * 2**30 / CLIP_BYTES)  # half of its memory
+RESIDENT_CLIPS = int(0.5 * 139 * 2**30 / CLIP_BYTES)  # half of the GPU's memory
 EPOCHS = 50
 
 MESHES = ["2x1", "4x1", "8x1", "4x2", "2x4", "1x8"]
@@ -47,7 +47,7 @@ VOCABULARIES = [(669, "exact"), (100_000, "exact"), (1_000_000, "sampled")]
 
 
 def plan(core_hour: float, gpu_hour: float) -> str:
-    """A table over numbers of clips, in Markdown."""
+    """Returns a Markdown table over numbers of clips."""
     rows = [
         ("features on disk", lambda n: _size(n * CLIP_BYTES)),
         ("encoding, core-hours", lambda n: f"{_encoding(n):,.0f}"),
@@ -59,11 +59,10 @@ def plan(core_hour: float, gpu_hour: float) -> str:
         ("H200s whose memory holds the features", lambda n: f"{-(-n // RESIDENT_CLIPS):,}"),
     ]
     sizes = (10_000, 1_000_000, 100_000_000)
-    lines = ["| clips | " + " | ".join(f"{size:,}" for size in sizes) + " |", "|---|" + "---|" * 3]
-    lines += [
-        f"| {name} | " + " | ".join(cell(size) for size in sizes) + " |" for name, cell in rows
-    ]
-    return "\n".join(lines) + "\n"
+    heads = ["clips", *(f"{size:,}" for size in sizes)]
+    table = [heads, *([name, *map(cell, sizes)] for name, cell in rows)]
+    lines = [f"| {' | '.join(line)} |\n" for line in table]
+    return "".join([lines[0], "|---" * len(heads) + "|\n", *lines[1:]])
 
 
 def _encoding(clips: int) -> float:
@@ -75,11 +74,7 @@ def _rate(clips: int) -> float:
 
 
 def _size(num_bytes: float) -> str:
-    for unit in ("GB", "TB"):
-        num_bytes /= 1e9 if unit == "GB" else 1e3
-        if num_bytes < 1000:
-            break
-    return f"{num_bytes:.3g} {unit}"
+    return f"{num_bytes / 1e9:.3g} GB" if num_bytes < 1e12 else f"{num_bytes / 1e12:.3g} TB"
 
 
 def _time(seconds: float) -> str:
@@ -90,23 +85,22 @@ def _time(seconds: float) -> str:
 
 
 def communication() -> list[dict]:
-    """A measurement for every mesh and vocabulary; those of an earlier call stay."""
+    """Returns a measurement for every mesh and vocabulary; earlier measurements are kept."""
     path = FOLDER / "communication.json"
     found = json.loads(path.read_text("utf-8")) if path.exists() else []
-    there = {(row["mesh"], row["num_hashtags"]) for row in found}
+    known = {(row["mesh"], row["num_hashtags"]) for row in found}
     cases = [(mesh, *vocabulary) for vocabulary in VOCABULARIES for mesh in MESHES]
-    missing = [case for case in cases if case[:2] not in there]
+    missing = [case for case in cases if case[:2] not in known]
     for mesh, num_hashtags, estimator in progress_bar(missing, desc="programs", unit="program"):
         command = [sys.executable, "-m", "experiments.scale.communication", f"--mesh={mesh}"]
         command += [f"--num_hashtags={num_hashtags}", f"--estimator={estimator}"]
-        ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-        found.append(json.loads(ended.stdout))
+        found.append(json.loads(subprocess.check_output(command, cwd=ROOT, text=True)))
         path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     return found
 
 
 def draw(found: list[dict]) -> None:
-    """Bytes sent and state held per device, over meshes."""
+    """Draws the bytes that a device sends and holds, over meshes."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for axis, key, title in (
         (axes[0], "sent", "sent by a device in a step"),

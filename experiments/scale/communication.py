@@ -1,9 +1,9 @@
-"""How many bytes does each device send in a training step? Read off the compiled program.
+"""Reads the bytes that each device sends in a training step from the compiled program.
 
     python -m experiments.scale.communication --mesh=4x2 --num_hashtags=100000
 
-Virtual devices stand in for real ones: XLA decides about communication before it knows what the
-devices are. Nothing is run, so that sizes can be those of a large machine. Prints a JSON object.
+Virtual devices stand in for real ones, because XLA plans communication before it knows the devices.
+The program is not run, so sizes can exceed this machine. Prints a JSON object.
 """
 
 import json
@@ -17,9 +17,9 @@ from absl import flags
 from uhman_jax.streams import run_app
 
 _MESH = flags.DEFINE_string("mesh", "8x1", "Devices along data x model.")
-_HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "T.")
-_ESTIMATOR = flags.DEFINE_enum("estimator", "exact", ["exact", "sampled"], "Of WARP.")
-_BATCH = flags.DEFINE_integer("batch_size", 1024, "Videos per step, of all devices.")
+_HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "Size of the vocabulary, T.")
+_ESTIMATOR = flags.DEFINE_enum("estimator", "exact", ["exact", "sampled"], "WARP's.")
+_BATCH = flags.DEFINE_integer("batch_size", 1024, "Videos per step over all devices.")
 _FRAMES = flags.DEFINE_integer("num_frames", 16, "Frames per video.")
 _CHANNELS = flags.DEFINE_integer("num_channels", 2048, "Channels of a region.")
 _HIDDEN = flags.DEFINE_integer("hidden_size", 32, "K = d.")
@@ -33,7 +33,7 @@ _BITS = {"pred": 8, "bf16": 16}
 
 
 def array_bytes(shape: str) -> int:
-    """Bytes of all arrays of an HLO shape.
+    """Returns the bytes of all arrays of an HLO shape.
 
     >>> array_bytes("(f32[2,3]{1,0}, bf16[4]{0}, pred[])")
     33
@@ -46,7 +46,7 @@ def array_bytes(shape: str) -> int:
 
 
 def group_size(rest: str) -> int:
-    """Devices that take part in a collective together, in any of HLO's three spellings.
+    """Returns the number of devices in a group of a collective, from HLO's three notations.
 
     >>> group_size("%x), replica_groups={{0,2},{1,3}}, to_apply=%add")
     2
@@ -66,10 +66,10 @@ def group_size(rest: str) -> int:
 
 
 def sent_bytes(program: str) -> dict[str, int]:
-    """Bytes that a device sends, by kind of collective, if each goes round in a ring.
+    """Returns the bytes that a device sends, by kind of collective, if each is a ring.
 
-    An all-reduce of n bytes among d devices takes 2 (d - 1) / d n of each, an all-gather that
-    yields n bytes and a reduce-scatter that takes them (d - 1) / d n, a permutation n.
+    Each of d devices sends 2 (d - 1) / d n in an all-reduce of n bytes, (d - 1) / d n in an
+    all-gather with n bytes of output or a reduce-scatter with n of input, and n in a permutation.
 
     >>> sent_bytes("%a = f32[8]{0} all-reduce(%x), replica_groups={{0,1}}, to_apply=%add")
     {'all-reduce': 32}
@@ -88,7 +88,7 @@ def sent_bytes(program: str) -> dict[str, int]:
 
 
 def measure(shape: tuple[int, int]) -> dict:
-    """Compiles a step for a mesh; what is sent, and what a device holds."""
+    """Compiles a step for a mesh and returns the bytes that a device sends and holds."""
     import jax
     import numpy as np
 
@@ -106,9 +106,8 @@ def measure(shape: tuple[int, int]) -> dict:
     zeros_C = np.zeros(_CHANNELS.value, np.float32)
     state = jax.eval_shape(lambda: train.init_state(model, config, zeros_C, zeros_C))
     places = devices.places(state)
-    small = made_up.make_batch(
-        batch_size=8, num_frames=1, num_channels=1, num_hashtags=_HASHTAGS.value
-    )
+    sizes = {"batch_size": 8, "num_frames": 1, "num_channels": 1}
+    small = made_up.make_batch(num_hashtags=_HASHTAGS.value, **sizes)
     shapes = small._replace(
         video=small.video._replace(
             codes_BFMC=np.zeros((8, _FRAMES.value, 64, _CHANNELS.value), np.uint8),
@@ -122,12 +121,12 @@ def measure(shape: tuple[int, int]) -> dict:
         sizes = leaf.shape if first is None else (first, *leaf.shape[1:])
         return jax.ShapeDtypeStruct(sizes, leaf.dtype, sharding=sharding)
 
-    def rows(path, leaf, sharding):
+    def padded(leaf, sharding):
         if sharding == devices.tables():
             leaf = jax.ShapeDtypeStruct((1, devices.num_rows, leaf.shape[2]), leaf.dtype)
         return abstract(leaf, sharding)
 
-    state = jax.tree_util.tree_map_with_path(rows, state, places)
+    state = jax.tree.map(padded, state, places)
     batch = jax.tree.map(lambda leaf: abstract(leaf, devices.batched(), _BATCH.value), shapes)
     step: Any = train.make_train_step(model, config, 1000, (places, devices.everywhere()))
     compiled = step.lower(state, batch).compile()
@@ -150,7 +149,7 @@ def measure(shape: tuple[int, int]) -> dict:
 
 
 def main(_: list[str]) -> None:
-    """Prints the object."""
+    """Prints the JSON object."""
     data, model = map(int, _MESH.value.split("x"))
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={data * model}"

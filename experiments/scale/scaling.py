@@ -1,11 +1,11 @@
-"""How long does a training step take on 1 to 8 virtual devices that share the cores of one machine?
+"""Times a training step on 1 to 8 virtual devices that share the cores of one machine.
 
     python -m experiments.scale.scaling
 
-Writes scaling.json, scaling.png and .svg beside this file; some minutes of a quiet machine. Virtual
-devices add no cores. So a step on a batch of one size (strong scaling) would take as long whatever
-their number, and one on a batch that grows with them (weak scaling) in proportion, if sharing were
-free: what is above these lines is what it costs.
+Writes scaling.json, scaling.png and .svg beside this file, in some minutes on an idle machine.
+Virtual devices add no cores. Without overhead, the time of a fixed batch (strong scaling) would be
+constant, and the time of a batch that grows with the devices (weak scaling) proportional to them.
+The distance above these lines is the overhead of sharding.
 """
 
 import json
@@ -23,18 +23,20 @@ from tools.bench.table import machine
 from uhman_jax.progress import progress_bar
 from uhman_jax.streams import run_app
 
-_MEASURE = flags.DEFINE_integer("measure", 0, "Devices to measure here; 0: all, and draw.")
+_MEASURE = flags.DEFINE_integer(
+    "measure", 0, "Number of devices to time in this process; 0: time all and draw."
+)
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Processes for each number of devices.")
 _STEPS = flags.DEFINE_integer("steps", 10, "Timed steps in a process.")
 
 FOLDER = pathlib.Path(__file__).parent
 COUNTS = (1, 2, 4, 8)
-STRONG, WEAK = 64, 16  # videos: of all devices, and of each
+STRONG, WEAK = 64, 16  # videos over all devices, and per device
 SIZES = {"num_frames": 8, "num_channels": 2048, "num_hashtags": 669}
 
 
 def measure(count: int, steps: int) -> dict[str, float]:
-    """Milliseconds of a step on `count` devices: the median, for both kinds of scaling."""
+    """Returns the median milliseconds of a step on `count` devices, for both kinds of scaling."""
     import jax
 
     from tools.bench import made_up
@@ -42,7 +44,7 @@ def measure(count: int, steps: int) -> dict[str, float]:
     from uhman_jax.devices import Devices
 
     product: Any = region_product
-    product.goes_by_video = lambda *_: False  # one device takes batches whole, as several do
+    product.goes_by_video = lambda *_: False  # whole batches on one device, as on several
     view: Any = made_up.view_sizes(SIZES["num_hashtags"])
     devices, found = Devices(SIZES["num_hashtags"], (count, 1)), {}
     for name, batch_size in (("strong", STRONG), ("weak", WEAK * count)):
@@ -64,27 +66,22 @@ def measure(count: int, steps: int) -> dict[str, float]:
 
 
 def measure_all(rounds: int, steps: int) -> dict[str, Any]:
-    """Every number of devices in processes of their own, one after the other, `rounds` times."""
+    """Times every number of devices `rounds` times, each in its own process."""
     found: dict[str, dict[str, list[float]]] = {
         kind: {str(count): [] for count in COUNTS} for kind in ("strong", "weak")
     }
     order = [count for _ in range(rounds) for count in COUNTS]
     for count in progress_bar(order, desc="devices", unit="process"):
         command = [sys.executable, "-m", "experiments.scale.scaling", f"--measure={count}"]
-        ended = subprocess.run(
-            [*command, f"--steps={steps}"],
-            cwd=FOLDER.parents[1],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        for kind, value in json.loads(ended.stdout).items():
+        command += [f"--steps={steps}"]
+        output = subprocess.check_output(command, cwd=FOLDER.parents[1], text=True)
+        for kind, value in json.loads(output).items():
             found[kind][str(count)].append(value)
     return {"machine": machine(("jax",)), "unit": "ms", **found}
 
 
 def draw(found: dict[str, Any]) -> None:
-    """Both curves with the lines of a free lunch."""
+    """Draws both curves, and dotted lines for no overhead."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -110,7 +107,7 @@ def draw(found: dict[str, Any]) -> None:
 
 
 def main(_: list[str]) -> None:
-    """Prints the figures of one number of devices, or writes all files."""
+    """Prints the times for one number of devices, or writes all files."""
     if count := _MEASURE.value:
         os.environ["JAX_PLATFORMS"] = "cpu"
         os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
