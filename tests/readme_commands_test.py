@@ -1,8 +1,8 @@
 """Runs every command of the README and of the guides beside the rooms, as written, on less data.
 
 EXTRA says what is appended to each command; a new command fails until it is there.
-`own_clips_test.py` runs the five steps on real clips. `readme_test.py` checks the flags of all pages,
-also of the experiments, whose commands take hours.
+`own_clips_test.py` runs the five steps on real clips. `readme_test.py` checks the flags of all
+pages, also of the experiments, whose commands take hours.
 """
 
 import bz2

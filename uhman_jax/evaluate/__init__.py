@@ -17,7 +17,7 @@ from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
 from uhman_jax.devices import Devices
 from uhman_jax.errors import UserError, count_of
 from uhman_jax.evaluate import attention, calibration, references
-from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
+from uhman_jax.evaluate.ranking import Ranking, make_ranker, rank_videos, summaries
 from uhman_jax.evaluate.slices import slice_metrics
 from uhman_jax.input_pipeline import Batch, eval_batches, iterate
 from uhman_jax.run_directory import EXAMPLES, METRICS, write_json, write_npz, write_predictions
