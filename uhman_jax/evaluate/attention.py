@@ -18,6 +18,7 @@ from uhman_jax.shards.store import FrameStore
 
 def make_observer(model: nn.Module) -> Callable[..., Any]:
     """The jitted (params, statistics, batch) -> (regions_SBFM, frames_SBF), means over heads."""
+    platform = jax.default_backend()
 
     def look(variables: Any, batch: Batch) -> Any:
         found: Any = model.apply(
@@ -32,7 +33,7 @@ def make_observer(model: nn.Module) -> Callable[..., Any]:
         def one_seed(params):
             variables = {"params": params, "statistics": statistics}
             one_look = functools.partial(look, variables)
-            return in_pieces(one_look, batch, model.hidden_size, num_seeds)
+            return in_pieces(one_look, batch, model.hidden_size, num_seeds, platform)
 
         return jax.vmap(one_seed)(params)
 
@@ -61,14 +62,14 @@ def attention_facts(
         object. `..._chance`: what uniform attention would give. Clips to which a fact
         does not apply are left out; a fact without any clip is absent.
     """
-    position = dict(zip(store.video_ids, range(len(store)), strict=True))
+    record_V = store.rows(view.video_ids)
     per_clip: dict[str, list[np.ndarray]] = {}
     for batch in batches:
         regions_SBFM, frames_SBF = observer(params, statistics, batch)
         regions_SBFM, frames_SBF = np.asarray(regions_SBFM), np.asarray(frames_SBF)
         for b in np.flatnonzero(batch.mask_B):
-            video_id = view.video_ids[batch.row_B[b]]
-            times_F = np.asarray(store[position[video_id]].times_F)
+            row = batch.row_B[b]
+            video_id, times_F = view.video_ids[row], np.asarray(store[record_V[row]].times_F)
             masks_FOM, objects = truth.region_masks(video_id, times_F)
             regions_SFM, frames_SF = regions_SBFM[:, b, : len(times_F)], frames_SBF[:, b]
             any_FM = np.any(masks_FOM, axis=1)
@@ -152,7 +153,7 @@ def examples(
         E stands for the clips.
     """
     first = jax.tree.map(lambda leaf: leaf[:1], params)
-    position = dict(zip(store.video_ids, range(len(store)), strict=True))
+    record_V = store.rows(view.video_ids)
     columns: dict[str, list[Any]] = {
         name: [] for name in ("video_ids", "times_EF", "frame_mask_EF", "regions_EFM", "frames_EF")
     }
@@ -160,11 +161,17 @@ def examples(
         regions_SBFM, frames_SBF = observer(first, statistics, batch)
         regions_BFM, frames_BF = np.asarray(regions_SBFM)[0], np.asarray(frames_SBF)[0]
         for b in np.flatnonzero(batch.mask_B):
-            video_id = view.video_ids[batch.row_B[b]]
+            row = batch.row_B[b]
             times_F = np.zeros(frames_BF.shape[1], np.float32)
-            real = store[position[video_id]].times_F
+            real = store[record_V[row]].times_F
             times_F[: len(real)] = real
-            values = (video_id, times_F, batch.video.mask_BF[b], regions_BFM[b], frames_BF[b])
+            values = (
+                view.video_ids[row],
+                times_F,
+                batch.video.mask_BF[b],
+                regions_BFM[b],
+                frames_BF[b],
+            )
             for column, value in zip(columns.values(), values, strict=True):
                 column.append(value)
     return {name: np.array(values) for name, values in columns.items()}
