@@ -71,13 +71,8 @@ def _take(tree, index_X):
     return jax.tree.map(lambda array: array[index_X], tree)
 
 
-# Copies the codes of a video to the front of codes_FMC; returns its number of frames, scale_C and
-# offset_C.
-Copy = Callable[[np.ndarray], tuple[int, np.ndarray, np.ndarray]]
-
-
 def pad_videos(
-    copies: Sequence[Copy | None],
+    copies: Sequence[Callable[[np.ndarray], tuple[int, np.ndarray, np.ndarray]] | None],
     shape_FMC: tuple[int, int, int],
     dtype: Any,
     empty: Callable[..., np.ndarray] = np.empty,
@@ -85,7 +80,8 @@ def pad_videos(
     """Returns a batch of videos of different lengths, padded with frames of zeros.
 
     Args:
-        copies: one function per video, see `Copy`; None gives a video without frames.
+        copies: one function per video: codes_FMC -> (number of frames, scale_C, offset_C), which
+            copies the codes to the front of its argument. None gives a video without frames.
         shape_FMC: frames, regions and channels of every video in the batch.
         dtype: of the codes.
         empty: allocates the codes.

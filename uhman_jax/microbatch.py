@@ -1,5 +1,6 @@
 """Batches in pieces that stay in a processor's cache."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,20 @@ def fitting_size(
     return largest_divisor(len(video.slot_B), most)
 
 
+def split(batch: Batch, size: int) -> tuple[Any, Callable[[Any], Batch]]:
+    """Returns pieces, arrays (B / size, ...) to loop over, and a function from piece to Batch.
+
+    Codes in the order of the batch are divided without a gather, so that devices which share the
+    batch keep their examples. Other codes stay whole.
+    """
+    num_videos = len(batch.mask_B)
+    if len(batch.video.codes_VFMC) != num_videos:
+        return jnp.arange(num_videos).reshape(-1, size), functools.partial(take, batch)
+    shape = num_videos // size, size
+    pieces = jax.tree.map(lambda array: array.reshape(*shape, *array.shape[1:]), batch)
+    return pieces, lambda piece: piece._replace(video=VideoInput.plain(*piece.video[:4]))
+
+
 def in_pieces(
     function: Callable[[Batch], Any], batch: Batch, hidden_size: int, num_seeds: int, platform: str
 ) -> Any:
@@ -58,6 +73,6 @@ def in_pieces(
     size = fitting_size(batch.video, hidden_size, platform, num_seeds=num_seeds)
     if size == num_videos:
         return function(batch)
-    index_YX = jnp.arange(num_videos).reshape(-1, size)
-    pieces = jax.lax.map(lambda index_X: function(take(batch, index_X)), index_YX)
-    return jax.tree.map(lambda array: array.reshape(num_videos, *array.shape[2:]), pieces)
+    pieces, batch_of = split(batch, size)
+    results = jax.lax.map(lambda piece: function(batch_of(piece)), pieces)
+    return jax.tree.map(lambda array: array.reshape(num_videos, *array.shape[2:]), results)

@@ -96,14 +96,14 @@ def measure(shape: tuple[int, int]) -> dict:
     from uhman_jax import train
     from uhman_jax.config import Estimator, Precision
     from uhman_jax.devices import Devices
+    from uhman_jax.train.state import abstract_state
 
     config = made_up.config_of(hidden_size=_HIDDEN.value, batch_size=_BATCH.value)
     config.loss.estimator, config.model.precision = Estimator(_ESTIMATOR.value), Precision.BFLOAT16
     view: Any = made_up.view_sizes(_HASHTAGS.value)
     model = train.build_model(config.model, view)
     devices = Devices(_HASHTAGS.value, shape)
-    statistics = made_up.statistics(_CHANNELS.value)
-    state = jax.eval_shape(lambda: train.init_state(model, config, statistics))
+    state = abstract_state(model, config, _CHANNELS.value)
     places = devices.places(state)
     small = made_up.make_batch(
         batch_size=8, num_frames=1, num_channels=1, num_hashtags=_HASHTAGS.value

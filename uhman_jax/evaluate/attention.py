@@ -165,13 +165,7 @@ def examples(
             times_F = np.zeros(frames_BF.shape[1], np.float32)
             real = store[record_V[row]].times_F
             times_F[: len(real)] = real
-            values = (
-                view.video_ids[row],
-                times_F,
-                batch.video.mask_BF[b],
-                regions_BFM[b],
-                frames_BF[b],
-            )
-            for column, value in zip(columns.values(), values, strict=True):
+            arrays = times_F, batch.video.mask_BF[b], regions_BFM[b], frames_BF[b]
+            for column, value in zip(columns.values(), (view.video_ids[row], *arrays), strict=True):
                 column.append(value)
     return {name: np.array(values) for name, values in columns.items()}

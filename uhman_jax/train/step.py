@@ -9,9 +9,9 @@ import optax
 from flax import linen as nn
 
 from uhman_jax.config import Config, Decay, LossConfig, TrainConfig, to_dict
-from uhman_jax.input_pipeline import Batch, take
+from uhman_jax.input_pipeline import Batch
 from uhman_jax.losses import LossFunction, make_loss, sample_negatives
-from uhman_jax.microbatch import fitting_size
+from uhman_jax.microbatch import fitting_size, split
 from uhman_jax.train import used_rows
 from uhman_jax.train.state import State, optimiser, seed_keys
 
@@ -141,15 +141,17 @@ def loss_and_gradient(
     if len(keys) == 1:
         return summed(params, batch, negatives_BPN, keys[0])
 
-    def add(total, index_and_key):
-        index_X, key = index_and_key
-        negatives_XPN = None if negatives_BPN is None else negatives_BPN[index_X]
-        more = summed(params, take(batch, index_X), negatives_XPN, key)
+    pieces, batch_of = split(batch, size)
+    shape = len(keys), size
+    negatives = jax.tree.map(lambda ids: ids.reshape(*shape, *ids.shape[1:]), negatives_BPN)
+
+    def add(total, piece_and_others):
+        piece, negatives_XPN, key = piece_and_others
+        more = summed(params, batch_of(piece), negatives_XPN, key)
         return jax.tree.map(jnp.add, total, more), None
 
     zeros = jnp.float32(0), jax.tree.map(jnp.zeros_like, params)
-    index_YX = jnp.arange(len(batch.mask_B)).reshape(-1, size)
-    total, _ = jax.lax.scan(add, zeros, (index_YX, keys))
+    total, _ = jax.lax.scan(add, zeros, (pieces, negatives, keys))
     return total
 
 
