@@ -57,9 +57,9 @@ def take(batch: Batch, index_X: Any) -> Batch:
 
     Only where X = V they are, because such a batch has its codes in order (see `VideoInput`).
     """
-    codes_VFMC = batch.video.codes_VFMC
-    others = batch._replace(video=batch.video._replace(codes_VFMC=None))
-    part = _take(others, index_X)
+    video: Any = batch.video
+    codes_VFMC = video.codes_VFMC
+    part = _take(batch._replace(video=video._replace(codes_VFMC=None)), index_X)
     slot_X = part.video.slot_B
     if len(codes_VFMC) == len(slot_X):
         codes_VFMC, slot_X = codes_VFMC[slot_X], jnp.arange(len(slot_X), dtype=jnp.int32)
