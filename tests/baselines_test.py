@@ -13,7 +13,8 @@ from uhman_jax import input_pipeline, losses, metrics, train
 from uhman_jax.baselines import Bilinear, ThreeWay, UserAdditive, mean_features
 from uhman_jax.config import ModelConfig, ModelName, Precision
 from uhman_jax.evaluate import evaluate
-from uhman_jax.model import UHMAN, UserInput, VideoInput
+from uhman_jax.layers import ChannelStatistics, UserInput, VideoInput
+from uhman_jax.model import UHMAN
 from uhman_jax.train.state import build_model
 
 K, D = 17, 19
@@ -112,13 +113,13 @@ def test_agrees_with_the_equations(system, unit):
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_the_mean_of_the_codes_gives_the_mean_of_the_features(dtype):
     video, _ = make_inputs(dtype=dtype)
-    statistics = make_model(Bilinear)[1]["statistics"]
-    x_BC = mean_features(video, statistics["mean_C"], statistics["std_C"])
+    statistics = ChannelStatistics(**make_model(Bilinear)[1]["statistics"])
+    x_BC = mean_features(video, statistics)
     exact = jax.tree.map(lambda a: np.asarray(a, np.float64 if a.dtype != bool else None), video)
     for b in range(B):
-        np.testing.assert_allclose(x_BC[b], mean_feature(statistics, exact, b), atol=1e-5)
+        np.testing.assert_allclose(x_BC[b], mean_feature(statistics._asdict(), exact, b), atol=1e-5)
     nothing = video._replace(mask_BF=jnp.zeros((B, F), bool))
-    assert not mean_features(nothing, statistics["mean_C"], statistics["std_C"]).any()
+    assert not mean_features(nothing, statistics).any()
 
 
 def test_three_way_without_a_user_part_is_bilinear():
@@ -169,7 +170,7 @@ def test_padding_changes_nothing(system):
         return jnp.pad(array, widths, constant_values=value)
 
     more_frames = video._replace(
-        codes_BFMC=pad(video.codes_BFMC, 1, 77), mask_BF=pad(video.mask_BF, 1, False)
+        codes_VFMC=pad(video.codes_VFMC, 1, 77), mask_BF=pad(video.mask_BF, 1, False)
     )
     more_history = user._replace(
         history_BR=pad(user.history_BR, 1, -1),
@@ -191,7 +192,7 @@ def test_codes_may_lie_among_those_of_other_videos(system):
     video, user = make_inputs()
     slot_B = jnp.array([4, 0, 2])
     codes_VFMC = jnp.full((6, F, M, C), 77, jnp.uint8).at[slot_B].set(video.codes_BFMC)
-    elsewhere = video._replace(codes_BFMC=codes_VFMC, slot_B=slot_B)
+    elsewhere = video._replace(codes_VFMC=codes_VFMC, slot_B=slot_B)
     for deterministic in (True, False):
         how = dict(deterministic=deterministic, rngs={"dropout": jax.random.key(1)})
         want = model.apply(variables, video, user, **how)
@@ -205,7 +206,7 @@ def test_what_padding_holds_changes_no_bit(system, garbage):
     model, variables = make_model(system)
     video, user = make_inputs(dtype=np.float32)
     filled = video._replace(
-        codes_BFMC=jnp.where(video.mask_BF[:, :, None, None], video.codes_BFMC, garbage)
+        codes_VFMC=jnp.where(video.mask_BF[:, :, None, None], video.codes_VFMC, garbage)
     )
     other = user._replace(history_BR=jnp.where(user.history_mask_BR, user.history_BR, 10**6))
 
@@ -225,7 +226,7 @@ def test_masked_inputs_get_zero_gradient(system):
     video, user = make_inputs(dtype=np.float32)
 
     def loss(codes_BFMC, params):
-        changed = video._replace(codes_BFMC=codes_BFMC)
+        changed = video._replace(codes_VFMC=codes_BFMC)
         scores_BT = model.apply(variables | {"params": params}, changed, user)
         return jnp.sum(scores_BT[:, :5] ** 2)
 
@@ -247,7 +248,7 @@ def test_order_of_frames_regions_and_history_changes_nothing(system):
     rng = np.random.default_rng(0)
     frames, regions, slots = rng.permutation(F), rng.permutation(M), rng.permutation(R)
     shuffled_video = video._replace(
-        codes_BFMC=video.codes_BFMC[:, frames][:, :, regions], mask_BF=video.mask_BF[:, frames]
+        codes_VFMC=video.codes_VFMC[:, frames][:, :, regions], mask_BF=video.mask_BF[:, frames]
     )
     shuffled_user = user._replace(
         history_BR=user.history_BR[:, slots], history_mask_BR=user.history_mask_BR[:, slots]
@@ -409,7 +410,7 @@ def test_trains_and_is_evaluated_like_any_system(tmp_path):
     view, store = tiny_world.load(root, config)
     statistics = input_pipeline.channel_statistics(view, store, progress=False)
     quiet = lambda line: None  # noqa: E731
-    state = train.train(config, view, store, *statistics, tmp_path / "run", say=quiet)
+    state = train.train(config, view, store, statistics, tmp_path / "run", say=quiet)
     model = train.build_model(config.model, view)
     arguments = model, state.params, state.statistics, config, view, store, tmp_path
     values = evaluate(*arguments, say=quiet)
@@ -437,7 +438,7 @@ def train_and_rank(system, decides, seed=0):
     for b in range(num_clips):
         codes_BFMC[b, rng.integers(3), :2, thing_B[b]] += 8
     nothing_B = np.zeros(num_clips, np.int32)
-    video = VideoInput(
+    video = VideoInput.plain(
         codes_BFMC,
         np.ones((num_clips, C), np.float32),
         np.zeros((num_clips, C), np.float32),

@@ -19,10 +19,10 @@ def test_a_made_up_batch_has_the_papers_number_of_hashtags_and_no_repetition():
     for ids_P, mask_P in zip(batch.positives_BP, batch.positives_mask_BP, strict=True):
         assert mask_P.any() and len(set(ids_P[mask_P])) == mask_P.sum()
     assert batch.video.codes_BFMC.shape == (400, 1, 64, 2)
-    mean_C, std_C = made_up.statistics(2)
+    statistics = made_up.statistics(2)
     decoded = batch.video.codes_BFMC * batch.video.scale_BC[:, None, None]
-    np.testing.assert_allclose(decoded.mean(axis=(0, 1, 2)), mean_C, rtol=0.02)
-    np.testing.assert_allclose(decoded.std(axis=(0, 1, 2)), std_C, rtol=0.02)
+    np.testing.assert_allclose(decoded.mean(axis=(0, 1, 2)), statistics.mean_C, rtol=0.02)
+    np.testing.assert_allclose(decoded.std(axis=(0, 1, 2)), statistics.std_C, rtol=0.02)
 
 
 def test_ratios_are_medians_over_rounds():

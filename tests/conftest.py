@@ -38,7 +38,7 @@ def root(tmp_path_factory):
 def world(root):
     """Its view and store, and the mean and deviation of its channels."""
     view, store = tiny_world.load(root, tiny_world.make_config(root))
-    return view, store, *input_pipeline.channel_statistics(view, store, progress=False)
+    return view, store, input_pipeline.channel_statistics(view, store, progress=False)
 
 
 @pytest.fixture

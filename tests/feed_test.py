@@ -10,7 +10,6 @@ from uhman_jax import input_pipeline, train
 from uhman_jax.config import Features, ModelName, RankWeight
 from uhman_jax.dataset.view import TRAIN
 from uhman_jax.errors import UserError
-from uhman_jax.layers import gathered
 from uhman_jax.train import feed, on_device, used_rows
 
 SIZE = 10
@@ -29,10 +28,14 @@ def test_a_batch_of_what_is_on_the_device_is_the_batch_that_is_read(world):
     loaded = on_device.load(view, store, rows)
     join = input_pipeline.Join(view, store)
     wanted_B = np.array([rows[5], -1, rows[0], rows[-1], rows[5]])
-    got, want = on_device.take(loaded, wanted_B), join(wanted_B)
-    assert got.video.codes_BFMC is loaded.videos.video.codes_BFMC
-    in_order = got._replace(video=gathered(got.video))
-    jax.tree.map(np.testing.assert_array_equal, in_order, want)
+    want = join(wanted_B)
+    whole = len(loaded.videos.row_B)  # as many videos as codes: these must be in order
+    for size in (len(wanted_B), whole):
+        got = loaded.batch(np.resize(wanted_B, size))
+        assert (got.video.codes_VFMC is loaded.videos.video.codes_VFMC) == (size < whole)
+        in_order = input_pipeline.VideoInput.plain(got.video.codes_BFMC, *got.video[1:4])
+        first = jax.tree.map(lambda part: part[: len(wanted_B)], got._replace(video=in_order))
+        jax.tree.map(np.testing.assert_array_equal, first, want)
 
 
 def test_loading_stops_when_asked(world):
@@ -68,7 +71,7 @@ def test_resident_and_streamed_features_give_the_same_training(root, world, star
         row_V = np.concatenate([batch.row_B for batch in ranked])
         assert row_V.tolist() == [*rows[:13], -1, -1, -1]
         if resident:  # no batch has codes of its own
-            assert all(batch.video.codes_BFMC is loaded.videos.video.codes_BFMC for batch in ranked)
+            assert all(batch.video.codes_VFMC is loaded.videos.video.codes_VFMC for batch in ranked)
         ends.append((state.params, np.array(losses)))
     assert max(counts) > 1, "several steps must be taken at once here"
     assert_close(*ends, atol=1e-5)
@@ -84,7 +87,7 @@ def test_what_a_system_does_not_look_at_need_not_be_kept(root, world, name):
         model, state = tiny_world.fresh(config, world)
         condense = model.condense if condensed else None
         loaded = on_device.load(view, store, rows, condense=condense)
-        assert loaded.videos.video.codes_BFMC.shape[1:3] == ((1, 1) if condensed else (3, 64))
+        assert loaded.videos.video.codes_VFMC.shape[1:3] == ((1, 1) if condensed else (3, 64))
         step = feed.several(train.make_train_step(model, config, num_steps=100))
         source = feed.Resident(step, loaded, rows, batch_size=SIZE, seed=7, start_step=0)
         taken, losses = 0, []
@@ -163,7 +166,7 @@ def few_hashtags_in_use(root, world, num_hashtags=500, **settings):
     tiny_world.smooth(config)
     model, _ = tiny_world.fresh(config, world)
     model = model.clone(num_hashtags=num_hashtags)
-    return config, model, train.init_state(model, config, *world[2:])
+    return config, model, train.init_state(model, config, world[2])
 
 
 def batches_of(world, num_hashtags=500):

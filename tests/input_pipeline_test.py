@@ -113,25 +113,41 @@ def test_batch_holds_the_rows_asked_for(tmp_path, view, storage):
     assert batch.positives_BP.shape == (4, MAX_POSITIVES)
     assert batch.row_B.tolist() == rows and batch.mask_B.tolist() == [True, True, False, True]
     for slot, row in enumerate(rows):
-        got = [leaf[slot] for leaf in leaves(batch)]
+        got = jax.tree.map(lambda leaf, slot=slot: leaf[slot], batch)
+        video, user = got.video, got.user
         if row == -1:
-            assert not any(leaf.astype(float).any() for leaf in got[:-2])
+            others = video._replace(slot_B=np.int32(0)), user, *got[2:4]
+            assert not any(leaf.astype(float).any() for leaf in leaves(others))
             continue
         codes_FMC, scale_C, offset_C = quantize.pack(features(row), storage)
         n = len(codes_FMC)
-        np.testing.assert_array_equal(got[0][:n], codes_FMC)
-        assert got[0].dtype == codes_FMC.dtype and not got[0][n:].astype(float).any()
-        np.testing.assert_array_equal(got[1], scale_C)
-        np.testing.assert_array_equal(got[2], offset_C)
-        assert got[3].tolist() == [True] * n + [False] * (MAX_FRAMES - n)
-        assert got[4:7] == [view.gender_V[row], view.age_V[row], view.country_V[row]]
-        assert got[7][got[8]].tolist() == HISTORY[row] and not got[7][~got[8]].any()
-        assert got[9][got[10]].tolist() == POSITIVES[row] and not got[9][~got[10]].any()
+        np.testing.assert_array_equal(video.codes_VFMC[:n], codes_FMC)
+        assert video.codes_VFMC.dtype == codes_FMC.dtype
+        assert not video.codes_VFMC[n:].astype(float).any() and video.slot_B == slot
+        np.testing.assert_array_equal(video.scale_BC, scale_C)
+        np.testing.assert_array_equal(video.offset_BC, offset_C)
+        assert video.mask_BF.tolist() == [True] * n + [False] * (MAX_FRAMES - n)
+        assert user[:3] == (view.gender_V[row], view.age_V[row], view.country_V[row])
+        for ids, mask, expected in (
+            (user.history_BR, user.history_mask_BR, HISTORY),
+            (got.positives_BP, got.positives_mask_BP, POSITIVES),
+        ):
+            assert ids[mask].tolist() == expected[row] and not ids[~mask].any()
     types = [leaf.dtype.name for leaf in leaves(batch)[1:]]
     assert types == (
-        ["float32", "float32", "bool", "int32", "int32", "int32", "int32", "bool"]
+        ["float32", "float32", "bool", "int32", "int32", "int32", "int32", "int32", "bool"]
         + ["int32", "bool", "int32", "bool"]
     )
+
+
+def test_a_part_of_a_batch_that_processes_share_has_its_slots_of_the_whole(view, frames):
+    places = np.array([1, 2])
+    rows = view.rows(TRAIN)
+    how = dict(rows=rows, batch_size=3, seed=0)
+    whole = input_pipeline.train_batches(view, frames, **how)[1]
+    part = input_pipeline.train_batches(view, frames, **how, places=places)[1]
+    assert part.video.slot_B.tolist() == [1, 2] and part.video.slot_B.dtype == np.int32
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[places]), part, whole)
 
 
 def test_max_frames_only_adds_padding(view, frames):

@@ -3,7 +3,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from uhman_jax.layers import VideoInput, lookup, orthogonal, score, standardise, unit_length
+from uhman_jax.layers import (
+    ChannelStatistics,
+    VideoInput,
+    lookup,
+    orthogonal,
+    score,
+    standardise,
+    unit_length,
+)
 
 
 def test_unit_length_is_safe_at_zero():
@@ -25,11 +33,11 @@ def test_standardise_decodes_each_video_by_its_own_pair():
     scale_BC, offset_BC = rng.uniform(0.1, 1, (2, 7)), rng.normal(size=(2, 7))
     mean_C, std_C = rng.normal(size=7), rng.uniform(0.5, 2, 7)
     mask_BF = np.array([[True, True, False], [True, False, False]])
-    video = VideoInput(
-        codes_BFMC, scale_BC.astype(np.float32), offset_BC.astype(np.float32), mask_BF
+    video = VideoInput.plain(
+        jnp.asarray(codes_BFMC), scale_BC.astype(np.float32), offset_BC.astype(np.float32), mask_BF
     )
-    each = jax.vmap(standardise, in_axes=(0, None, None))
-    got = each(video, mean_C.astype(np.float32), std_C.astype(np.float32))
+    statistics = ChannelStatistics(mean_C.astype(np.float32), std_C.astype(np.float32))
+    got = standardise(video, statistics)
     decoded = codes_BFMC * scale_BC[:, None, None] + offset_BC[:, None, None]
     expected = (decoded - mean_C) / std_C * mask_BF[:, :, None, None]
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)

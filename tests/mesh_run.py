@@ -53,7 +53,7 @@ def ends(config, root, workdir, devices=None, stop_at=None):
     asked = iter(range(10**6))
     should_stop = (lambda: False) if stop_at is None else (lambda: next(asked) >= stop_at)
     how = dict(say=lambda line: None, should_stop=should_stop)
-    state = train.train(config, view, store, *statistics, workdir, devices=devices, **how)
+    state = train.train(config, view, store, statistics, workdir, devices=devices, **how)
     model = train.build_model(config.model, view)
     ranker = make_ranker(model, 5, devices)
     params = devices.spread(state.params) if devices else state.params
@@ -72,7 +72,7 @@ def weigh(num_hashtags, estimator):
     config = made_up.config_of(hidden_size=32, batch_size=8)
     config.loss.estimator = Estimator(estimator)
     model = train.build_model(config.model, made_up.view_sizes(num_hashtags))
-    initial = train.init_state(model, config, *made_up.statistics(16))
+    initial = train.init_state(model, config, made_up.statistics(16))
     initial = jax.tree.map(np.asarray, initial)
     batch = made_up.make_batch(
         batch_size=8, num_frames=1, num_channels=16, num_hashtags=num_hashtags

@@ -1,18 +1,18 @@
 """Sizes that fit the cache, and pieces that put together are the whole."""
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from uhman_jax import microbatch
 from uhman_jax.input_pipeline import Batch
-from uhman_jax.layers import UserInput, VideoInput, gathered
+from uhman_jax.layers import UserInput, VideoInput
 
 
 def make_batch(size, num_channels, num_frames=8):
     """A batch without content; its row_B counts."""
     ids_B, mask_B = np.arange(size, dtype=np.int32), np.ones(size, bool)
-    video = VideoInput(
+    video = VideoInput.plain(
         np.zeros((size, num_frames, 64, num_channels), np.uint8),
         np.zeros((size, num_channels), np.float32),
         np.zeros((size, num_channels), np.float32),
@@ -36,22 +36,21 @@ def make_batch(size, num_channels, num_frames=8):
     ],
 )
 def test_a_piece_fits_the_cache_and_divides_the_batch(
-    batch_size, num_channels, hidden_size, expected, monkeypatch
+    batch_size, num_channels, hidden_size, expected
 ):
     video = make_batch(batch_size, num_channels).video
-    assert microbatch.fitting_size(video, hidden_size) == expected
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert microbatch.fitting_size(video, hidden_size) == batch_size
+    assert microbatch.fitting_size(video, hidden_size, "cpu") == expected
+    assert microbatch.fitting_size(video, hidden_size, "gpu") == batch_size
 
 
 def test_regions_that_are_left_out_take_no_room():
     video = make_batch(64, 64).video
-    assert microbatch.fitting_size(video, 128, region_share=0.5) == 32  # of 35
+    assert microbatch.fitting_size(video, 128, "cpu", region_share=0.5) == 32  # of 35
 
 
 def test_every_seed_takes_room_for_its_hidden_vectors():
-    assert microbatch.fitting_size(make_batch(64, 64).video, 32, num_seeds=8) == 8  # of 9
-    assert microbatch.fitting_size(make_batch(64, 2048).video, 32, num_seeds=8) == 8  # of 10
+    assert microbatch.fitting_size(make_batch(64, 64).video, 32, "cpu", num_seeds=8) == 8  # of 9
+    assert microbatch.fitting_size(make_batch(64, 2048).video, 32, "cpu", num_seeds=8) == 8  # of 10
 
 
 @pytest.mark.parametrize(
@@ -64,17 +63,18 @@ def test_every_seed_takes_room_for_its_hidden_vectors():
 )
 def test_a_piece_is_large_beside_the_gradient_that_it_adds_up(num_parameters, num_seeds, expected):
     counts = {"num_parameters": num_parameters, "num_seeds": num_seeds}
-    assert microbatch.fitting_size(make_batch(64, 64).video, 128, **counts) == expected
+    assert microbatch.fitting_size(make_batch(64, 64).video, 128, "cpu", **counts) == expected
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_scores_of_all_hashtags_fit_a_gibibyte(backend, monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_scores_of_all_hashtags_fit_a_gibibyte(platform):
     video = make_batch(1024, 1, num_frames=1).video
-    assert microbatch.fitting_size(video, 1, num_scores=669) == 1024
-    assert microbatch.fitting_size(video, 1, num_scores=1_000_000) == 256  # of 268
-    assert microbatch.fitting_size(video, 1, num_scores=1_000_000, num_seeds=8) == 32  # of 33
-    assert microbatch.fitting_size(video, 1, num_scores=2**30) == 1
+    assert microbatch.fitting_size(video, 1, platform, num_scores=669) == 1024
+    assert microbatch.fitting_size(video, 1, platform, num_scores=1_000_000) == 256  # of 268
+    assert (
+        microbatch.fitting_size(video, 1, platform, num_scores=1_000_000, num_seeds=8) == 32
+    )  # of 33
+    assert microbatch.fitting_size(video, 1, platform, num_scores=2**30) == 1
 
 
 @pytest.mark.parametrize("hidden_size", [32, 512])
@@ -86,12 +86,12 @@ def test_pieces_together_are_the_whole(hidden_size):
         seen.append(len(piece.mask_B))
         return {"twice": 2 * piece.row_B, "outer": piece.row_B[:, None] * np.arange(3)[None, :]}
 
-    whole = microbatch.in_pieces(function, batch, hidden_size, 1)
+    whole = microbatch.in_pieces(function, batch, hidden_size, 1, "cpu")
     np.testing.assert_array_equal(whole["twice"], 2 * np.arange(6))
     np.testing.assert_array_equal(whole["outer"], np.outer(np.arange(6), np.arange(3)))
     assert set(seen) == {6 if hidden_size == 32 else 3}
     seen.clear()
-    microbatch.in_pieces(function, batch, hidden_size, num_seeds=128)
+    microbatch.in_pieces(function, batch, hidden_size, 128, "cpu")
     assert set(seen) == {1}
 
 
@@ -99,9 +99,9 @@ def test_codes_that_lie_elsewhere_come_with_their_piece():
     batch = make_batch(6, 64)
     codes_VFMC = np.broadcast_to(np.arange(9, dtype=np.uint8)[:, None, None, None], (9, 8, 64, 64))
     slot_B = np.array([8, 2, 2, 0, 5, 1], np.int32)
-    video = batch.video._replace(codes_BFMC=jax.numpy.asarray(codes_VFMC), slot_B=slot_B)
+    video = batch.video._replace(codes_VFMC=jnp.asarray(codes_VFMC), slot_B=slot_B)
     batch = batch._replace(video=video)
     whole = microbatch.in_pieces(
-        lambda piece: gathered(piece.video).codes_BFMC[:, 0, 0, 0], batch, 512, 1
+        lambda piece: piece.video.codes_BFMC[:, 0, 0, 0], batch, 512, 1, "cpu"
     )
     np.testing.assert_array_equal(whole, slot_B)

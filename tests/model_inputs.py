@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uhman_jax.model import UserInput, VideoInput
+from uhman_jax.layers import UserInput, VideoInput
 
 B, F, M, C, R, T = 3, 5, 7, 11, 13, 23
 GENDERS, AGES, COUNTRIES = 29, 31, 37
@@ -17,7 +17,7 @@ def make_inputs(seed=0, dtype=np.uint8, num_regions=M):
     mask_BF = np.array([[1, 1, 1, 1, 1], [0, 1, 0, 1, 0], [0, 0, 1, 0, 0]], bool)
     history_mask_BR = np.arange(R)[None, :] % 4 == np.array([[0], [1], [9]])
     history_mask_BR[0] = True
-    video = VideoInput(
+    video = VideoInput.plain(
         codes_BFMC,
         rng.uniform(0.005, 0.02, (B, C)).astype(np.float32),
         rng.normal(size=(B, C)).astype(np.float32),

@@ -117,29 +117,30 @@ def test_channel_statistics_are_kept_beside_the_shards_and_made_again_if_damaged
     root, said, monkeypatch
 ):
     prepared = prepare.prepare(tiny_world.make_config(root), said.append)
-    mean_C, std_C = prepare.channel_statistics(prepared, said.append)
+    statistics = prepare.channel_statistics(prepared, said.append)
     rows = [prepared.view.video_ids[row] for row in prepared.view.rows(TRAIN)]
     records = [prepared.store[index] for index in prepared.store.rows(rows)]
     values_NC = np.concatenate(
-        [(r.codes_FMC * r.scale_C + r.offset_C).reshape(-1, len(mean_C)) for r in records]
+        [(r.codes_FMC * r.scale_C + r.offset_C).reshape(-1, len(r.scale_C)) for r in records]
     )
-    np.testing.assert_allclose(mean_C, values_NC.mean(0), atol=1e-5)
-    np.testing.assert_allclose(std_C, values_NC.std(0), rtol=1e-4)
+    np.testing.assert_allclose(statistics.mean_C, values_NC.mean(0), atol=1e-5)
+    np.testing.assert_allclose(statistics.std_C, values_NC.std(0), rtol=1e-4)
     (path,) = (prepared.store.directory / "statistics").iterdir()
 
     with monkeypatch.context() as patch:
         patch.setattr(input_pipeline, "channel_statistics", None)  # must not be called
         again = prepare.channel_statistics(prepared, said.append)
-    np.testing.assert_array_equal(again, (mean_C, std_C))
+    np.testing.assert_array_equal(again, statistics)
     path.write_bytes(path.read_bytes()[:50])
     again = prepare.channel_statistics(prepared, said.append)
-    np.testing.assert_array_equal(again, (mean_C, std_C))
+    np.testing.assert_array_equal(again, statistics)
     assert said[-1] == f"{path} is damaged; it is made again."
     # Another view has other training videos, hence other statistics.
     config = tiny_world.make_config(root)
     config.view.seed = 1
     other = prepare.prepare(config, said.append)
-    assert not np.array_equal(prepare.channel_statistics(other, said.append)[0], mean_C)
+    others = prepare.channel_statistics(other, said.append)
+    assert not np.array_equal(others.mean_C, statistics.mean_C)
 
 
 def test_channel_statistics_that_cannot_be_kept_are_used_all_the_same(root, said, monkeypatch):
@@ -149,8 +150,8 @@ def test_channel_statistics_that_cannot_be_kept_are_used_all_the_same(root, said
         raise OSError(errno.EROFS, "read-only", str(path))
 
     monkeypatch.setattr(prepare, "replacing", refuse)
-    mean_C, std_C = prepare.channel_statistics(prepared, said.append)
-    assert mean_C.shape == std_C.shape == (tiny_world.NUM_CHANNELS,)
+    statistics = prepare.channel_statistics(prepared, said.append)
+    assert np.shape(statistics) == (2, tiny_world.NUM_CHANNELS)
     assert said[-1].startswith("Channel statistics are not kept in ")
     assert said[-1].endswith(": Read-only file system.")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from uhman_jax import region_product
-from uhman_jax.layers import UserInput, VideoInput, gathered, standardise
+from uhman_jax.layers import ChannelStatistics, UserInput, VideoInput, standardise
 from uhman_jax.model import UHMAN
 
 V, N, C = 6, 128, 192  # two blocks of 64 rows; three of 64 channels
@@ -131,34 +131,30 @@ def make_video(dtype=np.uint8, num_frames=2, num_channels=64):
     )
 
 
-def test_who_takes_the_kernels_and_who_does_not(monkeypatch):
-    kernel_JC = jnp.zeros((32, 64))
+def test_who_takes_the_kernels_and_who_does_not():
+    def fit(video, shape_JC=(32, 64), dtype=jnp.bfloat16, platform="gpu"):
+        return region_product.kernels_fit(video, jnp.zeros(shape_JC), dtype, platform)
+
     video = make_video()
-    assert not region_product.kernels_fit(video, kernel_JC, jnp.bfloat16), "there is no GPU here"
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert region_product.kernels_fit(video, kernel_JC, jnp.bfloat16)
-    assert not region_product.kernels_fit(video, kernel_JC, jnp.float32)
-    assert not region_product.kernels_fit(make_video(np.float32), kernel_JC, jnp.bfloat16)
-    assert not region_product.kernels_fit(
-        make_video(num_channels=72), jnp.zeros((32, 72)), jnp.bfloat16
-    )
-    assert not region_product.kernels_fit(video, jnp.zeros((24, 64)), jnp.bfloat16)
+    assert fit(video)
+    assert not fit(video, platform="cpu")
+    assert not fit(video, dtype=jnp.float32)
+    assert not fit(make_video(np.float32))
+    assert not fit(make_video(num_channels=72), (32, 72))
+    assert not fit(video, (24, 64))
     for size, expected in [(2**31, True), (2**31 + 2**20, False), (2**33, True)]:
         shape = (size // (2 * 64 * 64), 2, 64, 64)
-        large = video._replace(codes_BFMC=jax.ShapeDtypeStruct(shape, np.uint8))
-        assert region_product.kernels_fit(large, kernel_JC, jnp.bfloat16) == expected
+        assert fit(video._replace(codes_VFMC=jax.ShapeDtypeStruct(shape, np.uint8))) == expected
 
 
 def test_who_goes_by_video_and_who_does_not(monkeypatch):
     video = make_video(num_channels=129)
-    assert region_product.goes_by_video(video, 16)
-    assert not region_product.goes_by_video(make_video(num_channels=128), 16)
-    assert not region_product.goes_by_video(make_video(np.float32, num_channels=129), 16)
+    assert region_product.goes_by_video(video, 16, "cpu")
+    assert not region_product.goes_by_video(video, 16, "gpu")
+    assert not region_product.goes_by_video(make_video(num_channels=128), 16, "cpu")
+    assert not region_product.goes_by_video(make_video(np.float32, num_channels=129), 16, "cpu")
     monkeypatch.setattr(jax, "device_count", lambda: 2)
-    assert not region_product.goes_by_video(video, 16)
-    monkeypatch.undo()
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert not region_product.goes_by_video(video, 16)
+    assert not region_product.goes_by_video(video, 16, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -172,17 +168,19 @@ def test_who_goes_by_video_and_who_does_not(monkeypatch):
 )
 def test_all_ways_of_the_product_decode_alike(way, dtype, tolerance, monkeypatch):
     video, rng = make_video(), np.random.default_rng(2)
-    mean_C, std_C = jnp.asarray(rng.normal(size=64)), jnp.asarray(rng.uniform(0.5, 2, 64))
+    statistics = ChannelStatistics(
+        jnp.asarray(rng.normal(size=64)), jnp.asarray(rng.uniform(0.5, 2, 64))
+    )
     kernel_JC = jnp.asarray(rng.normal(size=(32, 64)), jnp.float32)
     monkeypatch.setattr(region_product, "kernels_fit", lambda *_: way is not None)
     monkeypatch.setattr(region_product, "KERNELS", way)
-    ours = region_product.region_product(video, mean_C, std_C, kernel_JC, dtype)
+    ours = region_product.region_product(video, statistics, kernel_JC, dtype)
     assert (ours.shape, ours.dtype) == ((3, 2, 64, 32), dtype)
-    for place, slot in enumerate([2, 2, 0]):
-        one = VideoInput(video.codes_BFMC[slot], *(part[place] for part in video[1:4]))
-        regions_FMC = standardise(one, mean_C, std_C)
-        want = jnp.einsum("fmc,jc->fmj", regions_FMC, kernel_JC, precision="highest")
-        assert relative_error(ours[place].astype(jnp.float32), want) < tolerance
+    in_order = VideoInput.plain(video.codes_VFMC[jnp.array([2, 2, 0])], *video[1:4])
+    regions_BFMC = standardise(in_order, statistics)
+    want_BFMJ = jnp.einsum("bfmc,jc->bfmj", regions_BFMC, kernel_JC, precision="highest")
+    for one, want in zip(ours.astype(jnp.float32), want_BFMJ, strict=True):
+        assert relative_error(one, want) < tolerance
 
 
 @pytest.mark.parametrize("region_dropout", [0.0, 0.5])
@@ -193,7 +191,7 @@ def test_a_population_that_goes_by_video_learns_the_same(region_dropout, in_plac
     )
     video = make_video(num_channels=72)
     if not in_place:
-        video = gathered(video)
+        video = VideoInput.plain(video.codes_BFMC, *video[1:4])
     ids_B = jnp.array([0, 1, 2])
     user = UserInput(ids_B, ids_B, ids_B, jnp.array([[1], [3], [5]]), jnp.ones((3, 1), bool))
     weight_BT = jnp.asarray(np.random.default_rng(3).normal(size=(3, 9)), jnp.float32)
@@ -214,7 +212,7 @@ def test_a_population_that_goes_by_video_learns_the_same(region_dropout, in_plac
 
         return jax.jit(jax.vmap(jax.grad(loss)))(variables["params"], keys)
 
-    assert region_product.goes_by_video(video, 8)
+    assert region_product.goes_by_video(video, 8, "cpu")
     ours = slopes()
     monkeypatch.setattr(region_product, "goes_by_video", lambda *_: False)
     monkeypatch.setattr(region_product, "product", None)

@@ -79,8 +79,8 @@ def test_a_lost_newest_checkpoint_costs_steps_but_not_the_result(root, world, tm
     newest = max((tmp_path / "parts" / "checkpoints").iterdir(), key=lambda path: int(path.stem))
     newest.write_bytes(newest.read_bytes()[:7])
     said = []
-    view, store, mean_C, std_C = world
-    parts = train.train(config, view, store, mean_C, std_C, tmp_path / "parts", say=said.append)
+    view, store, statistics = world
+    parts = train.train(config, view, store, statistics, tmp_path / "parts", say=said.append)
     assert any("Passed over a damaged checkpoint" in line for line in said)
     assert_same_bytes(whole, parts)
     assert without_times(log_of(tmp_path / "whole")) == without_times(log_of(tmp_path / "parts"))
@@ -161,7 +161,7 @@ def test_sigterm_saves_and_another_process_ends_with_the_bytes_of_an_unbroken_ru
         statistics = input_pipeline.channel_statistics(view, store, progress=False)
         with between_steps() as stopped:
             try:
-                train.train(config, view, store, *statistics, workdir, should_stop=stopped)
+                train.train(config, view, store, statistics, workdir, should_stop=stopped)
             except train.Interrupted as interrupted:
                 print("interrupted at", interrupted.step)
                 sys.exit(75)
@@ -193,7 +193,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_the_checkpoint_and_remedi
     root, world, tmp_path
 ):
     config = tiny_world.make_config(root, clip_norm=0.0, learning_rate=1e-4, checkpoint_every=3)
-    view, store, mean_C, std_C = world
+    view, store, statistics = world
 
     class Poisoned(type(store)):  # the clip that is trained on at step 7 has a NaN
         def copy(self, index, codes_FMC):
@@ -209,7 +209,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_the_checkpoint_and_remedi
     poison = store.rows([view.video_ids[row]])[0]
     with pytest.raises(DivergedError) as caught:
         train.train(
-            config, view, Poisoned(store.directory), mean_C, std_C, tmp_path, say=lambda line: None
+            config, view, Poisoned(store.directory), statistics, tmp_path, say=lambda line: None
         )
     message = str(caught.value)
     assert "got a loss of nan at step 7 with seed 0" in message

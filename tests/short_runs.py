@@ -27,11 +27,11 @@ def one_trace_per_program():
 
 def run(config, world, workdir, stop_after=None):
     """Trains; with `stop_after`, asks to stop when that many steps were begun."""
-    view, store, mean_C, std_C = world
+    view, store, statistics = world
     asked = iter(range(10**6))
     should_stop = (lambda: False) if stop_after is None else (lambda: next(asked) >= stop_after)
     return train.train(
-        config, view, store, mean_C, std_C, workdir, should_stop=should_stop, say=lambda line: None
+        config, view, store, statistics, workdir, should_stop=should_stop, say=lambda line: None
     )
 
 

@@ -193,9 +193,9 @@ def fresh(config, world):
     """Model and initial state."""
     from uhman_jax import train  # heavy; a config file that imports this module must not be
 
-    view, _, mean_C, std_C = world
+    view, _, statistics = world
     model = train.build_model(config.model, view)
-    return model, train.init_state(model, config, mean_C, std_C)
+    return model, train.init_state(model, config, statistics)
 
 
 def sampled(config):

@@ -362,7 +362,7 @@ def test_labels_of_test_videos_change_no_byte_of_the_parameters(root, world, tmp
     assert len(tested) > 20 and other_view.fingerprint != view.fingerprint
     statistics = input_pipeline.channel_statistics(other_view, other_store, progress=False)
     one = run(config, world, tmp_path / "one")
-    other = run(config, (other_view, other_store, *statistics), tmp_path / "other")
+    other = run(config, (other_view, other_store, statistics), tmp_path / "other")
     assert_same_bytes(one, other)
     one_log, other_log = (without_times(log_of(tmp_path / name)) for name in ("one", "other"))
     assert one_log == other_log
@@ -372,7 +372,7 @@ def test_without_validation_videos_the_last_parameters_are_kept(root, tmp_path):
     config = tiny_world.make_config(root, num_epochs=2)
     config.view.validation_share = 0.0
     view, store = tiny_world.load(root, config)
-    world = view, store, *input_pipeline.channel_statistics(view, store, progress=False)
+    world = view, store, input_pipeline.channel_statistics(view, store, progress=False)
     state = run(config, world, tmp_path)
     assert_same_bytes(state.params, state.best_params)
     assert "validation/P@10" not in log_of(tmp_path)[-1]

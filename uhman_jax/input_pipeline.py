@@ -1,7 +1,7 @@
 """Batches for training and evaluation: a view joined with the shards.
 
-Batches are addressed by step: `train_batches(...)[s]` depends on the seed and s alone, so a run
-that starts again at step s sees what the unbroken run saw.  Codes stay as stored (uint8 by default)
+Batches are addressed by step: `train_batches(...)[s]` depends only on the seed and s, so a run that
+starts again at step s gets the batches of the unbroken run. Codes stay as stored (uint8 by default)
 until the model.
 """
 
@@ -9,32 +9,34 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from uhman_jax.dataset.view import TRAIN, Ragged, View
 from uhman_jax.errors import UserError
-from uhman_jax.model import UserInput, VideoInput
+from uhman_jax.layers import ChannelStatistics, UserInput, VideoInput
 from uhman_jax.progress import progress_bar
 from uhman_jax.shards.recycle import Recycler
 from uhman_jax.shards.store import FrameStore
 
 if TYPE_CHECKING:
-    import grain  # half a second that those who only use a model need not wait
+    import grain  # half a second, which using a model does not need
 
-PADDING_ROW = -1  # stands for "no video" where view rows are listed
-# Channels that vary less than this share of the root mean square over channels are scaled as if
-# they varied that much: a channel that is constant in train must not blow up what test holds there.
+PADDING_ROW = -1  # "no video" in a list of view rows
+# Smallest deviation of a channel, as a fraction of the root mean square over channels: a channel
+# that is constant in the training split must not magnify its values in the test split.
 STD_FLOOR = 1e-3
 
 
 class Batch(NamedTuple):
-    """B videos with their users and hashtags, NumPy arrays of fixed shape.
+    """B videos with their users and hashtags, arrays of fixed shape.
 
     Attributes:
-        video: features of the clips.
+        video: features of the videos.
         user: who posts them.
         positives_BP: int32 hashtag ids, ascending; 0 where masked.
         positives_mask_BP: bool, True for a real slot.
@@ -50,10 +52,56 @@ class Batch(NamedTuple):
     mask_B: np.ndarray
 
 
+def take(batch: Batch, index_X: Any) -> Batch:
+    """Returns the examples `index_X` of a batch as JAX arrays; the codes are not copied.
+
+    Only where X = V they are, because such a batch has its codes in order (see `VideoInput`).
+    """
+    video: Any = batch.video
+    codes_VFMC = video.codes_VFMC
+    part = _take(batch._replace(video=video._replace(codes_VFMC=None)), index_X)
+    slot_X = part.video.slot_B
+    if len(codes_VFMC) == len(slot_X):
+        codes_VFMC, slot_X = codes_VFMC[slot_X], jnp.arange(len(slot_X), dtype=jnp.int32)
+    return part._replace(video=part.video._replace(codes_VFMC=codes_VFMC, slot_B=slot_X))
+
+
+@jax.jit
+def _take(tree, index_X):
+    return jax.tree.map(lambda array: array[index_X], tree)
+
+
+def pad_videos(
+    copies: Sequence[Callable[[np.ndarray], tuple[int, np.ndarray, np.ndarray]] | None],
+    shape_FMC: tuple[int, int, int],
+    dtype: Any,
+    empty: Callable[..., np.ndarray] = np.empty,
+) -> VideoInput:
+    """Returns a batch of videos of different lengths, padded with frames of zeros.
+
+    Args:
+        copies: one function per video: codes_FMC -> (number of frames, scale_C, offset_C), which
+            copies the codes to the front of its argument. None gives a video without frames.
+        shape_FMC: frames, regions and channels of every video in the batch.
+        dtype: of the codes.
+        empty: allocates the codes.
+    """
+    num_videos, num_channels = len(copies), shape_FMC[2]
+    codes_BFMC = empty((num_videos, *shape_FMC), dtype)
+    scale_BC, offset_BC = np.zeros((2, num_videos, num_channels), np.float32)
+    num_frames_B = np.zeros(num_videos, np.int32)
+    for b, copy in enumerate(copies):
+        if copy:
+            num_frames_B[b], scale_BC[b], offset_BC[b] = copy(codes_BFMC[b])
+        codes_BFMC[b, num_frames_B[b] :] = 0
+    mask_BF = np.arange(shape_FMC[0]) < num_frames_B[:, np.newaxis]
+    return VideoInput.plain(codes_BFMC, scale_BC, offset_BC, mask_BF)
+
+
 class Join:
     """Reads the videos of given view rows into one batch.
 
-    The memory of a batch's codes is used again when nothing holds them any more.
+    The memory of a batch's codes is reused once nothing refers to them.
 
     Args:
         view: whose videos are read.
@@ -81,30 +129,20 @@ class Join:
         return type(self), (self.view, self.store, self.max_frames)
 
     def __call__(self, row_B: np.ndarray) -> Batch:
-        """The batch of these view rows; PADDING_ROW gives a padding example.
+        """Returns the batch of these view rows; PADDING_ROW gives a padding example.
 
         Raises:
-            DamagedRecordError: a record is not what was written; names file and offset.
+            DamagedRecordError: a record differs from what was written; names file and offset.
         """
         view, store = self.view, self.store
         row_B = np.asarray(row_B, np.int32)
         mask_B = row_B != PADDING_ROW
-        size, frames, channels = len(row_B), self.max_frames, store.num_channels
-        codes_BFMC = self._recycler.empty(
-            (size, frames, store.num_regions, channels), store.schema.dtype
-        )
-        scale_BC = np.zeros((size, channels), np.float32)
-        offset_BC = np.zeros((size, channels), np.float32)
-        num_frames_B = np.zeros(size, np.int32)
-        for slot, row in enumerate(row_B):
-            if mask_B[slot]:
-                num_frames_B[slot], scale_BC[slot], offset_BC[slot] = store.copy(
-                    self._record_V[row], codes_BFMC[slot]
-                )
-            codes_BFMC[slot, num_frames_B[slot] :] = 0
-        video = VideoInput(
-            codes_BFMC, scale_BC, offset_BC, np.arange(frames) < num_frames_B[:, np.newaxis]
-        )
+        copies = [
+            functools.partial(store.copy, self._record_V[row]) if row != PADDING_ROW else None
+            for row in row_B
+        ]
+        shape_FMC = self.max_frames, store.num_regions, store.num_channels
+        video = pad_videos(copies, shape_FMC, store.schema.dtype, self._recycler.empty)
 
         def attribute(value_V):
             return np.where(mask_B, value_V[row_B], 0).astype(np.int32)
@@ -122,7 +160,7 @@ class Join:
 
 
 def pad(ragged: Ragged, row_B: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a ragged array side by side, padded with 0.
+    """Returns rows of a ragged array, padded with 0 to one width.
 
     >>> pad(Ragged(np.int32([7, 8, 9]), np.int64([0, 1, 3])), np.int32([1, -1, 0]), 2)[0].tolist()
     [[8, 9], [0, 0], [7, 0]]
@@ -130,7 +168,7 @@ def pad(ragged: Ragged, row_B: np.ndarray, width: int) -> tuple[np.ndarray, np.n
     Args:
         ragged: int32 values.
         row_B: rows of it; PADDING_ROW gives an empty one.
-        width: at least the length of each row asked for (ValueError otherwise).
+        width: at least the length of each of these rows (ValueError otherwise).
 
     Returns:
         (values, mask), int32 and bool, both (B, width).
@@ -149,9 +187,9 @@ def pad(ragged: Ragged, row_B: np.ndarray, width: int) -> tuple[np.ndarray, np.n
 class TrainOrder:
     """Endless batches of view rows: `order[s]` is the int64 row_B of step s.
 
-    Each epoch is another permutation of all rows.  Epochs follow one another without a gap, so a
-    batch may hold the end of one and the begin of the next and no row is ever dropped; epoch e ends
-    with step ceil(e * len(rows) / batch_size) - 1.
+    Each epoch is another permutation of all rows. Epochs follow one another without a gap, so a
+    batch may contain the end of one epoch and the start of the next, and no row is ever dropped.
+    Epoch e ends with step ceil(e * len(rows) / batch_size) - 1.
 
     Args:
         rows: of the view.
@@ -172,11 +210,11 @@ class TrainOrder:
         self._batch_size, self._seed = batch_size, seed
 
     def __len__(self) -> int:
-        """As many steps as one can ask for."""
+        """Returns the number of steps that can be addressed."""
         return sys.maxsize // self._batch_size
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """The rows of step `index`."""
+        """Returns the rows of step `index`."""
         start, parts, missing = index * self._batch_size, [], self._batch_size
         while missing:
             epoch, place = divmod(start, len(self._rows))
@@ -186,7 +224,7 @@ class TrainOrder:
         return self._rows[np.concatenate(parts)]
 
 
-@functools.lru_cache(maxsize=2)  # a batch may lie in two epochs
+@functools.lru_cache(maxsize=2)  # a batch may belong to two epochs
 def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(size)
 
@@ -201,32 +239,39 @@ def train_batches(
     max_frames: int = 0,
     places: np.ndarray | None = None,
 ) -> "grain.MapDataset":
-    """Endless batches of shuffled videos; `train_batches(...)[s]` is the Batch of step s.
+    """Returns endless batches of shuffled videos; `train_batches(...)[s]` is the Batch of step s.
 
     Args:
-        view: what the videos are labelled with.
-        store: what they look like.
+        view: the labels of the videos.
+        store: their features.
         rows: of the view, usually `view.rows(TRAIN)`; order as in `TrainOrder`.
         batch_size: B.
         seed: of the order.
         max_frames: F; 0: the store's longest record.
-        places: of the examples in a batch that are read; None: all.
+        places: indices of the examples of a batch to read, for a batch that several processes
+            share; its `slot_B` are these. None: all.
     """
     import grain
 
     join = Join(view, store, max_frames)
-    order = grain.MapDataset.source(TrainOrder(rows, batch_size, seed))
-    return order.map(join if places is None else lambda row_B: join(row_B[places]))
+
+    def read(row_B: np.ndarray) -> Batch:
+        if places is None:
+            return join(row_B)
+        batch = join(row_B[places])
+        return batch._replace(video=batch.video._replace(slot_B=places.astype(np.int32)))
+
+    return grain.MapDataset.source(TrainOrder(rows, batch_size, seed)).map(read)
 
 
 def eval_batches(
     view: View, store: FrameStore, *, rows: np.ndarray, batch_size: int, max_frames: int = 0
 ) -> "grain.MapDataset":
-    """Every row once, in the order given; the last batch is padded and masked.
+    """Returns batches with every row once, in the order given; the last is padded and masked.
 
     Args:
-        view: what the videos are labelled with.
-        store: what they look like.
+        view: the labels of the videos.
+        store: their features.
         rows: of the view; none gives no batch.
         batch_size: B.
         max_frames: F; 0: the store's longest record.
@@ -238,7 +283,7 @@ def eval_batches(
 
 
 def padded_rows(rows: np.ndarray, batch_size: int) -> np.ndarray:
-    """Rows in batches, int64 (N, B), the last one filled up with PADDING_ROW.
+    """Returns rows in batches, int64 (N, B), the last one filled up with PADDING_ROW.
 
     >>> padded_rows(np.arange(5), 3).tolist()
     [[0, 1, 2], [3, 4, -1]]
@@ -252,13 +297,13 @@ def padded_rows(rows: np.ndarray, batch_size: int) -> np.ndarray:
 def iterate(
     batches: "grain.MapDataset", start_step: int = 0, *, prefetch: int = 0, num_threads: int = 0
 ) -> Iterator[Batch]:
-    """Batches from `start_step` on, read ahead in threads.
+    """Returns the batches from `start_step` on, which threads read ahead.
 
     Args:
         batches: from `train_batches` or `eval_batches`.
         start_step: first batch.
         prefetch: batches held ready, each of B * F * M * C codes; 0: two more than threads.
-        num_threads: that read; one batch is read by one. 0: half as many as cores, 2 to 8.
+        num_threads: readers; one thread reads one batch. 0: half the number of cores, 2 to 8.
     """
     import grain
 
@@ -270,35 +315,35 @@ def iterate(
 
 def channel_statistics(
     view: View, store: FrameStore, *, progress: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel over the train videos, for standardisation.
+) -> ChannelStatistics:
+    """Returns the statistics of each channel over the training videos, for standardisation.
 
-    Every real frame and region counts once (so a longer clip counts more), in float64, merged clip
-    by clip (Chan et al. 1979), so a large mean does not swallow a small deviation.
+    Every real frame and region counts once (so a longer video counts more), in float64, merged
+    video by video (Chan et al. 1979), so that a small deviation survives beside a large mean.
 
     Args:
-        view: only its train rows are read.
+        view: only its training rows are read.
         store: has their features.
         progress: shows a progress bar on standard error.
 
     Returns:
-        (mean_C, std_C) in float32; std_C is positive: at least 1e-3 of its root mean square over
-        the channels, and 1 everywhere if nothing varies.
+        float32; a deviation is at least 1e-3 of the root mean square over the channels, and 1 if
+        nothing varies.
 
     Raises:
-        UserError: there is no train video.
+        UserError: there is no training video.
     """
-    records = store.rows([view.video_ids[row] for row in view.rows(TRAIN)])
-    if not len(records):
+    record_V = store.rows([view.video_ids[row] for row in view.rows(TRAIN)])
+    if not len(record_V):
         raise UserError("statistics need one train video or more, got none; add videos")
     count, mean_C, square_C = 0, np.zeros(store.num_channels), np.zeros(store.num_channels)
-    for index in progress_bar(
-        records, desc="channel statistics", unit="clip", disable=not progress
+    for record in progress_bar(
+        record_V, desc="channel statistics", unit="clip", disable=not progress
     ):
-        record = store[index]
-        size, clip_mean_C, clip_square_C = _moments(record.codes_FMC)
-        clip_mean_C = clip_mean_C * record.scale_C + record.offset_C
-        clip_square_C = clip_square_C * np.square(record.scale_C, dtype=np.float64)
+        clip = store[record]
+        size, clip_mean_C, clip_square_C = _moments(clip.codes_FMC)
+        clip_mean_C = clip_mean_C * clip.scale_C + clip.offset_C
+        clip_square_C = clip_square_C * np.square(clip.scale_C, dtype=np.float64)
         delta_C = clip_mean_C - mean_C
         square_C += clip_square_C + np.square(delta_C) * (count * size / (count + size))
         count += size
@@ -306,11 +351,11 @@ def channel_statistics(
     std_C = np.sqrt(square_C / count)
     floor = STD_FLOOR * np.sqrt(np.mean(np.square(std_C)))
     std_C = np.maximum(std_C, floor) if floor > 0 else np.ones_like(std_C)
-    return mean_C.astype(np.float32), std_C.astype(np.float32)
+    return ChannelStatistics(mean_C.astype(np.float32), std_C.astype(np.float32))
 
 
 def _moments(codes_FMC):
-    """Count, mean and sum of squared deviations of each channel of one clip, float64."""
+    """Returns count, mean and sum of squared deviations of each channel of a clip, float64."""
     rows_NC = codes_FMC.reshape(-1, codes_FMC.shape[-1])
     size = len(rows_NC)
     if rows_NC.dtype != np.uint8:
@@ -318,8 +363,8 @@ def _moments(codes_FMC):
         mean_C = values_NC.mean(axis=0)
         return size, mean_C, np.square(values_NC - mean_C).sum(axis=0)
     sum_C, square_C = np.zeros((2, rows_NC.shape[1]))
-    # 256 squares of uint8 add up to less than 2 ** 24, so float32 is exact (and faster).  No BLAS:
-    # its threads made this 200 times slower when the cores were busy.
+    # 256 squares of uint8 add up to less than 2 ** 24, so float32 is exact (and faster). No BLAS:
+    # its threads made this 200 times slower on busy cores.
     block_NC = np.empty((min(size, 256), rows_NC.shape[1]), np.float32)
     for start in range(0, size, 256):
         values_NC = block_NC[: size - start]

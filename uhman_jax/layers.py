@@ -1,4 +1,4 @@
-"""What every model is made of: its inputs, the region and user networks, and the score.
+"""The parts that all models share: inputs, layers, the user network, the towers and the score.
 
 A model is a query tower `(video, user) -> query_BD` and a hashtag tower `-> hashtags_TD`; the score
 of a hashtag is their product (the paper's f is its negative: a distance).
@@ -18,22 +18,49 @@ _unit_rows = nn.initializers.variance_scaling(1.0, "fan_out", "normal", in_axis=
 class VideoInput(NamedTuple):
     """The region features of a batch of videos, as stored.
 
-    The value of a feature is `code * scale + offset`, per video and channel.
+    The value of a feature is `code * scale + offset`, per video and channel. Video b has the codes
+    `codes_VFMC[slot_B[b]]`, so that a batch may refer to codes of many videos without a copy.
+
+    If V = B, the codes are in the order of the batch: `slot_B` is 0, 1, ..., B - 1. Both sizes are
+    static, so a compiled program reads the codes of such a batch without a gather.
 
     Attributes:
-        codes_BFMC: uint8, bfloat16 or float32; what a padding frame holds does not matter.
+        codes_VFMC: uint8, bfloat16 or float32; the content of a padding frame has no effect.
         scale_BC: float32.
         offset_BC: float32.
         mask_BF: bool, True for a real frame.
-        slot_B: int32, where each video's codes are, if `codes_BFMC` has those of other videos too
-            (see `gathered`); None: they are in order.
+        slot_B: int32, index of each video's codes.
     """
 
-    codes_BFMC: jax.Array | np.ndarray
+    codes_VFMC: jax.Array | np.ndarray
     scale_BC: jax.Array | np.ndarray
     offset_BC: jax.Array | np.ndarray
     mask_BF: jax.Array | np.ndarray
-    slot_B: jax.Array | np.ndarray | None = None
+    slot_B: jax.Array | np.ndarray
+
+    @classmethod
+    def plain(cls, codes_BFMC, scale_BC, offset_BC, mask_BF):
+        """Returns the input of videos whose codes are in the order of the batch."""
+        slot_B = np.arange(len(codes_BFMC), dtype=np.int32)
+        return cls(codes_BFMC, scale_BC, offset_BC, mask_BF, slot_B)
+
+    @property
+    def codes_BFMC(self):
+        """Returns the codes in the order of the batch; a copy unless V = B."""
+        in_order = self.codes_VFMC.shape[0] == self.slot_B.shape[0]
+        return self.codes_VFMC if in_order else self.codes_VFMC[self.slot_B]
+
+
+class ChannelStatistics(NamedTuple):
+    """Mean and standard deviation of the decoded features over the training split.
+
+    Attributes:
+        mean_C: float32.
+        std_C: float32, above 0.
+    """
+
+    mean_C: jax.Array | np.ndarray
+    std_C: jax.Array | np.ndarray
 
 
 class UserInput(NamedTuple):
@@ -44,7 +71,7 @@ class UserInput(NamedTuple):
         age_B: int32 age bucket, 0 is "unknown".
         country_B: int32 attribute value, 0 is "unknown".
         history_BR: int32 ids of hashtags used before, without repetition.
-        history_mask_BR: bool, True for a real slot; what other slots hold does not matter.
+        history_mask_BR: bool, True for a real slot; the values of other slots have no effect.
     """
 
     gender_B: jax.Array | np.ndarray
@@ -55,11 +82,11 @@ class UserInput(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """Where a model looked; weights of padding are 0, those of the rest sum to 1.
+    """Attention weights of a batch; padding has weight 0, and real items sum to 1.
 
     Attributes:
-        regions_BFHM: float32, per frame and head over regions.
-        frames_BHF: float32, per head over frames.
+        regions_BFHM: float32, over the regions of each frame, for every head.
+        frames_BHF: float32, over the frames, for every head.
     """
 
     regions_BFHM: jax.Array
@@ -95,27 +122,32 @@ def score(query_BD, hashtags_TD):
     )
 
 
-def standardise(video, mean_C, std_C, dtype=jnp.float32):
-    """Returns regions_FMC: the stored features of one video, decoded and standardised per channel.
+def decoding(video, statistics):
+    """Returns (factor_BC, shift_BC), float32: a standardised feature is `code * factor + shift`."""
+    mean_1C, std_1C = statistics.mean_C[None, :], statistics.std_C[None, :]
+    return video.scale_BC / std_1C, (video.offset_BC - mean_1C) / std_1C
+
+
+def standardise(video, statistics, dtype=jnp.float32):
+    """Returns regions_BFMC: the stored features, decoded and standardised per channel.
 
     `(code * scale + offset - mean) / std` is one multiplication and one addition per feature, in
-    float32; a padding frame is all zeros, whatever it holds. The example is (10 / 2 + 1 - 2) / 4.
+    float32. A padding frame gives zeros. The example is (10 / 2 + 1 - 2) / 4.
 
-    >>> video = VideoInput(
-    ...     jnp.array([[[10]], [[9]]]), jnp.array([0.5]), jnp.array([1.0]), jnp.array([True, False])
-    ... )
-    >>> standardise(video, jnp.array([2.0]), jnp.array([4.0])).ravel().tolist()
+    >>> codes, mask = jnp.array([[[[10]], [[9]]]]), jnp.array([[True, False]])
+    >>> video = VideoInput.plain(codes, jnp.array([[0.5]]), jnp.array([[1.0]]), mask)
+    >>> statistics = ChannelStatistics(jnp.array([2.0]), jnp.array([4.0]))
+    >>> standardise(video, statistics).ravel().tolist()
     [1.0, 0.0]
     """
-    codes_FMC, scale_C, offset_C, mask_F, _ = video
-    factor_C = scale_C / std_C
-    shift_C = (offset_C - mean_C) / std_C
-    regions_FMC = codes_FMC.astype(jnp.float32) * factor_C[None, None, :] + shift_C[None, None, :]
-    return jnp.where(mask_F[:, None, None], regions_FMC, 0.0).astype(dtype)
+    factor_BC, shift_BC = decoding(video, statistics)
+    regions_BFMC = video.codes_BFMC.astype(jnp.float32) * factor_BC[:, None, None, :]
+    regions_BFMC += shift_BC[:, None, None, :]
+    return jnp.where(video.mask_BF[:, :, None, None], regions_BFMC, 0.0).astype(dtype)
 
 
 def lookup(table_AK, ids):
-    """Returns rows of a table; an id outside it gives NaN, never silently another row.
+    """Returns rows of a table; an id outside it gives NaN, never another row.
 
     >>> lookup(jnp.array([[1.0], [2.0]]), jnp.array([1, -1, 2])).ravel().tolist()
     [2.0, nan, nan]
@@ -124,45 +156,27 @@ def lookup(table_AK, ids):
     return table_AK.at[ids].get(mode="fill", fill_value=jnp.nan)
 
 
-def gathered(video):
-    """Returns the video input with the codes of its own videos alone, in order."""
-    if video.slot_B is None:
-        return video
-    return video._replace(codes_BFMC=video.codes_BFMC[video.slot_B], slot_B=None)
-
-
-def slots(video):
-    """Returns slot_B: where the codes of each video are."""
-    return jnp.arange(len(video.mask_BF)) if video.slot_B is None else video.slot_B
-
-
-def without_codes(video):
-    """Returns the video input with an array of no element in the place of its codes."""
-    nothing = jnp.zeros((len(video.mask_BF), 0, 0, 0), jnp.uint8)
-    return video._replace(codes_BFMC=nothing)
-
-
 def keep_mask(key, rate, shape):
     """Returns a bool mask that is False with probability `rate`, independently everywhere."""
     return jax.random.bernoulli(key, 1 - rate, shape)
 
 
 def some_regions(key, rate, video):
-    """Returns the videos with the share `1 - rate` of their regions, drawn anew for every frame.
+    """Returns the videos with a random fraction `1 - rate` of the regions of every frame.
 
-    So many that rounding gives, and at least one; in any order.
+    Their number is rounded, and at least one. Their order is random.
 
     >>> codes = jnp.arange(8, dtype=jnp.uint8).reshape(1, 1, 8, 1)
-    >>> video = VideoInput(codes, jnp.ones((1, 1)), jnp.zeros((1, 1)), jnp.array([[True]]))
-    >>> some_regions(jax.random.key(0), 0.75, video).codes_BFMC.shape
+    >>> video = VideoInput.plain(codes, jnp.ones((1, 1)), jnp.zeros((1, 1)), jnp.array([[True]]))
+    >>> some_regions(jax.random.key(0), 0.75, video).codes_VFMC.shape
     (1, 1, 2, 1)
     """
-    shape = (*video.mask_BF.shape, video.codes_BFMC.shape[2])
+    shape = (*video.mask_BF.shape, video.codes_VFMC.shape[2])
     num_kept = max(1, round(shape[2] * (1 - rate)))
     kept_BFM = jax.lax.top_k(jax.random.uniform(key, shape), num_kept)[1]
     frame_F1 = jnp.arange(shape[1])[:, None]
-    codes_BFMC = video.codes_BFMC[slots(video)[:, None, None], frame_F1[None], kept_BFM]
-    return video._replace(codes_BFMC=codes_BFMC, slot_B=None)
+    codes_BFMC = video.codes_VFMC[video.slot_B[:, None, None], frame_F1[None], kept_BFM]
+    return VideoInput.plain(codes_BFMC, video.scale_BC, video.offset_BC, video.mask_BF)
 
 
 def orthogonal(scale=1.0, num_inputs=1):
@@ -173,7 +187,7 @@ def orthogonal(scale=1.0, num_inputs=1):
     (jaxlib 0.10.2).
 
     Args:
-        scale: length of an output over that of its input.
+        scale: length of an output divided by the length of its input.
         num_inputs: how many leading axes of the parameter are the input.
     """
 
@@ -196,7 +210,7 @@ def orthogonal(scale=1.0, num_inputs=1):
 class FFN(nn.Module):
     """The two-layer network of equations 4 and 8: W_2 max(0, W_1 x + b_1) + b_2, hidden width K.
 
-    With `starts_at_zero` W_2 does, so that a residual block begins as the identity.
+    With `starts_at_zero` W_2 is zero at first, so that a residual block begins as the identity.
     """
 
     features: int
@@ -216,10 +230,10 @@ class FFN(nn.Module):
 class UserEmbedding(nn.Module):
     """u_e of section 2.2: each attribute and the history to K, concatenated, then `FFN` to K.
 
-    Id 0 ("unknown") has a row of its own. A history is the sum of its rows over the root of their
-    number, so that long and short ones have the same scale; an empty one is zeros. In training
-    `history_dropout` leaves out that share of the history's hashtags, drawn anew at each step: a
-    whole history is a fingerprint by which a user's training clips are memorised.
+    Id 0 ("unknown") has its own row. A history is the sum of its rows divided by the square root of
+    their number, so that long and short histories have the same scale; an empty one is zeros. In
+    training, `history_dropout` is the fraction of the history's hashtags that each step leaves out:
+    a whole history is a fingerprint by which a model memorises a user's training clips.
     """
 
     num_hashtags: int
@@ -250,29 +264,28 @@ class UserEmbedding(nn.Module):
         return ffn(parts.astype(self.dtype), deterministic=deterministic)
 
     def _table(self, name, num_rows, deviation):
-        """Rows that start small: large random ones are a code by which a user is memorised."""
+        """Returns rows that start small: large random rows let a model memorise a user."""
         init = nn.initializers.normal(deviation)
         return self.param(name, init, (num_rows, self.hidden_size))
 
 
 class TwoTowers(nn.Module):
-    """What all systems share: the hashtag tower, the user network, and how a query ends.
+    """The hashtag tower, the user network and the end of the query tower, which all systems share.
 
     A system defines `query(video, user, *, deterministic, with_attention)`. `query` and `hashtags`
-    are methods for `apply`; the collection "statistics" holds mean_C and std_C of the decoded
-    features (zeros and ones after `init`; the trainer sets them), and dropout draws from the rng
-    "dropout".
+    are methods for `apply`. The collection "statistics" holds the fields of `ChannelStatistics`
+    (zeros and ones after `init`; the trainer sets them). Dropout draws from the rng "dropout".
 
     Attributes:
         num_hashtags: T.
-        num_genders: values with "unknown", as for the next two.
+        num_genders: values including "unknown", as for the next two.
         num_ages: age buckets.
         num_countries: countries.
         hidden_size: K.
         embedding_size: d.
         unit_length: scale query and hashtag vectors to length 1, so that scores lie in -1..1.
-        dropout: share of hidden units (region and user networks) and of query entries dropped.
-        history_dropout: share of a history's hashtags left out, see `UserEmbedding`.
+        dropout: fraction of hidden units (region and user networks) and of query entries dropped.
+        history_dropout: fraction of a history's hashtags left out, see `UserEmbedding`.
         dtype: of activations; parameters, softmax, layer norm and scores are float32.
     """
 
@@ -287,10 +300,10 @@ class TwoTowers(nn.Module):
     history_dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
-    condense = None  # VideoInput to the little of it that the query depends on; None: to all of it
+    condense = None  # reduces a VideoInput to the part that the query uses; None: it uses all
 
     def setup(self):
-        """Makes the hashtag tower, which no batch is needed for."""
+        """Makes the hashtag tower, which needs no batch."""
         shape = (self.num_hashtags, self.hidden_size)
         self.hashtag_TK = self.param("hashtag_TK", _unit_rows, shape)  # W_T^1
         self.hashtag_out = nn.Dense(self.embedding_size, use_bias=False)  # W_T^2
@@ -316,10 +329,11 @@ class TwoTowers(nn.Module):
         raise NotImplementedError
 
     def _statistics(self, video):
-        """Returns mean_C and std_C, the constants of a run."""
-        shape = (video.codes_BFMC.shape[-1],)
+        """Returns the run's ChannelStatistics, constants of the model."""
+        shape = (video.codes_VFMC.shape[-1],)
         mean = self.variable("statistics", "mean_C", jnp.zeros, shape)
-        return mean.value, self.variable("statistics", "std_C", jnp.ones, shape).value
+        std = self.variable("statistics", "std_C", jnp.ones, shape)
+        return ChannelStatistics(mean.value, std.value)
 
     def _user(self, user, deterministic):
         """Returns user_BK."""
@@ -336,7 +350,7 @@ class TwoTowers(nn.Module):
         )(user, deterministic=deterministic)
 
     def _finish(self, query_BD, deterministic):
-        """Returns query_BD as it is scored."""
+        """Returns the final query_BD: float32, after dropout, scaled if asked."""
         query_BD = query_BD.astype(jnp.float32)
         query_BD = nn.Dropout(self.dropout)(query_BD, deterministic=deterministic)
         return unit_length(query_BD) if self.unit_length else query_BD

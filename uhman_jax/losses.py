@@ -1,15 +1,15 @@
 """The losses: WARP (paper, section 2.4; [15], WSABIE) from sampled or all hashtags, and softmax.
 
 The paper samples four negatives per positive and sums the hinges of those that violate the margin,
-without a rank weight: `rank_weight="none"`. WARP proper weighs a positive by L(rank), so that low
-places in the ranking cost little: `rank_weight="wsabie"`. Each can be computed from a few sampled
-negatives, at a cost independent of the vocabulary, or exactly from the scores of all hashtags.
+without a rank weight: `rank_weight="none"`. The original WARP weighs a positive by L(rank), so that
+errors far down the ranking cost little: `rank_weight="wsabie"`. Each can be computed from a few
+sampled negatives, at a cost independent of the vocabulary, or exactly from the scores of all
+hashtags.
 
 Scores are "higher is better" (the paper's f is their negative). A NaN score violates every margin,
 so that it stays visible in the loss.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uhman_jax.model import score
+from uhman_jax.layers import score
 
 _RANK_WEIGHTS = ("none", "wsabie")
 
@@ -27,9 +27,9 @@ class LossFunction(NamedTuple):
 
     Attributes:
         num_hashtags: T.
-        num_negatives: negatives to draw for each positive; 0 where the loss scores all hashtags.
+        num_negatives: negatives to draw for each positive; 0 if the loss scores all hashtags.
         per_example: (query_BD, hashtags_TD, positives_BP, positives_mask_BP, negatives_BPN) ->
-            loss_B, float32. `negatives_BPN` is None where none are drawn.
+            loss_B, float32. `negatives_BPN` is None if none are drawn.
     """
 
     num_hashtags: int
@@ -38,7 +38,15 @@ class LossFunction(NamedTuple):
 
 
 def make_loss(
-    name, *, estimator, rank_weight, margin, num_negatives, temperature, num_hashtags
+    name,
+    *,
+    estimator,
+    rank_weight,
+    margin,
+    num_negatives,
+    temperature,
+    num_hashtags,
+    platform=None,
 ) -> LossFunction:
     """Returns the loss of a name; the only place that chooses one.
 
@@ -54,6 +62,7 @@ def make_loss(
         num_negatives: N, draws for each positive; WARP only.
         temperature: divides the scores; softmax only.
         num_hashtags: T; a table of vectors may have more rows, and with `sampled` fewer.
+        platform: see `warp_exact`.
 
     Raises:
         ValueError: nothing here handles that name or that estimator.
@@ -67,7 +76,12 @@ def make_loss(
     def exact(query_BD, hashtags_TD, positives_BP, positives_mask_BP, _):
         scores_BT = score(query_BD, hashtags_TD[:num_hashtags])
         return warp_exact(
-            scores_BT, positives_BP, positives_mask_BP, num_negatives=num_negatives, **warp
+            scores_BT,
+            positives_BP,
+            positives_mask_BP,
+            num_negatives=num_negatives,
+            platform=platform,
+            **warp,
         )
 
     def sampled(query_BD, hashtags_TD, positives_BP, positives_mask_BP, negatives_BPN):
@@ -105,19 +119,28 @@ def harmonic_numbers(highest_rank):
     return np.concatenate([[0.0], np.cumsum(terms)]).astype(np.float32)
 
 
-def warp_exact(scores_BT, positives_BP, positives_mask_BP, *, margin, rank_weight, num_negatives=4):
+def warp_exact(
+    scores_BT,
+    positives_BP,
+    positives_mask_BP,
+    *,
+    margin,
+    rank_weight,
+    num_negatives=4,
+    platform=None,
+):
     """Returns the WARP loss of each example from the scores of all hashtags.
 
     A non-positive hashtag t violates positive p when `margin - score_p + score_t` (the hinge) is
     above 0. With r violators, p contributes
 
     - "wsabie": L(r) times the mean hinge of the violators: WSABIE with the rank known instead of
-      estimated, and the violator averaged over instead of drawn;
+      estimated, and the mean over violators instead of a drawn one;
     - "none": `num_negatives` times the mean hinge over all non-positives: the expectation of
       `warp_sampled`.
 
     The weight passes no gradient. An example without positives, or whose positives are the whole
-    vocabulary, has loss 0. Memory is B x T: slots are taken one after the other.
+    vocabulary, has loss 0. Memory is B x T.
 
     >>> scores = jnp.array([[0.5, 0.5, 0.75, 0.0]])
     >>> positive, mask = jnp.array([[0]]), jnp.array([[True]])  # hinges 0.25, 0.5, none
@@ -130,33 +153,18 @@ def warp_exact(scores_BT, positives_BP, positives_mask_BP, *, margin, rank_weigh
     Args:
         scores_BT: float.
         positives_BP: int32 hashtag ids, without repetition.
-        positives_mask_BP: bool, True for a real slot; what other slots hold does not matter.
+        positives_mask_BP: bool, True for a real slot; the values of other slots have no effect.
         margin: m, above 0.
         rank_weight: "none" or "wsabie".
         num_negatives: scale of "none", see above.
+        platform: "cpu" loops over the slots, with sums over hashtags as products with ones, which a
+            CPU vectorises. Others take all slots at once, which XLA fuses into two reductions.
+            None: JAX's default backend.
 
     Returns:
         loss_B, float32: the sum over the example's positives.
     """
     _check_rank_weight(rank_weight)
-    return _warp_exact(
-        scores_BT, positives_BP, positives_mask_BP, margin, rank_weight, num_negatives
-    )
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
-def _warp_exact(scores_BT, positives_BP, positives_mask_BP, margin, rank_weight, num_negatives):
-    return _loss_and_slope(
-        scores_BT, positives_BP, positives_mask_BP, margin, rank_weight, num_negatives
-    )[0]
-
-
-def _loss_and_slope(scores_BT, positives_BP, positives_mask_BP, margin, rank_weight, num_negatives):
-    """Returns loss_B and slope_BT, its derivative by the scores.
-
-    A CPU takes the used slots one after the other, and sums over hashtags as products with ones: it
-    vectorises those. An accelerator takes all at once, which XLA fuses into two reductions.
-    """
     num_hashtags = scores_BT.shape[1]
     weights = harmonic_numbers(num_hashtags)
     ones_T = jnp.ones(num_hashtags, jnp.float32)
@@ -167,10 +175,12 @@ def _loss_and_slope(scores_BT, positives_BP, positives_mask_BP, margin, rank_wei
     negative_BT = jnp.ones(scores_BT.shape, bool).at[example_B1, positives].set(False, mode="drop")
     num_negative_B = jnp.maximum(jnp.sum(negative_BT, axis=1), 1)
     own_BP = jnp.take_along_axis(scores_BT, jnp.where(positives_mask_BP, positives_BP, 0), axis=1)
+    # Which hashtags violate, and hence every weight, passes no gradient.
+    fixed_BT, fixed_BP = jax.lax.stop_gradient((scores_BT, own_BP))
 
     def violators(own_BX):
-        """Whether each hashtag violates, float32, with an axis of slots in the middle."""
-        hinge_BXT = _hinge(margin, own_BX[:, :, None], scores_BT[:, None, :])
+        """Returns whether each hashtag violates, float32, with an axis of slots in the middle."""
+        hinge_BXT = _hinge(margin, own_BX[:, :, None], fixed_BT[:, None, :])
         return (_violates(hinge_BXT) & negative_BT[:, None, :]).astype(jnp.float32)
 
     def weigh(rank_BX, mask_BX):
@@ -181,46 +191,28 @@ def _loss_and_slope(scores_BT, positives_BP, positives_mask_BP, margin, rank_wei
         return jnp.where(mask_BX, weight_BX, 0.0)
 
     def slot(p, carry):
-        slope_BT, down_BP = carry
-        above_BT = violators(own_BP[:, p, None])[:, 0]
+        up_BT, down_BP = carry
+        above_BT = violators(fixed_BP[:, p, None])[:, 0]
         rank_B = above_BT @ ones_T  # exact below 2 ** 24
         weight_B = weigh(rank_B[:, None], positives_mask_BP[:, p, None])[:, 0]
-        slope_BT += weight_B[:, None] * above_BT
-        return slope_BT, down_BP.at[:, p].set(weight_B * rank_B)
+        return up_BT + weight_B[:, None] * above_BT, down_BP.at[:, p].set(weight_B * rank_B)
 
-    if jax.default_backend() == "cpu":
-        nothing = jnp.zeros_like(scores_BT), jnp.zeros(positives.shape, jnp.float32)
-        slots = slots_in_use(positives_mask_BP)
-        slope_BT, down_BP = jax.lax.fori_loop(0, slots, slot, nothing)
+    # The loss is linear in the scores while the violators stay: the factors of the negatives'
+    # scores (up) and, with the opposite sign, of the positives' (down).
+    if (platform or jax.default_backend()) == "cpu":
+        zeros = jnp.zeros_like(scores_BT), jnp.zeros(positives.shape, jnp.float32)
+        up_BT, down_BP = jax.lax.fori_loop(0, slots_in_use(positives_mask_BP), slot, zeros)
     else:
-        above_BPT = violators(own_BP)
+        above_BPT = violators(fixed_BP)
         rank_BP = jnp.sum(above_BPT, axis=2)
         weight_BP = weigh(rank_BP, positives_mask_BP)
-        slope_BT, down_BP = jnp.sum(weight_BP[:, :, None] * above_BPT, axis=1), weight_BP * rank_BP
+        up_BT, down_BP = jnp.sum(weight_BP[:, :, None] * above_BPT, axis=1), weight_BP * rank_BP
     loss_B = jnp.sum(jnp.where(down_BP > 0, down_BP * (margin - own_BP), 0.0), axis=1)
-    loss_B += jnp.where(slope_BT > 0, slope_BT * scores_BT, 0.0) @ ones_T
-    return loss_B, slope_BT.at[example_B1, positives].add(-down_BP, mode="drop")
-
-
-def _warp_exact_forward(
-    scores_BT, positives_BP, positives_mask_BP, margin, rank_weight, num_negatives
-):
-    loss_B, slope_BT = _loss_and_slope(
-        scores_BT, positives_BP, positives_mask_BP, margin, rank_weight, num_negatives
-    )
-    return loss_B, slope_BT.astype(scores_BT.dtype)
-
-
-def _warp_exact_backward(margin, rank_weight, num_negatives, slope_BT, cotangent_B):
-    del margin, rank_weight, num_negatives
-    return cotangent_B[:, None].astype(slope_BT.dtype) * slope_BT, None, None
-
-
-_warp_exact.defvjp(_warp_exact_forward, _warp_exact_backward)
+    return loss_B + jnp.where(up_BT > 0, up_BT * scores_BT, 0.0) @ ones_T
 
 
 def slots_in_use(mask_BP):
-    """Returns how many slots any example uses: one more than the last real one, int32.
+    """Returns the number of slots in use, int32: one more than the last real slot.
 
     >>> int(slots_in_use(jnp.array([[True, False, False], [True, True, False]])))
     2
@@ -240,9 +232,9 @@ def warp_sampled(
     """Returns the WARP loss of each example from N sampled negatives for each positive.
 
     - "none": a positive contributes the sum of the hinges of its negatives (section 2.4);
-    - "wsabie": negatives are taken in order; the first violator, at draw n, contributes
-      L(floor((T - 1) / n)) times its hinge, and no violator 0. This is WSABIE [15] that gives up
-      after N draws instead of T - 1.
+    - "wsabie": the first violator in order, at draw n, contributes L(floor((T - 1) / n)) times its
+      hinge; without a violator the positive contributes 0. This is WSABIE [15] with at most N draws
+      instead of T - 1.
 
     The weight passes no gradient. An example without positives, or whose positives are the whole
     vocabulary (then there is no negative to sample), has loss 0. The cost is independent of T.
@@ -257,7 +249,7 @@ def warp_sampled(
 
     Args:
         positive_scores_BP: float.
-        positives_mask_BP: bool, True for a real slot; what other slots hold does not matter.
+        positives_mask_BP: bool, True for a real slot; the values of other slots have no effect.
         negative_scores_BPN: float, scores of negatives in the order of drawing.
         margin: m, above 0.
         rank_weight: "none" or "wsabie".
@@ -287,8 +279,8 @@ def warp_sampled(
 def softmax_cross_entropy(scores_BT, positives_BP, positives_mask_BP):
     """Returns the cross-entropy between an even share for each positive and softmax over all T.
 
-    An example without positives has loss 0. Scores whose range is bounded (vectors of unit length)
-    should come divided by a temperature.
+    An example without positives has loss 0. Divide scores of a bounded range (vectors of unit
+    length) by a temperature beforehand.
 
     >>> scores = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))  # probabilities; 1/2 log 2 + 1/2 log 4
     >>> loss = softmax_cross_entropy(scores, jnp.array([[0, 2]]), jnp.array([[True, True]]))
@@ -298,7 +290,7 @@ def softmax_cross_entropy(scores_BT, positives_BP, positives_mask_BP):
     Args:
         scores_BT: float.
         positives_BP: int32 hashtag ids, without repetition.
-        positives_mask_BP: bool, True for a real slot; what other slots hold does not matter.
+        positives_mask_BP: bool, True for a real slot; the values of other slots have no effect.
 
     Returns:
         loss_B, float32: the mean over the example's positives.
@@ -315,8 +307,8 @@ def sample_negatives(key, positives_BP, positives_mask_BP, *, num_hashtags, num_
 
     A draw is the u-th non-positive: u plus the number of positives at or before it, found by
     skipping over the sorted positives in O(P), without rejection and independent of T. Slots
-    outside the mask get valid draws too. Where the positives are the whole vocabulary there is
-    nothing to draw: the ids are in range and mean nothing (`warp_sampled` gives loss 0).
+    outside the mask get valid draws too. If the positives are the whole vocabulary there is no
+    negative: the ids are in range but arbitrary (`warp_sampled` gives loss 0).
 
     >>> positives, mask = jnp.array([[2, 0, 7]]), jnp.array([[True, True, False]])
     >>> sample = sample_negatives(
@@ -327,7 +319,7 @@ def sample_negatives(key, positives_BP, positives_mask_BP, *, num_hashtags, num_
     Args:
         key: typed random key.
         positives_BP: int32 hashtag ids, without repetition.
-        positives_mask_BP: bool, True for a real slot; what other slots hold does not matter.
+        positives_mask_BP: bool, True for a real slot; the values of other slots have no effect.
         num_hashtags: T.
         num_negatives: N, draws for each positive.
     """

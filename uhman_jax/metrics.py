@@ -3,23 +3,23 @@
 Everything is computed from the ranks of a video's true hashtags among all hashtags. A metric gives
 one value per video; the mean is taken once, over videos. A video without true hashtags gets 0.
 
-All but `ranks` take NumPy or JAX arrays and compute with the library of what they are given: on the
-host nothing is compiled.
+All functions but `ranks` and its parts take NumPy or JAX arrays and compute with the library of
+their arguments, so that nothing is compiled for host arrays.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-_SLOTS_AT_ONCE = 64  # that a CPU compares with the scores of their rows
+_SLOTS_AT_ONCE = 64  # compared at once with the scores of their rows, on a CPU
 
 
-def ranks(scores_BT, positives_BP, positives_mask_BP):
-    """Returns ranks_BP: the place of each true hashtag in the ranking of all T, from 1, int32.
+def ranks(scores_BT, positives_BP, positives_mask_BP, platform=None):
+    """Returns ranks_BP, int32: the rank of each true hashtag among all T, from 1.
 
     Ties are pessimistic: a non-positive that ties with a positive ranks before it. Positives that
     tie rank in the order of their slots. NaN ranks last, as minus infinity. A slot outside the
-    mask gets T + 1. Memory is B x T: slots are taken some at a time.
+    mask gets T + 1. Memory is B x T.
 
     >>> scores = jnp.array([[0.9, 0.4, 0.4, 0.1]])
     >>> ranks(scores, jnp.array([[1, 0]]), jnp.array([[True, True]])).tolist()  # 1 ties with 2
@@ -28,11 +28,12 @@ def ranks(scores_BT, positives_BP, positives_mask_BP):
     Args:
         scores_BT: float, higher is better.
         positives_BP: int32 hashtag ids, without repetition.
-        positives_mask_BP: bool, True for a real slot; what other slots hold does not matter.
+        positives_mask_BP: bool, True for a real slot; the values of other slots have no effect.
+        platform: see `negatives_at_least`.
     """
     own_BP = positive_scores(scores_BT, positives_BP, positives_mask_BP)
     negatives_BP = negatives_at_least(
-        scores_BT, positives_BP, positives_mask_BP, own_BP, positives_mask_BP
+        scores_BT, positives_BP, positives_mask_BP, own_BP, positives_mask_BP, platform
     )
     ranks_BP = 1 + negatives_BP + positives_before(own_BP, positives_mask_BP)
     return jnp.where(positives_mask_BP, ranks_BP, scores_BT.shape[1] + 1)
@@ -44,7 +45,7 @@ def positive_scores(scores_BX, ids_BP, mask_BP):
     return jnp.where(jnp.isnan(scores_BP), -jnp.inf, scores_BP)
 
 
-def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP, real_BP):
+def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP, real_BP, platform=None):
     """Returns how many non-positives among X < 2 ** 24 hashtags score at least `own_BP`, (B, P).
 
     >>> scores, own = jnp.array([[0.9, 0.4, 0.4, 0.1]]), jnp.array([[0.4]])
@@ -54,21 +55,23 @@ def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP, real_BP):
 
     Args:
         scores_BX: float; NaN counts as minus infinity.
-        ids_BP: places of the positives among the X.
+        ids_BP: indices of the positives among the X.
         mask_BP: bool, True for a positive that is among the X.
         own_BP: scores to reach.
-        real_BP: bool, True for a slot to count for; the rest get 0.
+        real_BP: bool, True for a slot to count for; the others get 0.
+        platform: "cpu" takes a few slots at a time, others all at once, fused. None: JAX's default
+            backend.
     """
     scores_BX = jnp.where(jnp.isnan(scores_BX), -jnp.inf, scores_BX)
     places_BP = jnp.where(mask_BP, ids_BP, scores_BX.shape[1])  # the last is nowhere
     row_B1 = jnp.arange(len(places_BP))[:, None]
-    # A positive's place holds what reaches minus infinity alone, where it is counted off again.
+    # A positive's entry reaches only minus infinity; there the positives are subtracted again.
     scores_BX = scores_BX.at[row_B1, places_BP].set(-jnp.inf, mode="drop")
     num_positives_B1 = jnp.sum(mask_BP, axis=1, keepdims=True)
     counted_BP = jnp.where(jnp.isneginf(own_BP), num_positives_B1, 0)
-    if jax.default_backend() == "cpu":
+    if (platform or jax.default_backend()) == "cpu":
         counts_BP = _count_reached(scores_BX, own_BP, real_BP)
-    else:  # fused: nothing of this size is written
+    else:  # fused: no array of this size is written
         reached_BPX = scores_BX[:, None, :] >= own_BP[:, :, None]
         counts_BP = jnp.sum(reached_BPX, axis=2, dtype=jnp.int32)
     return jnp.where(real_BP, counts_BP - counted_BP, 0)
@@ -77,27 +80,27 @@ def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP, real_BP):
 def _count_reached(scores_BX, own_BP, real_BP):
     """Returns how many of X scores reach `own_BP`, int32, where `real_BP` is True.
 
-    The real slots of all rows stand in one list, and some of them at once have their turn.
+    A loop goes over the list of the real slots of all rows, some of them at a time.
     """
     size = max(1, min(_SLOTS_AT_ONCE, len(real_BP)))  # so that memory is B x X
-    num_turns = -(-jnp.sum(real_BP) // size)
+    num_chunks = -(-jnp.sum(real_BP) // size)
     place_BP = jnp.where(real_BP, jnp.cumsum(real_BP).reshape(real_BP.shape) - 1, -1)
-    slot_N = jnp.zeros(max(1, -(-real_BP.size // size)) * size, jnp.int32)  # N: place in the list
+    slot_N = jnp.zeros(max(1, -(-real_BP.size // size)) * size, jnp.int32)  # N: index in the list
     slot_N = slot_N.at[place_BP.ravel()].set(
         jnp.arange(real_BP.size), mode="drop", wrap_negative_indices=False
     )
     own_N, row_N = own_BP.ravel()[slot_N], slot_N // own_BP.shape[1]
     ones_X = jnp.ones(scores_BX.shape[1], jnp.float32)
 
-    def turn(index, counts_N):
+    def chunk(index, counts_N):
         own_R, row_R = (
             jax.lax.dynamic_slice(array_N, (index * size,), (size,)) for array_N in (own_N, row_N)
         )
         reached_RX = (scores_BX[row_R] >= own_R[:, None]).astype(jnp.float32)
-        counts_R = reached_RX @ ones_X  # the sum that a CPU vectorises
+        counts_R = reached_RX @ ones_X  # this sum is vectorised on a CPU
         return jax.lax.dynamic_update_slice(counts_N, counts_R.astype(jnp.int32), (index * size,))
 
-    counts_N = jax.lax.fori_loop(0, num_turns, turn, jnp.zeros(slot_N.shape, jnp.int32))
+    counts_N = jax.lax.fori_loop(0, num_chunks, chunk, jnp.zeros(slot_N.shape, jnp.int32))
     return counts_N[place_BP]
 
 
@@ -111,7 +114,7 @@ def positives_before(own_BP, mask_BP):
 
 
 def precision_at_k(ranks_BP, mask_BP, k):
-    """Returns the share of the first k places that are true hashtags, also where k is above T.
+    """Returns the fraction of the first k ranks that are true hashtags, also if k is above T.
 
     >>> precision_at_k(jnp.array([[3, 1, 9]]), jnp.array([[True, True, True]]), 5).tolist()  # 2 / 5
     [0.4000000059604645]
@@ -120,7 +123,7 @@ def precision_at_k(ranks_BP, mask_BP, k):
 
 
 def recall_at_k(ranks_BP, mask_BP, k):
-    """Returns the share of the true hashtags that are among the first k.
+    """Returns the fraction of the true hashtags that are among the first k.
 
     >>> recall_at_k(jnp.array([[3, 1, 9, 8]]), jnp.array([[True, True, True, True]]), 5).tolist()
     [0.5]
@@ -129,7 +132,7 @@ def recall_at_k(ranks_BP, mask_BP, k):
 
 
 def ndcg_at_k(ranks_BP, mask_BP, k):
-    """Returns NDCG@k with gain 1 and discount log2(1 + rank), over that of a perfect ranking.
+    """Returns NDCG@k: gain 1, discount log2(1 + rank), divided by the value of a perfect ranking.
 
     >>> ndcg_at_k(jnp.array([[3, 11]]), jnp.array([[True, False]]), 10).tolist()  # 1 / log2(4)
     [0.5]
@@ -170,7 +173,7 @@ def average_precision(ranks_BP, mask_BP):
 
 
 def f1(mean_precision, mean_recall):
-    """Returns 2PR / (P + R) of the means over videos, as in the paper's tables; 0 where both are 0.
+    """Returns 2PR / (P + R) of the means over videos, as in the paper's tables; 0 if both are 0.
 
     >>> round(f1(0.0849, 0.2110), 4)  # Table 1, UHMAN
     0.1211
@@ -194,7 +197,7 @@ def summary(ranks_VP, mask_VP, cutoffs=(1, 5, 10, 50)):
     Returns:
         "P@k", "R@k", "F1@k" and "kP/R@k" for every cut-off, "NDCG@10", "MRR" and "MAP". The ratio
         k P@k / R@k depends on the data far more than on the model, so it should be about equal for
-        all models; it is 0 where nothing was found.
+        all models; it is 0 if no true hashtag is among the first k.
 
     Raises:
         ValueError: there is no video.

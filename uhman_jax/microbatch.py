@@ -1,83 +1,78 @@
 """Batches in pieces that stay in a processor's cache."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from uhman_jax.input_pipeline import Batch
-from uhman_jax.layers import VideoInput, without_codes
+from uhman_jax.input_pipeline import Batch, take
+from uhman_jax.layers import VideoInput
 from uhman_jax.region_product import goes_by_video, largest_divisor
 
-CACHE_BYTES = 20 * 2**20  # measured best on two cores, between 10 and 40 about even
-GRADIENTS = 4  # a piece is at least so many times the gradient that it adds to the others'
-MOST_SCORES = 2**28  # 1 GiB, of which a loss over all hashtags holds a few
+CACHE_BYTES = 20 * 2**20  # measured best on two cores; 10 to 40 MiB are about equal
+GRADIENTS = 4  # a piece takes at least this many times the memory of the gradient that it adds
+MOST_SCORES = 2**28  # 1 GiB; a loss over all hashtags holds a few arrays of this size
 
 
 def fitting_size(
     video: VideoInput,
     hidden_size: int,
+    platform: str,
     *,
     num_scores: int = 0,
     region_share: float = 1.0,
     num_seeds: int = 1,
     num_parameters: int = 0,
 ) -> int:
-    """Videos to process at once: a divisor of the batch.
+    """Returns how many videos to process at once: a divisor of the batch size.
 
-    On an accelerator the whole batch, unless its scores are too many. On one CPU as many as fit
-    `CACHE_BYTES` with every seed's four vectors of the hidden size for every region, and with their
-    features as float32 where `region_product` does not decode one video after the other.
+    An accelerator takes the whole batch, unless there are too many scores. On one CPU as many as
+    fit `CACHE_BYTES`, with four vectors of the hidden size for every seed and region, and with the
+    float32 features unless `region_product` decodes one video after the other.
 
     Args:
         video: of the batch.
         hidden_size: K.
-        num_scores: of a video and a seed, where those of all hashtags are held: T; else 0.
-        region_share: of the regions, that a step looks at.
-        num_seeds: models that look at one video; each holds vectors of its own.
-        num_parameters: of a seed, whose gradient is summed up; else 0.
+        platform: "cpu", "gpu" or "tpu".
+        num_scores: T, if the scores of all hashtags are held, per video and seed; else 0.
+        region_share: fraction of the regions that a step uses.
+        num_seeds: models that process a video at once.
+        num_parameters: of a seed, if gradients are accumulated; else 0.
     """
-    batch_size, (_, num_frames, num_regions, num_channels) = (
-        len(video.mask_BF),
-        video.codes_BFMC.shape,
-    )
+    _, num_frames, num_regions, num_channels = video.codes_VFMC.shape
     most = MOST_SCORES // max(1, num_scores * num_seeds)
-    if jax.default_backend() == "cpu" and jax.device_count() == 1:
+    if platform == "cpu" and jax.device_count() == 1:
         seen = num_frames * num_regions * region_share
-        features = 0 if goes_by_video(video, hidden_size) else num_channels
+        features = 0 if goes_by_video(video, hidden_size, platform) else num_channels
         held_bytes = max(CACHE_BYTES, GRADIENTS * 4 * num_seeds * num_parameters)
         most = min(most, int(held_bytes / (4 * seen * (features + 4 * num_seeds * hidden_size))))
-    return largest_divisor(batch_size, most)
+    return largest_divisor(len(video.slot_B), most)
 
 
-def split(batch: Batch, others: Any, size: int) -> tuple[Batch, Any]:
-    """Every array (B, ...) of a batch and of others as (B / size, size, ...).
+def split(batch: Batch, size: int) -> tuple[Any, Callable[[Any], Batch]]:
+    """Returns pieces, arrays (B / size, ...) to loop over, and a function from piece to Batch.
 
-    Codes that lie elsewhere are left out: `with_codes` gives them to every piece.
+    Codes in the order of the batch are divided without a gather, so that devices which share the
+    batch keep their examples. Other codes stay whole.
     """
-    if batch.video.slot_B is not None:
-        batch = batch._replace(video=without_codes(batch.video))
-    return jax.tree.map(
-        lambda array: array.reshape(len(array) // size, size, *array.shape[1:]), (batch, others)
-    )
-
-
-def with_codes(piece: Batch, batch: Batch) -> Batch:
-    """A piece of a batch with the codes that `split` left out, if it did."""
-    if batch.video.slot_B is None:
-        return piece
-    return piece._replace(video=piece.video._replace(codes_BFMC=batch.video.codes_BFMC))
+    num_videos = len(batch.mask_B)
+    if len(batch.video.codes_VFMC) != num_videos:
+        return jnp.arange(num_videos).reshape(-1, size), functools.partial(take, batch)
+    shape = num_videos // size, size
+    pieces = jax.tree.map(lambda array: array.reshape(*shape, *array.shape[1:]), batch)
+    return pieces, lambda piece: piece._replace(video=VideoInput.plain(*piece.video[:4]))
 
 
 def in_pieces(
-    function: Callable[[Batch], Any], batch: Batch, hidden_size: int, num_seeds: int
+    function: Callable[[Batch], Any], batch: Batch, hidden_size: int, num_seeds: int, platform: str
 ) -> Any:
-    """What `function` returns for a batch, arrays (B, ...), worked out in pieces that fit."""
-    size = fitting_size(batch.video, hidden_size, num_seeds=num_seeds)
-    if size == len(batch.mask_B):
+    """Returns the arrays (B, ...) that `function` makes of a batch, computed in pieces that fit."""
+    num_videos = len(batch.mask_B)
+    size = fitting_size(batch.video, hidden_size, platform, num_seeds=num_seeds)
+    if size == num_videos:
         return function(batch)
-    pieces = jax.lax.map(
-        lambda piece: function(with_codes(piece, batch)), split(batch, None, size)[0]
-    )
-    whole = (len(batch.mask_B),)
-    return jax.tree.map(lambda array: array.reshape(*whole, *array.shape[2:]), pieces)
+    pieces, batch_of = split(batch, size)
+    results = jax.lax.map(lambda piece: function(batch_of(piece)), pieces)
+    return jax.tree.map(lambda array: array.reshape(num_videos, *array.shape[2:]), results)

@@ -1,7 +1,7 @@
 """UHMAN, the user-guided hierarchical multi-head attention network (paper, sections 2.2 and 2.3).
 
-Attention to regions is written for one video and mapped over the batch; all that touches only what
-was pooled is written for the batch.
+Attention to regions is written for one video and mapped over the batch. Everything after the
+pooling is written for the batch.
 """
 
 from typing import NamedTuple
@@ -14,15 +14,10 @@ from uhman_jax.layers import (
     FFN,
     Attention,
     TwoTowers,
-    UserInput,
-    VideoInput,
     orthogonal,
-    score,
     some_regions,
 )
 from uhman_jax.region_product import region_product
-
-__all__ = ["Attention", "UHMAN", "UserInput", "VideoInput", "masked_softmax", "score"]
 
 
 def masked_softmax(logits_HX, mask_X):
@@ -39,9 +34,9 @@ def masked_softmax(logits_HX, mask_X):
 
 
 def attend(query_HJ, items_XJ, mask_X):
-    """Returns pooled_HJ, what each head's query sees of the items, and in float32 weights_HX.
+    """Returns pooled_HJ, the items weighted by the query of each head, and weights_HX in float32.
 
-    One user, one set of items (X: regions or frames), J numbers each.
+    For one user and one set of items (X: regions or frames) of J numbers each.
 
     >>> items, everything = jnp.array([[0.0], [8.0], [99.0]]), jnp.array([True, True, False])
     >>> attend(jnp.array([[0.0], [9.0]]), items, everything)[0].round(3).tolist()
@@ -54,12 +49,12 @@ def attend(query_HJ, items_XJ, mask_X):
 
 
 class Layer(NamedTuple):
-    """The linear layer that gives the items of a set, where something before it was pooled.
+    """A linear layer that makes the items of a set, applied after the pooling instead of before.
 
     Attributes:
         matrix_JK: its matrix.
         shift_K: its bias.
-        total: 1, or 0 where nothing was pooled; of any shape.
+        total: sum of the pooling weights: 1, or 0 for an empty set; of any shape.
     """
 
     matrix_JK: jax.Array
@@ -70,8 +65,8 @@ class Layer(NamedTuple):
 class MultiHead(nn.Module):
     """Multi-head attention [14] with one query: MultiHead(u_e, F, F).
 
-    The query is folded into the keys (q_h^T W_K), and W_V comes after the pooling: the same
-    numbers, without projecting every item. `attend` stands between `fold` and `project`.
+    The query is folded into the keys (q_h^T W_K), and W_V is applied after the pooling. The result
+    is the same, without a projection of every item. `attend` comes between `fold` and `project`.
     Projections have no bias, as in [14].
     """
 
@@ -82,9 +77,9 @@ class MultiHead(nn.Module):
     def setup(self):
         """Makes the projections.
 
-        Queries and values start at twice the usual scale: weights that are not all alike, and
-        content that the residual user does not drown. Values and outputs start as isometries:
-        content passes seven matrices, and as many random ones would crush most of its directions
+        Queries and values start at twice the usual scale, so that the weights differ and the
+        residual user does not dominate the content. Values and outputs start as isometries: content
+        passes seven matrices, and seven random ones would suppress most of its directions
         (experiments/recipe).
         """
         width = self.hidden_size
@@ -99,7 +94,7 @@ class MultiHead(nn.Module):
         self.output_HWK = self.param("output_HWK", orthogonal(num_inputs=2), shape)
 
     def fold(self, user_BK):
-        """Returns folded_BHK: what the heads of each user look for in an item."""
+        """Returns folded_BHK: the query of every head and user, to multiply with an item."""
         query_BHW = jnp.einsum("bk,khw->bhw", user_BK, self.query_KHW.astype(self.dtype))
         query_BHW /= jnp.sqrt(self.hidden_size // self.num_heads).astype(self.dtype)
         return jnp.einsum("bhw,khw->bhk", query_BHW, self.key_KHW.astype(self.dtype))
@@ -117,11 +112,11 @@ class MultiHead(nn.Module):
 
 
 class GuidedBlock(nn.Module):
-    """E(F) of equations 1 to 4 (5 to 8): the items of a set, pooled under a user's guidance.
+    """E(F) of equations 1 to 4 (5 to 8): pools the items of a set under a user's guidance.
 
-    All rows that equation 2 stacks are equal, so one vector stands for them. Without attention
-    (section 3.4) the mean over the real items takes the place of MultiHead and the rest of the
-    block stays, so that an ablation differs in the pooling alone. No real item: they pool to zeros.
+    All rows that equation 2 stacks are equal, so one vector represents them. Without attention
+    (section 3.4) the mean over the real items replaces MultiHead and the rest of the block stays,
+    so that an ablation differs only in the pooling. A set without a real item pools to zeros.
     """
 
     hidden_size: int
@@ -138,20 +133,20 @@ class GuidedBlock(nn.Module):
         self.ffn_norm = nn.LayerNorm(dtype=jnp.float32)
 
     def fold(self, user_BK):
-        """Returns folded_BHK; zeros, with which all items weigh alike, without attention."""
+        """Returns folded_BHK; without attention zeros, which give all items equal weights."""
         if self.attention:
             return self.heads.fold(user_BK)
         return jnp.zeros((user_BK.shape[0], self.num_heads, self.hidden_size), self.dtype)
 
     def finish(self, user_K, pooled_HJ, layer=None):
-        """Returns E(F)_K from what `attend` pooled, with any leading axes.
+        """Returns E(F)_K from the result of `attend`, with any leading axes.
 
-        What was pooled are the items, or what comes before the `layer` that gives them.
+        With a `layer`, its inputs were pooled in place of the items that it makes.
         """
         if self.attention:
             attended_K = self.heads.project(pooled_HJ, layer)
         else:
-            attended_K = pooled_HJ[..., 0, :]  # all heads are alike
+            attended_K = pooled_HJ[..., 0, :]  # all heads are equal
             if layer:
                 attended_K = attended_K @ layer.matrix_JK
                 attended_K += jnp.einsum("...,k->...k", layer.total, layer.shift_K)
@@ -164,10 +159,10 @@ class GuidedBlock(nn.Module):
 
 
 class Regions(nn.Module):
-    """The region network up to its ReLU, and attention to what it gives.
+    """The region network up to its ReLU, and attention over its outputs.
 
-    The first kernel is stored as KC: its gradient is then (K x rows) @ (rows x C), which XLA does
-    on a CPU in a third of the time of the transpose.
+    The first kernel is stored as KC: its gradient is then (K x rows) @ (rows x C), which takes XLA
+    on a CPU a third of the time of the transpose.
     """
 
     features: int
@@ -178,11 +173,10 @@ class Regions(nn.Module):
     def __call__(self, query_BHJ, video, mask_BFM, statistics, *, deterministic):
         """Returns pooled_BFHJ and in float32 weights_BFHM."""
         init = nn.initializers.lecun_normal(in_axis=1, out_axis=0)
-        shape = (self.features, video.codes_BFMC.shape[3])
+        shape = (self.features, video.codes_VFMC.shape[3])
         kernel_JC = self.param("kernel_JC", init, shape)
         bias_J = self.param("bias_J", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        mean_C, std_C = statistics
-        hidden_BFMJ = region_product(video, mean_C, std_C, kernel_JC, self.dtype)
+        hidden_BFMJ = region_product(video, statistics, kernel_JC, self.dtype)
         hidden_BFMJ = nn.relu(hidden_BFMJ + bias_J[None, None, None, :])
         hidden_BFMJ = nn.Dropout(self.dropout)(hidden_BFMJ, deterministic=deterministic)
         each_frame = jax.vmap(attend, in_axes=(None, 0, 0))
@@ -196,11 +190,11 @@ class UHMAN(TwoTowers):
         num_heads: heads of both attention blocks; divides `hidden_size`.
         region_attention: False for UHMAN(a), the mean over regions (section 3.4).
         frame_attention: False for UHMAN(b), the mean over frames (section 3.4).
-        user_guidance: False for UHMAN(c): one learned vector takes the place of every user in both
-            attention blocks, so that all attend alike. The query has the user all the same. Not
-            in the paper; it says what the guidance is worth.
-        region_dropout: share of the regions of a frame left out in training; a step costs as much
-            less.
+        user_guidance: False for UHMAN(c): one learned vector replaces every user in both attention
+            blocks, so that the attention is the same for all users. The query still depends on the
+            user. Not in the paper; it measures the value of the guidance.
+        region_dropout: fraction of the regions of a frame left out in training, which makes a step
+            cheaper by the same fraction.
     """
 
     num_heads: int = 4
@@ -223,10 +217,10 @@ class UHMAN(TwoTowers):
         """Returns query_BD, float32: W_V Concat(u, v) (equations 1 to 10).
 
         Args:
-            video: VideoInput; a video without a real frame is ranked by its user alone.
+            video: VideoInput; for a video without a real frame only the user counts.
             user: UserInput.
             deterministic: False drops units, with the rng "dropout".
-            with_attention: also return where the model looked.
+            with_attention: also return the attention weights.
             seen_BFM: bool, False hides a region; None: all are seen.
 
         Returns:
@@ -240,7 +234,7 @@ class UHMAN(TwoTowers):
 
         if self.region_dropout and not deterministic:
             video = some_regions(self.make_rng("dropout"), self.region_dropout, video)
-        mask_BFM = jnp.repeat(video.mask_BF[:, :, None], video.codes_BFMC.shape[2], axis=2)
+        mask_BFM = jnp.repeat(video.mask_BF[:, :, None], video.codes_VFMC.shape[2], axis=2)
         mask_BFM = mask_BFM if seen_BFM is None else mask_BFM & seen_BFM
         frames_BFK, region_weights_BFHM = self._frames(guide_BK, video, mask_BFM, deterministic)
         block = self._block(self.frame_attention, "frame_block")
@@ -262,10 +256,10 @@ class UHMAN(TwoTowers):
         return query_BD
 
     def _frames(self, guide_BK, video, mask_BFM, deterministic):
-        """Returns frames_BFK, the regions of each frame pooled, and weights_BFHM.
+        """Returns frames_BFK, the pooled regions of each frame, and weights_BFHM.
 
-        The region network's second layer is linear: it is folded into the query (its bias adds the
-        same to all logits of a head) and applied to what is pooled.
+        The second layer of the region network is linear: it is folded into the query (its bias adds
+        the same to all logits of a head) and applied after the pooling.
         """
         regions = Regions(self.hidden_size, self.dropout, self.dtype, name="regions")
         shape = (self.hidden_size, self.hidden_size)

@@ -7,6 +7,7 @@ import dataclasses
 import pathlib
 import zipfile
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View, build_view
 from uhman_jax.errors import UserError, count_of, disk_trouble
 from uhman_jax.shards.store import INFO_FILE, FrameStore
 from uhman_jax.storage import replacing
+
+if TYPE_CHECKING:
+    from uhman_jax.layers import ChannelStatistics  # imports JAX
 
 Say = Callable[[str], object]
 MAX_PROBLEMS = 5  # bad rows that are printed; --config.data.strict lists all
@@ -188,10 +192,10 @@ def _features(config: Config, raw: RawDataset, say: Say) -> tuple[FrameStore, di
     return FrameStore.open(directory), contents
 
 
-def channel_statistics(prepared: Prepared, say: Say = print) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean and standard deviation per channel of the training split, float32.
+def channel_statistics(prepared: Prepared, say: Say = print) -> "ChannelStatistics":
+    """Returns the statistics of the training split, cached beside the shards.
 
-    They are cached beside the shards. Without the cache every training video is read once.
+    Without the cache every training video is read once.
     """
     from uhman_jax import input_pipeline
 
@@ -199,23 +203,23 @@ def channel_statistics(prepared: Prepared, say: Say = print) -> tuple[np.ndarray
     path = store.directory / "statistics" / f"{view.fingerprint}.npz"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            mean_C, std_C = arrays["mean_C"], arrays["std_C"]
-        if mean_C.shape == std_C.shape == (store.num_channels,):
-            return mean_C, std_C
+            kept = {name: arrays[name] for name in input_pipeline.ChannelStatistics._fields}
+        if all(array.shape == (store.num_channels,) for array in kept.values()):
+            return input_pipeline.ChannelStatistics(**kept)
     except FileNotFoundError:
         pass
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
         say(f"{path} is damaged; it is made again.")
-    mean_C, std_C = input_pipeline.channel_statistics(view, store)
+    statistics = input_pipeline.channel_statistics(view, store)
     try:
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as file:
-            np.savez(file, mean_C=mean_C, std_C=std_C)
+            np.savez(file, **statistics._asdict())
     except OSError as error:
         if not (trouble := disk_trouble(error)):
             raise
         say(f"Channel statistics are not kept in {path.parent}: {trouble}.")
-    return mean_C, std_C
+    return statistics
 
 
 def check_same_view(before: View, view: View, path: pathlib.Path) -> None:

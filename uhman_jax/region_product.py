@@ -1,14 +1,14 @@
 """The product of every region with the first kernel: nearly all bytes and operations of a step.
 
-Features are stored as codes of one byte, and no way of ours writes anything of the size of the
-decoded features, as XLA would, to read it twice (experiments/speed):
+Features are stored as codes of one byte. XLA would write the decoded features, four times as many
+bytes, and read them twice. Two implementations avoid this (measured in experiments/speed):
 
-- On a GPU, where a model runs in bfloat16, two kernels of our own decode and standardise codes in
-  registers, on their way to the tensor cores, once for the product and once for its gradient.
-- On one CPU, where features are wide, one video after the other is decoded, and multiplied while it
-  is in the cache. It is decoded again for the gradient, so that the batch can be large.
+- On one GPU, for a model in bfloat16, two Pallas kernels decode and standardise codes in registers
+  on their way to the tensor cores: one for the product and one for its gradient.
+- On one CPU, for wide features, a loop decodes one video after the other and multiplies it while it
+  is in the cache. The gradient decodes it again, so that the batch can be large.
 
-Elsewhere the product is an einsum of the standardised features.
+In all other cases the product is an einsum of the standardised features.
 """
 
 import contextlib
@@ -22,21 +22,21 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jax.experimental import pallas as pl
 
-from uhman_jax.layers import VideoInput, gathered, slots, standardise
+from uhman_jax.layers import ChannelStatistics, VideoInput, decoding, standardise
 
 triton: Any = None
-with contextlib.suppress(ImportError):  # JAX 0.11 says that it will go; `kernels_fit` then says no
+with contextlib.suppress(ImportError):  # JAX 0.11 deprecates it; without it `kernels_fit` is False
     from jax.experimental.pallas import triton
 
 
 class _Tuning(NamedTuple):
-    """Sizes of a kernel's blocks, at most, and how it is compiled; measured best on an H200.
+    """The largest block of a kernel, and how it is compiled; the best on an H200, measured.
 
     Attributes:
-        rows: regions of a block of codes.
-        channels: of the same.
-        warps: of a program.
-        stages: blocks that are read ahead, with the one in use.
+        rows: regions in a block of codes.
+        channels: channels in a block of codes.
+        warps: warps of a program.
+        stages: blocks in the pipeline of reads, including the one in use.
         pack: codes that become floats at once.
     """
 
@@ -49,66 +49,63 @@ class _Tuning(NamedTuple):
 
 _FORWARD = _Tuning(rows=128, channels=128, warps=4, stages=2, pack=2)
 _BACKWARD = _Tuning(rows=64, channels=128, warps=4, stages=1, pack=4)
-_MOST_COLUMNS = 128  # of one block
+_MAX_COLUMNS = 128  # of one block
 _PROGRAMS = 512  # that share the gradient: about four for each multiprocessor
-_TURN = 512  # regions that a CPU decodes and multiplies at once, unless a video has more
+_ROWS_AT_ONCE = 512  # regions that a CPU decodes and multiplies at once, unless a video has more
 
 
 def region_product(
-    video: VideoInput, mean_C: jax.Array, std_C: jax.Array, kernel_JC: jax.Array, dtype: Any
+    video: VideoInput, statistics: ChannelStatistics, kernel_JC: jax.Array, dtype: Any
 ) -> jax.Array:
     """Returns hidden_BFMJ: the standardised features of every region times the kernel.
 
-    What a padding frame has in it means nothing. Only the kernel gets a gradient.
+    The result for a padding frame is arbitrary. Only the kernel gets a gradient.
 
     Args:
         video: of a batch.
-        mean_C: float32, of the decoded features.
-        std_C: float32, likewise.
+        statistics: of the decoded features.
         kernel_JC: float32.
         dtype: of both operands and of the result; sums are float32.
     """
-    by_kernels = kernels_fit(video, kernel_JC, dtype)
-    if not by_kernels and not goes_by_video(video, len(kernel_JC)):
-        each = jax.vmap(standardise, in_axes=(0, None, None, None))
-        regions_BFMC = each(gathered(video), mean_C, std_C, dtype)
+    platform = jax.default_backend()
+    by_kernels = kernels_fit(video, kernel_JC, dtype, platform)
+    if not by_kernels and not goes_by_video(video, len(kernel_JC), platform):
+        regions_BFMC = standardise(video, statistics, dtype)
         return jnp.einsum("bfmc,jc->bfmj", regions_BFMC, kernel_JC.astype(dtype))
-    num_videos, num_frames, num_regions, num_channels = video.codes_BFMC.shape
-    slot_B = slots(video)
-    factor_BC = video.scale_BC / std_C[None, :]
-    shift_BC = (video.offset_BC - mean_C[None, :]) / std_C[None, :]
-    codes_VNC = video.codes_BFMC.reshape(num_videos, num_frames * num_regions, num_channels)
+    num_videos, num_frames, num_regions, num_channels = video.codes_VFMC.shape
+    codes_VNC = video.codes_VFMC.reshape(num_videos, num_frames * num_regions, num_channels)
     way = KERNELS if by_kernels else BY_VIDEO
-    hidden_BNJ = product(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC, dtype, way)
-    return hidden_BNJ.reshape(len(slot_B), num_frames, num_regions, len(kernel_JC))
+    decoding_BC = decoding(video, statistics)
+    hidden_BNJ = product(video.slot_B, codes_VNC, *decoding_BC, kernel_JC, dtype, way)
+    return hidden_BNJ.reshape(len(video.slot_B), num_frames, num_regions, len(kernel_JC))
 
 
-def goes_by_video(video: VideoInput, hidden_size: int) -> bool:
-    """Whether one video comes after the other: bytes, on one CPU, and wide features.
+def goes_by_video(video: VideoInput, hidden_size: int, platform: str) -> bool:
+    """Returns whether to loop over videos: bytes with wide features, on one CPU.
 
-    Where a region's features are not many more than its four vectors of the hidden size, a loop
-    over videos costs as much as it saves.
+    If a region has not many more features than numbers in its four vectors of the hidden size, the
+    loop costs as much as it saves.
     """
     return (
-        jax.default_backend() == "cpu"
+        platform == "cpu"
         and jax.device_count() == 1
-        and video.codes_BFMC.dtype == jnp.uint8
-        and video.codes_BFMC.shape[3] > 8 * hidden_size
+        and video.codes_VFMC.dtype == jnp.uint8
+        and video.codes_VFMC.shape[3] > 8 * hidden_size
     )
 
 
-def kernels_fit(video: VideoInput, kernel_JC: jax.Array, dtype: Any) -> bool:
-    """Whether the GPU's kernels can do it: bytes, bfloat16, and sizes that their blocks divide."""
-    codes_BFMC = video.codes_BFMC
-    _, num_frames, num_regions, num_channels = codes_BFMC.shape
+def kernels_fit(video: VideoInput, kernel_JC: jax.Array, dtype: Any, platform: str) -> bool:
+    """Returns whether the GPU kernels apply: bytes, bfloat16, sizes that their blocks divide."""
+    codes_VFMC = video.codes_VFMC
+    _, num_frames, num_regions, num_channels = codes_VFMC.shape
     return (
         triton is not None
-        and jax.default_backend() == "gpu"
-        and jax.device_count() == 1  # XLA does not know how to share a kernel among several
-        and codes_BFMC.dtype == jnp.uint8
+        and platform == "gpu"
+        and jax.device_count() == 1  # XLA can't divide a kernel among several
+        and codes_VFMC.dtype == jnp.uint8
         and dtype == jnp.bfloat16
-        # Between these Pallas (0.10, 0.11) counts in 32 bits with a sign, and goes wrong.
-        and not 2**31 < codes_BFMC.size <= 2**32
+        # For these sizes Pallas (0.10, 0.11) overflows a signed 32-bit integer.
+        and not 2**31 < codes_VFMC.size <= 2**32
         and num_frames * num_regions % 64 == 0
         and num_channels % 64 == 0
         and len(kernel_JC) % 16 == 0
@@ -125,11 +122,12 @@ def largest_divisor(number: int, most: int) -> int:
 
 
 class Way(NamedTuple):
-    """How the product is worked out.
+    """An implementation of the product.
 
     Attributes:
-        hidden: (slot_B, codes_VNC, factor_BC, shift_BC, kernel_LC) to hidden_BNL.
-        kernel_gradient: the same video's arrays and down_BNL to gradient_LC, float32.
+        hidden: (slot_B, codes_VNC, factor_BC, shift_BC, kernel_LC) -> hidden_BNL.
+        kernel_gradient: (slot_B, codes_VNC, factor_BC, shift_BC, down_BNL) -> gradient_LC, float32;
+            down_BNL is the gradient of hidden_BNL.
     """
 
     hidden: Callable[..., jax.Array]
@@ -141,13 +139,13 @@ def product(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC, dtype, way):
     """Returns hidden_BNJ, `dtype`: `codes * factor + shift`, rounded to it, times the kernel.
 
     Args:
-        slot_B: int32, which of the videos whose codes are given each of the batch is.
+        slot_B: int32, index of each video's codes.
         codes_VNC: uint8.
         factor_BC: float32.
         shift_BC: float32.
         kernel_JC: float32, taken as `dtype`.
         dtype: of both operands and of the result; sums are float32.
-        way: one of those below.
+        way: one of the implementations below.
     """
     return _mapped(way.hidden, True)(
         slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC.astype(dtype)
@@ -168,7 +166,7 @@ product.defvjp(_product_forward, _product_backward)
 
 @functools.cache
 def _mapped(function, forward):
-    """One function of a way, which a population calls once, with all seeds' columns."""
+    """Returns a function of a way that a population calls once, with the columns of all seeds."""
 
     @custom_vmap
     def one(*video_and_operand):
@@ -177,7 +175,7 @@ def _mapped(function, forward):
     @one.def_vmap
     def several(num_seeds, in_batched, *video_and_operand):
         *video, operand = video_and_operand
-        if any(in_batched[:-1]):  # each seed leaves out other regions
+        if any(in_batched[:-1]):  # every seed drops other regions
             whole = [
                 part if batched else jnp.broadcast_to(part, (num_seeds, *part.shape))
                 for part, batched in zip(video_and_operand, in_batched, strict=True)
@@ -202,16 +200,16 @@ def _hidden_by_video(slot_B, codes_VNC, factor_BC, shift_BC, kernel_LC):
         regions_XNC = _decoded(codes_VNC, videos, kernel_LC.dtype)
         return jnp.einsum("xnc,lc->xnl", regions_XNC, kernel_LC)
 
-    hidden_YXNL = jax.lax.map(some, _turns(codes_VNC.shape[1], slot_B, factor_BC, shift_BC))
+    hidden_YXNL = jax.lax.map(some, _chunks(codes_VNC.shape[1], slot_B, factor_BC, shift_BC))
     return hidden_YXNL.reshape(len(slot_B), *hidden_YXNL.shape[2:])
 
 
 def _kernel_gradient_by_video(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL):
-    """Returns gradient_LC, float32, from the gradient of `_hidden_by_video`'s result."""
+    """Returns gradient_LC, float32, from the gradient of the result of `_hidden_by_video`."""
     _, num_rows, num_channels = codes_VNC.shape
     num_columns = down_BNL.shape[2]
-    *videos, down_YXNL = _turns(num_rows, slot_B, factor_BC, shift_BC, down_BNL)
-    # Transposed once, before the loop: from rows XLA's product takes 1.3 times as long.
+    *videos, down_YXNL = _chunks(num_rows, slot_B, factor_BC, shift_BC, down_BNL)
+    # Transposed once, before the loop: the product of rows takes XLA 1.3 times as long.
     down_YLN = jnp.moveaxis(down_YXNL, 3, 1).reshape(len(down_YXNL), num_columns, -1)
 
     def add(sum_LC, videos_and_down):
@@ -223,16 +221,16 @@ def _kernel_gradient_by_video(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL):
     return jax.lax.scan(add, nothing_LC, (*videos, down_YLN))[0]
 
 
-def _turns(num_rows, *arrays):
-    """Arrays (B, ...) as (Y, X, ...): the videos of each turn of a loop, with about _TURN rows."""
+def _chunks(num_rows, *arrays):
+    """Returns arrays (B, ...) as (Y, X, ...): chunks of videos with about _ROWS_AT_ONCE rows."""
     num_videos = len(arrays[0])
-    at_once = largest_divisor(num_videos, _TURN // num_rows)
+    at_once = largest_divisor(num_videos, _ROWS_AT_ONCE // num_rows)
     shape = num_videos // at_once, at_once
     return tuple(array.reshape(*shape, *array.shape[1:]) for array in arrays)
 
 
 def _decoded(codes_VNC, videos, dtype):
-    """Returns regions_XNC, standardised, of the videos of a turn: slot_X, factor_XC, shift_XC."""
+    """Returns regions_XNC, standardised, of a chunk of videos: slot_X, factor_XC, shift_XC."""
     slot_X, factor_XC, shift_XC = videos
     return (codes_VNC[slot_X] * factor_XC[:, None, :] + shift_XC[:, None, :]).astype(dtype)
 
@@ -240,13 +238,13 @@ def _decoded(codes_VNC, videos, dtype):
 BY_VIDEO = Way(_hidden_by_video, _kernel_gradient_by_video)
 
 
-# A byte x in the middle of 0x4700_0000 is the float32 2 ** 15 + x: one instruction a code, quicker
-# than a conversion. What is added to it loses 2 ** -9 of a code at most.
+# A byte x in the middle of 0x4700_0000 is the float32 2 ** 15 + x: one instruction per code, faster
+# than a conversion. Adding a number to it loses at most 2 ** -9 of a code.
 _BIAS = 2.0**15
 
 
 def _to_floats(pack):
-    """The assembly that does so for `pack` neighbouring codes at once, and its operands."""
+    """Returns the assembly that converts `pack` neighbouring codes at once, and its operands."""
     moves = "".join(f"prmt.b32 ${i}, t, 0x47000000, 0x74{i}4; " for i in range(pack))
     widen = f"mov.b32 t, ${pack};" if pack == 4 else f"cvt.u32.u16 t, ${pack};"
     return f"{{ .reg .b32 t; {widen} {moves}}}", "=r," * pack + ("r" if pack == 4 else "h")
@@ -268,16 +266,16 @@ def _decode(codes, factor, biased_shift, pack):
 
 
 def _blocks(shape_VNC, num_columns, tuning):
-    """Rows, channels and columns of a block: powers of two that divide what there is."""
+    """Returns rows, channels and columns of a block: powers of two that divide the sizes."""
     _, num_rows, num_channels = shape_VNC
-    sizes = (num_rows, tuning.rows), (num_channels, tuning.channels), (num_columns, _MOST_COLUMNS)
+    sizes = (num_rows, tuning.rows), (num_channels, tuning.channels), (num_columns, _MAX_COLUMNS)
     return tuple(math.gcd(*pair) for pair in sizes)
 
 
 def _hidden(slot_B, codes_VNC, factor_BC, shift_BC, kernel_LC, interpret=False):
     """Returns hidden_BNL, bfloat16, for a kernel in bfloat16.
 
-    One program has some rows of one video, all channels, and a block of columns.
+    One program handles a block of rows of one video, all channels, and a block of columns.
     """
     num_columns, (_, num_rows, num_channels) = len(kernel_LC), codes_VNC.shape
     rows, channels, columns = _blocks(codes_VNC.shape, num_columns, _FORWARD)
@@ -319,10 +317,10 @@ def _hidden(slot_B, codes_VNC, factor_BC, shift_BC, kernel_LC, interpret=False):
 
 
 def _kernel_gradient(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL, interpret=False):
-    """Returns gradient_LC, float32, from the gradient of `_hidden`'s result.
+    """Returns gradient_LC, float32, from the gradient of the result of `_hidden`.
 
-    One program has some channels of some videos, all their rows, and a block of columns; what the
-    programs find for their videos is summed up at the end.
+    One program handles a block of channels of some videos, all their rows, and a block of columns.
+    The programs' gradients are added at the end.
     """
     num_videos, (_, num_rows, num_channels) = len(slot_B), codes_VNC.shape
     num_columns = down_BNL.shape[2]
@@ -373,6 +371,6 @@ def _kernel_gradient(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL, interpret
 
 
 KERNELS = Way(_hidden, _kernel_gradient)
-INTERPRETED = Way(  # their Python, on any machine
+INTERPRETED = Way(  # the same kernels run by Python, on any machine
     functools.partial(_hidden, interpret=True), functools.partial(_kernel_gradient, interpret=True)
 )

@@ -150,15 +150,14 @@ def _train_and_evaluate(
         if not int(state.validated_step):
             say(f"No validation before step {int(state.step)}: its parameters are evaluated.")
     else:
-        mean_C, std_C = channel_statistics(prepared, say)
+        statistics = channel_statistics(prepared, say)
         with stop.between_steps() as stopped:
             try:
                 state = train.train(
                     config,
                     view,
                     store,
-                    mean_C,
-                    std_C,
+                    statistics,
                     workdir,
                     should_stop=stopped,
                     say=say,

@@ -94,23 +94,22 @@ def measure(shape: tuple[int, int]) -> dict:
 
     from tools.bench import made_up
     from uhman_jax import train
-    from uhman_jax.config import Estimator
+    from uhman_jax.config import Estimator, Precision
     from uhman_jax.devices import Devices
+    from uhman_jax.train.state import abstract_state
 
-    jax.default_backend = lambda: "tpu"  # programs as for an accelerator, without kernels
     config = made_up.config_of(hidden_size=_HIDDEN.value, batch_size=_BATCH.value)
-    config.loss.estimator = Estimator(_ESTIMATOR.value)
+    config.loss.estimator, config.model.precision = Estimator(_ESTIMATOR.value), Precision.BFLOAT16
     view: Any = made_up.view_sizes(_HASHTAGS.value)
     model = train.build_model(config.model, view)
     devices = Devices(_HASHTAGS.value, shape)
-    zeros_C = np.zeros(_CHANNELS.value, np.float32)
-    state = jax.eval_shape(lambda: train.init_state(model, config, zeros_C, zeros_C))
+    state = abstract_state(model, config, _CHANNELS.value)
     places = devices.places(state)
     sizes = {"batch_size": 8, "num_frames": 1, "num_channels": 1}
     small = made_up.make_batch(num_hashtags=_HASHTAGS.value, **sizes)
     shapes = small._replace(
         video=small.video._replace(
-            codes_BFMC=np.zeros((8, _FRAMES.value, 64, _CHANNELS.value), np.uint8),
+            codes_VFMC=np.zeros((8, _FRAMES.value, 64, _CHANNELS.value), np.uint8),
             scale_BC=np.zeros((8, _CHANNELS.value), np.float32),
             offset_BC=np.zeros((8, _CHANNELS.value), np.float32),
             mask_BF=np.zeros((8, _FRAMES.value), bool),
@@ -128,7 +127,7 @@ def measure(shape: tuple[int, int]) -> dict:
 
     state = jax.tree.map(padded, state, places)
     batch = jax.tree.map(lambda leaf: abstract(leaf, devices.batched(), _BATCH.value), shapes)
-    step: Any = train.make_train_step(model, config, 1000, (places, devices.everywhere()))
+    step: Any = train.make_train_step(model, config, 1000, (places, devices.everywhere()), "tpu")
     compiled = step.lower(state, batch).compile()
     memory = compiled.memory_analysis()
     held = sum(

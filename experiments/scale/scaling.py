@@ -51,7 +51,7 @@ def measure(count: int, steps: int) -> dict[str, float]:
         config = made_up.config_of(hidden_size=32, batch_size=batch_size)
         config.train.microbatch_size = batch_size
         model = train.build_model(config.model, view)
-        state: Any = train.init_state(model, config, *made_up.statistics(SIZES["num_channels"]))
+        state: Any = train.init_state(model, config, made_up.statistics(SIZES["num_channels"]))
         places = devices.places(state)
         state = devices.spread(jax.tree.map(jax.device_get, state))
         batch = devices.share(made_up.make_batch(batch_size=batch_size, **SIZES), batch_size)

@@ -45,7 +45,7 @@ def corpus(num_videos: int) -> OnDevice:
     codes = jnp.asarray(np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8))
     codes_BFMC = jax.jit(lambda codes: codes[jnp.arange(num_videos) % len(codes)])(codes)
     video = small.video._replace(
-        codes_BFMC=codes_BFMC,
+        codes_VFMC=codes_BFMC,
         scale_BC=np.full((num_videos, _CHANNELS.value), 0.01, np.float32),
         offset_BC=np.zeros((num_videos, _CHANNELS.value), np.float32),
         mask_BF=np.ones((num_videos, _FRAMES.value), bool),
@@ -80,7 +80,7 @@ def main(_: list[str]) -> None:
     epoch = 0
 
     def contestant(advance: Callable[[Any], Any]) -> Callable[[], float]:
-        state = init_state(model, config, *statistics)
+        state = init_state(model, config, statistics)
 
         def measure() -> float:
             nonlocal state

@@ -9,7 +9,7 @@ import scipy.sparse
 
 from uhman_jax.config import Config, Precision
 from uhman_jax.input_pipeline import Batch
-from uhman_jax.model import UserInput, VideoInput
+from uhman_jax.layers import ChannelStatistics, UserInput, VideoInput
 
 NUM_REGIONS, MAX_HISTORY, MAX_POSITIVES = 64, 32, 16
 GENDERS, AGES, COUNTRIES = 3, 6, 60
@@ -35,7 +35,7 @@ def make_batch(
     history_mask_BR = np.arange(MAX_HISTORY) < rng.integers(0, 16, (batch_size, 1))
     history_BR = rng.integers(0, num_hashtags, (batch_size, MAX_HISTORY))
     return Batch(
-        video=VideoInput(
+        video=VideoInput.plain(
             codes_BFMC=rng.integers(0, 256, shape_BFMC, dtype=np.uint8),
             scale_BC=np.full((batch_size, num_channels), 0.01, np.float32),
             offset_BC=np.zeros((batch_size, num_channels), np.float32),
@@ -92,7 +92,7 @@ def config_of(*, hidden_size: int, batch_size: int, num_seeds: int = 1) -> Confi
     return config
 
 
-def statistics(num_channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of uniform codes under the scales of `make_batch`."""
-    mean, std = 127.5 * 0.01, 73.9 * 0.01
-    return np.full(num_channels, mean, np.float32), np.full(num_channels, std, np.float32)
+def statistics(num_channels: int) -> ChannelStatistics:
+    """Returns mean and deviation of uniform codes under the scales of `make_batch`."""
+    ones_C = np.ones(num_channels, np.float32)
+    return ChannelStatistics(1.275 * ones_C, 0.739 * ones_C)

@@ -43,7 +43,7 @@ def rank(query_NBD: jax.Array, hashtags_TD: jax.Array, ids_NBP: jax.Array, mask_
 
 def product(query_NBD: jax.Array, hashtags_TD: jax.Array) -> jax.Array:
     """The best score of every video, without keeping others: the product, in blocks of hashtags."""
-    block = fitting_block(query_NBD.shape[1], len(hashtags_TD))
+    block = fitting_block(query_NBD.shape[1], len(hashtags_TD), jax.default_backend())
     padding = ((0, -len(hashtags_TD) % block), (0, 0))
     blocks_YXD = jnp.pad(hashtags_TD, padding, mode="edge").reshape(-1, block, _SIZE.value)
 

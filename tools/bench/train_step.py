@@ -69,7 +69,7 @@ def ours(batch: Any, num_seeds: int) -> tuple[Callable[[], Any], Callable[[], An
     )
     config.loss.estimator = Estimator(_ESTIMATOR.value)
     model = build_model(config.model, made_up.view_sizes(_HASHTAGS.value))  # type: ignore[arg-type]
-    state = init_state(model, config, *made_up.statistics(_CHANNELS.value))
+    state = init_state(model, config, made_up.statistics(_CHANNELS.value))
     train_step = make_train_step(model, config, 1000)
     on_device = jax.device_put(batch)
 

@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 from jax import export
 
-from uhman_jax.model import UserInput, VideoInput, score
+from uhman_jax.layers import UserInput, VideoInput, score
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -56,7 +56,9 @@ def make_programs(
 
     def query(codes_BFMC, scale_BC, offset_BC, mask_BF, *user):
         # As floats, so that the model does not take the kernels of this machine's GPU.
-        video = VideoInput(codes_BFMC.astype(jnp.float32), scale_BC, offset_BC, mask_BF)
+        codes_BFMC = codes_BFMC.astype(jnp.float32)
+        slot_B = jnp.arange(codes_BFMC.shape[0])
+        video = VideoInput(codes_BFMC, scale_BC, offset_BC, mask_BF, slot_B)
         return model.apply(variables, video, UserInput(*user), method="query")
 
     def recommend(*batch):

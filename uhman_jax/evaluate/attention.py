@@ -18,6 +18,7 @@ from uhman_jax.shards.store import FrameStore
 
 def make_observer(model: nn.Module) -> Callable[..., Any]:
     """Returns the jitted (params, statistics, batch) -> (regions_SBFM, frames_SBF), head means."""
+    platform = jax.default_backend()
 
     def look(variables: Any, batch: Batch) -> Any:
         found: Any = model.apply(
@@ -32,7 +33,7 @@ def make_observer(model: nn.Module) -> Callable[..., Any]:
         def one_seed(params):
             variables = {"params": params, "statistics": statistics}
             one_look = functools.partial(look, variables)
-            return in_pieces(one_look, batch, model.hidden_size, num_seeds)
+            return in_pieces(one_look, batch, model.hidden_size, num_seeds, platform)
 
         return jax.vmap(one_seed)(params)
 

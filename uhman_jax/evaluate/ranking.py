@@ -1,4 +1,4 @@
-"""Full ranking of videos by every seed's model, and the metrics of it."""
+"""Full ranking of videos by every seed's model, and its metrics."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -13,22 +13,22 @@ from jax.sharding import PartitionSpec
 from uhman_jax import metrics
 from uhman_jax.devices import DATA, MODEL, Devices
 from uhman_jax.input_pipeline import Batch
+from uhman_jax.layers import score
 from uhman_jax.microbatch import in_pieces
-from uhman_jax.model import score
 
 _SCORES = 2**24  # held at once, 64 MiB
-# On a CPU 8 MiB, and where these are not enough, blocks of 1 MiB: measured best on two cores.
+# On a CPU 8 MiB, and above that blocks of 1 MiB: measured best on two cores.
 _CPU_SCORES, _CPU_BLOCK = 2**21, 2**18
 
 
 class Ranking(NamedTuple):
-    """Where the positives of each video stand among all hashtags; host arrays.
+    """Ranks of the positives of each video among all hashtags; host arrays.
 
     Attributes:
-        rows_V: int32, view rows in the order asked for.
+        rows_V: int32, view rows in the order of the batches.
         ranks_SVP: int32, 1-based rank of each positive, pessimistic on ties.
         mask_VP: bool, True for a real positive.
-        top_SVT: int32, ids of the best hashtags, best first; as many as asked for.
+        top_SVT: int32, ids of the best `top_k` hashtags, best first.
         top_scores_SVT: float32, their scores.
     """
 
@@ -44,9 +44,9 @@ class Ranker(NamedTuple):
 
     Attributes:
         hashtags: params -> hashtags_STD, once for all batches.
-        rank: (params, statistics, hashtags_STD, batch) -> what `rank_queries` returns, with
-            a leading axis S.
-        place: a batch of the host -> the batch on the devices.
+        rank: (params, statistics, hashtags_STD, batch) -> the result of `rank_queries` with a
+            leading axis S.
+        place: moves a batch from the host to the devices.
     """
 
     hashtags: Callable[[Any], Any]
@@ -55,13 +55,14 @@ class Ranker(NamedTuple):
 
 
 def make_ranker(model: nn.Module, top_k: int = 0, devices: Devices | None = None) -> Ranker:
-    """Compiles the ranking of batches by every seed's model.
+    """Returns the compiled ranking of batches by every seed's model.
 
     Args:
         model: query tower and hashtag tower, of T hashtags.
         top_k: how many of the best hashtags to return per video; at most the vocabulary's size.
-        devices: that share the work, if there are several; else one does it.
+        devices: share the work; None: one device.
     """
+    platform = jax.default_backend()
     num_hashtags: int = model.num_hashtags  # type: ignore[missing-attribute]
     model = model.clone(num_hashtags=devices.num_rows) if devices else model
 
@@ -73,7 +74,11 @@ def make_ranker(model: nn.Module, top_k: int = 0, devices: Devices | None = None
 
     def rank_all(*arrays: Any) -> Any:
         return rank_queries(
-            *arrays, top_k=top_k, num_hashtags=num_hashtags, axis=MODEL if devices else None
+            *arrays,
+            top_k=top_k,
+            num_hashtags=num_hashtags,
+            axis=MODEL if devices else None,
+            platform=platform,
         )
 
     if devices:
@@ -83,14 +88,15 @@ def make_ranker(model: nn.Module, top_k: int = 0, devices: Devices | None = None
             mesh=devices.mesh,
             in_specs=(data, PartitionSpec(MODEL), data, data),
             out_specs=data,
-            check_vma=False,  # all devices along MODEL find the same, which it does not see
+            check_vma=False,  # results are equal along MODEL, which it can't infer
         )
 
     def rank(params, statistics, hashtags_STD, batch):
         def one_seed(params, hashtags_TD):
             variables = {"params": params, "statistics": statistics}
             one_query = functools.partial(query, variables)
-            query_BD = in_pieces(one_query, batch, model.hidden_size, len(hashtags_STD))
+            num_seeds = len(hashtags_STD)
+            query_BD = in_pieces(one_query, batch, model.hidden_size, num_seeds, platform)
             return rank_all(query_BD, hashtags_TD, batch.positives_BP, batch.positives_mask_BP)
 
         return jax.vmap(one_seed)(params, hashtags_STD)
@@ -114,6 +120,7 @@ def rank_queries(
     block_size=0,
     num_hashtags=0,
     axis=None,
+    platform=None,
 ):
     """Ranks all T hashtags for every query, block by block, so that B x T scores are never held.
 
@@ -128,17 +135,19 @@ def rank_queries(
         positives_BP: int32 hashtag ids, without repetition.
         positives_mask_BP: bool, True for a real slot.
         top_k: how many of the best to return; at most T.
-        block_size: hashtags that are scored at once; 0: as many as suit the device.
-        num_hashtags: T, if rows of no hashtag follow; 0: all are.
+        block_size: hashtags that are scored at once; 0: `fitting_block`.
+        num_hashtags: T, if rows of no hashtag follow; 0: all rows are hashtags.
         axis: of a mesh, along which devices share the hashtags (within `jax.shard_map`): each has
             as many rows, and all return the whole ranking.
+        platform: "cpu", "gpu" or "tpu"; None: JAX's default backend.
 
     Returns:
-        (ranks_BP as of `metrics.ranks`, top_BT int32, top_scores_BT): the ids of the best `top_k`,
-        best first, of equals the lower id; and their scores.
+        (ranks_BP as by `metrics.ranks`, top_BT int32, top_scores_BT): the ids of the best `top_k`,
+        best first, at a tie the lower id first; and their scores.
     """
+    platform = platform or jax.default_backend()
     num_rows, batch_size = len(hashtags_TD), len(query_BD)
-    block = min(block_size or fitting_block(batch_size, num_rows), num_rows)
+    block = min(block_size or fitting_block(batch_size, num_rows, platform), num_rows)
     num_blocks = -(-num_rows // block)
     rows_TD = jnp.pad(hashtags_TD, ((0, num_blocks * block - num_rows), (0, 0)))
     blocks_NXD = rows_TD.reshape(num_blocks, block, -1)
@@ -165,11 +174,11 @@ def rank_queries(
     def count(so_far, own_BP, start, scores_BX):
         negatives_BP, top_BT, top_scores_BT = so_far
         negatives_BP += metrics.negatives_at_least(
-            scores_BX, positives_BP - start, here(start), own_BP, positives_mask_BP
+            scores_BX, positives_BP - start, here(start), own_BP, positives_mask_BP, platform
         )
         if top_k:
             ids_X = (start + jnp.arange(block)).astype(jnp.int32)
-            # Of equals the first wins, so what was found before stands in front.
+            # At a tie the first wins, so the earlier ids come first.
             both_scores = jnp.concatenate([top_scores_BT, scores_BX], axis=1)
             ids_BX = jnp.broadcast_to(ids_X, scores_BX.shape)
             both = jnp.concatenate([top_BT, ids_BX], axis=1)
@@ -194,14 +203,15 @@ def rank_queries(
         jnp.zeros((batch_size, top_k), jnp.int32),
         jnp.full((batch_size, top_k), -jnp.inf),
     )
-    # The positives' scores must be known before anything is counted. They are guessed where that is
-    # less work than finding them; not where devices have some hashtags each.
+    # Counting needs the positives' scores. If there are few positives, one gather computes these
+    # scores first: bitwise the same in nearly all cases, checked below, and at T = 100,000 in half
+    # the time of a first pass over the blocks. Devices that share the hashtags need that pass.
     guess_blocks = -(-positives_BP.size // block)
     if axis or not 0 < guess_blocks < num_blocks:
         own_BP = over_blocks(collect, unknown_BP)
         own_BP = jax.lax.pmax(own_BP, axis) if axis else own_BP
         found = over_blocks(lambda found, *scored: count(found, own_BP, *scored), nothing)
-    else:  # once over all blocks is enough then, unless a guess was not exact
+    else:  # one pass, and another one only if a score was not exact
 
         def once(state):
             _, own_BP, _ = state
@@ -234,14 +244,14 @@ def rank_queries(
     return ranks_BP, top_BT, top_scores_BT
 
 
-def fitting_block(batch_size: int, num_rows: int) -> int:
+def fitting_block(batch_size: int, num_rows: int, platform: str) -> int:
     """Returns how many of the hashtags to score at once for a batch, so that little is padding.
 
-    >>> fitting_block(64, 669), fitting_block(64, 100_000)  # the latter in 25 blocks
+    >>> fitting_block(64, 669, "cpu"), fitting_block(64, 100_000, "cpu")  # the latter in 25 blocks
     (669, 4096)
     """
     whole, most = _SCORES, _SCORES
-    if jax.default_backend() == "cpu":
+    if platform == "cpu":
         whole, most = _CPU_SCORES, _CPU_BLOCK
     if batch_size * num_rows <= whole:
         return num_rows
@@ -250,9 +260,9 @@ def fitting_block(batch_size: int, num_rows: int) -> int:
 
 
 def _guess(query_BD, hashtags_TD, positives_BP, mask_BP, block):
-    """Returns the positives' scores, from products of the shape that all blocks have.
+    """Returns the positives' scores, from products of the same shape as those of the blocks.
 
-    Nearly always to the last bit what the product of their block gives.
+    They are nearly always bitwise equal to the scores that the blocks give.
     """
     num_slots = positives_BP.size
     num_blocks = -(-num_slots // block)
@@ -270,7 +280,7 @@ def _guess(query_BD, hashtags_TD, positives_BP, mask_BP, block):
 
 
 def _best(ids_BX, scores_BX, top_k):
-    """Returns (top_BT, top_scores_BT): the best of X, of equals the first."""
+    """Returns (top_BT, top_scores_BT): the best of X, at a tie the first."""
     top_scores_BT, place_BT = jax.lax.top_k(scores_BX, top_k)
     return jnp.take_along_axis(ids_BX, place_BT, axis=1), top_scores_BT
 
@@ -285,21 +295,21 @@ def rank_videos(
     """Ranks all hashtags for every video of the batches.
 
     Args:
-        ranker: what `make_ranker` returned.
+        ranker: the result of `make_ranker`.
         params: with a leading axis S.
         statistics: the model's constants.
         batches: padded and masked, each video once.
-        should_stop: asked before every batch.
+        should_stop: called before every batch.
 
     Returns:
-        The ranking; None where `should_stop` said so.
+        The ranking; None if `should_stop` returned True.
     """
     parts, waiting, hashtags_STD = [], None, ranker.hashtags(params)
     for batch in batches:
         if should_stop():
             return None
         result = ranker.rank(params, statistics, hashtags_STD, ranker.place(batch))
-        if waiting is not None:  # read one batch late, while the device works on the next
+        if waiting is not None:  # read one batch late, while the device computes the next
             parts.append(_on_host(*waiting))
         waiting = batch, result
     if waiting is None:
@@ -316,7 +326,7 @@ def rank_videos(
 
 
 def _on_host(batch: Batch, result: tuple[jax.Array, ...]) -> tuple[np.ndarray, ...]:
-    """The real examples of one batch: rows, positives' mask, ranks, top hashtags, their scores."""
+    """Returns rows, positives' mask, ranks, top hashtags and their scores of the real examples."""
     real_B = np.asarray(batch.mask_B)
     ranks_SBP, top_SBT, scores_SBT = (np.asarray(array)[:, real_B] for array in result)
     rows_B, mask_BP = np.asarray(batch.row_B)[real_B], np.asarray(batch.positives_mask_BP)[real_B]
@@ -324,13 +334,13 @@ def _on_host(batch: Batch, result: tuple[jax.Array, ...]) -> tuple[np.ndarray, .
 
 
 def summaries(ranks_SVP: np.ndarray, mask_VP: np.ndarray) -> dict[str, list[float]]:
-    """All metrics of `metrics.summary`, a list over seeds each."""
+    """Returns all metrics of `metrics.summary`, each as a list over seeds."""
     per_seed = [metrics.summary(ranks_VP, mask_VP) for ranks_VP in ranks_SVP]
     return {name: [float(summary[name]) for summary in per_seed] for name in per_seed[0]}
 
 
 def rank_scores(scores_VT: np.ndarray, positives_VP: np.ndarray, mask_VP: np.ndarray) -> np.ndarray:
-    """Ranks int32 (V, P) of the positives under given scores, ties against them, in blocks."""
+    """Returns ranks_VP, int32, of the positives under given scores, computed in blocks."""
     ranker, block = jax.jit(metrics.ranks), 1024
     parts = [
         ranker(scores_VT[v : v + block], positives_VP[v : v + block], mask_VP[v : v + block])

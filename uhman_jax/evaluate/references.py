@@ -139,12 +139,12 @@ def oracle_scores(truth: Truth, view: View, rows_V: np.ndarray) -> Iterator[tupl
     Raises:
         UserError: the truth lacks a video of the view.
     """
-    videos = truth.rows([view.video_ids[row] for row in rows_V])
+    truth_V = truth.rows([view.video_ids[row] for row in rows_V])
     column = {name: index for index, name in enumerate(truth.hashtags)}
     columns = np.array([column[name] for name in view.hashtags])
 
     def part(table_VT: np.ndarray) -> np.ndarray:
-        return table_VT[np.ix_(videos, columns)] * view.kept_T[None, :]
+        return table_VT[np.ix_(truth_V, columns)] * view.kept_T[None, :]
 
     def log(probability: np.ndarray) -> np.ndarray:
         return np.log(np.maximum(probability, 1e-9))

@@ -233,7 +233,7 @@ def _header(process: subprocess.Popen[bytes]) -> dict:
 def _encoded(process: subprocess.Popen[bytes], header: dict, index: int) -> Encoded:
     assert process.stdout is not None
     arrays = {}
-    for name, (kind, shape) in zip(FrameRecord._fields[1:], header.get("arrays", ()), strict=False):
+    for name, (kind, shape) in header.get("arrays", {}).items():
         dtype = np.dtype(getattr(ml_dtypes, kind, kind))
         data = process.stdout.read(int(np.prod(shape)) * dtype.itemsize)
         try:

@@ -3,7 +3,7 @@
 Run as `python -m uhman_jax.preprocess.server DIRECTORY CONFIG`: the features folder whose extractor
 is used, and a PreprocessConfig as JSON. It reads one JSON job per line from standard input and
 answers on standard output, one JSON line per clip, followed by the bytes of its
-arrays, in the order of `FrameRecord`. TensorFlow
+arrays, in the order in which that line names them. TensorFlow
 stays in here, and so does a crash.
 """
 
@@ -26,9 +26,10 @@ from uhman_jax.preprocess.clip_file import IMAGE_SIZE
 from uhman_jax.preprocess.encode import Meter, encode
 from uhman_jax.preprocess.ledger import Entry
 from uhman_jax.preprocess.making import decoder_pool, restore_extractor
-from uhman_jax.shards.example import FrameRecord
 
 _MAX_BATCH_FRAMES = 16
+
+Arrays = dict[str, np.ndarray]  # of a record, by name
 
 
 def serve(network: Any = None) -> None:
@@ -85,18 +86,18 @@ def _answers(
     load: Callable[[], Any],
     network: Any,
     frame_times: int,
-) -> Iterator[tuple[dict[str, Any], tuple[np.ndarray, ...]]]:
+) -> Iterator[tuple[dict[str, Any], Arrays]]:
     """One (header, arrays) per clip; those without a frame are told as soon as they are known."""
     entries: list[Entry] = []
     size, told = network.IMAGE_SIZE if network else IMAGE_SIZE, 0
 
-    def failures() -> Iterator[tuple[dict[str, Any], tuple[np.ndarray, ...]]]:
+    def failures() -> Iterator[tuple[dict[str, Any], Arrays]]:
         nonlocal told
         for entry in entries[told:]:
             if not entry.frames:
                 yield (
                     {"index": int(entry.video_id), "state": entry.state, "reason": entry.reason},
-                    (),
+                    {},
                 )
         told = len(entries)
 
@@ -106,19 +107,21 @@ def _answers(
         with Meter(len(paths), 0, show=False) as meter:
             for record in encode(named, extractor, config.storage.value, entries, meter):
                 yield from failures()
-                yield _header(record, entries[int(record.video_id)]), record[1:]
+                arrays = record._asdict()
+                index = int(arrays.pop("video_id"))
+                yield _header(index, entries[index], arrays), arrays
             yield from failures()
 
 
-def _header(record: FrameRecord, entry: Entry) -> dict[str, Any]:
-    arrays = [(array.dtype.name, array.shape) for array in record[1:]]
+def _header(index: int, entry: Entry, arrays: Arrays) -> dict[str, Any]:
+    shapes = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
     facts = {"state": "ok", "reason": entry.reason, "seconds": entry.seconds}
-    return {"index": int(record.video_id), **facts, "arrays": arrays}
+    return {"index": index, **facts, "arrays": shapes}
 
 
-def _send(answers: BinaryIO, header: dict[str, Any], arrays: tuple[np.ndarray, ...] = ()) -> None:
+def _send(answers: BinaryIO, header: dict[str, Any], arrays: Arrays | None = None) -> None:
     answers.write(json.dumps(header).encode() + b"\n")
-    for array in arrays:
+    for array in (arrays or {}).values():
         answers.write(np.ascontiguousarray(array).tobytes())
     answers.flush()
 

@@ -9,7 +9,7 @@ import numpy as np
 from uhman_jax.dataset.attributes import UNKNOWN, age_bucket, fold_country, fold_gender, is_unknown
 from uhman_jax.dataset.checks import MAX_AGE, parse_age
 from uhman_jax.dataset.hashtags import Hashtags, read_hashtags, split_hashtags
-from uhman_jax.dataset.view import View
+from uhman_jax.dataset.view import Ragged, View
 from uhman_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -123,12 +123,12 @@ class ProfileEncoder:
         A value that the training data lack counts as unknown, as in training and evaluation; of a
         history only the hashtags of the vocabulary are used, the first `max_history` of them.
         """
-        from uhman_jax.layers import UserInput  # JAX: not for those who only parse a profile
+        from uhman_jax.input_pipeline import pad  # imports JAX, which parsing does not need
+        from uhman_jax.layers import UserInput
 
         self.notes = []
-        history_BR = np.zeros((len(profiles), self._width), np.int32)
-        mask_BR = np.zeros(history_BR.shape, bool)
-        for b, profile in enumerate(profiles):
+        histories: list[list[int]] = []
+        for profile in profiles:
             used = self._read(profile.history)
             names = [name for name in used.keys if name in self._hashtags]
             pairs = zip(used.keys, used.spellings, strict=True)
@@ -142,19 +142,18 @@ class ProfileEncoder:
                     self.notes.append(f"{reason}, so not used: {' '.join(texts[:5])}{more}")
             if len(names) > self._width:
                 self.notes.append(f"of the history the first {self._width} hashtags are used")
-            ids = [self._hashtags[name] for name in names[: self._width]]
-            history_BR[b, : len(ids)] = ids
-            mask_BR[b, : len(ids)] = True
+            histories.append([self._hashtags[name] for name in names[: self._width]])
 
         def numbers(kind, values, names):
             return np.array([self._number(kind, value, names) for value in values], np.int32)
 
+        offsets = np.cumsum([0, *map(len, histories)])
+        ragged = Ragged(np.array(sum(histories, []), np.int32), offsets)
         return UserInput(
             numbers("gender", [profile.gender for profile in profiles], self._genders),
             numbers("age", [age_bucket(profile.age) for profile in profiles], self._ages),
             numbers("country", [profile.country for profile in profiles], self._countries),
-            history_BR,
-            mask_BR,
+            *pad(ragged, np.arange(len(profiles)), self._width),
         )
 
     def _read(self, history: str | Sequence[str]) -> Hashtags:

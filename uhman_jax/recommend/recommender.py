@@ -12,7 +12,8 @@ from uhman_jax import storage
 from uhman_jax.confidence import Calibration
 from uhman_jax.dataset.hashtags import read_hashtags, split_hashtags
 from uhman_jax.errors import UserError
-from uhman_jax.model import VideoInput, score
+from uhman_jax.input_pipeline import pad_videos
+from uhman_jax.layers import VideoInput, score
 from uhman_jax.preprocess.on_demand import OnDemand
 from uhman_jax.recommend.output import check_choice
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
@@ -297,13 +298,15 @@ class Recommender:
         return self._profiles.encode(users)
 
     def video_input(self, record: FrameRecord, count: int = 1) -> VideoInput:
-        """The model's input for a clip, repeated for several users, with all frames of the run."""
-        frames = self.config.preprocess.max_frames
-        codes_FMC = record.codes_FMC
-        codes_FMC = np.pad(codes_FMC, ((0, frames - len(codes_FMC)), (0, 0), (0, 0)))
-        mask_F = np.arange(frames) < len(record.codes_FMC)
-        parts = (codes_FMC, record.scale_C, record.offset_C, mask_F)
-        return VideoInput(*(np.repeat(part[None], count, axis=0) for part in parts))
+        """Returns the model's input for a clip, repeated for several users."""
+        num_frames = len(record.codes_FMC)
+
+        def copy(codes_FMC: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+            codes_FMC[:num_frames] = record.codes_FMC
+            return num_frames, record.scale_C, record.offset_C
+
+        shape_FMC = (self.config.preprocess.max_frames, *record.codes_FMC.shape[1:])
+        return pad_videos([copy] * count, shape_FMC, record.codes_FMC.dtype)
 
 
 def _rank(query_BD, hashtags_TD, top_k: int):

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from uhman_jax.errors import UserError
-from uhman_jax.model import UHMAN, score
+from uhman_jax.layers import score
+from uhman_jax.model import UHMAN
 
 _VARIANTS = 256  # occlusions of a clip that are scored at once
 

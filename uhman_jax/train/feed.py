@@ -1,6 +1,6 @@
-"""How a run gets its batches: from features on the device, or read ahead from the shards.
+"""Sources of a run's batches: features on the device, or features read ahead from the shards.
 
-Both take the batches of `TrainOrder` in its order, and change results by rounding at most.
+Both use the batches of `TrainOrder` in its order. Results differ by rounding at most.
 """
 
 import functools
@@ -22,7 +22,7 @@ from uhman_jax.input_pipeline import (
     train_batches,
 )
 from uhman_jax.shards.store import FrameStore
-from uhman_jax.train.on_device import OnDevice, take
+from uhman_jax.train.on_device import OnDevice
 from uhman_jax.train.state import State
 from uhman_jax.train.step import StepMetrics
 
@@ -30,21 +30,21 @@ Step = Callable[[State, Batch], tuple[State, StepMetrics]]
 Steps = Callable[[State, OnDevice, np.ndarray, int], tuple[State, StepMetrics]]
 
 MOST_STEPS = 256  # of one dispatch
-_DISPATCH_SECONDS = 0.25  # that a dispatch may take: a signal waits for its end
+_DISPATCH_SECONDS = 0.25  # longest dispatch, because a signal waits for its end
 
 
 class Streamed:
-    """Batches that are read ahead while the device works; one step a dispatch.
+    """Batches that threads read ahead while the device computes; one step per dispatch.
 
     Args:
         step: jitted.
-        view: what the videos are labelled with.
+        view: the labels of the videos.
         store: their features.
         rows: of the view to train on.
         batch_size: B.
         seed: of the order of batches.
-        start_step: the first one that is taken.
-        devices: that share a batch, if there are several.
+        start_step: the first step.
+        devices: share a batch; None: one device.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Streamed:
         start_step: int,
         devices: Devices | None = None,
     ):
-        """Starts to read."""
+        """Starts reading."""
         self._step, self._view, self._store = step, view, store
         self._place, places = jax.device_put, None
         if devices:
@@ -70,29 +70,26 @@ class Streamed:
         self._batches = iterate(batches, start_step)
 
     def advance(self, state: State, most: int) -> tuple[State, StepMetrics, int]:
-        """Takes 1 to `most` steps: the state, their metrics, and how many they were.
-
-        The metrics have a leading axis of steps; what comes after these means nothing.
-        """
+        """Takes one step; returns as `Resident.advance` does."""
         del most
         state, metrics = self._step(state, self._place(next(self._batches)))
         return state, jax.tree.map(lambda leaf: leaf[None], metrics), 1
 
     def ranked(self, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
-        """Batches of view rows, each row once, the last one padded."""
+        """Returns batches of view rows, each row once, the last one padded."""
         return iterate(eval_batches(self._view, self._store, rows=rows, batch_size=batch_size))
 
 
 class Resident:
-    """Batches of videos that are on the device; many steps a dispatch.
+    """Batches of videos that are on the device; many steps per dispatch.
 
     Args:
-        steps: what `several` returned.
-        on_device: has all videos that are asked for.
-        rows: of the view to train on, as for `Streamed`, like the rest.
-        batch_size: B.
-        seed: of the order of batches.
-        start_step: the first one that is taken.
+        steps: the result of `several`.
+        on_device: has all these videos.
+        rows: as for `Streamed`.
+        batch_size: as for `Streamed`.
+        seed: as for `Streamed`.
+        start_step: as for `Streamed`.
     """
 
     def __init__(
@@ -104,7 +101,7 @@ class Resident:
         seed: int,
         start_step: int,
     ):
-        """Takes one step at first, then more at once as long as they are quick."""
+        """Takes one step per dispatch at first, then more as long as they are quick."""
         self._steps, self._on_device = steps, on_device
         self._order, self._next = TrainOrder(rows, batch_size, seed), start_step
         self._shape_NB = (MOST_STEPS, batch_size)
@@ -112,9 +109,9 @@ class Resident:
         self._clock: float | None = None
 
     def advance(self, state: State, most: int) -> tuple[State, StepMetrics, int]:
-        """Takes 1 to `most` steps: the state, their metrics, and how many they were.
+        """Takes 1 to `most` steps; returns the state, their metrics and their number.
 
-        The metrics have a leading axis of steps; what comes after these means nothing.
+        The metrics have a leading axis of steps; entries beyond that number are undefined.
         """
         count = min(most, self._allow())
         rows_NB = np.zeros(self._shape_NB, np.int32)
@@ -126,7 +123,7 @@ class Resident:
         return state, metrics, count
 
     def _allow(self) -> int:
-        """Steps that should take `_DISPATCH_SECONDS`, at most twice as many as before.
+        """Returns how many steps take about `_DISPATCH_SECONDS`, at most twice as many as before.
 
         Metrics are read one dispatch late, so the time between two calls measures the dispatch
         before last.
@@ -139,22 +136,22 @@ class Resident:
         return self._allowed
 
     def ranked(self, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
-        """Batches of view rows, each row once, the last one padded."""
+        """Yields batches of view rows, each row once, the last one padded."""
         self._clock = None  # this time does not count
         for row_B in padded_rows(rows, batch_size):
-            yield take(self._on_device, row_B)
+            yield self._on_device.batch(row_B)
 
 
 def several(step: Step) -> Steps:
-    """The jitted (state, features, rows_NB, count) -> the state `count` steps on, their metrics.
+    """Returns the jitted (state, features, rows_NB, count) -> state after `count` steps, metrics.
 
-    Rows and metrics from place `count` on mean nothing, so that one program does any number.
+    Rows and metrics from index `count` on are ignored, so that one program takes any number.
     """
 
     def steps(state: State, on_device: OnDevice, rows_NB: jax.Array, count: jax.Array):
         def one(index, carry):
             state, metrics = carry
-            state, new = step(state, take(on_device, rows_NB[index]))
+            state, new = step(state, on_device.batch(rows_NB[index]))
             return state, jax.tree.map(lambda all_N, one: all_N.at[index].set(one), metrics, new)
 
         shape = (len(rows_NB), *state.rate_scale_S.shape)

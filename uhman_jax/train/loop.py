@@ -17,6 +17,7 @@ from uhman_jax.dataset.view import TRAIN, VALIDATION, View
 from uhman_jax.devices import Devices
 from uhman_jax.errors import DivergedError, UserError
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
+from uhman_jax.layers import ChannelStatistics
 from uhman_jax.progress import progress_bar
 from uhman_jax.run_directory import CHECKPOINTS
 from uhman_jax.shards.store import FrameStore
@@ -78,8 +79,7 @@ def train(
     config: Config,
     view: View,
     store: FrameStore,
-    mean_C: np.ndarray,
-    std_C: np.ndarray,
+    statistics: ChannelStatistics,
     workdir: str | os.PathLike[str],
     *,
     should_stop: Callable[[], bool] = lambda: False,
@@ -94,8 +94,7 @@ def train(
         config: valid settings.
         view: the videos, hashtags and users.
         store: the region features of the videos.
-        mean_C: float32, channel means of the training split.
-        std_C: float32, channel standard deviations of the training split.
+        statistics: mean and standard deviation of the channels over the training split.
         workdir: holds `checkpoints/` and `metrics.jsonl`.
         should_stop: called after every step and before every batch of a validation.
         say: takes lines for a person.
@@ -120,9 +119,10 @@ def train(
             )
     with Checkpoints(workdir) as checkpoints:
         run = _Run(config, view, store, checkpoints, workdir, devices)
-        state = checkpoints.restore(abstract_state(run.model, config, len(mean_C)), say)
+        num_channels = len(statistics.mean_C)
+        state = checkpoints.restore(abstract_state(run.model, config, num_channels), say)
         if state is None:
-            state = init_state(run.model, config, mean_C, std_C)
+            state = init_state(run.model, config, statistics)
         elif int(state.step) < run.num_steps:
             say(f"Resumed at step {int(state.step)} of {run.num_steps}.")
         if not devices:

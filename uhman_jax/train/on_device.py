@@ -1,10 +1,10 @@
-"""The features of a view on the device: read once, where batches then refer to them."""
+"""The features of a view on the device: read once, then batches refer to them."""
 
 import contextlib
 import os
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,14 @@ import numpy as np
 from uhman_jax.config import Features
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError, count_of
-from uhman_jax.input_pipeline import PADDING_ROW, Batch, Join, padded_rows
-from uhman_jax.layers import VideoInput, without_codes
+from uhman_jax.input_pipeline import PADDING_ROW, Batch, Join, padded_rows, take
+from uhman_jax.layers import VideoInput
 from uhman_jax.progress import progress_bar
 from uhman_jax.shards.store import FrameStore
 
 Condense = Callable[[VideoInput], VideoInput]
 
-_SHARE = 0.5  # of the device's memory for features; the rest is for parameters and activations
+_SHARE = 0.5  # fraction of the device's memory for features; the rest: parameters, activations
 _LOADED_AT_ONCE = 64
 
 
@@ -29,12 +29,16 @@ class OnDevice(NamedTuple):
 
     Attributes:
         videos: one large batch; its last example is padding.
-        slot_V: int32, where in it each view row is; one entry more than the view has rows, for
-            the padding.
+        slot_V: int32, the index in it of each view row; a last entry, of PADDING_ROW, refers to the
+            padding.
     """
 
     videos: Batch
     slot_V: jax.Array
+
+    def batch(self, row_B: jax.Array | np.ndarray) -> Batch:
+        """Returns the batch of these view rows, as `Join` does, but without a copy of the codes."""
+        return take(self.videos, self.slot_V[row_B])
 
 
 def wanted(
@@ -44,14 +48,14 @@ def wanted(
     features: Features,
     condense: Condense | None = None,
 ) -> bool:
-    """Whether the features of these view rows should go to the device.
+    """Returns whether the features of these view rows should go to the device.
 
     Args:
-        view: its rows.
+        view: has these rows.
         store: their features.
-        rows: whose features.
+        rows: of the view.
         features: the user's choice.
-        condense: as for `load`, to one vector a clip.
+        condense: as for `load`, to one vector per clip.
 
     Raises:
         UserError: they must, and don't fit.
@@ -78,7 +82,7 @@ def wanted(
 
 
 def device_memory() -> int:
-    """Bytes of the first device that are free; of a CPU half of the memory."""
+    """Returns the free bytes of the first device; for a CPU half of the memory."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
@@ -86,7 +90,7 @@ def device_memory() -> int:
 
 
 def _machine_memory() -> int:
-    """Bytes of the machine's memory that this process may use: a container or a job has a limit."""
+    """Returns the bytes of memory that this process may use: containers and jobs have limits."""
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/self/cgroup").read_text("utf-8").splitlines():
@@ -99,7 +103,7 @@ def _machine_memory() -> int:
 
 
 def _limits(root: pathlib.Path, name: str, file: str) -> list[int]:
-    """What a group and those around it say; "max" says nothing."""
+    """Returns the limits of a control group and its parents; "max" is no limit."""
     folders = [root / name, *(root / name).parents]
     found = []
     for folder in folders[: 1 + len(pathlib.PurePath(name).parts)]:
@@ -115,17 +119,17 @@ def load(
     should_stop: Callable[[], bool] = lambda: False,
     condense: Condense | None = None,
 ) -> OnDevice | None:
-    """Reads the videos of view rows onto the device, piece by piece; None where it was stopped.
+    """Reads the videos of view rows onto the device, piece by piece; None if it was stopped.
 
     Args:
-        view: its rows.
+        view: has these rows.
         store: their features.
         rows: to read.
-        should_stop: asked between pieces.
-        condense: what is kept of the videos, where a model does not look at all regions.
+        should_stop: called between pieces.
+        condense: reduces the videos to what a model uses, if it does not use all regions.
 
     Raises:
-        DamagedRecordError: a record is not what was written.
+        DamagedRecordError: a record differs from what was written.
     """
     join = Join(view, store)
     with_padding = np.append(rows, PADDING_ROW)  # one slot or more
@@ -134,7 +138,7 @@ def load(
     slot_V[rows] = np.arange(len(rows))
 
     @jax.jit
-    def nothing(piece):
+    def zeros(piece):
         return jax.tree.map(
             lambda part: jnp.zeros((padded.size, *part.shape[1:]), part.dtype), piece
         )
@@ -147,7 +151,7 @@ def load(
 
     kept = jax.jit(condense) if condense else None
     put_in_place = jax.jit(put, donate_argnums=0)
-    videos = None
+    videos: Any = None
     with progress_bar(total=len(rows), desc="Features to the device", unit="clip") as bar:
         for index, piece_rows in enumerate(padded):
             if should_stop():
@@ -155,26 +159,9 @@ def load(
             piece = join(piece_rows)
             if kept:
                 piece = piece._replace(video=kept(piece.video))
-            videos = nothing(piece) if videos is None else videos
+            videos = zeros(piece) if videos is None else videos
             videos = put_in_place(videos, piece, index * _LOADED_AT_ONCE)
             bar.update(int(piece.mask_B.sum()))
-    return OnDevice(jax.block_until_ready(videos), jnp.asarray(slot_V))
-
-
-def take(on_device: OnDevice, row_B: jax.Array) -> Batch:
-    """The batch of these view rows, as `Join` has it; PADDING_ROW gives a padding example.
-
-    The codes stay where they are (`VideoInput.slot_B`): a model reads what it needs of them there.
-    """
-    batch = _take_others(on_device, row_B)
-    codes_BFMC = on_device.videos.video.codes_BFMC
-    return batch._replace(video=batch.video._replace(codes_BFMC=codes_BFMC))
-
-
-@jax.jit
-def _take_others(on_device: OnDevice, row_B: jax.Array) -> Batch:
-    """All but the codes: what a program returns is copied, and they must not be."""
-    slot_B = on_device.slot_V[row_B]  # -1 is the last entry, that of the padding
-    videos = on_device.videos._replace(video=without_codes(on_device.videos.video))
-    batch = jax.tree.map(lambda part: part[slot_B], videos)
-    return batch._replace(video=batch.video._replace(slot_B=slot_B))
+    video = videos.video._replace(slot_B=jnp.arange(padded.size, dtype=jnp.int32))
+    videos = jax.block_until_ready(videos._replace(video=video))
+    return OnDevice(videos, jnp.asarray(slot_V))

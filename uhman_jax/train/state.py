@@ -1,4 +1,4 @@
-"""What a run carries from step to step, for all seeds of a population at once."""
+"""The state of a run between steps, for all seeds of a population at once."""
 
 import functools
 from typing import Any, NamedTuple, assert_never
@@ -12,19 +12,20 @@ from flax import linen as nn
 from uhman_jax.baselines import Bilinear, ThreeWay, UserAdditive
 from uhman_jax.config import Config, ModelConfig, ModelName, Optimiser, Precision, TrainConfig
 from uhman_jax.dataset.view import View
-from uhman_jax.model import UHMAN, UserInput, VideoInput
+from uhman_jax.layers import ChannelStatistics, UserInput, VideoInput
+from uhman_jax.model import UHMAN
 
 
 class State(NamedTuple):
-    """Everything that a resumed run needs; leaves of `params` and the like have a leading axis S.
+    """Everything that a resumed run needs; parameters and optimiser states have a leading axis S.
 
     Attributes:
         step: int32, updates made so far.
         params: of the seeds' models.
-        average: exponential moving average of the parameters; () where none is asked for.
-        opt_state: of their optimisers.
-        statistics: mean_C and std_C, the model's constants, without an axis S.
-        rate_scale_S: float32, factor on the learning rate that plateaus have brought about.
+        average: exponential moving average of the parameters; () if the config has none.
+        opt_state: of the seeds' optimisers.
+        statistics: the fields of `ChannelStatistics` as a dict, constants of the model, without S.
+        rate_scale_S: float32, factor on the learning rate, which plateaus reduce.
         loss_sum_S: float32, sum of the losses of the steps since the last validation.
         loss_steps: int32, how many steps these are.
         best_params: parameters of the best validation so far; the initial ones before the first.
@@ -50,17 +51,17 @@ class State(NamedTuple):
 
     @property
     def evaluated(self) -> Any:
-        """The parameters that are validated and kept."""
+        """Returns the parameters to validate and keep."""
         return self.average or self.params
 
     @property
     def kept(self) -> Any:
-        """The parameters to use: the best, or those of now before the first validation."""
+        """Returns the parameters to use: the best, or the current ones before any validation."""
         return self.best_params if int(self.validated_step) else self.evaluated
 
 
 def build_model(config: ModelConfig, view: View) -> nn.Module:
-    """The system that a config names, sized for a view's hashtags and attributes."""
+    """Returns the system that a config names, sized for a view's hashtags and attributes."""
     shared: dict[str, Any] = dict(
         num_hashtags=len(view.hashtags),
         num_genders=len(view.genders),
@@ -94,7 +95,7 @@ def build_model(config: ModelConfig, view: View) -> nn.Module:
 
 
 def activation_dtype(precision: Precision) -> jax.typing.DTypeLike:
-    """The type of a model's activations."""
+    """Returns the type of a model's activations."""
     match precision:
         case Precision.FLOAT32:
             return jnp.float32
@@ -105,11 +106,11 @@ def activation_dtype(precision: Precision) -> jax.typing.DTypeLike:
 
 
 def optimiser(config: TrainConfig) -> optax.GradientTransformation:
-    """The update of one seed without its learning rate: clip by global norm, then the optimiser.
+    """Returns the update of one seed without its learning rate: clip the norm, then optimise.
 
     SGD: decay matrices, momentum. AdamW: its moments, then decay. Last, some parameters take steps
-    of another size than the rest (`TrainConfig`): with SGD the rows of tables take larger ones,
-    since a batch moves a dense matrix by all its examples and a row only by the few that use it.
+    of another size (`TrainConfig`): with SGD the rows of tables take larger steps, since all
+    examples of a batch move a dense matrix and only a few of them a row.
     """
     parts = []
     if config.clip_norm:
@@ -150,42 +151,39 @@ def _scale(updates: Any, config: TrainConfig) -> Any:
 
 
 def seed_keys(config: Config) -> tuple[jax.Array, jax.Array]:
-    """Typed keys of the seeds' initial parameters and of their steps, each of shape (S,)."""
+    """Returns typed keys of the seeds' initial parameters and of their steps, each (S,)."""
     seeds_S = config.seed + jnp.arange(config.train.num_seeds)
     keys_SA = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(seeds_S)
     return keys_SA[:, 0], keys_SA[:, 1]
 
 
-def init_state(model: nn.Module, config: Config, mean_C: np.ndarray, std_C: np.ndarray) -> State:
-    """The state before the first step.
+def init_state(model: nn.Module, config: Config, statistics: ChannelStatistics) -> State:
+    """Returns the state before the first step.
 
     Args:
-        model: what `build_model` returned.
+        model: the result of `build_model`.
         config: seed `s` of the population draws its parameters from `config.seed + s`.
-        mean_C: float32, channel means of the training split.
-        std_C: float32, channel deviations of the training split.
+        statistics: of the training split.
     """
     # Run once: on a CPU, optimising this program takes 10 s, running it unoptimised 10 ms.
     quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     options = quick if jax.default_backend() == "cpu" else None
     init = functools.partial(_initial, model, config)
-    return jax.jit(init, compiler_options=options)(mean_C, std_C)
+    return jax.jit(init, compiler_options=options)(statistics)
 
 
 def abstract_state(model: nn.Module, config: Config, num_channels: int) -> State:
-    """Shapes and types of the state, for reading a checkpoint."""
+    """Returns shapes and types of the state, for reading a checkpoint."""
     zeros_C = np.zeros(num_channels, np.float32)
-    return jax.eval_shape(functools.partial(_initial, model, config), zeros_C, zeros_C)
+    statistics = ChannelStatistics(zeros_C, zeros_C)
+    return jax.eval_shape(functools.partial(_initial, model, config), statistics)
 
 
-def _initial(model: nn.Module, config: Config, mean_C: jax.Array, std_C: jax.Array) -> State:
-    num_seeds, num_channels = config.train.num_seeds, len(mean_C)
-    video = VideoInput(
-        codes_BFMC=jnp.zeros((1, 1, 1, num_channels), jnp.uint8),
-        scale_BC=jnp.ones((1, num_channels)),
-        offset_BC=jnp.zeros((1, num_channels)),
-        mask_BF=jnp.ones((1, 1), bool),
-    )
+def _initial(model: nn.Module, config: Config, statistics: ChannelStatistics) -> State:
+    num_seeds, num_channels = config.train.num_seeds, len(statistics.mean_C)
+    zeros_BC = jnp.zeros((1, num_channels))
+    codes_BFMC = jnp.zeros((1, 1, 1, num_channels), jnp.uint8)
+    video = VideoInput.plain(codes_BFMC, zeros_BC, zeros_BC, jnp.ones((1, 1), bool))
     nobody_B = jnp.zeros(1, jnp.int32)
     history_BR = jnp.zeros((1, 1), jnp.int32)
     user = UserInput(nobody_B, nobody_B, nobody_B, history_BR, history_BR.astype(bool))
@@ -196,7 +194,7 @@ def _initial(model: nn.Module, config: Config, mean_C: jax.Array, std_C: jax.Arr
         params=params,
         average=params if config.train.ema else (),
         opt_state=jax.vmap(optimiser(config.train).init)(params),
-        statistics={"mean_C": mean_C, "std_C": std_C},
+        statistics=statistics._asdict(),
         rate_scale_S=jnp.ones(num_seeds),
         loss_sum_S=jnp.zeros(num_seeds),
         loss_steps=jnp.int32(0),
@@ -211,16 +209,16 @@ def _initial(model: nn.Module, config: Config, mean_C: jax.Array, std_C: jax.Arr
 def record_validation(
     state: State, score_S: jax.Array, *, patience: int, decay_factor: float
 ) -> State:
-    """The state after a validation: keeps the best parameters, counts what did not improve.
+    """Returns the state after a validation: with the best parameters, and validations counted.
 
     Args:
         state: at the validated step.
-        score_S: higher is better; a tie is kept but no improvement, NaN is neither.
+        score_S: higher is better; a tie is kept but is no improvement, NaN is neither.
         patience: validations without improvement before the learning rate falls; 0: never.
-        decay_factor: what it falls by.
+        decay_factor: multiplies the learning rate then.
     """
     improved_S = score_S > state.best_score_S
-    as_good_S = score_S >= state.best_score_S  # of equals the later, which has seen more
+    as_good_S = score_S >= state.best_score_S  # at a tie the later, which was trained longer
 
     def keep_best(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(as_good_S.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)

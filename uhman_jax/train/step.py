@@ -11,13 +11,13 @@ from flax import linen as nn
 from uhman_jax.config import Config, Decay, LossConfig, TrainConfig, to_dict
 from uhman_jax.input_pipeline import Batch
 from uhman_jax.losses import LossFunction, make_loss, sample_negatives
-from uhman_jax.microbatch import fitting_size, split, with_codes
+from uhman_jax.microbatch import fitting_size, split
 from uhman_jax.train import used_rows
 from uhman_jax.train.state import State, optimiser, seed_keys
 
 
 class StepMetrics(NamedTuple):
-    """Figures of one step, before its update; read on the host one step later."""
+    """Metrics of one step, before its update; read on the host one step later."""
 
     loss_S: jax.Array
     gradient_norm_S: jax.Array
@@ -26,14 +26,14 @@ class StepMetrics(NamedTuple):
 def batch_loss(
     model: nn.Module, variables: Any, batch: Batch, key: jax.Array, config: LossConfig
 ) -> jax.Array:
-    """Loss of a batch, averaged over the real examples; WARP sums over an example's positives.
+    """Returns the mean loss of the real examples of a batch; WARP sums over the positives.
 
     Args:
         model: query tower and hashtag tower.
         variables: parameters and statistics of one seed.
-        batch: padding examples (`mask_B` False) count for nothing.
+        batch: padding examples (`mask_B` False) do not count.
         key: of dropout and of the negatives.
-        config: which loss, and its settings.
+        config: the loss and its settings.
 
     Returns:
         float32 scalar; 0 for a batch without a real example.
@@ -45,7 +45,7 @@ def batch_loss(
 
 
 def draws(batch: Batch, key: jax.Array, loss: LossFunction) -> tuple[jax.Array, jax.Array | None]:
-    """The key of dropout, and the negatives of each positive where the loss samples them."""
+    """Returns the key of dropout, and the negatives of each positive if the loss samples them."""
     dropout_key, negatives_key = jax.random.split(key)
     if not loss.num_negatives:
         return dropout_key, None
@@ -75,10 +75,10 @@ def example_losses(
     """Returns loss_B, float32; 0 for a padding example.
 
     Args:
-        model: query tower and hashtag tower; it may know fewer hashtags than there are.
+        model: query tower and hashtag tower; its tables may have only some of the hashtags.
         variables: parameters and statistics of one seed.
-        batch: its ids are those that the model knows.
-        negatives_BPN: from `draws`, ids that the model knows; None where none are drawn.
+        batch: its ids are rows of these tables.
+        negatives_BPN: from `draws`, rows of these tables; None if none are drawn.
         dropout_key: of dropout.
         loss: from `losses.make_loss`.
     """
@@ -88,7 +88,7 @@ def example_losses(
 
 
 def learning_rate(config: TrainConfig, num_steps: int) -> Callable[[jax.Array], jax.Array]:
-    """The scheduled learning rate by step; plateaus scale it further, per seed."""
+    """Returns the scheduled learning rate by step; plateaus scale it further, per seed."""
     match config.decay:
         case Decay.COSINE:
             cosine = optax.cosine_decay_schedule(config.learning_rate, num_steps)
@@ -112,11 +112,12 @@ def loss_and_gradient(
     dropout_key: jax.Array,
     config: Config,
     loss: LossFunction,
+    platform: str,
 ) -> tuple[jax.Array, Any]:
-    """Mean of `example_losses` and its gradient by the parameters, summed up over microbatches.
+    """Returns the mean of `example_losses` and its gradient by the parameters.
 
-    On a CPU what is worked out for a microbatch stays in the cache until its gradient is, so that a
-    step takes less time than with the whole batch at once.
+    Both are accumulated over microbatches. On a CPU the activations of a microbatch stay in the
+    cache until its gradient is computed, so that a step takes less time than with a whole batch.
     """
     num_real = jnp.maximum(jnp.sum(batch.mask_B), 1)
 
@@ -130,6 +131,7 @@ def loss_and_gradient(
     size = config.train.microbatch_size or fitting_size(
         batch.video,
         config.model.hidden_size,
+        platform,
         num_scores=num_scores,
         region_share=1 - config.model.region_dropout,
         num_seeds=config.train.num_seeds,
@@ -139,21 +141,25 @@ def loss_and_gradient(
     if len(keys) == 1:
         return summed(params, batch, negatives_BPN, keys[0])
 
-    def add(total, piece_and_key):
-        (piece, negatives_XPN), key = piece_and_key
-        more = summed(params, with_codes(piece, batch), negatives_XPN, key)
+    pieces, batch_of = split(batch, size)
+    shape = len(keys), size
+    negatives = jax.tree.map(lambda ids: ids.reshape(*shape, *ids.shape[1:]), negatives_BPN)
+
+    def add(total, piece_and_others):
+        piece, negatives_XPN, key = piece_and_others
+        more = summed(params, batch_of(piece), negatives_XPN, key)
         return jax.tree.map(jnp.add, total, more), None
 
-    nothing = jnp.float32(0), jax.tree.map(jnp.zeros_like, params)
-    total, _ = jax.lax.scan(add, nothing, (split(batch, negatives_BPN, size), keys))
+    zeros = jnp.float32(0), jax.tree.map(jnp.zeros_like, params)
+    total, _ = jax.lax.scan(add, zeros, (pieces, negatives, keys))
     return total
 
 
 def moving_average(state: State, params: Any, decay: float) -> Any:
-    """The state's average, moved towards new parameters; () without one.
+    """Returns the state's average, moved towards new parameters; () without one.
 
-    The decay of step s, from 0, is at most (s + 1) / (s + 10), so that the random start is soon
-    forgotten.
+    The decay of step s, from 0, is at most (s + 1) / (s + 10), so that the random start soon has no
+    weight.
     """
     if not decay:
         return ()
@@ -164,25 +170,33 @@ def moving_average(state: State, params: Any, decay: float) -> Any:
 
 
 def make_train_step(
-    model: nn.Module, config: Config, num_steps: int, places: Any = None
+    model: nn.Module,
+    config: Config,
+    num_steps: int,
+    places: Any = None,
+    platform: str | None = None,
 ) -> Callable[[State, Batch], tuple[State, StepMetrics]]:
-    """The jitted step; it donates the state. Seed s draws its step key as fold_in(key_s, step).
+    """Returns the jitted step, which donates the state. Seed s has fold_in(key_s, step) as key.
 
     Args:
         model: query tower and hashtag tower, of T hashtags.
         config: a valid one.
         num_steps: of the whole run.
-        places: where several devices have the state and the metrics (`Devices.places`).
+        places: shardings of the state and the metrics on several devices (`Devices.places`).
+        platform: "cpu", "gpu" or "tpu"; None: JAX's default backend.
     """
+    platform = platform or jax.default_backend()
     schedule = learning_rate(config.train, num_steps)
-    loss_function = make_loss(**to_dict(config.loss), num_hashtags=model.num_hashtags)
+    loss_function = make_loss(
+        **to_dict(config.loss), num_hashtags=model.num_hashtags, platform=platform
+    )
     tx = optimiser(config.train)
 
     def one_seed(seed, statistics, batch):
         params, opt_state, key, rate = seed
         num_hashtags = model.num_hashtags
         dropout_key, negatives_BPN = draws(batch, key, loss_function)
-        num_rows = params["hashtag_TK"].shape[0]  # of tables on several devices: a few more
+        num_rows = params["hashtag_TK"].shape[0]  # on several devices a few more than T
         run, small, ids_R = model.clone(num_hashtags=num_rows), params, None
         if used_rows.few(batch, negatives_BPN, num_hashtags, config.train):
             ids_R, batch, negatives_BPN = used_rows.find(batch, negatives_BPN, num_hashtags)
@@ -196,6 +210,7 @@ def make_train_step(
             dropout_key,
             config,
             loss_function,
+            platform,
         )
         updates, opt_state = tx.update(gradient, opt_state, small)
         changes = jax.tree.map(lambda update: -rate * update, updates)

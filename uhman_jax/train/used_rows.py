@@ -1,8 +1,8 @@
-"""Steps that touch only the hashtags they use, so that their cost is independent of T.
+"""Sparse updates: a step touches only the hashtags that it uses, at a cost independent of T.
 
-A sampled loss sees the hashtags of a batch, of its negatives and of its histories. Their rows of
-the tables (parameters whose names end in `_TK`) are gathered into small tables, the model runs on
-those with other ids, and the small tables' updates are added to the rows they came from.
+A sampled loss uses the hashtags of a batch, of its negatives and of its histories. Their rows of
+the tables (parameters whose names end in `_TK`) are gathered into small tables. The model runs on
+these with other ids, and their updates are added to the original rows.
 """
 
 from typing import Any, NamedTuple
@@ -19,9 +19,9 @@ class UsedRows(NamedTuple):
     """The hashtags that a batch uses, R at most.
 
     Attributes:
-        ids_R: int32, ascending; T and above for places that stand for no hashtag.
-        batch: with places among these in the place of ids.
-        negatives_BPN: likewise.
+        ids_R: int32, ascending; T and above for entries of no hashtag.
+        batch: hashtag ids are replaced by their indices in `ids_R`.
+        negatives_BPN: also indices in `ids_R`.
     """
 
     ids_R: jax.Array
@@ -32,10 +32,10 @@ class UsedRows(NamedTuple):
 def few(
     batch: Batch, negatives_BPN: jax.Array | None, num_hashtags: int, config: TrainConfig
 ) -> bool:
-    """Whether a step changes the rows that its batch uses alone, and these are not all.
+    """Returns whether the update is sparse: only rows of the batch change, fewer than T.
 
-    Momentum, weight decay, AdamW and an average move every row; a loss without sampled negatives
-    uses all.
+    Momentum, weight decay, AdamW and an average change every row; a loss without sampled negatives
+    uses all rows.
     """
     if negatives_BPN is None or config.momentum or config.weight_decay or config.ema:
         return False
@@ -44,14 +44,14 @@ def few(
 
 
 def find(batch: Any, negatives_BPN: Any, num_hashtags: int) -> UsedRows:
-    """Lists what a batch uses; slots outside a mask use hashtag 0."""
+    """Returns the rows that a batch uses; slots outside a mask use hashtag 0."""
     user = batch.user
     history_BR = jnp.where(user.history_mask_BR, user.history_BR, 0)
     positives_BP = jnp.where(batch.positives_mask_BP, batch.positives_BP, 0)
     arrays = (positives_BP, negatives_BPN, history_BR)
     flat = jnp.concatenate([ids.reshape(-1) for ids in arrays])
     ids_R, places = jnp.unique(flat, size=flat.size, fill_value=num_hashtags, return_inverse=True)
-    beyond_R = jnp.cumsum(ids_R >= num_hashtags)  # so that no id is there twice
+    beyond_R = jnp.cumsum(ids_R >= num_hashtags)  # so that no id occurs twice
     ids_R = jnp.where(beyond_R > 0, num_hashtags + beyond_R - 1, ids_R)
     ends = [positives_BP.size, positives_BP.size + negatives_BPN.size]
     parts = [
@@ -63,7 +63,7 @@ def find(batch: Any, negatives_BPN: Any, num_hashtags: int) -> UsedRows:
 
 
 def gather(params: Any, ids_R: jax.Array) -> Any:
-    """The parameters with small tables in the place of the large ones; zeros for no hashtag."""
+    """Returns the parameters with small tables in place of the large ones; zeros for no hashtag."""
 
     def rows(path: Any, leaf: jax.Array) -> jax.Array:
         if not is_table(path):
@@ -74,7 +74,7 @@ def gather(params: Any, ids_R: jax.Array) -> Any:
 
 
 def add(params: Any, changes: Any, ids_R: jax.Array) -> Any:
-    """The parameters plus changes of what `gather` returned."""
+    """Returns the parameters plus the changes of the result of `gather`."""
 
     def added(path: Any, leaf: jax.Array, change: jax.Array) -> jax.Array:
         if not is_table(path):
