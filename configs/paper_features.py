@@ -9,14 +9,14 @@ oracle 0.291. On two cores simulation takes a minute and training three.
 """
 
 from configs import plus
-from uhman_jax.config import Config, Door
+from uhman_jax.config import Config, SimulatorOutput
 
 
 def get_config() -> Config:
     """Returns the defaults with a large dataset that is simulated as features."""
     config = Config()
     config.name = "paper_features"
-    config.simulator.door = Door.FEATURES
+    config.simulator.door = SimulatorOutput.FEATURES
     config.simulator.num_videos = 10_291
     config.simulator.num_users = 6_500
     config.simulator.num_hashtags = 669

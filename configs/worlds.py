@@ -9,7 +9,7 @@ on two cores. experiments/paper/README.md lists the scores of models and of rank
 probabilities; only in *selection* do clip and user together tell more than their sum.
 """
 
-from uhman_jax.config import Config, Door, World
+from uhman_jax.config import Config, SimulatorOutput, World
 
 
 def get_config() -> Config:
@@ -47,7 +47,7 @@ def everything(config: Config) -> None:
 
 def _clips_and_users(config: Config) -> None:
     simulator = config.simulator
-    simulator.door = Door.FEATURES
+    simulator.door = SimulatorOutput.FEATURES
     simulator.num_videos = 10_291
     simulator.num_users = 6_500
     simulator.num_hashtags = 669

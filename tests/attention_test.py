@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from made_up_truth import make_truth
+from fake_truth import make_truth
 
 from uhman_jax import input_pipeline
 from uhman_jax.dataset.view import TEST

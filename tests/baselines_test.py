@@ -410,10 +410,10 @@ def test_trains_and_is_evaluated_like_any_system(tmp_path):
     view, store = tiny_world.load(root, config)
     statistics = input_pipeline.channel_statistics(view, store, progress=False)
     quiet = lambda line: None  # noqa: E731
-    state = train.train(config, view, store, statistics, tmp_path / "run", say=quiet)
+    state = train.train(config, view, store, statistics, tmp_path / "run", log=quiet)
     model = train.build_model(config.model, view)
     arguments = model, state.params, state.statistics, config, view, store, tmp_path
-    values = evaluate(*arguments, say=quiet)
+    values = evaluate(*arguments, log=quiet)
     assert len(values["test/MAP/seeds"]) == 2 and 0 < values["test/MAP"] < 1
     with np.load(tmp_path / "examples.npz") as arrays:
         regions_EFM, mask_EF = arrays["regions_EFM"], arrays["frame_mask_EF"]

@@ -8,18 +8,18 @@ import sys
 import numpy as np
 import pytest
 
-from tools.bench import made_up, table
+from tools.bench import synthetic, table
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
 def test_a_made_up_batch_has_the_papers_number_of_hashtags_and_no_repetition():
-    batch = made_up.make_batch(batch_size=400, num_frames=1, num_channels=2, num_hashtags=669)
+    batch = synthetic.make_batch(batch_size=400, num_frames=1, num_channels=2, num_hashtags=669)
     assert 3.2 < batch.positives_mask_BP.sum(axis=1).mean() < 3.65
     for ids_P, mask_P in zip(batch.positives_BP, batch.positives_mask_BP, strict=True):
         assert mask_P.any() and len(set(ids_P[mask_P])) == mask_P.sum()
     assert batch.video.codes_BFMC.shape == (400, 1, 64, 2)
-    statistics = made_up.statistics(2)
+    statistics = synthetic.statistics(2)
     decoded = batch.video.codes_BFMC * batch.video.scale_BC[:, None, None]
     np.testing.assert_allclose(decoded.mean(axis=(0, 1, 2)), statistics.mean_C, rtol=0.02)
     np.testing.assert_allclose(decoded.std(axis=(0, 1, 2)), statistics.std_C, rtol=0.02)
@@ -31,11 +31,11 @@ def test_ratios_are_medians_over_rounds():
 
 
 def test_made_up_positives_never_repeat_in_a_row():
-    ids_VP, mask_VP = made_up.positives(np.random.default_rng(0), 500, 20)
+    ids_VP, mask_VP = synthetic.positives(np.random.default_rng(0), 500, 20)
     assert ids_VP.max() == 19 and ids_VP.min() == 0
     for ids_P, mask_P in zip(ids_VP, mask_VP, strict=True):
         assert len(set(ids_P[mask_P])) == mask_P.sum() >= 1
-    uses = made_up.interactions(ids_VP, mask_VP, 20)
+    uses = synthetic.interactions(ids_VP, mask_VP, 20)
     assert uses.shape == (500, 20) and uses.nnz == mask_VP.sum()
     assert uses.tocsr()[3].indices.tolist() == sorted(ids_VP[3][mask_VP[3]].tolist())
 

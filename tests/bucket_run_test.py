@@ -39,7 +39,7 @@ def config_of(root):
 
 @contextlib.contextmanager
 def stopped_after(count):
-    """Stands in for `stop.between_steps`: a signal comes after so many questions."""
+    """Stands in for `stop.graceful_stop`: a signal comes after so many questions."""
     asked = iter(range(count))
     yield lambda: next(asked, None) is None
 
@@ -69,7 +69,7 @@ def undisturbed(root, tmp_path_factory):
     """The outcome of a run on a disk."""
     workdir = tmp_path_factory.mktemp("local") / "run"
     config = config_of(root)
-    run.run(config, workdir, say=lambda line: None)
+    run.run(config, workdir, log=lambda line: None)
     return outcome(config, workdir)
 
 
@@ -78,12 +78,12 @@ def test_a_run_in_a_bucket_is_stopped_goes_on_and_ends_as_one_on_a_disk(
 ):
     config, workdir, lines = config_of(bucket.upload(root, "data")), "gs://bucket/runs/one", []
     with monkeypatch.context() as patch:
-        patch.setattr(run.stop, "between_steps", lambda: stopped_after(17))
-        assert not run.run(config, workdir, say=lines.append)
+        patch.setattr(run.stop, "graceful_stop", lambda: stopped_after(17))
+        assert not run.run(config, workdir, log=lines.append)
     (step,) = re.findall(r"Saved at step (\d+) in gs://bucket/runs/one/checkpoints.", str(lines))
     assert 5 < int(step) < undisturbed["step"]
     assert "metrics.json" not in bucket.contents("runs/one")
-    assert run.run(config, workdir, say=lines.append)
+    assert run.run(config, workdir, log=lines.append)
     assert f"Resumed at step {step}" in str(lines)
     assert outcome(config, workdir) == undisturbed
     assert len(steps_in(bucket)) == 2
@@ -91,12 +91,12 @@ def test_a_run_in_a_bucket_is_stopped_goes_on_and_ends_as_one_on_a_disk(
     before, page = bucket.contents("runs/one"), bucket.contents("runs/one")["report.html"]
     assert page.startswith(b"<!doctype html>") or page.startswith(b"<!DOCTYPE html>")
     bucket.calls.clear()
-    assert run.run(config, workdir, say=lines.append)
+    assert run.run(config, workdir, log=lines.append)
     assert "Run: finished earlier, reused gs://bucket/runs/one." in lines
     assert bucket.contents("runs/one") == before and not bucket.paths("put_file")
 
     bucket.file("runs/one/metrics.json").unlink()
-    assert run.run(config, workdir, mode="evaluate", say=lines.append)
+    assert run.run(config, workdir, mode="evaluate", log=lines.append)
     assert outcome(config, workdir) == undisturbed
 
 
@@ -108,7 +108,7 @@ def steps_in(bucket):
 
 def test_of_two_checkpoints_in_a_bucket_the_whole_one_is_used(bucket, root, undisturbed):
     config, workdir, lines = config_of(bucket.upload(root, "data")), "gs://bucket/runs/one", []
-    run.run(config, workdir, say=lines.append, report=False)
+    run.run(config, workdir, log=lines.append, report=False)
     first, last = steps_in(bucket)
     newest = bucket.file(f"runs/one/checkpoints/{last}.npz")
     damaged = bytearray(newest.read_bytes())
@@ -116,7 +116,7 @@ def test_of_two_checkpoints_in_a_bucket_the_whole_one_is_used(bucket, root, undi
     newest.write_bytes(bytes(damaged))
     bucket.file("runs/one/metrics.json").unlink()
     lines.clear()
-    assert run.run(config, workdir, say=lines.append, report=False)
+    assert run.run(config, workdir, log=lines.append, report=False)
     assert outcome(config, workdir) == undisturbed and steps_in(bucket) == [first, last]
     said = "\n".join(lines)
     assert f"Passed over a damaged checkpoint (step {last}: " in said
@@ -286,7 +286,7 @@ def test_gcsfs_against_an_emulator(root, undisturbed, tmp_path, monkeypatch):
                 storage.path(f"gs://bucket/data/{name}").upload(path)
         config = config_of("gs://bucket/data")
         with monkeypatch.context() as patch:
-            patch.setattr(run.stop, "between_steps", lambda: stopped_after(17))
+            patch.setattr(run.stop, "graceful_stop", lambda: stopped_after(17))
             assert not run.run(config, "gs://bucket/runs/one")
         assert run.run(config, "gs://bucket/runs/one")
         assert outcome(config, "gs://bucket/runs/one") == undisturbed

@@ -21,9 +21,9 @@ from uhman_jax.config import (
 from uhman_jax.dataset.simulator import simulate
 from uhman_jax.dataset.view import build_view
 from uhman_jax.losses import make_loss
-from uhman_jax.preprocess import making
+from uhman_jax.preprocess import shard_builder
 from uhman_jax.shards import quantize
-from uhman_jax.train import on_device, state, step
+from uhman_jax.train import device_dataset, state, step
 
 
 class New(enum.Enum):
@@ -74,9 +74,11 @@ REFUSED = {
     **dict.fromkeys(("simulator.world", "simulator.door"), simulated),
     "train.optimiser": lambda world, root, field: state.optimiser(changed(TrainConfig(), field)),
     "train.decay": lambda world, root, field: step.learning_rate(changed(TrainConfig(), field), 10),
-    "train.features": lambda world, *_: on_device.wanted(*world[:2], world[0].rows(0), New.ADDED),
+    "train.features": lambda world, *_: device_dataset.fits_on_device(
+        *world[:2], world[0].rows(0), New.ADDED
+    ),
     "preprocess.storage": lambda *_: quantize.pack(FEATURES, New.ADDED.value),
-    "preprocess.backend": lambda *_: making.extractor_class(New.ADDED),
+    "preprocess.backend": lambda *_: shard_builder.extractor_class(New.ADDED),
     "preprocess.precision": network,
     "data.duplicates": copies,
 }

@@ -70,4 +70,4 @@ def test_processes_that_do_not_find_each_other_say_so(monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", refuse)
     cluster = Cluster(coordinator="10.0.0.2:8476", num_processes=2, process=1)
     with pytest.raises(UserError, match="must find each other, got 'DEADLINE_EXCEEDED: no answer'"):
-        cluster.join()
+        cluster.initialize()

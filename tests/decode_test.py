@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uhman_jax.preprocess import decode, packets
+from uhman_jax.preprocess import decode, video_index
 from uhman_jax.preprocess.decode import sample_frames
-from uhman_jax.preprocess.packets import DecodeError
+from uhman_jax.preprocess.video_index import DecodeError
 
 # What becomes of the broken ones among the real clips; all others are "ok" without a note.
 BROKEN = {
@@ -85,7 +85,7 @@ def test_choice_equals_a_walk_through_the_sampling_times(gaps, last, rate, rando
     begins = np.cumsum([0, *gaps])
     order = list(range(len(begins)))
     random.shuffle(order)  # files hold packets in decoding order
-    index = packets.Index(
+    index = video_index.Index(
         key=begins[order] + 12345,
         segment=np.zeros(len(begins), np.int64),
         shown=np.ones(len(begins), bool),
@@ -95,10 +95,10 @@ def test_choice_equals_a_walk_through_the_sampling_times(gaps, last, rate, rando
         content="",
     )
     expected = slow_choice(begins / 1000, (begins[-1] + last) / 1000, rate)
-    chosen = packets.choose(index, rate, 10**6)
+    chosen = video_index.choose(index, rate, 10**6)
     assert list(chosen) == [begins[i] + 12345 for i, _ in expected]
     np.testing.assert_allclose(list(chosen.values()), [time for _, time in expected])
-    few = packets.choose(index, rate, 7)
+    few = video_index.choose(index, rate, 7)
     assert len(few) == min(7, len(chosen)) and set(few.items()) <= set(chosen.items())
 
 
@@ -117,9 +117,9 @@ def test_skipping_changes_no_image(tmp_path):
     path = clips.write_clip(
         tmp_path / "a.mp4", images, [40 * i for i in range(120)], "libx264", g="13", bf="3"
     )
-    index, _, _ = packets.read_index(path, 64, 60)
-    wanted = packets.choose(index, 5, 3)
-    needed = packets.needed_segments(index, wanted)
+    index, _, _ = video_index.read_index(path, 64, 60)
+    wanted = video_index.choose(index, 5, 3)
+    needed = video_index.needed_segments(index, wanted)
     assert 0 < len(needed) < len(set(index.segment.tolist()))
     passes = []
     for skip in (True, False):

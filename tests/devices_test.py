@@ -112,7 +112,7 @@ def config(root, tmp_path_factory):
         config = runpy.run_path(str(path))["get_config"]()
         view, store = tiny_world.load(root, config)
         statistics = input_pipeline.channel_statistics(view, store, progress=False)
-        state = train.train(config, view, store, statistics, folder / f"{seed}", say=str)
+        state = train.train(config, view, store, statistics, folder / f"{seed}", log=str)
         world = state.statistics, view, store
         model = train.build_model(config.model, view)
         if all(

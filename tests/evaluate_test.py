@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_world
-from made_up_truth import make_truth
+from fake_truth import make_truth
 
 from uhman_jax import input_pipeline, metrics, train
 from uhman_jax.dataset.view import TEST
 from uhman_jax.errors import UserError
-from uhman_jax.evaluate import evaluate, ranking, references, slices
+from uhman_jax.evaluate import evaluate, ranking, reference_rankings, slices
 
 NOTHING = lambda line: None  # noqa: E731
 
@@ -27,7 +27,7 @@ def trained(tmp_path_factory):
     config = tiny_world.make_config(root, num_epochs=25, num_seeds=2)
     view, store = tiny_world.load(root, config)
     statistics = input_pipeline.channel_statistics(view, store, progress=False)
-    state = train.train(config, view, store, statistics, folder / "run", say=NOTHING)
+    state = train.train(config, view, store, statistics, folder / "run", log=NOTHING)
     return types.SimpleNamespace(
         config=config,
         view=view,
@@ -47,7 +47,7 @@ def run_evaluate(trained, workdir, **kwargs):
         trained.view,
         trained.store,
         workdir,
-        say=NOTHING,
+        log=NOTHING,
         **kwargs,
     )
 
@@ -210,8 +210,8 @@ def test_frequency_slices_count_only_their_own_hashtags(trained):
     )
     assert [name.split(":")[0] for name, _ in groups] == ["rare", "medium", "frequent"]
     rows_V = view.rows(TEST)
-    positives_VP, mask_VP = references.positives_of(view, rows_V)
-    ranks_VP = references.popularity_ranks(positives_VP)
+    positives_VP, mask_VP = reference_rankings.positives_of(view, rows_V)
+    ranks_VP = reference_rankings.popularity_ranks(positives_VP)
     result = ranking.Ranking(rows_V, ranks_VP[None], mask_VP, None, None)
     entries = [entry for entry in slices.slice_metrics(view, result) if entry["by"] == "frequency"]
     for entry, (name, ids) in zip(entries, groups, strict=True):

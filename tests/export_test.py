@@ -18,7 +18,7 @@ import views
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tools import command
+from tools import cli
 from tools.export import folder as export_lib
 from tools.export import load as load_lib
 from uhman_jax import confidence as confidence_lib
@@ -29,7 +29,7 @@ from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import eval_batches
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
 from uhman_jax.shards.store import FrameStore
-from uhman_jax.trained import open_run
+from uhman_jax.trained_run import open_run
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Everything that is installed but JAX and what JAX needs is as if it were not there.
@@ -312,15 +312,15 @@ def flip(run):
 
 def test_a_mistake_at_the_command_line_is_one_sentence(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
-        command.tell(["export"], lambda: export_lib.export_run(tmp_path, tmp_path / "out"))
+        cli.tell(["export"], lambda: export_lib.export_run(tmp_path, tmp_path / "out"))
     out, err = capsys.readouterr()
     assert end.value.code == 2 and not out
     assert err.count("\n") == 1 and "must have config.json" in err
     with pytest.raises(SystemExit):
-        command.tell(["export", "surplus"], list)
+        cli.tell(["export", "surplus"], list)
     assert "got 'surplus'" in capsys.readouterr().err
     with pytest.raises(UserError, match="--run must be a folder or file of a disk, got 'gs://b/r'"):
-        command.on_disk("run", "gs://b/r")
+        cli.on_disk("run", "gs://b/r")
 
 
 def test_a_seed_that_the_run_lacks_is_an_error(trained, tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess import frozen, tensorflow_c
+from uhman_jax.preprocess import saved_model_cache, tensorflow_c
 
 tensorflow = pytest.importorskip("tensorflow")
 extractor = pytest.importorskip("uhman_jax.preprocess.extractor")
@@ -89,7 +89,7 @@ def kept(calibrated, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kept")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        frozen.keep(calibrated)
+        saved_model_cache.keep(calibrated)
     return folder
 
 
@@ -103,10 +103,10 @@ def copy(kept, tmp_path, monkeypatch):
 
 def test_frozen_it_gives_the_same_features(calibrated, copy):
     batch = images(4, seed=3)
-    loaded = frozen.load(calibrated.fingerprint, 3)
+    loaded = saved_model_cache.load(calibrated.fingerprint, 3)
     np.testing.assert_array_equal(loaded.features(batch), calibrated.features(batch))
-    frozen.keep(loaded)  # nothing to do
-    frozen.keep(calibrated)  # another process was first
+    saved_model_cache.keep(loaded)  # nothing to do
+    saved_model_cache.keep(calibrated)  # another process was first
     assert len(list((copy / "uhman_jax" / "networks").iterdir())) == 1
 
 
@@ -118,17 +118,17 @@ def test_a_full_disk_only_costs_the_frozen_network(calibrated, tmp_path, monkeyp
         raise tensorflow.errors.ResourceExhaustedError(None, None, "No space left on device")
 
     monkeypatch.setattr(calibrated, "freeze", full)
-    frozen.keep(calibrated)
+    saved_model_cache.keep(calibrated)
     assert not list((tmp_path / "uhman_jax" / "networks").iterdir())
-    assert frozen.load(calibrated.fingerprint, 3) is None
+    assert saved_model_cache.load(calibrated.fingerprint, 3) is None
 
 
 def test_a_damaged_frozen_network_is_forgotten(calibrated, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folder = frozen.cache_folder(calibrated.fingerprint, 3)
+    folder = saved_model_cache.cache_folder(calibrated.fingerprint, 3)
     folder.mkdir(parents=True)
     (folder / "saved_model.pb").write_bytes(b"no graph")
-    assert frozen.load(calibrated.fingerprint, 3) is None
+    assert saved_model_cache.load(calibrated.fingerprint, 3) is None
     assert not folder.exists()
 
 
@@ -143,31 +143,31 @@ def test_a_damaged_frozen_network_is_forgotten(calibrated, tmp_path, monkeypatch
     ],
 )
 def test_so_is_one_with_a_damaged_file(calibrated, copy, name, damage):
-    folder = frozen.cache_folder(calibrated.fingerprint, 3)
+    folder = saved_model_cache.cache_folder(calibrated.fingerprint, 3)
     if damage == "missing":
         (folder / name).unlink()
     else:
         (folder / name).write_bytes(b"\xff" * 100)
-    assert frozen.load(calibrated.fingerprint, 3) is None
+    assert saved_model_cache.load(calibrated.fingerprint, 3) is None
     assert not folder.exists()
 
 
 def test_without_the_c_api_nothing_is_kept(calibrated, copy, monkeypatch):
     monkeypatch.setattr(tensorflow_c, "LIBRARIES", ("libother.so",))
-    assert frozen.load(calibrated.fingerprint, 3) is None
-    frozen.keep(calibrated)
+    assert saved_model_cache.load(calibrated.fingerprint, 3) is None
+    saved_model_cache.keep(calibrated)
     assert not list((copy / "uhman_jax" / "networks").iterdir())
 
 
 def test_what_a_killed_process_left_goes(calibrated, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folder = frozen.cache_folder(calibrated.fingerprint, 3)
+    folder = saved_model_cache.cache_folder(calibrated.fingerprint, 3)
     old, new = folder.with_name(".1.old"), folder.with_name(".2.new")
     for left in (old, new):
         left.mkdir(parents=True)
     os.utime(old, (1, 1))
     monkeypatch.setattr(calibrated, "freeze", lambda path: path.mkdir())
-    frozen.keep(calibrated)
+    saved_model_cache.keep(calibrated)
     assert sorted(folder.parent.iterdir()) == [new, folder]
 
 

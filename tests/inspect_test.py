@@ -74,8 +74,8 @@ def test_the_interval_covers_what_it_says_for_users_with_several_clips():
     rng = np.random.default_rng(0)
     covered = []
     for _ in range(400):  # a user's clips are alike: 3 clips of one are no 3 users
-        taste_U = rng.beta(1.0, 2.0, 60)
-        rates_UX = rng.binomial(3, taste_U)[:, None] / 3
+        preference_U = rng.beta(1.0, 2.0, 60)
+        rates_UX = rng.binomial(3, preference_U)[:, None] / 3
         (found,) = rates.compare(rates_UX, np.arange(60) < 25, 1.96)
         covered.append(found.low <= 0 <= found.high)
     assert np.mean(covered) > 0.94
@@ -273,7 +273,7 @@ def small(request, tmp_path_factory):
     (root / "users.csv").unlink()
     config = tiny_world.make_config(root, num_epochs=1)
     config.view.test_share, config.view.validation_share = 0.1, 0.0
-    run.run(config, folder / "run", say=lambda line: None, report=False)
+    run.run(config, folder / "run", log=lambda line: None, report=False)
     return request.param, folder / "run"
 
 

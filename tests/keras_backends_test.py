@@ -11,7 +11,7 @@ import pytest
 
 from uhman_jax.config import Backend
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess import making
+from uhman_jax.preprocess import shard_builder
 
 SMALL = """
 import importlib, sys
@@ -34,7 +34,7 @@ WHOLE = """
 import sys
 import numpy as np
 from uhman_jax.config import Backend, Precision
-from uhman_jax.preprocess.making import extractor_class
+from uhman_jax.preprocess.shard_builder import extractor_class
 images = np.load(sys.argv[2])
 extractor = extractor_class(Backend(sys.argv[3])).load(
     "random", seed=3, calibration_images=images, batch_frames=2, precision=Precision(sys.argv[4])
@@ -68,12 +68,14 @@ def test_both_give_the_same_features_and_statistics(tmp_path):
 
 def test_a_process_has_one_of_them(monkeypatch):
     pytest.importorskip("uhman_jax.preprocess.extractor")
-    assert making.extractor_class(Backend.TENSORFLOW) is making.extractor_class(Backend.AUTO)
+    assert shard_builder.extractor_class(Backend.TENSORFLOW) is shard_builder.extractor_class(
+        Backend.AUTO
+    )
     with pytest.raises(UserError, match="preprocess.backend must be tensorflow .* got jax"):
-        making.extractor_class(Backend.JAX)
+        shard_builder.extractor_class(Backend.JAX)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     with pytest.raises(UserError, match="got jax"):
-        making.extractor_class(Backend.AUTO)
+        shard_builder.extractor_class(Backend.AUTO)
 
 
 @pytest.mark.slow

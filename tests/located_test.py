@@ -14,7 +14,7 @@ from uhman_jax import main as main_lib
 from uhman_jax.errors import UserError
 from uhman_jax.located import located
 from uhman_jax.run import read_config
-from uhman_jax.trained import open_run
+from uhman_jax.trained_run import open_run
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = """

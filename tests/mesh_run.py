@@ -21,7 +21,7 @@ import numpy as np  # noqa: E402
 import tiny_world  # noqa: E402
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
-from tools.bench import made_up  # noqa: E402
+from tools.bench import synthetic  # noqa: E402
 from uhman_jax import input_pipeline, train  # noqa: E402
 from uhman_jax.config import Estimator, Optimiser  # noqa: E402
 from uhman_jax.dataset.view import TEST  # noqa: E402
@@ -52,11 +52,11 @@ def ends(config, root, workdir, devices=None, stop_at=None):
     statistics = input_pipeline.channel_statistics(view, store, progress=False)
     asked = iter(range(10**6))
     should_stop = (lambda: False) if stop_at is None else (lambda: next(asked) >= stop_at)
-    how = dict(say=lambda line: None, should_stop=should_stop)
+    how = dict(log=lambda line: None, should_stop=should_stop)
     state = train.train(config, view, store, statistics, workdir, devices=devices, **how)
     model = train.build_model(config.model, view)
     ranker = make_ranker(model, 5, devices)
-    params = devices.spread(state.params) if devices else state.params
+    params = devices.shard_state(state.params) if devices else state.params
     batches = input_pipeline.eval_batches(view, store, rows=view.rows(TEST), batch_size=16)
     ranking = rank_videos(ranker, params, state.statistics, batches)
     leaves = {f"state/{index}": leaf for index, leaf in enumerate(jax.tree.leaves(state))}
@@ -69,19 +69,19 @@ def ends(config, root, workdir, devices=None, stop_at=None):
 
 def weigh(num_hashtags, estimator):
     """Bytes of the first device for a training step, a dict for each shape of the mesh."""
-    config = made_up.config_of(hidden_size=32, batch_size=8)
+    config = synthetic.config_of(hidden_size=32, batch_size=8)
     config.loss.estimator = Estimator(estimator)
-    model = train.build_model(config.model, made_up.view_sizes(num_hashtags))
-    initial = train.init_state(model, config, made_up.statistics(16))
+    model = train.build_model(config.model, synthetic.view_sizes(num_hashtags))
+    initial = train.init_state(model, config, synthetic.statistics(16))
     initial = jax.tree.map(np.asarray, initial)
-    batch = made_up.make_batch(
+    batch = synthetic.make_batch(
         batch_size=8, num_frames=1, num_channels=16, num_hashtags=num_hashtags
     )
     for model_parallel in (2, 4):
         devices = Devices(num_hashtags, (8 // model_parallel, model_parallel))
-        places = devices.places(initial), devices.everywhere()
+        places = devices.state_shardings(initial), devices.replicated()
         step = train.make_train_step(model, config, 100, places)
-        state, shared = devices.spread(initial), devices.share(batch, 8)
+        state, shared = devices.shard_state(initial), devices.shard_batch(batch, 8)
         shards = [shard for leaf in jax.tree.leaves(state) for shard in leaf.addressable_shards]
         held = sum(shard.data.nbytes for shard in shards if shard.device == jax.devices()[0])
         memory = step.lower(state, shared).compile().memory_analysis()

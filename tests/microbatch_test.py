@@ -39,18 +39,20 @@ def test_a_piece_fits_the_cache_and_divides_the_batch(
     batch_size, num_channels, hidden_size, expected
 ):
     video = make_batch(batch_size, num_channels).video
-    assert microbatch.fitting_size(video, hidden_size, "cpu") == expected
-    assert microbatch.fitting_size(video, hidden_size, "gpu") == batch_size
+    assert microbatch.microbatch_size(video, hidden_size, "cpu") == expected
+    assert microbatch.microbatch_size(video, hidden_size, "gpu") == batch_size
 
 
 def test_regions_that_are_left_out_take_no_room():
     video = make_batch(64, 64).video
-    assert microbatch.fitting_size(video, 128, "cpu", region_share=0.5) == 32  # of 35
+    assert microbatch.microbatch_size(video, 128, "cpu", region_share=0.5) == 32  # of 35
 
 
 def test_every_seed_takes_room_for_its_hidden_vectors():
-    assert microbatch.fitting_size(make_batch(64, 64).video, 32, "cpu", num_seeds=8) == 8  # of 9
-    assert microbatch.fitting_size(make_batch(64, 2048).video, 32, "cpu", num_seeds=8) == 8  # of 10
+    assert microbatch.microbatch_size(make_batch(64, 64).video, 32, "cpu", num_seeds=8) == 8  # of 9
+    assert (
+        microbatch.microbatch_size(make_batch(64, 2048).video, 32, "cpu", num_seeds=8) == 8
+    )  # of 10
 
 
 @pytest.mark.parametrize(
@@ -63,18 +65,18 @@ def test_every_seed_takes_room_for_its_hidden_vectors():
 )
 def test_a_piece_is_large_beside_the_gradient_that_it_adds_up(num_parameters, num_seeds, expected):
     counts = {"num_parameters": num_parameters, "num_seeds": num_seeds}
-    assert microbatch.fitting_size(make_batch(64, 64).video, 128, "cpu", **counts) == expected
+    assert microbatch.microbatch_size(make_batch(64, 64).video, 128, "cpu", **counts) == expected
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_scores_of_all_hashtags_fit_a_gibibyte(platform):
     video = make_batch(1024, 1, num_frames=1).video
-    assert microbatch.fitting_size(video, 1, platform, num_scores=669) == 1024
-    assert microbatch.fitting_size(video, 1, platform, num_scores=1_000_000) == 256  # of 268
+    assert microbatch.microbatch_size(video, 1, platform, num_scores=669) == 1024
+    assert microbatch.microbatch_size(video, 1, platform, num_scores=1_000_000) == 256  # of 268
     assert (
-        microbatch.fitting_size(video, 1, platform, num_scores=1_000_000, num_seeds=8) == 32
+        microbatch.microbatch_size(video, 1, platform, num_scores=1_000_000, num_seeds=8) == 32
     )  # of 33
-    assert microbatch.fitting_size(video, 1, platform, num_scores=2**30) == 1
+    assert microbatch.microbatch_size(video, 1, platform, num_scores=2**30) == 1
 
 
 @pytest.mark.parametrize("hidden_size", [32, 512])
@@ -86,12 +88,12 @@ def test_pieces_together_are_the_whole(hidden_size):
         seen.append(len(piece.mask_B))
         return {"twice": 2 * piece.row_B, "outer": piece.row_B[:, None] * np.arange(3)[None, :]}
 
-    whole = microbatch.in_pieces(function, batch, hidden_size, 1, "cpu")
+    whole = microbatch.map_microbatches(function, batch, hidden_size, 1, "cpu")
     np.testing.assert_array_equal(whole["twice"], 2 * np.arange(6))
     np.testing.assert_array_equal(whole["outer"], np.outer(np.arange(6), np.arange(3)))
     assert set(seen) == {6 if hidden_size == 32 else 3}
     seen.clear()
-    microbatch.in_pieces(function, batch, hidden_size, 128, "cpu")
+    microbatch.map_microbatches(function, batch, hidden_size, 128, "cpu")
     assert set(seen) == {1}
 
 
@@ -101,7 +103,7 @@ def test_codes_that_lie_elsewhere_come_with_their_piece():
     slot_B = np.array([8, 2, 2, 0, 5, 1], np.int32)
     video = batch.video._replace(codes_VFMC=jnp.asarray(codes_VFMC), slot_B=slot_B)
     batch = batch._replace(video=video)
-    whole = microbatch.in_pieces(
+    whole = microbatch.map_microbatches(
         lambda piece: piece.video.codes_BFMC[:, 0, 0, 0], batch, 512, 1, "cpu"
     )
     np.testing.assert_array_equal(whole, slot_B)

@@ -266,7 +266,7 @@ def test_some_regions_are_distinct_regions_of_their_frame_and_all_have_the_same_
     codes_BFMC[...] = np.arange(64)[:, None]  # a region says its number
     codes_BFMC[..., 0] = np.arange(codes_BFMC[..., 0].size // 64).reshape(*video.mask_BF.shape, 1)
     video = video._replace(codes_VFMC=jnp.asarray(codes_BFMC))
-    draw = jax.jit(lambda key: layers.some_regions(key, 0.75, video))
+    draw = jax.jit(lambda key: layers.drop_regions(key, 0.75, video))
     times_M = np.zeros(64)
     for seed in range(200):
         codes = np.asarray(draw(jax.random.key(seed)).codes_BFMC)
@@ -281,7 +281,7 @@ def test_some_regions_are_distinct_regions_of_their_frame_and_all_have_the_same_
     slot_B = jnp.array([4, 0, 2])[: len(video.mask_BF)]
     codes_VFMC = jnp.full((5, *codes_BFMC.shape[1:]), 255, jnp.uint8).at[slot_B].set(codes_BFMC)
     elsewhere = video._replace(codes_VFMC=codes_VFMC, slot_B=slot_B)
-    same = layers.some_regions(jax.random.key(199), 0.75, elsewhere)
+    same = layers.drop_regions(jax.random.key(199), 0.75, elsewhere)
     np.testing.assert_array_equal(same.codes_VFMC, codes)
 
 

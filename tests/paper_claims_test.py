@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from made_up_study import make_cell, make_study
+from fake_study import make_cell, make_study
 
 from experiments.paper import claims, summary
 from experiments.paper.claims import Verdict

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from made_up_study import NUM_VIDEOS, make_cell, plain
+from fake_study import NUM_VIDEOS, make_cell, plain
 
 from experiments.paper import stats, summary
 

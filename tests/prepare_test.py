@@ -15,7 +15,7 @@ import small_network
 import tiny_world
 
 from uhman_jax import input_pipeline, prepare
-from uhman_jax.config import Config, Door, Duplicates, Split
+from uhman_jax.config import Config, Duplicates, SimulatorOutput, Split
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
 from uhman_jax.dataset.view import TRAIN, View
 from uhman_jax.errors import UserError
@@ -63,7 +63,7 @@ def test_a_simulated_world_is_made_once(tmp_path, said):
     config.view.min_count = 1
     config.simulator = dataclasses.replace(
         config.simulator,
-        door=Door.FEATURES,
+        door=SimulatorOutput.FEATURES,
         num_videos=40,
         num_users=10,
         num_channels=12,
@@ -262,7 +262,7 @@ def test_a_users_folder_called_simulated_is_not_the_simulators(copied, said, tmp
     shutil.move(root / "features", tmp_path / "shards")
     shutil.copytree(tmp_path / "shards", root / "features" / "simulated")
     config.data.root, config.preprocess.output_dir = str(root), str(tmp_path / "shards")
-    assert prepare.features_of(config) == tmp_path / "shards"
+    assert prepare.features_dir(config) == tmp_path / "shards"
     config.preprocess.output_dir = str(root / "features" / "simulated")
     prepare.prepare(config, said.append)
     assert f"Features: reused {root / 'features' / 'simulated'}." in said

@@ -17,9 +17,16 @@ from small_network import SmallNetwork, small_config
 
 from uhman_jax.config import Storage
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess import clip_file, inputs, ledger, making, on_demand, pipeline
-from uhman_jax.preprocess.pool import DecoderPool
-from uhman_jax.preprocess.worker import LibraryFault
+from uhman_jax.preprocess import (
+    clip_file,
+    feature_client,
+    find_videos,
+    ledger,
+    pipeline,
+    shard_builder,
+)
+from uhman_jax.preprocess.decode_pool import DecoderPool
+from uhman_jax.preprocess.decode_process import LibraryFault
 from uhman_jax.shards import quantize
 from uhman_jax.shards.store import FrameStore
 
@@ -44,7 +51,7 @@ def inputs_of(root):
 def run(root, output, inputs=None, *, network=SmallNetwork, retry=(), **changes):
     return pipeline.preprocess(
         root,
-        inputs_of(root) if inputs is None else inputs,
+        inputs_of(root) if find_videos is None else find_videos,
         output,
         small_config(**changes),
         network=network,
@@ -307,7 +314,7 @@ def test_unwritable_output_is_one_sentence(folder, tmp_path):
 
 
 def test_calibration_frames_are_spread_and_failures_replaced(folder, tmp_path):
-    assert making.spread(10, 3) == [1, 5, 8] and making.spread(2, 5) == [0, 1]
+    assert shard_builder.spread(10, 3) == [1, 5, 8] and shard_builder.spread(2, 5) == [0, 1]
     shapes = []
 
     class Watching(SmallNetwork):
@@ -333,7 +340,9 @@ def test_timeouts_are_kept_until_a_retry_is_asked_for(folder, tmp_path):
     assert summary.counts["timeout"] == 0 and summary.reused == 5
 
 
-@pytest.mark.parametrize("module", ["uhman_jax.preprocess.child", "uhman_jax.preprocess.pipeline"])
+@pytest.mark.parametrize(
+    "module", ["uhman_jax.preprocess.decode_worker", "uhman_jax.preprocess.pipeline"]
+)
 def test_decoders_and_checks_import_no_heavy_library(module):
     program = f"import {module}, sys; print(*sys.modules)"
     command = [sys.executable, "-c", program]
@@ -382,7 +391,7 @@ def test_inputs_without_a_table(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     program = (
-        "import sys, pathlib; from uhman_jax.preprocess.inputs import list_inputs;"
+        "import sys, pathlib; from uhman_jax.preprocess.find_videos import list_inputs;"
         "print(list_inputs(pathlib.Path(sys.argv[1])))"
     )
     command = [sys.executable, "-c", program, tmp_path]
@@ -391,11 +400,11 @@ def test_inputs_without_a_table(tmp_path):
     sentence = "25 files are no clips by their suffix (2 without one, 1 ."
     assert found.stderr.startswith(sentence) and found.stderr.count("\n") == 1
     # Folders of features that were begun before the rule go on with all files but tables and texts.
-    old = [name for name, _ in inputs.list_inputs(tmp_path, rule=1)]
+    old = [name for name, _ in find_videos.list_inputs(tmp_path, rule=1)]
     wanted = [n for n in BESIDE.split() if not n.endswith((".md", ".json", ".csv"))]
     assert old == sorted(["b.mp4", "sub/a.webm", *wanted])
-    assert inputs.clips_of([str(tmp_path)]) == [f"{tmp_path}/b.mp4", f"{tmp_path}/sub/a.webm"]
-    assert inputs.clips_of([f"{tmp_path}/s.srt"]) == [f"{tmp_path}/s.srt"]  # named: tried
+    assert find_videos.clips_of([str(tmp_path)]) == [f"{tmp_path}/b.mp4", f"{tmp_path}/sub/a.webm"]
+    assert find_videos.clips_of([f"{tmp_path}/s.srt"]) == [f"{tmp_path}/s.srt"]  # named: tried
 
 
 @pytest.mark.parametrize(
@@ -403,7 +412,7 @@ def test_inputs_without_a_table(tmp_path):
 )
 def test_containers_of_videos(tmp_path, suffix):
     (tmp_path / f"a.b.{suffix}").touch()
-    assert inputs.files_below(tmp_path) == [f"a.b.{suffix}"]
+    assert find_videos.files_below(tmp_path) == [f"a.b.{suffix}"]
 
 
 def test_long_folders_are_listed_in_linear_time(tmp_path):
@@ -413,7 +422,7 @@ def test_long_folders_are_listed_in_linear_time(tmp_path):
         for i in range(count):
             os.mknod(tmp_path / folder / f"{i}.mp4")
         begin = time.process_time()
-        assert len(inputs.files_below(tmp_path / folder)) == count
+        assert len(find_videos.files_below(tmp_path / folder)) == count
         seconds.append(time.process_time() - begin)
     assert seconds[1] < 5 and seconds[1] < 8 * 3 * seconds[0] + 0.1
 
@@ -422,7 +431,7 @@ def test_by_products_of_a_sample(tmp_path):
     folder = TESTS.parents[1] / "shared" / "strangers" / "13-ytdlp-beside"
     if not folder.is_dir():
         pytest.skip("no 13-ytdlp-beside in ../shared/strangers")
-    assert inputs.files_below(folder) == ["p3.mkv", "p4.mp4"]
+    assert find_videos.files_below(folder) == ["p3.mkv", "p4.mp4"]
 
 
 def names_of_all_kinds(folder, source):
@@ -443,7 +452,7 @@ def names_of_all_kinds(folder, source):
 
 def test_every_name_has_its_own_printable_spelling(folder, tmp_path):
     names = names_of_all_kinds(tmp_path, folder / "1.mp4")
-    listed = inputs.list_inputs(tmp_path)
+    listed = find_videos.list_inputs(tmp_path)
     assert len(listed) == len({video_id for video_id, _ in listed}) == len(names)
     assert {os.fsencode(path) for _, path in listed} == set(names)
     for video_id, path in listed:
@@ -544,7 +553,7 @@ def test_old_folders_keep_their_rules_and_new_ones_record_theirs(tmp_path, monke
             settings = ledger.settings(small_config(**config))
             ledger.write_json(output / "settings.json", {"settings": settings})
         rule = ledger.frame_times(output)
-        listed = inputs.list_inputs(root, rule)
+        listed = find_videos.list_inputs(root, rule)
         summary = run(root, output, listed, **config)
         frames[kind] = [(entry.video_id, entry.frames) for entry in summary.entries]
         facts = [json.loads((output / n).read_text()) for n in ("settings.json", "extractor.json")]
@@ -555,8 +564,8 @@ def test_old_folders_keep_their_rules_and_new_ones_record_theirs(tmp_path, monke
         assert ledger.frame_times(output) == rule
         assert run(root, output, listed, **config).reused == len(listed)
         command = (sys.executable, str(TESTS / "small_network.py"), "serve")
-        monkeypatch.setattr(on_demand, "COMMAND", command)
-        with on_demand.OnDemand(output, small_config(**config)) as client:
+        monkeypatch.setattr(feature_client, "COMMAND", command)
+        with feature_client.OnDemand(output, small_config(**config)) as client:
             (encoded,) = client.encode([root / "a.ts"])
         assert encoded.record is not None
         assert len(encoded.record.times_F) == dict(frames[kind])["a.ts"]
@@ -569,7 +578,7 @@ def test_old_folders_keep_their_rules_and_new_ones_record_theirs(tmp_path, monke
 def test_shards_made_before_a_fault_of_the_library_was_found_are_made_again(
     folder, tmp_path, monkeypatch
 ):
-    real, calls = making.Making._decode, []
+    real, calls = shard_builder.Making._decode, []
 
     def decode(self, videos, max_frames):
         pool = real(self, videos, max_frames)
@@ -598,7 +607,7 @@ def test_shards_made_before_a_fault_of_the_library_was_found_are_made_again(
         def __iter__(self):
             return self.iterator
 
-    monkeypatch.setattr(making.Making, "_decode", decode)
+    monkeypatch.setattr(shard_builder.Making, "_decode", decode)
     with pytest.raises(LibraryFault, match="av 99"):
         run(folder, tmp_path)
     monkeypatch.undo()

@@ -19,11 +19,11 @@ from uhman_jax import streams
 from uhman_jax.config import Config
 from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import eval_batches
-from uhman_jax.preprocess import on_demand
-from uhman_jax.preprocess.inputs import clips_of
+from uhman_jax.preprocess import feature_client
+from uhman_jax.preprocess.find_videos import clips_of
 from uhman_jax.recommend import Profile, Recommender
 from uhman_jax.recommend.start import start_extractor
-from uhman_jax.trained import open_run
+from uhman_jax.trained_run import open_run
 
 CODE = small_run.code("uhman_jax.recommend")
 
@@ -152,7 +152,7 @@ def test_a_killed_extractor_is_one_sentence_and_starts_again(trained, recommende
 
 
 def test_the_first_clips_are_begun_with_the_process(trained, recommender, monkeypatch):
-    monkeypatch.setattr(on_demand, "COMMAND", small_run.COMMAND)
+    monkeypatch.setattr(feature_client, "COMMAND", small_run.COMMAND)
     clips = clips_of([str(trained)])[:3]
     expected = [recommender.features(clip) for clip in clips]
     for first, asked in ((clips[:2], clips[:2]), (clips[:2], clips[2:3]), (clips[2:3], [])):
@@ -169,7 +169,7 @@ def test_the_first_clips_are_begun_with_the_process(trained, recommender, monkey
 def test_closing_lets_the_process_end_by_itself(trained, tmp_path, monkeypatch):
     done = tmp_path / "done"
     busy = f"import sys, time; sys.stdin.read(); time.sleep(1); open({str(done)!r}, 'w')"
-    monkeypatch.setattr(on_demand, "COMMAND", (sys.executable, "-c", busy))
+    monkeypatch.setattr(feature_client, "COMMAND", (sys.executable, "-c", busy))
     started = start_extractor(trained / "run")
     began = time.monotonic()
     started.close()
@@ -180,7 +180,7 @@ def test_closing_lets_the_process_end_by_itself(trained, tmp_path, monkeypatch):
 
 
 def test_closing_ends_work_that_nobody_waits_for(trained, monkeypatch, capfd):
-    monkeypatch.setattr(on_demand, "COMMAND", small_run.COMMAND)
+    monkeypatch.setattr(feature_client, "COMMAND", small_run.COMMAND)
     started = start_extractor(trained / "run", first=clips_of([str(trained)]))
     process = started._process
     started.close()
@@ -258,7 +258,7 @@ def test_a_clip_of_any_name_is_explained(trained, recommender, tmp_path, suffix)
 @pytest.mark.parametrize("name", ["\udce9.mp4", "two\nlines.mp4"])
 def test_a_page_shows_any_name(name):
     from uhman_jax.recommend import figure, page
-    from uhman_jax.recommend.why import Why
+    from uhman_jax.recommend.occlusion import Why
 
     even = Why(np.full((1, 4), 0.25), np.ones(1), np.zeros((1, 1, 4)), np.zeros((1, 1)))
     side = page.Side(Profile("\udce9"), [], even, [])
@@ -306,7 +306,7 @@ def paths_of(trained, count=6):
 
 
 def extractor(trained, monkeypatch, first=()):
-    monkeypatch.setattr(on_demand, "COMMAND", small_run.COMMAND)
+    monkeypatch.setattr(feature_client, "COMMAND", small_run.COMMAND)
     return start_extractor(trained / "run", first=first)
 
 
@@ -333,7 +333,7 @@ def test_an_iterator_that_was_never_started_holds_nothing(trained, monkeypatch):
 
 def test_closing_ends_a_thread_that_waits_for_an_answer(trained, monkeypatch):
     silent = "import sys; sys.stdin.readline(); import time; time.sleep(1000)"
-    monkeypatch.setattr(on_demand, "COMMAND", (sys.executable, "-c", silent))
+    monkeypatch.setattr(feature_client, "COMMAND", (sys.executable, "-c", silent))
     clips, said = start_extractor(trained / "run"), []
 
     def ask():

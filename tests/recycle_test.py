@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from uhman_jax.shards.recycle import Recycler
+from uhman_jax.shards.buffer_pool import Recycler
 
 SHAPE, DTYPE = (3, 5, 100_003), np.dtype(np.uint8)
 

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from made_up_run import METRICS, NUM_CLIPS, NUM_FRAMES, WORDS, make_run
+from fake_run import METRICS, NUM_CLIPS, NUM_FRAMES, WORDS, make_run
 from PIL import Image
 
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset

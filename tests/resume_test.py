@@ -22,8 +22,8 @@ from uhman_jax.config import Features
 from uhman_jax.dataset.view import TRAIN, View
 from uhman_jax.errors import DivergedError, UserError
 from uhman_jax.train import checkpoints as checkpoints_lib
-from uhman_jax.train import log as log_lib
 from uhman_jax.train import loop
+from uhman_jax.train import metrics_log as log_lib
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -80,7 +80,7 @@ def test_a_lost_newest_checkpoint_costs_steps_but_not_the_result(root, world, tm
     newest.write_bytes(newest.read_bytes()[:7])
     said = []
     view, store, statistics = world
-    parts = train.train(config, view, store, statistics, tmp_path / "parts", say=said.append)
+    parts = train.train(config, view, store, statistics, tmp_path / "parts", log=said.append)
     assert any("Passed over a damaged checkpoint" in line for line in said)
     assert_same_bytes(whole, parts)
     assert without_times(log_of(tmp_path / "whole")) == without_times(log_of(tmp_path / "parts"))
@@ -125,7 +125,7 @@ def test_processes_meet_now_and_then(monkeypatch):
     calls = []
 
     class Pair:
-        def highest(self, stop, seconds):  # the other one's steps take 0.1 s
+        def all_max(self, stop, seconds):  # the other one's steps take 0.1 s
             calls.append(stop)
             return [stop, max(seconds, 0.1)]
 
@@ -154,12 +154,12 @@ def test_sigterm_saves_and_another_process_ends_with_the_bytes_of_an_unbroken_ru
         sys.path.insert(0, "tests")
         import tiny_world
         from uhman_jax import input_pipeline, train
-        from uhman_jax.stop import between_steps
+        from uhman_jax.stop import graceful_stop
         root, workdir = map(pathlib.Path, sys.argv[1:])
         config = tiny_world.make_config(root, num_epochs=40, eval_every=60)
         view, store = tiny_world.load(root, config)
         statistics = input_pipeline.channel_statistics(view, store, progress=False)
-        with between_steps() as stopped:
+        with graceful_stop() as stopped:
             try:
                 train.train(config, view, store, statistics, workdir, should_stop=stopped)
             except train.Interrupted as interrupted:
@@ -209,7 +209,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_the_checkpoint_and_remedi
     poison = store.rows([view.video_ids[row]])[0]
     with pytest.raises(DivergedError) as caught:
         train.train(
-            config, view, Poisoned(store.directory), statistics, tmp_path, say=lambda line: None
+            config, view, Poisoned(store.directory), statistics, tmp_path, log=lambda line: None
         )
     message = str(caught.value)
     assert "got a loss of nan at step 7 with seed 0" in message

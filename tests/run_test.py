@@ -15,10 +15,10 @@ def test_another_config_is_refused_before_any_work(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(to_dict(config) | {"run": {"data": "x"}}))
     other = tiny_world.make_config("/nowhere", learning_rate=0.5)
     with pytest.raises(UserError, match="these differ: train.learning_rate: .* before, 0.5 now"):
-        run.run(other, tmp_path, say=print)
+        run.run(other, tmp_path, log=print)
     # The same config gets past the guard, to the dataset that is not there.
     with pytest.raises(UserError, match="/nowhere"):
-        run.run(config, tmp_path, say=print)
+        run.run(config, tmp_path, log=print)
 
 
 @pytest.mark.parametrize(

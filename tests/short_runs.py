@@ -31,7 +31,7 @@ def run(config, world, workdir, stop_after=None):
     asked = iter(range(10**6))
     should_stop = (lambda: False) if stop_after is None else (lambda: next(asked) >= stop_after)
     return train.train(
-        config, view, store, statistics, workdir, should_stop=should_stop, say=lambda line: None
+        config, view, store, statistics, workdir, should_stop=should_stop, log=lambda line: None
     )
 
 

@@ -9,10 +9,11 @@ import pytest
 from clips import contents
 from small_worlds import WORLDS, precision, tiny, with_clips
 
-from uhman_jax.config import Door, SimulatorConfig, World
+from uhman_jax.config import SimulatorConfig, SimulatorOutput, World
 from uhman_jax.dataset import simulator
 from uhman_jax.dataset.raw import read_raw_dataset
-from uhman_jax.dataset.simulator import names, posterior, posts, world
+from uhman_jax.dataset.simulator import laws as laws_lib
+from uhman_jax.dataset.simulator import names, observable_oracle, posts
 from uhman_jax.dataset.truth import load_truth
 from uhman_jax.errors import UserError
 
@@ -83,7 +84,10 @@ def test_refuses_a_folder_that_holds_something_else(tmp_path):
         ({"objects_per_clip": 8}, "objects_per_clip must be at most num_classes 7"),
         ({"generic_share": 0.0}, "generic_share must be above 0"),
         ({"no_history_prob": 1.0}, "no_history_prob must be below 1"),
-        ({"num_styles": 2, "door": Door.PIXELS}, "num_styles must be 1 where clips are rendered"),
+        (
+            {"num_styles": 2, "door": SimulatorOutput.PIXELS},
+            "num_styles must be 1 where clips are rendered",
+        ),
         ({"style_share": 0.5}, "style_share must be 0 where there is one style, got 0.5"),
         ({"regions_per_object": 11}, "regions_per_object must be the area of a block.* got 11"),
     ],
@@ -103,14 +107,14 @@ def test_closed_form_probability_is_the_frequency_of_drawn_hashtags(kind, change
     simulated = posts.build_world(tiny(world=kind, **changes))
     laws = simulated.laws
     probability_VT = posts.probability(simulated)
-    favourite_UG = posts.favourite_prob(laws, simulated.taste_UG)
+    favourite_UG = posts.favourite_prob(laws, simulated.preference_UG)
     draw = posts.TagDraw(laws, simulated.language, simulated.dialect_U, favourite_UG)
     rng, num_draws = np.random.default_rng(5), 6000
     for clip in (0, 3):
         user, objects_O = simulated.posts.user_V[clip], simulated.posts.objects_VO[clip]
         styles_O = simulated.posts.styles_VO[clip]
         weight_O = np.exp(
-            simulated.taste_UG[user, objects_O] + simulated.style_taste_UJ[user, styles_O]
+            simulated.preference_UG[user, objects_O] + simulated.style_preference_UJ[user, styles_O]
         )
         counts_T = np.zeros(len(laws.hashtags))
         for _ in range(num_draws):
@@ -148,9 +152,9 @@ def test_mean_hashtags(kind):
 @pytest.mark.parametrize("changes", [{}, {"num_styles": 5, "style_share": 0.8}])
 def test_tagged_object_follows_taste(changes):
     simulated = posts.build_world(tiny(num_videos=3000, num_users=300, **changes))
-    played, taste_UG = simulated.posts, simulated.taste_UG
-    logits_VO = np.take_along_axis(taste_UG[played.user_V], played.objects_VO, axis=1)
-    style_VJ = simulated.style_taste_UJ[played.user_V]
+    played, preference_UG = simulated.posts, simulated.preference_UG
+    logits_VO = np.take_along_axis(preference_UG[played.user_V], played.objects_VO, axis=1)
+    style_VJ = simulated.style_preference_UJ[played.user_V]
     weight_VO = np.exp(logits_VO + np.take_along_axis(style_VJ, played.styles_VO, axis=1))
     chosen_V = weight_VO[np.arange(3000), played.tagged_V] / weight_VO.sum(1)
     expected_V = ((weight_VO / weight_VO.sum(1, keepdims=True)) ** 2).sum(1)  # E of the same
@@ -188,13 +192,15 @@ def test_everything_world_ignores_taste():
 
 def test_a_style_is_nobodys_or_somebodys_favourite_but_not_everybodys():
     config = tiny(num_users=4000, num_styles=5, style_share=0.75, private_share=0.4)
-    laws = world.build_laws(config)
-    taste_UJ = laws.style_taste.of_users(laws.users)
-    deviation_J = taste_UJ.std(0)
-    np.testing.assert_array_less(np.abs(taste_UJ.mean(0)), 4 * deviation_J / np.sqrt(4000))
+    laws = laws_lib.build_laws(config)
+    preference_UJ = laws.style_preference.of_users(laws.users)
+    deviation_J = preference_UJ.std(0)
+    np.testing.assert_array_less(np.abs(preference_UJ.mean(0)), 4 * deviation_J / np.sqrt(4000))
     # Over worlds, the mean variance is style_share of taste_strength squared.
     variances = [
-        world.build_laws(dataclasses.replace(config, seed=seed)).style_taste.of_users(laws.users)
+        laws_lib.build_laws(dataclasses.replace(config, seed=seed)).style_preference.of_users(
+            laws.users
+        )
         for seed in range(60)
     ]
     assert np.var(variances, axis=1).mean() == pytest.approx(0.75 * 9, rel=0.1)
@@ -225,7 +231,7 @@ def test_no_taste_picks_evenly():
 def test_observable_oracle_lies_between_popularity_and_oracle(kind):
     simulated = posts.build_world(dataclasses.replace(SimulatorConfig(), world=kind))
     probability_VT = posts.probability(simulated)
-    observable_VT = posterior.observable_probability(simulated)
+    observable_VT = observable_oracle.observable_probability(simulated)
     popularity_VT = np.broadcast_to(probability_VT.mean(0), probability_VT.shape)
     for k in (1, 5, 10):
         best = precision(probability_VT, probability_VT, k)
@@ -233,7 +239,7 @@ def test_observable_oracle_lies_between_popularity_and_oracle(kind):
         # Over five seeds the additive world has the largest ratio: mean 0.68, sd 0.02.
         assert precision(popularity_VT, probability_VT, k) < 0.8 * seen
         assert seen < best
-    if kind is World.SELECTION:  # taste and its private half matter here
+    if kind is World.SELECTION:  # preference and its private half matter here
         assert precision(observable_VT, probability_VT, 5) < 0.96 * precision(
             probability_VT, probability_VT, 5
         )
@@ -244,14 +250,14 @@ def test_observable_oracle_is_the_oracle_when_nothing_is_hidden(kind):
     styles = {"num_styles": 3, "style_share": 0.5}
     simulated = posts.build_world(tiny(world=kind, private_share=0.0, missing_prob=0.0, **styles))
     np.testing.assert_allclose(
-        posterior.observable_probability(simulated), posts.probability(simulated), atol=1e-6
+        observable_oracle.observable_probability(simulated), posts.probability(simulated), atol=1e-6
     )
 
 
-def history_likelihood(simulated, taste_G, dialect, tags):
+def history_likelihood(simulated, preference_G, dialect, tags):
     """p(hashtags of an earlier post), by the sentence that defines it."""
     language = simulated.language
-    weight_G = simulated.laws.popularity_G * np.exp(taste_G)
+    weight_G = simulated.laws.popularity_G * np.exp(preference_G)
     total = 0.0
     for kind, weight in enumerate(weight_G / weight_G.sum()):
         ids = np.flatnonzero((language.class_T == kind) | (language.class_T == -1))
@@ -280,23 +286,27 @@ def test_observable_oracle_by_quadrature(changes):
     dialect, given_GT = simulated.dialect_U[user], simulated.language.given_class_EGT()
     given_GT = given_GT[dialect]
 
-    def chosen_prob(taste_G, style_J, clip):
+    def chosen_prob(preference_G, style_J, clip):
         played = simulated.posts
-        weight_O = np.exp(taste_G[played.objects_VO[clip]] + style_J[played.styles_VO[clip]])
+        weight_O = np.exp(preference_G[played.objects_VO[clip]] + style_J[played.styles_VO[clip]])
         return weight_O / weight_O.sum()
 
     weights, values = [], []
     for gender, z in itertools.product((0, 1), np.linspace(-5, 5, 201)):
-        taste_G = laws.taste.of_attributes(gender, users.age_U[user], users.country_U[user])
-        taste_G = taste_G + z * laws.taste.private_LI[0]
-        style_J = laws.style_taste.of_attributes(gender, users.age_U[user], users.country_U[user])
-        style_J = style_J + z * laws.style_taste.private_LI[0]
+        preference_G = laws.preference.of_attributes(
+            gender, users.age_U[user], users.country_U[user]
+        )
+        preference_G = preference_G + z * laws.preference.private_LI[0]
+        style_J = laws.style_preference.of_attributes(
+            gender, users.age_U[user], users.country_U[user]
+        )
+        style_J = style_J + z * laws.style_preference.private_LI[0]
         weight = names.GENDER_PROB_A[gender] * np.exp(-(z**2) / 2)
         for tags in simulated.history[user]:
-            weight *= history_likelihood(simulated, taste_G, dialect, set(tags.tolist()))
+            weight *= history_likelihood(simulated, preference_G, dialect, set(tags.tolist()))
         for other in others:
             objects = simulated.posts.objects_VO[other]
-            chosen = chosen_prob(taste_G, style_J, other)
+            chosen = chosen_prob(preference_G, style_J, other)
             alone = [  # a popularity that leaves one class only
                 dataclasses.replace(
                     simulated,
@@ -306,15 +316,15 @@ def test_observable_oracle_by_quadrature(changes):
             ]
             tags = set(simulated.posts.tags[other].tolist())
             weight *= sum(
-                choice * history_likelihood(one, taste_G, dialect, tags)
+                choice * history_likelihood(one, preference_G, dialect, tags)
                 for choice, one in zip(chosen, alone, strict=True)
             )
         objects = simulated.posts.objects_VO[clip]
-        chosen = chosen_prob(taste_G, style_J, clip)
+        chosen = chosen_prob(preference_G, style_J, clip)
         weights.append(weight)
         values.append(chosen @ given_GT[objects])
     expected_T = np.average(values, axis=0, weights=weights)
-    actual_T = posterior.observable_probability(simulated)[clip]
+    actual_T = observable_oracle.observable_probability(simulated)[clip]
     np.testing.assert_allclose(actual_T, expected_T, atol=0.01)
     prior_T = np.mean(values, axis=0)
     assert np.abs(prior_T - expected_T).max() > 0.03  # the evidence matters in this example
@@ -366,7 +376,7 @@ def test_default_world_keeps_most_of_its_hashtags():
 
 def test_names_are_distinct_and_normalised():
     config = tiny(num_classes=names.MAX_CLASSES, num_hashtags=700, num_generic=40)
-    laws = world.build_laws(config)
+    laws = laws_lib.build_laws(config)
     assert len(set(laws.class_names)) == names.MAX_CLASSES
     assert len(set(laws.hashtags)) == 700
     assert all(name.isascii() and name.isalpha() and name.islower() for name in laws.hashtags)

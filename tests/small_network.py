@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from uhman_jax.config import PreprocessConfig
-from uhman_jax.errors import UserError, sentence
-from uhman_jax.storage import replacing
+from uhman_jax.errors import UserError, user_message
+from uhman_jax.storage import atomic_write
 
 
 class SmallNetwork:
@@ -45,7 +45,7 @@ class SmallNetwork:
         return cls(matrix, description, batch_frames)
 
     def save(self, path):
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             np.save(file, self.matrix)
 
     def features(self, images):
@@ -66,9 +66,9 @@ def small_config(**changes):
 def encode(root, output, **changes):
     """Preprocesses a folder, or a bucket's, with the small network."""
     from uhman_jax import storage
-    from uhman_jax.preprocess import inputs, pipeline
+    from uhman_jax.preprocess import find_videos, pipeline
 
-    videos = inputs.list_inputs(storage.path(root))
+    videos = find_videos.list_inputs(storage.path(root))
     how = {"network": SmallNetwork, "progress": False}
     return pipeline.preprocess(root, videos, output, small_config(**changes), **how)
 
@@ -125,17 +125,17 @@ if __name__ == "__main__":
                 folder, videos, output, small_config(), network=network, beam_options=options
             )
         except Exception as error:  # as the command line does
-            if not sentence(error):
+            if not user_message(error):
                 raise
-            print(sentence(error), file=sys.stderr)
+            print(user_message(error), file=sys.stderr)
             sys.exit(2)
     elif sys.argv[1] == "serve":
-        from uhman_jax.preprocess import server
+        from uhman_jax.preprocess import feature_worker
 
         del sys.argv[1]
-        server.serve(SmallNetwork)
+        feature_worker.serve(SmallNetwork)
     else:
-        from uhman_jax.preprocess import child
+        from uhman_jax.preprocess import decode_worker
 
         decoders = {"child": misbehave, "outdated": outdated, "turning": turning}
-        child.serve(decoders[sys.argv.pop(1)])
+        decode_worker.serve(decoders[sys.argv.pop(1)])

@@ -12,7 +12,7 @@ import tiny_world
 from uhman_jax import run
 from uhman_jax.dataset.hashtags import normalise_hashtag
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
-from uhman_jax.preprocess import on_demand, pipeline
+from uhman_jax.preprocess import feature_client, pipeline
 from uhman_jax.recommend import Recommender
 
 COMMAND = (sys.executable, small_network.__file__, "serve")  # stands in for `on_demand.COMMAND`
@@ -48,14 +48,14 @@ def make(root, *, write=lambda v, word: word):
         root, inputs, settings.output_dir, settings, network=network, progress=False
     )
     with tiny_world.planted(config, plant):
-        run.run(config, root / "run", say=lambda line: None, report=False)
+        run.run(config, root / "run", log=lambda line: None, report=False)
 
 
 @contextlib.contextmanager
 def recommender(root):
     """The Recommender of ROOT/run, whose extractor is the small network."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(on_demand, "COMMAND", COMMAND)
+        patch.setattr(feature_client, "COMMAND", COMMAND)
         with Recommender.load(root / "run") as loaded:
             yield loaded
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from uhman_jax.config import Door, SimulatorConfig, World
+from uhman_jax.config import SimulatorConfig, SimulatorOutput, World
 
 WORLDS = list(World)
 
@@ -12,7 +12,7 @@ WORLDS = list(World)
 def tiny(**changes) -> SimulatorConfig:
     """Settings of a world that is simulated in no time."""
     config = SimulatorConfig(
-        door=Door.FEATURES,
+        door=SimulatorOutput.FEATURES,
         num_videos=40,
         num_users=17,
         num_hashtags=29,

@@ -15,7 +15,7 @@ from uhman_jax import stop
 def test_the_first_signal_sets_a_flag_the_second_ends_the_process(number, monkeypatch):
     monkeypatch.setattr(os, "_exit", sys.exit)
     before = signal.getsignal(number)
-    with stop.between_steps() as stopped:
+    with stop.graceful_stop() as stopped:
         assert not stopped()
         os.kill(os.getpid(), number)
         assert stopped()
@@ -32,7 +32,7 @@ def started(body):
         "from uhman_jax import stop",
         "def compute(rounds):  # outside of Python, deaf to signals, like a compilation",
         "    hashlib.pbkdf2_hmac('sha256', b'', b'', rounds)",
-        "with stop.anywhere(2.0):",
+        "with stop.exit_on_signal(2.0):",
         "    print('begun', flush=True)",
         *(f"    {line}" for line in body),
     ]
@@ -81,7 +81,7 @@ def test_an_end_is_not_lost_in_a_callback():
 
 def test_a_save_is_waited_for():
     body = [
-        "with stop.between_steps(), stop.saving:",
+        "with stop.graceful_stop(), stop.defer_exit:",
         "    begin = time.monotonic()",
         "    while time.monotonic() - begin < 4:",
         "        compute(10**5)",
@@ -99,7 +99,7 @@ def test_handlers_are_put_back_and_no_thread_is_left():
     import threading
 
     before = [signal.getsignal(number) for number in stop.NUMBERS]
-    with stop.anywhere():
+    with stop.exit_on_signal():
         assert "stop" in {thread.name for thread in threading.enumerate()}
     assert [signal.getsignal(number) for number in stop.NUMBERS] == before
     assert "stop" not in {thread.name for thread in threading.enumerate()}

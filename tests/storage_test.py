@@ -23,7 +23,7 @@ from uhman_jax.shards.store import FrameStore
 def test_a_local_path_stays_one():
     path = storage.path("runs/natural")
     assert type(path) is type(pathlib.Path()) and str(path) == "runs/natural"
-    assert storage.cached("runs/natural") == path
+    assert storage.cached_copy("runs/natural") == path
 
 
 def test_a_path_of_a_bucket_keeps_its_name(bucket):
@@ -108,17 +108,17 @@ def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path, how):
 @pytest.mark.parametrize("kind", ["local", "remote"])
 def test_a_file_is_replaced_whole_or_not_at_all(bucket, tmp_path, kind):
     path = tmp_path / "x" if kind == "local" else storage.path("gs://bucket/x")
-    with storage.replacing(path) as file:
+    with storage.atomic_write(path) as file:
         file.write(b"first")
-    with pytest.raises(ZeroDivisionError), storage.replacing(path) as file:
+    with pytest.raises(ZeroDivisionError), storage.atomic_write(path) as file:
         file.write(b"second")
         raise ZeroDivisionError
     assert path.read_bytes() == b"first"
-    with pytest.raises(ZeroDivisionError), storage.making(path) as temporary:
+    with pytest.raises(ZeroDivisionError), storage.atomic_path(path) as temporary:
         temporary.write_bytes(b"third")
         raise ZeroDivisionError
     assert path.read_bytes() == b"first" and not temporary.exists()
-    with storage.making(path) as temporary:
+    with storage.atomic_path(path) as temporary:
         temporary.write_bytes(b"fourth")
     assert path.read_bytes() == b"fourth"
     assert [p.name for p in path.parent.iterdir()] == ["x"]
@@ -126,13 +126,13 @@ def test_a_file_is_replaced_whole_or_not_at_all(bucket, tmp_path, kind):
 
 def test_a_temporary_copy_is_gone_after_the_block(bucket, tmp_path):
     path = storage.path("gs://bucket/clip.with.dots.mp4")
-    with storage.replacing(path) as file:
+    with storage.atomic_write(path) as file:
         file.write(b"film")
-    with storage.local_copy(path) as copy:
+    with storage.temporary_copy(path) as copy:
         assert copy.read_bytes() == b"film" and copy.suffix == ".mp4"
     assert not copy.parent.exists()
     (tmp_path / "a").touch()
-    with storage.local_copy(tmp_path / "a") as copy:
+    with storage.temporary_copy(tmp_path / "a") as copy:
         assert copy == tmp_path / "a"
     assert copy.exists()
 
@@ -141,27 +141,27 @@ def test_a_kept_copy_is_made_once_for_each_version(bucket, tmp_path):
     path = storage.path("gs://bucket/shard")
 
     def write(data):
-        with storage.replacing(path) as file:
+        with storage.atomic_write(path) as file:
             file.write(data)
 
     write(b"one")
-    copy = storage.cached(path)
+    copy = storage.cached_copy(path)
     assert copy.read_bytes() == b"one" and copy.parent == tmp_path / "cache"
-    assert storage.cached(path) == copy and len(bucket.paths("get_file")) == 1
+    assert storage.cached_copy(path) == copy and len(bucket.paths("get_file")) == 1
     write(b"two")  # as long as before
-    assert storage.cached(path).read_bytes() == b"two" and len(bucket.paths("get_file")) == 2
-    storage.cached(path).write_bytes(b"t")  # cut short, as on a disk that lost power
-    assert storage.cached(path).read_bytes() == b"two"
+    assert storage.cached_copy(path).read_bytes() == b"two" and len(bucket.paths("get_file")) == 2
+    storage.cached_copy(path).write_bytes(b"t")  # cut short, as on a disk that lost power
+    assert storage.cached_copy(path).read_bytes() == b"two"
     assert copy.read_bytes() == b"one"  # who has mapped it goes on
 
 
 def test_a_copy_is_kept_whole_or_not_at_all(bucket, tmp_path, monkeypatch):
     path = storage.path("gs://bucket/shard")
-    with storage.replacing(path) as file:
+    with storage.atomic_write(path) as file:
         file.write(b"content")
     monkeypatch.setattr(bucket, "get_file", lambda self, _, to: pathlib.Path(to).write_bytes(b"c"))
     with pytest.raises(UserError, match="must have the 7 bytes that its bucket states, got 1"):
-        storage.cached(path)
+        storage.cached_copy(path)
     assert [p.name for p in (tmp_path / "cache").iterdir()] == [".lock"]
 
 

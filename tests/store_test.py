@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from uhman_jax.errors import UserError
-from uhman_jax.shards import example, metadata, quantize, store, tfrecord
+from uhman_jax.shards import metadata, quantize, store, tfrecord
+from uhman_jax.shards import record as record_lib
 from uhman_jax.shards.index import read_index
 
 C = 7
@@ -82,7 +83,7 @@ def test_tfds_parses_the_records_without_tensorflow(tmp_path, storage):
     features = metadata.features_dict(store.Schema(C, storage))
     record = make_record(2, storage)
     parsed = features.deserialize_example_np(
-        bytes(example.serialize(record, store.Schema(C, storage)))
+        bytes(record_lib.serialize(record, store.Schema(C, storage)))
     )
     assert parsed["video_id"].decode() == record.video_id
     assert parsed["codes"].dtype == record.codes_FMC.dtype
@@ -101,7 +102,7 @@ def test_bytes_hold_what_tfds_would_write(num_frames, num_channels):
     times_F = np.arange(num_frames, dtype=np.float32)
     record = store.FrameRecord("v" * 130, codes_FMC, channels, channels, times_F)
     schema = store.Schema(num_channels)
-    ours = bytes(example.serialize(record, schema))
+    ours = bytes(record_lib.serialize(record, schema))
     message = tf_example_pb2.Example.FromString(ours)
     head = message.features.feature["head_crc32c"].bytes_list.value[0]
     theirs = metadata.features_dict(schema).serialize_example(
@@ -275,7 +276,7 @@ def test_a_folder_that_cannot_be_written_is_read_without_its_index(tmp_path, mon
 def test_a_store_with_an_index_reads_no_head(tmp_path, monkeypatch):
     directory = write_store(tmp_path / "a")
     monkeypatch.setattr(store, "scan_shards", None)
-    monkeypatch.setattr(example, "locate", None)
+    monkeypatch.setattr(record_lib, "locate", None)
     assert_same(store.FrameStore.open(directory)[3], make_record(3))
 
 
@@ -320,7 +321,7 @@ def test_another_array_is_one_more_field(tmp_path, monkeypatch):
     class WithAudio(store.Schema):
         @functools.cached_property
         def fields(self):
-            audio = example.Field("audio", np.dtype("<f4"), (None, 3), "Sound of each frame.")
+            audio = record_lib.Field("audio", np.dtype("<f4"), (None, 3), "Sound of each frame.")
             fields = dict(super().fields)
             return {"times_F": fields.pop("times_F"), "audio_FA": audio, **fields}
 

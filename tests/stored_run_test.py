@@ -20,7 +20,7 @@ from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess import inputs, on_demand, pipeline
+from uhman_jax.preprocess import feature_client, find_videos, pipeline
 from uhman_jax.recommend import Profile, Recommender
 
 ARCHIVE = pathlib.Path(__file__).parent / "fixtures" / "stored_run.tar.xz"
@@ -33,7 +33,7 @@ def stored(tmp_path, monkeypatch):
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(on_demand, "COMMAND", SERVER)
+    monkeypatch.setattr(feature_client, "COMMAND", SERVER)
     return tmp_path
 
 
@@ -46,7 +46,7 @@ def test_the_same_data_give_the_view_that_was_stored(stored):
     assert old.rules == 1 and old.spellings == old.hashtags
     assert {"dark,", "bright;"} < set(old.hashtags)  # as tables were read then
     lines = []
-    assert run.run(run.read_config(stored / "run")[0], "run", say=lines.append, report=True)
+    assert run.run(run.read_config(stored / "run")[0], "run", log=lines.append, report=True)
     assert any("finished earlier" in line for line in lines)
     assert (stored / "run" / "report.html").exists()
 
@@ -59,7 +59,7 @@ def test_its_config_means_what_it_meant(stored):
 def test_evaluated_again_it_gets_the_same_figures(stored):
     before = json.loads((stored / "run" / "metrics.json").read_text("utf-8"))
     config, _ = run.read_config(stored / "run")
-    assert run.run(config, "run", mode="evaluate", say=silent, report=False)
+    assert run.run(config, "run", mode="evaluate", log=silent, report=False)
     after = json.loads((stored / "run" / "metrics.json").read_text("utf-8"))
     assert set(before) <= set(after)
     for key, value in before.items():
@@ -73,7 +73,7 @@ def test_a_training_that_was_cut_short_goes_on(stored):
     shutil.rmtree(stored / "run" / "checkpoints" / "6")
     config, _ = run.read_config(stored / "run")
     lines = []
-    assert run.run(config, "run", say=lines.append, report=False)
+    assert run.run(config, "run", log=lines.append, report=False)
     metrics = json.loads((stored / "run" / "metrics.json").read_text("utf-8"))
     assert metrics["step"] == metrics["num_steps"] == 6
 
@@ -83,10 +83,10 @@ def test_started_with_todays_defaults_it_goes_on_with_its_own_meaning(stored):
 
     config, _ = run.read_config(stored / "run")
     config.data.duplicates = Config().data.duplicates
-    assert run.run(config, "run", say=silent, report=False)
+    assert run.run(config, "run", log=silent, report=False)
     config.data.duplicates = type(config.data.duplicates).DROP
     with pytest.raises(UserError, match="data.duplicates"):
-        run.run(config, "run", say=silent, report=False)
+        run.run(config, "run", log=silent, report=False)
 
 
 def test_it_recommends_as_it_did(stored):
@@ -133,7 +133,7 @@ def test_a_new_run_on_the_same_tables_reads_them_by_todays_rules(stored):
     }  # fmt: skip
     assert len(raw.videos) == 24 and len(raw.users) == 12  # odd ages and times cost no row
     assert {user.gender for user in raw.users.values()} == {"female", "male", ""}
-    assert len(inputs.list_inputs(stored / "clips")) == 24
+    assert len(find_videos.list_inputs(stored / "clips")) == 24
 
 
 def test_it_is_inspected_and_exported(stored):

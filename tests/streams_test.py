@@ -69,14 +69,14 @@ def test_a_reader_that_goes_in_the_middle_is_noticed_at_the_next_line():
 
 
 def test_a_mistake_that_nobody_can_read_has_its_status():
-    told = code("with errors.told_in_a_sentence(): raise errors.UserError('fix this')")
+    told = code("with errors.exit_on_user_error(): raise errors.UserError('fix this')")
     assert run(told).stderr == "fix this\n"
     with open("/dev/full", "wb") as full:
         assert run(told, stdout=full, stderr=full).returncode == streams.WRONG
 
 
 def test_other_files_that_fail_are_not_called_the_output(tmp_path):
-    lines = ("with errors.told_in_a_sentence():", "    open('/dev/full', 'w', 1).write('x\\n')")
+    lines = ("with errors.exit_on_user_error():", "    open('/dev/full', 'w', 1).write('x\\n')")
     done = run(code(*lines))
     assert done.returncode == 2 and done.stderr.startswith("a file can't be written")
     lines = ("reading, writing = os.pipe()", "os.close(reading)", "os.write(writing, b'x')")

@@ -10,7 +10,7 @@ from uhman_jax.config import Config, Estimator
 from uhman_jax.dataset.raw import User, Video, read_raw_dataset, write_raw_dataset
 from uhman_jax.dataset.view import build_view
 from uhman_jax.shards import quantize, store
-from uhman_jax.shards.example import FrameRecord, Schema
+from uhman_jax.shards.record import FrameRecord, Schema
 
 NUM_CLASSES, NUM_CHANNELS, NUM_COUNTRIES = 4, 7, 2
 
@@ -81,7 +81,7 @@ def finished_run(folder, *, num_videos=150, test_share=0.2, by_hand=False, **tra
     config = make_config(write_dataset(folder / "data", num_videos=num_videos), **train)
     config.view.test_share = test_share
     with planted(config, plant) if by_hand else contextlib.nullcontext():
-        run.run(config, folder / "run", say=lambda line: None, report=False)
+        run.run(config, folder / "run", log=lambda line: None, report=False)
     return config, folder / "run"
 
 

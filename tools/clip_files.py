@@ -4,7 +4,7 @@ import os
 import pathlib
 from collections.abc import Iterable
 
-from uhman_jax.preprocess.inputs import VIDEO_SUFFIXES
+from uhman_jax.preprocess.find_videos import VIDEO_SUFFIXES
 
 # Of several files with one name the first is taken; further suffixes follow by the alphabet.
 _USUAL = "mp4 mkv webm mov m4v avi flv ts mpg mpeg wmv 3gp ogv".split()

@@ -7,9 +7,9 @@ import pathlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from tools import command
+from tools import cli
 from uhman_jax.errors import count_of
-from uhman_jax.storage import replacing, shown
+from uhman_jax.storage import atomic_write, escape_name
 
 FILE = "dropped.csv"
 _EXAMPLES = 3
@@ -26,11 +26,13 @@ class Dropped:
 
     def add(self, name: str, reason: str) -> None:
         """Notes an item that is left out and the reason, a few words that others share."""
-        self._items[reason].append((shown(name)[:_MAX_LENGTH], ""))
+        self._items[reason].append((escape_name(name)[:_MAX_LENGTH], ""))
 
     def note(self, name: str, reason: str, value: str = "") -> None:
         """Notes that only a part of an item is left out, such as one tag, and its value."""
-        self._parts[reason].append((shown(name)[:_MAX_LENGTH], shown(value)[:_MAX_LENGTH]))
+        self._parts[reason].append(
+            (escape_name(name)[:_MAX_LENGTH], escape_name(value)[:_MAX_LENGTH])
+        )
 
     def write(self, root: pathlib.Path) -> None:
         """Writes all of them to ROOT/dropped.csv."""
@@ -77,8 +79,8 @@ def write_csv(path: pathlib.Path, columns: Iterable[str], rows: Iterable[Iterabl
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(map(shown, row) for row in rows)
-    with replacing(path) as file:
+    writer.writerows(map(escape_name, row) for row in rows)
+    with atomic_write(path) as file:
         file.write(buffer.getvalue().encode())
 
 
@@ -86,6 +88,6 @@ def tell(argv: Sequence[str], root: pathlib.Path, work: Callable[[], list[str]])
     """Prints the report of an import; a user's mistake is one sentence and exit status 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name need not fit the terminal's encoding
         sys.stdout.reconfigure(errors="backslashreplace")
-    command.tell(argv, work)
+    cli.tell(argv, work)
     if (root / "videos.csv").exists():
         print(f"Train on them with --config.data.root={root}")

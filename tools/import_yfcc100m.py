@@ -31,12 +31,12 @@ from absl import flags
 from tools.clip_files import ClipFiles
 from tools.import_report import Dropped, tell, write_csv
 from uhman_jax.dataset.attributes import country_names
-from uhman_jax.dataset.checks import parse_time
+from uhman_jax.dataset.field_checks import parse_time
 from uhman_jax.dataset.hashtags import keyword_hashtag, normalise_hashtag
 from uhman_jax.dataset.raw import User, Video, fault_of, write_raw_dataset
 from uhman_jax.errors import UserError, count_of
 from uhman_jax.progress import progress_bar
-from uhman_jax.storage import replacing, shown
+from uhman_jax.storage import atomic_write, escape_name
 from uhman_jax.streams import run_app
 
 _ROOT = flags.DEFINE_string("root", None, "Folder of the dataset.", required=True)
@@ -245,7 +245,7 @@ def import_metadata(
         _LICENCES,
         ((i.id, i.licence, i.licence_url, i.nickname or i.user, i.page_url) for i in items),
     )
-    with replacing(root / "download.txt") as file:
+    with atomic_write(root / "download.txt") as file:
         for item in missing:
             file.write(f"{item.download_url}\n  out={item.id}.video\n".encode())
     are = "is" if len(here) == 1 else "are"
@@ -265,7 +265,7 @@ def import_metadata(
 
 def _is_address(text: str) -> bool:
     """Returns whether aria2c reads a line only as an address."""
-    return bool(text) and shown(text) == text and not any(map(str.isspace, text))
+    return bool(text) and escape_name(text) == text and not any(map(str.isspace, text))
 
 
 def main(argv: list[str]) -> None:

@@ -38,7 +38,7 @@ from uhman_jax.dataset.raw import (
     write_raw_dataset,
 )
 from uhman_jax.errors import UserError, count_of
-from uhman_jax.storage import shown
+from uhman_jax.storage import escape_name
 from uhman_jax.streams import run_app
 
 _FOLDER = flags.DEFINE_string("folder", None, "Of clips and .info.json files.", required=True)
@@ -187,7 +187,7 @@ def _other_ids(what: str, found: dict[str, User], users: list[str]) -> list[str]
     if not users:
         return []
     pairs = [f"{found[user].user_id} for {user}" for user in users]
-    few = shown(", ".join(pairs[:3])) + (", ..." if len(pairs) > 3 else "")
+    few = escape_name(", ".join(pairs[:3])) + (", ..." if len(pairs) > 3 else "")
     return [f"{count_of(len(pairs), 'user')} {what}: {few}."]
 
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from tools.ytdlp_users import Poster
-from uhman_jax.dataset.checks import parse_time
+from uhman_jax.dataset.field_checks import parse_time
 from uhman_jax.dataset.hashtags import keyword_hashtag, marked_hashtags, normalise_hashtag
 
 _UNKNOWN = ("", "na", "n/a", "nan", "null", "none", "unknown", "-", "@")

@@ -63,7 +63,7 @@ def condensed(video):
 class _Baseline(TwoTowers):
     """The common part of the three systems."""
 
-    condense = staticmethod(condensed)
+    pool_features = staticmethod(condensed)
 
     @nn.compact
     def query(self, video, user, *, deterministic=True, with_attention=False):

@@ -15,7 +15,7 @@ from typing import Any
 import fsspec
 from upath.implementations.cloud import GCSPath
 
-from uhman_jax.errors import UserError, disk_trouble
+from uhman_jax.errors import UserError, storage_error
 
 
 class BucketPath(GCSPath):
@@ -98,7 +98,7 @@ class BucketPath(GCSPath):
     def open(self, mode: str = "r", *_: Any, **__: Any) -> Any:
         """Opens the content, in memory, to read bytes."""
         if mode != "rb":
-            raise ValueError(f"an object is opened with rb, got {mode!r}; use storage.replacing")
+            raise ValueError(f"an object is opened with rb, got {mode!r}; use storage.atomic_write")
         return io.BytesIO(self.read_bytes())
 
     def download(self, file: pathlib.Path) -> None:
@@ -174,7 +174,7 @@ class _Client:
             except FileNotFoundError as error:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), where) from error
             except Exception as error:  # errors of HTTP, of credentials, of sockets
-                if isinstance(error, OSError) and error.errno and disk_trouble(error):
+                if isinstance(error, OSError) and error.errno and storage_error(error):
                     raise  # the disk of this machine
                 words = next(iter(str(error).splitlines()), "") or type(error).__name__
                 if isinstance(error, PermissionError) or words.startswith("Forbidden"):

@@ -85,7 +85,7 @@ class Cluster:
 
             check_shape(shape)
 
-    def join(self) -> None:
+    def initialize(self) -> None:
         """Connects to the other processes, if there are any.
 
         Raises:
@@ -110,7 +110,7 @@ class Cluster:
             ) from error
 
     @property
-    def primary(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes; call it after `join`."""
         if not self.coordinator:
             return True
@@ -118,7 +118,7 @@ class Cluster:
 
         return jax.process_index() == 0
 
-    def meet(self, what: str) -> None:
+    def barrier(self, what: str) -> None:
         """Waits until all processes are here."""
         if self.coordinator:
             from jax.experimental import multihost_utils

@@ -47,7 +47,7 @@ class Calibration:
 def save(workdir: pathlib.Path, fitted: Sequence[Calibration]) -> None:
     """Writes the calibrations of all seeds' models as `calibration.json`, whole or not at all."""
     content = {"seeds": [dataclasses.asdict(one) for one in fitted]}
-    with storage.replacing(workdir / FILE) as file:
+    with storage.atomic_write(workdir / FILE) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 

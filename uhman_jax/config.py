@@ -18,7 +18,7 @@ from typing import Any
 from uhman_jax.errors import UserError
 
 
-class Door(enum.Enum):
+class SimulatorOutput(enum.Enum):
     """Output of the simulator."""
 
     PIXELS = "pixels"  # real MP4 files, through the whole pipeline
@@ -28,8 +28,8 @@ class Door(enum.Enum):
 class World(enum.Enum):
     """Which objects users tag in a simulated dataset."""
 
-    SELECTION = "selection"  # the user's taste picks the object that is tagged
-    ADDITIVE = "additive"  # taste adds to content
+    SELECTION = "selection"  # the user's preference picks the object that is tagged
+    ADDITIVE = "additive"  # preference adds to content
     EVERYTHING = "everything"  # users tag all they see
 
 
@@ -172,7 +172,7 @@ class DataConfig:
 class SimulatorConfig:
     """The simulated world (DESIGN: the embedded default and the study's ground truth)."""
 
-    door: Door = Door.PIXELS
+    door: SimulatorOutput = SimulatorOutput.PIXELS
     world: World = World.SELECTION
     seed: int = _seed(0)  # of the world, its users and its clips
     num_videos: int = _from_1(600)  # clips
@@ -183,11 +183,13 @@ class SimulatorConfig:
     num_countries: int = _from_1(6)  # a country and an age group (split at 19) make a dialect
     objects_per_clip: int = _from_1(3)  # objects of different classes in a clip
     zipf_exponent: float = _from_0(0.4)  # of object classes: popularity ~ rank ** -exponent
-    taste_strength: float = _from_0(3.0)  # scale of the taste logits; 0: users pick at random
+    taste_strength: float = _from_0(3.0)  # scale of the preference logits; 0: users pick at random
     num_styles: int = _from_1(1)  # ways to show an object, e.g. its light; features door only
-    style_share: float = _share(0.0)  # share of taste variance due to styles, not classes
-    private_share: float = _share(0.5)  # share of taste variance that attributes do not explain
-    private_rank: int = _from_1(4)  # dimensions of that private taste
+    style_share: float = _share(0.0)  # share of preference variance due to styles, not classes
+    private_share: float = _share(
+        0.5
+    )  # share of preference variance that attributes do not explain
+    private_rank: int = _from_1(4)  # dimensions of that private preference
     user_share: float = _share(0.5)  # weight of the user against the clip; additive world only
     dialect_strength: float = _from_0(0.8)  # spread of a word's log rate over dialects; 0: one
     mean_hashtags: float = _from_1(3.42)  # hashtags per video (paper, section 3.1)
@@ -195,7 +197,7 @@ class SimulatorConfig:
     missing_prob: float = _share(0.15)  # chance that an attribute is left empty
     mean_history: float = _from_0(8.0)  # earlier hashtags per user
     no_history_prob: float = _share(0.2)  # share of users without any
-    posterior_samples: int = _from_1(1024)  # draws of private taste for the observable oracle
+    posterior_samples: int = _from_1(1024)  # draws of private preference for the observable oracle
     min_seconds: float = _above_0(2.0)  # shortest clip; pixels door only
     max_seconds: float = _above_0(6.0)  # longest clip; pixels door only
     object_size: float = _part(0.5)  # mean width, share of the frame's; pixels door only

@@ -62,34 +62,34 @@ class Devices:
         check_batch(name, size, self.mesh.shape[DATA])
 
     @property
-    def primary(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes."""
         return jax.process_index() == 0
 
-    def highest(self, *values: float) -> list[float]:
+    def all_max(self, *values: float) -> list[float]:
         """Returns the maximum of each number over all processes; all must call it."""
         all_values = multihost_utils.process_allgather(np.array(values, np.float32))
         return np.max(np.reshape(all_values, (-1, len(values))), axis=0).tolist()
 
-    def everywhere(self) -> NamedSharding:
+    def replicated(self) -> NamedSharding:
         """Returns the sharding of a replicated array."""
         return NamedSharding(self.mesh, PartitionSpec())
 
-    def tables(self) -> NamedSharding:
+    def row_sharded(self) -> NamedSharding:
         """Returns the sharding of tables (S, rows, K): rows along `model`."""
         return NamedSharding(self.mesh, PartitionSpec(None, MODEL))
 
-    def batched(self) -> NamedSharding:
+    def batch_sharded(self) -> NamedSharding:
         """Returns the sharding of a batch: the first axis along `data`."""
         return NamedSharding(self.mesh, PartitionSpec(DATA))
 
-    def places(self, tree: Any) -> Any:
+    def state_shardings(self, tree: Any) -> Any:
         """Returns the shardings of the leaves of a state."""
         return jax.tree_util.tree_map_with_path(
-            lambda path, leaf: self.tables() if is_table(path) else self.everywhere(), tree
+            lambda path, leaf: self.row_sharded() if is_table(path) else self.replicated(), tree
         )
 
-    def spread(self, tree: Any) -> Any:
+    def shard_state(self, tree: Any) -> Any:
         """Moves a state with tables of T rows to the devices."""
 
         def fill(path: Any, leaf: Any) -> Any:
@@ -98,9 +98,9 @@ class Devices:
             return np.pad(leaf, ((0, 0), (0, self.num_rows - self.num_hashtags), (0, 0)))
 
         filled = jax.tree_util.tree_map_with_path(fill, tree)
-        return jax.device_put(filled, self.places(filled))
+        return jax.device_put(filled, self.state_shardings(filled))
 
-    def collect(self, tree: Any) -> Any:
+    def gather_state(self, tree: Any) -> Any:
         """Copies a state to the host of every process; its tables have T rows again."""
 
         def whole(path: Any, leaf: Any) -> np.ndarray:
@@ -109,20 +109,20 @@ class Devices:
 
         return jax.tree_util.tree_map_with_path(whole, tree)
 
-    def places_of_batch(self, size: int) -> np.ndarray:
+    def batch_slots(self, size: int) -> np.ndarray:
         """Returns the indices of the examples of a batch on this process, ascending."""
-        slices = self.batched().addressable_devices_indices_map((size,)).values()
+        slices = self.batch_sharded().addressable_devices_indices_map((size,)).values()
         return np.unique(np.concatenate([np.arange(size)[index] for index in slices]))
 
-    def share(self, batch: Any, size: int) -> Any:
+    def shard_batch(self, batch: Any, size: int) -> Any:
         """Shards a batch of `size` examples along `data`.
 
         Args:
             batch: arrays of all examples, or only of the examples of this process
-                (`places_of_batch`).
+                (`batch_slots`).
             size: of the whole batch.
         """
-        mine = self.places_of_batch(size)
+        mine = self.batch_slots(size)
 
         def shared(part: Any) -> jax.Array:
             def here(index: Any) -> np.ndarray:
@@ -131,7 +131,9 @@ class Devices:
                     start, stop = np.searchsorted(mine, (start, stop))
                 return np.asarray(part)[start:stop]
 
-            return jax.make_array_from_callback((size, *np.shape(part)[1:]), self.batched(), here)
+            return jax.make_array_from_callback(
+                (size, *np.shape(part)[1:]), self.batch_sharded(), here
+            )
 
         return jax.tree.map(shared, batch)
 

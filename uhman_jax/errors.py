@@ -28,14 +28,14 @@ class DivergedError(UserError):
     """A loss or its gradient is not finite; the settings are the cause."""
 
 
-def disk_trouble(error: BaseException | None) -> str:
+def storage_error(error: BaseException | None) -> str:
     """Returns the failure of a disk that an error, or its cause, names; else "".
 
     Libraries wrap the system's errors, or keep only their text.
 
-    >>> disk_trouble(ValueError("RESOURCE_EXHAUSTED: writing x: No space left on device"))
+    >>> storage_error(ValueError("RESOURCE_EXHAUSTED: writing x: No space left on device"))
     'No space left on device'
-    >>> disk_trouble(OSError(errno.ENOENT, "No such file")), disk_trouble(ValueError("of size 3"))
+    >>> storage_error(OSError(errno.ENOENT, "No such file")), storage_error(ValueError("of size 3"))
     ('', '')
     """
     while error is not None:
@@ -47,18 +47,18 @@ def disk_trouble(error: BaseException | None) -> str:
     return ""
 
 
-def sentence(error: Exception) -> str:
+def user_message(error: Exception) -> str:
     """Returns the message for an error that a user can fix; "" for a defect.
 
-    >>> sentence(UserError("fix this"))
+    >>> user_message(UserError("fix this"))
     'fix this'
-    >>> sentence(OSError(errno.EROFS, "no", "shard"))
+    >>> user_message(OSError(errno.EROFS, "no", "shard"))
     "a file 'shard' can't be written or read: Read-only file system"
-    >>> sentence(MemoryError("Unable to allocate 1 TiB")).split(";")[0]
+    >>> user_message(MemoryError("Unable to allocate 1 TiB")).split(";")[0]
     "the settings must fit the memory, got 'Unable to allocate 1 TiB'"
-    >>> sentence(ImportError("libx264.so: no such file", name="av._core")).split(";")[0]
+    >>> user_message(ImportError("libx264.so: no such file", name="av._core")).split(";")[0]
     "the installed av must be importable, got 'libx264.so: no such file'"
-    >>> sentence(ImportError("no name 'x'", name="uhman_jax.run"))  # our own defect
+    >>> user_message(ImportError("no name 'x'", name="uhman_jax.run"))  # our own defect
     ''
     """
     if isinstance(error, UserError):
@@ -79,7 +79,7 @@ def sentence(error: Exception) -> str:
         )
     if isinstance(error, OutputError):
         return ""  # `streams.guarded` says it
-    if isinstance(error, OSError) and (trouble := disk_trouble(error)):
+    if isinstance(error, OSError) and (trouble := storage_error(error)):
         name = f" {error.filename!r}" if error.filename else ""
         return f"a file{name} can't be written or read: {trouble}"
     return ""
@@ -101,12 +101,12 @@ def only_flags(argv: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def told_in_a_sentence(prefix: str = "") -> Iterator[None]:
+def exit_on_user_error(prefix: str = "") -> Iterator[None]:
     """Reports an error that a user can fix in one sentence, and exits with status 2."""
     try:
         yield
     except Exception as error:
-        if not (told := sentence(error)):
+        if not (told := user_message(error)):
             raise
         print(f"{prefix}{told}", file=sys.stderr)
         sys.exit(2)

@@ -20,7 +20,7 @@ from uhman_jax.dataset.view import TRAIN, Ragged, View
 from uhman_jax.errors import UserError
 from uhman_jax.layers import ChannelStatistics, UserInput, VideoInput
 from uhman_jax.progress import progress_bar
-from uhman_jax.shards.recycle import Recycler
+from uhman_jax.shards.buffer_pool import Recycler
 from uhman_jax.shards.store import FrameStore
 
 if TYPE_CHECKING:

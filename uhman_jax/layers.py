@@ -161,14 +161,14 @@ def keep_mask(key, rate, shape):
     return jax.random.bernoulli(key, 1 - rate, shape)
 
 
-def some_regions(key, rate, video):
+def drop_regions(key, rate, video):
     """Returns the videos with a random fraction `1 - rate` of the regions of every frame.
 
     Their number is rounded, and at least one. Their order is random.
 
     >>> codes = jnp.arange(8, dtype=jnp.uint8).reshape(1, 1, 8, 1)
     >>> video = VideoInput.plain(codes, jnp.ones((1, 1)), jnp.zeros((1, 1)), jnp.array([[True]]))
-    >>> some_regions(jax.random.key(0), 0.75, video).codes_VFMC.shape
+    >>> drop_regions(jax.random.key(0), 0.75, video).codes_VFMC.shape
     (1, 1, 2, 1)
     """
     shape = (*video.mask_BF.shape, video.codes_VFMC.shape[2])
@@ -300,7 +300,7 @@ class TwoTowers(nn.Module):
     history_dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
-    condense = None  # reduces a VideoInput to the part that the query uses; None: it uses all
+    pool_features = None  # reduces a VideoInput to the part that the query uses; None: it uses all
 
     def setup(self):
         """Makes the hashtag tower, which needs no batch."""

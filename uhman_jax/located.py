@@ -12,7 +12,7 @@ from typing import Any
 
 from uhman_jax.config import Config
 from uhman_jax.errors import UserError
-from uhman_jax.prepare import features_of, root_of
+from uhman_jax.prepare import dataset_root, features_dir
 
 FOLDER = "folder"  # key in config.json, beside the settings
 PATHS = ("data.root", "data.simulated_dir", "preprocess.output_dir", "preprocess.weights")
@@ -38,7 +38,7 @@ def located(config: Config, facts: dict[str, Any], workdir: pathlib.Path) -> Con
     for folder in _folders(facts, workdir):
         if (candidate := _based(config, folder)) not in candidates:
             candidates.append(candidate)
-    for find in (features_of, root_of):
+    for find in (features_dir, dataset_root):
         for candidate in candidates:
             try:
                 if find(candidate).is_dir():

@@ -28,7 +28,7 @@ from uhman_jax import stop, storage, streams
 from uhman_jax.cluster import Cluster
 from uhman_jax.config import Config, flag_rule, flatten, nearest_field
 from uhman_jax.config_checks import validate
-from uhman_jax.errors import UserError, only_flags, sentence
+from uhman_jax.errors import UserError, only_flags, user_message
 
 MODES = ("train_and_evaluate", "evaluate")
 _ALLOCATIONS = 20_000  # between collections: with 700 a tenth of a start goes into collecting
@@ -54,14 +54,14 @@ def main(argv: Sequence[str]) -> int:
     arguments = None
     try:
         arguments = parse(argv)
-        with stop.anywhere():
+        with stop.exit_on_signal():
             from uhman_jax import run  # everything heavy comes in here
 
             finished = run.run(
                 arguments.config, arguments.workdir, arguments.mode, cluster=arguments.cluster
             )
     except Exception as error:
-        if not (told := sentence(error)):
+        if not (told := user_message(error)):
             raise
         print(f"error: {told}", file=sys.stderr, flush=True)
         if arguments and arguments.cluster.coordinator:

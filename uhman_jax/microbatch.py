@@ -9,14 +9,14 @@ import jax.numpy as jnp
 
 from uhman_jax.input_pipeline import Batch, take
 from uhman_jax.layers import VideoInput
-from uhman_jax.region_product import goes_by_video, largest_divisor
+from uhman_jax.region_projection import goes_by_video, largest_divisor
 
 CACHE_BYTES = 20 * 2**20  # measured best on two cores; 10 to 40 MiB are about equal
 GRADIENTS = 4  # a piece takes at least this many times the memory of the gradient that it adds
 MOST_SCORES = 2**28  # 1 GiB; a loss over all hashtags holds a few arrays of this size
 
 
-def fitting_size(
+def microbatch_size(
     video: VideoInput,
     hidden_size: int,
     platform: str,
@@ -65,12 +65,12 @@ def split(batch: Batch, size: int) -> tuple[Any, Callable[[Any], Batch]]:
     return pieces, lambda piece: piece._replace(video=VideoInput.plain(*piece.video[:4]))
 
 
-def in_pieces(
+def map_microbatches(
     function: Callable[[Batch], Any], batch: Batch, hidden_size: int, num_seeds: int, platform: str
 ) -> Any:
     """Returns the arrays (B, ...) that `function` makes of a batch, computed in pieces that fit."""
     num_videos = len(batch.mask_B)
-    size = fitting_size(batch.video, hidden_size, platform, num_seeds=num_seeds)
+    size = microbatch_size(batch.video, hidden_size, platform, num_seeds=num_seeds)
     if size == num_videos:
         return function(batch)
     pieces, batch_of = split(batch, size)

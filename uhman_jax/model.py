@@ -14,10 +14,10 @@ from uhman_jax.layers import (
     FFN,
     Attention,
     TwoTowers,
+    drop_regions,
     orthogonal,
-    some_regions,
 )
-from uhman_jax.region_product import region_product
+from uhman_jax.region_projection import region_product
 
 
 def masked_softmax(logits_HX, mask_X):
@@ -233,7 +233,7 @@ class UHMAN(TwoTowers):
             guide_BK = jnp.broadcast_to(guide_K.astype(self.dtype), user_BK.shape)
 
         if self.region_dropout and not deterministic:
-            video = some_regions(self.make_rng("dropout"), self.region_dropout, video)
+            video = drop_regions(self.make_rng("dropout"), self.region_dropout, video)
         mask_BFM = jnp.repeat(video.mask_BF[:, :, None], video.codes_VFMC.shape[2], axis=2)
         mask_BFM = mask_BFM if seen_BFM is None else mask_BFM & seen_BFM
         frames_BFK, region_weights_BFHM = self._frames(guide_BK, video, mask_BFM, deterministic)

@@ -20,9 +20,9 @@ from uhman_jax.prepare import (
     Prepared,
     channel_statistics,
     check_same_view,
-    features_of,
+    dataset_root,
+    features_dir,
     prepare,
-    root_of,
 )
 from uhman_jax.run_directory import CHECKPOINTS, CONFIG, REPORT, VIEW, read_config
 from uhman_jax.scores import Scores, table
@@ -35,7 +35,7 @@ def run(
     config: Config,
     workdir: str | os.PathLike[str],
     mode: str = "train_and_evaluate",
-    say: Callable[[str], object] = print,
+    log: Callable[[str], object] = print,
     report: bool = True,
     cluster: Cluster = ALONE,
 ) -> bool:
@@ -45,7 +45,7 @@ def run(
         config: a valid config.
         workdir: the run directory; created if it does not exist.
         mode: "train_and_evaluate", or "evaluate" for the newest checkpoint as it is.
-        say: takes lines for a person.
+        log: takes lines for a person.
         report: also write report.html.
         cluster: the devices and processes that share the work.
 
@@ -59,10 +59,10 @@ def run(
     if not cluster.mesh and not cluster.coordinator:
         # One device is used. If JAX sees several, region_product does not use its own kernels.
         os.environ.setdefault("JAX_CUDA_VISIBLE_DEVICES", "0")
-    cluster.join()
+    cluster.initialize()
     cluster.check_devices()
     cluster.check_config(config)
-    if cluster.primary:
+    if cluster.is_main_process:
         storage.check_folder(workdir, "--workdir")
     config, facts = _check_same_config(config, workdir)
     here = located(config, facts, workdir)
@@ -71,15 +71,15 @@ def run(
             f"--mode=evaluate needs a trained run, got no checkpoint in {workdir}; "
             "run with --mode=train_and_evaluate first"
         )
-    if not cluster.primary:
+    if not cluster.is_main_process:
         finished = _run(config, here, workdir, mode, lambda line: None, False, cluster)
-        cluster.meet("done")  # some engines kill all processes when one of them exits
+        cluster.barrier("done")  # some engines kill all processes when one of them exits
         return finished
     _check_folders(here)
     with lock.hold(workdir, "wait for it, or use another --workdir"):
         storage.remove_leftovers(workdir)
-        finished = _run(config, here, workdir, mode, say, report, cluster)
-        cluster.meet("done")
+        finished = _run(config, here, workdir, mode, log, report, cluster)
+        cluster.barrier("done")
         return finished
 
 
@@ -88,35 +88,35 @@ def _run(
     here: Config,
     workdir: pathlib.Path,
     mode: str,
-    say: Callable[[str], object],
+    log: Callable[[str], object],
     report: bool,
     cluster: Cluster,
 ) -> bool:
     """Does the work of `run` in a locked directory; `here` has absolute paths."""
-    if not cluster.primary:
-        cluster.meet("prepared")  # the first process creates missing data
+    if not cluster.is_main_process:
+        cluster.barrier("prepared")  # the first process creates missing data
     path = workdir / VIEW
     view = View.load(path) if path.exists() else None  # of an earlier start
-    prepared = prepare(here, say, view.rules if view else CURRENT)
-    if cluster.primary:
+    prepared = prepare(here, log, view.rules if view else CURRENT)
+    if cluster.is_main_process:
         _keep_inputs(config, prepared, view, workdir)
-        cluster.meet("prepared")
+        cluster.barrier("prepared")
     metrics = run_directory.final_metrics(workdir)
-    cluster.meet("looked for metrics")
+    cluster.barrier("looked for metrics")
     if metrics is None or mode == "evaluate":
-        metrics = _train_and_evaluate(config, prepared, workdir, mode, say, cluster)
+        metrics = _train_and_evaluate(config, prepared, workdir, mode, log, cluster)
         if metrics is None:
             return False
     else:
-        say(f"Run: finished earlier, reused {workdir}.")
+        log(f"Run: finished earlier, reused {workdir}.")
     if report and not (workdir / REPORT).exists():
         from uhman_jax.report import write_report  # takes 0.5 s, mostly Matplotlib
 
         write_report(workdir, prepared.raw.root)
     title = config.model.name.title(**vars(config.model))
-    say("\n" + table(Scores.from_metrics(metrics), title))
+    log("\n" + table(Scores.from_metrics(metrics), title))
     if report:
-        say(f"\nReport: {workdir / REPORT}")
+        log(f"\nReport: {workdir / REPORT}")
     return True
 
 
@@ -125,7 +125,7 @@ def _train_and_evaluate(
     prepared: Prepared,
     workdir: pathlib.Path,
     mode: str,
-    say: Callable[[str], object],
+    log: Callable[[str], object],
     cluster: Cluster,
 ) -> dict[str, Any] | None:
     """Trains, if `mode` says so, and evaluates; returns None if a signal stopped the training."""
@@ -148,10 +148,10 @@ def _train_and_evaluate(
                 "run with --mode=train_and_evaluate first"
             )
         if not int(state.validated_step):
-            say(f"No validation before step {int(state.step)}: its parameters are evaluated.")
+            log(f"No validation before step {int(state.step)}: its parameters are evaluated.")
     else:
-        statistics = channel_statistics(prepared, say)
-        with stop.between_steps() as stopped:
+        statistics = channel_statistics(prepared, log)
+        with stop.graceful_stop() as stopped:
             try:
                 state = train.train(
                     config,
@@ -160,14 +160,14 @@ def _train_and_evaluate(
                     statistics,
                     workdir,
                     should_stop=stopped,
-                    say=say,
+                    log=log,
                     devices=devices,
                 )
             except train.Interrupted as interrupted:
-                say(f"Saved at step {interrupted.step} in {workdir / CHECKPOINTS}.")
+                log(f"Saved at step {interrupted.step} in {workdir / CHECKPOINTS}.")
                 return None
     steps = {"step": int(state.step), "num_steps": train.total_steps(config, view)}
-    if cluster.primary:
+    if cluster.is_main_process:
         (workdir / REPORT).unlink(missing_ok=True)  # of an earlier evaluation
     return evaluate(
         train.build_model(config.model, view),
@@ -179,7 +179,7 @@ def _train_and_evaluate(
         workdir,
         truth=prepared.truth,
         extra=steps | {"best_step/seeds": [int(step) for step in state.best_step_S]},
-        say=say,
+        log=log,
         devices=devices,
     )
 
@@ -198,10 +198,10 @@ def keep_compiled_programs() -> None:
 
 def _check_folders(here: Config) -> None:
     """Raises UserError if the run can't write a folder of data that it will create."""
-    root = root_of(here)
+    root = dataset_root(here)
     if not here.data.root and not root.is_dir():
         storage.check_folder(root, "--config.data.simulated_dir")
-    features = features_of(here)
+    features = features_dir(here)
     if not (features / INFO_FILE).exists() and (root.is_dir() or here.preprocess.output_dir):
         storage.check_folder(features, "--config.preprocess.output_dir")
 

@@ -99,7 +99,7 @@ def read_config(workdir: pathlib.Path) -> tuple[Config, dict[str, Any]]:
 
 def write_config(workdir: pathlib.Path, config: Config, facts: dict[str, Any]) -> None:
     """Writes config.json."""
-    with storage.replacing(workdir / CONFIG) as file:
+    with storage.atomic_write(workdir / CONFIG) as file:
         file.write((json.dumps({**to_dict(config), _FACTS: facts}, indent=2) + "\n").encode())
 
 
@@ -212,7 +212,7 @@ def write_predictions(
         "hashtags": pa.array(hashtags, pa.list_(pa.string())),
         "scores": pa.array(top_scores_SVT.reshape(-1, top_k).tolist(), pa.list_(pa.float32())),
     }
-    with storage.replacing(workdir / PREDICTIONS) as file:
+    with storage.atomic_write(workdir / PREDICTIONS) as file:
         pq.write_table(pa.table(table), file, write_page_checksum=True)
 
 
@@ -270,13 +270,13 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 def write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
     """Writes strict JSON: a number that is not finite becomes null."""
     text = json.dumps(_finite(values), indent=2, allow_nan=False, ensure_ascii=False)
-    with storage.replacing(path) as file:
+    with storage.atomic_write(path) as file:
         file.write((text + "\n").encode())
 
 
 def write_npz(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes named arrays."""
-    with storage.replacing(path) as file:
+    with storage.atomic_write(path) as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 

@@ -22,7 +22,7 @@ GRACE_SECONDS = 8.0
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 MESSAGE = "Stopped; the same command goes on from there."
 
-saving = threading.Lock()  # while it is held, the process goes on after the grace period
+defer_exit = threading.Lock()  # while it is held, the process goes on after the grace period
 
 
 def end(*unused: object) -> None:
@@ -45,7 +45,7 @@ def _handler(handle: Callable[..., None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def anywhere(grace: float = GRACE_SECONDS, *, for_reader: bool = False) -> Iterator[None]:
+def exit_on_signal(grace: float = GRACE_SECONDS, *, for_reader: bool = False) -> Iterator[None]:
     """Lets SIGINT and SIGTERM end the process.
 
     Args:
@@ -68,7 +68,7 @@ def anywhere(grace: float = GRACE_SECONDS, *, for_reader: bool = False) -> Itera
                 return
             if number[0] in NUMBERS:
                 if not done.wait(grace):
-                    with saving:
+                    with defer_exit:
                         end()
                 return
 
@@ -87,7 +87,7 @@ def anywhere(grace: float = GRACE_SECONDS, *, for_reader: bool = False) -> Itera
 
 
 @contextlib.contextmanager
-def between_steps() -> Iterator[Callable[[], bool]]:
+def graceful_stop() -> Iterator[Callable[[], bool]]:
     """Turns the first SIGINT or SIGTERM into a flag, for a stop between two steps.
 
     Yields:

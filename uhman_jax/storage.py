@@ -54,13 +54,13 @@ def is_remote(where: str | os.PathLike[str]) -> bool:
 
 
 @contextlib.contextmanager
-def replacing(where: str | os.PathLike[str]) -> Iterator[Any]:
+def atomic_write(where: str | os.PathLike[str]) -> Iterator[Any]:
     """Opens a binary file that replaces `where` when the block ends without an error.
 
     It is written as in `making` and flushed to the disk: `where` is whole or absent, also after a
     crash.
     """
-    with making(where) as temporary, open(temporary, "xb") as file:
+    with atomic_path(where) as temporary, open(temporary, "xb") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
@@ -73,7 +73,7 @@ def replacing(where: str | os.PathLike[str]) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def making(where: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+def atomic_path(where: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Yields a local name for a library that writes a file; it replaces `where` after the block.
 
     It is in the same folder, and has the same suffix, which libraries look at. A block that raises
@@ -126,8 +126,8 @@ def check_folder(folder: str | os.PathLike[str], flag: str) -> None:
     except (OSError, ValueError) as error:
         reason = f"{getattr(error, 'strerror', None) or error}: {existing}"
         raise UserError(
-            f"{flag} must be a folder that can be written, got {shown(os.fspath(folder))}: "
-            f"{shown(reason)}; name another"
+            f"{flag} must be a folder that can be written, got {escape_name(os.fspath(folder))}: "
+            f"{escape_name(reason)}; name another"
         ) from None
 
 
@@ -153,19 +153,21 @@ def check_name(path: str | os.PathLike[str], flag: str) -> None:
         return
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
         raise UserError(
-            f"a locale must be UTF-8 for names like {shown(name)} in {flag}, got {encoding}; set "
-            "LC_ALL=C.UTF-8 and leave PYTHONUTF8 out"
+            f"a locale must be UTF-8 for names like {escape_name(name)} in {flag}, got {encoding}; "
+            "set LC_ALL=C.UTF-8 and leave PYTHONUTF8 out"
         )
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise UserError(f"{flag} must be a name in UTF-8, got {shown(name)}; rename it") from None
+        raise UserError(
+            f"{flag} must be a name in UTF-8, got {escape_name(name)}; rename it"
+        ) from None
 
 
-def shown(text: str) -> str:
+def escape_name(text: str) -> str:
     r"""Returns a name or text on one line, with escapes for control characters and odd bytes.
 
-    >>> print(shown("clip\n\udce9.mp4"))
+    >>> print(escape_name("clip\n\udce9.mp4"))
     clip\n\udce9.mp4
     """
     if text.isprintable():
@@ -175,7 +177,7 @@ def shown(text: str) -> str:
 
 
 @contextlib.contextmanager
-def local_copy(where: pathlib.Path) -> Iterator[pathlib.Path]:
+def temporary_copy(where: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields the file itself, or a copy of an object that is removed after the block.
 
     The copy keeps the suffix. The caller checks the size.
@@ -192,7 +194,7 @@ def local_copy(where: pathlib.Path) -> Iterator[pathlib.Path]:
         yield copy
 
 
-def cached(where: str | os.PathLike[str]) -> pathlib.Path:
+def cached_copy(where: str | os.PathLike[str]) -> pathlib.Path:
     """Returns the file itself, or a copy of an object that later calls and processes reuse.
 
     Copies are in $UHMAN_JAX_CACHE, by default ~/.cache/uhman_jax/copies; nothing removes them. The
@@ -215,7 +217,7 @@ def cached(where: str | os.PathLike[str]) -> pathlib.Path:
         with contextlib.suppress(OSError):  # a file system without locks: each downloads
             fcntl.flock(lock, fcntl.LOCK_EX)
         if _size(copy) != size:
-            with making(copy) as temporary:
+            with atomic_path(copy) as temporary:
                 target.download(temporary)  # type: ignore[missing-attribute]
                 if (got := _size(temporary)) != size:
                     raise UserError(

@@ -16,14 +16,14 @@ from collections.abc import Iterator
 
 from absl import flags
 
-from experiments.paper.cells import SYSTEMS, WORLDS, Cell, Study, prepare_world, run_cell
 from experiments.paper.page import write_all
 from experiments.paper.recipes import RECIPES, VARIANTS
-from experiments.paper.rows import Rows
+from experiments.paper.results_log import Rows
+from experiments.paper.trials import SYSTEMS, WORLDS, Cell, Study, prepare_world, run_cell
 from experiments.paper.tune import Tuning
 from experiments.paper.workers import Interrupted, Workers, num_workers
 from uhman_jax import lock, stop
-from uhman_jax.errors import UserError, only_flags, told_in_a_sentence
+from uhman_jax.errors import UserError, exit_on_user_error, only_flags
 from uhman_jax.progress import progress_bar
 from uhman_jax.streams import run_app
 
@@ -96,7 +96,7 @@ def planned() -> Iterator[Cell]:
 
 def main(argv: list[str]) -> None:
     """Runs the missing cells and writes all results; a user's mistake exits with status 2."""
-    with told_in_a_sentence():
+    with exit_on_user_error():
         only_flags(argv)
         for flag, given, known in (
             ("worlds", _WORLDS.value, WORLDS),

@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from experiments.paper import summary
 from experiments.paper.stats import Estimate
 from experiments.paper.summary import Cell
-from uhman_jax.storage import replacing
+from uhman_jax.storage import atomic_write
 
 # The page's light colours; its dark mode replaces them by name (see `page`).
 INK, MUTED, LINE, CARD = "#1b1d22", "#5f6571", "#dfdcd2", "#fffefb"
@@ -180,6 +180,6 @@ def save(figure: Figure, folder: str | pathlib.Path, name: str) -> list[pathlib.
     paths = [pathlib.Path(folder) / f"{name}.{kind}" for kind in ("png", "svg")]
     with mpl.rc_context({"svg.hashsalt": name}):
         for path, metadata in zip(paths, ({"Software": None}, {"Date": None}), strict=True):
-            with replacing(path) as file:
+            with atomic_write(path) as file:
                 figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=metadata)
     return paths

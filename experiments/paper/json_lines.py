@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
-from uhman_jax.storage import replacing
+from uhman_jax.storage import atomic_write
 
 
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -18,5 +18,5 @@ def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
 def write_lines(path: pathlib.Path, rows: Iterable[dict[str, Any]]) -> None:
     """Replaces the file in one step, so that it is never half written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write("".join(json.dumps(row) + "\n" for row in rows).encode())

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.paper import captions, figures, html, layout, summary, tables
 from experiments.paper import claims as claims_lib
-from experiments.paper import elements, figures, layout, summary, tables, words
 from experiments.paper.claims import Claim, Verdict
 from experiments.paper.layout import Table
 from experiments.paper.summary import Cell
@@ -17,7 +17,7 @@ from uhman_jax.report.document import document
 from uhman_jax.report.markup import Child, Markup, element
 from uhman_jax.report.tables import count
 from uhman_jax.run_directory import VIEW
-from uhman_jax.storage import replacing
+from uhman_jax.storage import atomic_write
 
 
 def write_all(
@@ -76,13 +76,15 @@ def hashtag_counts(
 
 def _write(cells, found, built, folder: pathlib.Path) -> pathlib.Path:
     page = render(cells, found, built, {p.stem: p.read_text("utf-8") for p in _drawn(folder)})
-    with replacing(folder / "study.html") as file:
+    with atomic_write(folder / "study.html") as file:
         file.write(page.encode("utf-8", "replace"))
     return folder / "study.html"
 
 
 def _drawn(folder: pathlib.Path) -> list[pathlib.Path]:
-    return [path for path in (folder / f"{name}.svg" for name in words.CAPTIONS) if path.is_file()]
+    return [
+        path for path in (folder / f"{name}.svg" for name in captions.CAPTIONS) if path.is_file()
+    ]
 
 
 def render(
@@ -119,7 +121,7 @@ def render(
         _part("The data", _figure(drawn, "figure3")),
         _settings(cells),
     ]
-    return document("UHMAN, measured again", parts, css=elements.CSS)
+    return document("UHMAN, measured again", parts, css=html.CSS)
 
 
 def _part(title: str, *children: Child) -> Markup | None:
@@ -203,9 +205,9 @@ def _claims(found: Sequence[Claim]) -> Markup | None:
         rows = [claim for claim in rows if claim.verdict != Verdict.MISSING]
         if rows:
             summary_line = element("summary", f"In numbers: {layout.setting(world, recipe)}")
-            table = elements.bare_table(tables.build_evidence(rows))
+            table = html.bare_table(tables.build_evidence(rows))
             evidence.append(element("details", summary_line, table))
-    overview = elements.bare_table(tables.build_claims(found))
+    overview = html.bare_table(tables.build_claims(found))
     text = (
         "A column is a world and a recipe. A claim holds when every comparison that it makes is "
         "settled its way, does not hold when one is settled the other way, and is undecided else; "
@@ -223,7 +225,7 @@ def _fold(details: Sequence[Markup]) -> Markup | None:
 def _how_to_read(cells: Sequence[Cell]) -> Markup | None:
     if not cells:
         return None
-    rows = [(element("dt", word), element("dd", meaning)) for word, meaning in words.GLOSSARY]
+    rows = [(element("dt", word), element("dd", meaning)) for word, meaning in captions.GLOSSARY]
     summary_line = element("summary", "How to read this page")
     return element("details", summary_line, element("dl", rows, class_="glossary"), class_="card")
 
@@ -231,11 +233,11 @@ def _how_to_read(cells: Sequence[Cell]) -> Markup | None:
 def _figure(drawn: dict[str, str], name: str) -> Markup | None:
     if name not in drawn:
         return None
-    title, text = words.CAPTIONS[name]
+    title, text = captions.CAPTIONS[name]
     return element(
         "figure",
         element("figcaption", title),
-        element("div", elements.inline_svg(drawn[name], title), class_="scroll"),
+        element("div", html.inline_svg(drawn[name], title), class_="scroll"),
         _text(text, "note"),
         class_="card",
     )
@@ -246,14 +248,14 @@ def _by_setting(built: Sequence[Table], kind: str) -> Markup | None:
     chosen = [table for table in built if table.kind == kind]
     folded = []
     for setting in dict.fromkeys(table.setting for table in chosen):
-        own = [elements.table_figure(table) for table in chosen if table.setting == setting]
+        own = [html.table_figure(table) for table in chosen if table.setting == setting]
         summary_line = element("summary", setting[0].upper() + setting[1:])
         folded.append(element("details", summary_line, own, open=not folded))
     return _fold(folded)
 
 
 def _folded(title: str, built: Sequence[Table], kind: str) -> Markup | None:
-    own = [elements.table_figure(table) for table in built if table.kind == kind]
+    own = [html.table_figure(table) for table in built if table.kind == kind]
     return element("details", element("summary", title), own, class_="card") if own else None
 
 

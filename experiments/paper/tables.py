@@ -20,7 +20,7 @@ from experiments.paper.layout import Entry, Row, Table, markdown, score, setting
 from experiments.paper.overview import build_gaps, build_overview
 from experiments.paper.stats import MIN_WORLDS
 from experiments.paper.summary import Cell
-from uhman_jax.storage import replacing
+from uhman_jax.storage import atomic_write
 
 INTRODUCTION = """# The paper's tables, measured again
 
@@ -184,6 +184,6 @@ def write_markdown(
     others = [table for table in built if table.kind != "overview"]
     parts = [build_claims(found), *overview, *evidence, *others]
     path = pathlib.Path(folder) / "tables.md"
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write("\n".join([INTRODUCTION, *map(markdown, parts)]).encode())
     return path

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.paper.cells import Cell, Study, config_of, key_of
 from experiments.paper.json_lines import read_lines, write_lines
+from experiments.paper.trials import Cell, Study, config_of, key_of
 
 # One setting is changed at a time. `paper` is taken to the letter and not tuned.
 LEARNING_RATES = (0.4, 2.5)  # multiples of the recipe's

@@ -20,7 +20,7 @@ from experiments.paper.recipes import set_values
 from uhman_jax import stop
 from uhman_jax.config import Config, Decay, Estimator, RankWeight
 from uhman_jax.config_checks import validate
-from uhman_jax.errors import DivergedError, UserError, only_flags, told_in_a_sentence
+from uhman_jax.errors import DivergedError, UserError, exit_on_user_error, only_flags
 from uhman_jax.run import run
 from uhman_jax.run_directory import read_log, read_run
 from uhman_jax.scores import MODEL, Scores
@@ -62,7 +62,7 @@ def outcome(name: str, config: Config, workdir: pathlib.Path) -> dict[str, Any]:
         "epochs": config.train.num_epochs,
     }
     try:
-        finished = run(config, workdir, say=lambda line: print(f"  {line}"))
+        finished = run(config, workdir, log=lambda line: print(f"  {line}"))
     except DivergedError as error:  # that is a result
         return row | {"failed": str(error)}
     if not finished:
@@ -84,7 +84,7 @@ def outcome(name: str, config: Config, workdir: pathlib.Path) -> dict[str, Any]:
 def main(argv: list[str]) -> None:
     """Runs the recipes and rewrites results.jsonl; a user's mistake exits with status 2."""
     logging.set_verbosity(logging.WARNING)  # orbax logs every file
-    with told_in_a_sentence():
+    with exit_on_user_error():
         only_flags(argv)
         if unknown := set(_ONLY.value) - set(RECIPES):
             raise UserError(

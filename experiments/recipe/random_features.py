@@ -16,7 +16,7 @@ from uhman_jax.preprocess.backbone import INCEPTION_V3
 
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.truth import load_truth
-from uhman_jax.errors import UserError, only_flags, told_in_a_sentence
+from uhman_jax.errors import UserError, exit_on_user_error, only_flags
 from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.progress import progress_bar
 from uhman_jax.streams import run_app
@@ -100,7 +100,7 @@ def labelled_frames(root: str, num_clips: int) -> tuple[np.ndarray, np.ndarray, 
 
 def main(argv: list[str]) -> None:
     """Prints the comparison; a user's mistake exits with status 2."""
-    with told_in_a_sentence():
+    with exit_on_user_error():
         only_flags(argv)
         compare(*labelled_frames(_ROOT.value, _NUM_CLIPS.value))
 

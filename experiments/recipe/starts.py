@@ -19,7 +19,7 @@ from flax import linen as nn
 from configs import plus
 from experiments.paper.workers import Interrupted, Workers, num_workers
 from uhman_jax import model, stop
-from uhman_jax.errors import only_flags, told_in_a_sentence
+from uhman_jax.errors import exit_on_user_error, only_flags
 from uhman_jax.layers import orthogonal
 from uhman_jax.progress import progress_bar
 from uhman_jax.run import run
@@ -69,7 +69,7 @@ def run_start(name: str, world_seed: int, data: str, runs: str) -> dict[str, flo
     config.simulator.seed, config.train.num_seeds = world_seed, 1
     workdir = pathlib.Path(runs) / name.replace(" ", "-") / str(world_seed)
     with mock.patch.object(model, "MultiHead", attention_of(*STARTS[name])):
-        if not run(config, workdir, say=lambda line: None, report=False):
+        if not run(config, workdir, log=lambda line: None, report=False):
             raise Interrupted
     validation = [entry["validation/P@10"][0] for entry in read_log(workdir)]
     scores = read_run(workdir).scores
@@ -81,7 +81,7 @@ def run_start(name: str, world_seed: int, data: str, runs: str) -> dict[str, flo
 
 def main(argv: list[str]) -> None:
     """Trains the missing models and prints a Markdown table; a mistake exits with status 2."""
-    with told_in_a_sentence():
+    with exit_on_user_error():
         only_flags(argv)
         seeds = range(_WORLDS.value)
         tasks = [(name, seed, _DATA.value, _RUNS.value) for seed in seeds for name in STARTS]

@@ -92,21 +92,21 @@ def measure(shape: tuple[int, int]) -> dict:
     import jax
     import numpy as np
 
-    from tools.bench import made_up
+    from tools.bench import synthetic
     from uhman_jax import train
     from uhman_jax.config import Estimator, Precision
     from uhman_jax.devices import Devices
     from uhman_jax.train.state import abstract_state
 
-    config = made_up.config_of(hidden_size=_HIDDEN.value, batch_size=_BATCH.value)
+    config = synthetic.config_of(hidden_size=_HIDDEN.value, batch_size=_BATCH.value)
     config.loss.estimator, config.model.precision = Estimator(_ESTIMATOR.value), Precision.BFLOAT16
-    view: Any = made_up.view_sizes(_HASHTAGS.value)
+    view: Any = synthetic.view_sizes(_HASHTAGS.value)
     model = train.build_model(config.model, view)
     devices = Devices(_HASHTAGS.value, shape)
     state = abstract_state(model, config, _CHANNELS.value)
-    places = devices.places(state)
+    places = devices.state_shardings(state)
     sizes = {"batch_size": 8, "num_frames": 1, "num_channels": 1}
-    small = made_up.make_batch(num_hashtags=_HASHTAGS.value, **sizes)
+    small = synthetic.make_batch(num_hashtags=_HASHTAGS.value, **sizes)
     shapes = small._replace(
         video=small.video._replace(
             codes_VFMC=np.zeros((8, _FRAMES.value, 64, _CHANNELS.value), np.uint8),
@@ -121,13 +121,13 @@ def measure(shape: tuple[int, int]) -> dict:
         return jax.ShapeDtypeStruct(sizes, leaf.dtype, sharding=sharding)
 
     def padded(leaf, sharding):
-        if sharding == devices.tables():
+        if sharding == devices.row_sharded():
             leaf = jax.ShapeDtypeStruct((1, devices.num_rows, leaf.shape[2]), leaf.dtype)
         return abstract(leaf, sharding)
 
     state = jax.tree.map(padded, state, places)
-    batch = jax.tree.map(lambda leaf: abstract(leaf, devices.batched(), _BATCH.value), shapes)
-    step: Any = train.make_train_step(model, config, 1000, (places, devices.everywhere()), "tpu")
+    batch = jax.tree.map(lambda leaf: abstract(leaf, devices.batch_sharded(), _BATCH.value), shapes)
+    step: Any = train.make_train_step(model, config, 1000, (places, devices.replicated()), "tpu")
     compiled = step.lower(state, batch).compile()
     memory = compiled.memory_analysis()
     held = sum(

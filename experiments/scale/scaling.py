@@ -39,23 +39,25 @@ def measure(count: int, steps: int) -> dict[str, float]:
     """Returns the median milliseconds of a step on `count` devices, for both kinds of scaling."""
     import jax
 
-    from tools.bench import made_up
-    from uhman_jax import region_product, train
+    from tools.bench import synthetic
+    from uhman_jax import region_projection, train
     from uhman_jax.devices import Devices
 
-    product: Any = region_product
+    product: Any = region_projection
     product.goes_by_video = lambda *_: False  # whole batches on one device, as on several
-    view: Any = made_up.view_sizes(SIZES["num_hashtags"])
+    view: Any = synthetic.view_sizes(SIZES["num_hashtags"])
     devices, found = Devices(SIZES["num_hashtags"], (count, 1)), {}
     for name, batch_size in (("strong", STRONG), ("weak", WEAK * count)):
-        config = made_up.config_of(hidden_size=32, batch_size=batch_size)
+        config = synthetic.config_of(hidden_size=32, batch_size=batch_size)
         config.train.microbatch_size = batch_size
         model = train.build_model(config.model, view)
-        state: Any = train.init_state(model, config, made_up.statistics(SIZES["num_channels"]))
-        places = devices.places(state)
-        state = devices.spread(jax.tree.map(jax.device_get, state))
-        batch = devices.share(made_up.make_batch(batch_size=batch_size, **SIZES), batch_size)
-        step: Any = train.make_train_step(model, config, 1000, (places, devices.everywhere()))
+        state: Any = train.init_state(model, config, synthetic.statistics(SIZES["num_channels"]))
+        places = devices.state_shardings(state)
+        state = devices.shard_state(jax.tree.map(jax.device_get, state))
+        batch = devices.shard_batch(
+            synthetic.make_batch(batch_size=batch_size, **SIZES), batch_size
+        )
+        step: Any = train.make_train_step(model, config, 1000, (places, devices.replicated()))
         times = []
         for _ in range(2 + steps):
             begin = time.perf_counter()

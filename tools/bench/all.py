@@ -12,7 +12,7 @@ import sys
 
 from absl import flags
 
-from uhman_jax.errors import only_flags, told_in_a_sentence
+from uhman_jax.errors import exit_on_user_error, only_flags
 from uhman_jax.streams import run_app
 
 _FOLDER = flags.DEFINE_string("folder", "runs/bench", "Where the JSON files go.")
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
     if unknown := set(_ONLY.value) - set(BENCHMARKS):
         sys.exit(f"--only must name some of {', '.join(BENCHMARKS)}, got {', '.join(unknown)}")
     folder = pathlib.Path(_FOLDER.value)
-    with told_in_a_sentence():
+    with exit_on_user_error():
         only_flags(argv)
         folder.mkdir(parents=True, exist_ok=True)
     failed = []

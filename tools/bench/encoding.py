@@ -27,12 +27,12 @@ from tools.bench import table
 from uhman_jax.config import Backend, Config, Precision, PreprocessConfig
 from uhman_jax.dataset.raw import RawDataset, read_raw_dataset
 from uhman_jax.prepare import simulated_root
-from uhman_jax.preprocess import ledger, making
+from uhman_jax.preprocess import ledger, shard_builder
 from uhman_jax.preprocess.decode import sample_frames
-from uhman_jax.preprocess.encode import Meter, encode
-from uhman_jax.preprocess.worker import Clip
+from uhman_jax.preprocess.decode_process import Clip
+from uhman_jax.preprocess.extract_features import Meter, encode
 from uhman_jax.shards import store
-from uhman_jax.shards.example import Schema
+from uhman_jax.shards.record import Schema
 from uhman_jax.streams import run_app
 
 _ROOT = flags.DEFINE_string("root", "", "Raw dataset with clips; empty: simulated ones.")
@@ -72,7 +72,7 @@ def run(raw: RawDataset) -> None:
         num_decoders=_NUM_DECODERS.value,
     )
     on_accelerator = jax.default_backend() != "cpu"
-    extractor = making.extractor_class(Backend.AUTO).load(
+    extractor = shard_builder.extractor_class(Backend.AUTO).load(
         "random", batch_frames=config.batch_frames, precision=config.precision
     )
     decoded = {path: sample_frames(raw.root / path, max_frames=config.max_frames) for path in paths}
@@ -99,7 +99,7 @@ def run(raw: RawDataset) -> None:
 
     def extraction() -> float:
         with tempfile.TemporaryDirectory() as folder, Meter(len(inputs), 0, show=False) as meter:
-            work = making.Making(raw.root, pathlib.Path(folder), config, None, meter)
+            work = shard_builder.Making(raw.root, pathlib.Path(folder), config, None, meter)
             work.run(shards, len(shards), extractor)
         if meter.frames != num_frames:
             sys.exit(f"extraction saw {meter.frames} frames instead of {num_frames}")
@@ -116,7 +116,9 @@ def run(raw: RawDataset) -> None:
     def decoding() -> float:
         begin, frames = time.perf_counter(), 0
         absolute = [str(raw.root / path) for _, path in inputs]
-        with making.decoder_pool(absolute, config, config.max_frames, extractor.IMAGE_SIZE) as pool:
+        with shard_builder.decoder_pool(
+            absolute, config, config.max_frames, extractor.IMAGE_SIZE
+        ) as pool:
             for clip in pool:
                 begin = begin if frames else time.perf_counter()  # the children have started
                 frames += len(clip.images)

@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from tools.bench import made_up, table
+from tools.bench import synthetic, table
 from uhman_jax.input_pipeline import TrainOrder
 from uhman_jax.streams import run_app
-from uhman_jax.train.feed import MOST_STEPS, several
-from uhman_jax.train.on_device import OnDevice, device_memory
+from uhman_jax.train.batch_source import MOST_STEPS, multi_step
+from uhman_jax.train.device_dataset import DeviceDataset, device_memory
 from uhman_jax.train.state import build_model, init_state
 from uhman_jax.train.step import make_train_step
 
@@ -36,12 +36,12 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
 
 
-def corpus(num_videos: int) -> OnDevice:
+def corpus(num_videos: int) -> DeviceDataset:
     """Videos on the device, their codes those of 64 over and over."""
-    small = made_up.make_batch(
+    small = synthetic.make_batch(
         batch_size=num_videos, num_frames=1, num_channels=1, num_hashtags=_HASHTAGS.value
     )
-    shape = (64, _FRAMES.value, made_up.NUM_REGIONS, _CHANNELS.value)
+    shape = (64, _FRAMES.value, synthetic.NUM_REGIONS, _CHANNELS.value)
     codes = jnp.asarray(np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8))
     codes_BFMC = jax.jit(lambda codes: codes[jnp.arange(num_videos) % len(codes)])(codes)
     video = small.video._replace(
@@ -51,23 +51,23 @@ def corpus(num_videos: int) -> OnDevice:
         mask_BF=np.ones((num_videos, _FRAMES.value), bool),
     )
     videos = jax.device_put(small._replace(video=video))
-    return OnDevice(videos, jnp.arange(num_videos, dtype=jnp.int32))
+    return DeviceDataset(videos, jnp.arange(num_videos, dtype=jnp.int32))
 
 
 def main(_: list[str]) -> None:
     """Prints the table."""
     size, steps_per_epoch = _BATCH.value, -(-_VIDEOS.value // _BATCH.value)
-    clip_bytes = _FRAMES.value * made_up.NUM_REGIONS * _CHANNELS.value
+    clip_bytes = _FRAMES.value * synthetic.NUM_REGIONS * _CHANNELS.value
     share = 0.1 if jax.default_backend() == "cpu" else 0.4  # others use a machine's memory too
     kept = max(size, min(_VIDEOS.value, int(share * device_memory()) // clip_bytes))
     num_steps = min(_STEPS.value, steps_per_epoch, MOST_STEPS)
-    config = made_up.config_of(hidden_size=_HIDDEN.value, batch_size=size)
-    model = build_model(config.model, made_up.view_sizes(_HASHTAGS.value))  # type: ignore[arg-type]
+    config = synthetic.config_of(hidden_size=_HIDDEN.value, batch_size=size)
+    model = build_model(config.model, synthetic.view_sizes(_HASHTAGS.value))  # type: ignore[arg-type]
     step = make_train_step(model, config, 1000)
-    statistics = made_up.statistics(_CHANNELS.value)
-    on_device, steps = corpus(kept), several(step)
+    statistics = synthetic.statistics(_CHANNELS.value)
+    on_device, steps = corpus(kept), multi_step(step)
     host = [
-        made_up.make_batch(
+        synthetic.make_batch(
             batch_size=size,
             num_frames=_FRAMES.value,
             num_channels=_CHANNELS.value,

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from tools.bench import made_up, table
+from tools.bench import synthetic, table
 from uhman_jax import metrics
 from uhman_jax.evaluate.ranking import fitting_block, rank_queries
 from uhman_jax.streams import run_app
@@ -62,7 +62,7 @@ def lightfm(ids_VP: np.ndarray, mask_VP: np.ndarray) -> Callable[[], Any]:
     from lightfm.evaluation import precision_at_k
 
     model = LightFM(no_components=_SIZE.value, loss="warp", random_state=0)
-    uses = made_up.interactions(ids_VP, mask_VP, _HASHTAGS.value)
+    uses = synthetic.interactions(ids_VP, mask_VP, _HASHTAGS.value)
     model.fit(uses, epochs=1, num_threads=2)
     rows = uses.tocsr()
     return lambda: precision_at_k(model, rows, k=10, num_threads=2).mean()
@@ -75,9 +75,9 @@ def main(_: list[str]) -> None:
     shape_ND = (num_batches, size, _SIZE.value)
     query_NBD = jnp.asarray(rng.normal(size=shape_ND), jnp.float32)
     hashtags_TD = jnp.asarray(rng.normal(size=(_HASHTAGS.value, _SIZE.value)), jnp.float32)
-    ids_VP, mask_VP = made_up.positives(rng, _VIDEOS.value, _HASHTAGS.value)
+    ids_VP, mask_VP = synthetic.positives(rng, _VIDEOS.value, _HASHTAGS.value)
     ids_NBP, mask_NBP = (
-        jnp.asarray(made_up.in_batches(array_VP, size)) for array_VP in (ids_VP, mask_VP)
+        jnp.asarray(synthetic.in_batches(array_VP, size)) for array_VP in (ids_VP, mask_VP)
     )
     run, floor = jax.jit(rank), jax.jit(product)
 

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from tools.bench import made_up, table
+from tools.bench import synthetic, table
 from uhman_jax.dataset.view import Ragged
 from uhman_jax.input_pipeline import iterate, train_batches
 from uhman_jax.shards import store
-from uhman_jax.shards.example import FrameRecord, Schema
+from uhman_jax.shards.record import FrameRecord, Schema
 from uhman_jax.streams import run_app
 
 _CLIPS = flags.DEFINE_integer("num_clips", 512, "Clips in the shards.")
@@ -42,7 +42,7 @@ def make_shards(folder: Path) -> store.FrameStore:
     schema, rng = Schema(_CHANNELS.value), np.random.default_rng(0)
     ones_C = np.ones(_CHANNELS.value, np.float32)
     times_F = np.arange(_FRAMES.value, dtype=np.float32)
-    shape = (_FRAMES.value, made_up.NUM_REGIONS, _CHANNELS.value)
+    shape = (_FRAMES.value, synthetic.NUM_REGIONS, _CHANNELS.value)
 
     def records(first: int, last: int):
         for clip in range(first, last):
@@ -63,9 +63,9 @@ def view_of(frames: store.FrameStore) -> types.SimpleNamespace:
     ids = np.arange(num_clips, dtype=np.int32)
     return types.SimpleNamespace(
         video_ids=frames.video_ids,
-        gender_V=ids % made_up.GENDERS,
-        age_V=ids % made_up.AGES,
-        country_V=ids % made_up.COUNTRIES,
+        gender_V=ids % synthetic.GENDERS,
+        age_V=ids % synthetic.AGES,
+        country_V=ids % synthetic.COUNTRIES,
         history=Ragged(
             np.tile(np.arange(5, dtype=np.int32), num_clips), 5 * np.arange(num_clips + 1)
         ),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tools.bench.made_up import AGES, COUNTRIES, GENDERS
+from tools.bench.synthetic import AGES, COUNTRIES, GENDERS
 
 HEADS = 4
 LEARNING_RATE, MARGIN = 0.05, 0.1

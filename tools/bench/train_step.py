@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from tools.bench import made_up, table
+from tools.bench import synthetic, table
 from uhman_jax.config import Estimator
 from uhman_jax.streams import run_app
 from uhman_jax.train.state import build_model, init_state
@@ -64,12 +64,12 @@ def floor(codes_BFMC: jax.Array, kernel_JC: jax.Array) -> jax.Array:
 
 def ours(batch: Any, num_seeds: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """A step of the trainer, batch on the device; and what waits for its end."""
-    config = made_up.config_of(
+    config = synthetic.config_of(
         hidden_size=_HIDDEN.value, batch_size=_BATCH.value, num_seeds=num_seeds
     )
     config.loss.estimator = Estimator(_ESTIMATOR.value)
-    model = build_model(config.model, made_up.view_sizes(_HASHTAGS.value))  # type: ignore[arg-type]
-    state = init_state(model, config, made_up.statistics(_CHANNELS.value))
+    model = build_model(config.model, synthetic.view_sizes(_HASHTAGS.value))  # type: ignore[arg-type]
+    state = init_state(model, config, synthetic.statistics(_CHANNELS.value))
     train_step = make_train_step(model, config, 1000)
     on_device = jax.device_put(batch)
 
@@ -82,7 +82,7 @@ def ours(batch: Any, num_seeds: int) -> tuple[Callable[[], Any], Callable[[], An
 
 def main(_: list[str]) -> None:
     """Prints the table."""
-    batch = made_up.make_batch(
+    batch = synthetic.make_batch(
         batch_size=_BATCH.value,
         num_frames=_FRAMES.value,
         num_channels=_CHANNELS.value,

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from tools.bench import made_up, table
+from tools.bench import synthetic, table
 from uhman_jax.losses import sample_negatives, warp_exact, warp_sampled
 from uhman_jax.streams import run_app
 
@@ -84,7 +84,7 @@ def ours(loss: Callable[..., jax.Array], ids_VP: np.ndarray, mask_VP: np.ndarray
     """A contestant: one epoch more."""
     rng, size = np.random.default_rng(1), _BATCH.value
     ids_NBP, mask_NBP = (
-        jnp.asarray(made_up.in_batches(array_VP, size)) for array_VP in (ids_VP, mask_VP)
+        jnp.asarray(synthetic.in_batches(array_VP, size)) for array_VP in (ids_VP, mask_VP)
     )
     shapes = (len(ids_NBP), size, _SIZE.value), (_HASHTAGS.value, _SIZE.value)
     tables = [jnp.asarray(0.1 * rng.normal(size=shape), jnp.float32) for shape in shapes]
@@ -103,13 +103,13 @@ def lightfm(ids_VP: np.ndarray, mask_VP: np.ndarray) -> Callable[[], Any]:
     from lightfm import LightFM
 
     model = LightFM(no_components=_SIZE.value, loss="warp", random_state=0)
-    uses = made_up.interactions(ids_VP, mask_VP, _HASHTAGS.value)
+    uses = synthetic.interactions(ids_VP, mask_VP, _HASHTAGS.value)
     return lambda: model.fit_partial(uses, epochs=1, num_threads=2)
 
 
 def main(_: list[str]) -> None:
     """Prints the table."""
-    ids_VP, mask_VP = made_up.positives(np.random.default_rng(0), _VIDEOS.value, _HASHTAGS.value)
+    ids_VP, mask_VP = synthetic.positives(np.random.default_rng(0), _VIDEOS.value, _HASHTAGS.value)
     calls = {
         "exact": ours(exact, ids_VP, mask_VP),
         "sampled": ours(sampled, ids_VP, mask_VP),

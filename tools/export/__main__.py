@@ -9,7 +9,7 @@ output must be new, empty or an earlier export, which is replaced.
 
 from absl import flags
 
-from tools import command
+from tools import cli
 from uhman_jax.streams import run_app
 
 _RUN = flags.DEFINE_string("run", None, "Folder of a trained and evaluated run.", required=True)
@@ -27,13 +27,13 @@ def main(argv: list[str]) -> None:
         from tools.export.folder import export_run  # imports JAX
 
         return export_run(
-            command.on_disk("run", _RUN.value),
-            command.on_disk("output", _OUTPUT.value),
+            cli.on_disk("run", _RUN.value),
+            cli.on_disk("output", _OUTPUT.value),
             _SEED.value,
             _QUERIES.value,
         )
 
-    command.tell(argv, work)
+    cli.tell(argv, work)
 
 
 if __name__ == "__main__":

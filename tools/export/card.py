@@ -4,7 +4,7 @@ from typing import Any
 
 from uhman_jax.errors import count_of
 from uhman_jax.scores import COLUMNS, is_number, read_slices
-from uhman_jax.trained import Trained
+from uhman_jax.trained_run import Trained
 
 _SLICES = ("P@10", "R@10", "R@50")
 

@@ -25,16 +25,16 @@ from uhman_jax.dataset.attributes import (
     fold_gender,
     gender_names,
 )
-from uhman_jax.dataset.checks import MAX_AGE
+from uhman_jax.dataset.field_checks import MAX_AGE
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
 from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import eval_batches, iterate
 from uhman_jax.run_directory import which_seed
 from uhman_jax.storage import check_folder
-from uhman_jax.trained import Trained, open_run
+from uhman_jax.trained_run import Trained, open_run
 
 SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
-SEAL = "model.json"  # says who wrote the folder, and what is in it
+MANIFEST = "model.json"  # says who wrote the folder, and what is in it
 MADE_BY = "uhman_jax tools.export"
 
 
@@ -80,7 +80,7 @@ def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
     """Returns the contents of all files by name; the last one describes the others."""
     view, fitted = run.view, run.calibration(seed)
     model, variables = run.model(seed)
-    frames, regions = run.shown()
+    frames, regions = run.max_frames_and_regions()
     shapes = Shapes(
         frames,
         regions,
@@ -128,7 +128,7 @@ def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
     }
     files["README.md"] = card.card(run, facts).encode()
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
-    return files | {SEAL: _json(facts | {"sha256": sums})}
+    return files | {MANIFEST: _json(facts | {"sha256": sums})}
 
 
 def _loader() -> dict[str, bytes]:
@@ -205,8 +205,8 @@ def _check_output(output: pathlib.Path) -> None:
     if not names and not output.is_symlink():
         return
     try:
-        facts = json.loads((output / SEAL).read_bytes())
-        known = set(facts["sha256"]) | {SEAL, "__pycache__"}
+        facts = json.loads((output / MANIFEST).read_bytes())
+        known = set(facts["sha256"]) | {MANIFEST, "__pycache__"}
         ours = facts["made_by"] == MADE_BY and names <= known and not output.is_symlink()
     except (OSError, ValueError, KeyError, TypeError):
         ours = False

@@ -10,7 +10,7 @@ the features; without them that part is left out.
 
 from absl import flags
 
-from tools import command
+from tools import cli
 from uhman_jax.streams import run_app
 
 _RUN = flags.DEFINE_string("run", None, "Folder of a trained and evaluated run.", required=True)
@@ -33,14 +33,14 @@ def main(argv: list[str]) -> None:
 
         keep_compiled_programs()
         return inspect_run(
-            command.on_disk("run", _RUN.value),
-            command.on_disk("output", _OUTPUT.value) if _OUTPUT.value else None,
+            cli.on_disk("run", _RUN.value),
+            cli.on_disk("output", _OUTPUT.value) if _OUTPUT.value else None,
             seed=_SEED.value,
             top_k=_TOP_K.value,
             max_clips=_MAX_CLIPS.value,
         )
 
-    command.tell(argv, work)
+    cli.tell(argv, work)
 
 
 if __name__ == "__main__":

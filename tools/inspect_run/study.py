@@ -11,8 +11,8 @@ from tools.inspect_run.rates import Difference
 from uhman_jax.dataset.view import TEST
 from uhman_jax.errors import UserError
 from uhman_jax.run_directory import PREDICTIONS, damaged, read_predictions, which_seed, write_json
-from uhman_jax.storage import check_folder, replacing
-from uhman_jax.trained import Trained, open_run
+from uhman_jax.storage import atomic_write, check_folder
+from uhman_jax.trained_run import Trained, open_run
 
 KEPT = 20  # strongest differences of a kind of user that are written
 TOP_K = 10  # hashtags that count as suggested, where a run has so many
@@ -47,7 +47,7 @@ def inspect_run(
     values = study(run, which_seed(run.config, seed), top_k, max_clips)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_json(output.with_suffix(".json"), values)
-    with replacing(output) as file:
+    with atomic_write(output) as file:
         file.write(page.render(values).encode("utf-8", "replace"))
     lines = [values["swaps"]["skipped"]] if "skipped" in values["swaps"] else []
     return [*lines, f"Page: {os.fspath(output)}"]

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from uhman_jax import storage
 from uhman_jax.dataset.attributes import fold_country, fold_gender
-from uhman_jax.dataset.checks import (
+from uhman_jax.dataset.csv_rows import Problem, Row, parse_rows, read_bytes, show
+from uhman_jax.dataset.field_checks import (
     Fault,
     Files,
     id_faults,
@@ -32,7 +33,6 @@ from uhman_jax.dataset.checks import (
 )
 from uhman_jax.dataset.hashtags import MISSING
 from uhman_jax.dataset.rules import CURRENT
-from uhman_jax.dataset.table import Problem, Row, parse_rows, read_bytes, show
 from uhman_jax.errors import UserError
 
 VIDEO_COLUMNS = ("video_id", "path", "user_id", "hashtags", "timestamp")
@@ -240,7 +240,7 @@ def write_raw_dataset(
             )
     root.mkdir(parents=True, exist_ok=True)
     for name, data in (("users.csv", users_csv), ("videos.csv", videos_csv)):
-        with storage.replacing(root / name) as file:
+        with storage.atomic_write(root / name) as file:
             file.write(data)
 
 

@@ -162,13 +162,13 @@ def write_truth(root: Path, truth: Truth) -> None:
     tables = {name: getattr(truth, f"{name}_VT") for name in _TABLES}
     tables = {name: table_VT for name, table_VT in tables.items() if table_VT is not None}
     world = {"hashtags": truth.hashtags, "video_ids": truth.video_ids, "tables": list(tables)}
-    with storage.replacing(folder / "world.json") as file:
+    with storage.atomic_write(folder / "world.json") as file:
         file.write(json.dumps(world, indent=0).encode())
     for name, table_VT in tables.items():
-        with storage.replacing(folder / f"{name}.npy") as file:
+        with storage.atomic_write(folder / f"{name}.npy") as file:
             np.save(file, table_VT)
     for name, table in (("objects", truth.objects), ("clips", truth.clips)):
-        with storage.replacing(folder / f"{name}.parquet") as file:
+        with storage.atomic_write(folder / f"{name}.parquet") as file:
             pq.write_table(table, file)
 
 
@@ -210,7 +210,7 @@ def load_truth(root: str | Path) -> Truth | None:
 
 def _read(path: Path, read):
     try:
-        return read(storage.cached(path))
+        return read(storage.cached_copy(path))
     except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
         raise UserError(
             f"the truth of a simulated dataset must be whole, got {path}: {error}; "

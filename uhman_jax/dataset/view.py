@@ -114,7 +114,7 @@ class View:
         )
         # The digest is the archive's ZIP comment, whose length is in its last two bytes.
         data = buffer.getvalue()[:-2] + _DIGEST_SIZE.to_bytes(2, "little")
-        with storage.replacing(path) as file:
+        with storage.atomic_write(path) as file:
             file.write(data + hashlib.sha256(data).hexdigest().encode())
 
     @classmethod

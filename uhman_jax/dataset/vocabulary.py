@@ -8,7 +8,7 @@ from typing import assert_never
 import numpy as np
 
 from uhman_jax.config import Distribution, ViewConfig
-from uhman_jax.dataset.balance import draw_uses, keep_rates
+from uhman_jax.dataset.downsampling import draw_uses, keep_rates
 from uhman_jax.dataset.history import place_in_row
 from uhman_jax.dataset.raw import Video
 from uhman_jax.dataset.split import TRAIN

@@ -21,7 +21,7 @@ import threading
 from absl import flags, logging
 
 from uhman_jax import stop
-from uhman_jax.errors import UserError, only_flags, told_in_a_sentence
+from uhman_jax.errors import UserError, exit_on_user_error, only_flags
 from uhman_jax.streams import run_app
 
 _RUN = flags.DEFINE_string("run", None, "Directory of a trained run.", required=True)
@@ -86,7 +86,7 @@ def run() -> None:
 def main(argv: list[str]) -> None:
     """Turns a user's mistake into one sentence and exit status 2."""
     logging.set_verbosity(logging.ERROR)
-    with told_in_a_sentence("error: "), stop.anywhere():
+    with exit_on_user_error("error: "), stop.exit_on_signal():
         only_flags(argv)
         run()
 

@@ -37,7 +37,7 @@ class Answers:
 
     def __init__(self, recommender: Any):
         """Compiles nothing."""
-        from uhman_jax.recommend.why import Explainer
+        from uhman_jax.recommend.occlusion import Explainer
 
         self._recommender = recommender
         self._turn = threading.Lock()
@@ -222,8 +222,8 @@ def examples_of(recommender: Any, folder: str, given: str) -> list[str]:
     """Copies a few clips into a folder: those of a given folder, or the run's first test clips."""
     from uhman_jax.dataset.raw import read_raw_dataset
     from uhman_jax.dataset.view import TEST
-    from uhman_jax.prepare import root_of
-    from uhman_jax.preprocess.inputs import files_below
+    from uhman_jax.prepare import dataset_root
+    from uhman_jax.preprocess.find_videos import files_below
 
     if given:
         root = pathlib.Path(given)
@@ -236,7 +236,7 @@ def examples_of(recommender: Any, folder: str, given: str) -> list[str]:
         view = recommender.view
         wanted = [view.video_ids[row] for row in view.rows(TEST)[:_NUM_EXAMPLES]]
         try:
-            root = root_of(recommender.trained.located)
+            root = dataset_root(recommender.trained.located)
             raw = read_raw_dataset(root, strict=False, check_files=False)
         except UserError:
             return []
@@ -247,7 +247,7 @@ def examples_of(recommender: Any, folder: str, given: str) -> list[str]:
         if path.is_file():
             own = os.path.join(folder, str(place))  # names may be equal
             os.mkdir(own)
-            with storage.local_copy(path) as local:
-                name = storage.shown(path.name).replace("\\", "_")  # for its URL
+            with storage.temporary_copy(path) as local:
+                name = storage.escape_name(path.name).replace("\\", "_")  # for its URL
                 copies.append(shutil.copy(local, os.path.join(own, name)))
     return copies

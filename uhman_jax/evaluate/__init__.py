@@ -16,7 +16,7 @@ from uhman_jax.dataset.truth import Truth
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
 from uhman_jax.devices import Devices
 from uhman_jax.errors import UserError, count_of
-from uhman_jax.evaluate import attention, calibration, references
+from uhman_jax.evaluate import attention, calibration, reference_rankings
 from uhman_jax.evaluate.ranking import Ranking, make_ranker, rank_videos, summaries
 from uhman_jax.evaluate.slices import slice_metrics
 from uhman_jax.input_pipeline import Batch, eval_batches, iterate
@@ -40,7 +40,7 @@ def evaluate(
     *,
     truth: Truth | None = None,
     extra: dict[str, Any] | None = None,
-    say: Callable[[str], object] = print,
+    log: Callable[[str], object] = print,
     devices: Devices | None = None,
 ) -> dict[str, Any]:
     """Ranks all hashtags for every test video and writes metrics, predictions and examples.
@@ -57,7 +57,7 @@ def evaluate(
         workdir: folder of the files.
         truth: of a simulated dataset, for the oracles and the attention facts.
         extra: further entries of metrics.json.
-        say: takes lines for a person.
+        log: takes lines for a person.
         devices: a mesh that shares the ranking; only the first process writes.
 
     Returns:
@@ -79,8 +79,8 @@ def evaluate(
         return iterate(eval_batches(view, store, rows=rows_V, batch_size=size))
 
     ranker = make_ranker(model, min(config.evaluate.top_k, len(view.hashtags)), devices)
-    spread = devices.spread if devices else lambda tree: tree
-    shared_params, shared_statistics = spread(params), spread(statistics)
+    shard_state = devices.shard_state if devices else lambda tree: tree
+    shared_params, shared_statistics = shard_state(params), shard_state(statistics)
 
     def rank(rows_V: np.ndarray) -> Ranking:
         ranking = rank_videos(ranker, shared_params, shared_statistics, batches(rows_V))
@@ -89,7 +89,7 @@ def evaluate(
 
     ranking = rank(rows_V)
     hashtags, videos = count_of(len(view.hashtags), "hashtag"), count_of(len(rows_V), "test video")
-    say(f"Ranked {hashtags} for {videos}.")
+    log(f"Ranked {hashtags} for {videos}.")
     validation_V = view.rows(VALIDATION)
     calibrated = calibration.fit_seeds(view, rank(validation_V)) if len(validation_V) else []
     observer = attention.make_observer(model)
@@ -101,7 +101,7 @@ def evaluate(
         **(extra or {}),
     }
     scores = Scores.over_seeds(MODEL, summaries(ranking.ranks_SVP, ranking.mask_VP))
-    scores.update(references.reference_scores(view, rows_V, truth))
+    scores.update(reference_rankings.reference_scores(view, rows_V, truth))
     if truth is not None:
         scores.update(_gap_closed(scores))
         facts = attention.attention_facts(
@@ -115,7 +115,7 @@ def evaluate(
 
     chosen = np.random.default_rng(config.seed).permutation(rows_V)[:NUM_EXAMPLES]
     arrays = attention.examples(observer, params, statistics, batches(chosen), view, store)
-    if devices and not devices.primary:
+    if devices and not devices.is_main_process:
         return values
     write_npz(workdir / EXAMPLES, arrays)
     if calibrated:

@@ -12,7 +12,7 @@ from flax import linen as nn
 from uhman_jax.dataset.truth import Truth
 from uhman_jax.dataset.view import View
 from uhman_jax.input_pipeline import Batch
-from uhman_jax.microbatch import in_pieces
+from uhman_jax.microbatch import map_microbatches
 from uhman_jax.shards.store import FrameStore
 
 
@@ -33,7 +33,7 @@ def make_observer(model: nn.Module) -> Callable[..., Any]:
         def one_seed(params):
             variables = {"params": params, "statistics": statistics}
             one_look = functools.partial(look, variables)
-            return in_pieces(one_look, batch, model.hidden_size, num_seeds, platform)
+            return map_microbatches(one_look, batch, model.hidden_size, num_seeds, platform)
 
         return jax.vmap(one_seed)(params)
 

@@ -14,7 +14,7 @@ from uhman_jax import metrics
 from uhman_jax.devices import DATA, MODEL, Devices
 from uhman_jax.input_pipeline import Batch
 from uhman_jax.layers import score
-from uhman_jax.microbatch import in_pieces
+from uhman_jax.microbatch import map_microbatches
 
 _SCORES = 2**24  # held at once, 64 MiB
 # On a CPU 8 MiB, and above that blocks of 1 MiB: measured best on two cores.
@@ -96,7 +96,7 @@ def make_ranker(model: nn.Module, top_k: int = 0, devices: Devices | None = None
             variables = {"params": params, "statistics": statistics}
             one_query = functools.partial(query, variables)
             num_seeds = len(hashtags_STD)
-            query_BD = in_pieces(one_query, batch, model.hidden_size, num_seeds, platform)
+            query_BD = map_microbatches(one_query, batch, model.hidden_size, num_seeds, platform)
             return rank_all(query_BD, hashtags_TD, batch.positives_BP, batch.positives_mask_BP)
 
         return jax.vmap(one_seed)(params, hashtags_STD)
@@ -104,9 +104,9 @@ def make_ranker(model: nn.Module, top_k: int = 0, devices: Devices | None = None
     if not devices:
         return Ranker(jax.jit(jax.vmap(hashtags)), jax.jit(rank), jax.device_put)
     return Ranker(
-        jax.jit(jax.vmap(hashtags), out_shardings=devices.tables()),
-        jax.jit(rank, out_shardings=devices.everywhere()),
-        lambda batch: devices.share(batch, len(batch.mask_B)),
+        jax.jit(jax.vmap(hashtags), out_shardings=devices.row_sharded()),
+        jax.jit(rank, out_shardings=devices.replicated()),
+        lambda batch: devices.shard_batch(batch, len(batch.mask_B)),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from uhman_jax.dataset.view import View
 from uhman_jax.evaluate.ranking import Ranking
-from uhman_jax.evaluate.references import positives_of
+from uhman_jax.evaluate.reference_rankings import positives_of
 from uhman_jax.metrics import precision_at_k, recall_at_k
 
 SHOWN = {

@@ -14,7 +14,7 @@ from absl import flags
 from uhman_jax import stop, storage
 from uhman_jax.config import Config, PreprocessConfig
 from uhman_jax.config_checks import validate
-from uhman_jax.errors import UserError, count_of, told_in_a_sentence
+from uhman_jax.errors import UserError, count_of, exit_on_user_error
 from uhman_jax.streams import run_app
 
 _ROOT = flags.DEFINE_string(
@@ -78,7 +78,7 @@ def run(beam_arguments: list[str]) -> None:
         UserError: as `pipeline.preprocess`.
     """
     from uhman_jax.preprocess import ledger, pipeline
-    from uhman_jax.preprocess.inputs import list_inputs
+    from uhman_jax.preprocess.find_videos import list_inputs
 
     root = storage.path(_ROOT.value)
     config = Config(preprocess=PreprocessConfig(**{k: f.value for k, f in _FIELDS.items()}))
@@ -138,7 +138,7 @@ def run(beam_arguments: list[str]) -> None:
 
 def main(argv: list[str]) -> None:
     """Turns a user's mistake into one sentence and exit status 2, a signal into 75."""
-    with told_in_a_sentence(), stop.anywhere():
+    with exit_on_user_error(), stop.exit_on_signal():
         if len(argv) > 1 and not _RUNNER.value:
             raise UserError(f"everything is a flag, got {argv[1]!r}; write e.g. --root=FOLDER")
         run(argv[1:])

@@ -24,8 +24,8 @@ from apache_beam.runners.runner import PipelineState, create_runner
 
 from uhman_jax.config import Backend
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess import ledger, making
-from uhman_jax.preprocess.encode import Meter
+from uhman_jax.preprocess import ledger, shard_builder
+from uhman_jax.preprocess.extract_features import Meter
 from uhman_jax.preprocess.ledger import Shard
 
 NAMESPACE = "uhman_jax"  # of the metrics
@@ -66,7 +66,7 @@ def options_of(arguments: Sequence[str]) -> PipelineOptions:
 class MakeShard(beam.DoFn):
     """Makes one shard; loads the network once per worker."""
 
-    def __init__(self, work: making.Making, num_shards: int):
+    def __init__(self, work: shard_builder.Making, num_shards: int):
         self._arguments = work.root, work.directory, work.config, work.network
         self._num_shards = num_shards
         self._extractor: Any = None
@@ -76,14 +76,14 @@ class MakeShard(beam.DoFn):
         _, directory, config, network = self._arguments
         # Several workers of one machine would fight for its accelerator: only where it is asked.
         backend = Backend.TENSORFLOW if config.backend is Backend.AUTO else config.backend
-        self._extractor = making.restore_extractor(
+        self._extractor = shard_builder.restore_extractor(
             directory, network, precision=config.precision, backend=backend
         )
 
     def process(self, shard: Shard) -> Iterator[int]:
         """Makes a shard and counts; yields its index."""
         meter = Meter(len(shard.videos), 0, show=False)
-        work = making.Making(*self._arguments, meter)
+        work = shard_builder.Making(*self._arguments, meter)
         (entries,) = work.run([shard], self._num_shards, self._extractor).values()
         for state, count in ledger.counts(entries).items():
             Metrics.counter(NAMESPACE, f"clips_{state}").inc(count)
@@ -97,7 +97,7 @@ class MakeShard(beam.DoFn):
 
 
 def make(
-    work: making.Making,
+    work: shard_builder.Making,
     missing: Sequence[Shard],
     num_shards: int,
     options: PipelineOptions,

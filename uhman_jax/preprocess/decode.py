@@ -22,7 +22,7 @@ from uhman_jax.preprocess.clip_file import (
     require_regular_file,
     shortage,
 )
-from uhman_jax.preprocess.packets import (
+from uhman_jax.preprocess.video_index import (
     ENCRYPTED,
     LIBRARY_ERRORS,
     Index,

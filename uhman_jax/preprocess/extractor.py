@@ -18,7 +18,7 @@ from uhman_jax import storage
 from uhman_jax.config import Precision
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess.clip_file import IMAGE_SIZE
-from uhman_jax.preprocess.frozen import NUM_CHANNELS, NUM_REGIONS, in_batches, quiet
+from uhman_jax.preprocess.saved_model_cache import NUM_CHANNELS, NUM_REGIONS, in_batches, quiet
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if os.environ.get("KERAS_BACKEND") != "jax":
@@ -92,7 +92,7 @@ class Extractor:
             return cls(_download(precision), "ImageNet weights of Keras", batch_frames)
         if weights != "random":
             description = f"weights of {Path(weights).name}"
-            return cls.restore(storage.cached(weights), description, batch_frames, precision)
+            return cls.restore(storage.cached_copy(weights), description, batch_frames, precision)
         with quiet():
             model = _network(precision)
         _randomise(model, seed)
@@ -125,7 +125,7 @@ class Extractor:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes all weights, whole or not at all; the name must end in `.weights.h5`."""
-        with storage.making(path) as temporary:
+        with storage.atomic_path(path) as temporary:
             self._model.save_weights(temporary)
 
     def freeze(self, path: str | os.PathLike) -> None:

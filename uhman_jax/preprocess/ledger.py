@@ -146,7 +146,7 @@ def settings(config: PreprocessConfig) -> dict:
         values |= {"calibration_frames": config.calibration_frames}
     elif config.weights != "imagenet":
         try:
-            path = os.fspath(storage.cached(config.weights))
+            path = os.fspath(storage.cached_copy(config.weights))
             status = os.stat(path)
             digest = _digest(path, status.st_ino, status.st_size, status.st_mtime_ns)
         except OSError as error:
@@ -168,7 +168,7 @@ def _digest(path: str, *state: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def claim(directory: Path, wanted: dict) -> dict:
+def check_settings(directory: Path, wanted: dict) -> dict:
     """Marks a folder as made with these settings; returns what else its settings file says.
 
     Raises:
@@ -197,12 +197,12 @@ def claim(directory: Path, wanted: dict) -> dict:
 
 
 def read_finished(
-    directory: Path, shard: Shard, num_shards: int, *, take_over: bool = False
+    directory: Path, shard: Shard, num_shards: int, *, adopt_shard: bool = False
 ) -> tuple[dict, list[Entry]] | None:
     """Header and entries of a shard that is finished; None if it must be made.
 
-    With `take_over` a shard of the same videos, from when the folder had another number of shards,
-    gets its new name and counts as finished.
+    With `adopt_shard` a shard of the same videos, from when the folder had another number of
+    shards, gets its new name and counts as finished.
     """
     try:
         lines = _shard_ledger(directory, shard.index).read_text(encoding="utf-8").splitlines()
@@ -213,12 +213,12 @@ def read_finished(
     same = header.get("key") == shard.key and len(entries) == len(shard.videos)
     same = same and shard.sizes in ("", header.get("sizes"))
     path = store.shard_path(directory, shard.index, num_shards)
-    if same and (path.exists() or (take_over and _take_over(directory, shard.index, path))):
+    if same and (path.exists() or (adopt_shard and _adopt_shard(directory, shard.index, path))):
         return header, entries
     return None
 
 
-def _take_over(directory: Path, index: int, path: Path) -> bool:
+def _adopt_shard(directory: Path, index: int, path: Path) -> bool:
     others = sorted(directory.glob(store.shard_path(directory, index, 99_999).name[:-5] + "*"))
     if len(others) != 1:
         return False
@@ -235,7 +235,7 @@ def write_shard_ledger(directory: Path, shard: Shard, weights: str, entries: lis
     _write_lines(path, [header, *map(dataclasses.asdict, entries)])
 
 
-def forget(directory: Path, shard: Shard) -> None:
+def mark_unfinished(directory: Path, shard: Shard) -> None:
     """Marks a shard as not finished."""
     _shard_ledger(directory, shard.index).unlink(missing_ok=True)
 
@@ -281,14 +281,14 @@ def _shard_ledger(directory: Path, index: int) -> Path:
 
 
 def _write_lines(path: Path, values: Iterable[dict]) -> None:
-    with storage.replacing(path) as file:
+    with storage.atomic_write(path) as file:
         for value in values:
             file.write(json.dumps(value).encode() + b"\n")
 
 
 def write_json(path: Path, value: dict) -> None:
     """Writes a JSON object, whole or not at all."""
-    with storage.replacing(path) as file:
+    with storage.atomic_write(path) as file:
         file.write((json.dumps(value, indent=1) + "\n").encode())
 
 

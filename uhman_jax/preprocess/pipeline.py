@@ -18,12 +18,12 @@ from typing import Any
 
 from uhman_jax import lock, storage
 from uhman_jax.config import PreprocessConfig
-from uhman_jax.errors import UserError, disk_trouble
-from uhman_jax.preprocess import ledger, making
-from uhman_jax.preprocess.encode import Meter
+from uhman_jax.errors import UserError, storage_error
+from uhman_jax.preprocess import ledger, shard_builder
+from uhman_jax.preprocess.extract_features import Meter
 from uhman_jax.preprocess.ledger import Entry
 from uhman_jax.shards import metadata, store
-from uhman_jax.shards.example import Schema
+from uhman_jax.shards.record import Schema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +151,7 @@ def preprocess(
                 part,
             )
     except OSError as error:
-        if error.errno != errno.ENOENT and not disk_trouble(error):
+        if error.errno != errno.ENOENT and not storage_error(error):
             raise
         raise UserError(
             f"features must be written below {output_dir}, which failed ({error.strerror}: "
@@ -163,10 +163,10 @@ def _preprocess(
     root: Path, inputs, directory: Path, config, network, progress, retry, beam_options, part
 ) -> Summary:
     shards = ledger.plan(root, inputs, config.videos_per_shard)
-    facts = ledger.claim(directory, ledger.settings(config))
+    facts = ledger.check_settings(directory, ledger.settings(config))
     if part and part.number:
         return _make_part(root, shards, directory, config, network, progress, facts, part)
-    entries = _finished(directory, shards, len(shards), facts, retry, take_over=True)
+    entries = _finished(directory, shards, len(shards), facts, retry, adopt_shard=True)
     if len(entries) < len(shards) and not (directory / ledger.WEIGHTS_FILE).exists():
         entries = {}  # the weights of the finished shards are lost
     reused = sum(map(len, entries.values()))
@@ -175,12 +175,12 @@ def _preprocess(
         if len(entries) < len(shards):
             (directory / store.INFO_FILE).unlink(missing_ok=True)
         with meter:
-            making.Making(root, directory, config, network, meter).first_extractor(shards)
+            shard_builder.Making(root, directory, config, network, meter).first_extractor(shards)
         return _summary(entries, reused, meter)
     if len(entries) < len(shards):
         (directory / store.INFO_FILE).unlink(missing_ok=True)
         with meter:
-            work = making.Making(root, directory, config, network, meter)
+            work = shard_builder.Making(root, directory, config, network, meter)
             missing = [shard for shard in shards if shard.index not in entries]
             extractor = work.first_extractor(shards)
             if beam_options is None:
@@ -208,7 +208,7 @@ def _make_part(
     meter = Meter(sum(len(shard.videos) for shard in mine), reused, progress)
     if missing:
         with meter:
-            work = making.Making(root, directory, config, network, meter)
+            work = shard_builder.Making(root, directory, config, network, meter)
             entries |= work.run(missing, len(shards))
     return _summary(entries, reused, meter)
 
@@ -217,7 +217,7 @@ def _on_beam(work, missing, num_shards: int, options, meter: Meter) -> dict[int,
     from uhman_jax.preprocess import beam  # seconds, and an extra
 
     for shard in missing:  # else a shard to be made again would count as finished
-        ledger.forget(work.directory, shard)
+        ledger.mark_unfinished(work.directory, shard)
     begin = time.monotonic()
     meter.frames = beam.make(work, missing, num_shards, options, meter).get("frames", 0)
     meter.seconds = time.monotonic() - begin
@@ -233,16 +233,16 @@ def _on_beam(work, missing, num_shards: int, options, meter: Meter) -> dict[int,
     return entries
 
 
-restore_extractor = making.restore_extractor
+restore_extractor = shard_builder.restore_extractor
 
 
 def _finished(
-    directory: Path, shards, num_shards: int, facts: dict, retry=(), *, take_over: bool = False
+    directory: Path, shards, num_shards: int, facts: dict, retry=(), *, adopt_shard: bool = False
 ) -> dict[int, list[Entry]]:
     """Entries of those shards that need not be made again."""
     entries = {}
     for shard in shards:
-        found = ledger.read_finished(directory, shard, num_shards, take_over=take_over)
+        found = ledger.read_finished(directory, shard, num_shards, adopt_shard=adopt_shard)
         if found and _is_valid(found, facts, retry):
             entries[shard.index] = found[1]
     return entries

@@ -17,11 +17,11 @@ from typing import Any
 from absl import flags, logging
 
 from uhman_jax import stop
-from uhman_jax.errors import UserError, told_in_a_sentence
-from uhman_jax.preprocess.inputs import clips_of
+from uhman_jax.errors import UserError, exit_on_user_error
+from uhman_jax.preprocess.find_videos import clips_of
 from uhman_jax.recommend.output import check_choice, check_output
 from uhman_jax.recommend.profile import Profile
-from uhman_jax.storage import shown
+from uhman_jax.storage import escape_name
 from uhman_jax.streams import is_utf8, run_app
 
 _RUN = flags.DEFINE_string("run", None, "Directory of a trained run.", required=True)
@@ -67,7 +67,7 @@ def run(rest: list[str]) -> bool:
 
     answered = 0
     with _load(clips) as recommender:
-        recommender.rehearse(profile, _TOP_K.value, _EXCLUDE.value)
+        recommender.compile(profile, _TOP_K.value, _EXCLUDE.value)
         for note in recommender.notes:
             print(f"note: {note}", file=sys.stderr)
         writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -79,7 +79,7 @@ def run(rest: list[str]) -> bool:
             clip = clips[answer.index]
             answered += answer.readable
             if answer.problem:
-                bar.write(shown(f"{clip}: {answer.problem}"), file=sys.stderr)
+                bar.write(escape_name(f"{clip}: {answer.problem}"), file=sys.stderr)
             if _JSON.value:
                 print(json.dumps(_as_json(clip, answer), ensure_ascii=not is_utf8()))
             elif _CSV.value:
@@ -118,7 +118,7 @@ def _run_explain(clips: list[str], profile: Profile, choice: dict[str, Any]) -> 
         for note in side.notes:
             print(f"note: {note}", file=sys.stderr)
         print(_as_table(clips[0], side.profile, side.suggestions))
-    print(f"\nWhy: {shown(str(output))}")
+    print(f"\nWhy: {escape_name(str(output))}")
     return True
 
 
@@ -129,7 +129,7 @@ def _as_json(clip: str, answer: Any) -> dict[str, Any]:
 
 def _as_table(clip: str, profile: Profile, suggestions: list[Any]) -> str:
     """Returns the suggestions as a table: rank, hashtag, confidence, score."""
-    lines = [shown(f"{clip} ({profile.describe()})")]
+    lines = [escape_name(f"{clip} ({profile.describe()})")]
     width = max((len(suggestion.hashtag) for suggestion in suggestions), default=0) + 1
     for rank, (hashtag, score, confidence) in enumerate(suggestions, start=1):
         percent = "     -" if confidence is None else f"{100 * confidence:4.0f} %"
@@ -143,7 +143,7 @@ def main(argv: list[str]) -> None:
     """Turns a user's mistake into one sentence and exit status 2, a signal into 75."""
     logging.set_verbosity(logging.ERROR)
     only_prints = not _EXPLAIN.value
-    with told_in_a_sentence("error: "), stop.anywhere(for_reader=only_prints):
+    with exit_on_user_error("error: "), stop.exit_on_signal(for_reader=only_prints):
         if not run(argv[1:]):
             sys.exit(2)
 

@@ -9,14 +9,14 @@ from PIL import Image
 
 from uhman_jax.preprocess.decode import DecodeError
 from uhman_jax.recommend.figure import draw
+from uhman_jax.recommend.occlusion import Explainer
 from uhman_jax.recommend.output import check_output
 from uhman_jax.recommend.page import Side, render
 from uhman_jax.recommend.profile import Profile
 from uhman_jax.recommend.recommender import Recommender
-from uhman_jax.recommend.why import Explainer
 from uhman_jax.report.thumbnails import frames_at
-from uhman_jax.shards.example import FrameRecord
-from uhman_jax.storage import replacing
+from uhman_jax.shards.record import FrameRecord
+from uhman_jax.storage import atomic_write
 
 
 def explain(
@@ -54,7 +54,7 @@ def explain(
     else:
         data = render(clip, record.times_F, images, sides, recommender.metrics)
         data = data.encode("utf-8", "replace")
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(data)
     return sides
 

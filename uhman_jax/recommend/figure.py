@@ -69,7 +69,7 @@ def draw(clip: Path, times_F: np.ndarray, images: list[Image.Image], sides: list
 
 def _plain(text: str) -> str:
     """Text that Matplotlib draws as it is."""
-    return storage.shown(text).replace("$", r"\$")
+    return storage.escape_name(text).replace("$", r"\$")
 
 
 def _suggestions(axes, side: Side) -> None:

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from uhman_jax.recommend.occlusion import Why
 from uhman_jax.recommend.profile import Profile
 from uhman_jax.recommend.recommender import Suggestion
-from uhman_jax.recommend.why import Why
 from uhman_jax.report.document import document, part
+from uhman_jax.report.frame_strip import frame_strip, picture
 from uhman_jax.report.markup import Markup, element, join
-from uhman_jax.report.strip import frame_strip, picture
 from uhman_jax.report.style import CSS
 from uhman_jax.report.tables import percent
 from uhman_jax.scores import Scores, is_number
-from uhman_jax.storage import shown
+from uhman_jax.storage import escape_name
 
 _IMAGE_BYTES = 30_000  # of one frame
 _CSS = """
@@ -103,7 +103,7 @@ def render(
         part("What carried each hashtag", _carried_text(), _carried(times_F, images, first)),
         part("What this proves, and what not", _limits(metrics)),
     ]
-    return document(f"{shown(clip.name)} · why these hashtags", parts, css=_CSS)
+    return document(f"{escape_name(clip.name)} · why these hashtags", parts, css=_CSS)
 
 
 def fragment(
@@ -135,7 +135,7 @@ def _header(clip: pathlib.Path, profile: Profile, metrics: dict[str, Any]) -> Ma
     return element(
         "header",
         element("p", "Why these hashtags", class_="eyebrow"),
-        element("h1", element("bdi", shown(clip.name))),
+        element("h1", element("bdi", escape_name(clip.name))),
         element("p", "Posted by: ", element("bdi", profile.describe()), class_="lead"),
         element("ul", badges, class_="badges"),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from uhman_jax.dataset.attributes import UNKNOWN, age_bucket, fold_country, fold_gender, is_unknown
-from uhman_jax.dataset.checks import MAX_AGE, parse_age
+from uhman_jax.dataset.field_checks import MAX_AGE, parse_age
 from uhman_jax.dataset.hashtags import Hashtags, read_hashtags, split_hashtags
 from uhman_jax.dataset.view import Ragged, View
 from uhman_jax.errors import UserError

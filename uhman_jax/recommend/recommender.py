@@ -14,14 +14,14 @@ from uhman_jax.dataset.hashtags import read_hashtags, split_hashtags
 from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import pad_videos
 from uhman_jax.layers import VideoInput, score
-from uhman_jax.preprocess.on_demand import OnDemand
+from uhman_jax.preprocess.feature_client import OnDemand
 from uhman_jax.recommend.output import check_choice
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
 from uhman_jax.recommend.start import start_extractor
 from uhman_jax.run import keep_compiled_programs
 from uhman_jax.run_directory import which_seed
-from uhman_jax.shards.example import FrameRecord, Schema
-from uhman_jax.trained import Trained, open_run
+from uhman_jax.shards.record import FrameRecord, Schema
+from uhman_jax.trained_run import Trained, open_run
 
 NOBODY = Profile()
 
@@ -208,9 +208,7 @@ class Recommender:
             )
         return clip.record
 
-    def rehearse(
-        self, user: Profile = NOBODY, top_k: int = 10, exclude: Iterable[str] = ()
-    ) -> None:
+    def compile(self, user: Profile = NOBODY, top_k: int = 10, exclude: Iterable[str] = ()) -> None:
         """Compiles what an answer needs: time well spent while the first clip is being encoded."""
         zeros_C = np.zeros(self.variables["statistics"]["mean_C"].shape, np.float32)
         schema = Schema(len(zeros_C), self.config.preprocess.storage.value)
@@ -220,7 +218,7 @@ class Recommender:
 
     def warm_up(self) -> None:
         """Waits until the network is loaded and all is compiled."""
-        self.rehearse()
+        self.compile()
         list(self._clips.encode([]))
 
     def suggest(

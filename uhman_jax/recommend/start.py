@@ -9,9 +9,9 @@ from typing import Any
 from uhman_jax import storage
 from uhman_jax.errors import UserError
 from uhman_jax.located import located
-from uhman_jax.prepare import features_of
+from uhman_jax.prepare import features_dir
 from uhman_jax.preprocess import ledger
-from uhman_jax.preprocess.on_demand import OnDemand
+from uhman_jax.preprocess.feature_client import OnDemand
 from uhman_jax.run_directory import CONFIG, read_config, require, which_seed
 
 
@@ -36,7 +36,7 @@ def start_extractor(
     if features:
         directory = storage.path(features)
     else:
-        directory = features_of(located(config, facts, workdir))
+        directory = features_dir(located(config, facts, workdir))
     _check_extractor(directory, facts)
     return OnDemand(directory, dataclasses.replace(config.preprocess, **(bounds or {})), first)
 

@@ -36,7 +36,7 @@ def write_report(
     root = None if root is None else storage.path(root)
     page = render(run, read_log(workdir), read_examples(run), root)
     path = workdir / REPORT
-    with storage.replacing(path) as file:
+    with storage.atomic_write(path) as file:
         # A path in the settings may hold bytes that are not text; the page is written anyway.
         file.write(page.encode("utf-8", errors="replace"))
     return path

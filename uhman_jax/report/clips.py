@@ -10,8 +10,8 @@ from uhman_jax.errors import UserError
 from uhman_jax.preprocess.decode import DecodeError
 from uhman_jax.report import thumbnails
 from uhman_jax.report.examples import Example
+from uhman_jax.report.frame_strip import frame_strip
 from uhman_jax.report.markup import Markup, element, join
-from uhman_jax.report.strip import frame_strip
 
 _NUM_SUGGESTED = 10
 _NUM_HISTORY = 12

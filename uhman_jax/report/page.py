@@ -147,7 +147,7 @@ def _gap_text(run: FinishedRun) -> Markup:
         if high > low:
             text += (
                 f", and {tables.percent((value - low) / (high - low))} of the way to the "
-                "observable oracle: the best that any model can do, since a user's private taste "
+                "observable oracle: the best that any model can do, since a user's private preference "
                 "shows in no input"
             )
         text += "."
@@ -174,7 +174,10 @@ def _glossary(run: FinishedRun) -> Markup:
     ]
     if run.metrics.get("simulated"):
         words += [
-            ("Oracle", "Ranks by the true probability of each hashtag, private taste included."),
+            (
+                "Oracle",
+                "Ranks by the true probability of each hashtag, private preference included.",
+            ),
             ("Observable oracle", "The same, knowing only what a model is shown."),
         ]
     rows = [(element("dt", word), element("dd", meaning)) for word, meaning in words]

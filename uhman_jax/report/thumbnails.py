@@ -10,7 +10,7 @@ from PIL import Image
 
 from uhman_jax import storage
 from uhman_jax.preprocess.decode import sample_frames
-from uhman_jax.preprocess.packets import DecodeError
+from uhman_jax.preprocess.video_index import DecodeError
 
 _WIDTH = 140  # pixels of a thumbnail
 _DECODED = 256  # pixels of the square that a clip is decoded to
@@ -76,7 +76,7 @@ def frames_at(
         DecodeError: the clip cannot be read.
     """
     try:
-        with storage.local_copy(path) as file:
+        with storage.temporary_copy(path) as file:
             frames = sample_frames(file, frames_per_second, max_frames, size=_DECODED)
     except FileNotFoundError as error:  # of an object
         raise DecodeError("corrupt", f"the file cannot be read: {error.strerror}") from None

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from uhman_jax import storage
-from uhman_jax.shards import example, tfrecord
-from uhman_jax.shards.example import Schema
+from uhman_jax.shards import record, tfrecord
+from uhman_jax.shards.record import Schema
 
 INDEX_FILE = "index.npz"
 Index = tuple[tuple[str, ...], np.ndarray]  # ids and facts (`fact_type`) of all records, in order
@@ -27,7 +27,7 @@ def write_index(path: Path, index: Index) -> None:
     buffer = io.BytesIO()
     ids = np.frombuffer(json.dumps(index[0]).encode(), np.uint8)
     np.savez(buffer, video_ids=ids, facts=index[1])
-    with storage.replacing(path) as file:
+    with storage.atomic_write(path) as file:
         file.write(buffer.getvalue() + _checksum(buffer.getvalue()))
 
 
@@ -63,7 +63,7 @@ def scan_shards(paths: Sequence[Path], data: Sequence[np.ndarray], schema: Schem
     for shard, (path, content) in enumerate(zip(paths, data, strict=True)):
         for offset, payload, crc in tfrecord.records(content, path):
             try:
-                video_id, num_frames, begins = example.locate(payload, schema)
+                video_id, num_frames, begins = record.locate(payload, schema)
             except ValueError as error:
                 raise tfrecord.DamagedRecordError(path, offset, str(error)) from error
             ids.append(video_id)

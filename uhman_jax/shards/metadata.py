@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from uhman_jax import storage
-from uhman_jax.shards import example
-from uhman_jax.shards.example import Schema
+from uhman_jax.shards import record
+from uhman_jax.shards.record import Schema
 
 DATASET, SPLIT, VERSION = "frames", "train", "1.0.0"
 FILES = ("features.json", "dataset_info.json")
@@ -27,8 +27,8 @@ def features_dict(schema: Schema):
     }
     return tfds.features.FeaturesDict(
         {
-            example.ID: tfds.features.Text(doc="Id of the video."),
-            example.HEAD: tensor((4,), np.uint8, "Masked CRC32C of the record before this field."),
+            record.ID: tfds.features.Text(doc="Id of the video."),
+            record.HEAD: tensor((4,), np.uint8, "Masked CRC32C of the record before this field."),
             **arrays,
         }
     )
@@ -70,5 +70,5 @@ def write(
     with tempfile.TemporaryDirectory() as folder:
         dataset.write_to_directory(folder)
         for name in FILES:
-            with storage.replacing(storage.path(directory) / name) as file:
+            with storage.atomic_write(storage.path(directory) / name) as file:
                 file.write((Path(folder) / name).read_bytes())

@@ -14,9 +14,10 @@ import numpy as np
 
 from uhman_jax import storage
 from uhman_jax.errors import UserError
-from uhman_jax.shards import example, metadata, tfrecord
-from uhman_jax.shards.example import FrameRecord, Schema
+from uhman_jax.shards import metadata, tfrecord
+from uhman_jax.shards import record as record_lib
 from uhman_jax.shards.index import INDEX_FILE, Index, read_index, scan_shards, write_index
+from uhman_jax.shards.record import FrameRecord, Schema
 
 INFO_FILE = "extractor.json"  # ours; written last, so a folder that has it is complete
 _REBUILD = "run preprocessing again, it rebuilds what is missing"
@@ -56,7 +57,7 @@ def write_shard(
             if record.video_id in seen:
                 raise ValueError(f"a video must be in a shard once, got {record.video_id!r} twice")
             seen.add(record.video_id)
-            yield example.serialize(record, schema)
+            yield record_lib.serialize(record, schema)
 
     tfrecord.write(path, serialized())
     return path
@@ -108,7 +109,7 @@ def write_metadata(
         "info": info,
     }
     content["crc32c"] = _content_crc(content)
-    with storage.replacing(directory / INFO_FILE) as file:
+    with storage.atomic_write(directory / INFO_FILE) as file:
         file.write((json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -241,7 +242,7 @@ class FrameStore:
         facts = self._facts[index].item()
         shard, num_frames, offset, size = facts[:4]
         payload = self._data[shard][(begin := offset + tfrecord.HEADER.size) : begin + size]
-        return facts, payload, example.array_spans(self.schema, num_frames, facts[5:])
+        return facts, payload, record_lib.array_spans(self.schema, num_frames, facts[5:])
 
     def _verify(self, facts: tuple[int, ...], parts: Sequence[np.ndarray]) -> None:
         shard, _, offset, _, crc = facts[:5]

@@ -56,7 +56,7 @@ def masked_crc32c(parts: Iterable[bytes | bytearray | np.ndarray]) -> int:
 
 def write(path: str | os.PathLike, records: Iterable[bytes | bytearray]) -> None:
     """Writes a TFRecord file, whole or not at all."""
-    with storage.replacing(path) as file:
+    with storage.atomic_write(path) as file:
         for record in records:
             length = _LENGTH.pack(len(record))
             file.write(length + FOOTER.pack(masked_crc32c([length])))
@@ -66,7 +66,7 @@ def write(path: str | os.PathLike, records: Iterable[bytes | bytearray]) -> None
 
 def map_file(path: str | os.PathLike) -> np.ndarray:
     """Returns a read-only memory map of a file, or of the local copy of an object, as uint8."""
-    with open(storage.cached(path), "rb") as file:
+    with open(storage.cached_copy(path), "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:  # mmap refuses it
             return np.zeros(0, np.uint8)
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)

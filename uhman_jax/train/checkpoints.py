@@ -24,9 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from uhman_jax import storage
-from uhman_jax.errors import UserError, disk_trouble
+from uhman_jax.errors import UserError, storage_error
 from uhman_jax.run_directory import CHECKPOINTS
-from uhman_jax.storage import replacing
+from uhman_jax.storage import atomic_write
 from uhman_jax.train.state import State
 
 _KEPT = 2  # checkpoints
@@ -86,12 +86,12 @@ class Checkpoints:
             with self._named_errors():
                 self._writing.result()
 
-    def restore(self, abstract: State, say: Callable[[str], object] = print) -> State | None:
+    def restore(self, abstract: State, log: Callable[[str], object] = print) -> State | None:
         """Reads the newest checkpoint that is whole.
 
         Args:
             abstract: a state of the same structure, of any shapes.
-            say: takes a line about a damaged checkpoint that is skipped.
+            log: takes a line about a damaged checkpoint that is skipped.
 
         Returns:
             The state; None if there is no checkpoint.
@@ -110,7 +110,7 @@ class Checkpoints:
                 reasons.append(f"step {path.stem}: {reason[0]}")
                 continue
             if reasons:
-                say(f"Passed over a damaged checkpoint ({reasons[0]}); used step {path.stem}.")
+                log(f"Passed over a damaged checkpoint ({reasons[0]}); used step {path.stem}.")
             return state
         if reasons:
             raise UserError(
@@ -131,7 +131,7 @@ class Checkpoints:
         archive = io.BytesIO()
         np.savez(archive, **jax.tree.map(np.asarray, _by_name(state)))
         content = archive.getbuffer()
-        with replacing(self.directory / f"{int(state.step)}.npz") as file:
+        with atomic_write(self.directory / f"{int(state.step)}.npz") as file:
             file.write(content)
             file.write(hashlib.sha256(content).digest())
         for path in self._paths()[:-_KEPT]:
@@ -144,7 +144,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            if trouble := disk_trouble(error):
+            if trouble := storage_error(error):
                 raise UserError(
                     f"checkpoints must be written to {self.directory}, got {trouble!r}; correct "
                     "that, and the same command continues from the last one"

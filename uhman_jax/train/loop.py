@@ -21,10 +21,10 @@ from uhman_jax.layers import ChannelStatistics
 from uhman_jax.progress import progress_bar
 from uhman_jax.run_directory import CHECKPOINTS
 from uhman_jax.shards.store import FrameStore
+from uhman_jax.train.batch_source import OnDevice, Streamed, multi_step
 from uhman_jax.train.checkpoints import Checkpoints
-from uhman_jax.train.feed import Resident, Streamed, several
-from uhman_jax.train.log import MetricsLog
-from uhman_jax.train.on_device import load, wanted
+from uhman_jax.train.device_dataset import fits_on_device, load
+from uhman_jax.train.metrics_log import MetricsLog
 from uhman_jax.train.state import (
     State,
     abstract_state,
@@ -83,7 +83,7 @@ def train(
     workdir: str | os.PathLike[str],
     *,
     should_stop: Callable[[], bool] = lambda: False,
-    say: Callable[[str], object] = print,
+    log: Callable[[str], object] = print,
     devices: Devices | None = None,
 ) -> State:
     """Trains the population to its last step, from its newest checkpoint or from the start.
@@ -97,7 +97,7 @@ def train(
         statistics: mean and standard deviation of the channels over the training split.
         workdir: holds `checkpoints/` and `metrics.jsonl`.
         should_stop: called after every step and before every batch of a validation.
-        say: takes lines for a person.
+        log: takes lines for a person.
         devices: a mesh that shares the work; None for one device. The state is the same up to
             rounding, and a run may be resumed on another mesh.
 
@@ -120,15 +120,15 @@ def train(
     with Checkpoints(workdir) as checkpoints:
         run = _Run(config, view, store, checkpoints, workdir, devices)
         num_channels = len(statistics.mean_C)
-        state = checkpoints.restore(abstract_state(run.model, config, num_channels), say)
+        state = checkpoints.restore(abstract_state(run.model, config, num_channels), log)
         if state is None:
             state = init_state(run.model, config, statistics)
         elif int(state.step) < run.num_steps:
-            say(f"Resumed at step {int(state.step)} of {run.num_steps}.")
+            log(f"Resumed at step {int(state.step)} of {run.num_steps}.")
         if not devices:
             return run.finish(state, should_stop)
-        state = run.finish(devices.spread(state), agreed(devices, should_stop))
-        return devices.collect(state)
+        state = run.finish(devices.shard_state(state), agreed(devices, should_stop))
+        return devices.gather_state(state)
 
 
 def agreed(devices: Devices, should_stop: Callable[[], bool]) -> Callable[[], bool]:
@@ -147,7 +147,7 @@ def agreed(devices: Devices, should_stop: Callable[[], bool]) -> Callable[[], bo
         if asked <= left:
             return False
         seconds = (time.monotonic() - clock) / asked
-        stop, slowest = devices.highest(should_stop(), seconds)
+        stop, slowest = devices.all_max(should_stop(), seconds)
         left, asked, clock = min(int(0.25 / max(slowest, 1e-6)), 16), 0, time.monotonic()
         return bool(stop)
 
@@ -167,8 +167,8 @@ class _Run:
         devices: Devices | None,
     ):
         self.config, self.view, self.store, self.devices = config, view, store, devices
-        self.primary = not devices or devices.primary
-        self.checkpoints, self.log = checkpoints, MetricsLog(workdir, write=self.primary)
+        self.is_main_process = not devices or devices.is_main_process
+        self.checkpoints, self.log = checkpoints, MetricsLog(workdir, write=self.is_main_process)
         rows, validation_rows = view.rows(TRAIN), view.rows(VALIDATION)
         plateau = config.train.decay is Decay.PLATEAU
         self.num_steps = total_steps(config, view)
@@ -195,8 +195,8 @@ class _Run:
         self.model = build_model(config.model, view)
         places = where = None
         if devices:
-            places = devices.places(abstract_state(self.model, config, store.num_channels))
-            where = places, devices.everywhere()
+            places = devices.state_shardings(abstract_state(self.model, config, store.num_channels))
+            where = places, devices.replicated()
         self.step = make_train_step(self.model, config, self.num_steps, where)
         self.ranker = make_ranker(self.model, 0, devices)
         self.record = jax.jit(
@@ -227,7 +227,11 @@ class _Run:
             raise self._interrupted(state, step, validated)
         record = self._compile(state, feed)
         self.clock, self.clock_step = time.monotonic(), step
-        how: dict[str, Any] = {"desc": "Training", "unit": "step", "disable": not self.primary}
+        how: dict[str, Any] = {
+            "desc": "Training",
+            "unit": "step",
+            "disable": not self.is_main_process,
+        }
         with progress_bar(total=self.num_steps, initial=step, **how) as bar:
             while True:
                 if validated < step and (step % self.eval_every == 0 or step == self.num_steps):
@@ -256,7 +260,7 @@ class _Run:
                 step += count
                 bar.update(count)
 
-    def _feed(self, start: int, should_stop: Callable[[], bool]) -> Streamed | Resident | None:
+    def _feed(self, start: int, should_stop: Callable[[], bool]) -> Streamed | OnDevice | None:
         """Returns the source of the batches from step `start` on; None if stopped while loading."""
         config, rows = self.config.train, self.view.rows(TRAIN)
         how: dict[str, int] = {
@@ -265,13 +269,17 @@ class _Run:
             "start_step": start,
         }
         seen = np.unique(np.concatenate([rows, *self.ranked.values()]))
-        condense = self.model.condense
-        if self.devices or not wanted(self.view, self.store, seen, config.features, condense):
+        pool_features = self.model.pool_features
+        if self.devices or not fits_on_device(
+            self.view, self.store, seen, config.features, pool_features
+        ):
             return Streamed(self.step, self.view, self.store, rows, **how, devices=self.devices)
-        on_device = load(self.view, self.store, seen, should_stop, condense)
-        return None if on_device is None else Resident(several(self.step), on_device, rows, **how)
+        on_device = load(self.view, self.store, seen, should_stop, pool_features)
+        return (
+            None if on_device is None else OnDevice(multi_step(self.step), on_device, rows, **how)
+        )
 
-    def _compile(self, state: State, feed: Streamed | Resident) -> Callable[..., State]:
+    def _compile(self, state: State, feed: Streamed | OnDevice) -> Callable[..., State]:
         """Compiles the programs of a validation and returns the one that records its scores.
 
         This happens before the first step: a signal during a compilation must not lose steps.
@@ -282,7 +290,7 @@ class _Run:
         return self.record.lower(state, state.best_score_S).compile()
 
     def _validate(
-        self, state: State, step: int, feed: Streamed | Resident, should_stop: Callable[[], bool]
+        self, state: State, step: int, feed: Streamed | OnDevice, should_stop: Callable[[], bool]
     ) -> np.ndarray | None:
         """Ranks, adds a line to the log, and returns the score of each seed; None if stopped."""
         self._check_pending()
@@ -326,13 +334,13 @@ class _Run:
     def _save(self, state: State, step: int, validated: int) -> None:
         self._check_pending()
         if self.saved != (step, validated):
-            self.checkpoints.save(self.devices.collect(state) if self.devices else state)
+            self.checkpoints.save(self.devices.gather_state(state) if self.devices else state)
             self.saved, self.saved_at = (step, validated), time.monotonic()
 
     def _interrupted(self, state: State, step: int, validated: int) -> Interrupted:
         """Saves the state and returns the exception to raise."""
         if step:
-            with stop.saving:
+            with stop.defer_exit:
                 self._save(state, step, validated)
                 self.checkpoints.wait()
         return Interrupted(step)

@@ -11,8 +11,8 @@ from flax import linen as nn
 from uhman_jax.config import Config, Decay, LossConfig, TrainConfig, to_dict
 from uhman_jax.input_pipeline import Batch
 from uhman_jax.losses import LossFunction, make_loss, sample_negatives
-from uhman_jax.microbatch import fitting_size, split
-from uhman_jax.train import used_rows
+from uhman_jax.microbatch import microbatch_size, split
+from uhman_jax.train import sparse_update
 from uhman_jax.train.state import State, optimiser, seed_keys
 
 
@@ -39,12 +39,14 @@ def batch_loss(
         float32 scalar; 0 for a batch without a real example.
     """
     loss = make_loss(**to_dict(config), num_hashtags=variables["params"]["hashtag_TK"].shape[0])
-    dropout_key, negatives_BPN = draws(batch, key, loss)
+    dropout_key, negatives_BPN = sample_loss_inputs(batch, key, loss)
     loss_B = example_losses(model, variables, batch, negatives_BPN, dropout_key, loss)
     return jnp.sum(loss_B) / jnp.maximum(jnp.sum(batch.mask_B), 1)
 
 
-def draws(batch: Batch, key: jax.Array, loss: LossFunction) -> tuple[jax.Array, jax.Array | None]:
+def sample_loss_inputs(
+    batch: Batch, key: jax.Array, loss: LossFunction
+) -> tuple[jax.Array, jax.Array | None]:
     """Returns the key of dropout, and the negatives of each positive if the loss samples them."""
     dropout_key, negatives_key = jax.random.split(key)
     if not loss.num_negatives:
@@ -128,7 +130,7 @@ def loss_and_gradient(
         return jnp.sum(loss_B) / num_real
 
     num_scores = loss.num_hashtags if negatives_BPN is None else 0
-    size = config.train.microbatch_size or fitting_size(
+    size = config.train.microbatch_size or microbatch_size(
         batch.video,
         config.model.hidden_size,
         platform,
@@ -182,7 +184,8 @@ def make_train_step(
         model: query tower and hashtag tower, of T hashtags.
         config: a valid one.
         num_steps: of the whole run.
-        places: shardings of the state and the metrics on several devices (`Devices.places`).
+        places: shardings of the state and the metrics on several devices (see
+            `Devices.state_shardings`).
         platform: "cpu", "gpu" or "tpu"; None: JAX's default backend.
     """
     platform = platform or jax.default_backend()
@@ -195,12 +198,12 @@ def make_train_step(
     def one_seed(seed, statistics, batch):
         params, opt_state, key, rate = seed
         num_hashtags = model.num_hashtags
-        dropout_key, negatives_BPN = draws(batch, key, loss_function)
+        dropout_key, negatives_BPN = sample_loss_inputs(batch, key, loss_function)
         num_rows = params["hashtag_TK"].shape[0]  # on several devices a few more than T
         run, small, ids_R = model.clone(num_hashtags=num_rows), params, None
-        if used_rows.few(batch, negatives_BPN, num_hashtags, config.train):
-            ids_R, batch, negatives_BPN = used_rows.find(batch, negatives_BPN, num_hashtags)
-            run, small = model.clone(num_hashtags=len(ids_R)), used_rows.gather(params, ids_R)
+        if sparse_update.few(batch, negatives_BPN, num_hashtags, config.train):
+            ids_R, batch, negatives_BPN = sparse_update.find(batch, negatives_BPN, num_hashtags)
+            run, small = model.clone(num_hashtags=len(ids_R)), sparse_update.gather(params, ids_R)
         loss, gradient = loss_and_gradient(
             run,
             small,
@@ -217,7 +220,7 @@ def make_train_step(
         if ids_R is None:
             params = jax.tree.map(jnp.add, params, changes)
         else:
-            params = used_rows.add(params, changes, ids_R)
+            params = sparse_update.add(params, changes, ids_R)
         return params, opt_state, StepMetrics(loss, optax.tree.norm(gradient))
 
     def all_seeds(seeds, statistics, batch):

@@ -9,9 +9,9 @@
     features.py   output as shards of region features
 
 Nothing here depends on a model. Array axes beyond the table in `uhman_jax`: G class of object
-("genus"), J style in which an object is shown, I kind of object (a class in a style; in `Taste` a
-class or a style), E dialect, L dimension of private preference, Q draw of private preference, S
-content of a clip (its classes and styles), A also combination of attributes.
+("genus"), J style in which an object is shown, I kind of object (a class in a style; in `Preference`
+a class or a style), E dialect, L dimension of private preference, Q draw of private preference,
+S content of a clip (its classes and styles), A also combination of attributes.
 """
 
 import collections
@@ -25,17 +25,17 @@ import numpy as np
 import pyarrow as pa
 
 from uhman_jax import storage
-from uhman_jax.config import Door, SimulatorConfig, to_dict
+from uhman_jax.config import SimulatorConfig, SimulatorOutput, to_dict
 from uhman_jax.dataset import truth as truth_lib
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
 from uhman_jax.dataset.simulator import (
-    ceilings,
-    features,
+    marginal_oracles,
     motion,
     names,
-    pixels,
-    posterior,
+    observable_oracle,
     posts,
+    render_features,
+    render_videos,
 )
 from uhman_jax.errors import UserError
 
@@ -75,25 +75,27 @@ def simulate(root: str | os.PathLike, config: SimulatorConfig, *, num_workers: i
     if _is_complete(root, fingerprint, config):
         return
     world = posts.build_world(config)
-    if config.door is Door.FEATURES:
-        features.block_shape(config.regions_per_object)
+    if config.door is SimulatorOutput.FEATURES:
+        render_features.block_shape(config.regions_per_object)
     root.mkdir(parents=True, exist_ok=True)
     _write_json(root / _STARTED, {"fingerprint": fingerprint, "config": to_dict(config)})
     video_ids = tuple(f"v{clip + 1:05d}" for clip in range(config.num_videos))
     match config.door:
-        case Door.PIXELS:
+        case SimulatorOutput.PIXELS:
             plans = [
                 motion.plan_clip(config, world.laws.looks_G3[objects_O], clip)
                 for clip, objects_O in enumerate(world.posts.objects_VO)
             ]
             rows = [_pixel_rows(plan) for plan in plans]
             named = dict(zip(video_ids, plans, strict=True))
-            pixels.render_clips(root / "clips", named, num_workers)
-        case Door.FEATURES:
+            render_videos.render_clips(root / "clips", named, num_workers)
+        case SimulatorOutput.FEATURES:
             clips = range(config.num_videos)
-            rows = [_feature_rows(features.plan_clip(config, clip)) for clip in clips]
+            rows = [_feature_rows(render_features.plan_clip(config, clip)) for clip in clips]
             info = _features_info(config, fingerprint)
-            features.write_features(root / truth_lib.SIMULATED_FEATURES, world, video_ids, info)
+            render_features.write_features(
+                root / truth_lib.SIMULATED_FEATURES, world, video_ids, info
+            )
         case _:
             assert_never(config.door)
     truth_lib.write_truth(root, _truth(world, video_ids, rows))
@@ -120,7 +122,7 @@ def _is_complete(root: Path, fingerprint: str, config: SimulatorConfig) -> bool:
             )
         if name == _STARTED:
             return False
-        if config.door is Door.FEATURES:
+        if config.door is SimulatorOutput.FEATURES:
             return (root / truth_lib.SIMULATED_FEATURES / "extractor.json").exists()
         clips = root / "clips"
         present = sum(file.suffix == ".mp4" for file in clips.iterdir()) if clips.is_dir() else 0
@@ -142,11 +144,11 @@ def _pixel_rows(plan: motion.ClipPlan):
             yield index, time, box
 
 
-def _feature_rows(objects: tuple[tuple[features.Block, ...], ...]):
+def _feature_rows(objects: tuple[tuple[render_features.Block, ...], ...]):
     """Yields (object, time, box) of everything that is visible in a clip of features."""
     for index, blocks in enumerate(objects):
         for block in blocks:
-            yield index, block.frame * features.FRAME_SECONDS, block.box()
+            yield index, block.frame * render_features.FRAME_SECONDS, block.box()
 
 
 def _truth(world: posts.SimulatedWorld, video_ids: tuple[str, ...], rows) -> truth_lib.Truth:
@@ -159,16 +161,16 @@ def _truth(world: posts.SimulatedWorld, video_ids: tuple[str, ...], rows) -> tru
             row = (video_id, index, class_names[objects_O[index]], float(time), *map(float, box))
             for column, value in zip(columns, row, strict=True):
                 column.append(value)
-    judge = posterior.Judge.of(world)
-    any_clip = ceilings.AnyClip.of(judge)
-    observable_VT, user_VT = posterior.average(judge, judge.predict, any_clip.predict)
+    judge = observable_oracle.Posterior.of(world)
+    any_clip = marginal_oracles.AnyClip.of(judge)
+    observable_VT, user_VT = observable_oracle.average(judge, judge.predict, any_clip.predict)
     tagged = (video_ids, world.posts.tagged_V, class_names[objects_VO].tolist())
     return truth_lib.Truth(
         hashtags=world.laws.hashtags,
         video_ids=video_ids,
         probability_VT=posts.probability(world).astype(np.float32),
         observable_VT=observable_VT,
-        content_VT=ceilings.content_probability(world),
+        content_VT=marginal_oracles.content_probability(world),
         user_VT=user_VT,
         objects=pa.table(columns, schema=truth_lib.OBJECTS_SCHEMA),
         clips=pa.table([*tagged, world.affinity_VO().tolist()], schema=truth_lib.CLIPS_SCHEMA),
@@ -177,7 +179,7 @@ def _truth(world: posts.SimulatedWorld, video_ids: tuple[str, ...], rows) -> tru
 
 def _videos(world: posts.SimulatedWorld, video_ids: tuple[str, ...]):
     """Yields the rows of videos.csv."""
-    pixels_door = world.config.door is Door.PIXELS
+    pixels_door = world.config.door is SimulatorOutput.PIXELS
     for clip, video_id in enumerate(video_ids):
         yield Video(
             video_id=video_id,
@@ -212,7 +214,7 @@ def _features_info(config: SimulatorConfig, fingerprint: str) -> dict:
     return {
         "weights": "simulated",
         "fingerprint": fingerprint,
-        "frames_per_second": 1 / features.FRAME_SECONDS,
+        "frames_per_second": 1 / render_features.FRAME_SECONDS,
         "max_frames": config.num_frames,
         "storage": "uint8",
         "channels": config.num_channels,
@@ -221,5 +223,5 @@ def _features_info(config: SimulatorConfig, fingerprint: str) -> dict:
 
 
 def _write_json(path: Path, value: dict) -> None:
-    with storage.replacing(path) as file:
+    with storage.atomic_write(path) as file:
         file.write(f"{json.dumps(value, indent=1)}\n".encode())

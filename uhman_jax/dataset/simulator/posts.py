@@ -6,7 +6,7 @@ from typing import assert_never
 import numpy as np
 
 from uhman_jax.config import SimulatorConfig, World
-from uhman_jax.dataset.simulator.world import Language, Laws, build_laws, speak, stream
+from uhman_jax.dataset.simulator.laws import Language, Laws, build_laws, speak, stream
 from uhman_jax.errors import UserError
 
 FIRST_POST = 1_451_606_400  # 2016-01-01, unix seconds
@@ -31,8 +31,8 @@ class SimulatedWorld:
 
     laws: Laws
     language: Language
-    taste_UG: np.ndarray
-    style_taste_UJ: np.ndarray
+    preference_UG: np.ndarray
+    style_preference_UJ: np.ndarray
     dialect_U: np.ndarray
     posts: Posts
     history: tuple[tuple[np.ndarray, ...], ...]  # per user, per earlier post: hashtag ids
@@ -45,8 +45,8 @@ class SimulatedWorld:
     def affinity_VO(self) -> np.ndarray:
         """Returns the preference logit of every clip's user for each of its objects."""
         posts, user_V1 = self.posts, self.posts.user_V[:, None]
-        tastes = self.taste_UG[user_V1, posts.objects_VO]
-        return tastes + self.style_taste_UJ[user_V1, posts.styles_VO]
+        preferences = self.preference_UG[user_V1, posts.objects_VO]
+        return preferences + self.style_preference_UJ[user_V1, posts.styles_VO]
 
 
 def build_world(config: SimulatorConfig) -> SimulatedWorld:
@@ -61,8 +61,8 @@ def build_world(config: SimulatorConfig) -> SimulatedWorld:
         case _:
             assert_never(config.world)
     users = laws.users
-    taste_UG = laws.taste.of_users(users)
-    style_taste_UJ = laws.style_taste.of_users(users)
+    preference_UG = laws.preference.of_users(users)
+    style_preference_UJ = laws.style_preference.of_users(users)
     dialect_U = laws.dialect_of(users.age_U, users.country_U)
     rng = stream(config, "clips")
     user_V = draw_posters(config, rng)
@@ -70,8 +70,10 @@ def build_world(config: SimulatorConfig) -> SimulatedWorld:
     timestamp_V = FIRST_POST + rng.integers(0, POSTING_SECONDS, config.num_videos)
     styles_VO = stream(config, "styles", 1).integers(config.num_styles, size=objects_VO.shape)
     user_V1 = user_V[:, None]
-    choice_VO = _softmax(taste_UG[user_V1, objects_VO] + style_taste_UJ[user_V1, styles_VO])
-    favourite_UG = favourite_prob(laws, taste_UG)
+    choice_VO = _softmax(
+        preference_UG[user_V1, objects_VO] + style_preference_UJ[user_V1, styles_VO]
+    )
+    favourite_UG = favourite_prob(laws, preference_UG)
     language = calibrate(laws, user_V, dialect_U, objects_VO, choice_VO, favourite_UG)
     draw = TagDraw(laws, language, dialect_U, favourite_UG)
     rng = stream(config, "tags")
@@ -80,7 +82,9 @@ def build_world(config: SimulatorConfig) -> SimulatedWorld:
     tagged_V, tags = np.array([index for index, _ in drawn]), tuple(tags for _, tags in drawn)
     posts = Posts(user_V, objects_VO, styles_VO, timestamp_V, tagged_V, tags)
     history = draw_history(laws, language, dialect_U, favourite_UG, stream(config, "history"))
-    return SimulatedWorld(laws, language, taste_UG, style_taste_UJ, dialect_U, posts, history)
+    return SimulatedWorld(
+        laws, language, preference_UG, style_preference_UJ, dialect_U, posts, history
+    )
 
 
 def draw_posters(config: SimulatorConfig, rng: np.random.Generator) -> np.ndarray:
@@ -98,15 +102,15 @@ def draw_objects(popularity_G, num_clips: int, num_objects: int, rng) -> np.ndar
     return np.argsort(-(np.log(popularity_G) + gumbel_VG), axis=1)[:, :num_objects]
 
 
-def favourite_prob(laws: Laws, taste_UG: np.ndarray) -> np.ndarray:
+def favourite_prob(laws: Laws, preference_UG: np.ndarray) -> np.ndarray:
     """Returns p(class) over all posts of a user: popularity times the exponential of preference.
 
     It determines the history, and the user's part in World.ADDITIVE. Every class has the same
     distribution of styles, so these make no difference. World.EVERYTHING has no preferences.
     """
     if laws.config.world is World.EVERYTHING:
-        return np.broadcast_to(laws.popularity_G, taste_UG.shape)
-    return _softmax(np.log(laws.popularity_G) + taste_UG)
+        return np.broadcast_to(laws.popularity_G, preference_UG.shape)
+    return _softmax(np.log(laws.popularity_G) + preference_UG)
 
 
 def calibrate(laws, user_V, dialect_U, objects_VO, choice_VO, favourite_UG) -> Language:
@@ -172,7 +176,7 @@ def probability(world: SimulatedWorld) -> np.ndarray:
         for choice_V, object_V in zip(choice_VO.T, posts.objects_VO.T, strict=True):
             probability_VT += choice_V[:, None] * given_EGT[dialect_V, object_V]
         return probability_VT
-    favourite_UG = favourite_prob(world.laws, world.taste_UG)
+    favourite_UG = favourite_prob(world.laws, world.preference_UG)
     user_UT = np.stack(
         [f_G @ given_EGT[e] for f_G, e in zip(favourite_UG, world.dialect_U, strict=True)]
     )

@@ -1,0 +1,40 @@
+"""The results of a study: one line of `results.jsonl` per cell."""
+
+import pathlib
+from typing import Any
+
+from experiments.paper.json_lines import read_lines, write_lines
+from experiments.paper.trials import Cell, Study, config_of, fingerprint, key_of
+
+
+class Rows:
+    """The lines of `results.jsonl` by cell and fingerprint."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._path = folder / "results.jsonl"
+        lines = read_lines(self._path)
+        self._rows = {f"{row['cell']}/{row['fingerprint']}": row for row in lines}
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Saves the row of a finished cell."""
+        self._rows[f"{row['cell']}/{row['fingerprint']}"] = row
+        write_lines(self._path, self._rows.values())
+
+    def of(self, cells: list[Cell], study: Study) -> list[dict[str, Any]]:
+        """Returns the rows of the finished cells, in the order of the cells."""
+        return [self._rows[key] for cell in cells if (key := key_of(cell, study)) in self._rows]
+
+    def missing(self, cells: list[Cell], study: Study) -> list[Cell]:
+        """Returns the unfinished cells; of cells with equal settings only the first."""
+        first: dict[str, Cell] = {}
+        for cell in cells:
+            first.setdefault(fingerprint(config_of(cell, study)), cell)
+        return [cell for cell in first.values() if key_of(cell, study) not in self._rows]
+
+    def add_equals(self, cells: list[Cell], study: Study) -> None:
+        """Gives unfinished cells the rows of finished cells with equal settings."""
+        known = {row["fingerprint"]: row for row in self._rows.values()}
+        for cell in cells:
+            row = known.get(fingerprint(config_of(cell, study)))
+            if row and key_of(cell, study) not in self._rows:
+                self.add(row | {"cell": cell.name, "variant": cell.variant})

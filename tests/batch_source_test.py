@@ -1,0 +1,247 @@
+"""Where batches come from changes nothing: features on the device, microbatches, used rows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_world
+
+from uhman_jax import input_pipeline, train
+from uhman_jax.config import Features, ModelName, RankWeight
+from uhman_jax.dataset.view import TRAIN
+from uhman_jax.errors import UserError
+from uhman_jax.train import batch_source, device_dataset, sparse_update
+
+SIZE = 10
+
+
+def assert_close(one, other, atol):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), one, other)
+
+
+# Features on the device
+
+
+def test_a_batch_of_what_is_on_the_device_is_the_batch_that_is_read(world):
+    view, store, *_ = world
+    rows = view.rows(TRAIN)
+    loaded = device_dataset.load(view, store, rows)
+    join = input_pipeline.Join(view, store)
+    wanted_B = np.array([rows[5], -1, rows[0], rows[-1], rows[5]])
+    want = join(wanted_B)
+    whole = len(loaded.videos.row_B)  # as many videos as codes: these must be in order
+    for size in (len(wanted_B), whole):
+        got = loaded.batch(np.resize(wanted_B, size))
+        assert (got.video.codes_VFMC is loaded.videos.video.codes_VFMC) == (size < whole)
+        in_order = input_pipeline.VideoInput.plain(got.video.codes_BFMC, *got.video[1:4])
+        first = jax.tree.map(lambda part: part[: len(wanted_B)], got._replace(video=in_order))
+        jax.tree.map(np.testing.assert_array_equal, first, want)
+
+
+def test_loading_stops_when_asked(world):
+    view, store, *_ = world
+    asked = iter([False, True])
+    assert device_dataset.load(view, store, view.rows(TRAIN), lambda: next(asked)) is None
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_resident_and_streamed_features_give_the_same_training(root, world, start, monkeypatch):
+    monkeypatch.setattr(batch_source, "_DISPATCH_SECONDS", 1e6)  # on slow machines too
+    config = tiny_world.smooth(tiny_world.make_config(root, num_seeds=2))
+    config.model.region_dropout = 0.3
+    view, store, *_ = world
+    rows = view.rows(TRAIN)
+    ends = []
+    for resident in (False, True):
+        model, state = tiny_world.fresh(config, world)
+        step = train.make_train_step(model, config, num_steps=100)
+        how = dict(batch_size=SIZE, seed=7, start_step=start)
+        if resident:
+            loaded = device_dataset.load(view, store, rows)
+            source = batch_source.OnDevice(batch_source.multi_step(step), loaded, rows, **how)
+        else:
+            source = batch_source.Streamed(step, view, store, rows, **how)
+        losses, counts = [], []
+        while len(losses) < 9:
+            state, metrics, count = source.advance(state, min(4, 9 - len(losses)))
+            losses += np.asarray(metrics.loss_S)[:count].tolist()
+            counts.append(count)
+        assert int(state.step) == 9
+        ranked = list(source.ranked(rows[:13], 8))
+        row_V = np.concatenate([batch.row_B for batch in ranked])
+        assert row_V.tolist() == [*rows[:13], -1, -1, -1]
+        if resident:  # no batch has codes of its own
+            assert all(batch.video.codes_VFMC is loaded.videos.video.codes_VFMC for batch in ranked)
+        ends.append((state.params, np.array(losses)))
+    assert max(counts) > 1, "several steps must be taken at once here"
+    assert_close(*ends, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [ModelName.BL, ModelName.UA, ModelName.THREE_WAY])
+def test_what_a_system_does_not_look_at_need_not_be_kept(root, world, name):
+    config = tiny_world.smooth(tiny_world.make_config(root, num_seeds=2))
+    config.model.name = name
+    view, store, *_ = world
+    rows, ends = view.rows(TRAIN), []
+    for condensed in (False, True):
+        model, state = tiny_world.fresh(config, world)
+        pool_features = model.pool_features if condensed else None
+        loaded = device_dataset.load(view, store, rows, pool_features=pool_features)
+        assert loaded.videos.video.codes_VFMC.shape[1:3] == ((1, 1) if condensed else (3, 64))
+        step = batch_source.multi_step(train.make_train_step(model, config, num_steps=100))
+        source = batch_source.OnDevice(step, loaded, rows, batch_size=SIZE, seed=7, start_step=0)
+        taken, losses = 0, []
+        while taken < 6:
+            state, metrics, count = source.advance(state, min(2, 6 - taken))
+            losses += np.asarray(metrics.loss_S)[:count].tolist()
+            taken += count
+        ends.append((state.params, np.array(losses)))
+    assert_close(*ends, atol=1e-5)
+    assert tiny_world.fresh(tiny_world.make_config(root), world)[0].pool_features is None
+
+
+def test_features_go_to_the_device_where_they_fit(world, monkeypatch):
+    view, store, *_ = world
+    rows = view.rows(TRAIN)
+    needed = len(rows) * (store.max_frames * 64 * 7 + 8 * 7)
+
+    def room(num_bytes):
+        monkeypatch.setattr(device_dataset, "device_memory", lambda: num_bytes)
+
+    room(2 * needed)
+    choices = [device_dataset.fits_on_device(view, store, rows, choice) for choice in Features]
+    assert dict(zip(Features, choices, strict=True)) == {
+        Features.AUTO: True,
+        Features.DEVICE: True,
+        Features.STREAM: False,
+    }
+    room(2 * needed - 2)
+    assert not device_dataset.fits_on_device(view, store, rows, Features.AUTO)
+    with pytest.raises(UserError, match="to fit half of the device's memory.*features=stream"):
+        device_dataset.fits_on_device(view, store, rows, Features.DEVICE)
+    room(2 * len(rows) * 12 * 7)
+    assert device_dataset.fits_on_device(view, store, rows, Features.DEVICE, lambda video: video)
+
+
+def test_the_memory_of_this_device_is_known():
+    assert device_dataset.device_memory() > 2**28
+
+
+def test_a_limit_of_a_group_around_counts(tmp_path):
+    inner = tmp_path / "slurm" / "job"
+    inner.mkdir(parents=True)
+    (tmp_path / "slurm" / "memory.max").write_text("4096\n")
+    (inner / "memory.max").write_text("max\n")
+    (tmp_path.parent / "memory.max").write_text("1\n")  # above the root of all groups
+    assert device_dataset._limits(tmp_path, "slurm/job", "memory.max") == [4096]
+
+
+# Microbatches
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_microbatches_add_up_to_the_batch(root, world, sampled):
+    view, store, *_ = world
+    rows = view.rows(TRAIN)
+    batch = input_pipeline.train_batches(view, store, rows=rows, batch_size=SIZE, seed=0)[0]
+    real_B = np.arange(SIZE) % 4 != 1  # a microbatch of 1 is all padding, and others in part
+    batch = batch._replace(mask_B=real_B)
+    ends = []
+    for size in (SIZE, 5, 1):
+        config = tiny_world.smooth(tiny_world.make_config(root, microbatch_size=size, num_seeds=2))
+        config = tiny_world.sampled(config) if sampled else config
+        model, state = tiny_world.fresh(config, world)
+        state, metrics = train.make_train_step(model, config, num_steps=100)(state, batch)
+        ends.append((state.params, metrics))
+    assert_close(ends[0], ends[1], atol=1e-5)
+    assert_close(ends[0], ends[2], atol=1e-5)
+
+
+# Rows in use
+
+
+def few_hashtags_in_use(root, world, num_hashtags=500, **settings):
+    """Config, model and state of a vocabulary far larger than a batch."""
+    config = tiny_world.sampled(tiny_world.make_config(root, num_seeds=2, **settings))
+    tiny_world.smooth(config)
+    model, _ = tiny_world.fresh(config, world)
+    model = model.clone(num_hashtags=num_hashtags)
+    return config, model, train.init_state(model, config, world[2])
+
+
+def batches_of(world, num_hashtags=500):
+    """Batches whose ids are spread over a large vocabulary."""
+    view, store, *_ = world
+    batches = input_pipeline.train_batches(
+        view, store, rows=view.rows(TRAIN), batch_size=SIZE, seed=0
+    )
+    for step in range(3):
+        batch = batches[step]
+        stretch = num_hashtags // len(view.hashtags)
+        user = batch.user._replace(history_BR=batch.user.history_BR * stretch)
+        yield batch._replace(positives_BP=batch.positives_BP * stretch, user=user)
+
+
+@pytest.mark.parametrize("weight", list(RankWeight))
+def test_touching_only_the_rows_in_use_is_the_same_step(root, world, weight, monkeypatch):
+    ends = []
+    for sparse in (False, True):
+        config, model, state = few_hashtags_in_use(root, world, clip_norm=0.5)
+        config.loss.rank_weight, config.model.history_dropout = weight, 0.3
+        before = jax.tree.map(np.asarray, state.params)
+        with monkeypatch.context() as patch:
+            if not sparse:
+                patch.setattr(sparse_update, "few", lambda *_: False)
+            step = train.make_train_step(model, config, num_steps=100)
+            text = str(jax.make_jaxpr(step)(state, next(batches_of(world))))
+            assert sparse != ("f32[2,500,6]" in text), "vectors of all hashtags are not made"
+            metrics = []
+            for batch in batches_of(world):
+                state, figures = step(state, batch)
+                metrics.append(figures)
+        ends.append((state.params, metrics))
+    assert_close(*ends, atol=1e-5)
+    moved = np.abs(np.asarray(ends[1][0]["hashtag_TK"]) - before["hashtag_TK"]).max(axis=(0, 2))
+    assert 10 < (moved > 0).sum() < 400
+
+
+def test_what_moves_every_row_takes_the_dense_step(root, world):
+    batch = next(batches_of(world))
+    negatives_BPN = np.zeros((*batch.positives_BP.shape, 4), np.int32)
+    plain = tiny_world.make_config(root).train
+    assert sparse_update.few(batch, negatives_BPN, 500, plain)
+    assert not sparse_update.few(batch, None, 500, plain)
+    assert not sparse_update.few(batch, negatives_BPN, 100, plain)
+    for change in ({"momentum": 0.9}, {"weight_decay": 0.1}, {"ema": 0.9}):
+        assert not sparse_update.few(
+            batch, negatives_BPN, 500, tiny_world.make_config(root, **change).train
+        )
+
+
+def test_used_rows_are_listed_once_and_found_again():
+    user = train_user = input_pipeline.UserInput(
+        *np.zeros((3, 2), np.int32),
+        history_BR=np.int32([[9, 4], [70, 70]]),
+        history_mask_BR=np.array([[True, True], [False, False]]),
+    )
+    batch = input_pipeline.Batch(
+        None, user, np.int32([[4, 9], [2, 55]]), np.array([[1, 1], [1, 0]], bool), None, None
+    )
+    negatives_BPN = np.int32([[[7], [4]], [[0], [7]]])
+    ids_R, small, small_negatives_BPN = sparse_update.find(batch, negatives_BPN, 80)
+    # 12 places; a masked slot stands for hashtag 0.
+    assert ids_R.tolist() == [0, 2, 4, 7, 9, *range(80, 87)]
+    np.testing.assert_array_equal(ids_R[small.positives_BP], [[4, 9], [2, 0]])
+    np.testing.assert_array_equal(ids_R[small.user.history_BR], [[9, 4], [0, 0]])
+    np.testing.assert_array_equal(ids_R[small_negatives_BPN], negatives_BPN)
+    np.testing.assert_array_equal(small.user.gender_B, train_user.gender_B)
+
+    tables = {"hashtag_TK": jnp.arange(160.0).reshape(80, 2), "dense": jnp.ones(3)}
+    rows = sparse_update.gather(tables, ids_R)
+    np.testing.assert_array_equal(rows["hashtag_TK"][2], [8, 9])
+    np.testing.assert_array_equal(rows["hashtag_TK"][5:], 0)
+    changed = sparse_update.add(tables, {"hashtag_TK": rows["hashtag_TK"] + 1, "dense": 1.0}, ids_R)
+    expected = np.arange(160.0).reshape(80, 2)
+    expected[[0, 2, 4, 7, 9]] = 2 * expected[[0, 2, 4, 7, 9]] + 1
+    np.testing.assert_array_equal(changed["hashtag_TK"], expected)
+    np.testing.assert_array_equal(changed["dense"], 2)

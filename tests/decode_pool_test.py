@@ -1,0 +1,243 @@
+"""Decoders in processes of their own: what each clip may cost, and that they end."""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import av
+import clips
+import numpy as np
+import pytest
+
+from uhman_jax.errors import UserError
+from uhman_jax.preprocess import decode_process, self_test
+from uhman_jax.preprocess import decode_worker as child_process
+from uhman_jax.preprocess.decode import sample_frames
+from uhman_jax.preprocess.decode_pool import DecoderPool
+from uhman_jax.preprocess.decode_process import LibraryFault
+
+TESTS = Path(__file__).parent
+OPTIONS = {"max_frames": 3, "size": 8}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """Path of a good clip."""
+    root = tmp_path_factory.mktemp("clips")
+    clips.write_noise(root, (2,))
+    return str(root / "0.mp4")
+
+
+@pytest.fixture
+def misbehaving(clip, tmp_path):
+    paths = []
+    for i, name in enumerate("good hang good2 crash exit good3 surprise greedy good4".split()):
+        paths.append(str(tmp_path / f"{i}_{name}.mp4"))
+        shutil.copy(clip, paths[-1])
+    return paths
+
+
+def test_hangs_and_crashes_cost_one_clip_each(misbehaving):
+    command = (sys.executable, str(TESTS / "small_network.py"), "child")
+    started = time.monotonic()
+    with DecoderPool(
+        misbehaving, OPTIONS, num_decoders=2, timeout=4, memory_bytes=3 << 30, command=command
+    ) as pool:
+        found = list(pool)
+    assert time.monotonic() - started < 60
+    assert [one.state for one in found] == [
+        "ok", "timeout", "ok", "corrupt", "corrupt", "ok", "corrupt", "unsupported", "ok"
+    ]  # fmt: skip
+    assert found[1].reason == "decoding took longer than 4 s"
+    assert "SIGSEGV" in found[3].reason and "exit status 3" in found[4].reason
+    assert "ZeroDivisionError" in found[6].reason and "memory" in found[7].reason
+    assert all(len(clip.images) == 2 * (clip.state == "ok") for clip in found)
+    np.testing.assert_array_equal(found[0].images, found[-1].images)
+
+
+def test_memory_of_a_decoder_does_not_grow_and_its_lack_is_named(tmp_path):
+    """Ten 4K clips pass where one does (each takes 50 MiB); with less they are not "corrupt"."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (135, 240, 3)).astype(np.uint8).repeat(16, 0).repeat(16, 1)
+    path = clips.write_clip(tmp_path / "4k.mp4", [noise, 255 - noise, noise], [0, 200, 400])
+    program = "from uhman_jax.preprocess import child; print(child._peak_bytes())"
+    command = [sys.executable, "-c", program]
+    one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent)}
+    bare = subprocess.run(command, env=one_thread, capture_output=True, check=True, text=True)
+    found = {}
+    for extra in (120, 30):
+        memory_bytes = int(bare.stdout) + (extra << 20)
+        limits = {"timeout": 60, "memory_bytes": memory_bytes}
+        with DecoderPool([path] * 10, OPTIONS, num_decoders=1, **limits) as pool:
+            found[extra] = {(clip.state, clip.reason) for clip in pool}
+    assert found[120] == {("ok", "")}
+    reason = f"decoding needs more than decoder_memory, {memory_bytes / 2**30:g} GiB"
+    assert found[30] == {("unsupported", reason)}
+
+
+def test_few_clips_wait_for_the_network(clip):
+    with DecoderPool([clip] * 60, OPTIONS, num_decoders=2, timeout=60) as pool:
+        clips_iterator = iter(pool)
+        next(clips_iterator)
+        time.sleep(1)
+        assert pool.ready() <= 8  # four per decoder
+
+
+def test_a_decoder_without_room_to_start_is_told_in_a_sentence(clip):
+    limits = {"timeout": 60, "memory_bytes": 1 << 20}
+    with (
+        DecoderPool([clip], OPTIONS, num_decoders=1, **limits) as pool,
+        pytest.raises(UserError, match="within decoder_memory, 0.000976562 GiB .0: no limit."),
+    ):
+        next(iter(pool))
+
+
+def child(kind):
+    return (sys.executable, str(TESTS / "small_network.py"), kind)
+
+
+def test_a_library_that_fails_on_our_own_clip_is_at_fault_and_no_clip_is(clip):
+    with (
+        DecoderPool(
+            [clip] * 3, OPTIONS, num_decoders=2, timeout=60, command=child("outdated")
+        ) as pool,
+        pytest.raises(LibraryFault) as caught,
+    ):
+        next(iter(pool))
+    message = str(caught.value)
+    assert message.startswith(f"av {av.__version__} (FFmpeg ")
+    assert "TypeError: open() got an unexpected keyword argument" in message
+    assert "pip install 'av>=" in message and "\n" not in message
+
+
+def test_a_library_that_fails_later_is_found_out_by_our_own_clip(clip, tmp_path, monkeypatch):
+    turned = tmp_path / "turned"
+    monkeypatch.setenv("TURNED", str(turned))
+    found = []
+    with (
+        DecoderPool(
+            [clip] * 60, OPTIONS, num_decoders=2, timeout=60, command=child("turning")
+        ) as pool,
+        pytest.raises(LibraryFault),
+    ):
+        for one in pool:
+            found.append(one)
+            turned.touch()
+    assert found[0].state == "ok" and found[-1].state == "corrupt"
+    # Twenty in all, of which a few may be later ones, and the last is never classed.
+    assert 10 <= sum(one.state == "corrupt" for one in found) <= 21
+
+
+def test_a_folder_of_odd_files_is_read_to_its_end(clip, tmp_path, monkeypatch):
+    """One exception 45 times: our own clip is decoded again, twice, and clears the library."""
+    paths = []
+    for i in range(45):
+        paths.append(str(tmp_path / f"{i}_odd.mp4"))
+        os.link(clip, paths[-1])
+    checks = []
+    real = decode_process.Worker.check
+    monkeypatch.setattr(decode_process.Worker, "check", lambda *a: (checks.append(1), real(*a)))
+    with DecoderPool(
+        [*paths, clip], OPTIONS, num_decoders=2, timeout=60, command=child("child")
+    ) as pool:
+        found = list(pool)
+    assert [one.state for one in found] == ["corrupt"] * 45 + ["ok"]
+    assert found[7].reason == "AttributeError: no such box in 7_odd.mp4" and len(checks) == 2
+
+
+@pytest.mark.parametrize(
+    ("program", "sentence"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("raise SystemExit('cannot: x\\n')", "cannot: x"),
+    ],
+)
+def test_a_decoder_that_cannot_start_says_why(clip, program, sentence):
+    command = (sys.executable, "-c", program)
+    with (
+        DecoderPool([clip], OPTIONS, num_decoders=1, timeout=60, command=command) as pool,
+        pytest.raises(UserError, match="a decoding process must start") as caught,
+    ):
+        next(iter(pool))
+    assert sentence in str(caught.value) and "decoder_memory" not in str(caught.value)
+
+
+def test_the_remedy_names_the_versions_that_the_project_allows(clip):
+    project = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())
+    (bound,) = [name for name in project["project"]["dependencies"] if name.startswith("av>")]
+
+    def decode(path, **options):
+        raise ZeroDivisionError
+
+    assert f"pip install '{bound}'" in self_test.trouble(decode)
+
+
+def test_only_what_a_library_should_not_raise_is_suspicious():
+    for error in (OSError(5, "x"), EOFError(), av.error.InvalidDataError(1, "x"), MemoryError()):
+        assert child_process._unexpected(error) == {}
+    assert child_process._unexpected(None) == {}
+    try:
+        vars(3)
+    except TypeError as error:
+        name, text, place = child_process._unexpected(error)["unexpected"]
+    assert name == "TypeError" and "__dict__" in text
+    assert place.startswith(f"{__file__}:")
+
+
+def test_our_own_clip_costs_milliseconds():
+    assert self_test.trouble(sample_frames) == ""
+    begin = time.process_time()
+    for _ in range(5):
+        self_test.trouble(sample_frames)
+    assert time.process_time() - begin < 5 * 0.1  # 3 ms where nothing else runs
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"note": "some packets"}, "'some packets'"),
+        ({"width": 32, "height": 16}, "32x16"),
+        ({"seconds": 0.64}, "0.640 s"),
+        ({"times_F": np.array([0, 0.2, 0.6], np.float32)}, "[0.0, 0.2, 0.6]"),
+        ({"images": np.zeros((3, 16, 16, 3), np.uint8)}, "the colour [0, 0, 0] for [255, 0, 0]"),
+        ({"images": np.zeros((2, 16, 16, 3), np.uint8)}, "images (2, 16, 16, 3)"),
+    ],
+)
+def test_whatever_is_wrong_with_our_own_clip_is_told(change, part):
+    def decode(path, **options):
+        return dataclasses.replace(sample_frames(path, **options), **change)
+
+    assert part in self_test.trouble(decode)
+
+
+def test_a_decoder_has_one_thread_however_many_cores_there_are():
+    """Each further one takes 40 MB of the address space that a decoder has."""
+    script = """if True:
+        import json, os
+        print("{}", flush=True)
+        input()
+        reason = os.environ["OPENBLAS_NUM_THREADS"]
+        print(json.dumps({"state": "corrupt", "reason": reason}), flush=True)
+        input()
+    """
+    command = (sys.executable, "-c", script)
+    with DecoderPool(["x"], OPTIONS, num_decoders=1, timeout=60, command=command) as pool:
+        assert [clip.reason for clip in pool] == ["1"]
+
+
+def test_decoders_end_with_the_pool(clip):
+    with DecoderPool([clip] * 60, OPTIONS, num_decoders=2, timeout=60) as pool:
+        next(iter(pool))
+        children = subprocess.run(
+            ["ps", "--ppid", str(os.getpid()), "-o", "pid,args"], capture_output=True, text=True
+        ).stdout
+        assert children.count("preprocess.child") == 2
+    children = subprocess.run(
+        ["ps", "--ppid", str(os.getpid()), "-o", "pid,args"], capture_output=True, text=True
+    ).stdout
+    assert "preprocess.child" not in children

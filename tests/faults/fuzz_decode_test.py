@@ -1,0 +1,112 @@
+"""Mutated clips: none crashes or holds up the parent, and each gets one state.
+
+Sixty in the default suite, two thousand in `pytest -m long`, which also mutates real clips.
+"""
+
+import collections
+import pathlib
+import time
+
+import clips
+import numpy as np
+import pytest
+
+from uhman_jax.preprocess.decode_pool import DecoderPool
+from uhman_jax.preprocess.ledger import STATES
+
+OPTIONS = {"frames_per_second": 5.0, "max_frames": 4, "size": 16, "max_megapixels": 4.0}
+OPTIONS |= {"max_seconds": 600.0, "max_megabytes": 64.0}
+TIMEOUT = 10.0
+CONTAINERS = {
+    "mp4": "mpeg4",
+    "mkv": "h264",
+    "webm": "vp9",
+    "avi": "mpeg4",
+    "mov": "mjpeg",
+    "ts": "h264",
+}
+
+
+def base_clips(folder):
+    """Small clips in several containers and codecs; those that this FFmpeg can write."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(10)]
+    paths = []
+    for container, codec in CONTAINERS.items():
+        path = folder / f"base.{container}"
+        try:
+            clips.write_clip(path, images, range(0, 400, 40), codec)
+        except Exception:  # whatever a build of FFmpeg lacks
+            path.unlink(missing_ok=True)
+        else:
+            paths.append(path)
+    assert len(paths) >= 3
+    return paths
+
+
+def mutate(data, rng):
+    """One of five kinds of damage."""
+    data = bytearray(data)
+    kind, size = rng.integers(5), len(data)
+    if kind == 0:  # single bits
+        for _ in range(rng.integers(1, 30)):
+            data[rng.integers(size)] ^= 1 << int(rng.integers(8))
+    elif kind == 1:  # cut at some per cent
+        del data[size * int(rng.integers(1, 100)) // 100 :]
+    elif kind == 2:  # a hole
+        begin = rng.integers(size)
+        data[begin : begin + 200] = bytes(len(data[begin : begin + 200]))
+    elif kind == 3:  # numbers of the header, grown
+        begin = rng.integers(min(size, 2000))
+        data[begin : begin + 4] = b"\x7f\xff\xff\xff"
+    else:  # a piece that comes twice
+        begin, end = sorted(rng.integers(0, size, 2))
+        data[end:end] = data[begin:end][:4000]
+    return bytes(data)
+
+
+def decode(bases, folder, count, seed):
+    """States of `count` mutated clips, and the seconds that the slowest waited for."""
+    rng = np.random.default_rng(seed)
+    contents = [base.read_bytes() for base in bases]
+    paths = []
+    for number in range(count):
+        base = number % len(bases)
+        path = folder / f"{number}{bases[base].suffix}"
+        path.write_bytes(mutate(contents[base], rng))
+        paths.append(str(path))
+    found, slowest, last = [], 0.0, time.monotonic()
+    with DecoderPool(paths, OPTIONS, num_decoders=2, timeout=TIMEOUT, memory_bytes=3 << 29) as pool:
+        for clip in pool:
+            found.append(clip)
+            slowest, last = max(slowest, time.monotonic() - last), time.monotonic()
+    return found, slowest
+
+
+def check(found, slowest, count):
+    assert len(found) == count
+    for clip in found:
+        assert clip.state in STATES
+        assert (clip.state == "ok") == (len(clip.images) > 0)
+        assert clip.state == "ok" or clip.reason
+        assert np.isfinite(clip.times_F).all() and (np.diff(clip.times_F) > 0).all()
+    assert slowest < 3 * TIMEOUT, "a clip may time out, and be tried again in a fresh process"
+
+
+def test_sixty_mutated_clips_cost_nothing_but_themselves(tmp_path):
+    found, slowest = decode(base_clips(tmp_path), tmp_path, 60, seed=0)
+    check(found, slowest, 60)
+    states = collections.Counter(clip.state for clip in found)
+    assert states["ok"] > 5 and states["corrupt"] > 5, states
+
+
+@pytest.mark.long
+def test_two_thousand_mutated_clips_cost_nothing_but_themselves(tmp_path, record_property):
+    real = pathlib.Path(clips.shared_videos())
+    small = sorted(path for path in real.iterdir() if 0 < path.stat().st_size < 3e5)
+    bases = [*base_clips(tmp_path), *(path for path in small if path.suffix != ".csv")]
+    found, slowest = decode(bases, tmp_path, 2000, seed=1)
+    check(found, slowest, 2000)
+    states = collections.Counter(clip.state for clip in found)
+    record_property("states", dict(states))
+    print(dict(states), f"slowest {slowest:.1f} s")

@@ -1,0 +1,58 @@
+import jax
+import numpy as np
+import pytest
+import tiny_world
+
+from uhman_jax import train
+from uhman_jax.errors import UserError
+from uhman_jax.trained_run import open_run
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    config, workdir = tiny_world.finished_run(
+        tmp_path_factory.mktemp("trained"), num_epochs=2, num_seeds=2
+    )
+    return workdir
+
+
+def test_a_seed_has_its_best_parameters(workdir):
+    opened = open_run(workdir)
+    channels = tiny_world.NUM_CHANNELS
+    state = train.restore(opened.config, opened.view, workdir)
+    for seed in range(2):
+        _, variables = opened.model(seed)
+        expected = jax.tree.map(lambda leaf, s=seed: leaf[s], state.best_params)
+        jax.tree.map(np.testing.assert_array_equal, variables["params"], expected)
+        assert variables["statistics"]["mean_C"].shape == (channels,)
+
+
+def test_features_are_those_of_the_run(workdir):
+    opened = open_run(workdir)
+    assert len(opened.features()) >= len(opened.view.video_ids)
+    opened.facts["features"]["extractor"] = "another"
+    with pytest.raises(UserError, match="features must be those of the run"):
+        opened.features()
+
+
+def test_frames_and_regions(workdir):
+    assert open_run(workdir).shown() == (3, 64)
+
+
+def test_a_run_without_checkpoints(workdir):
+    (workdir / "checkpoints").rename(workdir / "elsewhere")
+    try:
+        with pytest.raises(UserError, match="must have checkpoints, got none"):
+            open_run(workdir).model(0)
+    finally:
+        (workdir / "elsewhere").rename(workdir / "checkpoints")
+
+
+def test_a_damaged_file_is_named(workdir):
+    text = (workdir / "metrics.json").read_bytes()
+    (workdir / "metrics.json").write_bytes(text[:-9])
+    try:
+        with pytest.raises(UserError, match="metrics.json must be as the run wrote it"):
+            open_run(workdir)
+    finally:
+        (workdir / "metrics.json").write_bytes(text)

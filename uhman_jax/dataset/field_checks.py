@@ -1,0 +1,207 @@
+"""Checks of single fields of the raw tables."""
+
+import datetime
+import decimal
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from uhman_jax.dataset.attributes import is_unknown
+from uhman_jax.dataset.csv_rows import show
+from uhman_jax.dataset.hashtags import Hashtags, read_hashtags, split_hashtags
+
+MAX_AGE = 120  # years
+MAX_TIMESTAMP = 253_402_300_799  # unix seconds: the end of the year 9999
+_MAX_LENGTH = 64  # characters of an age or a time
+_AGE = re.compile(r"(\d{1,4})(?:[.,]\d*)? ?(?:y|yo|y/o|yrs?|years?)?(?: ?old)?")
+_NUMBER = re.compile(r"\d+(?:\.\d*)?(?:e\+?\d{1,3})?", re.ASCII)
+_DAY = re.compile(r"(?:19[7-9]|20\d)\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", re.ASCII)
+_ZONE = re.compile(r" ?(?:utc|gmt|z)$| (?=[+-]\d\d:?\d\d$)", re.ASCII)
+_WHOLE_NUMBER = re.compile(r"([0-9]{1,18})(\.0*)?")  # "7.0" is how a table with gaps spells 7
+
+
+class Fault(NamedTuple):
+    """An error in a field; see `table.Problem`."""
+
+    kind: str
+    rule: str
+    value: str  # as `show` writes it
+    remedy: str
+    dropped: bool = True
+
+
+# Where video files are looked up: a folder, the listing of a remote one (`storage.sizes`), or not.
+Files = Path | Mapping[str, int] | None
+
+
+def id_faults(column: str, value: str, seen: Mapping[str, int]) -> list[Fault]:
+    """Returns the errors of an id; `seen` maps the ids of good rows to their lines."""
+    if not value:
+        rule = f"{column} must not be empty"
+        return [Fault(f"empty {column}", rule, show(value), "give the row an id")]
+    if value in seen:
+        rule = f"{column} must be unique"
+        shown = f"{show(value)}, which line {seen[value]} has too"
+        return [Fault(f"duplicate {column}", rule, shown, "rename or delete one of the two")]
+    return []
+
+
+def path_faults(path: str, files: Files) -> list[Fault]:
+    """Returns the errors of a path; the file is looked up unless `files` is None."""
+    if not path:
+        return [Fault("no path", "path must name the video file", show(path), "fill it in")]
+    normal = os.path.normpath(path)
+    if os.path.isabs(normal) or normal == os.pardir or normal.startswith(os.pardir + os.sep):
+        rule = "path must stay inside the dataset's folder"
+        remedy = "move or link the file there and give its relative path"
+        return [Fault("path outside", rule, show(path), remedy)]
+    if files is None:
+        return []
+    remedy = "restore the file, correct the path, or delete the row"
+    missing = Fault("missing file", "path must name an existing file", show(path), remedy)
+    if isinstance(files, Mapping):
+        return [] if normal in files else [missing]
+    try:
+        mode = os.stat(files / path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return [missing]
+    except OSError as error:
+        value = f"{show(path)} ({error.strerror})"
+        return [
+            Fault("unreadable file", "path must name a readable file", value, "correct the path")
+        ]
+    if not stat.S_ISREG(mode):
+        rule, remedy = "path must name a regular file (no folder, pipe or device)", "name the video"
+        return [Fault("not a regular file", rule, show(path), remedy)]
+    if not os.access(files / path, os.R_OK):
+        rule, remedy = "path must name a readable file", "change the file's permissions"
+        return [Fault("unreadable file", rule, show(path), remedy)]
+    return []
+
+
+def read_list(field: str, rules: int) -> tuple[Hashtags, list[Fault]]:
+    """Returns the hashtags of a list and its errors; `rules` as in `dataset.rules`."""
+    if rules == 1:
+        keys = split_hashtags(field, rules)
+        return Hashtags(keys, keys, ()), []
+    hashtags = read_hashtags(field)
+    if not hashtags.rejected:
+        return hashtags, []
+    rule = "a hashtag must hold letters, marks, digits, underscores and emoji only"
+    more = ", ..." if len(hashtags.rejected) > 3 else ""
+    value = ", ".join(map(show, hashtags.rejected[:3])) + more
+    remedy = "spell it otherwise or delete it; until then it is left out"
+    return hashtags, [Fault("not a hashtag", rule, value, remedy, dropped=False)]
+
+
+def read_time(field: str, rules: int) -> tuple[int | None, list[Fault]]:
+    """Returns a timestamp, None if it is unknown, and its errors."""
+    rule = f"timestamp must be whole unix seconds (not milliseconds) from 0 to {MAX_TIMESTAMP}"
+    remedy = "convert it, or leave it empty if unknown"
+    if rules > 1:
+        rule = "timestamp must be unix seconds or milliseconds or an ISO 8601 date, 1970 to 9999"
+        remedy += "; until then it is unknown"
+    try:
+        return parse_time(field) if rules > 1 else _whole_number(field, 0, MAX_TIMESTAMP), []
+    except ValueError:
+        return None, [Fault("bad timestamp", rule, show(field), remedy, dropped=rules == 1)]
+
+
+def read_age(field: str, rules: int) -> tuple[int | None, list[Fault]]:
+    """Returns an age in years, None if it is unknown, and its errors."""
+    rule = f"age must be whole years from 1 to {MAX_AGE}"
+    unknown = "it" if rules > 1 else "the whole user"
+    remedy = f"correct it, or leave it empty if unknown; until then {unknown} is unknown"
+    try:
+        return parse_age(field) if rules > 1 else _whole_number(field, 1, MAX_AGE), []
+    except ValueError:
+        return None, [Fault("bad age", rule, show(field), remedy, dropped=rules == 1)]
+
+
+def _whole_number(text: str, low: int, high: int) -> int | None:
+    """Returns the number in a field by rules 1, None if it is empty.
+
+    Raises:
+        ValueError: it is not a whole number from `low` to `high`.
+    """
+    if not text:
+        return None
+    match = _WHOLE_NUMBER.fullmatch(text)
+    if not match or not low <= int(match[1]) <= high:
+        raise ValueError(text)
+    return int(match[1])
+
+
+def parse_age(text: str) -> int | None:
+    """Returns the whole years in a field, None if they are unknown.
+
+    >>> [parse_age(text) for text in ("25", " 25.0", "25 years", "25 y/o", "n/a")]
+    [25, 25, 25, 25, None]
+
+    Raises:
+        ValueError: it is not an age from 1 to 120.
+    """
+    text = _plain(text)
+    if not text:
+        return None
+    match = _AGE.fullmatch(text)
+    if not match or not 1 <= int(match[1]) <= MAX_AGE:
+        raise ValueError(text)
+    return int(match[1])
+
+
+def parse_time(text: str) -> int | None:
+    """Returns the unix seconds in a field, None if they are unknown.
+
+    It reads unix seconds, milliseconds (13 digits), microseconds (16) and nanoseconds (19), and
+    dates of ISO 8601, with or without a time of day. Eight digits are a day from 1970 to 2099 if
+    they can be one. A time without a zone is UTC; fractions of a second are cut.
+
+    >>> [parse_time(text) for text in ("1700000000", "1.7e9", "1700000000123", "2023-11-14")]
+    [1700000000, 1700000000, 1700000000, 1699920000]
+    >>> parse_time("2023-11-14T23:13:20+01:00"), parse_time("2023-11-14 22:13:20 UTC")
+    (1700000000, 1700000000)
+
+    Raises:
+        ValueError: it is not a time from 1970 to 9999.
+    """
+    text = _plain(text)
+    if not text:
+        return None
+    if _NUMBER.fullmatch(text) and not _DAY.fullmatch(text):
+        seconds = decimal.Decimal(text)
+        for digits in (9, 6, 3):  # of nanoseconds, microseconds, milliseconds
+            if seconds >= 10 ** (9 + digits):
+                seconds = seconds.scaleb(-digits)
+                break
+    else:
+        if text[4:5] != "-" and not _DAY.match(text):
+            raise ValueError(text)
+        moment = datetime.datetime.fromisoformat(_ZONE.sub("", text).upper())
+        seconds = moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp() // 1
+    if not 0 <= seconds <= MAX_TIMESTAMP:
+        raise ValueError(text)
+    return int(seconds)
+
+
+def spell_time(seconds: int | None) -> str:
+    """Returns a text from which `parse_time` reads the timestamp.
+
+    >>> spell_time(1700000000), spell_time(20231114), spell_time(None)
+    ('1700000000', '20231114.0', '')
+    """
+    text = "" if seconds is None else str(seconds)
+    return f"{text}.0" if _DAY.fullmatch(text) else text
+
+
+def _plain(text: str) -> str:
+    """Returns an age or a time in lower case with single spaces, "" if it is unknown."""
+    if len(text) > _MAX_LENGTH:
+        raise ValueError(text)
+    if text.isascii() and text.isdecimal():
+        return text
+    return "" if is_unknown(text) else " ".join(unicodedata.normalize("NFKC", text).lower().split())

@@ -1,0 +1,268 @@
+"""The generative model of a simulated dataset: users, object classes, preferences, language."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from uhman_jax.config import Config, SimulatorConfig, SimulatorOutput
+from uhman_jax.config_checks import validate
+from uhman_jax.dataset.simulator import names
+from uhman_jax.errors import UserError
+
+# Purposes of the independent random streams; new ones are appended.
+STREAMS = ("classes", "words", "taste", "users", "clips", "tags", "history", "posterior", "media")
+STREAMS += ("styles", "ceilings")
+
+
+def stream(config: SimulatorConfig, purpose: str, *more: int) -> np.random.Generator:
+    """Returns the generator of one purpose (of one clip, with `more`), independent of the rest."""
+    seeds = np.random.SeedSequence([config.seed, STREAMS.index(purpose), *more])
+    return np.random.Generator(np.random.PCG64(seeds))
+
+
+@dataclasses.dataclass(frozen=True)
+class Users:
+    """The users. Attributes are indices into `names`; `known_UA` are those that the dataset has."""
+
+    gender_U: np.ndarray
+    age_U: np.ndarray  # bucket
+    years_U: np.ndarray  # age in years
+    country_U: np.ndarray
+    known_UA: np.ndarray  # bool, columns gender, age, country
+    private_UL: np.ndarray  # standard normal latent preference, independent of attributes
+
+
+@dataclasses.dataclass(frozen=True)
+class Preference:
+    """Preferences of users, as logits; a user's preference is the sum of the four terms.
+
+    Axis I are the preferred things: classes (G) or styles (J).
+    """
+
+    gender_AI: np.ndarray
+    age_AI: np.ndarray
+    country_AI: np.ndarray
+    private_LI: np.ndarray
+
+    def of_attributes(self, gender, age, country) -> np.ndarray:
+        """Returns the part [..., I] that attributes explain."""
+        return self.gender_AI[gender] + self.age_AI[age] + self.country_AI[country]
+
+    def of_users(self, users: Users) -> np.ndarray:
+        """Returns the whole preference of each user, [U, I]."""
+        explained_UI = self.of_attributes(users.gender_U, users.age_U, users.country_U)
+        return explained_UI + users.private_UL @ self.private_LI
+
+
+@dataclasses.dataclass(frozen=True)
+class Language:
+    """Probabilities of attaching a word, given the class that a post is about.
+
+    Row e of `rates_ET` is dialect e; the last row is the neutral dialect, the mean of the others.
+    Given a class, each word of the class and each generic hashtag is attached independently with
+    its rate; an empty draw is repeated.
+    """
+
+    class_T: np.ndarray  # class of a hashtag, -1: generic
+    rates_ET: np.ndarray  # in (0, 1)
+
+    @property
+    def neutral(self) -> int:
+        """The index of the neutral dialect."""
+        return len(self.rates_ET) - 1
+
+    @functools.cached_property
+    def belongs_GT(self) -> np.ndarray:
+        """Bool [G, T]: whether a post about the class may have the hashtag."""
+        classes_G1 = np.arange(self.class_T.max() + 1)[:, None]
+        return (self.class_T == classes_G1) | (self.class_T < 0)
+
+    def empty_EG(self) -> np.ndarray:
+        """Returns the probability that one draw for a class attaches nothing."""
+        return np.exp(np.log1p(-self.rates_ET) @ self.belongs_GT.T)
+
+    def size_EG(self) -> np.ndarray:
+        """Returns the expected number of hashtags of a post about a class."""
+        return self.rates_ET @ self.belongs_GT.T / (1 - self.empty_EG())
+
+    def given_class_EGT(self) -> np.ndarray:
+        """Returns p(hashtag is attached | dialect, class)."""
+        rates_EGT = np.where(self.belongs_GT, self.rates_ET[:, None, :], 0.0)
+        return rates_EGT / (1 - self.empty_EG())[:, :, None]
+
+    def given_set_T(self, dialect: int, classes_O: np.ndarray) -> np.ndarray:
+        """Returns p(hashtag is attached) if the words of several classes are drawn together."""
+        rates_T = np.where(self.belongs_GT[classes_O].any(0), self.rates_ET[dialect], 0.0)
+        return rates_T / -np.expm1(np.log1p(-rates_T).sum())
+
+    def given_mixture_T(self, weight_EG: np.ndarray) -> np.ndarray:
+        """Returns p(hashtag is attached), given probabilities of dialect and class."""
+        per_draw_EG = weight_EG / self._loud_EG
+        generic_E1 = per_draw_EG.sum(1, keepdims=True)
+        share_ET = np.where(self.class_T < 0, generic_E1, per_draw_EG[:, self.class_T])
+        return np.einsum("et,et->t", self.rates_ET, share_ET)
+
+    @functools.cached_property
+    def _loud_EG(self) -> np.ndarray:
+        return 1 - self.empty_EG()
+
+
+@dataclasses.dataclass(frozen=True)
+class Laws:
+    """The parameters of the generative model, which hold for all posts."""
+
+    config: SimulatorConfig
+    hashtags: tuple[str, ...]
+    class_names: tuple[str, ...]
+    looks_G3: np.ndarray  # shape, colour, texture of a class
+    popularity_G: np.ndarray  # how often a class is filmed; sums to 1
+    users: Users
+    preference: Preference  # in classes
+    style_preference: Preference
+    class_T: np.ndarray  # class of a hashtag, -1: generic
+    appeal_ET: np.ndarray  # relative rate of a word in a dialect, see `word_appeal`
+
+    def dialect_of(self, age, country):
+        """Returns the dialect of an age bucket in a country."""
+        return 2 * country + (np.asarray(age) >= names.NUM_YOUNG)
+
+
+def build_laws(config: SimulatorConfig) -> Laws:
+    """Returns the parameters of the generative model; a pure function of `config`."""
+    check(config)
+    looks_G3 = names.class_looks(config, stream(config, "classes"))
+    class_names = names.class_names(looks_G3)
+    hashtags, class_T = names.hashtag_names(config, class_names, stream(config, "words"))
+    popularity_G = np.arange(1.0, config.num_classes + 1) ** -config.zipf_exponent
+    class_strength = config.taste_strength * np.sqrt(1 - config.style_share)
+    style_strength = config.taste_strength * np.sqrt(config.style_share)
+    style_preference = draw_preference(
+        config, style_strength, config.num_styles, stream(config, "styles")
+    )
+    return Laws(
+        config=config,
+        hashtags=hashtags,
+        class_names=class_names,
+        looks_G3=looks_G3,
+        popularity_G=popularity_G / popularity_G.sum(),
+        users=draw_users(config, stream(config, "users")),
+        preference=draw_preference(
+            config, class_strength, config.num_classes, stream(config, "taste")
+        ),
+        style_preference=centred(style_preference, config),
+        class_T=class_T,
+        appeal_ET=word_appeal(config, class_T, stream(config, "words", 1)),
+    )
+
+
+def draw_users(config: SimulatorConfig, rng: np.random.Generator) -> Users:
+    """Returns users with independent attributes; countries are Zipf distributed."""
+    num = config.num_users
+    age_U = rng.choice(len(names.AGE_PROB_A), num, p=names.AGE_PROB_A)
+    edges = np.array(names.AGE_EDGES)
+    return Users(
+        gender_U=rng.choice(len(names.GENDERS), num, p=names.GENDER_PROB_A),
+        age_U=age_U,
+        years_U=rng.integers(edges[age_U], edges[age_U + 1]),
+        country_U=rng.choice(config.num_countries, num, p=country_prob_A(config)),
+        known_UA=rng.random((num, 3)) >= config.missing_prob,
+        private_UL=rng.standard_normal((num, config.private_rank)),
+    )
+
+
+def country_prob_A(config: SimulatorConfig) -> np.ndarray:
+    """Returns the distribution of users over countries, proportional to rank ** -0.7."""
+    weight_A = np.arange(1.0, config.num_countries + 1) ** -0.7
+    return weight_A / weight_A.sum()
+
+
+def draw_preference(
+    config: SimulatorConfig, strength: float, num_judged: int, rng: np.random.Generator
+) -> Preference:
+    """Returns normal effects of attribute values and private dimensions on all preferred things.
+
+    The variance over users of each of the four terms is its share of `strength` squared.
+    """
+    explained = strength * np.sqrt((1 - config.private_share) / 3)
+    private = strength * np.sqrt(config.private_share / config.private_rank)
+    sizes = (len(names.GENDERS), len(names.AGE_PROB_A), config.num_countries)
+    return Preference(
+        *(explained * rng.standard_normal((size, num_judged)) for size in sizes),
+        private_LI=private * rng.standard_normal((config.private_rank, num_judged)),
+    )
+
+
+def centred(preference: Preference, config: SimulatorConfig) -> Preference:
+    """Returns preferences with mean 0 over users, scaled to keep the variance over datasets.
+
+    So users have favourite styles, but no style is everyone's favourite: such a style would be
+    known from the clip only.
+    """
+
+    def centre(effect_AI: np.ndarray, prob_A) -> np.ndarray:
+        prob_A = np.asarray(prob_A)
+        own_share = max(1 - prob_A @ prob_A, 1e-9)  # of the variance; the rest is common to all
+        return (effect_AI - prob_A @ effect_AI) / np.sqrt(own_share)
+
+    return Preference(
+        centre(preference.gender_AI, names.GENDER_PROB_A),
+        centre(preference.age_AI, names.AGE_PROB_A),
+        centre(preference.country_AI, country_prob_A(config)),
+        preference.private_LI,
+    )
+
+
+def word_appeal(
+    config: SimulatorConfig, class_T: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Returns appeal_ET, the relative rate of every word in every dialect.
+
+    The log rate of a word is the sum of a fall with its rank in its class, an effect of the country
+    and an effect of the age group. Generic hashtags get `generic_share` of the total on average.
+    """
+    rank_T = np.array([np.sum(class_T[:index] == c) for index, c in enumerate(class_T)])
+    spread = config.dialect_strength / np.sqrt(2)
+    country_AT = spread * rng.standard_normal((config.num_countries, len(class_T)))
+    age_AT = spread * rng.standard_normal((2, len(class_T)))
+    log_EAT = country_AT[:, None] + age_AT[None] - 0.4 * np.log1p(rank_T)
+    appeal_ET = np.exp(log_EAT).reshape(-1, len(class_T))
+    generic_T = class_T < 0
+    if generic_T.any():
+        per_class = appeal_ET[:, ~generic_T].sum(1).mean() / config.num_classes
+        odds = config.generic_share / (1 - config.generic_share)
+        appeal_ET[:, generic_T] *= odds * per_class / appeal_ET[:, generic_T].sum(1).mean()
+    return appeal_ET
+
+
+def speak(laws: Laws, scale: float) -> Language:
+    """Returns the language with rates 1 - exp(-scale * appeal), which increase with `scale`."""
+    rates_ET = -np.expm1(-scale * laws.appeal_ET)
+    rates_ET = np.clip(rates_ET, 1e-6, 1 - 1e-6)
+    return Language(laws.class_T, np.concatenate([rates_ET, rates_ET.mean(0, keepdims=True)]))
+
+
+def check(config: SimulatorConfig) -> None:
+    """Raises UserError on settings that describe no generative model."""
+    validate(Config(simulator=config))
+    names.check_names(config)
+    if config.num_styles > 1 and config.door is not SimulatorOutput.FEATURES:
+        raise UserError(
+            f"simulator.num_styles must be 1 where clips are rendered, got {config.num_styles}; "
+            "set it, or simulator.door=features"
+        )
+    if config.style_share and config.num_styles == 1:
+        raise UserError(
+            f"simulator.style_share must be 0 where there is one style, got {config.style_share}; "
+            "set it, or raise simulator.num_styles"
+        )
+    if config.num_generic and not config.generic_share:
+        raise UserError(
+            "simulator.generic_share must be above 0 where there are generic hashtags, got 0; "
+            "set it, or simulator.num_generic=0"
+        )
+    if config.mean_history and config.no_history_prob == 1:
+        raise UserError(
+            "simulator.no_history_prob must be below 1 where mean_history is not 0, got 1; "
+            "lower it, or set simulator.mean_history=0"
+        )

@@ -1,0 +1,164 @@
+"""Decodes many clips ahead of the network, in child processes with a time limit for each clip.
+
+A child that hangs or dies is replaced, and the clip it had is given a state and a reason. Results
+come in the order of the jobs; at most so many wait that memory stays bounded.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from uhman_jax import storage
+from uhman_jax.preprocess.clip_file import DecodeError, require_size
+from uhman_jax.preprocess.decode_process import COMMAND, Clip, Worker, failed
+
+_MAX_WAITING_FRAMES = 1024  # images that wait for the network, about 270 MB
+_SAME_IN_A_ROW = 20  # clips with one unexpected exception, after which our own clip decides
+
+
+class DecoderPool:
+    """Iterates over the decoded clips of `paths`, in order; use it as a context manager.
+
+    Args:
+        paths: files, absolute or relative to the working folder, or objects (gs://), of which a
+            copy is decoded; a Clip is passed through.
+        options: of `decode.sample_frames`, the same for every clip; `max_frames` and `size` are
+            required.
+        num_decoders: child processes.
+        timeout: seconds of wall time for one clip.
+        memory_bytes: address space of a child; 0: no limit.
+        command: of the child, before its arguments.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | Clip],
+        options: dict,
+        *,
+        num_decoders: int,
+        timeout: float,
+        memory_bytes: int = 0,
+        command: Sequence[str] = COMMAND,
+    ):
+        self._paths = paths
+        self._options = options
+        self._timeout = timeout
+        self._window = max(num_decoders, min(4 * num_decoders, self._fitting_clips()))
+        self._done: dict[int, Clip | BaseException] = {}
+        self._next = self._taken = 0
+        self.busy_seconds = 0.0  # of decoding, added up over the children
+        self._closed = False
+        self._same: list[str] = []  # type, text and place of the latest unexpected exception
+        self._num_same = 0
+        self._changed = threading.Condition()
+        frame_bytes = options["size"] ** 2 * 3
+        self._threads = [
+            threading.Thread(
+                target=self._work,
+                args=(Worker(command, options["max_frames"] * frame_bytes, memory_bytes),),
+                daemon=True,
+            )
+            for _ in range(min(num_decoders, len(paths)))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _fitting_clips(self) -> int:
+        return _MAX_WAITING_FRAMES // self._options["max_frames"]
+
+    def __enter__(self) -> "DecoderPool":
+        """Itself."""
+        return self
+
+    def __exit__(self, *exc):
+        """Ends the children."""
+        self.close()
+
+    def close(self) -> None:
+        """Ends the children; clips not yet taken are lost."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def __iter__(self) -> Iterator[Clip]:
+        """Takes the clips in the order of `paths`; waits for one that is not there yet."""
+        while self._taken < len(self._paths):
+            with self._changed:
+                self._changed.wait_for(lambda: self._taken in self._done)
+                clip = self._done.pop(self._taken)
+                self._taken += 1
+                self._changed.notify_all()
+            if isinstance(clip, BaseException):
+                raise clip
+            yield clip
+
+    def ready(self) -> int:
+        """Clips that wait to be taken."""
+        return len(self._done)
+
+    def _claim(self) -> int | None:
+        """Index of the next clip once there is room for it; None when nothing is left."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    self._closed
+                    or self._next == len(self._paths)
+                    or self._next < self._taken + self._window
+                )
+            )
+            if self._closed or self._next == len(self._paths):
+                return None
+            self._next += 1
+            return self._next - 1
+
+    def _work(self, child: Worker) -> None:
+        try:
+            while (index := self._claim()) is not None:
+                clip: Clip | BaseException
+                path, begin = self._paths[index], time.monotonic()
+                try:
+                    if isinstance(path, Clip):
+                        clip = path
+                    else:
+                        clip = self._decode(child, path)
+                except BaseException as error:  # to the thread that waits for this clip
+                    clip = error
+                with self._changed:
+                    self.busy_seconds += time.monotonic() - begin
+                    self._done[index] = clip
+                    self._changed.notify_all()
+        finally:
+            child.close()
+
+    def _decode(self, child: Worker, path: str) -> Clip:
+        """What becomes of a file; an object that is too large is not copied."""
+        options = self._options
+        try:
+            if storage.is_remote(path):
+                size = storage.path(path).stat().st_size
+                require_size(size, options.get("max_megabytes", math.inf))
+            with storage.temporary_copy(storage.path(path)) as file:
+                clip = child.decode(str(file), options, self._timeout, lambda: self._closed)
+            if self._recurs(child.unexpected):
+                child.check(self._timeout, lambda: self._closed)
+            return clip
+        except DecodeError as error:
+            return failed(error.kind, error.reason)
+        except FileNotFoundError as error:  # of an object; the child tells of files
+            return failed("corrupt", f"the file cannot be read: {error.strerror}")
+
+    def _recurs(self, unexpected: list[str]) -> bool:
+        """Whether clip after clip ends with the same exception; the count then starts again."""
+        with self._changed:
+            same = unexpected[:1] == self._same[:1] and any(
+                a == b for a, b in zip(unexpected[1:], self._same[1:], strict=False)
+            )
+            self._num_same = (self._num_same if same else 0) + bool(unexpected)
+            self._same = unexpected
+            if self._num_same < _SAME_IN_A_ROW:
+                return False
+            self._num_same = 0
+            return True

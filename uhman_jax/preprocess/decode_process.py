@@ -1,0 +1,218 @@
+"""One decoding process: how it starts, what it is asked, and why it ended."""
+
+import dataclasses
+import json
+import mmap
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import uhman_jax
+from uhman_jax.errors import UserError
+
+COMMAND = (sys.executable, "-m", "uhman_jax.preprocess.decode_worker")
+NICE = 5  # the network's threads go first: decoding fills the gaps and is ahead anyway
+# NumPy's OpenBLAS takes 40 MB of address space for every core, and decoders multiply no matrices.
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+_START_LIMIT = 300.0  # seconds for a child's imports, on the busiest machine
+_NO_MEMORY = ("MemoryError", "Cannot allocate memory", "failed to map segment")
+
+
+class LibraryFault(UserError):
+    """A decoding process cannot decode the clip that we make ourselves: no clip is at fault."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """What became of one clip.
+
+    Attributes:
+        state: "ok", "short", "corrupt", "no_video", "unsupported" or "timeout".
+        reason: "" or one sentence; of an "ok" clip, what went wrong after the first good frame.
+        images: uint8 [F, size, size, 3]; F = 0 unless "ok".
+        times_F: float32 seconds.
+        seconds: how long the clip is; 0 unless "ok".
+        content: hash of the video stream; "" unless "ok".
+    """
+
+    state: str
+    reason: str
+    images: np.ndarray
+    times_F: np.ndarray
+    seconds: float
+    content: str = ""
+
+
+def environment() -> dict[str, str]:
+    """Of a child process that is to find this package, wherever it was found itself."""
+    package = str(Path(uhman_jax.__file__).parents[1])
+    search = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(search)}
+
+
+class Worker:
+    """One decoding process and the memory it shares with us; used by one thread.
+
+    Attributes:
+        unexpected: type, text and place of the exception that the last clip ended with, where it
+            is not what a damaged file brings about.
+    """
+
+    def __init__(self, command: Sequence[str], num_bytes: int, memory_bytes: int):
+        self._command = command
+        self._num_bytes = num_bytes
+        self._memory_bytes = memory_bytes
+        with _unnamed_file() as file:
+            self._descriptor = os.dup(file.fileno())
+        os.ftruncate(self._descriptor, num_bytes)
+        self._shared = np.frombuffer(mmap.mmap(self._descriptor, num_bytes), np.uint8)
+        self._process: subprocess.Popen | None = None
+        self._cause = ""
+        self.unexpected: list[str] = []
+
+    def decode(self, path: str, options: dict, timeout: float, cancelled) -> Clip:
+        """What the process makes of a file; a process that hangs or dies is given up.
+
+        A clip is blamed for a crash only if it crashes a fresh process: damage that an earlier clip
+        did may show late.
+        """
+        fresh = self._process is None
+        self.unexpected = []
+        clip = self._decode(path, options, timeout, cancelled)
+        if clip is None and not fresh:
+            clip = self._decode(path, options, timeout, cancelled)
+        return clip or failed("corrupt", f"the decoder died ({self._cause})")
+
+    def _decode(self, path: str, options: dict, timeout: float, cancelled) -> Clip | None:
+        process = self._process or self._start(cancelled)
+        job = {"path": str(path), "options": options, "timeout": timeout}
+        line = _ask(process, job, timeout, cancelled)
+        if line is None:
+            self.stop()
+            return failed("timeout", f"decoding took longer than {timeout:g} s")
+        if not line.endswith(b"\n"):
+            self._cause = _cause(process.wait())
+            self.stop()
+            return None
+        answer = json.loads(line)
+        self.unexpected = answer.get("unexpected", [])
+        if answer["state"] != "ok":
+            return failed(answer["state"], answer["reason"])
+        shape = tuple(answer["shape"])
+        images = self._shared[: int(np.prod(shape))].reshape(shape).copy()
+        times_F = np.array(answer["times"], np.float32)
+        return Clip("ok", answer["reason"], images, times_F, answer["seconds"], answer["content"])
+
+    def check(self, timeout: float, cancelled) -> None:
+        """Decodes our own clip again.
+
+        Raises:
+            LibraryFault: that fails.
+        """
+        if self._process is None:
+            return  # a fresh one begins with that
+        line = _ask(self._process, {}, timeout, cancelled) or b""
+        if not line.endswith(b"\n"):
+            self.stop()
+        elif fault := json.loads(line)["fault"]:
+            raise LibraryFault(fault)
+
+    def stop(self) -> None:
+        """Ends the process, if there is one."""
+        if self._process is None:
+            return
+        with self._process:  # closes the pipes and waits
+            self._process.kill()
+        self._process = None
+
+    def close(self) -> None:
+        """Ends the process and gives the memory back."""
+        self.stop()
+        os.close(self._descriptor)
+
+    def _start(self, cancelled) -> subprocess.Popen:
+        arguments = (self._descriptor, self._num_bytes, self._memory_bytes, NICE)
+        with _unnamed_file() as errors:
+            self._process = subprocess.Popen(
+                [*self._command, *map(str, arguments)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                bufsize=0,
+                pass_fds=(self._descriptor,),
+                env=environment() | _ONE_THREAD,
+            )
+            line = _read_line(self._process.stdout, time.monotonic() + _START_LIMIT, cancelled)
+            if line != b"{}\n" and not cancelled():
+                self.stop()
+                errors.seek(0)
+                raise self._not_started(line or b"", errors.read().decode(errors="replace"))
+        return self._process
+
+    def _not_started(self, answer: bytes, errors: str) -> UserError:
+        if answer.endswith(b"\n"):
+            return LibraryFault(json.loads(answer)["fault"])
+        said = errors.strip().splitlines()
+        command = " ".join(self._command)
+        if said and not any(text in said[-1] for text in _NO_MEMORY):
+            return UserError(
+                f"a decoding process must start, it ended with {said[-1].strip()!r}; mend the "
+                f"installation, or see what this says: {command}"
+            )
+        limit = f"{self._memory_bytes / 2**30:g} GiB (0: no limit)"
+        return UserError(
+            f"a decoding process must start within decoder_memory, {limit}, it did not; raise "
+            f"that, or see what this says: {command}"
+        )
+
+
+def _ask(process: subprocess.Popen, job: dict, timeout: float, cancelled) -> bytes | None:
+    """The answer to a job, see `_read_line`."""
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        os.write(process.stdin.fileno(), json.dumps(job).encode() + b"\n")
+    except BrokenPipeError:
+        pass  # it died: reading its answer says how
+    return _read_line(process.stdout, time.monotonic() + timeout, cancelled)
+
+
+def _read_line(pipe, deadline: float, cancelled) -> bytes | None:
+    """A line; what there is of it where the pipe ends early; None after the deadline."""
+    line = b""
+    while not line.endswith(b"\n"):
+        left = deadline - time.monotonic()
+        if left <= 0 or cancelled():
+            return None
+        if select.select([pipe], [], [], min(left, 0.2))[0]:
+            part = os.read(pipe.fileno(), 1 << 16)
+            if not part:
+                break
+            line += part
+    return line
+
+
+def _unnamed_file():
+    """A file without a name; in memory where the system has such."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("decoder"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def failed(state: str, reason: str) -> Clip:
+    """A clip without frames."""
+    return Clip(state, reason, np.zeros((0, 0, 0, 3), np.uint8), np.zeros(0, np.float32), 0.0)
+
+
+def _cause(status: int) -> str:
+    try:
+        return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    except ValueError:
+        return f"signal {-status}"

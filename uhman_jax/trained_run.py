@@ -1,0 +1,107 @@
+"""A finished run with its view, its models and its features."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+from flax import linen as nn
+
+from uhman_jax import confidence, run_directory, train
+from uhman_jax.config import Config
+from uhman_jax.dataset.view import View
+from uhman_jax.errors import UserError
+from uhman_jax.located import located
+from uhman_jax.prepare import features_dir
+from uhman_jax.run_directory import CHECKPOINTS, CONFIG, VIEW, FinishedRun
+from uhman_jax.shards.store import FrameStore
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained(FinishedRun):
+    """A finished run from which models are read.
+
+    Attributes:
+        view: hashtags, splits and histories.
+    """
+
+    view: View
+
+    @property
+    def located(self) -> Config:
+        """The settings with absolute paths, wherever this process was started."""
+        return located(self.config, self.facts, self.workdir)
+
+    def model(self, seed: int) -> tuple[nn.Module, dict[str, Any]]:
+        """Returns the model and variables ("params" and "statistics") of a seed: its best ones.
+
+        Raises:
+            UserError: there is no checkpoint that can be read.
+        """
+        import jax
+
+        folder = self.workdir / CHECKPOINTS
+        if not folder.is_dir():
+            raise UserError(
+                f"a trained run must have checkpoints, got none in {self.workdir}; train it again"
+            )
+        state = train.restore(self.config, self.view, self.workdir)
+        if state is None:
+            raise UserError(f"a trained run must have a checkpoint, got none in {folder}")
+        index = seed - self.config.seed
+        # In NumPy: JAX would compile a program for every shape.
+        params = jax.tree.map(lambda leaf: np.asarray(leaf)[index], state.kept)
+        variables = {"params": jax.device_put(params), "statistics": state.statistics}
+        return train.build_model(self.config.model, self.view), variables
+
+    def calibration(self, seed: int) -> confidence.Calibration | None:
+        """Returns the map from a seed's scores to confidences; None if it was not fitted.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        return confidence.load(self.workdir, seed - self.config.seed)
+
+    def max_frames_and_regions(self) -> tuple[int, int]:
+        """Returns the largest number of frames of a clip (F) and the regions of a frame (M).
+
+        Both hold for the examples too, which are there when the features are gone.
+
+        Raises:
+            UserError: examples.npz is missing or damaged.
+        """
+        _, longest, num_regions = run_directory.read_examples(self.workdir)["regions_EFM"].shape
+        return max(longest, int(self.facts["features"].get("max_frames", 0))), num_regions
+
+    def features(self) -> FrameStore:
+        """Opens the region features that the run was trained on.
+
+        Raises:
+            UserError: they are missing, or other features have replaced them.
+        """
+        directory = features_dir(self.located)
+        if not directory.is_dir():
+            raise UserError(
+                f"the features of the run must be where they were, in {directory}, got none; put "
+                "them back there, or a link to them"
+            )
+        store = FrameStore.open(directory)
+        if store.info != self.facts["features"]:
+            raise UserError(
+                f"features must be those of the run, got others in {store.directory}; "
+                "start the run again to see the differences"
+            )
+        store.rows(self.view.video_ids)
+        return store
+
+
+def open_run(workdir: pathlib.Path) -> Trained:
+    """Reads config.json, metrics.json and view.npz of a run directory.
+
+    Raises:
+        UserError: a file is missing or damaged; the message names it.
+    """
+    run = run_directory.read_run(workdir)
+    if not isinstance(run.facts.get("features"), dict):
+        raise run_directory.damaged(workdir / CONFIG, "it states no features")
+    return Trained(**vars(run), view=View.load(run_directory.require(workdir / VIEW)))
