@@ -9,7 +9,7 @@ import tiny_world
 from made_up_study import LEVELS, NUM_SEEDS, SYSTEMS, make_cell, make_study, plain
 from PIL import Image
 
-from experiments.paper import breakdowns, drawing, elements, figures, layout, overview, page, tables
+from experiments.paper import breakdowns, drawing, figures, layout, overview, page, tables
 from uhman_jax.config import Distribution
 
 
@@ -190,7 +190,7 @@ def test_every_colour_of_the_figures_has_one_for_the_dark():
         *drawing.VIEW_COLORS.values(),
         *(color for color, _ in drawing.REFERENCE_LINES.values()),
     }
-    assert used <= {*elements._DARK, *elements._NAMED}
+    assert used <= set(drawing.COLORS)
 
 
 # The page

@@ -16,10 +16,10 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from experiments.paper import summary
 from experiments.paper.stats import Estimate
 from experiments.paper.summary import Cell
+from uhman_jax.report import plots
+from uhman_jax.report.plots import CARD, INK, PAGE_COLORS
 from uhman_jax.storage import replacing
 
-# The page's light colours; its dark mode replaces them by name (see `page`).
-INK, MUTED, LINE, CARD = "#1b1d22", "#5f6571", "#dfdcd2", "#fffefb"
 SYSTEM_COLORS = {
     "BL": "#8c8577",
     "UA": "#d98a00",
@@ -44,8 +44,27 @@ REFERENCE_LINES = {
     "observable_oracle": (OTHER_COLOR, "-"),
     "oracle": ("#b07a0b", "-"),
 }
-STYLE = {
-    "svg.fonttype": "none",
+# How the page writes each colour, so that figures follow its dark mode.
+_DARK = {
+    "#8c8577": "#a8a193",
+    "#d98a00": "#f0ad3a",
+    "#0f8a6d": "#3fc0a0",
+    "#5aaee6": "#7cc4f5",
+    "#c86fb0": "#e093cc",
+    "#b5562f": "#e58b66",
+    "#4b50d5": "#949bff",
+    "#c9540f": "#f0935a",
+    "#10886c": "#3fc0a0",
+    "#9a9fab": "#858b99",
+    "#7d8390": "#9aa1af",
+    "#b07a0b": "#e0ad3d",
+    "#c2571b": "#f0935a",
+    "#3f6fd1": "#82a6f5",
+}
+COLORS = PAGE_COLORS | {OTHER_COLOR: "var(--ink)"}
+COLORS |= {light: f"light-dark({light},{dark})" for light, dark in _DARK.items()}
+STYLE = plots.STYLE | {
+    "axes.grid.axis": "both",
     "font.family": "sans-serif",
     "font.size": 9.5,
     "axes.titlesize": 10.5,
@@ -53,19 +72,10 @@ STYLE = {
     "axes.titlelocation": "left",
     "axes.titlepad": 9,
     "axes.labelsize": 9.5,
-    "text.color": INK,
     "axes.titlecolor": INK,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": LINE,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": LINE,
     "grid.linewidth": 0.7,
     "figure.facecolor": CARD,
     "axes.facecolor": CARD,

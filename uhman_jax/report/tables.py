@@ -1,7 +1,7 @@
 """The numbers of a run: metrics with reference rows, slices, attention against chance."""
 
 import math
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from uhman_jax.report.markup import Markup, element, join
 from uhman_jax.report.run import Run
@@ -195,43 +195,50 @@ def gap_figure(run: Run, metric: str) -> Markup:
     return element("div", rows, class_="bars", role="group", aria_label=f"{metric} by system")
 
 
-def slices(run: Run) -> list[Markup]:
-    """One table per kind of slice, with a small bar for every metric."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for entry in run.metrics.get("slices") or []:
-        groups.setdefault(str(entry.get("by", "")), []).append(entry)
-    return [_slice_table(by, entries) for by, entries in groups.items()]
+class SliceTable(NamedTuple):
+    """Metrics by group of test videos.
+
+    Attributes:
+        title: says how the videos are grouped.
+        note: a sentence below, or "".
+        names: of the metrics.
+        rows: a group's name, number of videos, and for each metric its value and the value's
+            fraction of the best group's.
+    """
+
+    title: str
+    note: str
+    names: list[str]
+    rows: list[tuple[str, int, list[tuple[float, float]]]]
 
 
-def _slice_table(by: str, entries: list[dict[str, Any]]) -> Markup:
-    names = list(dict.fromkeys(key for entry in entries for key in entry))
-    names = [
-        name
-        for name in names
-        if name not in ("by", "name", "num_videos") and not name.endswith(("/seeds", "/interval"))
-    ]
-    tops = {
-        name: max([entry[name] for entry in entries if is_number(entry.get(name))], default=0)
-        for name in names
-    }
-    head = [element("th", name, scope="col") for name in names]
-    head.insert(0, element("th", "Clips", scope="col", class_="number"))
-    rows = []
-    for entry in entries:
-        cells = [element("td", count(entry.get("num_videos")), class_="number")]
-        for name in names:
-            value = entry.get(name)
-            share = value / tops[name] if is_number(value) and tops[name] else 0
-            bar = element("i", class_="mini", style=f"width:{100 * max(share, 0):.1f}%")
-            cells.append(element("td", number(value), element("div", bar, class_="minitrack")))
-        label = element("th", str(entry.get("name", "")), scope="row")
-        rows.append(element("tr", label, cells))
-    head_row = element("tr", element("td"), head)
-    table = element("table", element("thead", head_row), element("tbody", rows), class_="slices")
-    caption = element("figcaption", _SLICE_TITLES.get(by, f"By {by}"))
-    scroll = element("div", table, class_="scroll")
-    note = element("p", _SLICE_NOTES[by], class_="note") if by in _SLICE_NOTES else None
-    return element("figure", caption, scroll, note, class_="card")
+def slice_tables(slices: list[dict[str, Any]]) -> list[SliceTable]:
+    """Returns a table for each way to group the test videos; `slices` are those of metrics.json."""
+    tables = []
+    for by in dict.fromkeys(str(entry.get("by", "")) for entry in slices):
+        entries = [entry for entry in slices if str(entry.get("by", "")) == by]
+        names = [
+            name
+            for name in dict.fromkeys(key for entry in entries for key in entry)
+            if name not in ("by", "name", "num_videos")
+            and not name.endswith(("/seeds", "/interval"))
+        ]
+        tops = {
+            name: max([entry[name] for entry in entries if is_number(entry.get(name))], default=0)
+            for name in names
+        }
+        rows = []
+        for entry in entries:
+            values = [entry.get(name) for name in names]
+            shares = [
+                max(value / tops[name], 0) if is_number(value) and tops[name] else 0
+                for name, value in zip(names, values, strict=True)
+            ]
+            cells = list(zip(values, shares, strict=True))
+            rows.append((str(entry.get("name", "")), entry.get("num_videos"), cells))
+        title, note = _SLICE_TITLES.get(by, f"By {by}"), _SLICE_NOTES.get(by, "")
+        tables.append(SliceTable(title, note, names, rows))
+    return tables
 
 
 def reliability(groups: dict[str, list[float]]) -> Markup:
