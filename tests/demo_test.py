@@ -222,7 +222,7 @@ def test_no_file_of_the_machine_can_be_asked_for(server, trained):
     "arguments, told",
     [
         (["--examples=absent"], "--examples must be a folder of clips, got 'absent'"),
-        (["--run=absent"], "--run must be the folder of a trained"),
+        (["--run=absent"], "a trained and evaluated run must have config.json"),
         (["--host=256.1.1.1"], "--host must be an address of this machine, got '256.1.1.1'"),
         (["surplus"], "everything is a flag, got 'surplus'"),
     ],

@@ -1,7 +1,6 @@
 """A full ranking against sorting, slices by hand, and the written files."""
 
 import json
-import math
 import types
 
 import jax
@@ -15,7 +14,7 @@ from made_up_truth import make_truth
 from uhman_jax import input_pipeline, metrics, train
 from uhman_jax.dataset.view import TEST
 from uhman_jax.errors import UserError
-from uhman_jax.evaluate import evaluate, ranking, references, results, slices
+from uhman_jax.evaluate import evaluate, ranking, references, slices
 
 NOTHING = lambda line: None  # noqa: E731
 
@@ -291,14 +290,3 @@ def test_an_empty_test_split_is_an_error(trained, tmp_path):
     view = types.SimpleNamespace(rows=lambda split: np.zeros(0, np.int64))
     with pytest.raises(UserError, match="at least one test video, got none"):
         run_evaluate(types.SimpleNamespace(**{**vars(trained), "view": view}), tmp_path)
-
-
-def test_interval_is_students():
-    # Three values 1, 2, 3: t(0.975, 2) = 4.3027, deviation 1, over sqrt(3).
-    assert results.interval([1.0, 2.0, 3.0]) == pytest.approx(4.30265 / math.sqrt(3), rel=1e-5)
-    assert results.interval([1.0]) is None
-
-
-def test_json_is_strict(tmp_path):
-    results.write_json(tmp_path / "x.json", {"a": [float("nan"), np.float32(0.5)], "b": math.inf})
-    assert json.loads((tmp_path / "x.json").read_text()) == {"a": [None, 0.5], "b": None}

@@ -297,8 +297,8 @@ def test_the_loader_reads_attributes_as_the_package_does(text, rules):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda run: shutil.rmtree(run), "without config.json"),
-        (lambda run: (run / "metrics.json").unlink(), "without metrics.json"),
+        (lambda run: shutil.rmtree(run), "must have config.json"),
+        (lambda run: (run / "metrics.json").unlink(), "must have metrics.json"),
         (lambda run: (run / "config.json").write_text("{"), "damaged"),
         (lambda run: (run / "config.json").write_text("{}"), "damaged"),
         (lambda run: (run / "view.npz").write_bytes(b"no"), "must match its checksum"),
@@ -329,7 +329,7 @@ def test_a_mistake_at_the_command_line_is_one_sentence(tmp_path, capsys):
         command.tell(["export"], lambda: export_lib.export_run(tmp_path, tmp_path / "out"))
     out, err = capsys.readouterr()
     assert end.value.code == 2 and not out
-    assert err.count("\n") == 1 and "without config.json" in err
+    assert err.count("\n") == 1 and "must have config.json" in err
     with pytest.raises(SystemExit):
         command.tell(["export", "surplus"], list)
     assert "got 'surplus'" in capsys.readouterr().err

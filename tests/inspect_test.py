@@ -247,7 +247,7 @@ def test_a_run_without_predictions_is_a_sentence(trained, tmp_path):
     command = [sys.executable, "-m", "tools.inspect_run", f"--run={copy}", "--top_k=2"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2 and not result.stdout
-    assert result.stderr.count("\n") == 1 and "needs predictions.parquet" in result.stderr
+    assert result.stderr.count("\n") == 1 and "must have predictions.parquet" in result.stderr
     (copy / "predictions.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match="damaged"):
         study.inspect_run(copy, top_k=2)

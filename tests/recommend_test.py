@@ -491,7 +491,7 @@ def test_command_line(trained, tmp_path):
         (["--video="], "--video must name a file or a folder, got an empty name"),
         (["--video={clip}", "--top_k=0"], "top_k must be at least 1, got 0"),
         (["--video={clip}", "--seed=7"], "--seed must be one of the run's, 0 to 1, got 7"),
-        (["--video={clip}", "--run=absent"], "--run must be the folder of a trained"),
+        (["--video={clip}", "--run=absent"], "a trained and evaluated run must have config.json"),
         (["--video={clip}", "--features=absent"], "got none in absent; name their folder"),
         (["--video={clip}", "--versus=age=3"], "--versus needs --explain"),
         (["--video={clip}", "--explain=why.pdf"], "--explain must name a .html or .png file"),

@@ -1,4 +1,4 @@
-"""The table, the stop by signals, and the guards of a run directory."""
+"""The guards of a run directory, and the cache of compiled programs."""
 
 import json
 
@@ -6,56 +6,8 @@ import pytest
 import tiny_world
 
 from uhman_jax import run, storage
-from uhman_jax.config import Config, Duplicates, ModelConfig, ModelName, to_dict
+from uhman_jax.config import Duplicates, to_dict
 from uhman_jax.errors import UserError
-
-SYSTEMS = "popularity user_history user_attributes test observable_oracle oracle".split()
-
-
-def make_metrics(num_seeds=3):
-    columns = (*run.COLUMNS, run.RATIO)
-    metrics = {"num_seeds": num_seeds, "gap_closed/P@5": 0.4567}
-    for row, prefix in enumerate(SYSTEMS):
-        metrics |= {f"{prefix}/{name}": row + 0.01 * i for i, name in enumerate(columns)}
-    width = 0.0123 if num_seeds > 1 else None
-    return metrics | {f"test/{name}/interval": width for name in columns}
-
-
-def test_table_has_a_row_per_system_and_a_column_per_metric():
-    lines = run.table(Config(), make_metrics()).splitlines()
-    assert lines[0].split() == [*run.COLUMNS, "kP/R"]
-    names = [line.split("  ")[0] for line in lines[1:5]]
-    assert names == ["popularity", "user history", "user attributes", "UHMAN"]
-    assert lines[4].split() == ["UHMAN", *(f"{3 + 0.01 * i:.4f}" for i in range(11))]
-    assert lines[5].split() == ["+-", "95", "%,", "3", "seeds", *["0.0123"] * 10]
-    assert lines[6].startswith("observable oracle") and lines[7].startswith("oracle ")
-    assert lines[8] == "Gap closed between popularity and oracle in P@5: 0.46"
-    assert len({line.index(line.split()[-1]) + len(line.split()[-1]) for line in lines[1:3]}) == 1
-
-
-def test_table_of_one_seed_on_real_data_has_neither_intervals_nor_oracles():
-    metrics = {
-        key: value
-        for key, value in make_metrics(1).items()
-        if not key.startswith(("oracle", "observable", "gap"))
-    }
-    lines = run.table(Config(), metrics | {"test/MAP": None}).splitlines()
-    assert len(lines) == 5 and lines[4].split()[-2] == "-"
-
-
-@pytest.mark.parametrize(
-    ("settings", "title"),
-    [
-        ({"name": ModelName.THREE_WAY, "region_attention": False}, "3WM"),
-        ({"region_attention": False}, "UHMAN(a)"),
-        ({"frame_attention": False}, "UHMAN(b)"),
-        ({"region_attention": False, "frame_attention": False}, "UHMAN(ab)"),
-        ({"user_guidance": False}, "UHMAN(c)"),
-    ],
-)
-def test_table_names_the_system_and_its_ablation(settings, title):
-    config = Config(model=ModelConfig(**settings))
-    assert run.table(config, make_metrics(1)).splitlines()[4].startswith(f"{title}  ")
 
 
 def test_another_config_is_refused_before_any_work(tmp_path):
@@ -109,19 +61,6 @@ def test_checkpoints_without_a_config_are_not_touched(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(UserError, match="must hold its config.json, got none"):
         run.run(tiny_world.make_config("/nowhere"), tmp_path)
-
-
-def test_metrics_count_as_final_only_at_the_last_step(tmp_path):
-    path = tmp_path / "metrics.json"
-    assert run._finished_metrics(tmp_path) is None
-    for text, final in (
-        ('{"step": 5, "num_steps": 9}', False),
-        ('{"step": 9, "num_steps": 9}', True),
-        ('{"step": 9', False),
-        ("[]", False),
-    ):
-        path.write_text(text)
-        assert (run._finished_metrics(tmp_path) is not None) == final
 
 
 def test_compiled_programs_are_kept_where_the_environment_says(monkeypatch, tmp_path):

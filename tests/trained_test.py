@@ -27,13 +27,6 @@ def test_a_seed_has_its_best_parameters(workdir):
         assert variables["statistics"]["mean_C"].shape == (channels,)
 
 
-def test_which_seed(workdir):
-    opened = open_run(workdir)
-    assert (opened.which_seed(None), opened.which_seed(1)) == (0, 1)
-    with pytest.raises(UserError, match="--seed must be one of the run's, 0 to 1, got 2"):
-        opened.which_seed(2)
-
-
 def test_features_are_those_of_the_run(workdir):
     opened = open_run(workdir)
     assert len(opened.features()) >= len(opened.view.video_ids)

@@ -1,12 +1,7 @@
-"""One run: prepare, train, evaluate, report, each from where an earlier start left it.
-
-The run directory holds `config.json`, `view.npz`, `metrics.jsonl`, `checkpoints/`, `metrics.json`,
-`predictions.parquet`, `examples.npz` and `report.html`.
-"""
+"""One run: prepares, trains, evaluates and reports, each from where an earlier start left it."""
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
@@ -14,9 +9,9 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from uhman_jax import __version__, lock, stop, storage
+from uhman_jax import __version__, lock, run_directory, stop, storage
 from uhman_jax.cluster import Cluster
-from uhman_jax.config import Config, differences, flatten, from_dict, go_on_with, to_dict
+from uhman_jax.config import Config, differences, flatten, go_on_with
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
@@ -29,13 +24,11 @@ from uhman_jax.prepare import (
     prepare,
     root_of,
 )
+from uhman_jax.run_directory import CHECKPOINTS, CONFIG, REPORT, VIEW, read_config
+from uhman_jax.scores import Scores, table
 from uhman_jax.shards.store import INFO_FILE
-from uhman_jax.storage import replacing
 
-COLUMNS = ("P@1", "P@5", "P@10", "P@50", "R@10", "R@50", "F1@10", "NDCG@10", "MRR", "MAP")
-RATIO = "kP/R@10"  # about equal over systems on the same clips
 ALONE = Cluster()  # one process, one device
-_RUN = "run"  # key of config.json for what is no setting: versions and fingerprints
 
 
 def run(
@@ -73,7 +66,7 @@ def run(
         storage.check_folder(workdir, "--workdir")
     config, facts = _check_same_config(config, workdir)
     here = located(config, facts, workdir)
-    if mode == "evaluate" and not (workdir / "checkpoints").is_dir():
+    if mode == "evaluate" and not (workdir / CHECKPOINTS).is_dir():
         raise UserError(
             f"--mode=evaluate needs a trained run, got no checkpoint in {workdir}; "
             "run with --mode=train_and_evaluate first"
@@ -102,13 +95,13 @@ def _run(
     """`run` in a directory that no other run uses; `here` has absolute paths."""
     if not cluster.primary:
         cluster.meet("prepared")  # the first makes what is not there yet
-    path = workdir / "view.npz"
+    path = workdir / VIEW
     view = View.load(path) if path.exists() else None  # of an earlier start
     prepared = prepare(here, say, view.rules if view else CURRENT)
     if cluster.primary:
         _keep_inputs(config, prepared, view, workdir)
         cluster.meet("prepared")
-    metrics = _finished_metrics(workdir)
+    metrics = run_directory.final_metrics(workdir)
     cluster.meet("looked for metrics")
     if metrics is None or mode == "evaluate":
         metrics = _train_and_evaluate(config, prepared, workdir, mode, say, cluster)
@@ -116,13 +109,14 @@ def _run(
             return False
     else:
         say(f"Run: finished earlier, reused {workdir}.")
-    if report and not (workdir / "report.html").exists():
-        from uhman_jax.report import write_report
+    if report and not (workdir / REPORT).exists():
+        from uhman_jax.report import write_report  # Matplotlib takes 0.3 s
 
         write_report(workdir, prepared.raw.root)
-    say("\n" + table(config, metrics))
+    title = config.model.name.title(**vars(config.model))
+    say("\n" + table(Scores.from_metrics(metrics), title))
     if report:
-        say(f"\nReport: {workdir / 'report.html'}")
+        say(f"\nReport: {workdir / REPORT}")
     return True
 
 
@@ -150,7 +144,7 @@ def _train_and_evaluate(
         state = train.restore(config, view, store.num_channels, workdir)
         if state is None:
             raise UserError(
-                f"--mode=evaluate needs a checkpoint, got none in {workdir / 'checkpoints'}; "
+                f"--mode=evaluate needs a checkpoint, got none in {workdir / CHECKPOINTS}; "
                 "run with --mode=train_and_evaluate first"
             )
         if not int(state.validated_step):
@@ -171,11 +165,11 @@ def _train_and_evaluate(
                     devices=devices,
                 )
             except train.Interrupted as interrupted:
-                say(f"Saved at step {interrupted.step} in {workdir / 'checkpoints'}.")
+                say(f"Saved at step {interrupted.step} in {workdir / CHECKPOINTS}.")
                 return None
     steps = {"step": int(state.step), "num_steps": train.total_steps(config, view)}
     if cluster.primary:
-        (workdir / "report.html").unlink(missing_ok=True)  # of an evaluation before
+        (workdir / REPORT).unlink(missing_ok=True)  # of an evaluation before
     return evaluate(
         train.build_model(config.model, view),
         state.kept,
@@ -203,87 +197,6 @@ def keep_compiled_programs() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-def read_config(workdir: pathlib.Path) -> tuple[Config, dict[str, Any]]:
-    """The settings of a run directory, and what its config.json says besides: versions, data.
-
-    Raises:
-        FileNotFoundError: it has no config.json.
-        UserError: the file is damaged or of another version.
-    """
-    config, _, facts = _read_stored(workdir)
-    return config, facts
-
-
-def _read_stored(workdir: pathlib.Path) -> tuple[Config, dict[str, Any], dict[str, Any]]:
-    """What `read_config` returns, and between the two the fields as they are written."""
-    path = workdir / "config.json"
-    try:
-        values = json.loads(path.read_text("utf-8"))
-        facts = values.pop(_RUN, {})
-        return from_dict(values), values, facts
-    except UserError as error:
-        raise UserError(f"{path} is damaged or of another version: {error}") from error
-    except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"{path} must be a JSON object as the run wrote it, got a damaged file ({error}); "
-            "train in another directory"
-        ) from error
-
-
-def which_seed(config: Config, seed: int | None) -> int:
-    """The seed of a run that a person asked for, or the first.
-
-    Raises:
-        UserError: the run has no such seed.
-    """
-    first, last = config.seed, config.seed + config.train.num_seeds - 1
-    if seed is None:
-        return first
-    if not first <= seed <= last:
-        raise UserError(
-            f"--seed must be one of the run's, {first} to {last}, got {seed}; "
-            "leave it out for the first"
-        )
-    return seed
-
-
-def require_trained(path: pathlib.Path) -> pathlib.Path:
-    """The path itself: a file of a finished run.
-
-    Raises:
-        UserError: it is not there, or has a name that can't be used.
-    """
-    storage.check_name(path.parent, "--run")
-    if not path.is_file():
-        raise UserError(
-            f"--run must be the folder of a trained and evaluated run, got {path.parent} without "
-            f"{path.name}; name another, or train and evaluate it first"
-        )
-    return path
-
-
-def damaged(path: pathlib.Path, what: object) -> UserError:
-    """The error that names a file of a finished run which is not as it was written."""
-    return UserError(
-        f"{path} must be as the run wrote it, got a damaged file ({what}); evaluate the run again"
-    )
-
-
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """A JSON object of a finished run.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise damaged(path, error) from error
-    if not isinstance(values, dict):
-        raise damaged(path, "no JSON object")
-    return values
-
-
 def _check_folders(here: Config) -> None:
     """Raises UserError where a folder of data that the run will write can't be written."""
     root = root_of(here)
@@ -303,15 +216,15 @@ def _check_same_config(config: Config, workdir: pathlib.Path) -> tuple[Config, d
         UserError: the run directory belongs to another config.
     """
     try:
-        before, stored, facts = _read_stored(workdir)
+        before, facts = read_config(workdir)
     except FileNotFoundError:
-        if (workdir / "checkpoints").exists():
+        if (workdir / CHECKPOINTS).exists():
             raise UserError(
-                f"a run directory must hold its config.json, got none in {workdir}; "
+                f"a run directory must hold its {CONFIG}, got none in {workdir}; "
                 "use another --workdir"
             ) from None
         return config, {}
-    config = go_on_with(config, stored)
+    config = go_on_with(config, run_directory.read_json(workdir / CONFIG))
     old, new = flatten(before), flatten(config)
     same = [
         path
@@ -340,10 +253,10 @@ def _keep_inputs(
     """
     workdir.mkdir(parents=True, exist_ok=True)
     if before:
-        check_same_view(before, prepared.view, workdir / "view.npz")
+        check_same_view(before, prepared.view, workdir / VIEW)
     else:
-        prepared.view.save(workdir / "view.npz")
-    if (workdir / "config.json").exists():
+        prepared.view.save(workdir / VIEW)
+    if (workdir / CONFIG).exists():
         return
     names = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
     versions = {name: importlib.metadata.version(name) for name in names}
@@ -355,8 +268,7 @@ def _keep_inputs(
         "features": prepared.store.info,
         FOLDER: os.getcwd(),  # that relative paths of the settings start from
     }
-    with replacing(workdir / "config.json") as file:
-        file.write((json.dumps({**to_dict(config), _RUN: facts}, indent=2) + "\n").encode())
+    run_directory.write_config(workdir, config, facts)
 
 
 def _source_revision() -> str:
@@ -371,49 +283,3 @@ def _source_revision() -> str:
             found = subprocess.run(command, capture_output=True, text=True, timeout=10)
             return found.stdout.strip()
     return ""
-
-
-def _finished_metrics(workdir: pathlib.Path) -> dict[str, Any] | None:
-    """metrics.json of the last step; None where training or evaluation has work left."""
-    try:
-        metrics = json.loads((workdir / "metrics.json").read_text("utf-8"))
-        return metrics if metrics["step"] == metrics["num_steps"] else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-
-
-def table(config: Config, metrics: dict[str, Any]) -> str:
-    """The metrics of a run beside its reference rows, for a terminal."""
-    model = config.model
-    names = {
-        "popularity": "popularity",
-        "user_history": "user history",
-        "user_attributes": "user attributes",
-        "test": model.name.title(**vars(model)),
-        "observable_oracle": "observable oracle",
-        "oracle": "oracle",
-    }
-    rows = [["", *COLUMNS, "kP/R"]]
-    for prefix, name in names.items():
-        if f"{prefix}/{COLUMNS[0]}" not in metrics:
-            continue
-        rows.append([name] + [_cell(metrics[f"{prefix}/{key}"]) for key in (*COLUMNS, RATIO)])
-        widths = [metrics.get(f"{prefix}/{key}/interval") for key in COLUMNS]
-        if any(width is not None for width in widths):
-            label = f"  +- 95 %, {metrics['num_seeds']} seeds"
-            rows.append([label] + [_cell(width) for width in widths] + [""])
-    wide = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, wide, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    if (gap := metrics.get("gap_closed/P@5")) is not None:
-        lines.append(f"Gap closed between popularity and oracle in P@5: {gap:.2f}")
-    return "\n".join(lines)
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

@@ -9,21 +9,20 @@ from typing import Any
 
 import jax
 import numpy as np
-import pyarrow.parquet as pq
 
+from experiments.paper import summary
 from experiments.paper.recipes import RECIPES, VARIANTS, with_value
 from experiments.paper.workers import Interrupted
 from experiments.paper.worlds import WORLDS
 from uhman_jax.config import Config, Distribution, ModelName, Split, flatten, validate
 from uhman_jax.errors import DivergedError
-from uhman_jax.evaluate.results import write_npz
 from uhman_jax.prepare import prepare
 from uhman_jax.run import run
+from uhman_jax.run_directory import read_log, read_predictions, read_run, write_npz
+from uhman_jax.scores import MODEL
 
 METRICS = ("P@1", "P@5", "P@10", "P@50", "R@5", "R@10", "R@50")
 METRICS += ("F1@5", "F1@10", "F1@50", "NDCG@10", "MRR", "MAP")
-REFERENCES = ("popularity", "user_history", "user_attributes", "content_oracle", "user_oracle")
-REFERENCES += ("additive_oracle", "observable_oracle", "oracle")
 
 
 def _named(name: ModelName, **switches: bool) -> Callable[[Config], None]:
@@ -212,35 +211,30 @@ def run_cell(cell: Cell, study: Study) -> dict[str, Any]:
 
 
 def _figures(workdir: pathlib.Path, folder: pathlib.Path, name: str) -> dict[str, Any]:
-    metrics = json.loads((workdir / "metrics.json").read_text("utf-8"))
-    log = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
+    run, log = read_run(workdir), read_log(workdir)
+    metrics, scores = run.metrics, run.scores
     best = np.argmax([entry["validation/P@10"] for entry in log], axis=0)
     validation = {
         key: [log[index][f"validation/{key}"][seed] for seed, index in enumerate(best)]
         for key in METRICS
         if f"validation/{key}" in log[0]
     }
-    attention = {
-        key.removeprefix("attention/").removesuffix("/seeds"): value
-        for key, value in metrics.items()
-        if key.startswith("attention/") and key.endswith("/seeds")
-    }
     per_video = pathlib.Path("per_video") / f"{name}.npz"
     (folder / per_video).parent.mkdir(parents=True, exist_ok=True)
-    write_npz(folder / per_video, per_video_scores(workdir / "predictions.parquet"))
+    write_npz(folder / per_video, per_video_scores(workdir))
     return {
         "train_videos": metrics["data"]["train_videos"],
         "test_videos": metrics["data"]["test_videos"],
         "hashtags": metrics["data"]["hashtags"],
         "simulated": metrics["simulated"],
-        "test": {key: metrics[f"test/{key}/seeds"] for key in METRICS},
+        "test": {key: list(scores[MODEL, key].seeds) for key in METRICS},
         "validation": validation,
         "references": {
-            reference: {key: metrics[f"{reference}/{key}"] for key in METRICS}
-            for reference in REFERENCES
-            if f"{reference}/P@10" in metrics
+            reference: {key: scores[reference, key].mean for key in METRICS}
+            for reference in summary.REFERENCES
+            if scores.of(reference)
         },
-        "attention": attention,
+        "attention": {key: list(score.seeds) for key, score in scores.of("attention").items()},
         "slices": metrics["slices"],
         "per_video": str(per_video),
         "epochs": len(log),
@@ -248,22 +242,17 @@ def _figures(workdir: pathlib.Path, folder: pathlib.Path, name: str) -> dict[str
     }
 
 
-def per_video_scores(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """P@10 and R@10 of every test video and seed, from a run's predictions.
+def per_video_scores(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+    """Computes P@10 and R@10 of every test video and seed from a run's predictions.
 
     Returns:
         `video_ids` (V,), `p10_SV` and `r10_SV` float32.
     """
-    table = pq.read_table(path).to_pydict()
-    hits = np.array(
-        [
-            len(set(best[:10]) & set(true))
-            for best, true in zip(table["hashtags"], table["true_hashtags"], strict=True)
-        ]
-    )
-    counts = np.array([len(true) for true in table["true_hashtags"]])
-    num_seeds = len(set(table["seed"]))
-    ids = np.array(table["video_id"]).reshape(num_seeds, -1)
+    rows = read_predictions(workdir)
+    hits = np.array([len(set(row["hashtags"][:10]) & set(row["true_hashtags"])) for row in rows])
+    counts = np.array([len(row["true_hashtags"]) for row in rows])
+    num_seeds = len({row["seed"] for row in rows})
+    ids = np.array([row["video_id"] for row in rows]).reshape(num_seeds, -1)
     assert (ids == ids[0]).all(), "predictions list the same videos for every seed"
     shape = ids.shape
     return {

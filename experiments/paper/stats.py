@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import scipy.stats
 
-from uhman_jax.evaluate.results import interval
+from uhman_jax.scores import interval
 
 # Two worlds leave one degree of freedom, so t is 12.7 and the interval says nothing.
 MIN_WORLDS = 3

@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.paper import stats
 from experiments.paper.stats import Estimate
-from uhman_jax.report.tables import is_number
+from uhman_jax.scores import is_number
 
 Cell = dict[str, Any]
 

@@ -20,6 +20,8 @@ from uhman_jax import stop
 from uhman_jax.config import Config, Decay, Estimator, RankWeight, validate
 from uhman_jax.errors import DivergedError, UserError, only_flags, told_in_a_sentence
 from uhman_jax.run import run
+from uhman_jax.run_directory import read_log, read_run
+from uhman_jax.scores import MODEL, Scores
 from uhman_jax.streams import run_app
 
 HERE = pathlib.Path(__file__).parent
@@ -105,17 +107,16 @@ def outcome(name: str, config: Config, workdir: pathlib.Path) -> dict[str, Any]:
     if not finished:
         print(stop.MESSAGE, file=sys.stderr)
         sys.exit(stop.STOPPED)
-    with open(workdir / "metrics.jsonl", encoding="utf-8") as file:
-        log = [json.loads(line) for line in file]
+    log, scores = read_log(workdir), read_run(workdir).scores
     for key in KEYS:
         best = zip(*(entry[f"validation/{key}"] for entry in log), strict=True)
         row[f"validation/{key}"] = [round(max(seed), 4) for seed in best]
-    metrics = json.loads((workdir / "metrics.json").read_text("utf-8"))
-    for prefix in ("test", "popularity", "observable_oracle", "oracle"):
-        for key in KEYS:
-            value = metrics.get(f"{prefix}/{key}/seeds", metrics.get(f"{prefix}/{key}"))
-            row[f"{prefix}/{key}"] = value
-    row |= {key: value for key, value in metrics.items() if key.startswith("attention/")}
+    for system in (MODEL, "popularity", "observable_oracle", "oracle"):
+        for key, score in scores.of(system).items():
+            if key in KEYS:
+                row[f"{system}/{key}"] = list(score.seeds) or score.mean
+    attention = {("attention", key): score for key, score in scores.of("attention").items()}
+    row |= Scores(attention).to_metrics()
     return row | {"seconds": log[-1]["seconds"]}
 
 

@@ -9,7 +9,6 @@ popularity (-1: none). Every run is a directory under `runs/starts/`, so that a
 stopped study goes on where it was.
 """
 
-import json
 import pathlib
 import sys
 from unittest import mock
@@ -25,6 +24,7 @@ from uhman_jax.errors import only_flags, told_in_a_sentence
 from uhman_jax.layers import orthogonal
 from uhman_jax.progress import progress_bar
 from uhman_jax.run import run
+from uhman_jax.run_directory import read_log, read_run
 from uhman_jax.streams import run_app
 
 _WORLDS = flags.DEFINE_integer("worlds", 3, "World seeds, from 0 on.", lower_bound=1)
@@ -75,12 +75,12 @@ def run_start(name: str, world_seed: int, data: str, runs: str) -> dict[str, flo
     with mock.patch.object(model, "MultiHead", attention_of(*STARTS[name])):
         if not run(config, workdir, say=lambda line: None, report=False):
             raise Interrupted
-    lines = (workdir / "metrics.jsonl").read_text("utf-8").splitlines()
-    scores = [json.loads(line)["validation/P@10"][0] for line in lines]
-    metrics = json.loads((workdir / "metrics.json").read_text("utf-8"))
-    found = {column: metrics[f"attention/{column}"] for column in COLUMNS}
-    doubled = [score > 2 * metrics["popularity/P@10"] for score in scores]
-    return found | {"P@10": max(scores), "epoch": 1 + doubled.index(True) if any(doubled) else -1}
+    validation = [entry["validation/P@10"][0] for entry in read_log(workdir)]
+    scores = read_run(workdir).scores
+    found = {column: scores["attention", column].mean for column in COLUMNS}
+    doubled = [value > 2 * scores["popularity", "P@10"].mean for value in validation]
+    epoch = 1 + doubled.index(True) if any(doubled) else -1
+    return found | {"P@10": max(validation), "epoch": epoch}
 
 
 def main(argv: list[str]) -> None:

@@ -3,17 +3,9 @@
 from typing import Any
 
 from uhman_jax.errors import count_of
-from uhman_jax.run import COLUMNS
+from uhman_jax.scores import COLUMNS, is_number, read_slices
 from uhman_jax.trained import Trained
 
-_SYSTEMS = {
-    "popularity": "Popularity",
-    "user_history": "User history",
-    "user_attributes": "User attributes",
-    "test": "",  # the model itself
-    "observable_oracle": "Observable oracle",
-    "oracle": "Oracle",
-}
 _SLICES = ("P@10", "R@10", "R@50")
 
 
@@ -125,18 +117,17 @@ def _metrics(run: Trained, facts: dict[str, Any]) -> str:
         *_table(
             ["", *COLUMNS],
             [
-                [name or facts["system"], *(run.metrics.get(f"{key}/{c}") for c in COLUMNS)]
-                for key, name in _SYSTEMS.items()
-                if f"{key}/{COLUMNS[0]}" in run.metrics
+                [system.title, *(run.scores[system.key, name].mean for name in COLUMNS)]
+                for system in run.scores.systems(run.system)
             ],
         ),
         "",
         "Popularity, user history and user attributes are counts of the training data, without any "
         "clip.",
     ]
-    slices = run.metrics.get("slices") or []
-    rows = [[x["name"], x["num_videos"], *(x.get(name) for name in _SLICES)] for x in slices]
-    if rows:
+    slices = read_slices(run.metrics.get("slices"))
+    if slices:
+        rows = [[x.name, x.num_videos, *(x.means.get(name) for name in _SLICES)] for x in slices]
         lines += [
             "",
             "By how often hashtags were used in training (only those count), and by what is known "
@@ -150,7 +141,7 @@ def _metrics(run: Trained, facts: dict[str, Any]) -> str:
 def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
     def line(cells: list[Any]) -> str:
         texts = [
-            f"{cell:.4f}" if isinstance(cell, float) else "-" if cell is None else str(cell)
+            str(cell) if isinstance(cell, str | int) else f"{cell:.4f}" if is_number(cell) else "-"
             for cell in cells
         ]
         return f"| {' | '.join(texts)} |"
@@ -203,8 +194,8 @@ def _limits(run: Trained, facts: dict[str, Any]) -> str:
 
 
 def _confidence(run: Trained) -> str:
-    error = run.metrics.get("calibration/error@10")
-    if error is None:
+    error = run.scores["calibration", "error@10"].mean
+    if not is_number(error):
         return ""
     return (
         " The confidence is one: fitted on validation clips, it is off by "

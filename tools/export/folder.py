@@ -28,6 +28,7 @@ from uhman_jax.dataset.checks import MAX_AGE
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
 from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import eval_batches, iterate
+from uhman_jax.run_directory import which_seed
 from uhman_jax.storage import check_folder
 from uhman_jax.trained import Trained, open_run
 
@@ -55,7 +56,7 @@ def export_run(
     _check_output(output)
     check_folder(output.parent, "the folder of --output")
     run = open_run(workdir)
-    seed = run.which_seed(seed)
+    seed = which_seed(run.config, seed)
     files = _files(run, seed, queries)
     partial = output.parent / f".{output.name}.{secrets.token_hex(4)}.partial"
     try:
@@ -113,7 +114,7 @@ def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
         "made_by": MADE_BY,
         "format": 3,  # 2 had no keys.json, and keys in hashtags.json
         "name": run.config.name,
-        "system": run.config.model.name.title(**vars(run.config.model)),
+        "system": run.system,
         "simulated": bool(run.metrics.get("simulated")),
         "seed": seed,
         "num_hashtags": len(view.hashtags),

@@ -6,7 +6,8 @@ from typing import Any
 from tools.inspect_run import hashtag_map
 from tools.inspect_run.swaps import ATTRIBUTES
 from uhman_jax.report.rendering import render_page
-from uhman_jax.report.tables import percent, slice_tables
+from uhman_jax.report.tables import slice_tables
+from uhman_jax.scores import read_slices
 
 SHOWN = 5  # differences of a kind of user
 _TEMPLATES = pathlib.Path(__file__).parent / "templates"
@@ -36,10 +37,9 @@ def render(values: dict[str, Any]) -> str:
         "reach": max(bounds, default=1.0),
         "most": most,
         "dots": hashtag_map.dots(values["map"]),
-        "slice_tables": slice_tables(values["slices"]),
+        "slices": slice_tables(read_slices(values["slices"])),
     }
-    formats = {"points": points, "percent": percent}
-    return render_page("inspect.html", _TEMPLATES, **values | derived | formats)
+    return render_page("inspect.html", _TEMPLATES, **values | derived, points=points)
 
 
 def points(value: float) -> str:

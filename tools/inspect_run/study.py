@@ -5,15 +5,12 @@ import pathlib
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tools.inspect_run import page, rates, space, swaps
 from tools.inspect_run.rates import Difference
 from uhman_jax.dataset.view import TEST
 from uhman_jax.errors import UserError
-from uhman_jax.evaluate.results import write_json
-from uhman_jax.run import damaged
+from uhman_jax.run_directory import PREDICTIONS, damaged, read_predictions, which_seed, write_json
 from uhman_jax.storage import check_folder, replacing
 from uhman_jax.trained import Trained, open_run
 
@@ -47,7 +44,7 @@ def inspect_run(
     output = workdir / "inspect.html" if output is None else output
     _check_output(output)
     run = open_run(workdir)
-    values = study(run, run.which_seed(seed), top_k, max_clips)
+    values = study(run, which_seed(run.config, seed), top_k, max_clips)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_json(output.with_suffix(".json"), values)
     with replacing(output) as file:
@@ -87,7 +84,7 @@ def study(run: Trained, seed: int, top_k: int | None, max_clips: int) -> dict[st
     asked = range(min(NUM_ASKED, len(view.hashtags)))
     return {
         "name": run.config.name,
-        "system": run.config.model.name.title(**vars(run.config.model)),
+        "system": run.system,
         "simulated": bool(run.metrics.get("simulated")),
         "num_seeds": run.config.train.num_seeds,
         "seed": seed,
@@ -112,27 +109,16 @@ def study(run: Trained, seed: int, top_k: int | None, max_clips: int) -> dict[st
 
 
 def _suggested(run: Trained, seed: int, top_k: int) -> list[np.ndarray]:
-    """Ids of the best hashtags of every test clip, in the order of the view."""
-    path = run.workdir / "predictions.parquet"
-    if not path.is_file():
-        raise UserError(
-            f"a page needs predictions.parquet in the run directory, got none in {run.workdir}; "
-            "evaluate the run again"
-        )
+    """Returns the ids of the best hashtags of every test clip, in the order of the view."""
+    predictions = read_predictions(run.workdir, seed)
     try:
-        table = pq.read_table(
-            path,
-            columns=["video_id", "hashtags"],
-            filters=[("seed", "=", seed)],
-            page_checksum_verification=True,
-        )
         best = {
             row["video_id"]: np.array(list(map(run.view.find, row["hashtags"][:top_k])), np.int64)
-            for row in table.to_pylist()
+            for row in predictions
         }
         return [best[run.view.video_ids[row]] for row in run.view.rows(TEST)]
-    except (pa.ArrowException, TypeError, ValueError, KeyError, OSError) as error:
-        raise damaged(path, error) from error
+    except (TypeError, KeyError) as error:  # of another view
+        raise damaged(run.workdir / PREDICTIONS, error) from error
 
 
 def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:

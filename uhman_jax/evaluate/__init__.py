@@ -1,6 +1,6 @@
-"""Evaluation: full ranking of every test video, reference rows, slices, attention, confidence.
+"""Evaluation: full ranking of every test video, reference rankings, slices, attention, confidence.
 
-`evaluate(...)` writes `metrics.json`, `predictions.parquet`, `calibration.json` and `examples.npz`.
+`evaluate(...)` writes metrics.json, predictions.parquet, calibration.json and examples.npz.
 """
 
 import os
@@ -13,13 +13,15 @@ from flax import linen as nn
 from uhman_jax import confidence, storage
 from uhman_jax.config import Config
 from uhman_jax.dataset.truth import Truth
-from uhman_jax.dataset.view import TEST, VALIDATION, View
+from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
 from uhman_jax.devices import Devices
 from uhman_jax.errors import UserError, count_of
-from uhman_jax.evaluate import attention, calibration, references, results
+from uhman_jax.evaluate import attention, calibration, references
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
 from uhman_jax.evaluate.slices import slice_metrics
 from uhman_jax.input_pipeline import Batch, eval_batches, iterate
+from uhman_jax.run_directory import EXAMPLES, METRICS, write_json, write_npz, write_predictions
+from uhman_jax.scores import MODEL, Score, Scores
 from uhman_jax.shards.store import FrameStore
 
 __all__ = ["evaluate"]
@@ -41,25 +43,25 @@ def evaluate(
     say: Callable[[str], object] = print,
     devices: Devices | None = None,
 ) -> dict[str, Any]:
-    """Ranks all hashtags for every test video and writes what comes out.
+    """Ranks all hashtags for every test video and writes the results.
 
     Metrics are one value per video, averaged once over videos, per seed; then over seeds.
 
     Args:
         model: query tower and hashtag tower.
-        params: of all seeds, with a leading axis S.
+        params: parameters of all seeds, with a leading axis S.
         statistics: the model's constants.
-        config: a valid one.
+        config: a valid config.
         view: its test split is ranked.
         store: the region features.
-        workdir: where the files go.
-        truth: of the simulated world, for the oracles and the attention facts.
+        workdir: the run directory.
+        truth: of the simulated dataset, for the oracles and the attention facts.
         extra: further entries of metrics.json.
         say: takes lines for a person.
-        devices: that share the ranking, if there are several; the first process alone writes.
+        devices: that share the ranking, if there are several; only the first process writes.
 
     Returns:
-        What metrics.json holds.
+        The content of metrics.json.
 
     Raises:
         UserError: the test split is empty, or the truth does not fit the view.
@@ -86,18 +88,19 @@ def evaluate(
         "simulated": truth is not None,
         "num_seeds": len(ranking.ranks_SVP),
         "extractor": str(store.info.get("extractor", store.info.get("weights", "unknown"))),
-        "data": results.data_counts(view),
+        "data": _data_counts(view),
         **(extra or {}),
-        **results.over_seeds("test", summaries(ranking.ranks_SVP, ranking.mask_VP)),
-        **references.reference_metrics(view, rows_V, truth),
     }
+    scores = Scores.over_seeds(MODEL, summaries(ranking.ranks_SVP, ranking.mask_VP))
+    scores.update(references.reference_scores(view, rows_V, truth))
     observer = attention.make_observer(model)
     if truth is not None:
-        values |= _gap_closed(values)
+        scores.update(_gap_closed(scores))
         facts = attention.attention_facts(
             observer, params, statistics, batches(rows_V), view, store, truth
         )
-        values |= results.over_seeds("attention", facts)
+        scores.update(Scores.over_seeds("attention", facts))
+    values |= scores.to_metrics()
     values["slices"] = slice_metrics(view, ranking)
     calibrated: list[confidence.Calibration] = []
     if len(validation_V := view.rows(VALIDATION)):
@@ -110,7 +113,8 @@ def evaluate(
         said_VT = calibrated[0].confidence(ranking.top_scores_SVT[0])[:, :10]
         hits_VT = calibration.hits_of(view, ranking)[:, :10]
         reliability = calibration.reliability(said_VT, hits_VT)
-        values["calibration/error@10"] = reliability.error
+        error = Scores({("calibration", "error@10"): Score(reliability.error)})
+        values |= error.to_metrics()
         values["reliability"] = {
             name.removesuffix("_G"): column.tolist()
             for name, column in reliability._asdict().items()
@@ -120,23 +124,35 @@ def evaluate(
     arrays = attention.examples(observer, params, statistics, batches(chosen), view, store)
     if devices and not devices.primary:
         return values
-    results.write_npz(workdir / "examples.npz", arrays)
+    write_npz(workdir / EXAMPLES, arrays)
     if calibrated:
         confidence.save(workdir, calibrated)
     else:
         (workdir / confidence.FILE).unlink(missing_ok=True)
-    table = results.predictions_table(view, ranking, config.seed)
-    results.write_parquet(workdir / "predictions.parquet", table)
-    results.write_json(workdir / "metrics.json", values)  # last: it says that all are there
+    best = (ranking.rows_V, ranking.top_SVT, ranking.top_scores_SVT)
+    write_predictions(workdir, view, *best, first_seed=config.seed)
+    write_json(workdir / METRICS, values)  # last: it states that the other files are complete
     return values
 
 
-def _gap_closed(values: dict[str, Any]) -> dict[str, Any]:
-    """Share of the way from popularity to the oracle that the model covers, in P@5 and P@10."""
-    entries: dict[str, Any] = {}
+def _data_counts(view: View) -> dict[str, Any]:
+    """Returns sizes of a view, and how much was left out of it."""
+    return {
+        "train_videos": len(view.rows(TRAIN)),
+        "validation_videos": len(view.rows(VALIDATION)),
+        "test_videos": len(view.rows(TEST)),
+        "hashtags": len(view.hashtags),
+        "users": len(set(view.user_ids)),
+        **view.report,
+    }
+
+
+def _gap_closed(scores: Scores) -> Scores:
+    """Returns the fraction of the gap between popularity and oracle that the model closes."""
+    shares = {}
     for metric in ("P@5", "P@10"):
-        low, high = values[f"popularity/{metric}"], values[f"oracle/{metric}"]
+        low, high = scores["popularity", metric].mean, scores["oracle", metric].mean
         if high > low:
-            shares = [(seed - low) / (high - low) for seed in values[f"test/{metric}/seeds"]]
-            entries |= results.over_seeds("gap_closed", {metric: shares})
-    return entries
+            seeds = scores[MODEL, metric].seeds
+            shares[metric] = [(seed - low) / (high - low) for seed in seeds]
+    return Scores.over_seeds("gap_closed", shares)

@@ -8,6 +8,7 @@ from uhman_jax.dataset.truth import Truth
 from uhman_jax.dataset.view import TRAIN, View
 from uhman_jax.evaluate.ranking import rank_scores, summaries
 from uhman_jax.input_pipeline import pad
+from uhman_jax.scores import Score, Scores
 
 
 def positives_of(view: View, rows_V: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -15,8 +16,8 @@ def positives_of(view: View, rows_V: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return pad(view.positives, rows_V, view.max_positives)
 
 
-def reference_metrics(view: View, rows_V: np.ndarray, truth: Truth | None) -> dict[str, float]:
-    """All metrics of the reference rankings of some videos, as `popularity/P@10` and so on.
+def reference_scores(view: View, rows_V: np.ndarray, truth: Truth | None) -> Scores:
+    """Returns all metrics of the reference rankings of some videos.
 
     `popularity`, `user_history` and `user_attributes` count uses in train; the oracles are there
     where the truth is known (see `oracle_scores`).
@@ -30,11 +31,13 @@ def reference_metrics(view: View, rows_V: np.ndarray, truth: Truth | None) -> di
     if truth is not None:
         for name, scores_VT in oracle_scores(truth, view, rows_V):
             ranks[name] = rank_scores(scores_VT, positives_VP, mask_VP)
-    return {
-        f"{name}/{metric}": seeds[0]
-        for name, ranks_VP in ranks.items()
-        for metric, seeds in summaries(ranks_VP[None], mask_VP).items()
-    }
+    return Scores(
+        {
+            (name, metric): Score(seeds[0])
+            for name, ranks_VP in ranks.items()
+            for metric, seeds in summaries(ranks_VP[None], mask_VP).items()
+        }
+    )
 
 
 def popularity_ranks(positives_VP: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from uhman_jax.recommend.recommender import Suggestion
 from uhman_jax.recommend.why import Why
 from uhman_jax.report.rendering import render_page
 from uhman_jax.report.strip import frame_strip, picture, seconds
+from uhman_jax.scores import Scores, is_number
 from uhman_jax.storage import shown
 
 _IMAGE_BYTES = 30_000  # of one frame
@@ -156,8 +157,9 @@ def lost_levels(lost_FM: np.ndarray) -> np.ndarray:
 def _measured(metrics: dict[str, Any]) -> list[float]:
     """Returns how often the top region held an object, and the tagged one, each with chance.
 
-    Empty where the truth is not known.
+    Empty if the truth is not known.
     """
-    names = [f"attention/top_region_{kind}" for kind in ("object", "tagged")]
-    found = [metrics.get(f"{name}{end}") for name in names for end in ("", "_chance")]
-    return [] if None in found else found
+    scores = Scores.from_metrics(metrics)
+    names = [f"top_region_{kind}{end}" for kind in ("object", "tagged") for end in ("", "_chance")]
+    means = [scores["attention", name].mean for name in names]
+    return means if all(map(is_number, means)) else []

@@ -18,6 +18,7 @@ from uhman_jax.recommend.output import check_choice
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
 from uhman_jax.recommend.start import start_extractor
 from uhman_jax.run import keep_compiled_programs
+from uhman_jax.run_directory import which_seed
 from uhman_jax.shards.example import FrameRecord, Schema
 from uhman_jax.trained import Trained, open_run
 
@@ -119,7 +120,7 @@ class Recommender:
         clips = clips or start_extractor(run, features, bounds, seed=seed)
         try:
             trained = open_run(storage.path(run))
-            seed = trained.which_seed(seed)
+            seed = which_seed(trained.config, seed)
             keep_compiled_programs()
             return cls(trained, *trained.model(seed), clips, trained.calibration(seed))
         except BaseException:

@@ -12,7 +12,7 @@ from uhman_jax.located import located
 from uhman_jax.prepare import features_of
 from uhman_jax.preprocess import ledger
 from uhman_jax.preprocess.on_demand import OnDemand
-from uhman_jax.run import read_config, require_trained, which_seed
+from uhman_jax.run_directory import CONFIG, read_config, require, which_seed
 
 
 def start_extractor(
@@ -30,7 +30,7 @@ def start_extractor(
         UserError: no run, no such seed, or not the extractor that made its features.
     """
     workdir = storage.path(run)
-    require_trained(workdir / "config.json")
+    require(workdir / CONFIG)
     config, facts = read_config(workdir)
     which_seed(config, seed)
     if features:

@@ -25,6 +25,7 @@ PAGE_COLORS = {
     MODEL: "var(--model)",
     TRAIN: "var(--train)",
 }
+GROUPS = ("said", "hits", "count")  # of metrics.json's "reliability"
 STYLE = {
     "svg.fonttype": "none",
     "font.size": 9,
@@ -84,7 +85,7 @@ def reliability_plot(reliability: dict[str, list[float]]) -> str:
     """Share of right suggestions over the confidence they were made with; dots grow with number."""
     with mpl.rc_context(STYLE | {"svg.hashsalt": "reliability", "axes.grid.axis": "both"}):
         figure, axes = _figure("Confidence", "Share that was right")
-        said, hits, count = (np.array(reliability[name]) for name in ("said", "hits", "count"))
+        said, hits, count = (np.array(reliability[name]) for name in GROUPS)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=":")
         axes.plot(said, hits, color=MODEL, linewidth=1.2)
         size = 12 + 160 * count / max(count.max(initial=0), 1)

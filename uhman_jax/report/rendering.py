@@ -9,6 +9,7 @@ import jinja2
 from uhman_jax import __version__
 from uhman_jax.errors import count_of
 from uhman_jax.report.tables import count, number, percent
+from uhman_jax.scores import is_number
 
 _HERE = pathlib.Path(__file__).parent
 
@@ -35,9 +36,10 @@ def _environment(*folders: pathlib.Path) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["version"] = __version__
     formats = {"number": number, "percent": percent, "count": count, "count_of": count_of}
     environment.filters |= formats | {"length_of": length_of}
+    environment.globals |= formats | {"version": __version__}
+    environment.tests["known"] = is_number
     return environment
 
 

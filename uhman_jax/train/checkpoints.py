@@ -25,6 +25,7 @@ import orbax.checkpoint as ocp
 
 from uhman_jax import storage
 from uhman_jax.errors import UserError, disk_trouble
+from uhman_jax.run_directory import CHECKPOINTS
 from uhman_jax.storage import replacing
 from uhman_jax.train import bucket
 from uhman_jax.train.bucket import SEAL
@@ -48,7 +49,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | os.PathLike[str], read_only: bool = False):
-        self.directory = storage.path(workdir).absolute() / "checkpoints"
+        self.directory = storage.path(workdir).absolute() / CHECKPOINTS
         self._folder = self.directory  # orbax's
         self._copies = contextlib.ExitStack()
         self._quiet = contextlib.ExitStack()

@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from uhman_jax import storage
-from uhman_jax.errors import UserError
+from uhman_jax.run_directory import LOG, read_log
 
 
 class MetricsLog:
@@ -20,7 +20,7 @@ class MetricsLog:
     """
 
     def __init__(self, workdir: str | os.PathLike[str], write: bool = True):
-        self._path = storage.path(workdir) / "metrics.jsonl"
+        self._path = storage.path(workdir) / LOG
         self._write = write
         self._lines: list[str] = []
         self.seconds = 0.0
@@ -31,19 +31,7 @@ class MetricsLog:
         Raises:
             UserError: another line is damaged.
         """
-        lines = self._path.read_text("utf-8").splitlines() if self._path.exists() else []
-        entries = []
-        for number, line in enumerate(lines, start=1):
-            try:
-                entry = json.loads(line)
-                if entry["step"] <= step:
-                    entries.append(entry)
-            except (ValueError, KeyError, TypeError) as error:
-                if number < len(lines):
-                    raise UserError(
-                        f"{self._path}:{number} must be a JSON object with a step, got "
-                        f"{line[:40]!r}; remove the line"
-                    ) from error
+        entries = [entry for entry in read_log(self._path.parent) if entry["step"] <= step]
         self.seconds = entries[-1].get("seconds", 0.0) if entries else 0.0
         self._lines = [json.dumps(entry) + "\n" for entry in entries]
         if self._write:

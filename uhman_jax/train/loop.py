@@ -18,6 +18,7 @@ from uhman_jax.devices import Devices
 from uhman_jax.errors import DivergedError, UserError
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
 from uhman_jax.progress import progress_bar
+from uhman_jax.run_directory import CHECKPOINTS
 from uhman_jax.shards.store import FrameStore
 from uhman_jax.train.checkpoints import Checkpoints
 from uhman_jax.train.feed import Resident, Streamed, several
@@ -75,7 +76,7 @@ def restore(
     Raises:
         UserError: there are checkpoints, but none that can be read.
     """
-    if not (storage.path(workdir) / "checkpoints").is_dir():
+    if not (storage.path(workdir) / CHECKPOINTS).is_dir():
         return None
     with Checkpoints(workdir, read_only=True) as checkpoints:
         num_channels = num_channels or checkpoints.num_channels() or 1

@@ -1,0 +1,290 @@
+"""The files of a run directory: their names, and how each one is read and written.
+
+    config.json          settings, versions and fingerprints of the data
+    view.npz             hashtags, splits and histories, see `dataset.view`
+    metrics.jsonl        one JSON object per validation, written by `train.log`
+    checkpoints/         states of the training, see `train.checkpoints`
+    metrics.json         scores, see `scores`, and facts about the evaluation
+    predictions.parquet  best hashtags for each test video by the model of each seed
+    examples.npz         attention of the first seed's model over a few test videos
+    report.html          the page, see `report`
+
+`confidence` reads and writes calibration.json, which only some runs have.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import pathlib
+import zipfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from uhman_jax import storage
+from uhman_jax.config import Config, from_dict, to_dict
+from uhman_jax.dataset.view import View
+from uhman_jax.errors import UserError
+from uhman_jax.scores import Scores
+
+CONFIG, VIEW, LOG, CHECKPOINTS = "config.json", "view.npz", "metrics.jsonl", "checkpoints"
+METRICS, PREDICTIONS, EXAMPLES = "metrics.json", "predictions.parquet", "examples.npz"
+REPORT = "report.html"
+_FACTS = "run"  # key of config.json for what is no setting: versions and fingerprints
+_EXAMPLES = ("video_ids", "times_EF", "frame_mask_EF", "regions_EFM", "frames_EF")
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
+    """A run directory that has been trained and evaluated.
+
+    Attributes:
+        workdir: the directory.
+        config: its settings.
+        facts: versions and fingerprints, as config.json has them besides the settings.
+        metrics: the content of metrics.json.
+    """
+
+    workdir: pathlib.Path
+    config: Config
+    facts: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @functools.cached_property
+    def scores(self) -> Scores:
+        """The scores of the evaluation."""
+        return Scores.from_metrics(self.metrics)
+
+    @property
+    def system(self) -> str:
+        """Title of the trained model in tables."""
+        return self.config.model.name.title(**vars(self.config.model))
+
+
+def read_run(workdir: pathlib.Path) -> FinishedRun:
+    """Reads config.json and metrics.json.
+
+    Raises:
+        UserError: a file is missing or damaged; the message names it.
+    """
+    require(workdir / CONFIG)
+    config, facts = read_config(workdir)
+    return FinishedRun(workdir, config, facts, read_json(require(workdir / METRICS)))
+
+
+def read_config(workdir: pathlib.Path) -> tuple[Config, dict[str, Any]]:
+    """Returns the settings of a run, and the facts that its config.json states besides.
+
+    Raises:
+        FileNotFoundError: there is no config.json.
+        UserError: the file is damaged or of another version.
+    """
+    path = workdir / CONFIG
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        facts = dict(values.pop(_FACTS, {}))
+        return from_dict(values), facts
+    except UserError as error:
+        raise UserError(f"{path} is damaged or of another version: {error}") from error
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"{path} must be a JSON object as the run wrote it, got a damaged file ({error}); "
+            "train in another directory"
+        ) from error
+
+
+def write_config(workdir: pathlib.Path, config: Config, facts: dict[str, Any]) -> None:
+    """Writes config.json."""
+    with storage.replacing(workdir / CONFIG) as file:
+        file.write((json.dumps({**to_dict(config), _FACTS: facts}, indent=2) + "\n").encode())
+
+
+def which_seed(config: Config, seed: int | None) -> int:
+    """Returns the seed of a run that a person asked for, or the first.
+
+    Raises:
+        UserError: the run has no such seed.
+    """
+    first, last = config.seed, config.seed + config.train.num_seeds - 1
+    if seed is None:
+        return first
+    if not first <= seed <= last:
+        raise UserError(
+            f"--seed must be one of the run's, {first} to {last}, got {seed}; "
+            "leave it out for the first"
+        )
+    return seed
+
+
+def read_log(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns the last entry of each step of metrics.jsonl, in order; none without the file.
+
+    A resumed run may have written a step twice, and an interrupted one half a last line.
+
+    Raises:
+        UserError: another line is damaged.
+    """
+    path = workdir / LOG
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    entries = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+            entries[entry["step"]] = entry
+        except (ValueError, KeyError, TypeError) as error:
+            if number < len(lines):
+                raise UserError(
+                    f"{path}:{number} must be a JSON object with a step, got {line[:40]!r}; "
+                    "remove the line"
+                ) from error
+    return [entries[step] for step in sorted(entries)]
+
+
+def final_metrics(workdir: pathlib.Path) -> dict[str, Any] | None:
+    """Returns metrics.json of the last step; None if training or evaluation has work left."""
+    try:
+        metrics = json.loads((workdir / METRICS).read_text("utf-8"))
+        return metrics if metrics["step"] == metrics["num_steps"] else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_predictions(
+    workdir: pathlib.Path, seed: int | None = None, video_ids: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Returns `video_id`, `seed`, `true_hashtags` and `hashtags` (best first) of predictions.
+
+    Args:
+        workdir: the run directory.
+        seed: whose model predicted; None: each seed's.
+        video_ids: of some test videos; None: all.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = require(workdir / PREDICTIONS)
+    filters = [("seed", "=", seed)] if seed is not None else []
+    filters += [("video_id", "in", video_ids)] if video_ids is not None else []
+    try:
+        with path.open("rb") as file:
+            return pq.read_table(
+                file,
+                columns=["video_id", "seed", "true_hashtags", "hashtags"],
+                filters=filters or None,
+                page_checksum_verification=True,
+            ).to_pylist()
+    except (pa.ArrowException, ValueError, KeyError, OSError) as error:
+        raise damaged(path, error) from error
+
+
+def write_predictions(
+    workdir: pathlib.Path,
+    view: View,
+    rows_V: np.ndarray,
+    top_SVT: np.ndarray,
+    top_scores_SVT: np.ndarray,
+    first_seed: int,
+) -> None:
+    """Writes one row per seed and video; hashtags are spelled as people are shown them.
+
+    Args:
+        workdir: the run directory.
+        view: of the run.
+        rows_V: view rows of the videos.
+        top_SVT: ids of the best hashtags, best first.
+        top_scores_SVT: their scores.
+        first_seed: of the S seeds.
+    """
+    names = np.array(view.spellings, dtype=object)
+    num_seeds, num_videos, top_k = top_SVT.shape
+    rows = rows_V.tolist() * num_seeds
+    true = [names[view.positives.row(row)].tolist() for row in rows_V] * num_seeds
+    hashtags = names[top_SVT.reshape(-1, top_k)].tolist()
+    table = {
+        "video_id": pa.array([view.video_ids[row] for row in rows], pa.string()),
+        "user_id": pa.array([view.user_ids[row] for row in rows], pa.string()),
+        "seed": pa.array(np.repeat(np.arange(num_seeds) + first_seed, num_videos), pa.int64()),
+        "true_hashtags": pa.array(true, pa.list_(pa.string())),
+        "hashtags": pa.array(hashtags, pa.list_(pa.string())),
+        "scores": pa.array(top_scores_SVT.reshape(-1, top_k).tolist(), pa.list_(pa.float32())),
+    }
+    with storage.replacing(workdir / PREDICTIONS) as file:
+        pq.write_table(pa.table(table), file, write_page_checksum=True)
+
+
+def read_examples(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of examples.npz, as `evaluate.attention.examples` makes them.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = require(workdir / EXAMPLES)
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in _EXAMPLES}
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise damaged(path, error) from error
+
+
+def require(path: pathlib.Path) -> pathlib.Path:
+    """Returns the path of a file that a finished run must have.
+
+    Raises:
+        UserError: it does not exist, or libraries cannot read its name.
+    """
+    storage.check_name(path.parent, "--run")
+    if not path.is_file():
+        raise UserError(
+            f"a trained and evaluated run must have {path.name}, got none in {path.parent}; "
+            "train and evaluate it first, or name another"
+        )
+    return path
+
+
+def damaged(path: pathlib.Path, reason: object) -> UserError:
+    """Returns the error for a file of a finished run that is not as it was written."""
+    return UserError(
+        f"{path} must be as the run wrote it, got a damaged file ({reason}); evaluate the run again"
+    )
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a JSON object of a finished run.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise damaged(path, error) from error
+    if not isinstance(values, dict):
+        raise damaged(path, "no JSON object")
+    return values
+
+
+def write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
+    """Writes strict JSON: a number that is not finite becomes null."""
+    text = json.dumps(_finite(values), indent=2, allow_nan=False, ensure_ascii=False)
+    with storage.replacing(path) as file:
+        file.write((text + "\n").encode())
+
+
+def write_npz(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes named arrays."""
+    with storage.replacing(path) as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

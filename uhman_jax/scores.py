@@ -1,0 +1,200 @@
+"""Scores of a run: metrics of the trained model and of the rankings that it is compared with.
+
+Only this module knows the keys of scores in metrics.json:
+
+    SYSTEM/METRIC           mean over seeds; null if it is undefined
+    SYSTEM/METRIC/seeds     value of each seed; absent for a ranking without seeds
+    SYSTEM/METRIC/interval  half-width of the 95 % interval of the mean; null for one seed
+
+It imports nothing of the package, because `evaluate` writes scores and must not import `report`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeGuard
+
+import numpy as np
+
+COLUMNS = ("P@1", "P@5", "P@10", "P@50", "R@10", "R@50", "F1@10", "NDCG@10", "MRR", "MAP")
+RATIO = "kP/R@10"  # about equal for all systems on the same clips
+MODEL = "test"  # the trained model on the test split
+
+
+class System(NamedTuple):
+    """A ranking that a run has scores of.
+
+    Attributes:
+        key: first part of its keys in metrics.json.
+        title: in tables; "" for the trained model, which is titled by its settings.
+        css: class in pages.
+    """
+
+    key: str
+    title: str
+    css: str
+
+
+SYSTEMS = (  # in the order of the tables
+    System("popularity", "Popularity", "popularity"),
+    System("user_history", "User history", "history"),
+    System("user_attributes", "User attributes", "attributes"),
+    System(MODEL, "", "model"),
+    System("observable_oracle", "Observable oracle", "observable"),
+    System("oracle", "Oracle", "oracle"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """One metric of one system.
+
+    Attributes:
+        mean: over seeds; NaN if it is undefined or was not measured.
+        interval: half-width of its 95 % interval; None for fewer than two seeds.
+        seeds: value of each seed; empty for a ranking without seeds.
+    """
+
+    mean: float = math.nan
+    interval: float | None = None
+    seeds: tuple[float, ...] = ()
+
+    @classmethod
+    def over_seeds(cls, seeds: Sequence[float]) -> "Score":
+        """Returns the mean of some seeds with its interval."""
+        return cls(float(np.mean(seeds)), interval(seeds), tuple(seeds))
+
+
+class Scores(dict[tuple[str, str], Score]):
+    """Scores by (system, metric), in the order of metrics.json; a missing one is `Score()`.
+
+    A system is the key of one in `SYSTEMS` or of another oracle; "gap_closed", "attention" and
+    "calibration" hold further figures of the trained model.
+
+    >>> scores = Scores.from_metrics({"test/P@5": 0.5, "test/P@5/seeds": [0.25, 0.75], "step": 9})
+    >>> scores["test", "P@5"].seeds, scores["oracle", "P@5"].mean
+    ((0.25, 0.75), nan)
+    """
+
+    def __missing__(self, key: tuple[str, str]) -> Score:
+        """Returns the score of what was not measured."""
+        return Score()
+
+    @classmethod
+    def over_seeds(cls, system: str, values: Mapping[str, Sequence[float]]) -> "Scores":
+        """Returns the scores of one system from the values of its seeds by metric."""
+        return cls({(system, name): Score.over_seeds(seeds) for name, seeds in values.items()})
+
+    @classmethod
+    def from_metrics(cls, metrics: Mapping[str, Any]) -> "Scores":
+        """Reads the scores among the entries of metrics.json."""
+        scores = cls()
+        for key, mean in metrics.items():
+            system, slash, metric = key.partition("/")
+            if slash and not _is_part(key):
+                width = metrics.get(f"{key}/interval")
+                scores[system, metric] = Score(
+                    _number(mean),
+                    width if is_number(width) else None,
+                    tuple(map(_number, metrics.get(f"{key}/seeds") or ())),
+                )
+        return scores
+
+    def to_metrics(self) -> dict[str, Any]:
+        """Returns the entries of metrics.json."""
+        entries: dict[str, Any] = {}
+        for (system, metric), score in self.items():
+            key = f"{system}/{metric}"
+            entries[key] = score.mean
+            if score.seeds:
+                entries |= {f"{key}/seeds": list(score.seeds), f"{key}/interval": score.interval}
+        return entries
+
+    def of(self, system: str) -> dict[str, Score]:
+        """Returns the scores of a system by metric."""
+        return {metric: score for (name, metric), score in self.items() if name == system}
+
+    def systems(self, model: str) -> list[System]:
+        """Returns the systems of the tables that have scores; `model` titles the trained one."""
+        return [s._replace(title=s.title or model) for s in SYSTEMS if self.of(s.key)]
+
+
+class Slice(NamedTuple):
+    """A group of test clips.
+
+    Attributes:
+        by: kind of the group, "frequency" or "user".
+        name: of the group.
+        num_videos: in it.
+        means: of the trained model, by metric.
+    """
+
+    by: str
+    name: str
+    num_videos: int
+    means: dict[str, float]
+
+
+def read_slices(entries: Sequence[Mapping[str, Any]] | None) -> list[Slice]:
+    """Reads the entry "slices" of metrics.json."""
+    found = []
+    for entry in entries or ():
+        facts = {name: entry[name] for name in ("by", "name", "num_videos")}
+        means = {name: _number(mean) for name, mean in entry.items() if name not in facts}
+        found.append(Slice(**facts, means=means))
+    return found
+
+
+def interval(values: Sequence[float]) -> float | None:
+    """Returns the half-width of the 95 % t-interval of a mean; None for fewer than two values.
+
+    Two values a distance d apart: 12.706 * (d / sqrt(2)) / sqrt(2) = 6.353 d.
+
+    >>> interval([1.0]), round(interval([1.0, 2.0]), 3)
+    (None, 6.353)
+    """
+    if len(values) < 2:
+        return None
+    import scipy.special  # takes 0.1 s
+
+    deviation = np.std(values, ddof=1) / math.sqrt(len(values))
+    return float(scipy.special.stdtrit(len(values) - 1, 0.975) * deviation)
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Returns whether a value is a finite int or float."""
+    real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return real and math.isfinite(value)
+
+
+def table(scores: Scores, model: str) -> str:
+    """Formats the scores of a run for a terminal; `model` titles the trained model."""
+    rows = [["", *COLUMNS, "kP/R"]]
+    for system in scores.systems(model):
+        found = [scores[system.key, metric] for metric in (*COLUMNS, RATIO)]
+        title = system.title if system.key == MODEL else system.title.lower()
+        rows.append([title] + [_cell(score.mean) for score in found])
+        if any(score.interval is not None for score in found):
+            label = f"  +- 95 %, {len(found[0].seeds)} seeds"
+            rows.append([label] + [_cell(score.interval) for score in found[:-1]] + [""])
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([name.ljust(wide[0]), *map(str.rjust, cells, wide[1:])]).rstrip()
+        for name, *cells in rows
+    ]
+    if is_number(gap := scores["gap_closed", "P@5"].mean):
+        lines.append(f"Gap closed between popularity and oracle in P@5: {gap:.2f}")
+    return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    return f"{value:.4f}" if is_number(value) else "-"
+
+
+def _number(value: Any) -> float:
+    return value if is_number(value) else math.nan
+
+
+def _is_part(key: str) -> bool:
+    """Returns whether a key holds the seeds or the interval of a score."""
+    return key.endswith(("/seeds", "/interval"))
