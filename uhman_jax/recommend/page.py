@@ -42,7 +42,7 @@ class Side:
 
 
 def render(
-    clip: pathlib.Path,
+    clip: pathlib.Path | None,
     times_F: np.ndarray,
     images: list[Image.Image],
     sides: list[Side],
@@ -51,70 +51,27 @@ def render(
     """Returns the page as text.
 
     Args:
-        clip: for its name.
+        clip: for its name; None: only the sections, to stand within another page.
         times_F: seconds of the frames.
         images: the frames; empty where they can't be shown.
         sides: of one profile, or of two to compare; the first is explained.
         metrics: of the run, for how often its attention was right.
     """
-    return _render(shown(clip.name), times_F, images, sides, metrics)
-
-
-def fragment(
-    times_F: np.ndarray, images: list[Image.Image], sides: list[Side], metrics: dict[str, Any]
-) -> str:
-    """Returns the sections of the page, to stand within another page; arguments as of `render`."""
-    return _render("", times_F, images, sides, metrics)
-
-
-def _render(
-    clip: str,
-    times_F: np.ndarray,
-    images: list[Image.Image],
-    sides: list[Side],
-    metrics: dict[str, Any],
-) -> str:
-    first, explained = sides[0], sides[0].why is not None
+    explained = sides[0].why is not None
     return render_page(
         "explain.html",
-        clip=clip,
+        clip=shown(clip.name) if clip else "",
         metrics=metrics,
         explained=explained,
-        sides=[
-            {
-                "profile": side.profile.describe(),
-                "notes": side.notes,
-                "rows": _rows(side, None if side is first else first),
-                "frames": _frames(times_F, images, side.why) if side.why else [],
-            }
+        sides=sides,
+        strips=[
+            frame_strip(times_F, side.why.regions_FM, side.why.frames_F, images, _IMAGE_BYTES)
             for side in sides
+            if side.why
         ],
-        carried=_carried(times_F, images, first) if explained else [],
+        carried=_carried(times_F, images, sides[0]) if explained else [],
         measured=_measured(metrics),
     )
-
-
-def _rows(side: Side, before: Side | None) -> list[dict[str, Any]]:
-    """Returns the suggestions; with another profile's, how each of them has moved."""
-    names = [suggestion.hashtag for suggestion in before.suggestions] if before else []
-    scale = max((s.confidence or 0 for s in side.suggestions), default=0) or 1.0
-    rows = []
-    for rank, (hashtag, _, confidence) in enumerate(side.suggestions, start=1):
-        was = names.index(hashtag) + 1 if hashtag in names else 0
-        moved = f"was {was}" if was else "new"
-        rows.append(
-            {
-                "hashtag": hashtag,
-                "moved": moved if before and was != rank else "",
-                "confidence": confidence,
-                "length": (confidence or 0) / scale,
-            }
-        )
-    return rows
-
-
-def _frames(times_F: np.ndarray, images: list[Image.Image], why: Why):
-    return frame_strip(times_F, why.regions_FM, why.frames_F, images, _IMAGE_BYTES)
 
 
 def _carried(times_F: np.ndarray, images: list[Image.Image], side: Side) -> list[dict[str, Any]]:

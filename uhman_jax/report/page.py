@@ -6,7 +6,7 @@ from typing import Any
 from uhman_jax.config import to_dict
 from uhman_jax.dataset.duplicates import describe_copies
 from uhman_jax.report import plots
-from uhman_jax.report.clips import clip_cards
+from uhman_jax.report.clips import read_clips
 from uhman_jax.report.examples import Example
 from uhman_jax.report.rendering import render_page
 from uhman_jax.report.tables import slice_tables
@@ -60,7 +60,7 @@ def render(
         slices=slice_tables(read_slices(metrics.get("slices"))),
         reliability=reliability and list(zip(*map(reliability.get, plots.GROUPS), strict=True)),
         reliability_plot=reliability and plots.reliability_plot(reliability),
-        clips=clip_cards(examples, root, sampling),
+        clips=read_clips(examples, root, sampling),
         data=[(key.replace("_", " "), value) for key, value in _flatten(data)],
         copies=describe_copies(data, config.data.duplicates),
         settings=_flatten(to_dict(config) | ({"run": run.facts} if run.facts else {})),
