@@ -44,7 +44,7 @@ STYLE = {
 
 
 def loss_curve(curve: list[dict[str, Any]]) -> str:
-    """Training loss over epochs, one thin line per seed and a thick one for their mean."""
+    """Returns the training loss over epochs: thin lines for seeds, a thick one for their mean."""
     with mpl.rc_context(STYLE | {"svg.hashsalt": "loss"}):
         figure, axes = _figure("Epoch", "Training loss")
         _draw_seeds(axes, *_series(curve, "loss"), color=TRAIN, label="train", dashed=True)
@@ -54,7 +54,7 @@ def loss_curve(curve: list[dict[str, Any]]) -> str:
 
 
 def score_curve(curve: list[dict[str, Any]], metric: str) -> str:
-    """A metric on train and validation videos over epochs; a dot marks each seed's best."""
+    """Returns a metric on train and validation videos over epochs; a dot marks each seed's best."""
     with mpl.rc_context(STYLE | {"svg.hashsalt": "score"}):
         figure, axes = _figure("Epoch", metric)
         epochs, train = _series(curve, f"train/{metric}")
@@ -82,7 +82,7 @@ def score_curve(curve: list[dict[str, Any]], metric: str) -> str:
 
 
 def reliability_plot(reliability: dict[str, list[float]]) -> str:
-    """Share of right suggestions over the confidence they were made with; dots grow with number."""
+    """Returns the fraction of right suggestions by confidence; larger dots are more suggestions."""
     with mpl.rc_context(STYLE | {"svg.hashsalt": "reliability", "axes.grid.axis": "both"}):
         figure, axes = _figure("Confidence", "Share that was right")
         said, hits, count = (np.array(reliability[name]) for name in GROUPS)
@@ -110,7 +110,7 @@ def _figure(x_label: str, y_label: str) -> tuple[Figure, Any]:
 
 
 def _series(curve: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs, and values of shape (epochs, seeds), of the entries that have `key`."""
+    """Returns epochs and values of shape (epochs, seeds) of the entries that have `key`."""
     rows = [entry for entry in curve if entry.get(key) is not None]
     epochs = np.array([entry.get("epoch", entry["step"]) for entry in rows], np.float64)
     values = [np.atleast_1d(np.array(entry[key], np.float64)) for entry in rows]
@@ -118,7 +118,7 @@ def _series(curve: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarr
 
 
 def _draw_seeds(axes, epochs, values, *, color, label, dashed=False) -> None:
-    """Thin lines for seeds under a thick one for their mean; one seed is the mean itself."""
+    """Draws thin lines for seeds under a thick one for their mean; one seed is its own mean."""
     if not len(epochs):
         return
     style = (0, (4, 1.5)) if dashed else "solid"
@@ -137,7 +137,7 @@ def _draw_seeds(axes, epochs, values, *, color, label, dashed=False) -> None:
 
 
 def _mark_decays(axes, curve: list[dict[str, Any]]) -> None:
-    """Dotted verticals where the learning rate, mean over seeds, fell by a third or more."""
+    """Draws dotted verticals where the learning rate, mean over seeds, fell by a third or more."""
     epochs, rates = _series(curve, "learning_rate")
     rates = rates.mean(axis=1) if len(rates) else rates
     for before, epoch, after in zip(rates, epochs[1:], rates[1:], strict=False):
@@ -146,7 +146,7 @@ def _mark_decays(axes, curve: list[dict[str, Any]]) -> None:
 
 
 def _start_at_zero(axes) -> None:
-    """Scales from 0, so that curves compare by height, to a little over what is drawn."""
+    """Scales from 0, so that curves compare by height, to a little over the highest value."""
     axes.set_ylim(0, 1.05 * max(axes.get_ylim()[1], 1e-6))
 
 

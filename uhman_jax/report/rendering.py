@@ -38,7 +38,7 @@ def _environment(*folders: pathlib.Path) -> jinja2.Environment:
     )
     formats = {"number": number, "percent": percent, "count": count, "count_of": count_of}
     environment.filters |= formats | {"length_of": length_of}
-    environment.globals |= formats | {"version": __version__}
+    environment.globals.update(formats, version=__version__)
     environment.tests["known"] = is_number
     return environment
 

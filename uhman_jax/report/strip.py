@@ -23,23 +23,12 @@ class Picture(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A frame of a strip.
-
-    Attributes:
-        time: in words.
-        weight: the frame's share of the attention.
-        height: of the bar for `weight`, as a fraction of the highest one that is possible.
-        even: the same for an even share.
-        picture: the frame itself.
-        wide: whether it is wider than high.
-    """
+    """A frame of a strip: its time in words, and its fraction of the clip's attention."""
 
     time: str
     weight: float
-    height: float
-    even: float
     picture: Picture
-    wide: bool
+    wide: bool  # wider than high
 
 
 def frame_strip(
@@ -59,16 +48,13 @@ def frame_strip(
         max_bytes: of one image.
     """
     levels_FYX = thumbnails.heat_levels(regions_FM)
-    even = 1 / max(len(times_F), 1)
-    top = max(float(weights_F.max(initial=0)), 2 * even)
     frames = []
     for f, weight in enumerate(weights_F.tolist()):
         image, time = images[f] if images else None, seconds(times_F[f])
         y, x = np.unravel_index(int(np.argmax(levels_FYX[f])), levels_FYX[f].shape)
         peak = f"Attention at {time}, strongest in row {y + 1}, column {x + 1}"
         shown = picture(image, levels_FYX[f], time, peak, max_bytes)
-        wide = image is not None and image.width > image.height
-        frames.append(Frame(time, weight, weight / top, even / top, shown, wide))
+        frames.append(Frame(time, weight, shown, image is not None and image.width > image.height))
     return frames
 
 
