@@ -1,5 +1,6 @@
 """The files of a run directory, written and read again."""
 
+import dataclasses
 import json
 import math
 
@@ -9,7 +10,7 @@ import pytest
 import views
 
 from uhman_jax import run_directory
-from uhman_jax.config import Config
+from uhman_jax.config import Config, ModelConfig, ModelName
 from uhman_jax.dataset.view import TEST
 from uhman_jax.errors import UserError
 
@@ -22,6 +23,21 @@ def test_config_and_facts_come_back(tmp_path):
     (tmp_path / "config.json").write_text('{"run": 5}')
     with pytest.raises(UserError, match=r"config\.json must be a JSON object .* damaged"):
         run_directory.read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "title"),
+    [
+        ({"name": ModelName.THREE_WAY, "region_attention": False}, "3WM"),
+        ({"region_attention": False}, "UHMAN(a)"),
+        ({"frame_attention": False}, "UHMAN(b)"),
+        ({"region_attention": False, "frame_attention": False}, "UHMAN(ab)"),
+        ({"user_guidance": False}, "UHMAN(c)"),
+    ],
+)
+def test_a_run_names_its_system_and_the_ablation(tmp_path, settings, title):
+    config = Config(model=ModelConfig(**settings))
+    assert run_directory.FinishedRun(tmp_path, config, {}, {}).system == title
 
 
 def test_a_seed_must_be_one_of_the_run():
@@ -53,10 +69,10 @@ def test_json_is_strict(tmp_path):
 
 def test_a_step_of_the_log_counts_once_and_half_a_last_line_not_at_all(tmp_path):
     assert run_directory.read_log(tmp_path) == []
-    lines = [json.dumps({"step": step, "loss": loss}) for step, loss in ((5, 1), (9, 2), (5, 3))]
+    lines = [json.dumps({"step": step, "loss": loss}) for step, loss in ((9, 1), (5, 2), (9, 3))]
     path = tmp_path / "metrics.jsonl"
     path.write_text("\n".join([*lines, '{"step": 12, "lo']))
-    expected = [{"step": 5, "loss": 3}, {"step": 9, "loss": 2}]
+    expected = [{"step": 5, "loss": 2}, {"step": 9, "loss": 3}]
     assert run_directory.read_log(tmp_path) == expected
     path.write_text("\n".join(['{"loss": 1}', *lines]))
     with pytest.raises(UserError, match=r"metrics\.jsonl:1 must be a JSON object with a step"):
@@ -65,6 +81,7 @@ def test_a_step_of_the_log_counts_once_and_half_a_last_line_not_at_all(tmp_path)
 
 def test_predictions_of_a_seed_or_of_some_videos(tmp_path):
     view = views.build(*views.random_world(15))
+    view = dataclasses.replace(view, spellings=tuple(map(str.title, view.hashtags)))
     rows_V = view.rows(TEST)
     num_videos, num_hashtags = len(rows_V), len(view.hashtags)
     assert num_videos > 2

@@ -59,7 +59,7 @@ def test_a_run_older_than_a_field_goes_on_as_it_began(
 
 def test_checkpoints_without_a_config_are_not_touched(tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(UserError, match="must hold its config.json, got none"):
+    with pytest.raises(UserError, match="must have its config.json, got none"):
         run.run(tiny_world.make_config("/nowhere"), tmp_path)
 
 

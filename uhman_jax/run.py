@@ -1,4 +1,4 @@
-"""One run: prepares, trains, evaluates and reports, each from where an earlier start left it."""
+"""Runs an experiment: prepares, trains, evaluates and reports; continues an earlier start."""
 
 import contextlib
 import importlib.metadata
@@ -39,25 +39,25 @@ def run(
     report: bool = True,
     cluster: Cluster = ALONE,
 ) -> bool:
-    """Brings a run directory to its end and prints the table of its metrics.
+    """Does the work that a run directory still lacks and prints the table of its scores.
 
     Args:
-        config: a valid one.
-        workdir: the run directory; made where it is not there.
+        config: a valid config.
+        workdir: the run directory; created if it does not exist.
         mode: "train_and_evaluate", or "evaluate" for the newest checkpoint as it is.
         say: takes lines for a person.
-        report: also write `report.html`.
+        report: also write report.html.
         cluster: the devices and processes that share the work.
 
     Returns:
-        True; False where a signal stopped it, with a checkpoint on disk.
+        True; False if a signal stopped the training, with a checkpoint on disk.
 
     Raises:
-        UserError: something a person can mend.
+        UserError: a setting, the data or the run directory is wrong.
     """
     workdir = storage.path(workdir)
     if not cluster.mesh and not cluster.coordinator:
-        # One device is used. Where JAX sees more, kernels of our own do without (region_product).
+        # One device is used. If JAX sees several, region_product does not use its own kernels.
         os.environ.setdefault("JAX_CUDA_VISIBLE_DEVICES", "0")
     cluster.join()
     cluster.check_devices()
@@ -73,7 +73,7 @@ def run(
         )
     if not cluster.primary:
         finished = _run(config, here, workdir, mode, lambda line: None, False, cluster)
-        cluster.meet("done")  # an engine may end all processes when it sees one that has ended
+        cluster.meet("done")  # some engines kill all processes when one of them exits
         return finished
     _check_folders(here)
     with lock.hold(workdir, "wait for it, or use another --workdir"):
@@ -92,9 +92,9 @@ def _run(
     report: bool,
     cluster: Cluster,
 ) -> bool:
-    """`run` in a directory that no other run uses; `here` has absolute paths."""
+    """Does the work of `run` in a locked directory; `here` has absolute paths."""
     if not cluster.primary:
-        cluster.meet("prepared")  # the first makes what is not there yet
+        cluster.meet("prepared")  # the first process creates missing data
     path = workdir / VIEW
     view = View.load(path) if path.exists() else None  # of an earlier start
     prepared = prepare(here, say, view.rules if view else CURRENT)
@@ -110,7 +110,7 @@ def _run(
     else:
         say(f"Run: finished earlier, reused {workdir}.")
     if report and not (workdir / REPORT).exists():
-        from uhman_jax.report import write_report  # Matplotlib takes 0.3 s
+        from uhman_jax.report import write_report  # takes 0.5 s, mostly Matplotlib
 
         write_report(workdir, prepared.raw.root)
     title = config.model.name.title(**vars(config.model))
@@ -128,7 +128,7 @@ def _train_and_evaluate(
     say: Callable[[str], object],
     cluster: Cluster,
 ) -> dict[str, Any] | None:
-    """Trains (in that mode) and evaluates; None where a signal stopped it."""
+    """Trains, if `mode` says so, and evaluates; returns None if a signal stopped the training."""
     from uhman_jax import train  # imports JAX
     from uhman_jax.devices import Devices
     from uhman_jax.evaluate import evaluate
@@ -169,7 +169,7 @@ def _train_and_evaluate(
                 return None
     steps = {"step": int(state.step), "num_steps": train.total_steps(config, view)}
     if cluster.primary:
-        (workdir / REPORT).unlink(missing_ok=True)  # of an evaluation before
+        (workdir / REPORT).unlink(missing_ok=True)  # of an earlier evaluation
     return evaluate(
         train.build_model(config.model, view),
         state.kept,
@@ -186,7 +186,7 @@ def _train_and_evaluate(
 
 
 def keep_compiled_programs() -> None:
-    """Lets JAX keep compiled programs in the user's cache, unless told of another place.
+    """Makes JAX keep compiled programs in the user's cache, or where the environment says.
 
     Measured on two cores: from the command to the first step 5 s instead of 22 s.
     """
@@ -198,7 +198,7 @@ def keep_compiled_programs() -> None:
 
 
 def _check_folders(here: Config) -> None:
-    """Raises UserError where a folder of data that the run will write can't be written."""
+    """Raises UserError if the run can't write a folder of data that it will create."""
     root = root_of(here)
     if not here.data.root and not root.is_dir():
         storage.check_folder(root, "--config.data.simulated_dir")
@@ -208,9 +208,9 @@ def _check_folders(here: Config) -> None:
 
 
 def _check_same_config(config: Config, workdir: pathlib.Path) -> tuple[Config, dict[str, Any]]:
-    """The config that a run goes on with, and what its config.json says besides its settings.
+    """Returns the config of a run (see `go_on_with`) and the facts in its config.json.
 
-    A new run has the config as given (see `go_on_with`) and no facts.
+    A new run has the given config and no facts.
 
     Raises:
         UserError: the run directory belongs to another config.
@@ -220,7 +220,7 @@ def _check_same_config(config: Config, workdir: pathlib.Path) -> tuple[Config, d
     except FileNotFoundError:
         if (workdir / CHECKPOINTS).exists():
             raise UserError(
-                f"a run directory must hold its {CONFIG}, got none in {workdir}; "
+                f"a run directory must have its {CONFIG}, got none in {workdir}; "
                 "use another --workdir"
             ) from None
         return config, {}
@@ -243,11 +243,11 @@ def _check_same_config(config: Config, workdir: pathlib.Path) -> tuple[Config, d
 def _keep_inputs(
     config: Config, prepared: Prepared, before: View | None, workdir: pathlib.Path
 ) -> None:
-    """Writes config.json and view.npz, or checks that the data are those the run began with.
+    """Writes config.json and view.npz, or checks that the data have not changed since.
 
     Args:
         config: of the run.
-        prepared: what it reads.
+        prepared: its data.
         before: the view that the run began with; None for a new run.
         workdir: the run directory.
     """
@@ -266,20 +266,20 @@ def _keep_inputs(
         "data": prepared.raw.fingerprint,
         "view": prepared.view.fingerprint,
         "features": prepared.store.info,
-        FOLDER: os.getcwd(),  # that relative paths of the settings start from
+        FOLDER: os.getcwd(),  # base of relative paths in the settings
     }
     run_directory.write_config(workdir, config, facts)
 
 
 def _source_revision() -> str:
-    """Commit of the package's checkout, with "-dirty" where it was changed; "" where it is none."""
+    """Returns the commit of the package's checkout, with "-dirty" if changed; "" without one."""
     folder = pathlib.Path(__file__).parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         known = subprocess.run(
             [*command[:3], "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=10
         )
-        if known.returncode == 0:  # else some other project's, into which this one is installed
+        if known.returncode == 0:  # else the checkout of a project that this one is installed in
             found = subprocess.run(command, capture_output=True, text=True, timeout=10)
             return found.stdout.strip()
     return ""

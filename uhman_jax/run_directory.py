@@ -34,7 +34,7 @@ from uhman_jax.scores import Scores
 CONFIG, VIEW, LOG, CHECKPOINTS = "config.json", "view.npz", "metrics.jsonl", "checkpoints"
 METRICS, PREDICTIONS, EXAMPLES = "metrics.json", "predictions.parquet", "examples.npz"
 REPORT = "report.html"
-_FACTS = "run"  # key of config.json for what is no setting: versions and fingerprints
+_FACTS = "run"  # key of config.json for versions and fingerprints
 _EXAMPLES = ("video_ids", "times_EF", "frame_mask_EF", "regions_EFM", "frames_EF")
 
 

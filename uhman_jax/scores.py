@@ -1,6 +1,6 @@
-"""Scores of a run: metrics of the trained model and of the rankings that it is compared with.
+"""Scores of a run: metrics of the trained model and of the reference rankings.
 
-Only this module knows the keys of scores in metrics.json:
+Only this module reads and writes the keys of scores in metrics.json:
 
     SYSTEM/METRIC           mean over seeds; null if it is undefined
     SYSTEM/METRIC/seeds     value of each seed; absent for a ranking without seeds
@@ -77,7 +77,7 @@ class Scores(dict[tuple[str, str], Score]):
     """
 
     def __missing__(self, key: tuple[str, str]) -> Score:
-        """Returns the score of what was not measured."""
+        """Returns the score of a metric that was not measured."""
         return Score()
 
     @classmethod

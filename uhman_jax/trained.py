@@ -89,7 +89,7 @@ class Trained(FinishedRun):
         if store.info != self.facts["features"]:
             raise UserError(
                 f"features must be those of the run, got others in {store.directory}; "
-                "start the run again to see what differs"
+                "start the run again to see the differences"
             )
         store.rows(self.view.video_ids)
         return store

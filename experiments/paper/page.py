@@ -18,6 +18,7 @@ from uhman_jax.errors import count_of
 from uhman_jax.report.plots import inline_svg
 from uhman_jax.report.rendering import render_page
 from uhman_jax.report.tables import count
+from uhman_jax.run_directory import VIEW
 from uhman_jax.storage import replacing
 
 _TEMPLATES = pathlib.Path(__file__).parent / "templates"
@@ -69,8 +70,8 @@ def hashtag_counts(
         for view in ("natural", "balanced"):
             for cell in summary.select(cells, world=world, view=view):
                 run = pathlib.Path(results) / "runs" / cell["cell"] / cell.get("fingerprint", "")
-                if cell["world_seed"] == 0 and (run / "view.npz").is_file():
-                    counts.append(View.load(run / "view.npz").counts_T)
+                if cell["world_seed"] == 0 and (run / VIEW).is_file():
+                    counts.append(View.load(run / VIEW).counts_T)
                     break
         if len(counts) == 2:
             return counts[0], counts[1]

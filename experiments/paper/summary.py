@@ -1,7 +1,7 @@
-"""From finished cells to estimates: reading, choosing and comparing them.
+"""Reads, selects and compares finished cells; gives estimates.
 
-A cell is one trained system in one world, view and recipe, as a dict of `results.jsonl`. Nothing is
-filled in: what was not measured is None.
+A cell is one trained system in one world, view and recipe, as a dict of `results.jsonl`. A value
+that was not measured is None.
 """
 
 import json
@@ -18,14 +18,14 @@ from uhman_jax.scores import is_number
 Cell = dict[str, Any]
 
 SYSTEMS = ("BL", "UA", "3WM", "UHMAN(a)", "UHMAN(b)", "UHMAN(c)", "UHMAN")
-ATTENDING = SYSTEMS[3:]  # the others look everywhere alike
+ATTENDING = SYSTEMS[3:]  # the others have uniform attention
 WORLDS = ("selection", "additive", "everything")  # others, such as "data", come after
 VIEWS = ("natural", "balanced", "temporal", "cold_user")
-RECIPES = ("plus", "warp", "paper")  # from what does best to what follows the text
-# What a cell is for; see `parts`.
+RECIPES = ("plus", "warp", "paper")  # from the best scores to the text of the paper
+# Uses of a cell; see `parts`.
 TABLES, HIDDEN_SIZE, EMBEDDING_SIZE, SAMPLE_SIZE = "tables", "figure4a", "figure4b", "sizes"
 RECIPE = "recipe"
-# Rankings that nobody trained, from what knows least.
+# Rankings without training: keys of metrics.json and titles, the least informed first.
 REFERENCES = {
     "popularity": "Popularity",
     "user_attributes": "Popularity among equal users",
@@ -36,19 +36,19 @@ REFERENCES = {
     "observable_oracle": "Observable oracle",
     "oracle": "Oracle",
 }
-TOLERANCE = 5e-4  # between a cell's mean and that of its videos: ties rank otherwise there
+TOLERANCE = 5e-4  # between a cell's mean and the mean of its videos, where ties rank differently
 _PER_VIDEO = {"P@10": "p10_SV", "R@10": "r10_SV"}
 
 
 def load_cells(folder: str | pathlib.Path) -> list[Cell]:
-    """Cells of `folder/results.jsonl`; of two lines with one name the later counts."""
+    """Reads the cells of `folder/results.jsonl`; of two lines with one name the later counts."""
     lines = (pathlib.Path(folder) / "results.jsonl").read_text("utf-8").splitlines()
     cells = [json.loads(line) for line in lines if line.strip()]
     return list({cell["cell"]: cell for cell in cells}.values())
 
 
 def parts(cell: Cell) -> list[str]:
-    """What a cell is for: its "part", or what its name says where it has none.
+    """Returns the uses of a cell: its "part", or without one those that its name tells.
 
     >>> parts({"cell": "selection-0/natural/plus/uhman-d8"})
     ['figure4b']
@@ -72,16 +72,16 @@ def select(
     system: str | None = None,
     failed: bool = False,
 ) -> list[Cell]:
-    """Cells that fit, in their order; None fits all.
+    """Returns the matching cells, in their order; None matches all.
 
     Args:
         cells: any.
-        part: one that the cell is for.
-        world: its kind; all world seeds are returned.
-        view: how it was split and balanced.
-        recipe: how it was trained.
-        system: what was trained.
-        failed: the ones that failed instead of the ones that did not.
+        part: one use of the cell.
+        world: kind of the world; all its seeds are returned.
+        view: kind of split and balance.
+        recipe: of the training.
+        system: that was trained.
+        failed: return failed cells instead of finished ones.
     """
     wanted = {"world": world, "view": view, "recipe": recipe, "system": system}
     return [
@@ -94,13 +94,13 @@ def select(
 
 
 def present(cells: Iterable[Cell], key: str, order: tuple[str, ...] = ()) -> list[str]:
-    """Values of a key: the ones of `order` in that order, then others by name."""
+    """Returns the values of a key: first those in `order`, then the others by name."""
     found = {str(cell[key]) for cell in cells}
     return [name for name in order if name in found] + sorted(found - set(order))
 
 
 def settings(cells: Iterable[Cell]) -> list[tuple[str, str]]:
-    """(world, recipe) pairs for which something was trained, worlds of one recipe together."""
+    """Returns the (world, recipe) pairs that have cells, worlds of one recipe together."""
     cells = list(cells)
     worlds, recipes = present(cells, "world", WORLDS), present(cells, "recipe", RECIPES)
     pairs = {(cell["world"], cell["recipe"]) for cell in cells}
@@ -108,10 +108,10 @@ def settings(cells: Iterable[Cell]) -> list[tuple[str, str]]:
 
 
 def by_world(cells: Iterable[Cell]) -> dict[int, Cell]:
-    """The cell of each world seed.
+    """Returns the cell of each world seed.
 
     Raises:
-        ValueError: two cells are of one world seed, so a mean would mix different things.
+        ValueError: two cells have the same world seed.
     """
     worlds: dict[int, Cell] = {}
     for cell in cells:
@@ -125,7 +125,7 @@ def by_world(cells: Iterable[Cell]) -> dict[int, Cell]:
 
 
 def values(cells: Iterable[Cell], metric: str, split: str = "test") -> dict[int, list[float]]:
-    """The seeds' values by world seed; a cell with a missing or infinite one is left out."""
+    """Returns the seeds' values by world seed, without cells where one is missing or infinite."""
     found = {
         world: list((cell.get(split) or {}).get(metric) or [])
         for world, cell in by_world(cells).items()
@@ -134,13 +134,13 @@ def values(cells: Iterable[Cell], metric: str, split: str = "test") -> dict[int,
 
 
 def estimate(cells: Iterable[Cell], metric: str, split: str = "test") -> Estimate | None:
-    """Mean and interval of a metric of the cells of one row."""
+    """Estimates a metric from the cells of one row."""
     worlds = values(cells, metric, split)
     return stats.over_worlds(worlds) if worlds else None
 
 
 def reference(cells: Iterable[Cell], name: str, metric: str) -> Estimate | None:
-    """Mean and interval over worlds of a ranking that nobody trained, which has no seeds."""
+    """Estimates a metric of a ranking without training, over worlds."""
     worlds = {world: [value] for world, value in _reference_values(cells, name, metric).items()}
     return stats.over_worlds(worlds) if worlds else None
 
@@ -155,14 +155,14 @@ def _reference_values(cells: Iterable[Cell], name: str, metric: str) -> dict[int
 
 
 def share(cells: Iterable[Cell], name: str, metric: str = "P@10") -> Estimate | None:
-    """A metric as a share of a reference's in the same world."""
+    """Estimates a metric as a fraction of a reference ranking's in the same world."""
     cells = list(cells)
     tops = _reference_values(cells, name, metric)
     return _ratio(values(cells, metric), tops)
 
 
 def above_reference(cells: Iterable[Cell], name: str, metric: str) -> Estimate | None:
-    """A metric minus that of a ranking that nobody trained, paired by world."""
+    """Estimates a metric minus a reference ranking's, paired by world."""
     cells = list(cells)
     levels = {world: [value] for world, value in _reference_values(cells, name, metric).items()}
     scores = values(cells, metric)
@@ -174,7 +174,7 @@ def above_reference(cells: Iterable[Cell], name: str, metric: str) -> Estimate |
 def reference_share(
     cells: Iterable[Cell], name: str, top: str, metric: str = "P@10"
 ) -> Estimate | None:
-    """The same of a ranking that nobody trained."""
+    """Estimates a reference ranking's metric as a fraction of another's."""
     cells = list(cells)
     worlds = {world: [value] for world, value in _reference_values(cells, name, metric).items()}
     return _ratio(worlds, _reference_values(cells, top, metric))
@@ -195,9 +195,9 @@ def compare(
     results: str | pathlib.Path,
     metric: str = "P@10",
 ) -> tuple[Estimate | None, float | None]:
-    """First minus second: estimate over worlds, and p of the randomisation test over videos.
+    """Compares two systems: difference over worlds, and p of a randomisation test over videos.
 
-    The videos of all shared worlds are pooled in the test; each counts with its mean over seeds.
+    The test pools the videos of all shared worlds, each with its mean over seeds.
 
     Args:
         first: cells of one system, one per world seed.
@@ -206,8 +206,8 @@ def compare(
         metric: "P@10" or "R@10".
 
     Returns:
-        The difference, None where they share no world, and p, None where per-video values of a
-        shared world are missing.
+        The difference, None if they share no world, and p, None if per-video values of a shared
+        world are missing.
 
     Raises:
         ValueError: the two were tested on different videos of one world.
@@ -235,9 +235,9 @@ def compare(
 def per_video(
     cell: Cell, results: str | pathlib.Path, metric: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of the test videos, sorted, and the metric of each averaged over seeds.
+    """Returns the ids of the test videos, sorted, and the mean metric of each over seeds.
 
-    Both are empty where there is no file, or where its mean is not the cell's: another run's.
+    Both are empty if there is no file, or if its mean is not the cell's: it is of another run.
     """
     path = pathlib.Path(results) / (cell.get("per_video") or "")
     if not path.is_file():

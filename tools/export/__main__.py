@@ -1,10 +1,10 @@
-"""A run as one folder: programs, hashtag vectors, vocabulary, model card and a small loader.
+"""Exports a run as one folder: programs, hashtag vectors, vocabulary, model card and a loader.
 
     python -m tools.export --run=runs/natural --output=exported [--seed=0] [--queries=test]
 
-The folder is loaded by its own load.py, with JAX and NumPy alone, on CPU, GPU or TPU; its README.md
-says the rest. --queries also writes the query vectors of a split, for which the features must still
-be there. The output must be new, empty or an earlier export, which is replaced.
+Its load.py needs only JAX and NumPy, on CPU, GPU or TPU; its README.md explains the rest.
+--queries also writes the query vectors of a split, for which the features must still exist. The
+output must be new, empty or an earlier export, which is replaced.
 """
 
 from absl import flags

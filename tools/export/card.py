@@ -10,11 +10,11 @@ _SLICES = ("P@10", "R@10", "R@50")
 
 
 def card(run: Trained, facts: dict[str, Any]) -> str:
-    """The page in Markdown.
+    """Returns the page in Markdown.
 
     Args:
-        run: what was exported.
-        facts: what `model.json` says, but for the checksums.
+        run: the exported run.
+        facts: the content of `model.json` without the checksums.
     """
     parts = [
         _what(run, facts),
@@ -83,7 +83,8 @@ def _files(facts: dict[str, Any]) -> str:
   in one spelling.
 """
         + queries
-        + """- `confidence.json`: from scores to probabilities.
+        + """- `load.py`, `uhman_jax_*.py`: the code that reads this folder.
+- `confidence.json`: from scores to probabilities.
 - `encodings.json`: numbers of genders, countries and ages (0: unknown).
 - `extractor.json`: how features were made. `model.json`: sizes, versions, SHA-256 of all files.
 
@@ -180,7 +181,7 @@ def _limits(run: Trained, facts: dict[str, Any]) -> str:
         "For research, and for suggestions that a person picks from. Not for posting without a "
         "look, nor for guessing a person's gender, age or country.",
         "",
-        "- It knows its vocabulary alone, and the language and fashion of its data.",
+        "- It knows only its vocabulary, and the language and fashion of its data.",
         "- Rare hashtags are found less often than frequent ones: see the table above.",
         "- Hashtags are users' own words and may offend; nothing is filtered.",
         "- Scores rank the hashtags of one clip. They are no probabilities." + _confidence(run),

@@ -1,4 +1,4 @@
-"""The files of an export, made beside their place and moved there whole."""
+"""The files of an export, written to a temporary folder that is then renamed."""
 
 import dataclasses
 import hashlib
@@ -17,6 +17,7 @@ from jax import export
 
 from tools.export import card
 from tools.export.programs import PLATFORMS, Shapes, make_programs
+from uhman_jax import dataset
 from uhman_jax.dataset.attributes import (
     age_bucket,
     country_names,
@@ -40,14 +41,14 @@ MADE_BY = "uhman_jax tools.export"
 def export_run(
     workdir: pathlib.Path, output: pathlib.Path, seed: int | None = None, queries: str = "none"
 ) -> list[str]:
-    """Writes a run's folder, whole or not at all; returns what to tell.
+    """Writes a run's folder, whole or not at all; returns lines for a person.
 
     Equal runs give equal bytes, on one kind of processor and with equal versions of JAX.
 
     Args:
-        workdir: of the run.
-        output: a folder that is not there, is empty or is an earlier export, which is replaced.
-        seed: whose model; None: the run's first.
+        workdir: the run directory.
+        output: a folder that does not exist or is empty, or an earlier export, which is replaced.
+        seed: of the model; None: the run's first.
         queries: a split whose queries are written too, or "none".
 
     Raises:
@@ -66,7 +67,7 @@ def export_run(
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        _take_place(partial, output)
+        _replace(partial, output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     size = sum(map(len, files.values())) / 1e6
@@ -76,7 +77,7 @@ def export_run(
 
 
 def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
-    """Contents of all files by name; the one that describes the others is last."""
+    """Returns the contents of all files by name; the last one describes the others."""
     view, fitted = run.view, run.calibration(seed)
     model, variables = run.model(seed)
     frames, regions = run.shown()
@@ -99,7 +100,7 @@ def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
         "encodings.json": _json(encodings(view)),
         "confidence.json": _json(dataclasses.asdict(fitted) if fitted else None),
         "extractor.json": _json(run.facts["features"]),
-        "load.py": (pathlib.Path(__file__).parent / "load.py").read_bytes(),
+        **_loader(),
         "requirements.txt": f"jax>={jax.__version__}\nnumpy>=2.0\nflatbuffers\n".encode(),
     }
     if queries != "none":
@@ -130,11 +131,23 @@ def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
     return files | {SEAL: _json(facts | {"sha256": sums})}
 
 
+def _loader() -> dict[str, bytes]:
+    """Returns load.py and copies of the modules that it imports, which import each other."""
+    modules = pathlib.Path(str(dataset.__file__)).parent
+    paths = {"load.py": pathlib.Path(__file__).with_name("load.py")}
+    for name in ("attributes", "hashtags", "rules", "spelling"):
+        paths[f"uhman_jax_{name}.py"] = modules / f"{name}.py"
+    return {
+        name: path.read_bytes().replace(b"from uhman_jax.dataset.", b"from uhman_jax_")
+        for name, path in paths.items()
+    }
+
+
 def encodings(view: View) -> dict[str, Any]:
-    """Numbers of the attributes' values: their places in a list; of ages, the buckets' begins."""
+    """Returns the values of the attributes by index, and of ages the first year of each bucket."""
     begins = [(years, age_bucket(years)) for years in range(MAX_AGE + 1)]
     names = dict(reversed([(name, years) for years, name in begins]))
-    place = {name: i for i, name in enumerate(view.ages)}
+    index = {name: i for i, name in enumerate(view.ages)}
     return {
         "rules": view.rules,
         "spellings": {
@@ -144,7 +157,7 @@ def encodings(view: View) -> dict[str, Any]:
         "genders": view.genders,
         "countries": view.countries,
         "ages": [
-            {"name": name, "from": years, "id": place.get(name, 0)}
+            {"name": name, "from": years, "id": index.get(name, 0)}
             for name, years in sorted(names.items(), key=lambda item: item[1])
         ],
         "max_history": view.max_history,
@@ -154,17 +167,17 @@ def encodings(view: View) -> dict[str, Any]:
 def _spellings(
     values: Sequence[str], fold: Callable[[str], str], names: Mapping[str, str]
 ) -> dict[str, int]:
-    """Places of an attribute's values by their spellings.
+    """Returns the indices of an attribute's values by their spellings.
 
-    Those of `names` are squeezed; a value that has no other name stands behind a space.
+    Spellings of `names` are squeezed; a value that has no other name stands behind a space.
     """
-    place = {fold(value): i for i, value in enumerate(values) if i}
-    own = {f" {name}": i for name, i in place.items()}
-    return own | {text: place[name] for text, name in names.items() if name in place}
+    index = {fold(value): i for i, value in enumerate(values) if i}
+    own = {f" {name}": i for name, i in index.items()}
+    return own | {text: index[name] for text, name in names.items() if name in index}
 
 
 def _queries(program: bytes, run: Trained, rows: np.ndarray, frames: int) -> Iterator[np.ndarray]:
-    """Queries of videos in batches, by the program that is written."""
+    """Yields the queries of videos in batches, from the exported program."""
     size = run.config.evaluate.batch_size
     query = jax.jit(export.deserialize(bytearray(program)).call)
     store = run.features()
@@ -204,8 +217,8 @@ def _check_output(output: pathlib.Path) -> None:
         )
 
 
-def _take_place(partial: pathlib.Path, output: pathlib.Path) -> None:
-    """Moves the new folder to its place; the old one, if any, goes when it is there."""
+def _replace(partial: pathlib.Path, output: pathlib.Path) -> None:
+    """Renames the new folder to `output`, then removes the old one, if any."""
     if not output.exists():
         os.rename(partial, output)
         return

@@ -1,11 +1,11 @@
-"""What a trained model does with its users: one page, and its numbers as JSON.
+"""Shows how a trained model treats its users: one page, and its numbers as JSON.
 
     python -m tools.inspect_run --run=runs/natural [--output=runs/natural/inspect.html]
 
-Shows which hashtags a kind of user gets more or less often than others and whether such users write
-them more or less often; what changes where the same clips are posted by somebody else; which
-hashtags lie near one another, and a map of them; and the metrics by slice. Swapping users needs the
-features; without them the rest is shown.
+The page shows which hashtags a kind of user gets more or less often than others, and whether such
+users also write them more or less often; how the suggestions change if another user posts the same
+clips; the nearest neighbours of hashtags, and a map; and the metrics by slice. Changing users needs
+the features; without them that part is left out.
 """
 
 from absl import flags

@@ -28,18 +28,18 @@ def inspect_run(
     top_k: int | None = None,
     max_clips: int = 500,
 ) -> list[str]:
-    """Writes the page, and the numbers beside it with the ending `.json`; returns what to tell.
+    """Writes the page, and its numbers with the ending `.json`; returns lines for a person.
 
     Args:
-        workdir: of the run.
-        output: the page; None: `inspect.html` in the run.
-        seed: whose model; None: the run's first.
-        top_k: how many of the best hashtags count as suggested; None: 10, or fewer where the
-            run's predictions or its vocabulary are smaller.
-        max_clips: test clips that are posted by somebody else, drawn by lot.
+        workdir: the run directory.
+        output: the page; None: `inspect.html` in the run directory.
+        seed: of the model; None: the run's first.
+        top_k: number of best hashtags that count as suggested; None: 10, or fewer if the run's
+            predictions or its vocabulary are smaller.
+        max_clips: number of random test clips that are ranked for other users.
 
     Raises:
-        UserError: the run is incomplete or damaged, or `top_k` suggests everything to everybody.
+        UserError: the run is incomplete or damaged, or `top_k` is the whole vocabulary.
     """
     output = workdir / "inspect.html" if output is None else output
     _check_output(output)
@@ -54,7 +54,7 @@ def inspect_run(
 
 
 def _check_output(output: pathlib.Path) -> None:
-    """Raises UserError where the page or the numbers beside it can't be written there."""
+    """Raises UserError if the page or its numbers can't be written."""
     if output.suffix == ".json":
         raise UserError(
             f"--output must name the page, whose numbers get the ending .json, got {output}; "
@@ -66,7 +66,7 @@ def _check_output(output: pathlib.Path) -> None:
 
 
 def study(run: Trained, seed: int, top_k: int | None, max_clips: int) -> dict[str, Any]:
-    """All numbers; arguments as of `inspect_run`."""
+    """Computes all numbers; arguments as of `inspect_run`."""
     view = run.view
     most = max(1, min(len(view.hashtags) - 1, run.config.evaluate.top_k))
     if top_k is None:
@@ -122,7 +122,7 @@ def _suggested(run: Trained, seed: int, top_k: int) -> list[np.ndarray]:
 
 
 def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
-    """Who gets, and who uses, which hashtag more often than all other test users."""
+    """Compares the hashtags that each kind of user gets and uses with all other test users."""
     view, rows = run.view, run.view.rows(TEST)
     used_V = [view.positives.row(row) for row in rows]
     _, first_U, user_V = np.unique(
@@ -175,7 +175,7 @@ def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
 
 
 def _entry(hashtag: str, suggested: Difference, used: Difference) -> dict[str, Any]:
-    """One difference; `use` says whether what such users write shows it too."""
+    """Returns one difference; "use" tells whether the hashtags of such users show it too."""
     use = "not shown"
     if suggested.sign and used.sign:
         use = "shown" if suggested.sign == used.sign else "opposite"
@@ -200,7 +200,7 @@ def _numbers(found: Difference) -> dict[str, Any]:
 def _swaps(
     run: Trained, model: Any, variables: dict[str, Any], top_k: int, max_clips: int
 ) -> dict[str, Any]:
-    """The swaps, or why there are none."""
+    """Returns the swaps, or the reason why there are none."""
     try:
         store = run.features()
     except UserError as error:

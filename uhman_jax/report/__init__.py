@@ -32,9 +32,9 @@ def write_report(
     """
     workdir = storage.path(workdir)
     run = read_run(workdir)
-    curve = read_log(require(workdir / LOG).parent)
+    require(workdir / LOG)
     root = None if root is None else storage.path(root)
-    page = render(run, curve, read_examples(run), root)
+    page = render(run, read_log(workdir), read_examples(run), root)
     path = workdir / REPORT
     with storage.replacing(path) as file:
         # A path in the settings may hold bytes that are not text; the page is written anyway.

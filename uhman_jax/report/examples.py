@@ -1,4 +1,4 @@
-"""The test clips of the report: what the model saw, where it looked and what it suggested."""
+"""The test clips of the report, with attention, suggestions and profiles."""
 
 import dataclasses
 
