@@ -36,9 +36,10 @@ def _environment(*folders: pathlib.Path) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    formats = {"number": number, "percent": percent, "count": count, "count_of": count_of}
-    environment.filters |= formats | {"length_of": length_of}
-    environment.globals.update(formats, version=__version__)
+    formats: dict[str, Any] = {"number": number, "percent": percent, "count": count}
+    formats |= {"count_of": count_of, "length_of": length_of}
+    environment.filters |= formats
+    environment.globals.update(formats | {"version": __version__})
     environment.tests["known"] = is_number
     return environment
 
