@@ -196,7 +196,7 @@ def test_head_says_what_was_run(simulated_page):
     assert "Simulated data" in simulated_page.text
     assert "random weights (seed 0), calibrated" in simulated_page.text
     assert "10\u202f291" in simulated_page.text
-    assert "train.learning_rate" in simulated_page.text
+    assert "preprocess.frames_per_second8.0" in simulated_page.text, "settings are exact"
 
 
 def test_page_loads_nothing_and_runs_nothing(simulated, simulated_page):

@@ -38,6 +38,7 @@ def render(
     """
     config, metrics, scores = run.config, run.metrics, run.scores
     reliability, data = metrics.get("reliability"), metrics.get("data") or {}
+    settings = to_dict(config) | ({"run": run.facts} if run.facts else {})
     sampling = config.preprocess.frames_per_second, config.preprocess.max_frames
     return render_page(
         "report.html",
@@ -63,7 +64,7 @@ def render(
         clips=read_clips(examples, root, sampling),
         data=[(key.replace("_", " "), value) for key, value in _flatten(data)],
         copies=describe_copies(data, config.data.duplicates),
-        settings=_flatten(to_dict(config) | ({"run": run.facts} if run.facts else {})),
+        settings=[(key, str(value)) for key, value in _flatten(settings)],
     )
 
 
