@@ -1,7 +1,7 @@
-"""How the study's figures look: colours, lines, axes and files.
+"""Styles of the study's figures: colours, lines, axes and files.
 
 Colours differ in lightness too and every line has its own marker, so that no reader depends on hue.
-What was trained is in colour, what nobody trained in grey, and the best possible in gold.
+Trained systems are in colour, rankings without training in grey, and the best possible in gold.
 """
 
 import pathlib
@@ -36,7 +36,7 @@ MARKERS = {"BL": "v", "UA": "s", "3WM": "D", "UHMAN(a)": "<", "UHMAN(b)": ">", "
 MARKERS |= {"UHMAN": "o"}
 MARKERS |= {"selection": "o", "additive": "s", "everything": "D"}
 RECIPE_LINES = {"plus": "-", "warp": (0, (5, 1.6)), "paper": (0, (1.4, 1.4))}
-# Rankings that nobody trained: colour and dashes of their lines.
+# Rankings without training: colour and dashes of their lines.
 REFERENCE_LINES = {
     "popularity": ("#9a9fab", (0, (1.2, 1.6))),
     "content_oracle": ("#7d8390", (0, (4, 2))),
@@ -85,7 +85,7 @@ STYLE = plots.STYLE | {
 
 
 def system_style(system: str) -> dict[str, Any]:
-    """Colour and marker of a system; UHMAN stands out."""
+    """Returns colour and marker of a system; UHMAN stands out."""
     width = 2.2 if system == "UHMAN" else 1.5
     return {"color": SYSTEM_COLORS[system], "marker": MARKERS[system], "linewidth": width}
 
@@ -100,7 +100,7 @@ def line(
     linestyle: Any = "-",
     linewidth: float = 1.8,
 ) -> None:
-    """Means over sizes with their intervals; what was not measured is left out."""
+    """Draws means over sizes with their intervals; a missing measurement is left out."""
     known = {size: score for size, score in points.items() if score is not None}
     axes.errorbar(
         list(known),
@@ -118,7 +118,7 @@ def line(
 
 
 def sizes(axes: Axes, values: Sequence[int]) -> None:
-    """A logarithmic axis that is marked where something was measured."""
+    """Makes the axis logarithmic, with a mark at every measured size."""
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(list(values)))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -135,7 +135,7 @@ def from_zero(axes: Axes) -> None:
 def reference_lines(
     axes: Axes, cells: Sequence[Cell], draw: Callable[..., Any], names: Iterable[str]
 ) -> None:
-    """A line for each reference that the cells have; `draw` is the axes' axvline or axhline."""
+    """Draws a line for each reference of the cells; `draw` is the axes' axvline or axhline."""
     for name in names:
         score = summary.reference(cells, name, "P@10")
         if score is not None:
@@ -145,7 +145,7 @@ def reference_lines(
 
 
 def canvas(width: float, height: float) -> Figure:
-    """An empty figure, inches, whose panels keep their distance."""
+    """Returns an empty figure, in inches, whose panels keep their distance."""
     figure = Figure(figsize=(width, height), layout="constrained")
     engine: Any = figure.get_layout_engine()
     engine.set(w_pad=0.09, h_pad=0.09, wspace=0.02, hspace=0.05)
@@ -155,13 +155,13 @@ def canvas(width: float, height: float) -> Figure:
 def grid(
     count: int, *, width: float, height: float, columns: int = 3, margin: float = 0
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels, row by row; they share y, labelled on the left.
+    """Returns a figure with `count` panels, row by row; they share y, labelled on the left.
 
     Args:
         count: of panels.
         width: of a panel, inches.
         height: of a panel.
-        columns: at most so many panels beside each other.
+        columns: most panels in a row.
         margin: further width for long labels on the left.
     """
     columns = min(count, columns)
@@ -174,7 +174,7 @@ def grid(
 
 
 def legend(figure: Figure, *panels: Axes) -> None:
-    """One legend for all panels, under them."""
+    """Draws one legend for all panels, under them."""
     found: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):

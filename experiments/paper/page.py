@@ -1,4 +1,4 @@
-"""The study as one self-contained page, and everything that the study writes in one go."""
+"""Writes the study as one self-contained page, with its tables and figures beside it."""
 
 import pathlib
 from collections import Counter
@@ -29,13 +29,13 @@ def write_all(
     folder: str | pathlib.Path,
     results: str | pathlib.Path | None = None,
 ) -> list[pathlib.Path]:
-    """Writes `tables.md`, every figure that has cells, and `study.html`; returns what was written.
+    """Writes `tables.md`, every figure that has cells, and `study.html`; returns their paths.
 
     Args:
-        cells: finished ones, also failed ones; none at all is fine.
-        folder: where the files go; made if it is not there.
+        cells: finished and failed ones; may be empty.
+        folder: of the files; created if it does not exist.
         results: folder that the cells' `per_video` paths are relative to; None: `folder`. Fig. 3
-            is drawn from `runs/<cell>/<fingerprint>/view.npz` in it, where there is one.
+            is drawn from `runs/<cell>/<fingerprint>/view.npz` in it, if there is one.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def write_page(
 def hashtag_counts(
     cells: Sequence[Cell], results: str | pathlib.Path
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Training uses of the hashtags of one world, natural and balanced, from the runs' views."""
+    """Returns training uses of the hashtags of one world, natural and balanced, from the views."""
     for world in summary.present(cells, "world", summary.WORLDS):
         counts = []
         for view in ("natural", "balanced"):
