@@ -35,7 +35,8 @@ def write_all(
         cells: finished and failed ones; may be empty.
         folder: of the files; created if it does not exist.
         results: folder that the cells' `per_video` paths are relative to; None: `folder`. Fig. 3
-            is drawn from `runs/<cell>/<fingerprint>/view.npz` in it, if there is one.
+            is drawn from `runs/<cell>/<fingerprint>/view.npz` in it; without, the page shows the
+            one that `folder` has.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,19 +47,10 @@ def write_all(
     if counts:
         written += figures.hashtags(*counts, folder)
     written += figures.write_figures(cells, folder)
-    return [*written, _write(cells, found, built, folder)]
-
-
-def write_page(
-    cells: Sequence[Cell],
-    folder: str | pathlib.Path,
-    results: str | pathlib.Path | None = None,
-) -> pathlib.Path:
-    """Writes `study.html` with the figures that `folder` holds as SVG; arguments of `write_all`."""
-    folder = pathlib.Path(folder)
-    results = folder if results is None else results
-    found, built = claims_lib.claims(cells, results), tables.build_all(cells, results)
-    return _write(cells, found, built, folder)
+    drawn = {path.stem: path.read_text("utf-8") for path in folder.glob("*.svg")}
+    with replacing(folder / "study.html") as file:
+        file.write(render(cells, found, built, drawn).encode("utf-8", "replace"))
+    return [*written, folder / "study.html"]
 
 
 def hashtag_counts(
@@ -76,13 +68,6 @@ def hashtag_counts(
         if len(counts) == 2:
             return counts[0], counts[1]
     return None
-
-
-def _write(cells, found, built, folder: pathlib.Path) -> pathlib.Path:
-    page = render(cells, found, built, {p.stem: p.read_text("utf-8") for p in folder.glob("*.svg")})
-    with replacing(folder / "study.html") as file:
-        file.write(page.encode("utf-8", "replace"))
-    return folder / "study.html"
 
 
 def render(
@@ -110,10 +95,7 @@ def render(
         verdicts=Counter(claim.verdict.name for claim in judged),
         best=_best(judged),
         claims=tables.build_claims(found) if found else None,
-        evidence=[
-            tables.build_evidence([c for c in judged if (c.world, c.recipe) == setting])
-            for setting in dict.fromkeys((claim.world, claim.recipe) for claim in judged)
-        ],
+        evidence=tables.build_evidence(found),
         built=built,
         drawn={name: inline_svg(svg, COLORS) for name, svg in drawn.items()},
         settings=_settings(cells),

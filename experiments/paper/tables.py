@@ -1,7 +1,7 @@
 """The study's tables: as data for the page, and as Markdown.
 
     main_table(cells, world="selection", view="natural", recipe="plus")  # Table 1, Markdown
-    write_tables(cells, folder)                                          # all of them: tables.md
+    write_markdown(claims(cells), build_all(cells), folder)              # all of them: tables.md
 
 What was not measured is a dash. Numbers of the paper stand in columns of their own: they are of
 another data set.
@@ -19,14 +19,12 @@ from experiments.paper.breakdowns import (
     build_slices,
     build_sweep,
 )
-from experiments.paper.claims import Claim, Verdict, claims, corrected, p_text, signed
+from experiments.paper.claims import Claim, Verdict, corrected, p_text, signed
 from experiments.paper.layout import Entry, Row, Table, markdown, score, setting, share
 from experiments.paper.overview import build_gaps, build_overview
 from experiments.paper.stats import MIN_WORLDS
 from experiments.paper.summary import Cell
 from uhman_jax.storage import replacing
-
-__all__ = ["Claim", "claims", "main_table", "write_tables"]
 
 INTRODUCTION = """# The paper's tables, measured again
 
@@ -155,18 +153,20 @@ def build_claims(found: Sequence[Claim]) -> Table:
     return Table("claims", "The paper's claims", heads, tuple(rows), label="Claim", prose=True)
 
 
-def build_evidence(found: Sequence[Claim]) -> Table:
-    """The numbers behind the verdicts of one world and recipe."""
-    first = found[0]
-    rows = [
-        Row(claim.name, (Entry(claim.verdict.value), Entry(claim.numbers), Entry(claim.paper)))
-        for claim in found
+def build_evidence(found: Sequence[Claim]) -> list[Table]:
+    """Returns for each world and recipe the numbers behind its verdicts."""
+    settings: dict[str, list[Row]] = {}
+    for claim in found:
+        if claim.verdict == Verdict.MISSING:
+            continue
+        entries = (Entry(claim.verdict.value), Entry(claim.numbers), Entry(claim.paper))
+        rows = settings.setdefault(setting(claim.world, claim.recipe), [])
+        rows.append(Row(claim.name, entries))
+    title, columns = "Claims in numbers", ("here", "numbers", "the paper")
+    return [
+        Table("evidence", title, columns, tuple(rows), where, label="Claim", prose=True)
+        for where, rows in settings.items()
     ]
-    columns = ("here", "numbers", "the paper")
-    where = setting(first.world, first.recipe)
-    return Table(
-        "evidence", "Claims in numbers", columns, tuple(rows), where, label="Claim", prose=True
-    )
 
 
 def build_all(cells: Sequence[Cell], results: str | pathlib.Path = ".") -> list[Table]:
@@ -193,32 +193,13 @@ def _measured(table: Table) -> bool:
     return any(entry.text not in ("", "–") for row in table.rows for entry in row.entries[:own])
 
 
-def write_tables(
-    cells: Sequence[Cell], folder: str | pathlib.Path, results: str | pathlib.Path | None = None
-) -> pathlib.Path:
-    """Writes `folder/tables.md`: claims first.
-
-    Args:
-        cells: finished ones.
-        folder: where the file goes; it must exist.
-        results: folder that the cells' `per_video` paths are relative to; None: `folder`.
-    """
-    results = folder if results is None else results
-    return write_markdown(claims(cells, results), build_all(cells, results), folder)
-
-
 def write_markdown(
     found: Sequence[Claim], built: Sequence[Table], folder: str | pathlib.Path
 ) -> pathlib.Path:
-    """Writes claims and tables that are there already."""
-    measured = [claim for claim in found if claim.verdict != Verdict.MISSING]
-    evidence = [
-        build_evidence([claim for claim in measured if (claim.world, claim.recipe) == where])
-        for where in dict.fromkeys((claim.world, claim.recipe) for claim in measured)
-    ]
+    """Writes `folder/tables.md`, claims first."""
     overview = [table for table in built if table.kind == "overview"]
     others = [table for table in built if table.kind != "overview"]
-    parts = [build_claims(found), *overview, *evidence, *others]
+    parts = [build_claims(found), *overview, *build_evidence(found), *others]
     path = pathlib.Path(folder) / "tables.md"
     with replacing(path) as file:
         file.write("\n".join([INTRODUCTION, *map(markdown, parts)]).encode())
