@@ -13,6 +13,7 @@ from uhman_jax.config import (
     Config,
     LossConfig,
     ModelConfig,
+    PreprocessConfig,
     SimulatorConfig,
     TrainConfig,
     ViewConfig,
@@ -21,7 +22,8 @@ from uhman_jax.config import (
 from uhman_jax.dataset.simulator import simulate
 from uhman_jax.dataset.view import build_view
 from uhman_jax.losses import make_loss
-from uhman_jax.preprocess import making
+from uhman_jax.preprocess import ledger, making
+from uhman_jax.preprocess.backbone import INCEPTION_V3
 from uhman_jax.shards import quantize
 from uhman_jax.train import on_device, state, step
 
@@ -59,7 +61,7 @@ def features(world):
 def network():
     from uhman_jax.preprocess import extractor  # imports TensorFlow
 
-    extractor._network(New.ADDED)
+    extractor._network(INCEPTION_V3, New.ADDED)
 
 
 def view(field):
@@ -86,6 +88,9 @@ REFUSED = {
     "preprocess.storage": lambda world, root: quantize.pack(
         np.ones((1, 2, 3), np.float32), New.ADDED.value
     ),
+    "preprocess.backbone": lambda world, root: ledger.settings(
+        PreprocessConfig(backbone=New.ADDED)
+    ),
     "preprocess.backend": lambda world, root: making.extractor_class(New.ADDED),
     "preprocess.precision": lambda world, root: network(),
     "view.split": lambda world, root: view("split"),
@@ -98,7 +103,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("field", REFUSED)
 def test_a_value_that_nobody_handles_is_refused(field, world, tmp_path):
-    with pytest.raises((AssertionError, ValueError), match="(?i)added|be one of"):
+    with pytest.raises((AssertionError, KeyError, ValueError), match="(?i)added|be one of"):
         REFUSED[field](world, tmp_path)
 
 

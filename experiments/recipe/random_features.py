@@ -16,6 +16,7 @@ from absl import flags
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.truth import load_truth
 from uhman_jax.errors import UserError, only_flags, told_in_a_sentence
+from uhman_jax.preprocess.backbone import INCEPTION_V3
 from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.progress import progress_bar
 from uhman_jax.streams import run_app
@@ -91,8 +92,9 @@ def compare() -> None:
     videos = raw.videos[: _NUM_CLIPS.value]
     names = sorted({name for row in truth.clips["class_names"].to_pylist() for name in row})
     classes = dict(zip(truth.video_ids, truth.clips["class_names"].to_pylist(), strict=True))
-    images = np.empty((len(videos), 299, 299, 3), np.uint8)
-    class_VM = np.full((len(videos), 64), -1)
+    size, num_regions = INCEPTION_V3.image_size, INCEPTION_V3.num_regions
+    images = np.empty((len(videos), size, size, 3), np.uint8)
+    class_VM = np.full((len(videos), num_regions), -1)
     has_VG = np.zeros((len(videos), len(names)), np.float32)
     for v, video in enumerate(progress_bar(videos, desc="decoding", unit="clip")):
         frames = sample_frames(raw.root / video.path, max_frames=3)
@@ -100,7 +102,9 @@ def compare() -> None:
             frames.images[len(frames.images) // 2],
             frames.times_F[len(frames.images) // 2],
         )
-        mask_FOM, objects = truth.region_masks(video.video_id, np.array([time], np.float32))
+        mask_FOM, objects = truth.region_masks(
+            video.video_id, np.array([time], np.float32), num_regions
+        )
         mask_OM = mask_FOM[0]
         ids_O = np.array([names.index(classes[video.video_id][o]) for o in objects])
         alone_M = mask_OM.sum(axis=0) == 1
@@ -118,18 +122,23 @@ def compare() -> None:
     kinds = {
         f"{kernels}, {how}": (fill, after)
         for kernels, fill in (("taps", independent_taps), ("window", inception._randomise))
-        for how, after in (("raw", ""), ("all calibrated", first_layer), ("last block", "mixed9"))
+        for how, after in (
+            ("raw", ""),
+            ("all calibrated", first_layer),
+            ("last block", INCEPTION_V3.calibrate_after),
+        )
     }
     if _WEIGHTS.value:
-        fill = lambda model, seed: inception.load_weights(model, _WEIGHTS.value)  # noqa: E731
+        fill = lambda model, seed: inception.load_weights(INCEPTION_V3, model, _WEIGHTS.value)  # noqa: E731
         kinds[_WEIGHTS.value.rsplit("/", 1)[-1]] = (fill, "")
     for kind, (fill, after) in kinds.items():
-        model = inception._network()
+        model = inception._network(INCEPTION_V3)
         fill(model, 0)
         if after:
             first = model.layers[0].name if after == first_layer else after
-            inception.calibrate(model, images[:: max(1, len(images) // CALIBRATION_FRAMES)], first)
-        features_VMC = inception.Extractor(model, kind, 16).features(images)
+            few = images[:: max(1, len(images) // CALIBRATION_FRAMES)]
+            inception.calibrate(INCEPTION_V3, model, few, first)
+        features_VMC = inception.Extractor(INCEPTION_V3, model, kind, 16).features(images)
         flat = features_VMC.reshape(-1, features_VMC.shape[-1])
         features_VMC = (features_VMC - flat.mean(axis=0)) / (flat.std(axis=0) + 1e-12)
         region = region_accuracy(features_VMC, class_VM, num_fit)

@@ -69,7 +69,7 @@ def attention_facts(
         for b in np.flatnonzero(batch.mask_B):
             video_id = view.video_ids[batch.row_B[b]]
             times_F = np.asarray(store[position[video_id]].times_F)
-            masks_FOM, objects = truth.region_masks(video_id, times_F)
+            masks_FOM, objects = truth.region_masks(video_id, times_F, store.num_regions)
             regions_SFM, frames_SF = regions_SBFM[:, b, : len(times_F)], frames_SBF[:, b]
             any_FM = np.any(masks_FOM, axis=1)
             facts = _region_facts("object", regions_SFM, any_FM)

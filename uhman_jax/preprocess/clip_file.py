@@ -1,13 +1,15 @@
-"""A clip's file: its name, what is checked before a library sees it, and why none could read it.
+"""A clip: its file's name and checks, and the result of decoding it.
 
 Nothing here imports PyAV: the parent of the decoding processes does not need it.
 """
 
+import dataclasses
 import os
 import re
 import stat
 
-IMAGE_SIZE = 299  # Inception-v3's input
+import numpy as np
+
 FRAME_TIMES = 2  # the current rule for the times of frames, see `packets.read_index`
 _PROTECTION = re.compile(rb"sinf\0\0\0.frma", re.DOTALL)  # of an encrypted MP4 track
 _ASF = bytes.fromhex("3026b2758e66cf11")  # start of an ASF (WMV) file
@@ -19,6 +21,31 @@ _ASF_ENCRYPTION = (  # the objects of its header that say so
 _UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
 _SEARCHED = 8 << 20  # bytes at either end of a file, where its header is
 _MP4_FIRST = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx")
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodedClip:
+    """The frames of one clip, or the reason why there is none.
+
+    Attributes:
+        state: "ok", "short", "corrupt", "no_video", "unsupported" or "timeout".
+        reason: "" or one sentence; of an "ok" clip, the fault after at least one good frame.
+        images: uint8 [F, size, size, 3], RGB, display rotation applied, aspect ratio given up.
+        times_F: float32, seconds from the first frame at which each is sampled, ascending.
+        seconds: how long the clip is shown.
+        content: hash of the packets of the video stream, in hexadecimal.
+        width: of the upright video, in pixels.
+        height: of the upright video, in pixels.
+    """
+
+    state: str
+    reason: str = ""
+    images: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0, 0, 3), np.uint8))
+    times_F: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
+    seconds: float = 0.0
+    content: str = ""
+    width: int = 0
+    height: int = 0
 
 
 class DecodeError(Exception):
@@ -36,7 +63,7 @@ class DecodeError(Exception):
 
 
 def require_regular_file(path: str, max_megabytes: float) -> None:
-    """Raises DecodeError unless there is a regular file with something in it, and not too much."""
+    """Raises DecodeError unless this is a regular file that is neither empty nor too large."""
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
@@ -112,8 +139,8 @@ def shortage(path: str, *, decoded: bool = False) -> str:
 
     Args:
         path: the file.
-        decoded: its frames were read without a fault. Then nothing is said of MP4, which lists the
-            place of every frame: what is missing is something else.
+        decoded: its frames were read without a fault. Then an MP4 file passes: it lists the offset
+            of every frame, so the missing bytes hold no frame.
     """
     size = os.stat(path).st_size
     with open(path, "rb") as file:

@@ -1,8 +1,8 @@
-"""A clip of three frames that we make ourselves: where it cannot be decoded, no clip is at fault.
+"""A clip of three frames that this module writes: if it cannot be decoded, the library is at fault.
 
-It is an MP4 file with H.264 inside, as most clips are, written here byte by byte, which needs no
-encoder: the macroblocks hold their pixels as they are (I_PCM). It is 32x16 pixels, its left and
-right halves have different colours, and it is to be shown a quarter turned.
+It is an MP4 file with H.264, as most clips are, written byte by byte without an encoder: its
+macroblocks hold uncompressed pixels (I_PCM). It has 32x16 pixels, a left and a right half of
+different colours, and a display rotation of a quarter turn.
 """
 
 import contextlib
@@ -10,9 +10,10 @@ import os
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
+
+from uhman_jax.preprocess.clip_file import DecodedClip
 
 FRAME_MS = 200
 # (Y, Cb, Cr) of the left and the right half of each frame, and the same as RGB (BT.601).
@@ -28,17 +29,16 @@ _RGB = (
 )
 
 
-def trouble(decode: Callable[..., Any]) -> str:
-    """Decodes the clip; "" if all is as it must be, else a sentence for a person.
+def trouble(decode: Callable[..., DecodedClip]) -> str:
+    """Decodes the clip; returns "" if the result is right, else a message for the user.
 
     Args:
         decode: `decode.sample_frames`.
     """
     try:
         with _file(clip_bytes()) as path:
-            frames = decode(path, frames_per_second=5.0, max_frames=4, size=16)
-        wrong = _wrong(frames)
-    except Exception as error:  # whatever a library of another version raises
+            wrong = _wrong(decode(path, frames_per_second=5.0, max_frames=4, size=16))
+    except Exception as error:  # a library of another version may raise anything
         wrong = f"{type(error).__name__}: {error}"
     if not wrong:
         return ""
@@ -48,17 +48,16 @@ def trouble(decode: Callable[..., Any]) -> str:
     )
 
 
-def _wrong(frames: Any) -> str:
-    """What is not as it must be."""
-    if frames.note:
-        return repr(frames.note)
-    if frames.images.shape != (3, 16, 16, 3) or (frames.width, frames.height) != (16, 32):
-        shape = frames.images.shape
-        return f"images {shape} of a video of {frames.width}x{frames.height} pixels"
-    times = [round(float(time), 3) for time in frames.times_F]
-    if times != [0.0, 0.2, 0.4] or round(frames.seconds, 3) != 0.6:
-        return f"frames at {times} of {frames.seconds:.3f} s"
-    for image, colours in zip(frames.images, _RGB, strict=True):
+def _wrong(clip: DecodedClip) -> str:
+    """Returns the first difference from the expected result, or ""."""
+    if clip.reason:
+        return repr(clip.reason)
+    if clip.images.shape != (3, 16, 16, 3) or (clip.width, clip.height) != (16, 32):
+        return f"images {clip.images.shape} of a video of {clip.width}x{clip.height} pixels"
+    times = [round(float(time), 3) for time in clip.times_F]
+    if times != [0.0, 0.2, 0.4] or round(clip.seconds, 3) != 0.6:
+        return f"frames at {times} of {clip.seconds:.3f} s"
+    for image, colours in zip(clip.images, _RGB, strict=True):
         # A quarter turn clockwise: the left half is shown on top.
         for half, colour in zip((image[:6], image[10:]), colours, strict=True):
             found = half.reshape(-1, 3).mean(0)
@@ -78,7 +77,7 @@ def _library() -> str:
 
 @contextlib.contextmanager
 def _file(data: bytes) -> Iterator[str]:
-    """A path of these bytes; in memory where that is possible, as a full disk is no fault here."""
+    """Yields a path of these bytes, in memory where possible: a full disk must not count."""
     if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
         with os.fdopen(os.memfd_create("clip"), "wb", buffering=0) as file:
             file.write(data)
@@ -91,7 +90,7 @@ def _file(data: bytes) -> Iterator[str]:
 
 
 def clip_bytes() -> bytes:
-    """The file."""
+    """Returns the content of the file."""
     samples = [struct.pack(">I", len(unit)) + unit for unit in map(_picture, _FRAMES)]
     ftyp = _box(b"ftyp", b"isom", bytes(4), b"isomavc1")
     offset = len(ftyp) + 8
@@ -133,7 +132,7 @@ def _box(kind: bytes, *parts: bytes) -> bytes:
 
 
 def _headers() -> bytes:
-    """avcC: the sequence's header (baseline, 2x1 macroblocks, no reordering) and the picture's."""
+    """Returns avcC: the headers of sequence (baseline, 2x1 macroblocks, no reordering), picture."""
     sequence = b"\x67" + _bits(
         "01000010", "11000000", "00001010",  # profile 66, constraints, level 10
         _number(0), _number(0), _number(2), _number(0), "0",  # ids, order of output, references
@@ -149,8 +148,8 @@ def _headers() -> bytes:
 
 
 def _picture(halves: tuple[tuple[int, int, int], ...]) -> bytes:
-    """A key frame of one macroblock for each half, a NAL unit."""
-    # First macroblock, I slice, ids, frame 0, picture 0, no marking, quantiser, as told.
+    """Returns a key frame of one macroblock per half, a NAL unit."""
+    # First macroblock, I slice, ids, frame 0, picture 0, no marking, quantiser.
     bits = _number(0) + _number(7) + _number(0) + "0000" + _number(0) + "00" + _number(0)
     data = b""
     for luma, blue, red in halves:
@@ -163,7 +162,7 @@ def _picture(halves: tuple[tuple[int, int, int], ...]) -> bytes:
 
 
 def _number(value: int) -> str:
-    """An Exp-Golomb code."""
+    """Returns an Exp-Golomb code."""
     return "0" * ((value + 1).bit_length() - 1) + f"{value + 1:b}"
 
 
