@@ -63,7 +63,7 @@ class Backbone:
         for layer in whole.layers:
             if isinstance(layer, keras.layers.Dropout):
                 layer.rate = 0.0  # calibration runs in training mode and must be repeatable
-        return keras.Model(whole.inputs, whole.get_layer(self.layer).output)
+        return keras.Model(whole.input, whole.get_layer(self.layer).output)
 
 
 INCEPTION_V3 = Backbone(  # the paper's (section 2.2)

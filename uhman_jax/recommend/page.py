@@ -280,7 +280,7 @@ def _limits(metrics: dict[str, Any]) -> Markup:
         "why somebody would write a hashtag. Attention is a weight that was used, no reason: a "
         "region may have much of it and change little. Hiding one region at a time misses what "
         "two regions say alike, since the other one still says it.",
-        "A region is a cell of the last layer of Inception-v3, and each such cell sees far more of "
+        "A region is a cell of the image network's last layer, and each such cell sees far more of "
         "the picture than its square: colour may lie beside the thing that it is about.",
     ]
     texts += [_measured(metrics)] if _measured(metrics) else []
