@@ -112,7 +112,7 @@ def test_converted_it_gives_the_same_codes_but_for_roundings(calibrated, tmp_pat
     litert.keep(loaded)  # has no effect
     codes, found = (quantize.encode(one.features(batch))[0] for one in (calibrated, loaded))
     steps = np.abs(codes.astype(int) - found)
-    # Measured on three processors: 0.07 % of Inception's codes differ, by 1.
+    # Measured: 0.07 % of the codes differ, by 1.
     assert steps.max() <= 1 and steps.mean() < 0.005
     (path,) = (tmp_path / "uhman_jax" / "networks").iterdir()
     whole = path.read_bytes()

@@ -136,7 +136,9 @@ class Precision(enum.Enum):
     BFLOAT16 = "bfloat16"
 
 
-BackboneName = enum.Enum("BackboneName", {name.upper(): name for name in BACKBONES})
+BackboneName = enum.Enum(  # type: ignore[invalid-argument]
+    "BackboneName", {name.upper(): name for name in BACKBONES}
+)
 
 
 class Backend(enum.Enum):

@@ -64,4 +64,5 @@ def to_litert(model: Any, scale: Callable[[Any], Any], shape: tuple[int, ...]) -
     module: Any = tf.Module()
     module.call, module.weights = _traced(model, scale, shape), [v.value for v in model.variables]
     functions = [module.call.get_concrete_function()]
-    return tf.lite.TFLiteConverter.from_concrete_functions(functions, module).convert()
+    converter = tf.lite.TFLiteConverter  # type: ignore[missing-attribute]
+    return converter.from_concrete_functions(functions, module).convert()
