@@ -17,7 +17,7 @@ _ASF_ENCRYPTION = (  # the objects of its header that say so
     bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"),
     bytes.fromhex("14e68a292226174cb935dae07ee9289c"),
 )
-# Bytes that are not UTF-8, as Python has them, and what would break or garble a line.
+# Surrogates for bytes that are not UTF-8, and characters that would break a line.
 _UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
 _SEARCHED = 8 << 20  # bytes at either end of a file, where its header is
 _MP4_FIRST = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx")
@@ -76,7 +76,7 @@ def require_regular_file(path: str, max_megabytes: float) -> None:
 
 
 def require_size(num_bytes: int, max_megabytes: float) -> None:
-    """Raises DecodeError where a file is empty or too large."""
+    """Raises DecodeError if a file is empty or too large."""
     if not num_bytes:
         raise DecodeError("corrupt", "the file is empty")
     if num_bytes > max_megabytes * 1e6:
@@ -106,7 +106,7 @@ def printable(name: str) -> str:
 
 
 def is_encrypted(path: str) -> bool:
-    """Whether the container says that its content is encrypted: MP4, WMV and MPEG-TS.
+    """Returns whether the container says that its content is encrypted: MP4, WMV and MPEG-TS.
 
     It reads both ends of the file; Matroska's mark comes from FFmpeg, see `packets`.
     """
@@ -122,7 +122,7 @@ def is_encrypted(path: str) -> bool:
 
 
 def _is_scrambled(head: bytes) -> bool:
-    """Whether most packets of a transport stream with a payload are marked as scrambled."""
+    """Returns whether most packets with a payload of a transport stream are marked as scrambled."""
     for begin, step in ((0, 188), (4, 192), (0, 204)):
         packets = [head[i : i + 4] for i in range(begin, len(head) - 3, step)]
         if len(packets) < 4 or sum(p[0] != 0x47 for p in packets) > len(packets) // 50:
@@ -185,7 +185,7 @@ def _riff_end(file, size: int) -> int:
 
 
 def _matroska_end(head: bytes) -> int:
-    """End of the segment; 0 where it is not known."""
+    """Returns the end of the segment; 0 if it is unknown."""
     length, width = _matroska_number(head, 4)
     begin = 4 + width + length
     if head[begin : begin + 4] != b"\x18\x53\x80\x67":
@@ -195,7 +195,7 @@ def _matroska_end(head: bytes) -> int:
 
 
 def _matroska_number(data: bytes, begin: int) -> tuple[int, int]:
-    """A number of variable width, and that width in bytes."""
+    """Returns a number of variable width, and that width in bytes."""
     width = 9 - data[begin].bit_length() if begin < len(data) and data[begin] else 8
     value = int.from_bytes(data[begin : begin + width], "big")
     return value & (1 << 7 * width) - 1, width
