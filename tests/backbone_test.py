@@ -59,10 +59,10 @@ def test_another_backbone_from_clips_to_suggestions(name, tmp_path, monkeypatch)
     litert.keep(making.restore_extractor(features))
     new = clips.write_clip(tmp_path / "new.mp4", [clips.gray(40)] * 2, [0, 400])
     with Recommender.load(tmp_path / "run") as recommender:
-        # Not their codes: the steps of a clip of one colour are as small as roundings.
         found, kept = (
             quantize.decode((record.codes_FMC, record.scale_C, record.offset_C))
             for record in (recommender.features(root / "00.mp4"), store[0])
         )
-        np.testing.assert_allclose(found, kept, atol=1e-3 * kept.std())
+        # A step of quantisation; a clip of one colour has channels whose step is below rounding.
+        assert (np.abs(found - kept) <= 1.5 * store[0].scale_C + 1e-3 * kept.std()).all()
         assert {s.hashtag for s in recommender.recommend(new, Profile("f"))} == {"dark", "bright"}

@@ -205,7 +205,7 @@ class PreprocessConfig:
     backbone: BackboneName = BackboneName("inception_v3")  # network whose features are kept
     weights: str = "random"  # random (no download), imagenet (download) or a Keras .h5 file, no top
     weights_seed: int = 0  # seed of random weights
-    calibration_frames: int = 64  # frames that set the batch statistics of random weights; 0: none
+    calibration_frames: int = 64  # frames for batch statistics of random weights; 0: none
     frames_per_second: float = 5.0  # sampling rate
     max_frames: int = 16  # frames kept per clip, spread evenly (n_f)
     storage: Storage = Storage.UINT8  # type of stored features
@@ -217,8 +217,8 @@ class PreprocessConfig:
     clip_timeout: float = 60.0  # seconds of decoding after which a clip is given up
     max_megabytes: float = 1024.0  # larger files are not read
     max_seconds: float = 3600.0  # longer clips are not decoded
-    max_megapixels: float = 64.0  # clips with larger pictures are not decoded (8K has 33)
-    decoder_memory: float = 0.75  # GiB of address space of a decoding process; 0: no limit
+    max_megapixels: float = 64.0  # larger pictures are not decoded (8K has 33)
+    decoder_memory: float = 0.75  # GiB of address space of a decoder; 0: no limit
     output_dir: str = ""  # folder of the shards; "": ROOT/features/<hash>
 
 
