@@ -226,7 +226,9 @@ def _randomise(model: "keras.Model", seed: int) -> None:
 
     A kernel is a Gaussian window over its taps, of sum 1, times a He-normal matrix over channels
     (ReLU follows), from NumPy, so that no Keras release changes it. A depthwise kernel is only the
-    window: the convolutions around it mix the channels. With independent random taps a network of
+    window: the convolutions around it mix the channels. A kernel over a pooled map (squeeze and
+    excitation) is 0, a gate of 1/2: with random gates rounding errors grow to the size of the
+    features (measured: 1e-6 of the input to 1e-1 and more of the output). With independent random taps a network of
     this depth scrambles the content of a region; with a centred window colour and coarse form stay
     readable at their position (the idea of delta-orthogonal initialisation, Xiao et al. 2018;
     measured in experiments/recipe/random_features.py).
@@ -237,7 +239,8 @@ def _randomise(model: "keras.Model", seed: int) -> None:
             height, width, inputs, outputs = layer.kernel.shape
             mix = rng.standard_normal((inputs, outputs), np.float32) * np.sqrt(2 / inputs)
             window = np.outer(_window(height), _window(width))[:, :, None, None]
-            layer.kernel.assign((window * mix).astype(np.float32))
+            pooled = layer.input.shape[1:3] == (1, 1)
+            layer.kernel.assign((window * mix * (not pooled)).astype(np.float32))
         elif isinstance(layer, keras.layers.DepthwiseConv2D):
             height, width, *channels = layer.kernel.shape
             window = np.outer(_window(height), _window(width))[:, :, None, None]
