@@ -73,8 +73,8 @@ def test_calibration_gives_the_last_block_the_statistics_of_its_input(calibrated
     norms = [layer for layer in model.layers if hasattr(layer, "moving_mean")]
     last_block = names.index(backbone.calibrate_after)
     before_last = [norm for norm in norms if names.index(norm.name) < last_block]
-    assert len(before_last) == {"inception_v3": 85}.get(backbone.name, len(before_last))
     assert len(before_last) < len(norms)
+    assert (len(before_last), len(norms)) == (85, 94) or backbone is not INCEPTION_V3
     for norm in before_last:
         assert not norm.moving_mean.numpy().any() and (norm.moving_variance.numpy() == 1).all()
         norm.trainable = False
