@@ -187,9 +187,8 @@ def test_weights_of_another_network_are_refused(spare, tmp_path):
         extractor.load_weights(INCEPTION_V3, spare, str(tmp_path / "other.weights.h5"))
 
 
-def test_damaged_weights_are_refused(spare, tmp_path):
-    path = tmp_path / "x.weights.h5"
-    extractor._randomise(spare, 5)
+def test_damaged_weights_are_refused(tmp_path):
+    path, spare = tmp_path / "x.weights.h5", extractor._network(INCEPTION_V3)
     before = extractor._fingerprint(INCEPTION_V3, spare)
     spare.save_weights(path)
     extractor.load_weights(INCEPTION_V3, spare, str(path))
