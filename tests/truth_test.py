@@ -46,7 +46,7 @@ OBJECTS = [
 def test_regions_follow_the_grid():
     quarter = np.array([[0.0, 0.5, 0.5, 1.0]])
     assert truth_lib.box_regions(quarter, 4).nonzero()[1].tolist() == [2]
-    assert truth_lib.box_regions(quarter, 49).sum() == 16  # with the cells that it half covers
+    assert truth_lib.box_regions(quarter, 49).sum() == 9 + 6  # whole and half covered cells
 
 
 @pytest.mark.parametrize(
