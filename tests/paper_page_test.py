@@ -10,7 +10,6 @@ from made_up_study import LEVELS, NUM_SEEDS, SYSTEMS, make_cell, make_study, pla
 from PIL import Image
 
 from experiments.paper import breakdowns, drawing, figures, layout, overview, page, tables
-from experiments.paper.claims import claims
 from uhman_jax.config import Distribution
 
 
