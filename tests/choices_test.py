@@ -13,6 +13,7 @@ from uhman_jax.config import (
     Config,
     LossConfig,
     ModelConfig,
+    PreprocessConfig,
     SimulatorConfig,
     TrainConfig,
     ViewConfig,
@@ -21,7 +22,8 @@ from uhman_jax.config import (
 from uhman_jax.dataset.simulator import simulate
 from uhman_jax.dataset.view import build_view
 from uhman_jax.losses import make_loss
-from uhman_jax.preprocess import shard_builder
+from uhman_jax.preprocess import ledger, shard_builder
+from uhman_jax.preprocess.backbone import INCEPTION_V3
 from uhman_jax.shards import quantize
 from uhman_jax.train import device_dataset, state, step
 
@@ -63,7 +65,7 @@ def copies(world, root, field):
 def network(world, root, field):
     from uhman_jax.preprocess import extractor  # imports TensorFlow
 
-    extractor._network(New.ADDED)
+    extractor._network(INCEPTION_V3, New.ADDED)
 
 
 FEATURES = np.ones((1, 2, 3), np.float32)
@@ -78,6 +80,7 @@ REFUSED = {
         *world[:2], world[0].rows(0), New.ADDED
     ),
     "preprocess.storage": lambda *_: quantize.pack(FEATURES, New.ADDED.value),
+    "preprocess.backbone": lambda *_: ledger.settings(PreprocessConfig(backbone=New.ADDED)),
     "preprocess.backend": lambda *_: shard_builder.extractor_class(New.ADDED),
     "preprocess.precision": network,
     "data.duplicates": copies,
@@ -86,7 +89,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("path", REFUSED)
 def test_a_value_that_nobody_handles_is_refused(path, world, tmp_path):
-    with pytest.raises((AssertionError, ValueError), match="(?i)added|be one of"):
+    with pytest.raises((AssertionError, KeyError, ValueError), match="(?i)added|be one of"):
         REFUSED[path](world, tmp_path, path.split(".")[1])
 
 

@@ -200,7 +200,7 @@ def test_our_own_clip_costs_milliseconds():
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"note": "some packets"}, "'some packets'"),
+        ({"reason": "some packets"}, "'some packets'"),
         ({"width": 32, "height": 16}, "32x16"),
         ({"seconds": 0.64}, "0.640 s"),
         ({"times_F": np.array([0, 0.2, 0.6], np.float32)}, "[0.0, 0.2, 0.6]"),

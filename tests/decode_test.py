@@ -48,7 +48,7 @@ def test_frames_are_those_shown_at_the_sampling_times(tmp_path):
     np.testing.assert_allclose(frames.times_F, [0, 0.2, 0.4, 0.6, 0.8])
     assert frames.images.shape == (5, 32, 32, 3) and frames.images.dtype == np.uint8
     np.testing.assert_allclose(levels(frames), [20, 60, 100, 140, 180], atol=4)
-    assert (frames.width, frames.height, frames.note) == (64, 48, "")
+    assert (frames.width, frames.height, frames.reason) == (64, 48, "")
     assert frames.seconds == pytest.approx(1.0, abs=0.05)
 
 
@@ -216,7 +216,7 @@ def test_cut_file_keeps_its_good_frames(tmp_path):
     for path in (first, chunks):
         frames = sample_frames(path)
         assert 1 <= len(frames.images) < len(whole.images)
-        assert "the header promises 2.0 s" in frames.note or "decoded up to" in frames.note
+        assert "the header promises 2.0 s" in frames.reason or "decoded up to" in frames.reason
 
 
 def test_damaged_packets_are_noted(tmp_path):
@@ -230,7 +230,7 @@ def test_damaged_packets_are_noted(tmp_path):
     data[place : place + size] = b"\xff" * size
     path.write_bytes(data)
     frames = sample_frames(path)
-    assert "Invalid data" in frames.note and str(tmp_path) not in frames.note
+    assert "Invalid data" in frames.reason and str(tmp_path) not in frames.reason
     assert 3 <= len(frames.images) <= 5
 
 
@@ -255,12 +255,12 @@ def test_unknown_codec_and_whatever_is_too_large(tmp_path):
     path = tmp_path / "a.mp4"
     clips.write_clip(path, [clips.gray(9)] * 3, [0, 40, 80])
     assert kind_of(path, max_megapixels=0.003) == "unsupported"  # 64 x 48 = 0.003072
-    assert sample_frames(path, max_megapixels=0.0031).note == ""
+    assert sample_frames(path, max_megapixels=0.0031).reason == ""
     size = path.stat().st_size / 1e6
     assert kind_of(path, max_megabytes=0.9 * size) == "unsupported"
-    assert sample_frames(path, max_megabytes=1.1 * size).note == ""
+    assert sample_frames(path, max_megabytes=1.1 * size).reason == ""
     assert kind_of(path, max_seconds=0.1) == "unsupported"  # 3 frames of 25 a second
-    assert sample_frames(path, max_seconds=0.13).note == ""
+    assert sample_frames(path, max_seconds=0.13).reason == ""
     other = tmp_path / "b.mkv"
     clips.write_clip(other, [clips.gray(9)] * 3, [0, 40, 80], "ffv1")
     other.write_bytes(other.read_bytes().replace(b"V_FFV1", b"V_ZZZ9"))
@@ -297,7 +297,7 @@ def test_real_clips():
         state, part = BROKEN.get(name, ("ok", ""))
         try:
             frames = sample_frames(os.path.join(folder, name), size=32)
-            found, reason = "ok", frames.note
+            found, reason = "ok", frames.reason
             assert 1 <= len(frames.images) <= 16 and frames.images.shape[1:] == (32, 32, 3)
             assert (np.diff(frames.times_F) > 0.19).all()
         except DecodeError as error:

@@ -97,7 +97,7 @@ SHOWN = {
 def test_exif_in_the_frames_of_a_camera_is_not_the_clip(tmp_path, suffix):
     path = motion_jpeg(tmp_path / f"a.{suffix}", [corner()] * 4)
     frames = sample_frames(path, size=40)
-    assert frames.note == "" and len(frames.images) == 4
+    assert frames.reason == "" and len(frames.images) == 4
     assert lightest(frames.images[0]) == (0, 0)
 
 
@@ -106,7 +106,7 @@ def test_photos_are_shown_as_their_exif_says(tmp_path, orientation):
     path = tmp_path / "photo"
     path.write_bytes(corner(orientation))
     frames = sample_frames(path, size=40)
-    assert lightest(frames.images[0]) == SHOWN[orientation] and frames.note == ""
+    assert lightest(frames.images[0]) == SHOWN[orientation] and frames.reason == ""
     assert (frames.width, frames.height) == ((48, 64) if orientation > 4 else (64, 48))
 
 
@@ -157,7 +157,7 @@ def test_messages_beside_the_pictures_change_no_image(tmp_path_factory, plain, n
     target = str(tmp_path_factory.mktemp("sei") / "b.mp4")
     with_messages(plain, target, [MESSAGES[name] for name in names])
     frames, before = sample_frames(target, size=32), sample_frames(plain, size=32)
-    assert frames.note == ""
+    assert frames.reason == ""
     np.testing.assert_array_equal(frames.images, before.images)
 
 
@@ -168,7 +168,7 @@ def test_a_message_may_turn_the_pictures(tmp_path, plain):
     payload = int(bits.ljust(24, "0"), 2).to_bytes(3, "big")
     target = with_messages(plain, str(tmp_path / "b.mp4"), [(47, payload), MESSAGES["stereo"]])
     frames = sample_frames(target, size=32)
-    assert (frames.width, frames.height, frames.note) == (48, 64, "")
+    assert (frames.width, frames.height, frames.reason) == (48, 64, "")
 
 
 def test_side_data_of_every_number_has_a_type():
@@ -181,7 +181,7 @@ def test_side_data_of_every_number_has_a_type():
 
 def test_sample_exif():
     frames = sample_frames(sample("01-exif_mjpeg.avi"))
-    assert (len(frames.images), frames.note) == (10, "")
+    assert (len(frames.images), frames.reason) == (10, "")
 
 
 # Times.
@@ -216,7 +216,7 @@ def test_pieces_whose_times_start_again_follow_one_another(tmp_path, container, 
         frames = sample_frames(joined(tmp_path / name, *parts, drop=drop), size=32)
         np.testing.assert_allclose(frames.times_F, np.arange(10) / 5, atol=0.011)
         np.testing.assert_allclose(levels(frames), np.repeat(gray, 5), atol=4)
-        assert frames.note == NOTE.format("once")
+        assert frames.reason == NOTE.format("once")
         assert frames.seconds == pytest.approx(2.0, abs=0.05)
 
 
@@ -226,13 +226,13 @@ def test_many_pieces(tmp_path):
     path = joined(tmp_path / "all.ts", *parts)
     frames = sample_frames(path, max_frames=6, size=32)
     np.testing.assert_allclose(levels(frames), grays, atol=4)
-    assert frames.note == NOTE.format("5 times")
+    assert frames.reason == NOTE.format("5 times")
     assert refusal(path, max_seconds=5.5) == (
         "unsupported", "the clip is longer than the limit of 5.5 s"
     )  # fmt: skip
     # By the rule of folders of features that were begun before: all pieces at once.
     before = sample_frames(path, size=32, frame_times=1)
-    assert len(before.images) == 5 and before.note == ""
+    assert len(before.images) == 5 and before.reason == ""
 
 
 def test_times_that_wrap_within_a_clip_do_not_start_again(tmp_path):
@@ -240,7 +240,7 @@ def test_times_that_wrap_within_a_clip_do_not_start_again(tmp_path):
     path = second(tmp_path / "a.ts", 90, container="mpegts", start=start)
     frames = sample_frames(path, size=32)
     np.testing.assert_allclose(frames.times_F, np.arange(5) / 5)
-    assert frames.note == ""
+    assert frames.reason == ""
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_late_start_is_no_alarm(tmp_path, container, codec):
     path = second(tmp_path / "a", 90, codec, container, start=50)
     frames = sample_frames(path, size=32)
     np.testing.assert_allclose(frames.times_F, np.arange(5) / 5)
-    assert frames.note == "" and frames.seconds == pytest.approx(1.0, abs=0.05)
+    assert frames.reason == "" and frames.seconds == pytest.approx(1.0, abs=0.05)
 
 
 @settings(deadline=None)
@@ -310,7 +310,7 @@ def test_a_wrong_rate_in_the_header_changes_nothing(tmp_path):
         path.write_bytes(data[:place] + struct.pack(">d", rate) + data[place + 8 :])
         frames = sample_frames(path, size=32, max_seconds=5)
         np.testing.assert_array_equal(frames.images, right.images)
-        assert frames.seconds == pytest.approx(4.0, abs=0.05) and frames.note == ""
+        assert frames.seconds == pytest.approx(4.0, abs=0.05) and frames.reason == ""
         assert "longer than the limit of 3.9 s" in refusal(path, max_seconds=3.9)[1]
 
 
@@ -330,7 +330,7 @@ def test_garbage_times_bound_the_work_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(packet_times, "_MIN_PACKETS", 30)
     path = clips.write_clip(tmp_path / "a.mkv", [clips.gray(9)] * 40, range(40))
     assert refusal(path, max_seconds=0.1) == ("unsupported", "the clip has more than 30 pictures")
-    assert sample_frames(path, size=32, max_seconds=0.14).note == ""  # 300 a second
+    assert sample_frames(path, size=32, max_seconds=0.14).reason == ""  # 300 a second
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_garbage_times_bound_the_work_all_the_same(tmp_path, monkeypatch):
 def test_sample_times(name, count, seconds):
     frames = sample_frames(sample(name))
     assert len(frames.images) == count and frames.seconds == pytest.approx(seconds)
-    assert frames.note == (NOTE.format("once") if "concat" in name else "")
+    assert frames.reason == (NOTE.format("once") if "concat" in name else "")
     if "concat" in name:
         colours = frames.images.mean(axis=(1, 2)).argmax(axis=1).tolist()
         assert colours == [0] * 5 + [2] * 5  # red, then blue
@@ -387,7 +387,7 @@ def test_the_same_bytes_get_the_same_answer_under_any_name(tmp_path, kind):
     ):
         (tmp_path / name).write_bytes(data)
         frames = sample_frames(tmp_path / name, size=32)
-        answers.add((frames.images.tobytes(), frames.times_F.tobytes(), frames.note))
+        answers.add((frames.images.tobytes(), frames.times_F.tobytes(), frames.reason))
     assert len(answers) == 1
     assert len(frames.images) == (5 if kind in ("mp4", "ts", "mkv") else 1)
 
@@ -405,8 +405,8 @@ def test_sample_still(tmp_path):
     for name in ("still.jpg", "still.mp4", "still"):
         shutil.copy(sample("04-still.jpg"), tmp_path / name)
         frames = sample_frames(tmp_path / name)
-        answers.add((frames.images.tobytes(), frames.note))
-    assert len(answers) == 1 and len(frames.images) == 1 and frames.note == ""
+        answers.add((frames.images.tobytes(), frames.reason))
+    assert len(answers) == 1 and len(frames.images) == 1 and frames.reason == ""
 
 
 # Encrypted clips.
@@ -488,7 +488,7 @@ def test_frames_before_the_encrypted_ones_are_kept(tmp_path, monkeypatch):
 
     monkeypatch.setattr(packet_times.PacketTimes, "add", add)
     frames = sample_frames(path, size=32)
-    assert len(frames.images) == 2 and frames.note == "decoded up to 0.2 s: the rest is encrypted"
+    assert len(frames.images) == 2 and frames.reason == "decoded up to 0.2 s: the rest is encrypted"
 
 
 def test_sample_encrypted():
@@ -505,13 +505,13 @@ def test_cut_files_say_so(tmp_path, kind, share):
     images = [rng.integers(0, 256, (48, 64, 3)).astype(np.uint8) for _ in range(50)]
     path = clips.write_clip(tmp_path / "a", images, [40 * i for i in range(50)], container=kind)
     size = os.path.getsize(path)
-    assert clip_file.shortage(path) == "" and sample_frames(path, size=32).note == ""
+    assert clip_file.shortage(path) == "" and sample_frames(path, size=32).reason == ""
     os.truncate(path, int(size * share))
     sentence = f"the file is cut short: it announces {size:,} bytes and holds {int(size * share):,}"
     if kind == "mp4":  # its index is at the end: it announces the pictures that are to come
         sentence = "the file is cut short: it announces"
     try:
-        reason = sample_frames(path, size=32).note
+        reason = sample_frames(path, size=32).reason
     except DecodeError as error:
         assert error.kind in ("corrupt", "short")
         reason = error.reason
@@ -534,9 +534,11 @@ def test_a_cut_file_with_sound_is_noticed(tmp_path):
             output.mux(sound.encode(tone))
         output.mux(video.encode())
         output.mux(sound.encode())
-    assert sample_frames(path, size=32).note == ""
+    assert sample_frames(path, size=32).reason == ""
     os.truncate(path, path.stat().st_size // 2)
-    assert "the header promises 4.0 s, the file ends at 2.0 s" in sample_frames(path, size=32).note
+    assert (
+        "the header promises 4.0 s, the file ends at 2.0 s" in sample_frames(path, size=32).reason
+    )
 
 
 @given(st.binary(max_size=300), st.integers(0, 3))

@@ -1,7 +1,6 @@
 """What the page of a run says of its users, in a world where the country decides the word."""
 
 import doctest
-import html
 import itertools
 import json
 import math
@@ -195,23 +194,33 @@ def test_the_plane_keeps_what_lies_in_a_plane():
         assert np.linalg.norm(places_T2[one] - places_T2[other]) == pytest.approx(expected)
 
 
-def test_names_on_the_map_cover_no_other_name_and_are_text():
+def test_names_on_the_map_cover_no_other_name():
     rng = np.random.default_rng(1)
-    names = ["$x$<b>", *(f"name{i}" for i in range(199))]
+    names = [f"name{i}" for i in range(200)]
     found = {"hashtags": names, "uses": list(range(200, 0, -1))}
-    drawn = hashtag_map.draw(found | {"places": rng.normal(size=(200, 2)).tolist()})
-    assert "<b>" not in drawn and "#$x$&lt;b&gt;" in drawn
-    assert drawn.count("<circle") == 200 and 20 < drawn.count("<text") <= hashtag_map.MAX_NAMES
-    places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)">([^<]+)<', drawn)
-    boxes = [(float(x), float(y), 6 * len(html.unescape(text))) for x, y, text in places]
-    for (x, y, width), (other_x, other_y, other_width) in itertools.combinations(boxes, 2):
-        beside = x + width <= other_x or other_x + other_width <= x
-        assert beside or abs(y - other_y) > 13.8, "one line of text is 14 pixels high"
+    dots = hashtag_map.dots(found | {"places": rng.normal(size=(200, 2)).tolist()})
+    assert [dot.name for dot in dots] == names
+    labels = [dot.label for dot in dots if dot.label]
+    assert 20 < len(labels) <= hashtag_map.MAX_NAMES
+    for dot in dots:
+        if dot.label:
+            width, height = dot.label.right - dot.label.left, dot.label.bottom - dot.label.top
+            assert width > 6 * len(f"#{dot.name}") and height >= 14, "there is room for the name"
+    for (left, top, right, bottom), other in itertools.combinations(labels, 2):
+        beside = right <= other.left or other.right <= left
+        assert beside or bottom <= other.top or other.bottom <= top
+
+
+def test_names_on_the_page_are_text(inspected):
+    found = {"hashtags": ["$x$<b>", "cat"], "uses": [2, 1], "places": [[0, 0], [1, 1]]}
+    text = page.render(inspected[0] | {"map": found | {"share_of_variance": 1.0}})
+    assert "<b>" not in text.partition('class="map"')[2]
+    assert text.count("#$x$&lt;b&gt;") == 2, "its name, and the title of its dot"
 
 
 def test_the_page_stands_alone(inspected):
     values, text = inspected
-    assert "default-src &#x27;none&#x27;" in text and "<script" not in text
+    assert "default-src 'none'" in text and "<script" not in text
     assert not re.search(r"(?:src|href)=|url\(", text)
     assert "Real data" in text and "Simulated data" not in text and "nothing of real" not in text
     simulated = page.render(values | {"simulated": True})

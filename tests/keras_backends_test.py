@@ -25,8 +25,9 @@ model.set_weights([np.abs(rng.standard_normal(w.shape)) for w in model.weights])
 images = rng.integers(0, 256, (2, 9, 9, 3)).astype(np.uint8)
 engine = importlib.import_module(f"uhman_jax.preprocess.on_{keras.backend.backend()}")
 norm = model.layers[-1]
-features = engine.Compiled(model, images.shape)(images)
-statistics = engine.batch_statistics(model, [norm.moving_variance, norm.moving_mean])(images)
+scale = lambda images: images / 127.5 - 1.0
+features = engine.Compiled(model, scale, images.shape)(images)
+statistics = engine.batch_statistics(model, scale, [norm.moving_variance, norm.moving_mean])(images)
 assert "tensorflow" not in sys.modules or keras.backend.backend() == "tensorflow"
 np.savez(sys.argv[1], features, *statistics)
 """
@@ -34,10 +35,12 @@ WHOLE = """
 import sys
 import numpy as np
 from uhman_jax.config import Backend, Precision
+from uhman_jax.preprocess.backbone import INCEPTION_V3
 from uhman_jax.preprocess.shard_builder import extractor_class
 images = np.load(sys.argv[2])
 extractor = extractor_class(Backend(sys.argv[3])).load(
-    "random", seed=3, calibration_images=images, batch_frames=2, precision=Precision(sys.argv[4])
+    INCEPTION_V3, "random", seed=3, calibration_images=images, batch_frames=2,
+    precision=Precision(sys.argv[4]),
 )
 np.savez(sys.argv[1], extractor.features(images))
 """

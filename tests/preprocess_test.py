@@ -86,7 +86,7 @@ def test_every_input_is_in_the_ledger_once_and_the_good_ones_in_the_store(folder
 
 def test_features_are_those_of_each_clip_alone(folder, tmp_path):
     run(folder, tmp_path, storage=Storage.FLOAT32)
-    extractor = pipeline.restore_extractor(tmp_path, SmallNetwork)
+    extractor = shard_builder.restore_extractor(tmp_path, SmallNetwork)
     store = FrameStore.open(tmp_path)
     with DecoderPool(
         [str(folder / n) for n in store.video_ids], OPTIONS, num_decoders=1, timeout=60
@@ -117,7 +117,7 @@ def test_tfds_reads_the_folder(folder, tmp_path):
 
 
 def test_batches_shards_and_decoders_do_not_change_features(folder, tmp_path):
-    """The stand-in is exact per image; `extractor_test` shows that Inception is too."""
+    """The small network is exact per image; `extractor_test` shows the same of the backbones."""
     stores = []
     for name, changes in {
         "a": {},
@@ -189,7 +189,7 @@ def test_nothing_is_done_twice(folder, tmp_path):
     assert pipeline.is_complete(tmp_path, inputs_of(folder), small_config())
 
     class Unused:
-        IMAGE_SIZE = 8  # anything else raises AttributeError
+        BACKBONE = SmallNetwork.BACKBONE  # any other attribute raises AttributeError
 
     summary = run(folder, tmp_path, network=Unused)
     assert summary.reused == 7 and summary.frames == 0 and summary.counts["ok"] == 5
@@ -319,9 +319,9 @@ def test_calibration_frames_are_spread_and_failures_replaced(folder, tmp_path):
 
     class Watching(SmallNetwork):
         @classmethod
-        def load(cls, weights, *, calibration_images, **rest):
+        def load(cls, backbone, weights, *, calibration_images, **rest):
             shapes.append(calibration_images.shape)
-            return super().load(weights, calibration_images=calibration_images, **rest)
+            return super().load(backbone, weights, calibration_images=calibration_images, **rest)
 
     run(folder, tmp_path / "a", network=Watching, calibration_frames=2)
     run(folder, tmp_path / "b", network=Watching, calibration_frames=9)

@@ -260,7 +260,7 @@ def test_a_page_shows_any_name(name):
     from uhman_jax.recommend import figure, page
     from uhman_jax.recommend.occlusion import Why
 
-    even = Why(np.full((1, 4), 0.25), np.ones(1), np.zeros((1, 1, 4)), np.zeros((1, 1)))
+    even = Why(np.full((1, 4), 0.25), np.ones(1), np.zeros((0, 1, 4)), np.zeros((0, 1)))
     side = page.Side(Profile("\udce9"), [], even, [])
     shown = page.render(pathlib.Path(name), np.zeros(1), [], [side], {})
     assert name not in shown and repr(name)[1:-1] in shown

@@ -20,7 +20,7 @@ from PIL import Image
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
 from uhman_jax.errors import UserError
 from uhman_jax.report import write_report
-from uhman_jax.report.plots import loss_curve, score_curve
+from uhman_jax.report.plots import PAGE_COLORS, loss_curve, score_curve
 from uhman_jax.report.tables import number
 from uhman_jax.report.thumbnails import heat_levels, heat_png
 
@@ -118,9 +118,11 @@ def test_every_slice_stands_in_its_row_with_a_bar(simulated, simulated_page):
     for entry in slices:
         assert cells[entry["name"], "Clips"] == f"{entry['num_videos']:,}".replace(",", "\u202f")
         assert cells[entry["name"], "R@10"] == f"{entry['R@10']:.4f}"
-    widths = [e["style"] for _, e in simulated_page.elements if e.get("class") == "mini"]
+    tags = simulated_page.elements
+    bars = [bar["style"] for (_, box), (_, bar) in zip(tags, tags[1:], strict=False)
+            if box.get("class") == "meter"]  # fmt: skip
     user = [entry["P@10"] for entry in slices if entry["by"] == "user"]
-    assert widths[6:11:2] == [f"width:{100 * value / max(user):.1f}%" for value in user]
+    assert bars[6:11:2] == [f"width:{100 * value / max(user):.2f}%" for value in user]
 
 
 def test_gap_figure_measures_from_popularity_to_oracle(simulated, simulated_page):
@@ -194,7 +196,7 @@ def test_head_says_what_was_run(simulated_page):
     assert "Simulated data" in simulated_page.text
     assert "random weights (seed 0), calibrated" in simulated_page.text
     assert "10\u202f291" in simulated_page.text
-    assert "train.learning_rate" in simulated_page.text
+    assert "preprocess.frames_per_second8.0" in simulated_page.text, "settings are exact"
 
 
 def test_page_loads_nothing_and_runs_nothing(simulated, simulated_page):
@@ -208,10 +210,25 @@ def test_page_loads_nothing_and_runs_nothing(simulated, simulated_page):
     assert "url(http" not in text and "@import" not in text
 
 
+def test_a_phone_scrolls_one_way_and_has_dark_mode(simulated, simulated_page):
+    library = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    with library.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        phone = browser.new_page(viewport={"width": 360, "height": 740}, color_scheme="dark")
+        phone.goto((simulated[0] / "report.html").as_uri())
+        assert phone.evaluate("document.documentElement.scrollWidth") == 360
+        style = "getComputedStyle(document.querySelector('.clip')).backgroundColor"
+        assert phone.evaluate(style) == "rgb(28, 30, 37)", "--card of the style sheet"
+        browser.close()
+
+
 def test_plots_follow_the_page_and_share_no_ids(simulated_page):
     styles = " ".join(e["style"] for _, e in simulated_page.elements if "style" in e)
     assert "var(--model)" in styles and "var(--train)" in styles
-    assert not re.search(r"#0[0-9a-f0]{5}|#101112", styles), "a placeholder colour was left"
+    assert not set(PAGE_COLORS) & set(re.findall("#[0-9a-f]{6}", styles)), "blind to dark mode"
     ids = [e["id"] for _, e in simulated_page.elements if "id" in e]
     assert len(ids) == len(set(ids))
     assert len([tag for tag, _ in simulated_page.elements if tag == "svg"]) == 3

@@ -1,5 +1,6 @@
-"""Stands in for Inception in the tests of preprocessing; also the programs that they kill."""
+"""Replaces the backbone in tests of preprocessing; also the programs that they kill."""
 
+import dataclasses
 import hashlib
 import os
 import signal
@@ -11,15 +12,15 @@ import numpy as np
 
 from uhman_jax.config import PreprocessConfig
 from uhman_jax.errors import UserError, user_message
+from uhman_jax.preprocess.backbone import INCEPTION_V3
 from uhman_jax.storage import atomic_write
 
 
 class SmallNetwork:
     """Four regions of five channels; checks that batches never exceed their size."""
 
-    IMAGE_SIZE = 8
-    NUM_REGIONS = 4
-    NUM_CHANNELS = 5
+    BACKBONE = dataclasses.replace(INCEPTION_V3, image_size=8, grid=2, num_channels=5)
+    backbone = BACKBONE
     calls_at_once = 1
     fail_after = None  # calls until it dies
 
@@ -29,7 +30,7 @@ class SmallNetwork:
         self.calls = 0
 
     @classmethod
-    def load(cls, weights, *, seed, calibration_images, batch_frames, precision):
+    def load(cls, backbone, weights, *, seed, calibration_images, batch_frames, precision):
         matrix = np.random.default_rng(seed).standard_normal((4, 48, 5), np.float32)
         if calibration_images is not None:
             assert calibration_images.shape[1:] == (8, 8, 3)
@@ -37,7 +38,7 @@ class SmallNetwork:
         return cls(matrix, f"{weights} numbers", batch_frames)
 
     @classmethod
-    def restore(cls, path, description, batch_frames, precision):
+    def restore(cls, backbone, path, description, batch_frames, precision):
         try:
             matrix = np.load(path)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""A run on small clips, with the small network for Inception: for tests that use a trained run."""
+"""A run on small clips with the small network, for tests that use a trained run."""
 
 import contextlib
 import sys
@@ -67,6 +67,7 @@ def plant(params, view):
     """
     settings = small_network.small_config()
     network = small_network.SmallNetwork.load(
+        small_network.SmallNetwork.BACKBONE,
         "random",
         seed=settings.weights_seed,
         calibration_images=None,

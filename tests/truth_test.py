@@ -43,6 +43,12 @@ OBJECTS = [
 ]
 
 
+def test_regions_follow_the_grid():
+    quarter = np.array([[0.0, 0.5, 0.5, 1.0]])
+    assert truth_lib.box_regions(quarter, 4).nonzero()[1].tolist() == [2]
+    assert truth_lib.box_regions(quarter, 49).sum() == 9 + 6  # whole and half covered cells
+
+
 @pytest.mark.parametrize(
     "box, expected",
     [
@@ -59,12 +65,12 @@ OBJECTS = [
     ],
 )
 def test_box_regions(box, expected):
-    assert cells(truth_lib.box_regions(np.array([box]))[0]) == expected
+    assert cells(truth_lib.box_regions(np.array([box]), 64)[0]) == expected
 
 
 def test_region_masks_take_the_nearest_grid_time():
     truth = make_truth(OBJECTS)
-    mask_FOM = truth.region_masks("b", [0.0, 0.09, 0.21, 0.33, 0.45, 0.51])
+    mask_FOM = truth.region_masks("b", [0.0, 0.09, 0.21, 0.33, 0.45, 0.51], 64)
     assert mask_FOM.shape == (6, 2, 64) and mask_FOM.dtype == bool
     star, fish = [[cells(mask_M) for mask_M in mask_FOM[:, index]] for index in (0, 1)]
     first, second = {(0, 0), (0, 1)}, {(0, 1), (0, 2)}
@@ -75,12 +81,12 @@ def test_region_masks_take_the_nearest_grid_time():
 
 def test_region_masks_of_other_videos_and_of_no_frame():
     truth = make_truth(OBJECTS)
-    (mask_OM,) = truth.region_masks("a", [0.0])
+    (mask_OM,) = truth.region_masks("a", [0.0], 64)
     assert [cells(mask_M) for mask_M in mask_OM] == [{(7, 7)}]
-    assert truth.region_masks("b", []).shape == (0, 2, 64)
+    assert truth.region_masks("b", [], 64).shape == (0, 2, 64)
     unseen = make_truth(OBJECTS[:3])
-    assert not unseen.region_masks("a", [0.0, 0.2]).any()
-    assert not make_truth([]).region_masks("b", [0.2]).any()
+    assert not unseen.region_masks("a", [0.0, 0.2], 64).any()
+    assert not make_truth([]).region_masks("b", [0.2], 64).any()
 
 
 def test_rows_and_tagged_objects_by_id():

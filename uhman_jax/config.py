@@ -16,6 +16,7 @@ from dataclasses import field
 from typing import Any
 
 from uhman_jax.errors import UserError
+from uhman_jax.preprocess.backbone import BACKBONES
 
 
 class SimulatorOutput(enum.Enum):
@@ -136,8 +137,13 @@ class Precision(enum.Enum):
     BFLOAT16 = "bfloat16"
 
 
+BackboneName = enum.Enum(  # type: ignore[invalid-argument]
+    "BackboneName", {name.upper(): name for name in BACKBONES}
+)
+
+
 class Backend(enum.Enum):
-    """Framework that runs Inception-v3."""
+    """The library that runs the backbone."""
 
     AUTO = "auto"  # JAX if it has an accelerator, else TensorFlow
     TENSORFLOW = "tensorflow"
@@ -211,25 +217,26 @@ class SimulatorConfig:
 
 @dataclasses.dataclass
 class PreprocessConfig:
-    """Videos to region features (paper, section 2.2)."""
+    """Videos to region features (paper, section 2.2); the comments are also the help of flags."""
 
-    weights: str = "random"  # "imagenet" (download), a Keras .h5 file, or "random" (seeded)
-    weights_seed: int = _seed(0)  # of the random weights
-    calibration_frames: int = _from_0(64)  # frames for batch statistics of random weights; 0: raw
+    backbone: BackboneName = BackboneName("inception_v3")  # network whose features are kept
+    weights: str = "random"  # random (no download), imagenet (download) or a Keras .h5 file, no top
+    weights_seed: int = _seed(0)  # seed of random weights
+    calibration_frames: int = _from_0(64)  # frames for batch statistics of random weights; 0: none
     frames_per_second: float = _above_0(5.0)  # sampling rate
     max_frames: int = _from_1(16)  # frames kept per clip, spread evenly (n_f)
-    storage: Storage = Storage.UINT8
-    videos_per_shard: int = _from_1(64)
-    batch_frames: int = _from_1(16)  # frames per Inception call; 128 on a GPU
-    precision: Precision = Precision.FLOAT32  # of Inception's activations; bfloat16 for a GPU
-    backend: Backend = Backend.AUTO
-    num_decoders: int = _from_0(0)  # child processes that decode; 0: one per core, at most 8
+    storage: Storage = Storage.UINT8  # type of stored features
+    videos_per_shard: int = _from_1(64)  # videos in a shard, the unit of work
+    batch_frames: int = _from_1(16)  # frames per call of the network; 128 on a GPU
+    precision: Precision = Precision.FLOAT32  # type of the network's activations; bfloat16 on a GPU
+    backend: Backend = Backend.AUTO  # runs the network; auto: JAX if it has an accelerator
+    num_decoders: int = _from_0(0)  # decoding processes; 0: one per core, at most 8
     clip_timeout: float = _above_0(60.0)  # seconds of decoding after which a clip is given up
     max_megabytes: float = _above_0(1024.0)  # larger files are not read
     max_seconds: float = _above_0(3600.0)  # longer clips are not decoded
-    max_megapixels: float = _above_0(64.0)  # clips with larger pictures are not decoded (8K has 33)
-    decoder_memory: float = _from_0(0.75)  # GiB of address space of a decoding process; 0: no limit
-    output_dir: str = ""  # shards; "": ROOT/features/<fingerprint>
+    max_megapixels: float = _above_0(64.0)  # larger pictures are not decoded (8K has 33)
+    decoder_memory: float = _from_0(0.75)  # GiB of address space of a decoder; 0: no limit
+    output_dir: str = ""  # folder of the shards; "": ROOT/features/<hash>
 
 
 @dataclasses.dataclass

@@ -1,7 +1,7 @@
-"""How the study's figures look: colours, lines, axes and files.
+"""Styles of the study's figures: colours, lines, axes and files.
 
 Colours differ in lightness too and every line has its own marker, so that no reader depends on hue.
-What was trained is in colour, what nobody trained in grey, and the best possible in gold.
+Trained systems are in colour, rankings without training in grey, and the best possible in gold.
 """
 
 import pathlib
@@ -16,10 +16,10 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from experiments.paper import summary
 from experiments.paper.stats import Estimate
 from experiments.paper.summary import Cell
+from uhman_jax.report import plots
+from uhman_jax.report.plots import CARD, INK, PAGE_COLORS
 from uhman_jax.storage import atomic_write
 
-# The page's light colours; its dark mode replaces them by name (see `page`).
-INK, MUTED, LINE, CARD = "#1b1d22", "#5f6571", "#dfdcd2", "#fffefb"
 SYSTEM_COLORS = {
     "BL": "#8c8577",
     "UA": "#d98a00",
@@ -36,7 +36,7 @@ MARKERS = {"BL": "v", "UA": "s", "3WM": "D", "UHMAN(a)": "<", "UHMAN(b)": ">", "
 MARKERS |= {"UHMAN": "o"}
 MARKERS |= {"selection": "o", "additive": "s", "everything": "D"}
 RECIPE_LINES = {"plus": "-", "warp": (0, (5, 1.6)), "paper": (0, (1.4, 1.4))}
-# Rankings that nobody trained: colour and dashes of their lines.
+# Rankings without training: colour and dashes of their lines.
 REFERENCE_LINES = {
     "popularity": ("#9a9fab", (0, (1.2, 1.6))),
     "content_oracle": ("#7d8390", (0, (4, 2))),
@@ -44,8 +44,27 @@ REFERENCE_LINES = {
     "observable_oracle": (OTHER_COLOR, "-"),
     "oracle": ("#b07a0b", "-"),
 }
-STYLE = {
-    "svg.fonttype": "none",
+# How the page writes each colour, so that figures follow its dark mode.
+_DARK = {
+    "#8c8577": "#a8a193",
+    "#d98a00": "#f0ad3a",
+    "#0f8a6d": "#3fc0a0",
+    "#5aaee6": "#7cc4f5",
+    "#c86fb0": "#e093cc",
+    "#b5562f": "#e58b66",
+    "#4b50d5": "#949bff",
+    "#c9540f": "#f0935a",
+    "#10886c": "#3fc0a0",
+    "#9a9fab": "#858b99",
+    "#7d8390": "#9aa1af",
+    "#b07a0b": "#e0ad3d",
+    "#c2571b": "#f0935a",
+    "#3f6fd1": "#82a6f5",
+}
+COLORS = PAGE_COLORS | {OTHER_COLOR: "var(--ink)"}
+COLORS |= {light: f"light-dark({light},{dark})" for light, dark in _DARK.items()}
+STYLE = plots.STYLE | {
+    "axes.grid.axis": "both",
     "font.family": "sans-serif",
     "font.size": 9.5,
     "axes.titlesize": 10.5,
@@ -53,19 +72,10 @@ STYLE = {
     "axes.titlelocation": "left",
     "axes.titlepad": 9,
     "axes.labelsize": 9.5,
-    "text.color": INK,
     "axes.titlecolor": INK,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": LINE,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": LINE,
     "grid.linewidth": 0.7,
     "figure.facecolor": CARD,
     "axes.facecolor": CARD,
@@ -75,7 +85,7 @@ STYLE = {
 
 
 def system_style(system: str) -> dict[str, Any]:
-    """Colour and marker of a system; UHMAN stands out."""
+    """Returns colour and marker of a system; UHMAN stands out."""
     width = 2.2 if system == "UHMAN" else 1.5
     return {"color": SYSTEM_COLORS[system], "marker": MARKERS[system], "linewidth": width}
 
@@ -90,7 +100,7 @@ def line(
     linestyle: Any = "-",
     linewidth: float = 1.8,
 ) -> None:
-    """Means over sizes with their intervals; what was not measured is left out."""
+    """Draws means over sizes with their intervals; a missing measurement is left out."""
     known = {size: score for size, score in points.items() if score is not None}
     axes.errorbar(
         list(known),
@@ -108,7 +118,7 @@ def line(
 
 
 def sizes(axes: Axes, values: Sequence[int]) -> None:
-    """A logarithmic axis that is marked where something was measured."""
+    """Makes the axis logarithmic, with a mark at every measured size."""
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(list(values)))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -125,7 +135,7 @@ def from_zero(axes: Axes) -> None:
 def reference_lines(
     axes: Axes, cells: Sequence[Cell], draw: Callable[..., Any], names: Iterable[str]
 ) -> None:
-    """A line for each reference that the cells have; `draw` is the axes' axvline or axhline."""
+    """Draws a line for each reference of the cells; `draw` is the axes' axvline or axhline."""
     for name in names:
         score = summary.reference(cells, name, "P@10")
         if score is not None:
@@ -135,7 +145,7 @@ def reference_lines(
 
 
 def canvas(width: float, height: float) -> Figure:
-    """An empty figure, inches, whose panels keep their distance."""
+    """Returns an empty figure, in inches, whose panels keep their distance."""
     figure = Figure(figsize=(width, height), layout="constrained")
     engine: Any = figure.get_layout_engine()
     engine.set(w_pad=0.09, h_pad=0.09, wspace=0.02, hspace=0.05)
@@ -145,13 +155,13 @@ def canvas(width: float, height: float) -> Figure:
 def grid(
     count: int, *, width: float, height: float, columns: int = 3, margin: float = 0
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels, row by row; they share y, labelled on the left.
+    """Returns a figure with `count` panels, row by row; they share y, labelled on the left.
 
     Args:
         count: of panels.
         width: of a panel, inches.
         height: of a panel.
-        columns: at most so many panels beside each other.
+        columns: most panels in a row.
         margin: further width for long labels on the left.
     """
     columns = min(count, columns)
@@ -164,7 +174,7 @@ def grid(
 
 
 def legend(figure: Figure, *panels: Axes) -> None:
-    """One legend for all panels, under them."""
+    """Draws one legend for all panels, under them."""
     found: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):

@@ -14,9 +14,10 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from experiments.paper import drawing, published, summary
 from experiments.paper.breakdowns import FACTS, attention
 from experiments.paper.claims import sweep
-from experiments.paper.drawing import CARD, INK, MUTED, STYLE, SYSTEM_COLORS
+from experiments.paper.drawing import STYLE, SYSTEM_COLORS
 from experiments.paper.stats import Estimate
 from experiments.paper.summary import Cell
+from uhman_jax.report.plots import CARD, INK, MUTED
 
 
 def write_figures(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathlib.Path]:

@@ -134,17 +134,20 @@ def build_claims(found: Sequence[Claim]) -> Table:
     return Table("claims", "The paper's claims", heads, tuple(rows), label="Claim", prose=True)
 
 
-def build_evidence(found: Sequence[Claim]) -> Table:
-    """Builds the numbers behind the verdicts of one world and recipe."""
-    rows = [
-        Row(claim.name, (Entry(claim.verdict.value), Entry(claim.numbers), Entry(claim.paper)))
-        for claim in found
+def build_evidence(found: Sequence[Claim]) -> list[Table]:
+    """Returns for each world and recipe the numbers behind its verdicts."""
+    settings: dict[str, list[Row]] = {}
+    for claim in found:
+        if claim.verdict == Verdict.MISSING:
+            continue
+        entries = (Entry(claim.verdict.value), Entry(claim.numbers), Entry(claim.paper))
+        rows = settings.setdefault(setting(claim.world, claim.recipe), [])
+        rows.append(Row(claim.name, entries))
+    title, columns = "Claims in numbers", ("here", "numbers", "the paper")
+    return [
+        Table("evidence", title, columns, tuple(rows), where, label="Claim", prose=True)
+        for where, rows in settings.items()
     ]
-    columns = ("here", "numbers", "the paper")
-    where = setting(found[0].world, found[0].recipe)
-    return Table(
-        "evidence", "Claims in numbers", columns, tuple(rows), where, label="Claim", prose=True
-    )
 
 
 def build_all(cells: Sequence[Cell], results: str | pathlib.Path = ".") -> list[Table]:
@@ -175,14 +178,9 @@ def write_markdown(
     found: Sequence[Claim], built: Sequence[Table], folder: str | pathlib.Path
 ) -> pathlib.Path:
     """Writes `folder/tables.md`: verdicts, overview, numbers behind the verdicts, other tables."""
-    measured = [claim for claim in found if claim.verdict != Verdict.MISSING]
-    evidence = [
-        build_evidence([claim for claim in measured if (claim.world, claim.recipe) == where])
-        for where in dict.fromkeys((claim.world, claim.recipe) for claim in measured)
-    ]
     overview = [table for table in built if table.kind == "overview"]
     others = [table for table in built if table.kind != "overview"]
-    parts = [build_claims(found), *overview, *evidence, *others]
+    parts = [build_claims(found), *overview, *build_evidence(found), *others]
     path = pathlib.Path(folder) / "tables.md"
     with atomic_write(path) as file:
         file.write("\n".join([INTRODUCTION, *map(markdown, parts)]).encode())

@@ -17,7 +17,7 @@ import pathlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -28,11 +28,11 @@ from uhman_jax.config import Backend, Config, Precision, PreprocessConfig
 from uhman_jax.dataset.raw import RawDataset, read_raw_dataset
 from uhman_jax.prepare import simulated_root
 from uhman_jax.preprocess import ledger, shard_builder
+from uhman_jax.preprocess.backbone import BACKBONES
 from uhman_jax.preprocess.decode import sample_frames
-from uhman_jax.preprocess.decode_process import Clip
 from uhman_jax.preprocess.extract_features import Meter, encode
 from uhman_jax.shards import store
-from uhman_jax.shards.record import Schema
+from uhman_jax.shards.record import FrameRecord, Schema
 from uhman_jax.streams import run_app
 
 _ROOT = flags.DEFINE_string("root", "", "Raw dataset with clips; empty: simulated ones.")
@@ -72,8 +72,9 @@ def run(raw: RawDataset) -> None:
         num_decoders=_NUM_DECODERS.value,
     )
     on_accelerator = jax.default_backend() != "cpu"
+    backbone = BACKBONES[config.backbone.value]
     extractor = shard_builder.extractor_class(Backend.AUTO).load(
-        "random", batch_frames=config.batch_frames, precision=config.precision
+        backbone, "random", batch_frames=config.batch_frames, precision=config.precision
     )
     decoded = {path: sample_frames(raw.root / path, max_frames=config.max_frames) for path in paths}
     clips = [decoded[path] for _, path in inputs]
@@ -106,10 +107,11 @@ def run(raw: RawDataset) -> None:
         return meter.frames / meter.seconds
 
     def decoded_beforehand() -> float:
-        schema = Schema(extractor.NUM_CHANNELS, config.storage.value, extractor.NUM_REGIONS)
-        named = _named(inputs, clips)
+        schema = Schema(backbone.num_channels, config.storage.value, backbone.num_regions)
         with tempfile.TemporaryDirectory() as folder, Meter(len(inputs), 0, show=False) as meter:
-            records = encode(named, extractor, config.storage.value, [], meter)
+            encoded = encode(clips, extractor, config.storage.value, meter)
+            named = zip(inputs, encoded, strict=True)
+            records = (FrameRecord(video_id, **arrays) for (video_id, _), (_, arrays) in named)
             store.write_shard(pathlib.Path(folder), 0, 1, records, schema)
             return meter.frames / meter.seconds
 
@@ -117,7 +119,7 @@ def run(raw: RawDataset) -> None:
         begin, frames = time.perf_counter(), 0
         absolute = [str(raw.root / path) for _, path in inputs]
         with shard_builder.decoder_pool(
-            absolute, config, config.max_frames, extractor.IMAGE_SIZE
+            absolute, config, config.max_frames, backbone.image_size
         ) as pool:
             for clip in pool:
                 begin = begin if frames else time.perf_counter()  # the children have started
@@ -176,11 +178,6 @@ def plain_loop(raw: RawDataset, paths: list[str], max_frames: int) -> Callable[[
 
     measure()  # compiles the shapes
     return measure
-
-
-def _named(inputs: list[tuple[str, str]], clips: list) -> Iterator[tuple[tuple[str, str], Clip]]:
-    for named, clip in zip(inputs, clips, strict=True):
-        yield named, Clip("ok", "", clip.images, clip.times_F, clip.seconds)
 
 
 if __name__ == "__main__":

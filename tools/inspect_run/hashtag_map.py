@@ -1,61 +1,67 @@
-"""A scatter of hashtags as SVG: markup of our own, since names may hold what a plotter would read.
-
-Matplotlib takes `$` for mathematics and warns of letters that its fonts lack; the browser has them.
-"""
+"""A map of hashtags as dots, with names that do not cover each other."""
 
 import math
 import unicodedata
-from typing import Any
-
-from uhman_jax.report.markup import Markup, element
+from typing import Any, NamedTuple
 
 _WIDTH, _HEIGHT, _EDGE = 900.0, 600.0, 46.0
 _LETTER, _LINE = 6.4, 14.0  # pixels of a letter and of a line of the names
 MAX_NAMES, MUST_NAME = 90, 20  # the most used ones may cover dots, but no name
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+class Box(NamedTuple):
+    """A rectangle, in pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def overlaps(self, other: "Box") -> bool:
+        """Returns whether two rectangles share a point."""
+        beside = self.left >= other.right or other.left >= self.right
+        return not (beside or self.top >= other.bottom or other.top >= self.bottom)
 
 
-def draw(found: dict[str, Any]) -> Markup:
-    """The map: a dot for every hashtag, and names of the most used that cover no other.
+class Dot(NamedTuple):
+    """A hashtag on the map; `label` is where its name stands, None where it has no room."""
+
+    name: str
+    uses: int
+    x: float
+    y: float
+    radius: float
+    label: Box | None
+
+
+def dots(found: dict[str, Any]) -> list[Dot]:
+    """Returns a dot for every hashtag; names of the most used ones cover no other name.
 
     Args:
         found: `hashtags`, most used first, their `uses` and `places`.
     """
-    points = _on_paper(found["places"])
-    sizes = _sizes(found["uses"])
-    dots, names = [], []
-    near = list(zip(points, sizes, strict=True))[:MAX_NAMES]
-    covered = [(x - size, y - size, x + size, y + size) for (x, y), size in near]
-    taken: list[Box] = []
-    for name, (x, y), size, uses in zip(
-        found["hashtags"], points, sizes, found["uses"], strict=True
+    points, radii = _on_paper(found["places"]), _radii(found["uses"])
+    covered = [
+        Box(x - radius, y - radius, x + radius, y + radius)
+        for (x, y), radius in zip(points[:MAX_NAMES], radii, strict=False)
+    ]
+    labels: list[Box] = []
+    result = []
+    for name, uses, (x, y), radius in zip(
+        found["hashtags"], found["uses"], points, radii, strict=True
     ):
-        box = _free_box(name, x, y, size, taken + covered) if len(names) < MAX_NAMES else None
-        if not box and len(dots) < MUST_NAME:
-            box = _free_box(name, x, y, size, taken)
-        css = "named" if box else None
-        title = element("title", f"#{name}: {uses} uses")
-        dots.append(
-            element("circle", title, cx=f"{x:.1f}", cy=f"{y:.1f}", r=f"{size:.1f}", class_=css)
-        )
-        if box:
-            taken.append(box)
-            names.append(element("text", f"#{name}", x=f"{box[0]:.1f}", y=f"{box[3] - 3.5:.1f}"))
-    label = "Map of the hashtags by the two widest directions of their vectors"
-    return element(
-        "svg",
-        dots[::-1],  # the most used on top
-        names,
-        viewBox=f"0 0 {_WIDTH:.0f} {_HEIGHT:.0f}",
-        class_="map",
-        role="img",
-        aria_label=label,
-    )
+        label = None
+        if len(labels) < MAX_NAMES:
+            label = _free_box(name, x, y, radius, labels + covered)
+        if not label and len(result) < MUST_NAME:
+            label = _free_box(name, x, y, radius, labels)
+        labels += [label] if label else []
+        result.append(Dot(name, uses, x, y, radius, label))
+    return result
 
 
 def _on_paper(places: list[list[float]]) -> list[tuple[float, float]]:
-    """Places in pixels, both axes on one scale."""
+    """Returns the places in pixels, both axes on one scale."""
     columns = list(zip(*places, strict=True))
     lows, highs = [min(column) for column in columns], [max(column) for column in columns]
     sides = _WIDTH - 2 * _EDGE, _HEIGHT - 2 * _EDGE
@@ -68,29 +74,23 @@ def _on_paper(places: list[list[float]]) -> list[tuple[float, float]]:
     ]
 
 
-def _sizes(uses: list[int]) -> list[float]:
-    """Radii whose areas grow with the root of the uses, from 2.5 to 9 pixels."""
+def _radii(uses: list[int]) -> list[float]:
+    """Returns radii whose areas grow with the root of the uses, from 2.5 to 9 pixels."""
     most = max(max(uses), 1)
     return [2.5 + 6.5 * math.sqrt(math.sqrt(count / most)) for count in uses]
 
 
-def _free_box(name: str, x: float, y: float, size: float, taken: list[Box]) -> Box | None:
-    """Where a name can stand beside, above or below its dot; None where it would cover another."""
-    width = _LETTER * (1 + sum(_is_wide(letter) + 1 for letter in name))
-    lefts = {x + size + 3: y, x - size - 3 - width: y}
-    boxes = [(left, middle - _LINE / 2) for left, middle in lefts.items()]
-    boxes += [(x - width / 2, y - size - _LINE), (x - width / 2, y + size)]
-    for left, top in boxes:
-        box = (left, top, left + width, top + _LINE)
-        inside = box[0] >= 0 and box[1] >= 0 and box[2] <= _WIDTH and box[3] <= _HEIGHT
-        if inside and not any(_overlap(box, other) for other in taken):
+def _free_box(name: str, x: float, y: float, radius: float, taken: list[Box]) -> Box | None:
+    """Returns a place for a name beside, above or below its dot; None if all of them are taken."""
+    width = _LETTER * (1 + sum((unicodedata.east_asian_width(c) in "WF") + 1 for c in name))
+    for left, top in (
+        (x + radius + 3, y - _LINE / 2),
+        (x - radius - 3 - width, y - _LINE / 2),
+        (x - width / 2, y - radius - _LINE),
+        (x - width / 2, y + radius),
+    ):
+        box = Box(left, top, left + width, top + _LINE)
+        inside = min(left, top) >= 0 and box.right <= _WIDTH and box.bottom <= _HEIGHT
+        if inside and not any(map(box.overlaps, taken)):
             return box
     return None
-
-
-def _is_wide(letter: str) -> bool:
-    return unicodedata.east_asian_width(letter) in "WF"
-
-
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -13,6 +13,7 @@ ROOT/truth/clips.parquet     a row per video: its objects, the user's preference
 import dataclasses
 import functools
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,6 @@ from uhman_jax.errors import UserError
 
 MARKER = "simulated.json"
 SIMULATED_FEATURES = Path("features") / "simulated"  # folder of the features, if there are no clips
-GRID = 8  # cells per side of the region grid
 _TABLES = ("probability", "observable", "content", "user")
 TIME_TOLERANCE = 0.1 + 1e-6  # seconds; half the distance between grid times
 
@@ -81,7 +81,7 @@ class Truth:
             )
         return np.array([self._row[video_id] for video_id in video_ids], np.int64)
 
-    def region_masks(self, video_id: str, times_F) -> np.ndarray:
+    def region_masks(self, video_id: str, times_F, num_regions: int) -> np.ndarray:
         """Returns which regions hold which object in the frames at `times_F` seconds.
 
         A region holds an object if the object's box covers at least half of the cell, or the cell
@@ -89,13 +89,13 @@ class Truth:
         frame further than 0.1 s from any visible time of an object does not show it.
 
         Returns:
-            mask_FOM, bool with M = 64 regions row by row; O are all objects of the clip, also those
-            that no frame shows.
+            mask_FOM, bool; M are the cells of a square grid over the frame, row by row, and O all
+            objects of the clip, also those that no frame shows.
         """
         row = int(self.rows([video_id])[0])
         num_objects = len(self.clips["class_names"][row])
         times_F = np.asarray(times_F, np.float64)
-        mask_FOM = np.zeros((len(times_F), num_objects, GRID * GRID), bool)
+        mask_FOM = np.zeros((len(times_F), num_objects, num_regions), bool)
         object_N, time_N, box_N4 = (column[self._span(video_id)] for column in self._columns)
         for index in range(num_objects):
             mine = object_N == index
@@ -104,7 +104,7 @@ class Truth:
             distance_FN = np.abs(times_F[:, None] - time_N[mine])
             nearest_F = distance_FN.argmin(1)
             shown_F = distance_FN.min(1) <= TIME_TOLERANCE
-            regions_NM = box_regions(box_N4[mine])
+            regions_NM = box_regions(box_N4[mine], num_regions)
             mask_FOM[:, index] = regions_NM[nearest_F] & shown_F[:, None]
         return mask_FOM
 
@@ -138,20 +138,21 @@ class Truth:
         return self._spans.get(video_id, slice(0, 0))
 
 
-def box_regions(boxes_N4: np.ndarray) -> np.ndarray:
-    """Returns bool [N, 64]: the regions that hold the object of a box; see `Truth.region_masks`.
+def box_regions(boxes_N4: np.ndarray, num_regions: int) -> np.ndarray:
+    """Returns bool [N, M], the regions that hold the object of a box; see `Truth.region_masks`.
 
-    >>> box_regions(np.array([[0.0, 0.0, 0.25, 0.125]])).nonzero()[1].tolist()
+    >>> box_regions(np.array([[0.0, 0.0, 0.25, 0.125]]), 64).nonzero()[1].tolist()
     [0, 1]
     """
-    edges = np.arange(GRID + 1) / GRID
+    grid = math.isqrt(num_regions)
+    edges = np.arange(grid + 1) / grid
     x0_N1, y0_N1, x1_N1, y1_N1 = (boxes_N4[:, [column]] for column in range(4))
     width_NX = np.clip(np.minimum(x1_N1, edges[1:]) - np.maximum(x0_N1, edges[:-1]), 0, None)
     height_NY = np.clip(np.minimum(y1_N1, edges[1:]) - np.maximum(y0_N1, edges[:-1]), 0, None)
-    overlap_NM = (height_NY[:, :, None] * width_NX[:, None, :]).reshape(-1, GRID * GRID)
+    overlap_NM = (height_NY[:, :, None] * width_NX[:, None, :]).reshape(-1, num_regions)
     box_N1 = (x1_N1 - x0_N1) * (y1_N1 - y0_N1)
     half = 0.5 - 1e-6  # boxes are stored as float32
-    enough_NM = (overlap_NM >= half / GRID**2) | (overlap_NM >= half * box_N1)
+    enough_NM = (overlap_NM >= half / num_regions) | (overlap_NM >= half * box_N1)
     return enough_NM & (overlap_NM > 0)
 
 

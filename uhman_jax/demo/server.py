@@ -74,7 +74,7 @@ class Answers:
                 side_of(self._recommender, self._explainer, record, profile, top_k=top_k)
                 for profile in profiles
             ]
-        shown = page.fragment(record.times_F, images, sides, self._recommender.metrics)
+        shown = page.render(None, record.times_F, images, sides, self._recommender.metrics)
         return shown, " ".join(f"#{suggestion.hashtag}" for suggestion in sides[0].suggestions)
 
     def _features_and_frames(self, clip: str) -> tuple[Any, list[Any]]:

@@ -87,7 +87,7 @@ def attention_facts(
     clips = _clips(observer, params, statistics, batches, view, store)
     for video_id, times_F, regions_SFM, frames_SF in clips:
         regions_SFM, frames_SF = regions_SFM[:, : len(times_F)], frames_SF[:, : len(times_F)]
-        mask_FOM = truth.region_masks(video_id, times_F)
+        mask_FOM = truth.region_masks(video_id, times_F, store.num_regions)
         masks = {"object": np.any(mask_FOM, axis=1)}
         if video_id in truth.tagged:
             masks["tagged"] = mask_FOM[:, truth.tagged[video_id]]

@@ -1,5 +1,5 @@
-"""Videos to region features: decoding, Inception-v3, shards and their ledger.
+"""Videos to region features: decoding, a backbone, shards and their ledger.
 
-The only room that imports TensorFlow, and only `extractor` does: decoding, the ledger and the check
-whether anything is left to do stay light. Run it with `python -m uhman_jax.preprocess --help`.
+Only this room imports TensorFlow, and only in `extractor` and below: decoding, the ledger and the
+check for missing work stay light. Run it with `python -m uhman_jax.preprocess --help`.
 """

@@ -1,6 +1,6 @@
 """`python -m uhman_jax.preprocess --root=FOLDER`: videos to TFRecord shards of region features.
 
-With --runner=NAME the shards are made on Apache Beam, and what is no flag here goes to Beam.
+With --runner=NAME the shards are made on Apache Beam, and unknown flags are passed to Beam.
 
 Without it several machines that share the folders can each make a part: first --part=0/16, which
 keeps the weights that all need; then 1/16 to 16/16, at once; last the same command without --part.
@@ -8,6 +8,8 @@ keeps the weights that all need; then 1/16 to 16/16, at once; last the same comm
 
 import dataclasses
 import enum
+import inspect
+import re
 
 from absl import flags
 
@@ -20,7 +22,7 @@ from uhman_jax.streams import run_app
 _ROOT = flags.DEFINE_string(
     "root",
     None,
-    "Folder of the videos; those that its videos.csv lists, else all.",
+    "Folder of the videos; only those that its videos.csv lists, if it has one.",
     required=True,
 )
 _OUTPUT = flags.DEFINE_string("output", "", "Folder of the shards; default: ROOT/features/<hash>.")
@@ -29,39 +31,19 @@ _RUNNER = flags.DEFINE_string(
     "runner", "", "Beam runner, e.g. DirectRunner, FlinkRunner, SparkRunner, DataflowRunner."
 )
 _PART = flags.DEFINE_string("part", "", "NUMBER/COUNT of the shards to make, e.g. 2/16; see above.")
-_HELP = {
-    "weights": "random (no download), imagenet (download) or a Keras .h5 file (no top)",
-    "weights_seed": "seed of random weights",
-    "calibration_frames": "frames that set the batch statistics of random weights; 0: none",
-    "frames_per_second": "sampling rate",
-    "max_frames": "frames kept per clip, spread evenly",
-    "storage": "how features are held",
-    "videos_per_shard": "videos in a shard, the unit of work",
-    "batch_frames": "frames per call of the network; 128 on a GPU",
-    "precision": "of the network's activations; bfloat16 for a GPU",
-    "backend": "what runs the network; auto: JAX where it has an accelerator, else TensorFlow",
-    "num_decoders": "decoding processes; 0: one per core, at most 8",
-    "clip_timeout": "seconds of decoding after which a clip is given up",
-    "max_megabytes": "larger files are not read",
-    "max_seconds": "longer clips are not decoded",
-    "max_megapixels": "clips with larger pictures are not decoded",
-    "decoder_memory": "GiB of address space of a decoding process; 0: no limit",
-}
 _DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
 
 
 def _define_flags() -> dict[str, flags.FlagHolder]:
+    """Defines a flag for every setting but `output_dir`; its help is the comment in config.py."""
+    comments = dict(re.findall(r"(\w+):.*  # (.*)", inspect.getsource(PreprocessConfig)))
     holders = {}
     for field in dataclasses.fields(PreprocessConfig):
-        if field.name not in _HELP:
-            continue
-        if isinstance(field.default, enum.Enum):
-            holders[field.name] = flags.DEFINE_enum_class(
-                field.name, field.default, type(field.default), _HELP[field.name]
-            )
-        else:
-            define = _DEFINE[type(field.default)]
-            holders[field.name] = define(field.name, field.default, _HELP[field.name])
+        name, default, text = field.name, field.default, comments[field.name]
+        if isinstance(default, enum.Enum):
+            holders[name] = flags.DEFINE_enum_class(name, default, type(default), text)
+        elif name != "output_dir":
+            holders[name] = _DEFINE[type(default)](name, default, text)
     return holders
 
 
@@ -72,7 +54,7 @@ def run(beam_arguments: list[str]) -> None:
     """Makes the features and prints the ledger's counts.
 
     Args:
-        beam_arguments: what the command line says to Beam.
+        beam_arguments: the part of the command line that is for Beam.
 
     Raises:
         UserError: as `pipeline.preprocess`.
@@ -84,7 +66,7 @@ def run(beam_arguments: list[str]) -> None:
     config = Config(preprocess=PreprocessConfig(**{k: f.value for k, f in _FIELDS.items()}))
     try:
         validate(config)
-    except UserError as error:  # it names settings by their path in a config
+    except UserError as error:  # its text names settings by their path in a config
         raise UserError(str(error).replace("preprocess.", "--")) from error
     if unknown := set(_RETRY.value) - set(ledger.STATES):
         raise UserError(
@@ -137,7 +119,7 @@ def run(beam_arguments: list[str]) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Turns a user's mistake into one sentence and exit status 2, a signal into 75."""
+    """Reports a user's mistake with exit status 2, a signal with 75."""
     with exit_on_user_error(), stop.exit_on_signal():
         if len(argv) > 1 and not _RUNNER.value:
             raise UserError(f"everything is a flag, got {argv[1]!r}; write e.g. --root=FOLDER")
@@ -145,7 +127,7 @@ def main(argv: list[str]) -> None:
 
 
 def _for_beam(argv: list[str]) -> bool:
-    """Whether unknown flags are left to Beam."""
+    """Returns whether unknown flags are passed to Beam."""
     return any(word.lstrip("-").split("=")[0] == "runner" for word in argv[1:])
 
 

@@ -1,8 +1,8 @@
-"""The making of shards on Apache Beam: any of its runners, the same bytes as without.
+"""Makes shards on Apache Beam: on any of its runners, the same bytes as without it.
 
 The elements are the shards. Each is a pure function of its videos, the settings and the weights,
-and is written whole or not at all: what an engine does twice, in two places at once or gives up
-midway does no harm. Workers need this package, and the folders under the same paths.
+and is written whole or not at all: a shard that an engine makes twice, makes on two machines at
+once or abandons does no harm. Workers need this package, and the folders under the same paths.
 """
 
 import contextlib
@@ -29,17 +29,16 @@ from uhman_jax.preprocess.extract_features import Meter
 from uhman_jax.preprocess.ledger import Shard
 
 NAMESPACE = "uhman_jax"  # of the metrics
-_LOOK_EVERY = 1.0  # seconds between looks at what is finished, for the progress bar
+_LOOK_EVERY = 1.0  # seconds between updates of the progress bar
 
 
 def options_of(arguments: Sequence[str]) -> PipelineOptions:
-    """Beam's options from the command line's words for it, --runner among them.
+    """Returns Beam's options from its arguments on the command line, --runner among them.
 
-    The direct runner works in as many processes as there are cores, and its workers keep what is no
-    warning to themselves, unless told otherwise.
+    By default the direct runner works in one process per core, and its workers log only errors.
 
     Raises:
-        UserError: Beam does not know a word, or the runner.
+        UserError: Beam does not know an argument, or the runner.
     """
     options = PipelineOptions(list(arguments))
     try:
@@ -57,8 +56,8 @@ def options_of(arguments: Sequence[str]) -> PipelineOptions:
             options.view_as(DirectOptions).direct_num_workers = 0  # one per core
         if not any("sdk_harness_log_level" in word for word in arguments):
             options.view_as(WorkerOptions).default_sdk_harness_log_level = "ERROR"
-        # The direct runner would first look for an engine to download that this pipeline can't
-        # need; it does not with this option, which means nothing here: there are no triggers.
+        # With this option the direct runner does not look for an engine to download. It has no
+        # other effect: this pipeline has no triggers.
         options.view_as(TypeOptions).allow_unsafe_triggers = True
     return options
 
@@ -74,7 +73,7 @@ class MakeShard(beam.DoFn):
     def setup(self) -> None:
         """Loads the network with the weights that the folder keeps."""
         _, directory, config, network = self._arguments
-        # Several workers of one machine would fight for its accelerator: only where it is asked.
+        # Several workers of one machine would compete for its accelerator: only on request.
         backend = Backend.TENSORFLOW if config.backend is Backend.AUTO else config.backend
         self._extractor = shard_builder.restore_extractor(
             directory, network, precision=config.precision, backend=backend
@@ -106,14 +105,14 @@ def make(
     """Makes the missing shards on the runner that the options name.
 
     Args:
-        work: whose folder has its weights.
+        work: its folder holds the weights.
         missing: shards to make.
         num_shards: of the folder.
         options: of Beam.
         meter: shows how many clips are in finished shards.
 
     Returns:
-        The metrics: clips by state, frames, milliseconds of decoding and in the network.
+        The metrics: clips by state, frames, milliseconds of decoding and of the network.
 
     Raises:
         UserError: the pipeline failed; finished shards stay.
@@ -132,9 +131,9 @@ def make(
 
 
 def _run(pipeline: beam.Pipeline) -> Any:
-    """Runs a pipeline to its end; its result.
+    """Runs a pipeline to its end and returns its result.
 
-    The direct runner waits for ever for a worker that has died; what its thread raises tells.
+    The direct runner waits forever for a worker that has died, but its thread raises an exception.
 
     Raises:
         UserError: the pipeline failed.
@@ -169,7 +168,7 @@ def _run(pipeline: beam.Pipeline) -> Any:
 def _shown(
     directory: Path, missing: Sequence[Shard], num_shards: int, meter: Meter
 ) -> Iterator[None]:
-    """Shows the clips of finished shards while the block runs; looks at the ledgers."""
+    """Counts the clips of finished shards while the block runs, by reading the ledgers."""
     ended = threading.Event()
 
     def look() -> None:

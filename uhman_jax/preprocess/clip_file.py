@@ -1,13 +1,15 @@
-"""A clip's file: its name, what is checked before a library sees it, and why none could read it.
+"""A clip: its file's name and checks, and the result of decoding it.
 
 Nothing here imports PyAV: the parent of the decoding processes does not need it.
 """
 
+import dataclasses
 import os
 import re
 import stat
 
-IMAGE_SIZE = 299  # Inception-v3's input
+import numpy as np
+
 FRAME_TIMES = 2  # the current rule for the times of frames, see `packets.read_index`
 _PROTECTION = re.compile(rb"sinf\0\0\0.frma", re.DOTALL)  # of an encrypted MP4 track
 _ASF = bytes.fromhex("3026b2758e66cf11")  # start of an ASF (WMV) file
@@ -15,10 +17,35 @@ _ASF_ENCRYPTION = (  # the objects of its header that say so
     bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"),
     bytes.fromhex("14e68a292226174cb935dae07ee9289c"),
 )
-# Bytes that are not UTF-8, as Python has them, and what would break or garble a line.
+# Surrogates for bytes that are not UTF-8, and characters that would break a line.
 _UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
 _SEARCHED = 8 << 20  # bytes at either end of a file, where its header is
 _MP4_FIRST = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx")
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodedClip:
+    """The frames of one clip, or the reason why there is none.
+
+    Attributes:
+        state: "ok", "short", "corrupt", "no_video", "unsupported" or "timeout".
+        reason: "" or one sentence; of an "ok" clip, the fault after at least one good frame.
+        images: uint8 [F, size, size, 3], RGB, display rotation applied, aspect ratio given up.
+        times_F: float32, seconds from the first frame at which each is sampled, ascending.
+        seconds: how long the clip is shown.
+        content: hash of the packets of the video stream, in hexadecimal.
+        width: of the upright video, in pixels.
+        height: of the upright video, in pixels.
+    """
+
+    state: str
+    reason: str = ""
+    images: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0, 0, 3), np.uint8))
+    times_F: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
+    seconds: float = 0.0
+    content: str = ""
+    width: int = 0
+    height: int = 0
 
 
 class DecodeError(Exception):
@@ -36,7 +63,7 @@ class DecodeError(Exception):
 
 
 def require_regular_file(path: str, max_megabytes: float) -> None:
-    """Raises DecodeError unless there is a regular file with something in it, and not too much."""
+    """Raises DecodeError unless this is a regular file that is neither empty nor too large."""
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
@@ -49,7 +76,7 @@ def require_regular_file(path: str, max_megabytes: float) -> None:
 
 
 def require_size(num_bytes: int, max_megabytes: float) -> None:
-    """Raises DecodeError where a file is empty or too large."""
+    """Raises DecodeError if a file is empty or too large."""
     if not num_bytes:
         raise DecodeError("corrupt", "the file is empty")
     if num_bytes > max_megabytes * 1e6:
@@ -79,7 +106,7 @@ def printable(name: str) -> str:
 
 
 def is_encrypted(path: str) -> bool:
-    """Whether the container says that its content is encrypted: MP4, WMV and MPEG-TS.
+    """Returns whether the container says that its content is encrypted: MP4, WMV and MPEG-TS.
 
     It reads both ends of the file; Matroska's mark comes from FFmpeg, see `packets`.
     """
@@ -95,7 +122,7 @@ def is_encrypted(path: str) -> bool:
 
 
 def _is_scrambled(head: bytes) -> bool:
-    """Whether most packets of a transport stream with a payload are marked as scrambled."""
+    """Returns whether most packets with a payload of a transport stream are marked as scrambled."""
     for begin, step in ((0, 188), (4, 192), (0, 204)):
         packets = [head[i : i + 4] for i in range(begin, len(head) - 3, step)]
         if len(packets) < 4 or sum(p[0] != 0x47 for p in packets) > len(packets) // 50:
@@ -112,8 +139,8 @@ def shortage(path: str, *, decoded: bool = False) -> str:
 
     Args:
         path: the file.
-        decoded: its frames were read without a fault. Then nothing is said of MP4, which lists the
-            place of every frame: what is missing is something else.
+        decoded: its frames were read without a fault. Then an MP4 file passes: it lists the offset
+            of every frame, so the missing bytes hold no frame.
     """
     size = os.stat(path).st_size
     with open(path, "rb") as file:
@@ -158,7 +185,7 @@ def _riff_end(file, size: int) -> int:
 
 
 def _matroska_end(head: bytes) -> int:
-    """End of the segment; 0 where it is not known."""
+    """Returns the end of the segment; 0 if it is unknown."""
     length, width = _matroska_number(head, 4)
     begin = 4 + width + length
     if head[begin : begin + 4] != b"\x18\x53\x80\x67":
@@ -168,7 +195,7 @@ def _matroska_end(head: bytes) -> int:
 
 
 def _matroska_number(data: bytes, begin: int) -> tuple[int, int]:
-    """A number of variable width, and that width in bytes."""
+    """Returns a number of variable width, and that width in bytes."""
     width = 9 - data[begin].bit_length() if begin < len(data) and data[begin] else 8
     value = int.from_bytes(data[begin : begin + width], "big")
     return value & (1 << 7 * width) - 1, width

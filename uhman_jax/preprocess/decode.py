@@ -1,9 +1,9 @@
-"""One video file to a few frames: 5 per second by timestamp, then at most so many, spread evenly.
+"""Decodes a few frames of one video file: 5 per second by timestamp, then a limit, spread evenly.
 
-Two passes over the file. The first reads packets only (`packets`) and learns when each frame is
-shown; so the frames to keep are known before anything is decoded, and memory does not grow with the
-length of the clip. The second decodes no more than the groups of pictures that hold such a frame.
-FFmpeg can hang or crash on a damaged file: strangers' clips go through `pool`.
+Two passes over the file. The first reads packets only (`packets`) and finds the time at which each
+frame is shown, so the frames to keep are known before decoding, and memory does not grow with the
+length of the clip. The second decodes only the groups of pictures that hold such a frame. FFmpeg
+can hang or crash on a damaged file: clips of unknown origin go through `pool`.
 """
 
 import contextlib
@@ -14,9 +14,10 @@ import os
 import av.sidedata.sidedata
 import numpy as np
 
+from uhman_jax.preprocess.backbone import INCEPTION_V3
 from uhman_jax.preprocess.clip_file import (
     FRAME_TIMES,
-    IMAGE_SIZE,
+    DecodedClip,
     DecodeError,
     is_encrypted,
     require_regular_file,
@@ -36,45 +37,22 @@ from uhman_jax.preprocess.video_index import (
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 
 
-@dataclasses.dataclass(frozen=True)
-class Frames:
-    """What is kept of a clip.
-
-    Attributes:
-        images: uint8 [F, size, size, 3], RGB, display rotation applied, aspect ratio given up.
-        times_F: float32, seconds from the first frame at which each is sampled, ascending.
-        width: of the upright video, in pixels.
-        height: of the upright video, in pixels.
-        seconds: how long the clip is shown.
-        note: "" or what went wrong after at least one good frame.
-        content: hash of the packets of the video stream, in hexadecimal.
-    """
-
-    images: np.ndarray
-    times_F: np.ndarray
-    width: int
-    height: int
-    seconds: float
-    note: str
-    content: str
-
-
 def sample_frames(
     path: str | os.PathLike,
     frames_per_second: float = 5.0,
     max_frames: int = 16,
-    size: int = IMAGE_SIZE,
+    size: int = INCEPTION_V3.image_size,
     max_megapixels: float = 64.0,
     max_megabytes: float = math.inf,
     max_seconds: float = math.inf,
     frame_times: int = FRAME_TIMES,
-) -> Frames:
+) -> DecodedClip:
     """Returns the frames shown at times 0, 1/fps, 2/fps, ..., thinned evenly to `max_frames`.
 
     A frame shown over several sampling times (a still, a slow clip) counts once, at the first of
     them. Of n > max_frames frames the middles of max_frames equal parts are kept. A clip whose
-    decoding fails after some good frames yields those, and `note` says so. High dynamic range is
-    converted by its matrix alone, without tone mapping; transparency is dropped.
+    decoding fails after some good frames yields those, with a reason. High dynamic range is
+    converted by its matrix only, without tone mapping; transparency is dropped.
 
     Args:
         path: a regular file; any container that FFmpeg reads, save those that open other files.
@@ -87,13 +65,13 @@ def sample_frames(
         frame_times: rule for the times of frames, see `packets.read_index`.
 
     Raises:
-        DecodeError: no frame could be had. Its cause, if it has one, is what a library raised.
+        DecodeError: no frame could be decoded. Its cause, if any, is the library's exception.
     """
     file = os.fspath(path)
     require_regular_file(file, max_megabytes)
     sampling = frames_per_second, max_frames, size
     try:
-        frames = _sample(file, sampling, max_megapixels, max_seconds, frame_times)
+        clip = _sample(file, sampling, max_megapixels, max_seconds, frame_times)
     except DecodeError as error:
         if error.kind == "unsupported":
             raise
@@ -102,8 +80,8 @@ def sample_frames(
         if cut := shortage(file):
             raise DecodeError(error.kind, f"{cut} ({error.reason})") from error.__cause__
         raise
-    notes = [text for text in (frames.note, shortage(file, decoded=not frames.note)) if text]
-    return dataclasses.replace(frames, note="; ".join(notes))
+    reasons = [text for text in (clip.reason, shortage(file, decoded=not clip.reason)) if text]
+    return dataclasses.replace(clip, reason="; ".join(reasons))
 
 
 def _sample(
@@ -112,7 +90,7 @@ def _sample(
     max_megapixels: float,
     max_seconds: float,
     frame_times: int,
-) -> Frames:
+) -> DecodedClip:
     frames_per_second, max_frames, size = sampling
     index, seconds, note = read_index(file, max_megapixels, max_seconds, frame_times)
     wanted = choose(index, frames_per_second, max_frames)
@@ -132,14 +110,15 @@ def _sample(
         raise DecodeError("short", "the video stream holds no frame that can be shown")
     times = sorted(images)
     notes = [text for text in (attempt.note(), note) if text]
-    return Frames(
-        images=np.stack([images[time] for time in times]),
-        times_F=np.array(times, np.float32),
-        width=attempt.width,
-        height=attempt.height,
-        seconds=seconds,
-        note="; ".join(notes),
-        content=index.content,
+    return DecodedClip(
+        "ok",
+        "; ".join(notes),
+        np.stack([images[time] for time in times]),
+        np.array(times, np.float32),
+        seconds,
+        index.content,
+        attempt.width,
+        attempt.height,
     )
 
 
@@ -166,11 +145,11 @@ class _Decoding:
 
     @property
     def missing(self) -> int:
-        """Wanted frames not yet had."""
+        """Number of wanted frames not yet decoded."""
         return len(self.wanted) - len(self.images)
 
     def run(self, path: str, index: Index, max_megapixels: float, *, skip: bool) -> None:
-        """Decodes what holds wanted frames (`skip`) or all packets, until every frame is had."""
+        """Decodes until no wanted frame is missing; with `skip` only the groups that hold one."""
         needed = needed_segments(index, self.wanted) if skip else None
         container, stream = open_stream(path, max_megapixels)
         context = stream.codec_context
@@ -205,7 +184,7 @@ class _Decoding:
                 self._decode(context, None, index.counted)
 
     def note(self) -> str:
-        """What went wrong, or ""."""
+        """Returns the fault in a sentence, or ""."""
         why = describe(self.error) if self.error else ""
         if not self.missing:
             return f"some packets could not be decoded: {why}" if why else ""
@@ -222,7 +201,7 @@ class _Decoding:
         try:
             frames = context.decode(packet)
         except LIBRARY_ERRORS as error:
-            # One bad packet does not end a clip: what follows the next key frame may be whole.
+            # One bad packet does not end a clip: frames after the next key frame may be whole.
             self.error = self.error or error
             return
         for frame in frames:
@@ -238,7 +217,7 @@ class _Decoding:
                 self.first = image
 
     def _convert(self, frame) -> np.ndarray:
-        """The frame as RGB, scaled to a square, then turned upright."""
+        """Returns the frame as RGB, scaled to a square, then turned upright."""
         shrinks = min(frame.width, frame.height) >= self.size
         # Files that do not say mean BT.709 from 720 lines up, as players take it; else BT.601.
         high = min(frame.width, frame.height) >= 720 and frame.colorspace == _UNSPECIFIED
@@ -258,7 +237,7 @@ class _Decoding:
 
 
 def _display_matrix(frame) -> np.ndarray:
-    """Signs [2, 2] of the frame's display matrix; the identity where there is none or garbage."""
+    """Returns signs [2, 2] of the frame's display matrix; the identity if absent or invalid."""
     with contextlib.suppress(KeyError):
         data = bytes(frame.side_data["DISPLAYMATRIX"])
         if len(data) >= 36:
@@ -270,7 +249,7 @@ def _display_matrix(frame) -> np.ndarray:
 
 
 def _unnamed(kind: type, value: object) -> object:
-    """A member of an enumeration for a value that it has no name for."""
+    """Returns a new member of an enumeration for a value without a name."""
     if not isinstance(value, int):
         return None
     member = object.__new__(kind)
@@ -278,14 +257,14 @@ def _unnamed(kind: type, value: object) -> object:
     return member
 
 
-# Before version 19 PyAV lists no side data of a frame where one is of a kind that it has no name
-# for, such as EXIF: that kind of frame would have no display matrix, and no image.
+# Before version 19 PyAV raises on the side data of a frame if one is of a kind without a name, such
+# as EXIF: such a frame would have no display matrix, and no image.
 if "_missing_" not in vars(av.sidedata.sidedata.Type):
     av.sidedata.sidedata.Type._missing_ = classmethod(_unnamed)  # type: ignore[bad-assignment]
 
 
 def upright(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """A square image turned and mirrored as its display matrix says.
+    """Returns a square image turned and mirrored by its display matrix.
 
     Args:
         image: [size, size, ...].
@@ -295,7 +274,7 @@ def upright(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     >>> upright(np.array([[1, 2], [3, 4]]), np.array([[0, 1], [-1, 0]])).tolist()  # clockwise
     [[3, 1], [4, 2]]
     """
-    if matrix[0, 0] == 0:  # x and y change places
+    if matrix[0, 0] == 0:  # x and y are swapped
         image = image.swapaxes(0, 1)
         flip_x, flip_y = matrix[1, 0] < 0, matrix[0, 1] < 0
     else:

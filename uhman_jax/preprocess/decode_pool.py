@@ -1,17 +1,17 @@
 """Decodes many clips ahead of the network, in child processes with a time limit for each clip.
 
-A child that hangs or dies is replaced, and the clip it had is given a state and a reason. Results
-come in the order of the jobs; at most so many wait that memory stays bounded.
+A child that hangs or dies is replaced, and its clip gets a state and a reason. Results come in the
+order of the jobs; a bounded number of them waits in memory.
 """
 
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from uhman_jax import storage
-from uhman_jax.preprocess.clip_file import DecodeError, require_size
-from uhman_jax.preprocess.decode_process import COMMAND, Clip, Worker, failed
+from uhman_jax.preprocess.clip_file import DecodedClip, DecodeError, require_size
+from uhman_jax.preprocess.decode_process import COMMAND, Worker
 
 _MAX_WAITING_FRAMES = 1024  # images that wait for the network, about 270 MB
 _SAME_IN_A_ROW = 20  # clips with one unexpected exception, after which our own clip decides
@@ -21,35 +21,39 @@ class DecoderPool:
     """Iterates over the decoded clips of `paths`, in order; use it as a context manager.
 
     Args:
-        paths: files, absolute or relative to the working folder, or objects (gs://), of which a
-            copy is decoded; a Clip is passed through.
+        paths: of the clips.
         options: of `decode.sample_frames`, the same for every clip; `max_frames` and `size` are
             required.
         num_decoders: child processes.
         timeout: seconds of wall time for one clip.
         memory_bytes: address space of a child; 0: no limit.
+        locate: returns the file of a path, or an object (gs://), which is copied and decoded; it
+            raises DecodeError where the path is not allowed.
         command: of the child, before its arguments.
     """
 
     def __init__(
         self,
-        paths: Sequence[str | Clip],
+        paths: Sequence[str],
         options: dict,
         *,
         num_decoders: int,
         timeout: float,
         memory_bytes: int = 0,
+        locate: Callable[[str], str] = str,
         command: Sequence[str] = COMMAND,
     ):
         self._paths = paths
         self._options = options
         self._timeout = timeout
-        self._window = max(num_decoders, min(4 * num_decoders, self._fitting_clips()))
-        self._done: dict[int, Clip | BaseException] = {}
+        self._locate = locate
+        fitting = _MAX_WAITING_FRAMES // options["max_frames"]
+        self._window = max(num_decoders, min(4 * num_decoders, fitting))
+        self._done: dict[int, DecodedClip | BaseException] = {}
         self._next = self._taken = 0
-        self.busy_seconds = 0.0  # of decoding, added up over the children
+        self.busy_seconds = 0.0  # of decoding, summed over the children
         self._closed = False
-        self._same: list[str] = []  # type, text and place of the latest unexpected exception
+        self._same: list[str] = []  # type, text and line of the latest unexpected exception
         self._num_same = 0
         self._changed = threading.Condition()
         frame_bytes = options["size"] ** 2 * 3
@@ -64,11 +68,8 @@ class DecoderPool:
         for thread in self._threads:
             thread.start()
 
-    def _fitting_clips(self) -> int:
-        return _MAX_WAITING_FRAMES // self._options["max_frames"]
-
     def __enter__(self) -> "DecoderPool":
-        """Itself."""
+        """Returns itself."""
         return self
 
     def __exit__(self, *exc):
@@ -83,8 +84,8 @@ class DecoderPool:
         for thread in self._threads:
             thread.join()
 
-    def __iter__(self) -> Iterator[Clip]:
-        """Takes the clips in the order of `paths`; waits for one that is not there yet."""
+    def __iter__(self) -> Iterator[DecodedClip]:
+        """Yields the clips in the order of `paths`; waits for one that is not decoded yet."""
         while self._taken < len(self._paths):
             with self._changed:
                 self._changed.wait_for(lambda: self._taken in self._done)
@@ -96,11 +97,11 @@ class DecoderPool:
             yield clip
 
     def ready(self) -> int:
-        """Clips that wait to be taken."""
+        """Returns the number of decoded clips that wait to be taken."""
         return len(self._done)
 
     def _claim(self) -> int | None:
-        """Index of the next clip once there is room for it; None when nothing is left."""
+        """Waits for room in the window; returns the index of the next clip, None after the last."""
         with self._changed:
             self._changed.wait_for(
                 lambda: (
@@ -117,14 +118,11 @@ class DecoderPool:
     def _work(self, child: Worker) -> None:
         try:
             while (index := self._claim()) is not None:
-                clip: Clip | BaseException
-                path, begin = self._paths[index], time.monotonic()
+                clip: DecodedClip | BaseException
+                begin = time.monotonic()
                 try:
-                    if isinstance(path, Clip):
-                        clip = path
-                    else:
-                        clip = self._decode(child, path)
-                except BaseException as error:  # to the thread that waits for this clip
+                    clip = self._decode(child, self._paths[index])
+                except BaseException as error:  # raised again by `__iter__`
                     clip = error
                 with self._changed:
                     self.busy_seconds += time.monotonic() - begin
@@ -133,10 +131,11 @@ class DecoderPool:
         finally:
             child.close()
 
-    def _decode(self, child: Worker, path: str) -> Clip:
-        """What becomes of a file; an object that is too large is not copied."""
+    def _decode(self, child: Worker, path: str) -> DecodedClip:
+        """Decodes a file; an object that is too large is not copied."""
         options = self._options
         try:
+            path = self._locate(path)
             if storage.is_remote(path):
                 size = storage.path(path).stat().st_size
                 require_size(size, options.get("max_megabytes", math.inf))
@@ -146,12 +145,12 @@ class DecoderPool:
                 child.check(self._timeout, lambda: self._closed)
             return clip
         except DecodeError as error:
-            return failed(error.kind, error.reason)
-        except FileNotFoundError as error:  # of an object; the child tells of files
-            return failed("corrupt", f"the file cannot be read: {error.strerror}")
+            return DecodedClip(error.kind, error.reason)
+        except FileNotFoundError as error:  # of an object; the child reports files
+            return DecodedClip("corrupt", f"the file cannot be read: {error.strerror}")
 
     def _recurs(self, unexpected: list[str]) -> bool:
-        """Whether clip after clip ends with the same exception; the count then starts again."""
+        """Returns whether many clips in a row end with one exception; then the count restarts."""
         with self._changed:
             same = unexpected[:1] == self._same[:1] and any(
                 a == b for a, b in zip(unexpected[1:], self._same[1:], strict=False)

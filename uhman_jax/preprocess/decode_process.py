@@ -1,6 +1,5 @@
-"""One decoding process: how it starts, what it is asked, and why it ended."""
+"""Starts one decoding process, sends it jobs, and reports why it ended."""
 
-import dataclasses
 import json
 import mmap
 import os
@@ -17,53 +16,39 @@ import numpy as np
 
 import uhman_jax
 from uhman_jax.errors import UserError
+from uhman_jax.preprocess.clip_file import DecodedClip
 
 COMMAND = (sys.executable, "-m", "uhman_jax.preprocess.decode_worker")
-NICE = 5  # the network's threads go first: decoding fills the gaps and is ahead anyway
-# NumPy's OpenBLAS takes 40 MB of address space for every core, and decoders multiply no matrices.
+NICE = 5  # the network's threads have priority: decoding uses idle time and runs ahead
+# NumPy's OpenBLAS reserves 40 MB of address space per core, and decoders multiply no matrices.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _START_LIMIT = 300.0  # seconds for a child's imports, on the busiest machine
 _NO_MEMORY = ("MemoryError", "Cannot allocate memory", "failed to map segment")
 
 
 class LibraryFault(UserError):
-    """A decoding process cannot decode the clip that we make ourselves: no clip is at fault."""
+    """A decoding process cannot decode our own clip: the library is at fault, not a clip."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Clip:
-    """What became of one clip.
-
-    Attributes:
-        state: "ok", "short", "corrupt", "no_video", "unsupported" or "timeout".
-        reason: "" or one sentence; of an "ok" clip, what went wrong after the first good frame.
-        images: uint8 [F, size, size, 3]; F = 0 unless "ok".
-        times_F: float32 seconds.
-        seconds: how long the clip is; 0 unless "ok".
-        content: hash of the video stream; "" unless "ok".
-    """
-
-    state: str
-    reason: str
-    images: np.ndarray
-    times_F: np.ndarray
-    seconds: float
-    content: str = ""
+def usable_cores() -> int:
+    """Returns the number of cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def environment() -> dict[str, str]:
-    """Of a child process that is to find this package, wherever it was found itself."""
+    """Returns the environment for a child process that imports this package."""
     package = str(Path(uhman_jax.__file__).parents[1])
     search = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(search)}
 
 
 class Worker:
-    """One decoding process and the memory it shares with us; used by one thread.
+    """One decoding process and the memory it shares with this one; used by one thread.
 
     Attributes:
-        unexpected: type, text and place of the exception that the last clip ended with, where it
-            is not what a damaged file brings about.
+        unexpected: type, text and source line of the exception that ended the last clip, unless
+            damaged files cause such exceptions.
     """
 
     def __init__(self, command: Sequence[str], num_bytes: int, memory_bytes: int):
@@ -78,38 +63,37 @@ class Worker:
         self._cause = ""
         self.unexpected: list[str] = []
 
-    def decode(self, path: str, options: dict, timeout: float, cancelled) -> Clip:
-        """What the process makes of a file; a process that hangs or dies is given up.
+    def decode(self, path: str, options: dict, timeout: float, cancelled) -> DecodedClip:
+        """Decodes a file; a process that hangs or dies is ended.
 
-        A clip is blamed for a crash only if it crashes a fresh process: damage that an earlier clip
-        did may show late.
+        A clip is blamed for a crash only if it crashes a fresh process: damage by an earlier clip
+        may show late.
         """
         fresh = self._process is None
         self.unexpected = []
         clip = self._decode(path, options, timeout, cancelled)
         if clip is None and not fresh:
             clip = self._decode(path, options, timeout, cancelled)
-        return clip or failed("corrupt", f"the decoder died ({self._cause})")
+        return clip or DecodedClip("corrupt", f"the decoder died ({self._cause})")
 
-    def _decode(self, path: str, options: dict, timeout: float, cancelled) -> Clip | None:
+    def _decode(self, path: str, options: dict, timeout: float, cancelled) -> DecodedClip | None:
         process = self._process or self._start(cancelled)
         job = {"path": str(path), "options": options, "timeout": timeout}
         line = _ask(process, job, timeout, cancelled)
         if line is None:
             self.stop()
-            return failed("timeout", f"decoding took longer than {timeout:g} s")
+            return DecodedClip("timeout", f"decoding took longer than {timeout:g} s")
         if not line.endswith(b"\n"):
             self._cause = _cause(process.wait())
             self.stop()
             return None
         answer = json.loads(line)
-        self.unexpected = answer.get("unexpected", [])
-        if answer["state"] != "ok":
-            return failed(answer["state"], answer["reason"])
-        shape = tuple(answer["shape"])
-        images = self._shared[: int(np.prod(shape))].reshape(shape).copy()
-        times_F = np.array(answer["times"], np.float32)
-        return Clip("ok", answer["reason"], images, times_F, answer["seconds"], answer["content"])
+        self.unexpected = answer.pop("unexpected", [])
+        if answer["state"] == "ok":
+            shape = tuple(answer["images"])
+            answer["images"] = self._shared[: int(np.prod(shape))].reshape(shape).copy()
+            answer["times_F"] = np.array(answer["times_F"], np.float32)
+        return DecodedClip(**answer)
 
     def check(self, timeout: float, cancelled) -> None:
         """Decodes our own clip again.
@@ -118,7 +102,7 @@ class Worker:
             LibraryFault: that fails.
         """
         if self._process is None:
-            return  # a fresh one begins with that
+            return  # a fresh process starts with this check
         line = _ask(self._process, {}, timeout, cancelled) or b""
         if not line.endswith(b"\n"):
             self.stop()
@@ -134,7 +118,7 @@ class Worker:
         self._process = None
 
     def close(self) -> None:
-        """Ends the process and gives the memory back."""
+        """Ends the process and releases the memory."""
         self.stop()
         os.close(self._descriptor)
 
@@ -164,18 +148,18 @@ class Worker:
         command = " ".join(self._command)
         if said and not any(text in said[-1] for text in _NO_MEMORY):
             return UserError(
-                f"a decoding process must start, it ended with {said[-1].strip()!r}; mend the "
-                f"installation, or see what this says: {command}"
+                f"a decoding process must start, it ended with {said[-1].strip()!r}; repair the "
+                f"installation, or see the output of: {command}"
             )
         limit = f"{self._memory_bytes / 2**30:g} GiB (0: no limit)"
         return UserError(
             f"a decoding process must start within decoder_memory, {limit}, it did not; raise "
-            f"that, or see what this says: {command}"
+            f"that, or see the output of: {command}"
         )
 
 
 def _ask(process: subprocess.Popen, job: dict, timeout: float, cancelled) -> bytes | None:
-    """The answer to a job, see `_read_line`."""
+    """Returns the answer to a job, see `_read_line`."""
     assert process.stdin is not None and process.stdout is not None
     try:
         os.write(process.stdin.fileno(), json.dumps(job).encode() + b"\n")
@@ -185,7 +169,7 @@ def _ask(process: subprocess.Popen, job: dict, timeout: float, cancelled) -> byt
 
 
 def _read_line(pipe, deadline: float, cancelled) -> bytes | None:
-    """A line; what there is of it where the pipe ends early; None after the deadline."""
+    """Returns a line, or its beginning if the pipe ends early; None after the deadline."""
     line = b""
     while not line.endswith(b"\n"):
         left = deadline - time.monotonic()
@@ -200,15 +184,10 @@ def _read_line(pipe, deadline: float, cancelled) -> bytes | None:
 
 
 def _unnamed_file():
-    """A file without a name; in memory where the system has such."""
+    """Returns a file without a name, in memory where the system allows it."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("decoder"), "w+b")
     return tempfile.TemporaryFile()
-
-
-def failed(state: str, reason: str) -> Clip:
-    """A clip without frames."""
-    return Clip(state, reason, np.zeros((0, 0, 0, 3), np.uint8), np.zeros(0, np.float32), 0.0)
 
 
 def _cause(status: int) -> str:

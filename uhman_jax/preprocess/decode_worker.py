@@ -1,8 +1,9 @@
-"""The process that decodes: a hang or a crash in FFmpeg ends here and costs one clip.
+"""A decoding process: a hang or a crash in FFmpeg ends here and costs one clip.
 
-Started by `pool` as `python -m uhman_jax.preprocess.decode_worker FD BYTES MEMORY NICE`. It reads one JSON
-job per line from standard input, leaves the images in the shared memory behind file descriptor FD
-and answers one JSON line on standard output. It imports neither TensorFlow nor JAX.
+`decode_process` starts it as `python -m uhman_jax.preprocess.decode_worker FD BYTES MEMORY NICE`.
+It reads one JSON job per line from standard input, writes the images to the shared memory of file descriptor FD and
+answers with one JSON line on standard output: a DecodedClip, with the shape of its images. It
+imports neither TensorFlow nor JAX.
 
 Its first line, and the answer to a job without a path, says whether it can decode our own clip.
 """
@@ -20,19 +21,19 @@ import av
 import numpy as np
 
 from uhman_jax.preprocess import self_test
-from uhman_jax.preprocess.clip_file import DecodeError
-from uhman_jax.preprocess.decode import Frames, sample_frames
+from uhman_jax.preprocess.clip_file import DecodedClip, DecodeError
+from uhman_jax.preprocess.decode import sample_frames
 
-# What a library raises for a file that is damaged; all else may be the library's own fault.
+# Exceptions for a damaged file; every other one may be a defect of the library.
 _EXPECTED = (av.FFmpegError, OSError, EOFError, UnicodeError, MemoryError)
 _GRACE = 5.0  # seconds beyond a job's limit after which an orphan ends itself
 
 
-def serve(decode: Callable[..., Frames] = sample_frames) -> None:
+def serve(decode: Callable[..., DecodedClip] = sample_frames) -> None:
     """Answers jobs until standard input ends.
 
     Args:
-        decode: called with the job's "options" and "path"; another one in tests.
+        decode: takes the job's "path" and "options"; tests replace it.
     """
     descriptor, num_bytes, memory_bytes, nice = map(int, sys.argv[1:5])
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="ascii")
@@ -40,14 +41,14 @@ def serve(decode: Callable[..., Frames] = sample_frames) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     av.logging.set_level(av.logging.PANIC)
     os.nice(nice)
-    fault = self_test.trouble(decode)  # before the limit, so that it is not for want of memory
+    fault = self_test.trouble(decode)  # before the limit, so that lack of memory is not the cause
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     shared = np.frombuffer(mmap.mmap(descriptor, num_bytes), np.uint8)
     # Ready: the clock of a clip does not count the start.
     answers.write(json.dumps({"fault": fault} if fault else {}) + "\n")
     with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)  # the parent reads what an import says, not what libraries do
+        os.dup2(nowhere.fileno(), 2)  # the parent reads messages of imports, not of decoding
     for line in sys.stdin:
         job = json.loads(line)
         if "path" not in job:
@@ -59,49 +60,42 @@ def serve(decode: Callable[..., Frames] = sample_frames) -> None:
             answer["reason"].startswith("MemoryError") or _peak_bytes() > 0.8 * memory_bytes
         )
         if at_limit and answer["reason"]:
-            # Most likely for want of memory, which FFmpeg calls invalid data.
+            # Most likely out of memory, which FFmpeg reports as invalid data.
             reason = f"decoding needs more than decoder_memory, {memory_bytes / 2**30:g} GiB"
             answer = {"state": "unsupported", "reason": reason}
-        gc.collect()  # PyAV's objects refer to each other in circles, megabytes of frames with them
+        gc.collect()  # PyAV's objects form reference cycles that hold megabytes of frames
         signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(json.dumps(answer) + "\n")
         if at_limit:
             return  # the next clip gets a fresh process, whose peak is its own
 
 
-def _answer(decode: Callable[..., Frames], job: dict, shared: np.ndarray) -> dict:
+def _answer(decode: Callable[..., DecodedClip], job: dict, shared: np.ndarray) -> dict:
     try:
-        frames = decode(job["path"], **job["options"])
+        clip = decode(job["path"], **job["options"])
     except DecodeError as error:
         answer = {"state": error.kind, "reason": error.reason}
         return answer | _unexpected(error.__cause__)
-    except Exception as error:  # the last wall: whatever a file does, the next clip goes on
+    except Exception as error:  # no file may stop the next clip
         answer = {"state": "corrupt", "reason": f"{type(error).__name__}: {error}"}
         return answer | _unexpected(error)
-    shared[: frames.images.size] = frames.images.reshape(-1)
-    return {
-        "state": "ok",
-        "reason": frames.note,
-        "shape": frames.images.shape,
-        "times": frames.times_F.tolist(),
-        "seconds": frames.seconds,
-        "content": frames.content,
-    }
+    shared[: clip.images.size] = clip.images.reshape(-1)
+    return vars(clip) | {"images": clip.images.shape, "times_F": clip.times_F.tolist()}
 
 
 def _unexpected(error: BaseException | None) -> dict:
-    """Type, text and place of an exception that need not be the file's fault."""
+    """Returns type, text and source line of an exception that may not be the file's fault."""
     if error is None or isinstance(error, _EXPECTED):
         return {}
-    place, trace = "", error.__traceback__
+    line, trace = "", error.__traceback__
     while trace is not None:
-        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        line = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
         trace = trace.tb_next
-    return {"unexpected": [type(error).__name__, str(error), place]}
+    return {"unexpected": [type(error).__name__, str(error), line]}
 
 
 def _peak_bytes() -> int:
-    """The most address space that this process has had; 0 where the system does not tell."""
+    """Returns the peak of this process's address space; 0 where the system does not report it."""
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as file:
             lines = [line.split() for line in file if line.startswith("VmPeak:")]

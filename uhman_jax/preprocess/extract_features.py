@@ -1,21 +1,18 @@
-"""Decoded clips to records of region features, in batches of one size."""
+"""Encodes decoded clips as quantised region features, in batches of one size."""
 
 import collections
 import concurrent.futures
 import dataclasses
-import os
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from uhman_jax.preprocess.clip_file import printable
-from uhman_jax.preprocess.decode_process import Clip
-from uhman_jax.preprocess.ledger import Entry
+from uhman_jax.preprocess.clip_file import DecodedClip
+from uhman_jax.preprocess.decode_process import usable_cores
 from uhman_jax.progress import progress_bar
 from uhman_jax.shards import quantize
-from uhman_jax.shards.record import FrameRecord
 
 _MAX_PACKERS = 8  # threads that quantise; one keeps up with 700 frames a second
 
@@ -26,8 +23,8 @@ class Meter:
     Attributes:
         frames: encoded so far.
         seconds: from the first clip to the last frame.
-        decoding_seconds: that decoders were busy, added up over them.
-        network_seconds: that the network was busy, added up over its calls.
+        decoding_seconds: busy time, summed over the decoders.
+        network_seconds: busy time, summed over the calls of the network.
     """
 
     def __init__(self, total: int, done: int, show: bool):
@@ -53,16 +50,16 @@ class Meter:
         self._bar.close()
 
     def stage(self, text: str) -> None:
-        """What is going on, shown before the bar."""
+        """Sets the text before the bar."""
         self._bar.set_description_str(text)
 
     def add_clip(self) -> None:
-        """A clip has come from the decoders."""
+        """Counts a clip that the decoders returned."""
         self._begin = self._begin or time.monotonic()
         self._bar.update()
 
     def add_frames(self, count: int) -> None:
-        """So many frames have come from the network."""
+        """Counts frames that the network returned."""
         self.frames += count
         self.seconds = time.monotonic() - self._begin
         self._bar.set_postfix_str(f"{self.frames / self.seconds:.1f} frames/s")
@@ -70,32 +67,27 @@ class Meter:
 
 @dataclasses.dataclass
 class _Pending:
-    """A clip whose frames are in the network."""
+    """A clip, without its images, whose frames are in the network."""
 
-    video_id: str
-    times_F: np.ndarray
-    parts: list[np.ndarray]  # features of its frames so far, [frames, M, C] each
-    left: int
+    clip: DecodedClip
+    left: int  # frames without features
+    parts: list[np.ndarray] = dataclasses.field(default_factory=list)  # features, [frames, M, C]
 
 
 def encode(
-    clips: Iterable[tuple[tuple[str, str], Clip]],
-    extractor: Any,
-    storage: str,
-    entries: list[Entry],
-    meter: Meter,
-) -> Iterator[FrameRecord]:
-    """Yields the record of every decodable clip, in order.
+    clips: Iterable[DecodedClip], extractor: Any, storage: str, meter: Meter
+) -> Iterator[tuple[DecodedClip, dict[str, np.ndarray]]]:
+    """Yields every clip in order, without its images, and the named arrays of its `FrameRecord`.
 
-    The network always gets full batches, across clips; the last is padded. While it computes some,
-    earlier ones are quantised and written and the next is gathered.
+    A clip without a frame has no arrays. The network always gets full batches, across clips; the
+    last is padded. While it computes a batch, earlier ones are quantised and written and the next
+    is gathered.
 
     Args:
-        clips: ((video_id, path), decoded clip).
+        clips: decoded clips.
         extractor: has `batch_frames`, `features`, `calls_at_once`.
         storage: as `quantize.pack` takes it.
-        entries: gets one entry per clip.
-        meter: is told of clips and frames.
+        meter: counts clips and frames.
     """
     waiting: collections.deque[_Pending] = collections.deque()
     packed: collections.deque[concurrent.futures.Future] = collections.deque()
@@ -106,9 +98,16 @@ def encode(
         meter.network_seconds += time.monotonic() - begin
         return features_NMC
 
-    def pack(clip: _Pending) -> FrameRecord:
-        features_FMC = np.concatenate(clip.parts)
-        return FrameRecord(clip.video_id, *quantize.pack(features_FMC, storage), clip.times_F)
+    def pack(pending: _Pending) -> tuple[DecodedClip, dict[str, np.ndarray]]:
+        if not pending.parts:
+            return pending.clip, {}
+        codes_FMC, scale_C, offset_C = quantize.pack(np.concatenate(pending.parts), storage)
+        arrays = {"codes_FMC": codes_FMC, "scale_C": scale_C, "offset_C": offset_C}
+        return pending.clip, arrays | {"times_F": pending.clip.times_F}
+
+    def pack_complete() -> None:
+        while waiting and not waiting[0].left:
+            packed.append(packers.submit(pack, waiting.popleft()))
 
     def settle(batch) -> None:
         slots, future = batch
@@ -119,16 +118,15 @@ def encode(
             pending.left -= count
             begin += count
         meter.add_frames(begin)
-        while waiting and not waiting[0].left:
-            packed.append(packers.submit(pack, waiting.popleft()))
+        pack_complete()
 
-    num_packers = min(_MAX_PACKERS, os.cpu_count() or 1)
+    num_packers = min(_MAX_PACKERS, usable_cores())
     with (
         concurrent.futures.ThreadPoolExecutor(extractor.calls_at_once) as network,
         concurrent.futures.ThreadPoolExecutor(num_packers) as packers,
     ):
         running: collections.deque = collections.deque()
-        for slots, images in _batches(clips, extractor.batch_frames, waiting, entries, meter):
+        for slots, images in _batches(clips, extractor.batch_frames, waiting, meter):
             running.append((slots, network.submit(features, images)))
             if len(running) > extractor.calls_at_once:
                 settle(running.popleft())
@@ -136,26 +134,22 @@ def encode(
                 yield packed.popleft().result()
         while running:
             settle(running.popleft())
+        pack_complete()
         while packed:
             yield packed.popleft().result()
 
 
-def _batches(clips, size: int, waiting, entries: list[Entry], meter):
-    """Full batches over the frames of the clips, the last may be smaller.
+def _batches(clips: Iterable[DecodedClip], size: int, waiting, meter: Meter):
+    """Yields full batches over the frames of the clips; the last may be smaller.
 
     Yields:
         ([(pending clip, number of its frames)], images).
     """
     slots, parts, room = [], [], size
-    for (video_id, path), clip in clips:
-        count = len(clip.images)
-        seconds = round(clip.seconds, 3)
-        facts = clip.state, count, seconds, clip.reason, clip.content
-        entries.append(Entry(video_id, printable(path), *facts))
+    for clip in clips:
         meter.add_clip()
-        if not count:
-            continue
-        pending = _Pending(video_id, clip.times_F, [], count)
+        count = len(clip.images)
+        pending = _Pending(dataclasses.replace(clip, images=clip.images[:0].copy()), count)
         waiting.append(pending)
         begin = 0
         while begin < count:

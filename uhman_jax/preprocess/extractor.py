@@ -1,7 +1,7 @@
-"""Inception-v3 up to `mixed10`: images to region features (paper, section 2.2).
+"""A backbone with its weights: images to region features (paper, section 2.2).
 
-Importing it takes seconds: Keras, and TensorFlow or JAX below it. Which of the two is a matter of
-the process, decided by the environment variable KERAS_BACKEND before this is imported.
+Importing this takes seconds: it imports Keras, and TensorFlow or JAX below it. The environment
+variable KERAS_BACKEND selects one of the two before the import, for the whole process.
 """
 
 import hashlib
@@ -17,8 +17,8 @@ import numpy as np
 from uhman_jax import storage
 from uhman_jax.config import Precision
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess.clip_file import IMAGE_SIZE
-from uhman_jax.preprocess.saved_model_cache import NUM_CHANNELS, NUM_REGIONS, in_batches, quiet
+from uhman_jax.preprocess.backbone import Backbone
+from uhman_jax.preprocess.litert import in_batches, quiet
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if os.environ.get("KERAS_BACKEND") != "jax":
@@ -38,33 +38,36 @@ _LOAD_ERRORS = (ValueError, OSError, KeyError, TypeError, AttributeError, IndexE
 
 
 class Extractor:
-    """Inception-v3 without its classifier.
+    """A backbone, its weights and a compiled program.
 
     Attributes:
-        fingerprint: SHA-256 of all weights and of what else decides the features.
-        description: for people: which weights.
-        batch_frames: images per call of the network. It is fixed: then the features of an image do
-            not depend on what else is in the batch, bit for bit, on one machine (on its place
-            there they may, by rounding: some processors get the batch in unlike pieces).
-        calls_at_once: how many calls of `features` are worth making at once: on an accelerator one
-            batch is computed while another travels.
+        backbone: the network.
+        fingerprint: SHA-256 of the network's name and all weights.
+        description: names the weights in reports.
+        batch_frames: images per call of the network. It is fixed, so the features of an image do
+            not depend on the other images of the batch, bit for bit, on one machine. They may
+            depend on its index in the batch, by rounding: some processors split a batch unevenly.
+        calls_at_once: useful number of concurrent calls of `features`: an accelerator computes one
+            batch while another is copied.
     """
 
-    IMAGE_SIZE = IMAGE_SIZE
-    NUM_REGIONS, NUM_CHANNELS = NUM_REGIONS, NUM_CHANNELS
     calls_at_once = engine.CALLS_AT_ONCE
 
-    def __init__(self, model: "keras.Model", description: str, batch_frames: int):
+    def __init__(
+        self, backbone: Backbone, model: "keras.Model", description: str, batch_frames: int
+    ):
+        self.backbone = backbone
         self.description = description
         self.batch_frames = batch_frames
         self._model = model
-        self.fingerprint = _fingerprint(model)
-        self._shape = (batch_frames, self.IMAGE_SIZE, self.IMAGE_SIZE, 3)
-        self._call = engine.Compiled(model, self._shape)
+        self.fingerprint = _fingerprint(backbone, model)
+        self._shape = (batch_frames, backbone.image_size, backbone.image_size, 3)
+        self._call = engine.Compiled(model, backbone.scale, self._shape)
 
     @classmethod
     def load(
         cls,
+        backbone: Backbone,
         weights: str,
         *,
         seed: int = 0,
@@ -72,83 +75,86 @@ class Extractor:
         batch_frames: int = 16,
         precision: Precision = Precision.FLOAT32,
     ) -> "Extractor":
-        """Builds the network with the weights asked for; never with others.
+        """Builds the network with these weights, never with others.
 
         Args:
-            weights: "imagenet" (Keras' download), "random", or the path of a Keras .h5 file of
-                InceptionV3(include_top=False). Only numbers are read from it, no code.
+            backbone: the network.
+            weights: "imagenet" (Keras' download), "random", or the path of a Keras .h5 file of the
+                network without its top. Only numbers are read from it, no code.
             seed: of random weights.
-            calibration_images: uint8 [N, 299, 299, 3]; sets the batch-norm statistics of random
+            calibration_images: uint8 [N, size, size, 3]; sets the batch-norm statistics of random
                 weights, without which features are tiny. None or N = 0 leaves mean 0, variance 1.
             batch_frames: images per call of the network.
             precision: of the activations; weights stay float32.
 
         Raises:
-            UserError: the weights cannot be had.
+            UserError: the weights cannot be loaded.
         """
         with quiet():
             engine.prepare_devices()
         if weights == "imagenet":
-            return cls(_download(precision), "ImageNet weights of Keras", batch_frames)
+            model = _download(backbone, precision)
+            return cls(backbone, model, "ImageNet weights of Keras", batch_frames)
         if weights != "random":
             description = f"weights of {Path(weights).name}"
-            return cls.restore(storage.cached_copy(weights), description, batch_frames, precision)
+            path = storage.cached_copy(weights)
+            return cls.restore(backbone, path, description, batch_frames, precision)
         with quiet():
-            model = _network(precision)
+            model = _network(backbone, precision)
         _randomise(model, seed)
         description = f"random weights (seed {seed}), not calibrated"
         if calibration_images is not None and len(calibration_images):
-            calibrate(model, calibration_images)
+            calibrate(backbone, model, calibration_images)
             count = len(calibration_images)
             description = f"random weights (seed {seed}), calibrated on {count} frames"
-        return cls(model, description, batch_frames)
+        return cls(backbone, model, description, batch_frames)
 
     @classmethod
     def restore(
         cls,
+        backbone: Backbone,
         path: str | os.PathLike,
         description: str,
         batch_frames: int,
         precision: Precision = Precision.FLOAT32,
     ) -> "Extractor":
-        """The extractor that `save` wrote, or with other weights of the same network.
+        """Returns the extractor that `save` wrote, or one with other weights of the same network.
 
         Raises:
-            UserError: the file is damaged or not there.
+            UserError: the file is damaged or missing.
         """
         _require_hdf5(os.fspath(path))
         with quiet():
             engine.prepare_devices()
-            model = _network(precision)
-        load_weights(model, os.fspath(path))
-        return cls(model, description, batch_frames)
+            model = _network(backbone, precision)
+        load_weights(backbone, model, os.fspath(path))
+        return cls(backbone, model, description, batch_frames)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes all weights, whole or not at all; the name must end in `.weights.h5`."""
         with storage.atomic_path(path) as temporary:
             self._model.save_weights(temporary)
 
-    def freeze(self, path: str | os.PathLike) -> None:
-        """Writes the network as a TensorFlow SavedModel, see `frozen`; Keras must be on that."""
+    def to_litert(self) -> bytes:
+        """Returns the network as a LiteRT file, see `litert`; Keras must run on TensorFlow."""
         with quiet():
-            engine.freeze(self._model, self._shape, path)
+            return engine.to_litert(self._model, self.backbone.scale, self._shape)
 
     def on_device(self, images: Any) -> Any:
-        """Features of a whole batch that lies on an accelerator, left there; Keras must be on JAX.
+        """Returns the features of a batch without copying to or from the host; needs Keras on JAX.
 
         Args:
-            images: uint8 [batch_frames, 299, 299, 3].
+            images: uint8 [batch_frames, size, size, 3] on the device.
         """
         return self._call.on_device(images)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """Region features of `mixed10`, float32 [N, 64, 2048], regions row by row.
+        """Returns region features, float32 [N, M, C], regions row by row.
 
         Args:
-            images: uint8 [N, 299, 299, 3] RGB; the last batch is padded with zeros.
+            images: uint8 [N, size, size, 3] RGB; the last batch is padded with zeros.
         """
-        shape = (self.NUM_REGIONS, self.NUM_CHANNELS)
-        return in_batches(self._call, images, self.batch_frames, shape)
+        return in_batches(self._call, images, self)
 
 
 def _require_hdf5(path: str) -> None:
@@ -160,7 +166,7 @@ def _require_hdf5(path: str) -> None:
         )
 
 
-def load_weights(model: "keras.Model", path: str) -> None:
+def load_weights(backbone: Backbone, model: "keras.Model", path: str) -> None:
     """Fills the model from a Keras .h5 file.
 
     Raises:
@@ -177,7 +183,7 @@ def load_weights(model: "keras.Model", path: str) -> None:
         problem = next(iter(str(error).splitlines()), type(error).__name__)
     if problem:
         raise UserError(
-            "weights must fit keras.applications.InceptionV3(include_top=False), "
+            f"weights must fit {backbone.name} of keras.applications with include_top=False, "
             f"{path!r} does not ({problem}); {_CHOICES}"
         )
 
@@ -187,8 +193,9 @@ def _first_unfit(model: "keras.Model") -> str:
     return f"{names[0]} is missing or not finite" if names else ""
 
 
-def _network(precision: Precision = Precision.FLOAT32, weights: str | None = None) -> "keras.Model":
-    shape = (Extractor.IMAGE_SIZE, Extractor.IMAGE_SIZE, 3)
+def _network(
+    backbone: Backbone, precision: Precision = Precision.FLOAT32, weights: str | None = None
+) -> "keras.Model":
     before = keras.config.dtype_policy()
     match precision:
         case Precision.FLOAT32:
@@ -199,14 +206,14 @@ def _network(precision: Precision = Precision.FLOAT32, weights: str | None = Non
             assert_never(precision)
     keras.config.set_dtype_policy(policy)
     try:
-        return keras.applications.InceptionV3(include_top=False, weights=weights, input_shape=shape)
+        return backbone.build(weights)
     finally:
         keras.config.set_dtype_policy(before)
 
 
-def _download(precision: Precision) -> "keras.Model":
+def _download(backbone: Backbone, precision: Precision) -> "keras.Model":
     try:
-        return _network(precision, "imagenet")
+        return _network(backbone, precision, "imagenet")
     except Exception as error:  # Keras raises bare Exception when a download fails
         raise UserError(
             "weights=imagenet needs Keras' download or its copy in ~/.keras/models, which failed "
@@ -215,13 +222,16 @@ def _download(precision: Precision) -> "keras.Model":
 
 
 def _randomise(model: "keras.Model", seed: int) -> None:
-    """Random kernels that still see: channels are mixed at random, neighbours averaged smoothly.
+    """Sets random kernels that mix channels at random and average neighbours smoothly.
 
     A kernel is a Gaussian window over its taps, of sum 1, times a He-normal matrix over channels
     (ReLU follows), from NumPy, so that no Keras release changes it. With independent random taps a
-    network of this depth scrambles what a region shows; with a centred window it stays readable
-    where it is, by colour and coarse form (the idea of delta-orthogonal initialisation, Xiao et
-    al. 2018; measured in experiments/recipe/random_features.py).
+    network of this depth scrambles the content of a region; with a centred window colour and coarse
+    form stay readable at their position (the idea of delta-orthogonal initialisation, Xiao et al.
+    2018; measured in experiments/recipe/random_features.py). A depthwise kernel is only the window:
+    the convolutions around it mix the channels. A kernel over a pooled map (squeeze and excitation)
+    is 0, a gate of 1/2: with random gates a relative change of the image by 1e-6 changed features
+    of EfficientNet by more than their deviation, without them by 1e-4 of it.
     """
     rng = np.random.default_rng(seed)
     for layer in model.layers:
@@ -229,25 +239,33 @@ def _randomise(model: "keras.Model", seed: int) -> None:
             height, width, inputs, outputs = layer.kernel.shape
             mix = rng.standard_normal((inputs, outputs), np.float32) * np.sqrt(2 / inputs)
             window = np.outer(_window(height), _window(width))[:, :, None, None]
-            layer.kernel.assign((window * mix).astype(np.float32))
+            pooled = layer.input.shape[1:3] == (1, 1)
+            layer.kernel.assign((window * mix * (not pooled)).astype(np.float32))
+        elif isinstance(layer, keras.layers.DepthwiseConv2D):
+            height, width, *channels = layer.kernel.shape
+            window = np.outer(_window(height), _window(width))[:, :, None, None]
+            layer.kernel.assign(np.tile(window, (1, 1, *channels)).astype(np.float32))
 
 
 def _window(size: int) -> np.ndarray:
-    """Gaussian weights of a kernel's taps along one axis; their sum is 1."""
+    """Returns Gaussian weights of a kernel's taps along one axis; their sum is 1."""
     taps = np.exp(-(((np.arange(size) - (size - 1) / 2) / _WINDOW_TAPS) ** 2) / 2)
     return taps / taps.sum()
 
 
-def calibrate(model: "keras.Model", images: np.ndarray, after: str = "mixed9") -> None:
-    """Sets the mean and variance of the last block's batch norms to those of their input.
+def calibrate(
+    backbone: Backbone, model: "keras.Model", images: np.ndarray, after: str = ""
+) -> None:
+    """Sets the mean and variance of the last batch norms to those of their input.
 
-    Only those `after` mixed9: calibrated from the first layer on, a random network of this depth
-    is so chaotic that a linear reading of what a region shows gets worse
-    (experiments/recipe/random_features.py). One pass in training mode with momentum 0, in chunks
-    that interleave the images; the statistics of the chunks are averaged.
+    Only the batch norms after the layer `after` (default: `backbone.calibrate_after`) are set: with
+    calibration from the first layer on, a random network of this depth is so chaotic that a linear
+    model reads the content of a region less well (experiments/recipe/random_features.py). One pass
+    in training mode with momentum 0, in chunks that interleave the images; the statistics of the
+    chunks are averaged.
     """
     norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
-    last_block = model.layers.index(model.get_layer(after))
+    last_block = model.layers.index(model.get_layer(after or backbone.calibrate_after))
     frozen = [norm for norm in norms if model.layers.index(norm) < last_block]
     norms = norms[len(frozen) :]
     momenta = [norm.momentum for norm in norms]
@@ -256,7 +274,7 @@ def calibrate(model: "keras.Model", images: np.ndarray, after: str = "mixed9") -
     for norm in norms:
         norm.momentum = 0.0
     variables: list = [v for norm in norms for v in (norm.moving_mean, norm.moving_variance)]
-    statistics = engine.batch_statistics(model, variables)
+    statistics = engine.batch_statistics(model, backbone.scale, variables)
     totals = [np.zeros(v.shape, np.float64) for v in variables]
     num_chunks = -(-len(images) // _CALIBRATION_CHUNK)
     for chunk in range(num_chunks):
@@ -271,8 +289,8 @@ def calibrate(model: "keras.Model", images: np.ndarray, after: str = "mixed9") -
         norm.trainable = True
 
 
-def _fingerprint(model: "keras.Model") -> str:
-    facts = {"network": "inception_v3", "layer": "mixed10", "size": Extractor.IMAGE_SIZE}
+def _fingerprint(backbone: Backbone, model: "keras.Model") -> str:
+    facts = {"network": backbone.name, "layer": backbone.layer, "size": backbone.image_size}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for weight in model.weights:  # names count layers of the process; the order is the network's
         values = np.ascontiguousarray(weight.numpy())

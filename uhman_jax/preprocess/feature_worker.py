@@ -1,10 +1,9 @@
-"""The process that turns clips into features whenever it is asked to; `on_demand` starts it.
+"""A process that encodes clips on request; `feature_client` starts it.
 
-Run as `python -m uhman_jax.preprocess.feature_worker DIRECTORY CONFIG`: the features folder whose extractor
-is used, and a PreprocessConfig as JSON. It reads one JSON job per line from standard input and
-answers on standard output, one JSON line per clip, followed by the bytes of its
-arrays, in the order in which that line names them. TensorFlow
-stays in here, and so does a crash.
+Run as `python -m uhman_jax.preprocess.feature_worker DIRECTORY CONFIG`: the features folder whose
+extractor is used, and a PreprocessConfig as JSON. It reads one JSON job per line from standard
+input and answers on standard output: one JSON line per clip, followed by the bytes of its arrays,
+in the order in which the line names them. TensorFlow, and a crash, stay in this process.
 """
 
 import concurrent.futures
@@ -21,105 +20,84 @@ import numpy as np
 from uhman_jax import storage, streams
 from uhman_jax.config import PreprocessConfig, from_dict
 from uhman_jax.errors import user_message
-from uhman_jax.preprocess import ledger, saved_model_cache
-from uhman_jax.preprocess.clip_file import IMAGE_SIZE
+from uhman_jax.preprocess import ledger, litert
 from uhman_jax.preprocess.extract_features import Meter, encode
-from uhman_jax.preprocess.ledger import Entry
-from uhman_jax.preprocess.shard_builder import decoder_pool, restore_extractor
+from uhman_jax.preprocess.shard_builder import backbone_of, decoder_pool, restore_extractor
 
 _MAX_BATCH_FRAMES = 16
-
-Arrays = dict[str, np.ndarray]  # of a record, by name
 
 
 def serve(network: Any = None) -> None:
     """Answers jobs until standard input ends.
 
     Args:
-        network: stands in for `extractor.Extractor`; tests use a small one.
+        network: replaces `extractor.Extractor`; tests use a small one.
     """
     directory, values = storage.path(sys.argv[1]), json.loads(sys.argv[2])
     config = from_dict(values, PreprocessConfig())
-    streams.prepare()  # the one who started this may have closed its own
+    streams.prepare()  # the parent may have closed its streams
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not garble the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     loading = concurrent.futures.ThreadPoolExecutor(1).submit(_load, directory, network)
     is_new = network is None
-    rule = ledger.frame_times(directory)
 
     for line in sys.stdin:
         try:
-            for header, arrays in _answers(
-                json.loads(line)["paths"], config, loading.result, network, rule
-            ):
+            paths = json.loads(line)["paths"]
+            for header, arrays in _answers(paths, config, directory, network, loading.result):
                 _send(answers, header, arrays)
             _send(answers, {"done": True})
         except BrokenPipeError:
-            os._exit(1)  # whoever asked is gone: nothing to log, nor at the end
+            os._exit(1)  # the reader is gone: neither an answer nor a message helps
         except Exception as error:
-            if not (told := user_message(error)):
+            if not (message := user_message(error)):
                 raise
-            _send(answers, {"error": told})
+            _send(answers, {"error": message})
             continue
-        if is_new:  # nobody waits for this
-            saved_model_cache.keep(loading.result())
+        if is_new:  # after the answers, so that no one waits for it
+            litert.keep(loading.result())
             is_new = False
 
 
 def _load(directory: Path, network: Any) -> Any:
-    """The extractor of a features folder, frozen where that is at hand.
+    """Returns the extractor of a features folder, the converted one if it is in the cache.
 
-    It runs on TensorFlow and in float32, whatever made the features: the accelerator is taken by
-    whoever ranks, and a batch for one would be padding on a CPU.
+    It runs in float32 on the CPU, however the features were made: the process that ranks uses the
+    accelerator, and large batches would mostly be padding.
     """
     facts = ledger.read_json(directory / ledger.SETTINGS_FILE)
     batch_frames = min(facts["settings"]["batch_frames"], _MAX_BATCH_FRAMES)
-    if network is None and (found := saved_model_cache.load(facts["fingerprint"], batch_frames)):
-        return found
+    if network is None:
+        backbone = backbone_of(directory)
+        if found := litert.load(backbone, facts["fingerprint"], batch_frames):
+            return found
     return restore_extractor(directory, network, batch_frames=batch_frames)
 
 
 def _answers(
     paths: list[str],
     config: PreprocessConfig,
-    load: Callable[[], Any],
+    directory: Path,
     network: Any,
-    frame_times: int,
-) -> Iterator[tuple[dict[str, Any], Arrays]]:
-    """One (header, arrays) per clip; those without a frame are told as soon as they are known."""
-    entries: list[Entry] = []
-    size, told = network.IMAGE_SIZE if network else IMAGE_SIZE, 0
-
-    def failures() -> Iterator[tuple[dict[str, Any], Arrays]]:
-        nonlocal told
-        for entry in entries[told:]:
-            if not entry.frames:
-                yield (
-                    {"index": int(entry.video_id), "state": entry.state, "reason": entry.reason},
-                    {},
-                )
-        told = len(entries)
-
-    with decoder_pool(paths, config, config.max_frames, size, frame_times) as pool:
-        extractor = load()  # the decoders work meanwhile
-        named = (((str(index), paths[index]), clip) for index, clip in enumerate(pool))
-        with Meter(len(paths), 0, show=False) as meter:
-            for record in encode(named, extractor, config.storage.value, entries, meter):
-                yield from failures()
-                arrays = record._asdict()
-                index = int(arrays.pop("video_id"))
-                yield _header(index, entries[index], arrays), arrays
-            yield from failures()
+    load: Callable[[], Any],
+) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+    """Yields one (header, arrays) per clip, in order; the decoders start before `load` returns."""
+    size, rule = backbone_of(directory, network).image_size, ledger.frame_times(directory)
+    with (
+        decoder_pool(paths, config, config.max_frames, size, rule) as pool,
+        Meter(len(paths), 0, show=False) as meter,
+    ):
+        encoded = encode(pool, load(), config.storage.value, meter)
+        for index, (clip, arrays) in enumerate(encoded):
+            shapes = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
+            facts = {"state": clip.state, "reason": clip.reason, "arrays": shapes}
+            yield {"index": index, **facts}, arrays
 
 
-def _header(index: int, entry: Entry, arrays: Arrays) -> dict[str, Any]:
-    shapes = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
-    facts = {"state": "ok", "reason": entry.reason, "seconds": entry.seconds}
-    return {"index": index, **facts, "arrays": shapes}
-
-
-def _send(answers: BinaryIO, header: dict[str, Any], arrays: Arrays | None = None) -> None:
+def _send(
+    answers: BinaryIO, header: dict[str, Any], arrays: dict[str, np.ndarray] | None = None
+) -> None:
     answers.write(json.dumps(header).encode() + b"\n")
     for array in (arrays or {}).values():
         answers.write(np.ascontiguousarray(array).tobytes())

@@ -1,4 +1,4 @@
-"""Which files of a folder are clips."""
+"""Finds the clips of a folder."""
 
 import collections
 import sys
@@ -10,23 +10,23 @@ from uhman_jax.errors import UserError
 from uhman_jax.preprocess.clip_file import FRAME_TIMES, printable
 
 # Suffixes of the containers and streams that FFmpeg decodes as video; the last two are names that
-# yt-dlp and our list for aria2c give to an unknown container. What lies beside clips, such as
-# sound, subtitles, pictures, unfinished downloads, links and tables, has others.
+# yt-dlp and our list for aria2c give to an unknown container. Sound, subtitles, pictures, partial
+# downloads, links and tables beside clips have other suffixes.
 VIDEO_SUFFIXES = frozenset(
     "3g2 3gp 3gp2 3gpp 264 265 amv asf avi avc dav divx dv dvr-ms f4v flv gif gifv h264 h265 hevc "
     "insv ismv ivf m1v m2p m2t m2ts m2v m4v mj2 mjpeg mjpg mk3d mkv mod mov mp2v mp4 mp4v mpe mpeg "
     "mpg mpv mts mxf nsv nut obu ogm ogv qt rm rmvb rv tod tp trp ts vob vro webm wmv wtv xvid y4m "
     "unknown_video video".split()
 )
-# Before that all files were listed but these; folders of features begun then go on so.
+# Under rule 1 all files were listed but these; folders of features of that time still use it.
 _NOT_VIDEOS = {".csv", ".json", ".jsonl", ".txt", ".md", ".html", ".parquet", ".h5", ".npz"}
 _SHARD = ".tfrecord-"
 
 
 def list_inputs(root: Path, rule: int = FRAME_TIMES) -> list[tuple[str, str]]:
-    """(video_id, path) of the videos that videos.csv lists; without it, of the clips below root.
+    """Returns (video_id, path) of the videos in videos.csv; without it, of the clips below root.
 
-    What is not taken for a clip is counted on standard error.
+    The number of other files is printed on standard error.
 
     Args:
         root: the folder.
@@ -65,7 +65,7 @@ def list_inputs(root: Path, rule: int = FRAME_TIMES) -> list[tuple[str, str]]:
 
 
 def _text(name: str) -> str:
-    """The id of a file under rule 1: its name, if UTF-8 can hold that."""
+    """Returns the id of a file under rule 1: its name, if it is valid in UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -74,16 +74,16 @@ def _text(name: str) -> str:
 
 
 def files_below(root: Path) -> list[str]:
-    """Paths of the clips below a folder, relative to it, sorted.
+    """Returns paths of the clips below a folder, relative to it, sorted.
 
-    A clip is a file whose suffix is that of a container that FFmpeg decodes as video. Hidden files
-    and folders, the folder `features` and shards are left out.
+    A clip is a file with the suffix of a container that FFmpeg decodes as video. Hidden files and
+    folders, the folder `features` and shards are left out.
     """
     return _clips(root)[0]
 
 
 def _clips(root: Path) -> tuple[list[str], list[str]]:
-    """Names of the clips below a folder, and of the other files that are not tables or texts."""
+    """Returns names of the clips below a folder, and of other files but tables and texts."""
     clips, others = [], []
     for name in _files(root):
         suffix = name.suffix.lower()
@@ -95,7 +95,7 @@ def _clips(root: Path) -> tuple[list[str], list[str]]:
 
 
 def _files(root: Path) -> list[PurePosixPath]:
-    """All files below a folder but hidden ones, the folder `features`, and shards."""
+    """Returns all files below a folder but hidden ones, the folder `features`, and shards."""
     return [
         name
         for name in storage.files_below(root)
@@ -106,10 +106,10 @@ def _files(root: Path) -> list[PurePosixPath]:
 
 
 def clips_of(names: Iterable[str]) -> list[str]:
-    """The files that are named, and those of the folders that are.
+    """Returns the named files, and the clips below the named folders.
 
     Raises:
-        UserError: there are none, or a name is of nothing.
+        UserError: there are none, or a name does not exist.
     """
     clips: list[str] = []
     for name in names:

@@ -1,4 +1,4 @@
-"""Keras on JAX: how the extractor's network is run and calibrated on an accelerator."""
+"""Keras on JAX: runs and calibrates the extractor's network, e.g. on an accelerator."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -8,45 +8,48 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-CALLS_AT_ONCE = 3  # images on their way, in the network, and features on theirs
+CALLS_AT_ONCE = 3  # images being copied, in the network, and features being copied
 
 
 def prepare_devices() -> None:
-    """JAX needs nothing."""
+    """Does nothing: JAX needs no preparation."""
 
 
 class Compiled:
-    """The network as a function of uint8 images of one shape; float32.
+    """The network, compiled for uint8 images of one shape; returns float32.
 
     Attributes:
-        on_device: the same from images on the device to features left there.
+        on_device: the same function from images on the device to features on the device.
     """
 
-    def __init__(self, model: Any, shape: tuple[int, ...]):
-        """Compiles it."""
+    def __init__(self, model: Any, scale: Callable[[Any], Any], shape: tuple[int, ...]):
         weights = _weights(model)
 
         def features(weights: Any, images: Any) -> Any:
-            return _apply(model, weights, images, training=False)[0]
+            images = scale(images.astype(jnp.float32))
+            return model.stateless_call(*weights, images, training=False)[0]
 
         program = jax.jit(features).lower(weights, jax.ShapeDtypeStruct(shape, jnp.uint8)).compile()
         self.on_device = functools.partial(program, weights)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Features of images on the host, for it."""
-        # In the type of the activations half as much travels, and nothing is lost.
+        """Returns the features of images on the host, on the host."""
+        # They are copied in the type of the activations: bfloat16 is half as large.
         return np.asarray(self.on_device(images)).astype(np.float32)
 
 
-def batch_statistics(model: Any, variables: Sequence[Any]) -> Callable[[np.ndarray], list]:
-    """What a pass over uint8 images in training mode leaves in these variables."""
-    places = [id(variable) for variable in model.non_trainable_variables]
-    wanted = [places.index(id(variable)) for variable in variables]
+def batch_statistics(
+    model: Any, scale: Callable[[Any], Any], variables: Sequence[Any]
+) -> Callable[[np.ndarray], list]:
+    """Returns a function of uint8 images: these variables after a pass in training mode."""
+    ids = [id(variable) for variable in model.non_trainable_variables]
+    wanted = [ids.index(id(variable)) for variable in variables]
 
     @jax.jit
     def after(weights: Any, images: Any) -> list:
-        updated = _apply(model, weights, images, training=True)[1]
-        return [updated[place] for place in wanted]
+        images = scale(images.astype(jnp.float32))
+        updated = model.stateless_call(*weights, images, training=True)[1]
+        return [updated[index] for index in wanted]
 
     return lambda images: [np.asarray(value) for value in after(_weights(model), images)]
 
@@ -54,9 +57,3 @@ def batch_statistics(model: Any, variables: Sequence[Any]) -> Callable[[np.ndarr
 def _weights(model: Any) -> tuple[list, list]:
     trainable = [variable.value for variable in model.trainable_variables]
     return trainable, [variable.value for variable in model.non_trainable_variables]
-
-
-def _apply(model: Any, weights: tuple[list, list], images: Any, training: bool) -> Any:
-    """The output, and the non-trainable variables after it."""
-    scaled = images.astype(jnp.float32) / 127.5 - 1.0  # Inception's range, [-1, 1]
-    return model.stateless_call(*weights, scaled, training=training)

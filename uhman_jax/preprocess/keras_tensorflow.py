@@ -1,21 +1,17 @@
-"""Keras on TensorFlow: how the extractor's network is run, calibrated and frozen."""
+"""Keras on TensorFlow: runs, calibrates and converts the extractor's network."""
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from uhman_jax.preprocess.tensorflow_c import CONFIG_FILE
-
-CALLS_AT_ONCE = 1  # a call has all cores
+CALLS_AT_ONCE = 1  # a call uses all cores
 
 
 def prepare_devices() -> None:
-    """Leaves GPU memory to others and makes kernels repeatable, where there is a GPU."""
+    """Limits the use of GPU memory to what is needed and makes GPU kernels deterministic."""
     devices = tf.config.list_physical_devices("GPU")
     for device in devices:
         with contextlib.suppress(RuntimeError):  # already in use
@@ -25,28 +21,34 @@ def prepare_devices() -> None:
 
 
 class Compiled:
-    """The network as a function of uint8 images of one shape; float32."""
+    """The network as a function of uint8 images of one shape; returns float32.
 
-    def __init__(self, model: Any, shape: tuple[int, ...]):
-        """Keeps the function; its first call traces it."""
-        self._call = _traced(model, shape)
+    The first call traces it.
+    """
+
+    def __init__(self, model: Any, scale: Callable[[Any], Any], shape: tuple[int, ...]):
+        self._call = _traced(model, scale, shape)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Features of images."""
+        """Returns the features of images."""
         return self._call(images).numpy()
 
 
-def _traced(model: Any, shape: tuple[int, ...]) -> Any:
+def _traced(model: Any, scale: Callable[[Any], Any], shape: tuple[int, ...]) -> Any:
     return tf.function(
-        lambda images: tf.cast(model(_scale(images), training=False), tf.float32),
+        lambda images: tf.cast(
+            model(scale(tf.cast(images, tf.float32)), training=False), tf.float32
+        ),
         input_signature=[tf.TensorSpec(shape, tf.uint8)],
     )
 
 
-def batch_statistics(model: Any, variables: Sequence[Any]) -> Callable[[np.ndarray], list]:
-    """What a pass over uint8 images in training mode leaves in these variables."""
+def batch_statistics(
+    model: Any, scale: Callable[[Any], Any], variables: Sequence[Any]
+) -> Callable[[np.ndarray], list]:
+    """Returns a function of uint8 images: these variables after a pass in training mode."""
     run = tf.function(
-        lambda images: tf.reduce_mean(model(_scale(images), training=True)),
+        lambda images: tf.reduce_mean(model(scale(tf.cast(images, tf.float32)), training=True)),
         input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)],
     )
 
@@ -57,18 +59,10 @@ def batch_statistics(model: Any, variables: Sequence[Any]) -> Callable[[np.ndarr
     return after
 
 
-def freeze(model: Any, shape: tuple[int, ...], path: str | os.PathLike) -> None:
-    """Writes the network as a SavedModel, see `frozen`."""
+def to_litert(model: Any, scale: Callable[[Any], Any], shape: tuple[int, ...]) -> bytes:
+    """Returns the network as a LiteRT file with float32 weights, see `litert`."""
     module: Any = tf.Module()
-    module.call, module.weights = _traced(model, shape), [v.value for v in model.variables]
-    # TensorFlow's rewriting of graphs takes longer than it saves, and may change the rounding.
-    session = tf.compat.v1.ConfigProto()
-    session.graph_options.rewrite_options.disable_meta_optimizer = True
-    session.gpu_options.allow_growth = True
-    signature = module.call.get_concrete_function()
-    tf.saved_model.save(module, path, signatures=signature)
-    Path(path, CONFIG_FILE).write_bytes(session.SerializeToString())
-
-
-def _scale(images: Any) -> Any:
-    return tf.cast(images, tf.float32) / 127.5 - 1.0  # Inception's range, [-1, 1]
+    module.call, module.weights = _traced(model, scale, shape), [v.value for v in model.variables]
+    functions = [module.call.get_concrete_function()]
+    converter = tf.lite.TFLiteConverter  # type: ignore[missing-attribute]
+    return converter.from_concrete_functions(functions, module).convert()

@@ -1,11 +1,11 @@
-"""What became of every input video, shard by shard; and which shards are finished.
+"""The outcome of every input video, shard by shard, and which shards are finished.
 
 A folder of features holds, besides the shards and their metadata,
 
     settings.json            how the features are made; written first
     extractor.weights.h5     the network's weights, so that every later clip gets the same features
-    ledger/00012.jsonl       of one shard; written after the shard: it is finished
-    ledger.jsonl             of all; written when every shard is finished
+    ledger/00012.jsonl       the entries of one shard; written after it, which marks it as finished
+    ledger.jsonl             all entries; written when every shard is finished
 
 No file is ever half written. Nothing here imports TensorFlow.
 """
@@ -22,6 +22,7 @@ from pathlib import Path
 from uhman_jax import storage
 from uhman_jax.config import Precision, PreprocessConfig
 from uhman_jax.errors import UserError
+from uhman_jax.preprocess.backbone import BACKBONES
 from uhman_jax.preprocess.clip_file import FRAME_TIMES
 from uhman_jax.shards import store
 
@@ -40,7 +41,7 @@ class Entry:
         video_id: of the input.
         path: relative to the root, spelled as `clip_file.printable` does.
         state: one of STATES; only "ok" has features.
-        frames: sampled and encoded.
+        frames: number of encoded frames.
         seconds: how long the clip is shown.
         reason: "" or one sentence; an "ok" clip has one if its decoding failed after some frames.
         content: hash of the video stream, equal for copies of one file; "": not known.
@@ -63,7 +64,7 @@ class Shard:
         index: from 0.
         videos: (video_id, path) in order of id.
         key: hash of ids and paths.
-        sizes: hash of the sizes of the files; "" = not looked at.
+        sizes: hash of the sizes of the files; "": not read.
     """
 
     index: int
@@ -75,7 +76,7 @@ class Shard:
 def plan(
     root: Path | None, inputs: Iterable[tuple[str, str]], videos_per_shard: int
 ) -> list[Shard]:
-    """Divides the videos, in order of id, into shards; without `root` no file is looked at.
+    """Divides the videos, in order of id, into shards; without `root` no file size is read.
 
     Raises:
         UserError: no input, or an id twice.
@@ -120,7 +121,7 @@ def _hash(facts: Sequence) -> str:
 
 
 def _sizes(root: Path) -> Callable[[str], int]:
-    """What gives the size of a file below the root; -1 where it can't be had."""
+    """Returns a function of a path below the root: the size of the file, -1 if it is unknown."""
     if storage.is_remote(root):
         sizes = storage.sizes(root)
         return lambda path: sizes.get(os.path.normpath(path), -1)
@@ -135,12 +136,13 @@ def _sizes(root: Path) -> Callable[[str], int]:
 
 
 def settings(config: PreprocessConfig) -> dict:
-    """All that decides the features of a video, besides the video; JSON values.
+    """Returns all settings that decide the features of a video; JSON values.
 
     Raises:
         UserError: the weights file cannot be read.
     """
-    values = {"network": "inception_v3/mixed10", "weights": config.weights}
+    network = BACKBONES[config.backbone.value].network
+    values = {"network": network, "weights": config.weights}
     if config.weights == "random":
         values |= {"weights_seed": config.weights_seed, "kernels": "gaussian window"}
         values |= {"calibration_frames": config.calibration_frames}
@@ -163,16 +165,16 @@ def settings(config: PreprocessConfig) -> dict:
 
 @functools.lru_cache(maxsize=8)
 def _digest(path: str, *state: int) -> str:
-    """SHA-256 of a file; a start asks several times, and reads it once while its state stays."""
+    """Returns the SHA-256 of a file; it is read once per process unless its state changes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_settings(directory: Path, wanted: dict) -> dict:
-    """Marks a folder as made with these settings; returns what else its settings file says.
+    """Marks a folder as made with these settings; returns the content of its settings file.
 
     Raises:
-        UserError: it was made with others, or is not a folder of features.
+        UserError: it was made with other settings, or is not a folder of features.
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / SETTINGS_FILE
@@ -199,9 +201,9 @@ def check_settings(directory: Path, wanted: dict) -> dict:
 def read_finished(
     directory: Path, shard: Shard, num_shards: int, *, adopt_shard: bool = False
 ) -> tuple[dict, list[Entry]] | None:
-    """Header and entries of a shard that is finished; None if it must be made.
+    """Returns header and entries of a finished shard; None if it must be made.
 
-    With `adopt_shard` a shard of the same videos, from when the folder had another number of
+    With `adopt_shard` a shard of the same videos, made when the folder had another number of
     shards, gets its new name and counts as finished.
     """
     try:
@@ -241,7 +243,7 @@ def mark_unfinished(directory: Path, shard: Shard) -> None:
 
 
 def merge(directory: Path, entries: Sequence[Entry], num_shards: int) -> None:
-    """Writes the ledger of all videos and removes what belongs to shards that are no more."""
+    """Writes the ledger of all videos and removes files of shards that no longer exist."""
     kept = {store.shard_path(directory, i, num_shards).name for i in range(num_shards)}
     for path in directory.glob("*.tfrecord-*-of-*"):
         if path.name not in kept:
@@ -254,16 +256,16 @@ def merge(directory: Path, entries: Sequence[Entry], num_shards: int) -> None:
 
 
 def counts(entries: Iterable[Entry]) -> dict[str, int]:
-    """Videos by state, all STATES."""
+    """Returns the number of videos in each of STATES."""
     found = collections.Counter(entry.state for entry in entries)
     return {state: found[state] for state in STATES}
 
 
 def read_ledger(directory: str | os.PathLike) -> list[Entry]:
-    """The merged ledger of a folder.
+    """Returns the merged ledger of a folder.
 
     Raises:
-        UserError: it is not there or damaged.
+        UserError: it is missing or damaged.
     """
     path = storage.path(directory) / LEDGER_FILE
     try:

@@ -1,4 +1,4 @@
-"""When each packet of a video is shown, also where the timestamps of a file start again."""
+"""Finds when each packet of a video is shown, also where timestamps of a file start again."""
 
 import array
 import dataclasses
@@ -10,8 +10,8 @@ TOO_LONG = "the clip is longer than the limit of {:g} s"
 _MAX_RATE = 300  # packets per second of the longest clip; its timestamps may be garbage
 _MIN_PACKETS = 100_000  # that may be read in any case
 _BACK = 0.1  # seconds: decoding times that go back further start again
-_BACK_SHOWN = 2.0  # the same for times of display, where there are no others
-_UNKNOWN = np.iinfo(np.int64).min  # a timestamp that is not there
+_BACK_SHOWN = 2.0  # the same for times of display, if there are no others
+_UNKNOWN = np.iinfo(np.int64).min  # a missing timestamp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Index:
         time_base: seconds per unit of `key`.
         last_duration: of the packet shown last, in units of `key`; 0 = unknown.
         content: hash of all packets, in hexadecimal: equal for copies of one file.
-        moved: `key` is not what the file says: its timestamps start again somewhere, or wrap.
-        encrypted: bool, packets that cannot be decoded for that; None: there is none.
+        moved: `key` differs from the file: its timestamps start again somewhere, or wrap.
+        encrypted: bool, packets that are encrypted; None: there is none.
     """
 
     key: np.ndarray
@@ -41,23 +41,24 @@ class Index:
     encrypted: np.ndarray | None = None
 
     def starts(self) -> np.ndarray:
-        """Distinct keys of the shown frames, in the order in which they are shown."""
+        """Returns the distinct keys of the shown frames, in the order in which they are shown."""
         return np.unique(self.key[self.shown])
 
 
 class PacketTimes:
-    """What is kept of the packets of a stream while they are read; 26 bytes for each.
+    """Collects 26 bytes of each packet of a stream while it is read.
 
     Attributes:
-        encrypted: 1 for a packet that is.
+        encrypted: 1 for an encrypted packet.
         pieces: numbers of the packets at which timestamps start again, from 0.
+
+    Args:
+        time_base: seconds per unit of a timestamp.
+        gap_seconds: gap between two pieces; 0: all is one piece.
+        wraps: timestamps have 33 bits, as in MPEG's streams.
     """
 
     def __init__(self, time_base: float, gap_seconds: float, *, wraps: bool = False):
-        """Finds pieces, unless `gap_seconds`, the leap between two, is 0.
-
-        With `wraps` timestamps have 33 bits, as in MPEG's streams.
-        """
         self._time_base = time_base
         self._gap = gap_seconds
         self._wraps = wraps and gap_seconds > 0
@@ -71,11 +72,11 @@ class PacketTimes:
         self._low, self._high = math.inf, -math.inf  # display times of this one
 
     def __len__(self) -> int:
-        """Number of packets."""
+        """Returns the number of packets."""
         return len(self._pts)
 
     def add(self, packet) -> None:
-        """Keeps what matters of a packet."""
+        """Adds the facts of a packet."""
         pts, dts, shown = packet.pts, packet.dts, not packet.is_discard
         if self._wraps:
             pts = self._unwrap(pts, self._last_pts)
@@ -98,17 +99,17 @@ class PacketTimes:
         self.encrypted.append(packet.has_sidedata("encryption_info"))
 
     def _unwrap(self, time: int | None, last: int | None) -> int | None:
-        """Adds the multiple of 2**33 that brings a timestamp nearest to the one before."""
+        """Returns a timestamp plus the multiple of 2**33 that is nearest to the one before."""
         if time is None or last is None or abs(last - time) <= 1 << 32:
             return time
         self._unwrapped = True
         return time + ((last - time + (1 << 32)) >> 33 << 33)
 
     def _starts_again(self, pts: int | None, dts: int | None) -> bool:
-        """Whether the times of a packet do not follow those before it.
+        """Returns whether the times of a packet do not follow those before it.
 
         Times of display go back and forth by a few frames. Times of decoding do not, but after a
-        leap FFmpeg guesses some of them.
+        jump FFmpeg guesses some of them.
         """
         step = _step(self._last_pts, pts) * self._time_base
         if abs(step) > self._gap or (dts is None and step < -_BACK_SHOWN):
@@ -116,7 +117,7 @@ class PacketTimes:
         return _step(self._last_dts, dts) * self._time_base < -_BACK
 
     def too_long(self, max_seconds: float) -> str:
-        """Why the clip is refused as too long, so far; "" if it is not."""
+        """Returns why the clip is refused as too long so far; "" if it is not."""
         span = (self._span + max(0, self._high - self._low)) * self._time_base
         if span > max_seconds:
             return TOO_LONG.format(max_seconds)
@@ -124,7 +125,13 @@ class PacketTimes:
         return f"the clip has more than {most:.0f} pictures" if len(self) > most else ""
 
     def index(self, rate: float, content: str, frame_times: int) -> Index:
-        """The index of all packets; `rate`, frames per second, is for files without timestamps."""
+        """Returns the index of all packets.
+
+        Args:
+            rate: frames per second, for files without timestamps.
+            content: see `Index`.
+            frame_times: see `packets.read_index`.
+        """
         keys, durations = (np.array(a, np.int64) for a in (self._pts, self._durations))
         shown = np.array(self._shown, bool) | (not any(self._shown))
         time_base, pieces = self._time_base, self.pieces
@@ -151,12 +158,12 @@ class PacketTimes:
 
 
 def _step(before: int | None, after: int | None) -> int:
-    """Difference of two timestamps; 0 where one is not there."""
+    """Returns the difference of two timestamps; 0 if one is missing."""
     return 0 if before is None or after is None else after - before
 
 
 def _usual_gap(times: np.ndarray, pieces: list[int]) -> int:
-    """Median of the steps forward within pieces; 0 where there is none."""
+    """Returns the median of the steps forward within pieces; 0 if there is none."""
     steps = np.delete(np.diff(times), np.array(pieces[1:]) - 1)
     steps = steps[steps > 0]
     return int(np.median(steps)) if len(steps) else 0

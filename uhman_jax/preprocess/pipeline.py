@@ -1,9 +1,10 @@
-"""Videos to shards of region features: decode ahead, encode in fixed batches, resume by shard.
+"""Videos to shards of region features: decodes ahead, encodes in fixed batches, resumes by shard.
 
-A shard is a pure function of its videos, the settings and the weights: batches begin anew with each
-shard, and a finished shard is never made again. The same command goes on after any interruption.
+A shard is a pure function of its videos, the settings and the weights: each shard starts with a new
+batch, and a finished shard is never made again. After any interruption the same command continues.
 """
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -12,7 +13,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,14 @@ from uhman_jax.shards.record import Schema
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What preprocessing did.
+    """The result of a call of `preprocess`.
 
     Attributes:
         entries: the ledger, in order of id.
         counts: videos by state.
-        reused: videos of shards that were there already.
+        reused: videos of shards that were finished before.
         frames: encoded by this call.
-        seconds: of encoding, from the first batch to the last; 0 if all was there.
+        seconds: of encoding, from the first batch to the last; 0 if no shard was missing.
     """
 
     entries: tuple[Entry, ...]
@@ -50,23 +51,23 @@ class Part:
     """Some of a folder's shards, for one of several machines.
 
     Attributes:
-        number: from 1; 0: no shard, but the weights that the others need.
-        count: of all parts but that.
+        number: from 1; 0: no shard, but the weights that the other parts need.
+        count: number of parts, without part 0.
     """
 
     number: int
     count: int
 
     def __str__(self) -> str:
-        """As it is written: "2/16"."""
+        """Returns the text that `parse` reads, e.g. "2/16"."""
         return f"{self.number}/{self.count}"
 
     @classmethod
     def parse(cls, text: str) -> "Part":
-        """Reads "2/16".
+        """Reads e.g. "2/16".
 
         Raises:
-            UserError: it is none.
+            UserError: the text is no part.
         """
         match = re.fullmatch(r"(\d{1,9})/([1-9]\d{0,8})", text)
         if not match or int(match[1]) > int(match[2]):
@@ -78,7 +79,7 @@ class Part:
 
 
 def features_dir(root: str | os.PathLike, config: PreprocessConfig) -> Path:
-    """ROOT/features/<12 hex digits of all settings that decide the features>."""
+    """Returns ROOT/features/<12 hex digits of all settings that decide the features>."""
     text = json.dumps(ledger.settings(config), sort_keys=True)
     return storage.path(root) / "features" / hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -89,22 +90,28 @@ def is_complete(
     config: PreprocessConfig,
     root: str | os.PathLike | None = None,
 ) -> bool:
-    """Whether `preprocess` would have nothing to do. Reads small files only, no TensorFlow.
+    """Returns whether `preprocess` would have nothing to do; it reads only small files.
 
-    With `root` it also notices a file whose size is another now.
+    With `root` it also notices a file whose size has changed.
     """
     directory = storage.path(output_dir)
-    names = (store.INFO_FILE, *metadata.FILES, ledger.LEDGER_FILE, ledger.SETTINGS_FILE)
-    if not all((directory / name).exists() for name in names):
+    if not (directory / ledger.SETTINGS_FILE).exists():
         return False
     if ledger.read_json(directory / ledger.SETTINGS_FILE).get("settings") != ledger.settings(
         config
     ):
         return False
     shards = ledger.plan(storage.path(root) if root else None, inputs, config.videos_per_shard)
-    if len(list(directory.glob("*.tfrecord-*-of-*"))) != len(shards):
-        return False
-    return all(ledger.read_finished(directory, shard, len(shards)) for shard in shards)
+    return _has_summaries(directory, len(shards)) and all(
+        ledger.read_finished(directory, shard, len(shards)) for shard in shards
+    )
+
+
+def _has_summaries(directory: Path, num_shards: int) -> bool:
+    """Returns whether a folder has the files that `_finish` writes, and no further shard."""
+    names = (store.INFO_FILE, *metadata.FILES, ledger.LEDGER_FILE)
+    complete = all((directory / name).exists() for name in names)
+    return complete and len(list(directory.glob("*.tfrecord-*-of-*"))) == num_shards
 
 
 def preprocess(
@@ -119,98 +126,75 @@ def preprocess(
     beam_options: Any = None,
     part: Part | None = None,
 ) -> Summary:
-    """Makes all shards, their metadata and the ledger; skips what is finished.
+    """Makes all shards, their metadata and the ledger; skips finished shards.
 
     Args:
-        root: folder of the videos; nothing outside it is read.
+        root: folder of the videos; no file outside it is read.
         inputs: (video_id, path relative to root), ids unique.
-        output_dir: made if it is not there; holds features of these settings only.
-        config: how.
-        network: stands in for `extractor.Extractor`; tests use a small one.
+        output_dir: is created if it is missing; holds features of these settings only.
+        config: settings.
+        network: replaces `extractor.Extractor`; tests use a small one.
         progress: shows clips, frames/s and time left on standard error.
         retry: states, e.g. "timeout": finished shards that hold such a clip are made again.
-        beam_options: makes the shards on Apache Beam, see `beam.options_of`; None: here.
-        part: makes some shards alone; parts may run at once, and a call without one ends the work.
+        beam_options: makes the shards on Apache Beam, see `beam.options_of`; None: in this process.
+        part: makes only some shards; parts may run at once, and a call without one ends the work.
 
     Raises:
-        UserError: weights that cannot be had, other settings or another process in `output_dir`,
-            or no clip that could be decoded (the ledger is written all the same).
+        UserError: weights that cannot be loaded, other settings or another process in `output_dir`,
+            or no clip that could be decoded (the ledger is written in that case too).
     """
+    root, directory = storage.path(root), storage.path(output_dir)
+    with _exclusive(directory, part):
+        shards = ledger.plan(root, inputs, config.videos_per_shard)
+        facts = ledger.check_settings(directory, ledger.settings(config))
+        has_weights = (directory / ledger.WEIGHTS_FILE).exists()
+        mine = shards
+        if part and part.number:
+            if not has_weights or "fingerprint" not in facts:
+                raise UserError(
+                    f"--part={part} needs the weights that --part=0/{part.count} keeps in "
+                    f"{directory}, got none; run that first, with the same settings"
+                )
+            mine = shards[part.number - 1 :: part.count]
+        entries = _finished(directory, mine, len(shards), facts, retry, adopt_shard=mine is shards)
+        if len(entries) < len(mine) and not has_weights:
+            entries = {}  # the weights of the finished shards are lost
+        missing = [shard for shard in mine if shard.index not in entries]
+        reused = sum(map(len, entries.values()))
+        meter = Meter(sum(len(shard.videos) for shard in mine), reused, progress)
+        work = shard_builder.Making(root, directory, config, network, meter)
+        if missing and mine is shards:
+            (directory / store.INFO_FILE).unlink(missing_ok=True)
+        if part and not part.number:
+            with meter:
+                work.first_extractor(shards)
+        elif missing:
+            with meter:
+                extractor = work.first_extractor(shards)
+                if beam_options is None:
+                    entries |= work.run(missing, len(shards), extractor)
+                else:
+                    entries |= _on_beam(work, missing, len(shards), beam_options, meter)
+        if not part and (missing or not _has_summaries(directory, len(shards))):
+            _finish(directory, config, entries, len(shards))
+        flat = tuple(itertools.chain.from_iterable(entries[i] for i in sorted(entries)))
+        return Summary(flat, ledger.counts(flat), reused, meter.frames, meter.seconds)
+
+
+@contextlib.contextmanager
+def _exclusive(directory: Path, part: Part | None) -> Iterator[None]:
+    """Holds the lock of a folder, or of a part of it; reports errors of the disk."""
+    held = f"{lock.LOCK_FILE}.{part.number}-of-{part.count}" if part else lock.LOCK_FILE
     try:
-        held = f"{lock.LOCK_FILE}.{part.number}-of-{part.count}" if part else lock.LOCK_FILE
-        with lock.hold(output_dir, "wait for it, or name another folder for the features", held):
-            return _preprocess(
-                storage.path(root),
-                list(inputs),
-                storage.path(output_dir),
-                config,
-                network,
-                progress,
-                retry,
-                beam_options,
-                part,
-            )
+        with lock.hold(directory, "wait for it, or name another folder for the features", held):
+            yield
     except OSError as error:
         if error.errno != errno.ENOENT and not storage_error(error):
             raise
         raise UserError(
-            f"features must be written below {output_dir}, which failed ({error.strerror}: "
-            f"{error.filename or 'no file named'}); mend that and run again, finished shards stay"
+            f"features must be written below {directory}, which failed ({error.strerror}: "
+            f"{error.filename or 'no file named'}); solve that and run again, finished shards stay"
         ) from error
-
-
-def _preprocess(
-    root: Path, inputs, directory: Path, config, network, progress, retry, beam_options, part
-) -> Summary:
-    shards = ledger.plan(root, inputs, config.videos_per_shard)
-    facts = ledger.check_settings(directory, ledger.settings(config))
-    if part and part.number:
-        return _make_part(root, shards, directory, config, network, progress, facts, part)
-    entries = _finished(directory, shards, len(shards), facts, retry, adopt_shard=True)
-    if len(entries) < len(shards) and not (directory / ledger.WEIGHTS_FILE).exists():
-        entries = {}  # the weights of the finished shards are lost
-    reused = sum(map(len, entries.values()))
-    meter = Meter(len(inputs), reused, progress)
-    if part:
-        if len(entries) < len(shards):
-            (directory / store.INFO_FILE).unlink(missing_ok=True)
-        with meter:
-            shard_builder.Making(root, directory, config, network, meter).first_extractor(shards)
-        return _summary(entries, reused, meter)
-    if len(entries) < len(shards):
-        (directory / store.INFO_FILE).unlink(missing_ok=True)
-        with meter:
-            work = shard_builder.Making(root, directory, config, network, meter)
-            missing = [shard for shard in shards if shard.index not in entries]
-            extractor = work.first_extractor(shards)
-            if beam_options is None:
-                entries |= work.run(missing, len(shards), extractor)
-            else:
-                entries |= _on_beam(work, missing, len(shards), beam_options, meter)
-    elif is_complete(directory, inputs, config, root):
-        return _summary(entries, reused, meter)
-    _finish(directory, config, entries, len(shards))
-    return _summary(entries, reused, meter)
-
-
-def _make_part(
-    root: Path, shards, directory: Path, config, network, progress, facts, part: Part
-) -> Summary:
-    if not (directory / ledger.WEIGHTS_FILE).exists() or "fingerprint" not in facts:
-        raise UserError(
-            f"--part={part} needs the weights that --part=0/{part.count} keeps in {directory}, got "
-            "none; run that first, with the same settings"
-        )
-    mine = [shard for shard in shards if shard.index % part.count == part.number - 1]
-    entries = _finished(directory, mine, len(shards), facts)
-    missing = [shard for shard in mine if shard.index not in entries]
-    reused = sum(map(len, entries.values()))
-    meter = Meter(sum(len(shard.videos) for shard in mine), reused, progress)
-    if missing:
-        with meter:
-            work = shard_builder.Making(root, directory, config, network, meter)
-            entries |= work.run(missing, len(shards))
-    return _summary(entries, reused, meter)
 
 
 def _on_beam(work, missing, num_shards: int, options, meter: Meter) -> dict[int, list[Entry]]:
@@ -233,13 +217,10 @@ def _on_beam(work, missing, num_shards: int, options, meter: Meter) -> dict[int,
     return entries
 
 
-restore_extractor = shard_builder.restore_extractor
-
-
 def _finished(
     directory: Path, shards, num_shards: int, facts: dict, retry=(), *, adopt_shard: bool = False
 ) -> dict[int, list[Entry]]:
-    """Entries of those shards that need not be made again."""
+    """Returns the entries of those shards that need not be made again."""
     entries = {}
     for shard in shards:
         found = ledger.read_finished(directory, shard, num_shards, adopt_shard=adopt_shard)
@@ -252,11 +233,6 @@ def _is_valid(found: tuple[dict, list[Entry]], facts: dict, retry: Collection[st
     header, entries = found
     same = header.get("weights") == facts.get("fingerprint")
     return same and not any(entry.state in retry for entry in entries)
-
-
-def _summary(entries: dict[int, list[Entry]], reused: int, meter: Meter) -> Summary:
-    flat = tuple(itertools.chain.from_iterable(entries[i] for i in sorted(entries)))
-    return Summary(flat, ledger.counts(flat), reused, meter.frames, meter.seconds)
 
 
 def _finish(

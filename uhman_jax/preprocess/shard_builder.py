@@ -1,9 +1,11 @@
-"""The making of shards: decoders ahead, one network, one writer."""
+"""Makes shards: decoders ahead, one network, one writer."""
 
+import functools
 import importlib.metadata
+import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -13,13 +15,14 @@ from uhman_jax import storage
 from uhman_jax.config import Backend, Precision, PreprocessConfig
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess import ledger
-from uhman_jax.preprocess.clip_file import IMAGE_SIZE
+from uhman_jax.preprocess.backbone import BACKBONES, Backbone, of_network
+from uhman_jax.preprocess.clip_file import DecodedClip, DecodeError, printable
 from uhman_jax.preprocess.decode_pool import DecoderPool
-from uhman_jax.preprocess.decode_process import Clip, LibraryFault, failed
+from uhman_jax.preprocess.decode_process import LibraryFault, usable_cores
 from uhman_jax.preprocess.extract_features import Meter, encode
 from uhman_jax.preprocess.ledger import Entry, Shard
 from uhman_jax.shards import store
-from uhman_jax.shards.record import Schema
+from uhman_jax.shards.record import FrameRecord, Schema
 
 _PACKAGES = ("av", "jax", "keras", "numpy", "tensorflow", "tensorflow-cpu")
 
@@ -32,14 +35,15 @@ def restore_extractor(
     precision: Precision = Precision.FLOAT32,
     backend: Backend = Backend.TENSORFLOW,
 ):
-    """The extractor that made the features of a folder, weights and all.
+    """Returns the extractor that made the features of a folder, with its weights.
 
     Args:
         output_dir: the folder.
-        network: stands in for `extractor.Extractor`; tests use a small one.
+        network: replaces `extractor.Extractor`; tests use a small one.
         batch_frames: images per call of the network; 0: as when the features were made.
         precision: of the activations.
-        backend: what runs the network. AUTO imports JAX, which takes an accelerator's memory.
+        backend: library that runs the network. AUTO imports JAX, which takes an accelerator's
+            memory.
 
     Raises:
         UserError: the folder or its weights are missing or damaged.
@@ -48,6 +52,7 @@ def restore_extractor(
     facts = ledger.read_json(directory / ledger.SETTINGS_FILE)
     path = directory / ledger.WEIGHTS_FILE
     extractor = (network or extractor_class(backend)).restore(
+        backbone_of(directory, network),
         storage.cached_copy(path),
         facts["description"],
         batch_frames or facts["settings"]["batch_frames"],
@@ -61,15 +66,22 @@ def restore_extractor(
     return extractor
 
 
+def backbone_of(directory: Path, network=None) -> Backbone:
+    """Returns the backbone of a folder's features, or that of a `network` which replaces it."""
+    if network:
+        return network.BACKBONE
+    return of_network(ledger.read_json(directory / ledger.SETTINGS_FILE)["settings"]["network"])
+
+
 def extractor_class(backend: Backend):
-    """The class `Extractor`, on Keras with this backend; importing it takes seconds.
+    """Returns the class `Extractor`, on Keras with this backend; the import takes seconds.
 
     Raises:
-        UserError: Keras runs on another one in this process already.
+        UserError: Keras runs on another backend in this process already.
     """
     match backend:
         case Backend.AUTO:
-            import jax  # not where TensorFlow was asked for: it looks at every device
+            import jax  # only for AUTO: it initialises every device
 
             backend = Backend.TENSORFLOW if jax.default_backend() == "cpu" else Backend.JAX
         case Backend.TENSORFLOW | Backend.JAX:
@@ -89,13 +101,14 @@ def extractor_class(backend: Backend):
 
 
 def decoder_pool(
-    paths: Sequence[str | Clip],
+    paths: Sequence[str],
     config: PreprocessConfig,
     max_frames: int,
     size: int,
     frame_times: int = ledger.FRAME_TIMES,
+    locate: Callable[[str], str] = str,
 ) -> DecoderPool:
-    """Decoders of these files, with the limits of a config; see `ledger.frame_times`."""
+    """Returns decoders of these files, with the limits of a config; see `ledger.frame_times`."""
     options = {
         "frames_per_second": config.frames_per_second,
         "max_frames": max_frames,
@@ -105,13 +118,13 @@ def decoder_pool(
         "max_megapixels": config.max_megapixels,
         "frame_times": frame_times,
     }
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return DecoderPool(
         paths,
         options,
-        num_decoders=config.num_decoders or min(8, cores or 1),
+        num_decoders=config.num_decoders or min(8, usable_cores()),
         timeout=config.clip_timeout,
         memory_bytes=int(config.decoder_memory * 2**30),
+        locate=locate,
     )
 
 
@@ -128,7 +141,7 @@ class Making:
         self._meter = meter
 
     def first_extractor(self, shards: Sequence[Shard]):
-        """Loads the weights and keeps them in the folder; None where they are there already."""
+        """Loads the weights and stores them in the folder; None where it has them already."""
         facts = ledger.read_json(self.directory / ledger.SETTINGS_FILE)
         if (self.directory / ledger.WEIGHTS_FILE).exists() and "fingerprint" in facts:
             return None
@@ -142,12 +155,12 @@ class Making:
         Args:
             missing: shards to make.
             num_shards: of the folder.
-            extractor: where it is loaded already.
+            extractor: if it is loaded already.
         """
         videos = [video for shard in missing for video in shard.videos]
         made = {}
         self._meter.stage("features")
-        # The decoders start before Keras is imported, and work meanwhile.
+        # The decoders start before Keras is imported, and work in parallel.
         with self._decode(videos, self.config.max_frames) as pool:
             if extractor is None:
                 extractor = restore_extractor(
@@ -159,49 +172,50 @@ class Making:
             clips = iter(pool)
             try:
                 for shard in missing:
-                    made[shard.index] = self._make(
-                        shard, num_shards, zip(shard.videos, clips, strict=False), extractor
-                    )
+                    mine = itertools.islice(clips, len(shard.videos))
+                    made[shard.index] = self._make(shard, num_shards, mine, extractor)
             except LibraryFault:
-                for shard in missing:  # it may have taken good clips for broken ones before
+                for shard in missing:  # earlier entries may call good clips broken
                     ledger.mark_unfinished(self.directory, shard)
                 raise
         self._meter.decoding_seconds += pool.busy_seconds
         return made
 
-    def _make(self, shard: Shard, num_shards: int, clips, extractor) -> list[Entry]:
+    def _make(
+        self, shard: Shard, num_shards: int, clips: Iterator[DecodedClip], extractor
+    ) -> list[Entry]:
         entries: list[Entry] = []
-        storage = self.config.storage.value
-        schema = Schema(extractor.NUM_CHANNELS, storage, extractor.NUM_REGIONS)
-        records = encode(clips, extractor, storage, entries, self._meter)
-        store.write_shard(self.directory, shard.index, num_shards, records, schema)
+        storage, backbone = self.config.storage.value, extractor.backbone
+
+        def records() -> Iterator[FrameRecord]:
+            encoded = encode(clips, extractor, storage, self._meter)
+            for (video_id, path), (clip, arrays) in zip(shard.videos, encoded, strict=True):
+                facts = len(clip.times_F), round(clip.seconds, 3), clip.reason, clip.content
+                entries.append(Entry(video_id, printable(path), clip.state, *facts))
+                if arrays:
+                    yield FrameRecord(video_id, **arrays)
+
+        schema = Schema(backbone.num_channels, storage, backbone.num_regions)
+        store.write_shard(self.directory, shard.index, num_shards, records(), schema)
         ledger.write_shard_ledger(self.directory, shard, extractor.fingerprint, entries)
         return entries
 
     def _decode(self, videos, max_frames: int) -> DecoderPool:
-        paths = [self._locate(path) for _, path in videos]
-        rule = ledger.frame_times(self.directory)
-        return decoder_pool(paths, self.config, max_frames, self._image_size, rule)
+        return decoder_pool(
+            [path for _, path in videos],
+            self.config,
+            max_frames,
+            self._backbone.image_size,
+            ledger.frame_times(self.directory),
+            functools.partial(_file_below, self.root),
+        )
 
     @property
-    def _image_size(self) -> int:
-        return self.network.IMAGE_SIZE if self.network else IMAGE_SIZE
-
-    def _locate(self, path: str) -> str | Clip:
-        """The file, unless its name or a link leads out of the root."""
-        outside = failed("unsupported", "the file lies outside the folder")
-        if storage.is_remote(self.root):
-            name = os.path.normpath(path)
-            return outside if name.startswith(("/", "..")) else str(self.root / name)
-        try:
-            target = (self.root / path).resolve()
-            inside = target.is_relative_to(self.root.resolve())
-        except (OSError, ValueError, RuntimeError) as error:
-            return failed("corrupt", f"the path cannot be followed: {error}")
-        return str(target) if inside else outside
+    def _backbone(self) -> Backbone:
+        return self.network.BACKBONE if self.network else BACKBONES[self.config.backbone.value]
 
     def _load(self, videos):
-        """Loads the weights asked for and keeps them in the folder."""
+        """Loads the weights of the config and stores them in the folder."""
         config = self.config
         images = None
         self._meter.stage("loading the network")
@@ -209,6 +223,7 @@ class Making:
             self._meter.stage("calibrating the network")
             images = self._calibration_images(videos)
         extractor = (self.network or extractor_class(config.backend)).load(
+            self._backbone,
             config.weights,
             seed=config.weights_seed,
             calibration_images=images,
@@ -220,18 +235,18 @@ class Making:
             "settings": ledger.settings(config),
             "description": extractor.description,
             "fingerprint": extractor.fingerprint,
-            "channels": extractor.NUM_CHANNELS,
-            "regions": extractor.NUM_REGIONS,
+            "channels": extractor.backbone.num_channels,
+            "regions": extractor.backbone.num_regions,
             "versions": _versions(),
         }
         ledger.write_json(self.directory / ledger.SETTINGS_FILE, facts)
         return extractor
 
     def _calibration_images(self, videos) -> np.ndarray:
-        """Frames spread over the clips, and over each clip where clips are few."""
+        """Returns frames spread over the clips, several per clip where clips are few."""
         total = self.config.calibration_frames
         chosen = spread(len(videos), total)
-        rest = sorted(set(range(len(videos))) - set(chosen))  # stand in for what fails
+        rest = sorted(set(range(len(videos))) - set(chosen))  # replace clips that fail
         per_clip = -(-total // len(chosen))
         images: list[np.ndarray] = []
         with self._decode([videos[i] for i in [*chosen, *rest]], per_clip) as pool:
@@ -239,12 +254,34 @@ class Making:
                 images.extend(clip.images)
                 if len(images) >= total:
                     break
-        size = self._image_size
+        size = self._backbone.image_size
         return np.array(images[:total], np.uint8).reshape(-1, size, size, 3)
 
 
+def _file_below(root: Path, path: str) -> str:
+    """Returns the file of a path below the root.
+
+    Raises:
+        DecodeError: the path, or a link on it, leads out of the root.
+    """
+    outside = DecodeError("unsupported", "the file lies outside the folder")
+    if storage.is_remote(root):
+        name = os.path.normpath(path)
+        if name.startswith(("/", "..")):
+            raise outside
+        return str(root / name)
+    try:
+        target = (root / path).resolve()
+        inside = target.is_relative_to(root.resolve())
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DecodeError("corrupt", f"the path cannot be followed: {error}") from None
+    if not inside:
+        raise outside
+    return str(target)
+
+
 def spread(count: int, total: int) -> list[int]:
-    """At most `total` indices of `count`, the middles of equal parts.
+    """Returns at most `total` indices of `count`, the middles of equal parts.
 
     >>> spread(10, 3)
     [1, 5, 8]

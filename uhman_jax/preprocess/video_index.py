@@ -1,4 +1,4 @@
-"""The packets of a video file: opening it safely, when each frame is shown, which to keep."""
+"""Opens a video file safely, reads when each frame is shown, and chooses the frames to keep."""
 
 import fractions
 import hashlib
@@ -15,21 +15,21 @@ from uhman_jax.preprocess.packet_times import TOO_LONG, Index, PacketTimes
 # metadata, AttributeError on a missing header box, EOFError, plain OSError.
 LIBRARY_ERRORS = (av.FFmpegError, OSError, AttributeError, EOFError, ValueError, OverflowError)
 
-# Demuxers that open other files, addresses or devices, or that draw text as if it were a film.
+# Demuxers that open other files, addresses or devices, or that render text as video.
 _DENIED_FORMATS = frozenset(
     "adf aptx bin concat concatf dash fbdev ffmetadata hls idf image2 image2pipe imf kmsgrab lavfi "
     "oss alsa rawvideo rtp rtsp sap sdp smoothstreaming tty v4l2 video4linux2 vapoursynth avisynth "
     "vobsub webm_dash_manifest webm_chunk x11grab xbin".split()
 )
 _FORMATS = ",".join(sorted(av.formats_available - _DENIED_FORMATS))
-# PyAV 19 has this without being asked to, and no option for it.
+# PyAV 19 always does this and has no option for it.
 _METADATA: dict[str, Any] = (
     {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
 _EPSILON = 1e-6  # of a sampling interval: timestamps are rounded to the container's time base
 ENCRYPTED = "the video is encrypted; without its key no frame can be decoded"
-# Seconds of a leap after which times start again: for formats that are made to be cut and joined,
-# and for others, in which a picture may stand still for a while.
+# Gap in seconds after which times start again: for formats that are made to be cut and joined, and
+# for the others, where a picture may stand still for a while.
 _GAPS = {True: 10.0, False: 3600.0}
 _MPEG_CLOCK = fractions.Fraction(1, 90_000)  # of timestamps with 33 bits
 
@@ -38,8 +38,8 @@ def open_stream(path: str, max_megapixels: float):
     """Opens a file and its best video stream, single-threaded: (container, stream).
 
     Only the file itself is read: other protocols, and formats that open further files, are off.
-    FFmpeg gets a descriptor: its name could be taken for a protocol or a pattern, its suffix would
-    have a say in what it is, and its bytes need not be UTF-8.
+    FFmpeg gets a descriptor: a name could be read as a protocol or a pattern, its suffix would
+    influence the format, and its bytes may not be UTF-8.
 
     Raises:
         DecodeError: there is no video that can be decoded.
@@ -91,13 +91,13 @@ def _select_stream(container, max_megapixels: float):
         )
     # For pictures that grow within the stream; the codec counts its padding too.
     context.options = {"max_pixels": str(int(max_megapixels * 2e6) + (1 << 20))}
-    context.thread_count = 1  # parallel over clips, and memory that can be foretold
+    context.thread_count = 1  # parallel over clips, and memory is predictable
     stream.thread_type = "NONE"
     return stream
 
 
 def describe(error: Exception) -> str:
-    """One line about an error of the library, without the path of the file."""
+    """Returns one line about an error of the library, without the path of the file."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     log = getattr(error, "log", None)  # (level, component, message)
     if log and isinstance(log[-1], str) and log[-1].strip():
@@ -113,13 +113,13 @@ def read_index(
     Args:
         path: the file.
         max_megapixels: larger pictures are refused.
-        max_seconds: longer clips are refused, and those of more packets than such a clip has.
+        max_seconds: longer clips are refused, and clips with more packets than such a clip has.
         frame_times: rule for the times of frames. 1: as the file says. 2: where timestamps start
-            again or leap, what follows is shown after what came before; and a last frame is shown
-            as long as others where the header makes packets longer than they are.
+            again or jump, later frames are shown after earlier ones; and the last frame is shown as
+            long as others where the header makes packets longer than they are.
 
     Raises:
-        DecodeError: no frame, or a clip that is too long; it is not read further than that.
+        DecodeError: no frame, or a clip that is too long, at which reading stops.
     """
     container, stream = open_stream(path, max_megapixels)
     note, latest = "", 0.0
@@ -129,7 +129,7 @@ def read_index(
         rate = float(stream.average_rate or stream.guessed_rate or 25)
         time_base = float(stream.time_base or 0)
         own = float(stream.duration * stream.time_base) if stream.duration else 0.0
-        # The header's length of the whole; that of the former formats is FFmpeg's own guess.
+        # The total length in the header; for formats with `joins` it is a guess of FFmpeg.
         whole = 0.0 if own or joins else (container.duration or 0) / av.time_base
         gap_seconds = _GAPS[joins] if frame_times > 1 else 0.0
         packets = PacketTimes(
@@ -176,7 +176,7 @@ def read_index(
 
 
 def _last_duration(index: Index) -> float:
-    """How long the last frame is shown, in units of the key; the usual gap where unknown."""
+    """Returns how long the last frame is shown, in units of the key; the usual gap if unknown."""
     starts = index.starts()
     if index.last_duration:
         return index.last_duration
@@ -184,7 +184,7 @@ def _last_duration(index: Index) -> float:
 
 
 def choose(index: Index, frames_per_second: float, max_frames: int) -> dict[int, float]:
-    """Keys of the frames to keep -> the time in seconds at which each is sampled."""
+    """Returns the keys of the frames to keep -> the time in seconds at which each is sampled."""
     starts = index.starts()
     unit = index.time_base * frames_per_second  # sampling intervals per unit of the key
     begin = (starts - starts[0]).astype(np.float64) * unit
@@ -201,7 +201,7 @@ def choose(index: Index, frames_per_second: float, max_frames: int) -> dict[int,
 
 
 def needed_segments(index: Index, wanted: dict[int, float]) -> frozenset[int]:
-    """Groups of pictures that must be decoded to have the wanted frames.
+    """Returns the groups of pictures that must be decoded for the wanted frames.
 
     A frame shown before the key frame of its group (open group) also refers to the group before.
     """

@@ -1,4 +1,4 @@
-"""The same as one picture: frames with attention, their weights, and the suggestions."""
+"""Draws an explanation as one picture: frames with attention, their weights, and suggestions."""
 
 import io
 from pathlib import Path
@@ -11,17 +11,17 @@ from uhman_jax.recommend.page import Side
 from uhman_jax.report import thumbnails
 
 _INK, _MODEL, _MUTED = "#1b1d22", "#4a4fd4", "#5f6571"
-_MOST_FRAMES = 8  # side by side; of more the weightiest are shown
+_MOST_FRAMES = 8  # side by side; of more frames those with the highest weights are shown
 
 
 def draw(clip: Path, times_F: np.ndarray, images: list[Image.Image], sides: list[Side]) -> bytes:
-    """A PNG with one row per profile.
+    """Returns a PNG with one row per profile.
 
     Args:
         clip: for its name.
         times_F: seconds of the frames.
         images: the frames; empty where they can't be shown.
-        sides: what the model did for each profile.
+        sides: the output of the model for each profile.
     """
     from matplotlib.figure import Figure
 
@@ -68,12 +68,12 @@ def draw(clip: Path, times_F: np.ndarray, images: list[Image.Image], sides: list
 
 
 def _plain(text: str) -> str:
-    """Text that Matplotlib draws as it is."""
+    """Returns text that Matplotlib draws unchanged."""
     return storage.escape_name(text).replace("$", r"\$")
 
 
 def _suggestions(axes, side: Side) -> None:
-    """Bars of confidence, or of score where no confidence was fitted."""
+    """Draws bars of confidence, or of score where no confidence was fitted."""
     plot, below = axes
     below.axis("off")
     shown = side.suggestions[:10]

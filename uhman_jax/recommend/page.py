@@ -1,4 +1,4 @@
-"""The page that shows why: frames with attention, suggestions, and what carried each of them."""
+"""The page that explains suggestions: attention over frames, and what carried each hashtag."""
 
 import dataclasses
 import pathlib
@@ -10,49 +10,12 @@ from PIL import Image
 from uhman_jax.recommend.occlusion import Why
 from uhman_jax.recommend.profile import Profile
 from uhman_jax.recommend.recommender import Suggestion
-from uhman_jax.report.document import document, part
-from uhman_jax.report.frame_strip import frame_strip, picture
-from uhman_jax.report.markup import Markup, element, join
-from uhman_jax.report.style import CSS
-from uhman_jax.report.tables import percent
+from uhman_jax.report.frame_strip import frame_strip, picture, seconds
+from uhman_jax.report.rendering import render_page
 from uhman_jax.scores import Scores, is_number
 from uhman_jax.storage import escape_name
 
 _IMAGE_BYTES = 30_000  # of one frame
-_CSS = """
-.duo{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,330px),1fr));gap:16px}
-.duo>.card{margin:0}
-.list{display:grid;gap:2px;margin:10px 0 0;padding:0;list-style:none}
-.list li{display:grid;grid-template-columns:1.6em minmax(0,1fr) 5.4em 3.4em;gap:10px;
-align-items:center;padding:5px 0;border-top:1px solid var(--line);font-size:.95rem}
-.list li:first-child{border-top:0}
-.list bdi{overflow-wrap:anywhere;font-weight:600}
-.list small{color:var(--muted);margin-left:.5em;white-space:nowrap;font-weight:400}
-.list .new{color:var(--hit)}
-.list .share{text-align:right;font-variant-numeric:tabular-nums}
-.meter{height:9px;border-radius:5px;background:var(--wash);overflow:hidden}
-.meter i{display:block;height:100%;background:var(--model);border-radius:5px}
-.carried{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,250px),1fr));gap:16px}
-.carried .card{margin:0;padding:14px}
-.clip>h3{margin-bottom:12px}
-.carried h3{display:flex;justify-content:space-between;gap:10px;margin-bottom:10px}
-.carried .picture{max-width:140px}
-.carried .both{display:flex;gap:14px;align-items:flex-end}
-.carried .side{flex:1;min-width:0}
-.columns{display:flex;align-items:flex-end;gap:2px;height:64px;border-bottom:1px solid var(--line)}
-.columns i{flex:1;background:var(--model);border-radius:2px 2px 0 0;opacity:.45;min-height:1px}
-.columns i.top{opacity:1}
-.list+.note,.both+.note{margin:10px 0 0}
-@media (max-width:480px){.list li{grid-template-columns:1.3em minmax(0,1fr) 2.8em 3em;gap:8px}}
-"""
-
-_WITHIN = """
-&{background:none;contain:inline-size}
-section.part{margin-top:28px}
-section.part:first-child{margin-top:0}
-.list{padding:0!important;margin:10px 0 0!important}
-.list li{margin:0!important}
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +25,8 @@ class Side:
     Attributes:
         profile: the user.
         suggestions: best first.
-        why: of these suggestions, in their order; None where the model has no attention.
-        notes: what the model could not use of the profile.
+        why: explains these suggestions, in their order; None if the model has no attention.
+        notes: parts of the profile that the model could not use.
     """
 
     profile: Profile
@@ -79,193 +42,66 @@ class Side:
 
 
 def render(
-    clip: pathlib.Path,
+    clip: pathlib.Path | None,
     times_F: np.ndarray,
     images: list[Image.Image],
     sides: list[Side],
     metrics: dict[str, Any],
 ) -> str:
-    """The page as text.
+    """Returns the page as text.
 
     Args:
-        clip: for its name.
+        clip: for its name; None: only the sections, to stand within another page.
         times_F: seconds of the frames.
         images: the frames; empty where they can't be shown.
         sides: of one profile, or of two to compare; the first is explained.
-        metrics: of the run, for what is known of its attention.
+        metrics: of the run, for how often its attention was right.
     """
-    first, *others = sides
-    other = others[0] if others else None
-    parts = [
-        _header(clip, first.profile, metrics),
-        part("Suggestions", _lists(first, other)),
-        part("Where it looked", _attention_text(), _strips(times_F, images, sides)),
-        part("What carried each hashtag", _carried_text(), _carried(times_F, images, first)),
-        part("What this proves, and what not", _limits(metrics)),
-    ]
-    return document(f"{escape_name(clip.name)} · why these hashtags", parts, css=_CSS)
-
-
-def fragment(
-    times_F: np.ndarray, images: list[Image.Image], sides: list[Side], metrics: dict[str, Any]
-) -> str:
-    """The suggestions, attention and what carried them, to stand within another page.
-
-    The rules of style are nested, so that they touch nothing around. See `render` for the
-    arguments.
-    """
-    first, *others = sides
-    rules = (CSS + _CSS).replace(":root{", "&{").replace("body{", "&{")
-    attention = []
-    if first.why is not None:
-        attention = [
-            part("Where it looked", _attention_text(), _strips(times_F, images, sides)),
-            part("What carried each hashtag", _carried_text(), _carried(times_F, images, first)),
-            part("What this proves, and what not", _limits(metrics)),
-        ]
-    body = join(part("Suggestions", _lists(first, others[0] if others else None)), attention)
-    style = element("style", Markup(f".uhman{{{rules}{_WITHIN}}}"))
-    return join(style, element("div", body, class_="uhman"))
-
-
-def _header(clip: pathlib.Path, profile: Profile, metrics: dict[str, Any]) -> Markup:
-    badges = [element("li", f"Features: {metrics.get('extractor', 'unknown')}")]
-    if metrics.get("simulated"):
-        badges.insert(0, element("li", "Trained on simulated data", class_="simulated"))
-    return element(
-        "header",
-        element("p", "Why these hashtags", class_="eyebrow"),
-        element("h1", element("bdi", escape_name(clip.name))),
-        element("p", "Posted by: ", element("bdi", profile.describe()), class_="lead"),
-        element("ul", badges, class_="badges"),
+    explained = sides[0].why is not None
+    return render_page(
+        "explain.html",
+        clip=escape_name(clip.name) if clip else "",
+        metrics=metrics,
+        explained=explained,
+        sides=sides,
+        strips=[
+            frame_strip(times_F, side.why.regions_FM, side.why.frames_F, images, _IMAGE_BYTES)
+            for side in sides
+            if side.why
+        ],
+        carried=_carried(times_F, images, sides[0]) if explained else [],
+        measured=_measured(metrics),
     )
 
 
-def _lists(first: Side, other: Side | None) -> Markup:
-    if other is None:
-        return element("div", _list(first, None), class_="card")
-    cards = [_list(first, None), _list(other, first)]
-    return element("div", [element("div", card, class_="card") for card in cards], class_="duo")
-
-
-def _list(side: Side, before: Side | None) -> Markup:
-    """The suggestions for a profile; with another one's, what has moved."""
-    names = [suggestion.hashtag for suggestion in before.suggestions] if before else []
-    rows = []
-    known = [s.confidence for s in side.suggestions if s.confidence is not None]
-    scale = max(known, default=1.0) or 1.0
-    for rank, suggestion in enumerate(side.suggestions, start=1):
-        moved = None
-        if before:
-            moved = element("small", "new", class_="new")
-            if suggestion.hashtag in names:
-                was = names.index(suggestion.hashtag) + 1
-                moved = element("small", f"was {was}") if was != rank else None
-        share, meter = "–", None
-        if suggestion.confidence is not None:
-            share = percent(suggestion.confidence)
-            width = f"width:{100 * suggestion.confidence / scale:.1f}%"
-            meter = element("div", element("i", style=width), class_="meter")
-        name = element("span", element("bdi", f"#{suggestion.hashtag}"), moved)
-        rows.append(
-            element(
-                "li",
-                element("span", str(rank), class_="place"),
-                name,
-                element("span", meter),
-                element("span", share, class_="share"),
-            )
-        )
-    notes = [element("p", note[:1].upper() + note[1:] + ".", class_="note") for note in side.notes]
-    title = element("h3", element("bdi", side.profile.describe()))
-    return join(title, element("ol", rows, class_="list"), notes)
-
-
-def _attention_text() -> Markup:
-    return element(
-        "p",
-        "Colour over a frame is the share of attention that each region gets for this user; no "
-        "colour is an even share or less. The bar under a frame is the frame's share of the "
-        "clip, the dashed line an even share.",
-    )
-
-
-def _strips(times_F: np.ndarray, images: list[Image.Image], sides: list[Side]) -> Markup:
-    cards = []
-    for side in sides:
-        why = side.attention
-        strip = frame_strip(times_F, why.regions_FM, why.frames_F, images, _IMAGE_BYTES)
-        title = element("h3", element("bdi", side.profile.describe()))
-        cards.append(element("article", title, strip, class_="card clip"))
-    return join(cards)
-
-
-def _carried_text() -> Markup:
-    return element(
-        "p",
-        "Attention is the same for all hashtags. Here every region and every frame is hidden in "
-        "turn, and a hashtag's score computed again: columns show what it loses without each "
-        "frame, colour what it loses without each region of the frame that carried most. A region "
-        "without which it would gain has no colour.",
-    )
-
-
-def _carried(times_F: np.ndarray, images: list[Image.Image], side: Side) -> Markup:
-    cards = []
-    for place, suggestion in enumerate(side.suggestions):
-        lost_F, lost_FM = side.attention.lost_TF[place], side.attention.lost_TFM[place]
+def _carried(times_F: np.ndarray, images: list[Image.Image], side: Side) -> list[dict[str, Any]]:
+    """Returns a card for each suggestion, with the frame that it loses most without."""
+    why, cards = side.attention, []
+    for suggestion, lost_F, lost_FM in zip(
+        side.suggestions, why.lost_TF, why.lost_TFM, strict=True
+    ):
         if not len(lost_F):
             continue
         top = int(np.argmax(lost_F))
-        cards.append(_carried_card(suggestion, times_F, images, lost_F, lost_FM, top))
-    if not cards:
-        return element("p", "The clip has no frame.", class_="placeholder")
-    return element("div", cards, class_="carried")
-
-
-def _carried_card(
-    suggestion: Suggestion,
-    times_F: np.ndarray,
-    images: list[Image.Image],
-    lost_F: np.ndarray,
-    lost_FM: np.ndarray,
-    top: int,
-) -> Markup:
-    time = f"{times_F[top]:.1f}\u202fs"
-    image, levels_YX = images[top] if images else None, lost_levels(lost_FM)[top]
-    shown = picture(image, levels_YX, time, f"Regions at {time}", _IMAGE_BYTES)
-    most = max(float(lost_F.max()), 1e-9)
-    columns = [
-        element(
-            "i",
-            class_="top" if f == top else None,
-            style=f"height:{100 * max(float(lost) / most, 0):.0f}%",
+        image, time = images[top] if images else None, seconds(times_F[top])
+        levels_YX = lost_levels(lost_FM)[top]
+        lengths_F = np.maximum(lost_F / max(float(lost_F[top]), 1e-9), 0)
+        cards.append(
+            {
+                "hashtag": suggestion.hashtag,
+                "picture": picture(image, levels_YX, time, f"Regions at {time}", _IMAGE_BYTES),
+                "lengths": lengths_F.tolist(),
+                "top": top,
+                "time": time,
+                "lost": float(lost_F[top]),
+                "score": suggestion.score,
+            }
         )
-        for f, lost in enumerate(lost_F)
-    ]
-    return element(
-        "article",
-        element("h3", element("bdi", f"#{suggestion.hashtag}")),
-        element(
-            "div",
-            element("div", shown, class_="picture"),
-            element("div", element("div", columns, class_="columns"), class_="side"),
-            class_="both",
-        ),
-        element(
-            "p",
-            f"Most from {time}: without it the score of {suggestion.score:.3f} falls by "
-            f"{lost_F[top]:.3f}."
-            if lost_F[top] > 0
-            else "No single frame carries it: hiding any one raises the score.",
-            class_="note",
-        ),
-        class_="card",
-    )
+    return cards
 
 
 def lost_levels(lost_FM: np.ndarray) -> np.ndarray:
-    """Strength of the heat in [0, 1] per frame and cell: the loss, in units of the clip's largest.
+    """Returns the heat in [0, 1] per frame and cell: the loss, in units of the clip's largest.
 
     >>> lost_levels(np.array([[0.0, 2.0, -1.0, 1.0]])).tolist()
     [[[0.0, 1.0], [0.0, 0.5]]]
@@ -275,29 +111,12 @@ def lost_levels(lost_FM: np.ndarray) -> np.ndarray:
     return levels_FM.reshape(len(lost_FM), side, side)
 
 
-def _limits(metrics: dict[str, Any]) -> Markup:
-    texts = [
-        "Both pictures are about the model, not about people: they show what moved its scores, not "
-        "why somebody would write a hashtag. Attention is a weight that was used, no reason: a "
-        "region may have much of it and change little. Hiding one region at a time misses what "
-        "two regions say alike, since the other one still says it.",
-        "A region is a cell of the last layer of Inception-v3, and each such cell sees far more of "
-        "the picture than its square: colour may lie beside the thing that it is about.",
-    ]
-    texts += [_measured(metrics)] if _measured(metrics) else []
-    return element("div", [element("p", text) for text in texts], class_="card")
+def _measured(metrics: dict[str, Any]) -> list[float]:
+    """Returns how often the top region held an object, and the tagged one, each with chance.
 
-
-def _measured(metrics: dict[str, Any]) -> str:
-    """Returns how often the run's attention was right, "" if the truth is unknown."""
+    Empty if the truth is not known.
+    """
     scores = Scores.from_metrics(metrics)
-    names = [f"top_region_{kind}{end}" for end in ("", "_chance") for kind in ("object", "tagged")]
+    names = [f"top_region_{kind}{end}" for kind in ("object", "tagged") for end in ("", "_chance")]
     means = [scores["attention", name].mean for name in names]
-    if not all(map(is_number, means)):
-        return ""
-    planted, tagged, planted_chance, tagged_chance = map(percent, means)
-    return (
-        f"In this run's simulated test clips the most attended region held one of the objects that "
-        f"were planted in {planted} of the clips (by lot {planted_chance}), and the one that the "
-        f"user tagged in {tagged} (by lot {tagged_chance})."
-    )
+    return means if all(map(is_number, means)) else []

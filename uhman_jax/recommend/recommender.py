@@ -14,6 +14,7 @@ from uhman_jax.dataset.hashtags import read_hashtags, split_hashtags
 from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import pad_videos
 from uhman_jax.layers import VideoInput, score
+from uhman_jax.preprocess.backbone import BACKBONES
 from uhman_jax.preprocess.feature_client import OnDemand
 from uhman_jax.recommend.output import check_choice
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
@@ -211,7 +212,9 @@ class Recommender:
     def compile(self, user: Profile = NOBODY, top_k: int = 10, exclude: Iterable[str] = ()) -> None:
         """Compiles what an answer needs: time well spent while the first clip is being encoded."""
         zeros_C = np.zeros(self.variables["statistics"]["mean_C"].shape, np.float32)
-        schema = Schema(len(zeros_C), self.config.preprocess.storage.value)
+        backbone = BACKBONES[self.config.preprocess.backbone.value]
+        storage = self.config.preprocess.storage.value
+        schema = Schema(len(zeros_C), storage, backbone.num_regions)
         codes_FMC = np.zeros((1, schema.num_regions, schema.num_channels), schema.dtype)
         nothing = FrameRecord("", codes_FMC, zeros_C, zeros_C, np.zeros(1, np.float32))
         self.suggest(nothing, [user], top_k, exclude=exclude)

@@ -1,4 +1,4 @@
-"""Starts a run's extractor, before anything heavy is imported: it takes the longest to be ready."""
+"""Starts a run's extractor before heavy imports: it takes the longest to be ready."""
 
 import dataclasses
 import os
@@ -22,9 +22,9 @@ def start_extractor(
     first: Sequence[str] = (),
     seed: int | None = None,
 ) -> OnDemand:
-    """The process that encodes clips as those of a run were; see `Recommender.load`.
+    """Starts the process that encodes clips with a run's extractor; see `Recommender.load`.
 
-    It begins with the clips `first` at once; they must be the first that it is asked for.
+    It starts with the clips `first` at once; they must be its first request.
 
     Raises:
         UserError: no run, no such seed, or not the extractor that made its features.
@@ -42,7 +42,7 @@ def start_extractor(
 
 
 def _check_extractor(directory: pathlib.Path, facts: dict[str, Any]) -> None:
-    """Raises UserError where a folder does not hold the extractor of a run's features."""
+    """Raises UserError if a folder does not hold the extractor of a run's features."""
     wanted = facts.get("features", {}).get("fingerprint")
     if not wanted:
         raise UserError(

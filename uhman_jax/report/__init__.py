@@ -1,7 +1,7 @@
 """The report page of a run: its settings, its scores and its attention.
 
 `write_report(workdir, root)` makes one self-contained report.html of the files of a run directory.
-Plots are drawn by `plots`, clips by `clips`; `page` puts them together.
+`page` prepares the values and `templates/report.html` draws them, in the one style of all pages.
 """
 
 import os

@@ -1,11 +1,34 @@
-"""A clip in pictures: its frames in time, with the attention over them."""
+"""A clip in pictures: its frames in time order, with the attention over them."""
+
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from uhman_jax.report import thumbnails
-from uhman_jax.report.markup import Markup, element, join
-from uhman_jax.report.tables import percent
+
+
+class Picture(NamedTuple):
+    """A frame and the heat over it, as data URIs.
+
+    Attributes:
+        heat: the heat map.
+        frame: the frame; "" where it can't be shown.
+        text: describes the frame, or the heat map where there is no frame.
+    """
+
+    heat: str
+    frame: str
+    text: str
+
+
+class Frame(NamedTuple):
+    """A frame of a strip: its time in words, and its fraction of the clip's attention."""
+
+    time: str
+    weight: float
+    picture: Picture
+    wide: bool  # wider than high
 
 
 def frame_strip(
@@ -14,65 +37,49 @@ def frame_strip(
     weights_F: np.ndarray,
     images: list[Image.Image],
     max_bytes: int,
-) -> Markup:
-    """Frames in time order, each with its share of the clip's attention as a bar under it.
+) -> list[Frame]:
+    """Returns the frames of a clip.
 
     Args:
         times_F: seconds.
         regions_FM: attention of each frame over its regions; rows sum to 1.
         weights_F: attention over the frames; sums to 1.
-        images: of the frames; empty: the attention is drawn alone.
+        images: the frames; empty: only the attention is drawn.
         max_bytes: of one image.
     """
     levels_FYX = thumbnails.heat_levels(regions_FM)
-    num_frames = len(times_F)
-    even = 1 / max(num_frames, 1)
-    top = max(float(weights_F.max(initial=0)), 2 * even)
     frames = []
-    for f in range(num_frames):
-        weight = float(weights_F[f])
-        time = f"{times_F[f]:.1f}\u202fs"
-        image = images[f] if images else None
-        shown = picture(image, levels_FYX[f], time, _peak(levels_FYX[f], time), max_bytes)
-        bar = element("i", style=f"height:{100 * weight / top:.1f}%")
-        line = element("s", style=f"bottom:{100 * even / top:.1f}%")
-        caption = join(element("b", percent(weight)), " ", element("span", time))
-        frames.append(
-            element(
-                "div",
-                element("div", shown, class_="picture"),
-                element("div", bar, line, class_="weight"),
-                element("div", caption, class_="when"),
-                class_="frame wide" if images and images[f].width > images[f].height else "frame",
-            )
-        )
-    return element(
-        "div", frames, class_="strip", tabindex=0, role="group", aria_label="Frames in time"
-    )
+    for f, weight in enumerate(weights_F.tolist()):
+        image, time = images[f] if images else None, seconds(times_F[f])
+        y, x = np.unravel_index(int(np.argmax(levels_FYX[f])), levels_FYX[f].shape)
+        peak = f"Attention at {time}, strongest in row {y + 1}, column {x + 1}"
+        shown = picture(image, levels_FYX[f], time, peak, max_bytes)
+        frames.append(Frame(time, weight, shown, image is not None and image.width > image.height))
+    return frames
 
 
 def picture(
     image: Image.Image | None, levels_YX: np.ndarray, time: str, peak: str, max_bytes: int
-) -> Markup:
-    """A frame under its heat, or the heat alone, which `peak` describes then.
+) -> Picture:
+    """Returns a frame under its heat.
 
     Args:
         image: the frame; None: it can't be shown.
         levels_YX: strength of the heat in [0, 1] per cell.
         time: of the frame, in words.
-        peak: words for the heat.
+        peak: describes the heat.
         max_bytes: of the frame.
     """
     heat = thumbnails.heat_png(levels_YX, smooth=image is not None)
     if image is None:
-        return element("img", src=heat, alt=peak, class_="map")
-    jpeg = thumbnails.frame_jpeg(image, max_bytes)
-    return join(
-        element("img", src=jpeg, alt=f"Frame at {time}", class_="shot"),
-        element("img", src=heat, alt="", class_="heat"),
-    )
+        return Picture(heat, "", peak)
+    return Picture(heat, thumbnails.frame_jpeg(image, max_bytes), f"Frame at {time}")
 
 
-def _peak(levels_YX: np.ndarray, time: str) -> str:
-    y, x = np.unravel_index(int(np.argmax(levels_YX)), levels_YX.shape)
-    return f"Attention at {time}, strongest in row {y + 1}, column {x + 1}"
+def seconds(time: float) -> str:
+    r"""Returns a time in words.
+
+    >>> seconds(1.25)
+    '1.2\u202fs'
+    """
+    return f"{time:.1f}\u202fs"

@@ -1,10 +1,11 @@
-"""Learning curves as inline SVG whose colours and fonts are the page's.
+"""Plots of a run as SVG in the colours and fonts of the page.
 
 Figures are made without pyplot, so that nothing of Matplotlib's global state changes.
 """
 
 import io
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
@@ -13,54 +14,53 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from uhman_jax.report.markup import Markup
-
-# Colours that stand for variables of the page's style sheet, so that plots follow dark mode.
-_INK, _MUTED, _LINE = "#010203", "#040506", "#070809"
-_VALIDATION, _TRAIN, _PAPER = "#0a0b0c", "#0d0e0f", "#101112"
-_VARIABLES = {
-    _INK: "var(--ink)",
-    _MUTED: "var(--muted)",
-    _LINE: "var(--line)",
-    _VALIDATION: "var(--model)",
-    _TRAIN: "var(--train)",
-    _PAPER: "var(--card)",
+# Colours of the page's style sheet, as figures are drawn and as the page writes them.
+INK, MUTED, LINE, CARD = "#1b1d22", "#5f6571", "#dfdcd2", "#fffefb"
+MODEL, TRAIN = "#4a4fd4", "#c2571a"
+PAGE_COLORS = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    LINE: "var(--line)",
+    CARD: "var(--card)",
+    MODEL: "var(--model)",
+    TRAIN: "var(--train)",
 }
-_STYLE = {
+GROUPS = ("said", "hits", "count")  # of metrics.json's "reliability"
+STYLE = {
     "svg.fonttype": "none",
     "font.size": 9,
-    "text.color": _INK,
-    "axes.labelcolor": _MUTED,
-    "axes.edgecolor": _LINE,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": LINE,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.grid.axis": "y",
-    "grid.color": _LINE,
+    "grid.color": LINE,
     "grid.linewidth": 0.6,
 }
 
 
-def loss_curve(curve: list[dict[str, Any]]) -> Markup:
-    """Training loss over epochs, one thin line per seed and a thick one for their mean."""
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": "loss"}):
+def loss_curve(curve: list[dict[str, Any]]) -> str:
+    """Returns the training loss over epochs: thin lines for seeds, a thick one for their mean."""
+    with mpl.rc_context(STYLE | {"svg.hashsalt": "loss"}):
         figure, axes = _figure("Epoch", "Training loss")
-        _draw_seeds(axes, *_series(curve, "loss"), color=_TRAIN, label="train", dashed=True)
+        _draw_seeds(axes, *_series(curve, "loss"), color=TRAIN, label="train", dashed=True)
         _mark_decays(axes, curve)
         _start_at_zero(axes)
-        return _svg(figure, "Training loss per epoch, one line per seed")
+        return _svg(figure)
 
 
-def score_curve(curve: list[dict[str, Any]], metric: str) -> Markup:
-    """A metric on train and validation videos over epochs; a dot marks each seed's best."""
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": "score"}):
+def score_curve(curve: list[dict[str, Any]], metric: str) -> str:
+    """Returns a metric on train and validation videos over epochs; a dot marks each seed's best."""
+    with mpl.rc_context(STYLE | {"svg.hashsalt": "score"}):
         figure, axes = _figure("Epoch", metric)
         epochs, train = _series(curve, f"train/{metric}")
-        _draw_seeds(axes, epochs, train, color=_TRAIN, label="train", dashed=True)
+        _draw_seeds(axes, epochs, train, color=TRAIN, label="train", dashed=True)
         epochs, validation = _series(curve, f"validation/{metric}")
-        _draw_seeds(axes, epochs, validation, color=_VALIDATION, label="validation")
+        _draw_seeds(axes, epochs, validation, color=MODEL, label="validation")
         for scores in validation.T:
             if np.isfinite(scores).any():
                 best = int(np.nanargmax(scores))
@@ -69,8 +69,8 @@ def score_curve(curve: list[dict[str, Any]], metric: str) -> Markup:
                     scores[best],
                     marker="o",
                     markersize=5,
-                    color=_VALIDATION,
-                    markeredgecolor=_PAPER,
+                    color=MODEL,
+                    markeredgecolor=CARD,
                     markeredgewidth=1.2,
                     zorder=5,
                 )
@@ -78,21 +78,21 @@ def score_curve(curve: list[dict[str, Any]], metric: str) -> Markup:
         _start_at_zero(axes)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="best", frameon=False)
-        return _svg(figure, f"{metric} on train and validation videos per epoch")
+        return _svg(figure)
 
 
-def reliability_plot(reliability: dict[str, list[float]]) -> Markup:
-    """Share of right suggestions over the confidence they were made with; dots grow with number."""
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": "reliability", "axes.grid.axis": "both"}):
+def reliability_plot(reliability: dict[str, list[float]]) -> str:
+    """Returns the fraction of right suggestions by confidence; larger dots are more suggestions."""
+    with mpl.rc_context(STYLE | {"svg.hashsalt": "reliability", "axes.grid.axis": "both"}):
         figure, axes = _figure("Confidence", "Share that was right")
-        said, hits, count = (np.array(reliability[name]) for name in ("said", "hits", "count"))
-        axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.8, linestyle=":")
-        axes.plot(said, hits, color=_VALIDATION, linewidth=1.2)
+        said, hits, count = (np.array(reliability[name]) for name in GROUPS)
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=":")
+        axes.plot(said, hits, color=MODEL, linewidth=1.2)
         size = 12 + 160 * count / max(count.max(initial=0), 1)
-        axes.scatter(said, hits, size, color=_VALIDATION, edgecolor=_PAPER, zorder=5)
+        axes.scatter(said, hits, size, color=MODEL, edgecolor=CARD, zorder=5)
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-        return _svg(figure, "Share of right suggestions over their confidence")
+        return _svg(figure)
 
 
 def _figure(x_label: str, y_label: str) -> tuple[Figure, Any]:
@@ -110,7 +110,7 @@ def _figure(x_label: str, y_label: str) -> tuple[Figure, Any]:
 
 
 def _series(curve: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs, and values of shape (epochs, seeds), of the entries that have `key`."""
+    """Returns epochs and values of shape (epochs, seeds) of the entries that have `key`."""
     rows = [entry for entry in curve if entry.get(key) is not None]
     epochs = np.array([entry.get("epoch", entry["step"]) for entry in rows], np.float64)
     values = [np.atleast_1d(np.array(entry[key], np.float64)) for entry in rows]
@@ -118,7 +118,7 @@ def _series(curve: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarr
 
 
 def _draw_seeds(axes, epochs, values, *, color, label, dashed=False) -> None:
-    """Thin lines for seeds under a thick one for their mean; one seed is the mean itself."""
+    """Draws thin lines for seeds under a thick one for their mean; one seed is its own mean."""
     if not len(epochs):
         return
     style = (0, (4, 1.5)) if dashed else "solid"
@@ -137,33 +137,35 @@ def _draw_seeds(axes, epochs, values, *, color, label, dashed=False) -> None:
 
 
 def _mark_decays(axes, curve: list[dict[str, Any]]) -> None:
-    """Dotted verticals where the learning rate, mean over seeds, fell by a third or more."""
+    """Draws dotted verticals where the learning rate, mean over seeds, fell by a third or more."""
     epochs, rates = _series(curve, "learning_rate")
     rates = rates.mean(axis=1) if len(rates) else rates
     for before, epoch, after in zip(rates, epochs[1:], rates[1:], strict=False):
         if after < before / 1.5:
-            axes.axvline(epoch, color=_MUTED, linewidth=0.8, linestyle=":", zorder=0)
+            axes.axvline(epoch, color=MUTED, linewidth=0.8, linestyle=":", zorder=0)
 
 
 def _start_at_zero(axes) -> None:
-    """Scales from 0, so that curves compare by height, to a little over what is drawn."""
+    """Scales from 0, so that curves compare by height, to a little over the highest value."""
     axes.set_ylim(0, 1.05 * max(axes.get_ylim()[1], 1e-6))
 
 
-def _svg(figure: Figure, description: str) -> Markup:
-    """The figure as an SVG element that scales with its column and follows the page's colours."""
+def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    # The date among the metadata would make equal runs differ.
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    # Matplotlib's style sheet would apply to the whole page, and its names would clash.
-    text = re.sub(r"<style.*?</style>", "", text, flags=re.S)
-    text = re.sub(r'\sid="[A-Za-z0-9.]+_\d+"', "", text)
-    text = re.sub(r"font: (?:\w+ )*?([\d.]+)px[^;\"]*", r"font-size: \1px", text)
-    text = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" @>', text, count=1)
-    text = text.replace("@>", f'class="plot" role="img" aria-label="{description}">', 1)
-    for color, variable in _VARIABLES.items():
-        text = text.replace(color, variable)
-    return Markup(text)
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # equal runs give equal bytes
+    figure.savefig(buffer, format="svg", metadata=nothing)
+    return inline_svg(buffer.getvalue())
+
+
+def inline_svg(svg: str, colors: Mapping[str, str] = PAGE_COLORS) -> str:
+    """Returns a figure of Matplotlib as a part of a page, in the colours of the page.
+
+    Args:
+        svg: the document; figures of one page need different values of `svg.hashsalt`.
+        colors: how the page writes each colour of the figure.
+    """
+    # Names of groups are the same in all figures; clip paths and markers keep theirs.
+    svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg[svg.index("<svg") :])
+    for color, name in colors.items():
+        svg = svg.replace(color, name)
+    return svg

@@ -1,4 +1,4 @@
-"""Small pictures as data URIs: frames of a clip and the attention over them."""
+"""Draws small pictures as data URIs: frames of a clip and the attention over them."""
 
 import base64
 import io
@@ -20,10 +20,10 @@ _FULL = 4.0  # attention, in units of an even share, that is drawn at full stren
 
 
 def heat_levels(regions_FM: np.ndarray) -> np.ndarray:
-    """Strength of the heat in [0, 1] per frame and cell, on one scale for the clip.
+    """Returns the strength of the heat in [0, 1] per frame and cell of the square grid of regions.
 
-    An even share (1/M) or less is 0; 1 is what the clip's top hundredth of cells gets, but at
-    least four even shares, so that flat attention looks flat.
+    An even share (1/M) or less is 0; 1 is the attention of the clip's top hundredth of cells, but
+    at least four even shares, so that flat attention looks flat.
 
     >>> heat_levels(np.array([[0.25, 0.25, 0.25, 0.25]])).tolist()
     [[[0.0, 0.0], [0.0, 0.0]]]
@@ -36,7 +36,7 @@ def heat_levels(regions_FM: np.ndarray) -> np.ndarray:
 
 
 def heat_png(levels: np.ndarray, *, smooth: bool) -> str:
-    """Data URI of a translucent heat map, upsampled with cubic splines if `smooth`."""
+    """Returns the data URI of a translucent heat map, upsampled with cubic splines if `smooth`."""
     picture = Image.fromarray(levels.astype(np.float32))
     if smooth:
         picture = picture.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
@@ -50,7 +50,7 @@ def heat_png(levels: np.ndarray, *, smooth: bool) -> str:
 
 
 def _palette(*, opaque: bool) -> tuple[bytes, bytes]:
-    """Colours from violet over orange to pale yellow, and their alphas."""
+    """Returns colours from violet over orange to pale yellow, and their alphas."""
     stops = np.array([[84, 20, 120], [200, 44, 110], [250, 120, 40], [255, 235, 120]], np.float64)
     strength = np.linspace(0, 1, _LEVELS)
     where = np.linspace(0, 1, len(stops))
@@ -62,9 +62,9 @@ def _palette(*, opaque: bool) -> tuple[bytes, bytes]:
 def frames_at(
     path: pathlib.Path, times_F: np.ndarray, frames_per_second: float, max_frames: int
 ) -> list[Image.Image]:
-    """The frames that the model saw, upright and in their true proportions, one per time.
+    """Returns the frames that the model saw, upright, in their true proportions, one per time.
 
-    Decodes in this process: a clip with features was decoded before without harm.
+    Decodes in this process: a clip with features was decoded before without a crash.
 
     Args:
         path: the video file.
@@ -77,25 +77,25 @@ def frames_at(
     """
     try:
         with storage.temporary_copy(path) as file:
-            frames = sample_frames(file, frames_per_second, max_frames, size=_DECODED)
+            clip = sample_frames(file, frames_per_second, max_frames, size=_DECODED)
     except FileNotFoundError as error:  # of an object
         raise DecodeError("corrupt", f"the file cannot be read: {error.strerror}") from None
-    width, height = _fit(frames.width, frames.height)
-    nearest_F = [int(np.argmin(abs(frames.times_F - time))) for time in times_F]
+    width, height = _fit(clip.width, clip.height)
+    nearest_F = [int(np.argmin(abs(clip.times_F - time))) for time in times_F]
     return [
-        Image.fromarray(frames.images[f]).resize((width, height), Image.Resampling.LANCZOS)
+        Image.fromarray(clip.images[f]).resize((width, height), Image.Resampling.LANCZOS)
         for f in nearest_F
     ]
 
 
 def _fit(width: int, height: int) -> tuple[int, int]:
-    """Size of a thumbnail; extreme shapes are squeezed, so that a strip keeps one height."""
+    """Returns the size of a thumbnail; extreme shapes are squeezed to keep strips of one height."""
     ratio = min(max(height / width, 0.4), 2.2)
     return _WIDTH, round(_WIDTH * ratio)
 
 
 def frame_jpeg(image: Image.Image, max_bytes: int) -> str:
-    """Data URI of a frame; quality falls until it fits `max_bytes` or hardly shows anything."""
+    """Returns the data URI of a frame; quality falls until it fits `max_bytes` or is minimal."""
     data = b""
     for quality in (78, 65, 50, 35, 20, 8):
         buffer = io.BytesIO()
