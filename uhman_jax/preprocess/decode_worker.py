@@ -1,9 +1,9 @@
 """A decoding process: a hang or a crash in FFmpeg ends here and costs one clip.
 
 `decode_process` starts it as `python -m uhman_jax.preprocess.decode_worker FD BYTES MEMORY NICE`.
-It reads one JSON job per line from standard input, writes the images to the shared memory of file descriptor FD and
-answers with one JSON line on standard output: a DecodedClip, with the shape of its images. It
-imports neither TensorFlow nor JAX.
+It reads one JSON job per line from standard input, writes the images to the shared memory of file
+descriptor FD and answers with one JSON line on standard output: a DecodedClip, with the shape of
+its images. It imports neither TensorFlow nor JAX.
 
 Its first line, and the answer to a job without a path, says whether it can decode our own clip.
 """

@@ -10,8 +10,8 @@
 
 Nothing here depends on a model. Array axes beyond the table in `uhman_jax`: G class of object
 ("genus"), J style in which an object is shown, I kind of object (a class in a style; in
-`Preference` a class or a style), E dialect, L dimension of private preference, Q draw of private preference,
-S content of a clip (its classes and styles), A also combination of attributes.
+`Preference` a class or a style), E dialect, L dimension of private preference, Q draw of private
+preference, S content of a clip (its classes and styles), A also combination of attributes.
 """
 
 import collections
