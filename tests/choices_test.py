@@ -9,6 +9,7 @@ import pytest
 import views
 
 from uhman_jax import config as config_lib
+from uhman_jax.backbone import INCEPTION_V3
 from uhman_jax.config import (
     Config,
     LossConfig,
@@ -23,7 +24,6 @@ from uhman_jax.dataset.simulator import simulate
 from uhman_jax.dataset.view import build_view
 from uhman_jax.losses import make_loss
 from uhman_jax.preprocess import ledger, shard_builder
-from uhman_jax.preprocess.backbone import INCEPTION_V3
 from uhman_jax.shards import quantize
 from uhman_jax.train import device_dataset, state, step
 

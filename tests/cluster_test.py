@@ -55,9 +55,9 @@ def test_settings_must_fit_the_mesh():
 
 def test_alone_it_waits_for_nobody_and_writes():
     alone = Cluster()
-    alone.join()
-    alone.meet("nobody")
-    assert alone.primary and alone.shape() is None
+    alone.initialize()
+    alone.barrier("nobody")
+    assert alone.is_main_process and alone.shape() is None
     assert Cluster(mesh="8x2").shape() == (8, 2)
 
 

@@ -35,7 +35,7 @@ WHOLE = """
 import sys
 import numpy as np
 from uhman_jax.config import Backend, Precision
-from uhman_jax.preprocess.backbone import INCEPTION_V3
+from uhman_jax.backbone import INCEPTION_V3
 from uhman_jax.preprocess.shard_builder import extractor_class
 images = np.load(sys.argv[2])
 extractor = extractor_class(Backend(sys.argv[3])).load(

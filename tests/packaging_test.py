@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -37,7 +38,7 @@ def built(tmp_path_factory):
 def test_a_wheel_has_every_file_of_the_package_and_no_other(built):
     tracked, wheel = built
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert names == {name for name in tracked if name.startswith("uhman_jax/")}
+    assert names == {name for name in tracked if re.match(r"uhman_jax/.*(?<!\.md)$", name)}
 
 
 def test_every_page_is_rendered_from_a_wheel(built, tmp_path):
@@ -46,6 +47,7 @@ def test_every_page_is_rendered_from_a_wheel(built, tmp_path):
     workdir, _ = fake_run.make_run(tmp_path, videos=False, num_seeds=1)
     code = """if True:
         import pathlib
+import re
         import sys
         import numpy as np
         import uhman_jax

@@ -149,7 +149,7 @@ def test_channel_statistics_that_cannot_be_kept_are_used_all_the_same(root, said
     def refuse(path):
         raise OSError(errno.EROFS, "read-only", str(path))
 
-    monkeypatch.setattr(prepare, "replacing", refuse)
+    monkeypatch.setattr(prepare, "atomic_write", refuse)
     statistics = prepare.channel_statistics(prepared, said.append)
     assert np.shape(statistics) == (2, tiny_world.NUM_CHANNELS)
     assert said[-1].startswith("Channel statistics are not kept in ")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from uhman_jax.backbone import INCEPTION_V3
 from uhman_jax.config import PreprocessConfig
 from uhman_jax.errors import UserError, user_message
-from uhman_jax.preprocess.backbone import INCEPTION_V3
 from uhman_jax.storage import atomic_write
 
 

@@ -8,19 +8,11 @@ import dataclasses
 import re
 
 from uhman_jax.config import Config, Features
+from uhman_jax.config_checks import check_batch
 from uhman_jax.errors import UserError
 
 AUTO = "auto"
 _PORT = re.compile(r"[^:\s]+:\d{1,5}")
-
-
-def check_batch(name: str, size: int, num_devices: int) -> None:
-    """Raises UserError if the devices along `data` cannot share a batch evenly."""
-    if size % num_devices:
-        raise UserError(
-            f"{name} must be a multiple of the {num_devices} devices that share a batch, got "
-            f"{size}; use e.g. {-(-size // num_devices) * num_devices}"
-        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import field
 from typing import Any
 
+from uhman_jax.backbone import BACKBONES
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess.backbone import BACKBONES
 
 
 class SimulatorOutput(enum.Enum):

@@ -103,3 +103,12 @@ def _same_kind(value: object, default: object) -> bool:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return number and math.isfinite(value)
     return type(value) is type(default)
+
+
+def check_batch(name: str, size: int, num_devices: int) -> None:
+    """Raises UserError if the devices along `data` cannot share a batch evenly."""
+    if size % num_devices:
+        raise UserError(
+            f"{name} must be a multiple of the {num_devices} devices that share a batch, got "
+            f"{size}; use e.g. {-(-size // num_devices) * num_devices}"
+        )

@@ -13,7 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from uhman_jax.cluster import check_batch
+from uhman_jax.config_checks import check_batch
 from uhman_jax.errors import UserError
 
 DATA, MODEL = "data", "model"

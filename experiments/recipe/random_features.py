@@ -13,10 +13,10 @@ Prints one line per kind of features, each figure for the best of three ridges.
 import numpy as np
 from absl import flags
 
+from uhman_jax.backbone import INCEPTION_V3
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.truth import load_truth
 from uhman_jax.errors import UserError, exit_on_user_error, only_flags
-from uhman_jax.preprocess.backbone import INCEPTION_V3
 from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.progress import progress_bar
 from uhman_jax.streams import run_app

@@ -24,11 +24,11 @@ import numpy as np
 from absl import flags
 
 from tools.bench import table
+from uhman_jax.backbone import BACKBONES
 from uhman_jax.config import Backend, Config, Precision, PreprocessConfig
 from uhman_jax.dataset.raw import RawDataset, read_raw_dataset
 from uhman_jax.prepare import simulated_root
 from uhman_jax.preprocess import ledger, shard_builder
-from uhman_jax.preprocess.backbone import BACKBONES
 from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.preprocess.extract_features import Meter, encode
 from uhman_jax.shards import store

@@ -14,7 +14,7 @@ import os
 import av.sidedata.sidedata
 import numpy as np
 
-from uhman_jax.preprocess.backbone import INCEPTION_V3
+from uhman_jax.backbone import INCEPTION_V3
 from uhman_jax.preprocess.clip_file import (
     FRAME_TIMES,
     DecodedClip,

@@ -15,9 +15,9 @@ from typing import Any, assert_never
 import numpy as np
 
 from uhman_jax import storage
+from uhman_jax.backbone import Backbone
 from uhman_jax.config import Precision
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess.backbone import Backbone
 from uhman_jax.preprocess.litert import in_batches, quiet
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

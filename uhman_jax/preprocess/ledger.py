@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from uhman_jax import storage
+from uhman_jax.backbone import BACKBONES
 from uhman_jax.config import Precision, PreprocessConfig
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess.backbone import BACKBONES
 from uhman_jax.preprocess.clip_file import FRAME_TIMES
 from uhman_jax.shards import store
 

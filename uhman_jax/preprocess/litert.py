@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from uhman_jax.preprocess.backbone import Backbone
+from uhman_jax.backbone import Backbone
 from uhman_jax.preprocess.decode_process import usable_cores
 from uhman_jax.storage import atomic_write, user_cache
 

@@ -12,10 +12,10 @@ from typing import assert_never
 import numpy as np
 
 from uhman_jax import storage
+from uhman_jax.backbone import BACKBONES, Backbone, of_network
 from uhman_jax.config import Backend, Precision, PreprocessConfig
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess import ledger
-from uhman_jax.preprocess.backbone import BACKBONES, Backbone, of_network
 from uhman_jax.preprocess.clip_file import DecodedClip, DecodeError, printable
 from uhman_jax.preprocess.decode_pool import DecoderPool
 from uhman_jax.preprocess.decode_process import LibraryFault, usable_cores

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from uhman_jax import storage
+from uhman_jax.backbone import BACKBONES
 from uhman_jax.confidence import Calibration
 from uhman_jax.dataset.hashtags import read_hashtags, split_hashtags
 from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import pad_videos
 from uhman_jax.layers import VideoInput, score
-from uhman_jax.preprocess.backbone import BACKBONES
 from uhman_jax.preprocess.feature_client import OnDemand
 from uhman_jax.recommend.output import check_choice
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
