@@ -35,6 +35,7 @@ from uhman_jax.preprocess.video_index import (
 )
 
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+_REST_ENCRYPTED = "the rest is encrypted"
 
 
 def sample_frames(
@@ -80,6 +81,8 @@ def sample_frames(
         if cut := shortage(file):
             raise DecodeError(error.kind, f"{cut} ({error.reason})") from error.__cause__
         raise
+    if clip.reason and _REST_ENCRYPTED not in clip.reason and is_encrypted(file):
+        raise DecodeError("unsupported", ENCRYPTED)  # by a scheme that FFmpeg took for clear video
     reasons = [text for text in (clip.reason, shortage(file, decoded=not clip.reason)) if text]
     return dataclasses.replace(clip, reason="; ".join(reasons))
 
@@ -189,7 +192,7 @@ class _Decoding:
         if not self.missing:
             return f"some packets could not be decoded: {why}" if why else ""
         if self._encrypted:
-            why = "the rest is encrypted"
+            why = _REST_ENCRYPTED
         why = why or "frames that the container announces are missing"
         until = max((self.wanted[key] for key in self.images), default=0.0)
         lost = [time for key, time in self.wanted.items() if key not in self.images]

@@ -29,7 +29,7 @@ with quiet():
     import h5py
     import keras
 
-    engine = importlib.import_module(f"uhman_jax.preprocess.on_{keras.backend.backend()}")
+    engine = importlib.import_module(f"uhman_jax.preprocess.keras_{keras.backend.backend()}")
 
 _CHOICES = 'use "random" (no download), "imagenet" (downloads) or the path of a Keras .h5 file'
 _WINDOW_TAPS = 0.6  # deviation of the window over the taps of a random kernel
