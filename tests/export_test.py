@@ -312,12 +312,12 @@ def flip(run):
 
 def test_a_mistake_at_the_command_line_is_one_sentence(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
-        cli.tell(["export"], lambda: export_lib.export_run(tmp_path, tmp_path / "out"))
+        cli.print_report(["export"], lambda: export_lib.export_run(tmp_path, tmp_path / "out"))
     out, err = capsys.readouterr()
     assert end.value.code == 2 and not out
     assert err.count("\n") == 1 and "must have config.json" in err
     with pytest.raises(SystemExit):
-        cli.tell(["export", "surplus"], list)
+        cli.print_report(["export", "surplus"], list)
     assert "got 'surplus'" in capsys.readouterr().err
     with pytest.raises(UserError, match="--run must be a folder or file of a disk, got 'gs://b/r'"):
         cli.on_disk("run", "gs://b/r")

@@ -292,7 +292,7 @@ def test_a_small_run_is_inspected_without_a_refusal(small):
 def test_the_page_can_be_written_where_it_is_asked_for(trained, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     for output, said in (
-        (tmp_path / "page.json", "must name the page, whose numbers get the ending .json"),
+        (tmp_path / "page.json", "must name the page, whose numbers get the suffix .json"),
         (tmp_path, "must name a file, got the folder"),
         (
             tmp_path / "file" / "page.html",
