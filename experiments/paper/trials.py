@@ -50,6 +50,19 @@ VIEWS: dict[str, tuple[Distribution, Split]] = {
 }
 
 
+SHRUNK = {  # a small simulated dataset with the same rule of tagging
+    "simulator.num_videos": 1500,
+    "simulator.num_users": 900,
+    "simulator.num_hashtags": 84,
+    "simulator.num_generic": 4,
+    "simulator.num_classes": 20,
+    "simulator.num_styles": 3,
+    "simulator.num_frames": 4,
+    "simulator.num_channels": 32,
+    "simulator.posterior_samples": 128,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Cell:
     """The settings of one training."""
@@ -90,16 +103,14 @@ class Study:
 
 def config_of(cell: Cell, study: Study) -> Config:
     """Returns the validated config of a cell."""
-    config = Config()
-    config.name = "study"
+    config = Config(name="study")
     config.data.simulated_dir, config.data.root = study.data_dir, study.root
     if not study.root:
         WORLDS[cell.world](config)
         config.simulator.seed = cell.world_seed
     if study.shrink:
         config.view.min_count, config.view.balanced_top = 5, 30
-        if not study.root:
-            _shrink(config)
+        set_values(config, {} if study.root else SHRUNK)
     config.view.distribution, config.view.split = VIEWS[cell.view]
     config.view.train_share = cell.data_share
     RECIPES[cell.recipe](config)
@@ -111,28 +122,19 @@ def config_of(cell: Cell, study: Study) -> Config:
     if config.model.name is not ModelName.UHMAN:
         config.train.num_epochs *= BASELINE_EPOCHS
     set_values(config, dict(cell.tuned))
-    set_values(config, VARIANTS[cell.variant] if cell.variant else {})
+    set_values(config, VARIANTS.get(cell.variant, {}))
     validate(config)
     return config
 
 
-def _shrink(config: Config) -> None:
-    """Makes a simulated dataset small without changing its rule of tagging."""
-    simulator = config.simulator
-    simulator.num_videos, simulator.num_users = 1500, 900
-    simulator.num_hashtags, simulator.num_generic, simulator.num_classes = 84, 4, 20
-    simulator.num_styles = 3
-    simulator.num_frames, simulator.num_channels = 4, 32
-    simulator.posterior_samples = 128
-
-
 def changes(config: Config) -> dict[str, Any]:
     """Returns the fields that differ from the defaults, with JSON values."""
-    default = flatten(Config())
-    values = {path: value for path, value in flatten(config).items() if value != default[path]}
-    for machine in ("data.root", "data.simulated_dir", "name"):
-        values.pop(machine, None)
-    return {path: getattr(value, "value", value) for path, value in values.items()}
+    default, machine = flatten(Config()), ("data.root", "data.simulated_dir", "name")
+    return {
+        path: getattr(value, "value", value)
+        for path, value in flatten(config).items()
+        if value != default[path] and path not in machine
+    }
 
 
 def fingerprint(config: Config) -> str:
