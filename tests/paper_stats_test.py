@@ -124,10 +124,11 @@ def test_holm_by_hand():
 
 
 def consistent(row, k):
-    """Returns whether the printed F1 agrees with the printed P and R."""
-    ends = [published.rounding(row.printed[f"{kind}@{k}"]) for kind in ("P", "R", "F1")]
-    (low_p, high_p), (low_r, high_r), (low, high) = ends
-    return f1(low_p, low_r) <= high and low <= f1(high_p, high_r)  # F1 rises with both
+    """Returns whether the printed F1 agrees with the printed P and R within their rounding."""
+    texts = [row.printed[f"{kind}@{k}"] for kind in ("P", "R", "F1")]
+    halves = [0.5 * 10.0 ** -len(text.partition(".")[2]) for text in texts]
+    (p, dp), (r, dr), (score, ds) = zip(map(float, texts), halves, strict=True)
+    return f1(p - dp, r - dr) <= score + ds and score - ds <= f1(p + dp, r + dr)
 
 
 @pytest.mark.parametrize("row", published.ROWS, ids=lambda row: f"{row.table}-{row.system}")
@@ -137,17 +138,6 @@ def test_every_printed_row_has_the_f1_of_its_precision_and_recall(row):
             assert consistent(row, k), row
     wrong = row.printed | {"R@10": row.printed["R@10"].replace("0.", "0.0", 1)}
     assert not consistent(published.Row(row.table, row.view, row.system, wrong), 10)
-
-
-@pytest.mark.parametrize("row", published.IMPROVEMENTS, ids=lambda row: row.view)
-def test_every_printed_improvement_is_that_of_the_rows(row):
-    """All twelve agree within the rounding of the two compared numbers."""
-    for metric, text in row.printed.items():
-        low, high = published.rounding(published.printed(row.view, "UHMAN", metric))
-        least, most = published.rounding(published.printed(row.view, "3WM", metric))
-        printed_low, printed_high = published.rounding(text)
-        assert 100 * (low / most - 1) <= printed_high, (row.view, metric)
-        assert 100 * (high / least - 1) >= printed_low, (row.view, metric)
 
 
 def test_table_3_repeats_table_1():
