@@ -76,33 +76,26 @@ def view_of(frames: store.FrameStore) -> types.SimpleNamespace:
     )
 
 
-def batches(num_threads: int) -> Callable[[Path], Callable[[], None]]:
-    """Returns a reader that opens the shards, then reads epoch after epoch."""
+def batches(folder: Path, num_threads: int) -> Callable[[], None]:
+    """Opens the shards; returns a function that reads an epoch of batches."""
+    frames = store.FrameStore.open(folder)
+    view: Any = view_of(frames)
+    rows, size = np.arange(_CLIPS.value), _BATCH.value
+    source = train_batches(view, frames, rows=rows, batch_size=size, seed=0)
+    ahead = iterate(source, num_threads=num_threads)
 
-    def make(folder: Path) -> Callable[[], None]:
-        frames = store.FrameStore.open(folder)
-        view: Any = view_of(frames)
-        rows, size = np.arange(_CLIPS.value), _BATCH.value
-        source = train_batches(view, frames, rows=rows, batch_size=size, seed=0)
-        ahead = iterate(source, num_threads=num_threads)
+    def read() -> None:
+        for _ in range(_CLIPS.value // size):
+            next(ahead)
 
-        def read() -> None:
-            for _ in range(_CLIPS.value // _BATCH.value):
-                next(ahead)
-
-        return read
-
-    return make
+    return read
 
 
 def drop_from_cache(paths: list[Path]) -> None:
     """Asks the system to drop the files from the page cache."""
     for path in paths:
-        number = os.open(path, os.O_RDONLY)
-        try:
-            os.posix_fadvise(number, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(number)
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def main(_: list[str]) -> None:
@@ -114,49 +107,44 @@ def main(_: list[str]) -> None:
         buffer = memoryview(bytearray(_BATCH.value * frames.max_frames * frames.schema.frame_bytes))
         del frames  # its memory maps would keep the files in the page cache
 
-        def raw(_: Path) -> Callable[[], None]:
-            def read() -> None:
-                for path in paths:
-                    with open(path, "rb", buffering=0) as file:
-                        while file.readinto(buffer):
-                            pass
+        def raw() -> None:
+            for path in paths:
+                with open(path, "rb", buffering=0) as file:
+                    while file.readinto(buffer):
+                        pass
 
-            return read
+        def mapped() -> None:
+            for path in paths:
+                whole = np.memmap(path, np.uint8, "r")
+                for start in range(0, len(whole), len(buffer)):
+                    part = whole[start : start + len(buffer)]
+                    np.frombuffer(buffer, np.uint8)[: len(part)] = part
 
-        def mapped(_: Path) -> Callable[[], None]:
-            def read() -> None:
-                for path in paths:
-                    whole = np.memmap(path, np.uint8, "r")
-                    for start in range(0, len(whole), len(buffer)):
-                        part = whole[start : start + len(buffer)]
-                        np.frombuffer(buffer, np.uint8)[: len(part)] = part
-
-            return read
-
-        def rate(make: Callable[[Path], Callable[[], None]], cold: bool) -> Callable[[], float]:
+        def rate(open_shards: Callable[[], Callable[[], None]], cold: bool) -> Callable[[], float]:
             def measure() -> float:
                 if cold:
                     drop_from_cache(paths)
-                read = make(Path(name))
+                read, epochs = open_shards(), 1 if cold else _EPOCHS
                 begin = time.perf_counter()
-                for _ in range(1 if cold else _EPOCHS):
+                for _ in range(epochs):
                     read()
-                return (1 if cold else _EPOCHS) * num_bytes / (time.perf_counter() - begin) / 1e9
+                return epochs * num_bytes / (time.perf_counter() - begin) / 1e9
 
             return measure
 
-        readers = {"raw": raw, "raw, mapped": mapped}
-        readers |= {"1 thread": batches(1), "2 threads": batches(2)}
+        readers: dict[str, Callable[[], Callable[[], None]]] = {
+            "raw": lambda: raw,
+            "raw, mapped": lambda: mapped,
+            "1 thread": lambda: batches(Path(name), 1),
+            "2 threads": lambda: batches(Path(name), 2),
+        }
         colds = (False, True) if _COLD.value and hasattr(os, "posix_fadvise") else (False,)
         contestants, ratios = {}, []
         for state, cold in zip(("warm", "cold"), colds, strict=False):
-            for reader, make in readers.items():
-                contestants[f"{reader}, {state}"] = rate(make, cold)
-                if not reader.startswith("raw"):
-                    floors = ("raw", "raw, mapped")
-                    ratios += [
-                        (f"{reader}, {state}", f"{floor}, {state}", floor) for floor in floors
-                    ]
+            for reader, open_shards in readers.items():
+                contestants[key := f"{reader}, {state}"] = rate(open_shards, cold)
+                for floor in () if reader.startswith("raw") else ("raw", "raw, mapped"):
+                    ratios.append((key, f"{floor}, {state}", floor))
         facts = {"clips": _CLIPS.value, "MB": round(num_bytes / 1e6)}
         facts |= table.machine(("numpy", "grain", "crc32c"))
         rounds, path = _ROUNDS.value, _JSON.value

@@ -37,30 +37,27 @@ SETTINGS = (
 def first_step(folder: Path, cold: bool) -> Callable[[], float]:
     """Measures the seconds until a run in a new directory takes its first step, and stops it."""
     workdir, cache = folder / "run", folder / "xla"
+    command = [sys.executable, "-m", "uhman_jax.main", *SETTINGS, f"--workdir={workdir}"]
+    command.append(f"--config.data.simulated_dir={folder / 'data'}")
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
 
     def measure() -> float:
-        shutil.rmtree(workdir, ignore_errors=True)
-        if cold:
-            shutil.rmtree(cache, ignore_errors=True)
-        command = [sys.executable, "-m", "uhman_jax.main", *SETTINGS, f"--workdir={workdir}"]
-        command.append(f"--config.data.simulated_dir={folder / 'data'}")
-        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+        for old in (workdir, cache) if cold else (workdir,):
+            shutil.rmtree(old, ignore_errors=True)
         begin = time.perf_counter()
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
-        seen, elapsed = b"", float("nan")
+        seen = b""
         assert process.stderr is not None
         while piece := os.read(process.stderr.fileno(), 4096):
             seen += piece
             if re.search(rb"Training:.*?\| +[1-9][0-9]*/", seen):
                 elapsed = time.perf_counter() - begin
-                break
-        process.terminate()
-        process.communicate()
-        if elapsed != elapsed:
-            sys.exit(f"the run took no step:\n{seen.decode(errors='replace')}")
-        return elapsed
+                process.terminate()
+                process.communicate()
+                return elapsed
+        sys.exit(f"the run took no step:\n{seen.decode(errors='replace')}")
 
     return measure
 

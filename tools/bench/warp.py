@@ -33,9 +33,8 @@ _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
 MARGIN, LEARNING_RATE = 0.1, 0.01
 
 
-def exact(query_BD, hashtags_TD, ids_BP, mask_BP, key):
+def exact(query_BD, hashtags_TD, ids_BP, mask_BP, _):
     """Returns the exact loss of a batch."""
-    del key
     scores_BT = query_BD @ hashtags_TD.T
     return jnp.sum(warp_exact(scores_BT, ids_BP, mask_BP, margin=MARGIN, rank_weight="wsabie"))
 
@@ -56,9 +55,8 @@ def sampled(query_BD, hashtags_TD, ids_BP, mask_BP, key):
     return jnp.sum(loss_B)
 
 
-def products(query_BD, hashtags_TD, ids_BP, mask_BP, key):
+def products(query_BD, hashtags_TD, *_):
     """Returns the sum of the scores above 0: no hinge, no rank."""
-    del ids_BP, mask_BP, key
     return jnp.sum(jax.nn.relu(query_BD @ hashtags_TD.T))
 
 

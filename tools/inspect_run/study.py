@@ -81,7 +81,6 @@ def study(run: Trained, seed: int, top_k: int | None, max_clips: int) -> dict[st
     hashtags: Any = model.apply({"params": variables["params"]}, method="hashtags")
     vectors_TD = np.asarray(hashtags)
     points_T2, share = space.principal_plane(vectors_TD[:MAX_POINTS])
-    asked = range(min(NUM_ASKED, len(view.hashtags)))
     return {
         "name": run.config.name,
         "system": run.system,
@@ -96,7 +95,7 @@ def study(run: Trained, seed: int, top_k: int | None, max_clips: int) -> dict[st
                 [view.spellings[other], cosine]
                 for other, cosine in space.nearest(vectors_TD, t, NUM_NEAREST)
             ]
-            for t in asked
+            for t in range(min(NUM_ASKED, len(view.hashtags)))
         },
         "map": {
             "share_of_variance": share,
@@ -136,8 +135,7 @@ def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
             member_U = value_U == index
             if min(member_U.sum(), (~member_U).sum()) >= rates.MIN_USERS:
                 kinds.append((attribute, value, member_U))
-    num_intervals = len(kinds) * len(ids_X)
-    z = rates.joint_quantile(num_intervals)
+    z = rates.joint_quantile(len(kinds) * len(ids_X))
     suggested_UX = rates.rates_of_users(user_V, suggested_V, ids_X)
     used_UX = rates.rates_of_users(user_V, used_V, ids_X)
     entries = []
@@ -160,7 +158,7 @@ def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
         "method": "Newcombe's score interval of a difference of two rates, users as units; "
         "for what is suggested, Bonferroni over all intervals; for what is used, each by itself",
         "level": rates.LEVEL,
-        "num_intervals": num_intervals,
+        "num_intervals": len(kinds) * len(ids_X),
         "quantile": z,
         "num_users": len(first_U),
         "num_clips": len(rows),
