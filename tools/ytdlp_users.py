@@ -28,34 +28,28 @@ def users_of(posters: Sequence[Poster]) -> list[str]:
     ['UC1', 'UC1', 'jo', 'jo']
     """
     users = [poster.channel for poster in posters]
-    ids: dict[tuple[str, str], dict[str, None]] = {}  # users by site and channel or uploader
-    names: dict[tuple[str, str], dict[str, None]] = {}  # users by site and handle
+    ids: dict[tuple[str, str], set[str]] = collections.defaultdict(set)  # by site and first ids
+    names: dict[tuple[str, str], set[str]] = collections.defaultdict(set)  # by site and handle
 
-    def claim(index: int) -> None:
-        site, channel, uploader, handle = posters[index]
-        for owners, name in ((ids, channel), (ids, uploader), (names, handle)):
-            if name:
-                owners.setdefault((site, folded(name)), {})[users[index]] = None
+    def claim(indices: Iterable[int]) -> None:
+        for index in indices:
+            site, channel, uploader, handle = posters[index]
+            for owners, name in ((ids, channel), (ids, uploader), (names, handle)):
+                if name:
+                    owners[site, folded(name)].add(users[index])
 
-    for index, user in enumerate(users):
-        if user:
-            claim(index)
     without = [index for index, user in enumerate(users) if not user]
+    claim(index for index, user in enumerate(users) if user)
     for with_uploader in (True, False):
-        # The clips of a pass claim their ids after it, so that their order does not matter.
+        chosen = [i for i in without if bool(posters[i].uploader) == with_uploader]
         first: dict[tuple[str, str], str] = {}
-        resolved = []
-        for index in without:
+        for index in chosen:
             site, _, uploader, handle = posters[index]
-            if bool(uploader) != with_uploader:
-                continue
             key = (site, folded(uploader or handle))
-            owners = ids.get(key, {}) if with_uploader else ids.get(key, {}) | names.get(key, {})
+            owners = ids[key] if with_uploader else ids[key] | names[key]
             own = first.setdefault(key, uploader or handle)
             users[index] = next(iter(owners)) if len(owners) == 1 else own
-            resolved.append(index)
-        for index in resolved:
-            claim(index)
+        claim(chosen)  # after the pass, so that the order of its clips does not matter
     return users
 
 

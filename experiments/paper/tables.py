@@ -133,9 +133,11 @@ def build_evidence(found: Sequence[Claim]) -> Table:
         Row(claim.name, (Entry(claim.verdict.value), Entry(claim.numbers), Entry(claim.paper)))
         for claim in found
     ]
-    head = ("Claims in numbers", ("here", "numbers", "the paper"))
+    columns = ("here", "numbers", "the paper")
     where = setting(found[0].world, found[0].recipe)
-    return Table("evidence", *head, tuple(rows), where, label="Claim", prose=True)
+    return Table(
+        "evidence", "Claims in numbers", columns, tuple(rows), where, label="Claim", prose=True
+    )
 
 
 def build_all(cells: Sequence[Cell], results: str | pathlib.Path = ".") -> list[Table]:

@@ -17,7 +17,7 @@ import pathlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -102,15 +102,14 @@ def run(raw: RawDataset) -> None:
 
     def decoded_beforehand() -> float:
         schema = Schema(extractor.NUM_CHANNELS, config.storage.value, extractor.NUM_REGIONS)
-        decoded_clips = (Clip("ok", "", clip.images, clip.times_F, clip.seconds) for clip in clips)
-        named = zip(inputs, decoded_clips, strict=True)
+        named = _named(inputs, clips)
         with tempfile.TemporaryDirectory() as folder, Meter(len(inputs), 0, show=False) as meter:
             records = encode(named, extractor, config.storage.value, [], meter)
             store.write_shard(pathlib.Path(folder), 0, 1, records, schema)
             return meter.frames / meter.seconds
 
     def decoding() -> float:
-        begin, frames = 0.0, 0
+        begin, frames = time.perf_counter(), 0
         absolute = [str(raw.root / path) for _, path in inputs]
         with shard_builder.decoder_pool(
             absolute, config, config.max_frames, extractor.IMAGE_SIZE
@@ -162,6 +161,11 @@ def plain_loop(raw: RawDataset, paths: list[str], max_frames: int) -> Callable[[
 
     measure()  # compiles the shapes
     return measure
+
+
+def _named(inputs: list[tuple[str, str]], clips: list) -> Iterator[tuple[tuple[str, str], Clip]]:
+    for named, clip in zip(inputs, clips, strict=True):
+        yield named, Clip("ok", "", clip.images, clip.times_F, clip.seconds)
 
 
 if __name__ == "__main__":
