@@ -50,19 +50,6 @@ VIEWS: dict[str, tuple[Distribution, Split]] = {
 }
 
 
-SHRUNK = {  # a small simulated dataset with the same rule of tagging
-    "simulator.num_videos": 1500,
-    "simulator.num_users": 900,
-    "simulator.num_hashtags": 84,
-    "simulator.num_generic": 4,
-    "simulator.num_classes": 20,
-    "simulator.num_styles": 3,
-    "simulator.num_frames": 4,
-    "simulator.num_channels": 32,
-    "simulator.posterior_samples": 128,
-}
-
-
 @dataclasses.dataclass(frozen=True)
 class Cell:
     """The settings of one training."""
@@ -110,7 +97,8 @@ def config_of(cell: Cell, study: Study) -> Config:
         config.simulator.seed = cell.world_seed
     if study.shrink:
         config.view.min_count, config.view.balanced_top = 5, 30
-        set_values(config, {} if study.root else SHRUNK)
+        if not study.root:
+            _shrink(config)
     config.view.distribution, config.view.split = VIEWS[cell.view]
     config.view.train_share = cell.data_share
     RECIPES[cell.recipe](config)
@@ -125,6 +113,15 @@ def config_of(cell: Cell, study: Study) -> Config:
     set_values(config, VARIANTS.get(cell.variant, {}))
     validate(config)
     return config
+
+
+def _shrink(config: Config) -> None:
+    """Makes a simulated dataset small without changing its rule of tagging."""
+    simulator = config.simulator
+    simulator.num_videos, simulator.num_users = 1500, 900
+    simulator.num_hashtags, simulator.num_generic, simulator.num_classes = 84, 4, 20
+    simulator.num_styles, simulator.num_frames, simulator.num_channels = 3, 4, 32
+    simulator.posterior_samples = 128
 
 
 def changes(config: Config) -> dict[str, Any]:

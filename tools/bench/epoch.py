@@ -66,17 +66,9 @@ def main(_: list[str]) -> None:
     step = make_train_step(model, config, 1000)
     statistics = synthetic.statistics(_CHANNELS.value)
     on_device, steps = corpus(kept), multi_step(step)
-    host = [
-        synthetic.make_batch(
-            batch_size=size,
-            num_frames=_FRAMES.value,
-            num_channels=_CHANNELS.value,
-            num_hashtags=_HASHTAGS.value,
-            seed=seed,
-        )
-        for seed in range(2)
-    ]
-
+    sizes = {"num_frames": _FRAMES.value, "num_channels": _CHANNELS.value}
+    sizes |= {"num_hashtags": _HASHTAGS.value, "batch_size": size}
+    host = [synthetic.make_batch(seed=seed, **sizes) for seed in range(2)]
     epoch = 0
 
     def contestant(advance: Callable[[Any], Any]) -> Callable[[], float]:

@@ -81,12 +81,9 @@ def ours(batch: Any, num_seeds: int) -> tuple[Callable[[], Any], Callable[[], An
 
 def main(_: list[str]) -> None:
     """Prints the table."""
-    batch = synthetic.make_batch(
-        batch_size=_BATCH.value,
-        num_frames=_FRAMES.value,
-        num_channels=_CHANNELS.value,
-        num_hashtags=_HASHTAGS.value,
-    )
+    sizes = {"num_frames": _FRAMES.value, "num_channels": _CHANNELS.value}
+    sizes |= {"num_hashtags": _HASHTAGS.value, "batch_size": _BATCH.value}
+    batch = synthetic.make_batch(**sizes)
     rng = np.random.default_rng(0)
     kernel_JC = jnp.asarray(rng.normal(size=(_HIDDEN.value, _CHANNELS.value)), jnp.float32)
     codes_BFMC = jax.device_put(batch.video.codes_BFMC)

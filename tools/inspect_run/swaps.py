@@ -72,9 +72,9 @@ def swaps(
             swapped = np.full_like(batch.user.gender_B, value)
             user = batch.user._replace(**{f"{attribute}_B": swapped})
             after[attribute, value].append(best(batch, user)[batch.mask_B])
-    before_VT = np.concatenate(before)
+    before_VX = np.concatenate(before)
     return [
-        _swap(view, attribute, value, rows, before_VT, np.concatenate(after[attribute, value]))
+        _swap(view, attribute, value, rows, before_VX, np.concatenate(after[attribute, value]))
         for attribute, value in chosen
     ]
 
@@ -91,27 +91,27 @@ def _swap(
     attribute: str,
     value: int,
     rows: np.ndarray,
-    before_VT: np.ndarray,
-    after_VT: np.ndarray,
+    before_VX: np.ndarray,
+    after_VX: np.ndarray,
 ) -> Swap:
-    others = np.flatnonzero(getattr(view, f"{attribute}_V")[rows] != value)
-    enter, leave, replaced = collections.Counter(), collections.Counter(), []
-    for v in others:
-        old, new = set(before_VT[v].tolist()), set(after_VT[v].tolist())
-        enter.update(new - old)
-        leave.update(old - new)
-        replaced.append(len(new - old))
+    """Compares the ids of the best hashtags (X) before and after the swap."""
+    others_V = getattr(view, f"{attribute}_V")[rows] != value
+    old_VX, new_VX = before_VX[others_V], after_VX[others_V]
+    enter_VX = (new_VX[:, :, None] != old_VX[:, None]).all(axis=2)
+    leave_VX = (old_VX[:, :, None] != new_VX[:, None]).all(axis=2)
+    replaced_V = enter_VX.sum(axis=1)
 
-    def often(counter: collections.Counter) -> list[tuple[str, float]]:
-        ranked = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
-        return [(view.spellings[t], count / len(others)) for t, count in ranked[:6]]
+    def often(ids: np.ndarray) -> list[tuple[str, float]]:
+        counts = collections.Counter(ids.tolist())
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return [(view.spellings[t], count / len(replaced_V)) for t, count in ranked[:6]]
 
     return Swap(
         attribute,
         getattr(view, ATTRIBUTES[attribute])[value],
-        len(others),
-        float(np.mean([count > 0 for count in replaced])) if replaced else 0.0,
-        float(np.mean(replaced)) if replaced else 0.0,
-        often(enter),
-        often(leave),
+        len(replaced_V),
+        float(np.mean(replaced_V > 0)) if len(replaced_V) else 0.0,
+        float(np.mean(replaced_V)) if len(replaced_V) else 0.0,
+        often(new_VX[enter_VX]),
+        often(old_VX[leave_VX]),
     )
