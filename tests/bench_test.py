@@ -1,4 +1,4 @@
-"""Benchmarks at sizes that mean nothing: that they run, and that batches are what they say."""
+"""Runs the benchmarks at tiny sizes and checks the generated batches."""
 
 import json
 import pathlib
@@ -13,7 +13,7 @@ from tools.bench import synthetic, table
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def test_a_made_up_batch_has_the_papers_number_of_hashtags_and_no_repetition():
+def test_a_batch_has_the_papers_number_of_hashtags_and_no_repetition():
     batch = synthetic.make_batch(batch_size=400, num_frames=1, num_channels=2, num_hashtags=669)
     assert 3.2 < batch.positives_mask_BP.sum(axis=1).mean() < 3.65
     for ids_P, mask_P in zip(batch.positives_BP, batch.positives_mask_BP, strict=True):
@@ -30,7 +30,7 @@ def test_ratios_are_medians_over_rounds():
     assert table.ratio(figures, "one", "other") == 2.0
 
 
-def test_made_up_positives_never_repeat_in_a_row():
+def test_positives_never_repeat_in_a_row():
     ids_VP, mask_VP = synthetic.positives(np.random.default_rng(0), 500, 20)
     assert ids_VP.max() == 19 and ids_VP.min() == 0
     for ids_P, mask_P in zip(ids_VP, mask_VP, strict=True):
@@ -69,9 +69,8 @@ def test_benchmarks_print_a_table_and_write_it_as_json(tmp_path, name):
     arguments, contestants = SMALL[name]
     path = tmp_path / "figures.json"
     command = [sys.executable, "-m", f"tools.bench.{name}", *arguments.split(), "--rounds=2"]
-    done = subprocess.run(
-        [*command, f"--json={path}"], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
+    command.append(f"--json={path}")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     written = json.loads(path.read_text())
     assert written["figures"].keys() == contestants

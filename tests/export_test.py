@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from unittest import mock
 
 import jax
 import numpy as np
@@ -32,7 +33,7 @@ from uhman_jax.shards.store import FrameStore
 from uhman_jax.trained_run import open_run
 
 ROOT = pathlib.Path(__file__).parents[1]
-# Everything that is installed but JAX and what JAX needs is as if it were not there.
+# Hides all installed packages except for JAX and its dependencies.
 BARE = """
 import importlib.metadata, sys
 allowed = "jax jaxlib numpy ml_dtypes opt_einsum scipy flatbuffers".split()
@@ -61,10 +62,9 @@ def exported(trained):
 
 @pytest.fixture(scope="module")
 def asked(trained, exported):
-    """What the folder's loader says of every test clip, in a process without the package.
+    """Results of the folder's loader for all test clips, in a process without the package.
 
-    Users are as videos.csv and users.csv have them, but for the history, which is the view's: it
-    has the hashtags of a user's training clips too.
+    Users are as in users.csv, except for the history, which is the view's.
     """
     view = View.load(trained / "view.npz")
     raw = read_raw_dataset(trained.parent / "data", strict=True, check_files=False)
@@ -98,13 +98,9 @@ def asked(trained, exported):
     json.dump(found, open("found.json", "w"))
     print(sorted(sys.modules))
     """
-    result = subprocess.run(
-        [sys.executable, "-c", BARE + textwrap.dedent(script)],
-        cwd=work,
-        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-c", BARE + textwrap.dedent(script)]
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    result = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "'jax'" in result.stdout and "'flax'" not in result.stdout
     assert "'uhman_jax'" not in result.stdout
@@ -112,17 +108,14 @@ def asked(trained, exported):
 
 
 def test_the_folder_ranks_as_the_run_did(trained, asked):
-    rows = [
-        row
-        for row in pq.read_table(trained / "predictions.parquet").to_pylist()
-        if row["seed"] == 1
-    ]
+    rows = pq.read_table(trained / "predictions.parquet").to_pylist()
+    rows = [row for row in rows if row["seed"] == 1]
     assert len(rows) == len(asked) > 20
     for row, (found, _, _) in zip(rows, asked, strict=True):
         names, scores, confidence = zip(*found, strict=True)
         stored = dict(zip(row["hashtags"], row["scores"], strict=True))
         assert len(names) == len(stored) and list(scores) == sorted(scores, reverse=True)
-        # Hashtags whose scores are the same but for rounding may change places.
+        # Hashtags whose scores differ only by rounding may swap.
         np.testing.assert_allclose(scores, [stored[name] for name in names], atol=1e-5)
         expected = confidence_lib.load(trained, 1).confidence(np.array([scores]))[0]
         np.testing.assert_allclose(confidence, expected, atol=1e-9)
@@ -138,7 +131,7 @@ def scores_by_the_package(trained, user):
     return batch.video, np.asarray(scores)
 
 
-def test_a_user_of_whom_nothing_is_told_is_unknown(trained, asked):
+def test_a_user_without_attributes_is_unknown(trained, asked):
     _, scores_BT = scores_by_the_package(trained, lambda user: jax.tree.map(np.zeros_like, user))
     for scores_T, (_, nobody, _) in zip(scores_BT, asked, strict=False):
         found = [value for _, value, _ in nobody]
@@ -146,15 +139,14 @@ def test_a_user_of_whom_nothing_is_told_is_unknown(trained, asked):
     assert any(found != nobody for found, nobody, _ in asked)
 
 
-def test_a_history_is_that_of_known_hashtags(trained, exported):
+def test_a_history_consists_of_known_hashtags(trained, exported):
     model = load_lib.load(exported)
     last = len(model.hashtags) - 1
 
     def used_it(user):
-        history = np.full_like(user.history_BR, last), np.ones_like(user.history_mask_BR)
-        return jax.tree.map(np.zeros_like, user)._replace(
-            history_BR=history[0], history_mask_BR=history[1]
-        )
+        ids_BR, mask_BR = np.full_like(user.history_BR, last), np.ones_like(user.history_mask_BR)
+        unknown = jax.tree.map(np.zeros_like, user)
+        return unknown._replace(history_BR=ids_BR, history_mask_BR=mask_BR)
 
     assert model.shapes["history"] == 1, "else the rows above are no histories"
     video, scores_BT = scores_by_the_package(trained, used_it)
@@ -177,7 +169,7 @@ def test_vectors_times_query_are_the_scores(exported, asked):
         np.testing.assert_allclose([value for _, value, _ in found], expected, atol=1e-6)
 
 
-def test_queries_of_a_split_are_those_of_its_clips(trained, exported, asked):
+def test_queries_of_a_split_belong_to_its_clips(trained, exported, asked):
     view = View.load(trained / "view.npz")
     ids = json.loads((exported / "video_ids.json").read_text())
     assert ids == [view.video_ids[row] for row in view.rows(TEST)]
@@ -216,25 +208,20 @@ def test_the_card_says_what_it_is(trained, exported):
     assert "seed 1" in page and "simulated" not in page and "made by a test" in page
 
 
-def test_a_run_without_confidence_gives_none(trained, tmp_path):
+def test_a_simulated_run_without_confidence(trained, tmp_path):
     copy = shutil.copytree(trained, tmp_path / "run")
     (copy / "calibration.json").unlink()
+    metrics = json.loads((copy / "metrics.json").read_text())
+    (copy / "metrics.json").write_text(json.dumps(metrics | {"simulated": True}))
     export_lib.export_run(copy, tmp_path / "out")
     one_C = np.ones(7)
     found = load_lib.load(tmp_path / "out").recommend(np.zeros((1, 64, 7), np.uint8), one_C, one_C)
     assert [confidence for _, _, confidence in found] == [None] * len(found)
-
-
-def test_the_card_of_a_simulated_run_says_so(trained, tmp_path):
-    copy = shutil.copytree(trained, tmp_path / "run")
-    metrics = json.loads((copy / "metrics.json").read_text())
-    (copy / "metrics.json").write_text(json.dumps(metrics | {"simulated": True}))
-    export_lib.export_run(copy, tmp_path / "out")
     assert "**The training data are simulated.**" in (tmp_path / "out" / "README.md").read_text()
     assert json.loads((tmp_path / "out" / "model.json").read_text())["seed"] == 0
 
 
-def test_the_loader_is_told_what_does_not_fit(exported):
+def test_arguments_that_do_not_fit_are_errors(exported):
     model = load_lib.load(exported)
     codes_FMC, one_C = np.zeros((1, 64, 7), np.uint8), np.ones(7)
     for codes, how, words in (
@@ -262,8 +249,6 @@ def test_ages_fall_into_the_buckets_of_the_package(exported):
 AWKWARD = "##＃﹟ \n&;:/.?()[]{},|_·・־״\"\\'“”"
 AWKWARD += "🌊☀\u200b\u200d\ufe0f\u20e3\u3164\u2800\u0307aZ1éßカ한İﬁ～½"
 texts = st.text(st.one_of(st.sampled_from(AWKWARD), st.characters()), max_size=40)
-
-
 COUNTRIES = ("unknown", "US", "NAM", "atlantis", "new atlantis", "GB")
 spelled = [*country_names(), "Atlantis", "NEW  Atlantis", "newatlantis", "🇺🇸", "NA", "n/a", "u.s."]
 
@@ -281,6 +266,14 @@ def test_the_loader_reads_attributes_as_the_package_does(text, rules):
     assert loaded._attribute("countries", text) == expected.country_B[0]
 
 
+def flip(run):
+    """Changes a byte of every checkpoint."""
+    for path in run.glob("checkpoints/*.npz"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -291,7 +284,7 @@ def test_the_loader_reads_attributes_as_the_package_does(text, rules):
         (lambda run: (run / "view.npz").write_bytes(b"no"), "must match its checksum"),
         (lambda run: (run / "examples.npz").write_bytes(b"no"), "damaged"),
         (lambda run: shutil.rmtree(run / "checkpoints"), "must have checkpoints"),
-        (lambda run: flip(run), "damaged ones"),
+        (flip, "damaged ones"),
     ],
 )
 def test_a_run_that_is_missing_or_damaged_is_a_sentence(trained, tmp_path, damage, words):
@@ -302,33 +295,22 @@ def test_a_run_that_is_missing_or_damaged_is_a_sentence(trained, tmp_path, damag
     assert not (tmp_path / "out").exists()
 
 
-def flip(run):
-    """Changes a byte of every checkpoint."""
-    for path in run.glob("checkpoints/*.npz"):
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
-
-
 def test_a_mistake_at_the_command_line_is_one_sentence(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
-        cli.tell(["export"], lambda: export_lib.export_run(tmp_path, tmp_path / "out"))
+        cli.print_report(["export"], lambda: export_lib.export_run(tmp_path, tmp_path / "out"))
     out, err = capsys.readouterr()
     assert end.value.code == 2 and not out
     assert err.count("\n") == 1 and "must have config.json" in err
     with pytest.raises(SystemExit):
-        cli.tell(["export", "surplus"], list)
+        cli.print_report(["export", "surplus"], list)
     assert "got 'surplus'" in capsys.readouterr().err
     with pytest.raises(UserError, match="--run must be a folder or file of a disk, got 'gs://b/r'"):
         cli.on_disk("run", "gs://b/r")
 
 
-def test_a_seed_that_the_run_lacks_is_an_error(trained, tmp_path):
+def test_other_files_are_not_replaced_and_the_seed_must_exist(trained, exported, tmp_path):
     with pytest.raises(UserError, match="0 to 1, got 2"):
         export_lib.export_run(trained, tmp_path / "out", seed=2)
-
-
-def test_what_others_wrote_is_not_replaced(trained, exported, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "notes.txt").write_text("keep")
@@ -340,15 +322,11 @@ def test_what_others_wrote_is_not_replaced(trained, exported, tmp_path):
     assert (mine / "notes.txt").read_text() == (added / "notes.txt").read_text() == "keep"
 
 
-def test_a_write_that_fails_leaves_the_old_folder(trained, exported, tmp_path, monkeypatch):
+def test_a_write_that_fails_leaves_the_old_folder(trained, exported, tmp_path):
     copy = shutil.copytree(exported, tmp_path / "out")
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
-
-    def full(number):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(export_lib.os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    full = mock.patch.object(export_lib.os, "fsync", side_effect=OSError(28, "No space left"))
+    with full, pytest.raises(OSError, match="No space"):
         export_lib.export_run(trained, copy)
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -1,11 +1,10 @@
-"""What the launchers would do, as text, and what a shell makes of it; stand-ins for the engines."""
+"""The scripts of the launchers, checked as text and run with stand-ins for the engines."""
 
 import doctest
 import os
 import pathlib
 import re
 import shlex
-import stat
 import subprocess
 import sys
 
@@ -23,9 +22,8 @@ RUN = ["--", "--config=configs/natural.py", "--config.data.root=/data/my clips",
 def launch(engine, verb, *arguments, **environment):
     module, *flags = engine
     command = [sys.executable, "-m", f"tools.launch.{module}", verb, *flags, *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | environment
-    )
+    environment = os.environ | environment
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
 
 
 def dry(engine, verb, *arguments):
@@ -35,14 +33,10 @@ def dry(engine, verb, *arguments):
 
 
 CASES = [
-    (TPU, "create", []),
+    *((TPU, verb, []) for verb in ("create", "install", "follow", "stop", "delete")),
     (TPU, "queue", ["--spot", "--project=p"]),
-    (TPU, "install", []),
     (TPU, "run", ["--mount=gcsfuse my-bucket data", *RUN]),
-    (TPU, "follow", []),
-    (TPU, "stop", []),
     (TPU, "resume", RUN),
-    (TPU, "delete", []),
     (SLURM, "encode", ["--parts=4", "--", "--root=/data/my clips", "--weights=random"]),
     (SLURM, "train", ["--nodes=2", "--gpus=4", *RUN]),
 ]
@@ -53,10 +47,9 @@ def test_a_shell_finds_nothing_wrong(engine, verb, arguments):
     text = dry(engine, verb, *arguments)
     inner = re.findall(r"<<'EOF'\n(.*?)\nEOF", text, re.DOTALL)
     inner += [word.split("=", 1)[1] for word in words(text) if word.startswith("--command=")]
+    command = [SHELLCHECK, "--shell=bash", "-"]
     for each in [text, *inner]:
-        checked = subprocess.run(
-            [SHELLCHECK, "--shell=bash", "-"], input=each, capture_output=True, text=True
-        )
+        checked = subprocess.run(command, input=each, capture_output=True, text=True)
         assert checked.returncode == 0, checked.stdout
 
 
@@ -71,14 +64,9 @@ def words(text):
 
 
 def test_tpu_commands_are_those_that_one_would_type():
-    one_line = dry(TPU, "create", "--type=v4-32").splitlines()[2:]
-    assert (
-        shlex.split(" ".join(one_line).replace("\\", ""))
-        == (
-            "gcloud compute tpus tpu-vm create u1 --accelerator-type=v4-32 "
-            "--version=tpu-ubuntu2204-base --zone=us-central2-b"
-        ).split()
-    )
+    created = words(dry(TPU, "create", "--type=v4-32"))
+    assert created[3:10] == "gcloud compute tpus tpu-vm create u1 --accelerator-type=v4-32".split()
+    assert created[10:] == ["--version=tpu-ubuntu2204-base", "--zone=us-central2-b"]
     ran = words(dry(TPU, "run", "--mount=gcsfuse b data", *RUN))
     assert ran[2:9] == "pipefail gcloud compute tpus tpu-vm ssh u1".split()
     (command,) = [word for word in ran if word.startswith("--command=")]
@@ -91,16 +79,14 @@ def test_tpu_commands_are_those_that_one_would_type():
 
 
 def stand_in(folder, name, body):
-    """A program of that name in a folder, which notes what it was asked."""
-    path = folder / name
-    path.write_text(f'#!/bin/bash\necho {name} "$@" >> {folder}/calls\n{body}\n')
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
+    """Writes a program that records its arguments."""
+    (folder / name).write_text(f'#!/bin/bash\necho {name} "$@" >> {folder}/calls\n{body}\n')
+    (folder / name).chmod(0o700)
 
 
 @pytest.fixture
 def engines(tmp_path):
-    """A folder of stand-ins, to be found before all others."""
+    """A folder of stand-ins, first on the path."""
     stand_in(tmp_path, "gcloud", 'case "$*" in *describe*) echo ACTIVE;; esac')
     stand_in(tmp_path, "sbatch", f"cat >> {tmp_path}/jobs; wc -l < {tmp_path}/calls")
     return tmp_path, {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
@@ -110,15 +96,9 @@ def test_resuming_on_a_tpu_goes_through_all_steps(engines):
     folder, environment = engines
     ended = launch(TPU, "resume", *RUN, **environment)
     assert ended.returncode == 0, ended.stderr
-    calls = [line.split()[3:5] for line in (folder / "calls").read_text().splitlines()]
-    assert calls == [
-        ["queued-resources", "delete"],
-        ["queued-resources", "create"],
-        ["queued-resources", "describe"],
-        ["tpu-vm", "scp"],
-        ["tpu-vm", "ssh"],
-        ["tpu-vm", "ssh"],
-    ]
+    calls = [tuple(line.split()[3:5]) for line in (folder / "calls").read_text().splitlines()]
+    requests = [("queued-resources", verb) for verb in ("delete", "create", "describe")]
+    assert calls == requests + [("tpu-vm", verb) for verb in ("scp", "ssh", "ssh")]
     assert not list(ROOT.glob("u1*")), "the archive is removed"
 
 
@@ -132,9 +112,8 @@ def test_encoding_on_slurm_is_three_jobs_that_wait_for_each_other(engines, tmp_p
     assert "--dependency" not in weights
     assert "--array=1-4 --dependency=afterok:1" in part
     assert end.endswith("--dependency=afterok:2")
-    ran = re.findall(
-        r"-m uhman_jax.preprocess(.*)", (folder / "jobs").read_text().replace("\\\n", "")
-    )
+    jobs = (folder / "jobs").read_text().replace("\\\n", "")
+    ran = re.findall(r"-m uhman_jax.preprocess(.*)", jobs)
     assert [shlex.split(line) for line in ran] == [
         ["--root=/data/my clips", "--part=0/4"],
         ["--root=/data/my clips", "--part=$SLURM_ARRAY_TASK_ID/4"],
@@ -150,10 +129,8 @@ def test_a_job_that_was_stopped_queues_itself_again(engines, tmp_path):
         stand_in(folder, "srun", f"exit {status}")
         stand_in(folder, "scontrol", "")
         (folder / "calls").unlink()
-        ended = subprocess.run(
-            ["bash", folder / "jobs"], env=os.environ | environment | {"SLURM_JOB_ID": "7"}
-        )
-        assert ended.returncode == status
+        within = os.environ | environment | {"SLURM_JOB_ID": "7"}
+        assert subprocess.run(["bash", folder / "jobs"], env=within).returncode == status
         calls = (folder / "calls").read_text().splitlines()
         assert calls[0].startswith("srun") and calls[0].endswith("--coordinator=auto")
         assert ("scontrol requeue 7" in calls) == requeued

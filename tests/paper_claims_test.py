@@ -1,4 +1,4 @@
-"""Tests of when a claim of the paper holds."""
+"""Tests of the verdicts on the paper's claims."""
 
 import numpy as np
 import pytest
@@ -14,8 +14,7 @@ HOLDS, FAILS, UNDECIDED, MISSING = Verdict
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """Cells and the folder of their per-video values."""
-    folder = tmp_path_factory.mktemp("study")
-    return make_study(folder), folder
+    return make_study(folder := tmp_path_factory.mktemp("study")), folder
 
 
 @pytest.mark.parametrize(
@@ -39,9 +38,8 @@ def test_parts_of_a_claim_add_up():
     assert claims.settle(None, None) == MISSING
     assert claims.together([HOLDS, HOLDS]) == HOLDS
     assert claims.together([HOLDS, UNDECIDED]) == UNDECIDED
-    assert claims.together([MISSING, UNDECIDED]) == MISSING
+    assert claims.together([MISSING, UNDECIDED]) == claims.together([]) == MISSING
     assert claims.together([MISSING, FAILS, HOLDS]) == FAILS
-    assert claims.together([]) == MISSING
 
 
 def verdicts(found, world="selection", recipe="plus"):
@@ -129,8 +127,6 @@ def test_embedding_size_claim(tmp_path, levels, noise, verdict):
 def test_a_claim_is_undecided_without_videos_and_missing_without_cells():
     rng = np.random.default_rng(2)
     cells = [make_cell(rng, system=name) for name in ("BL", "UA", "3WM", "UHMAN")]
-    here = verdicts(claims.claims(cells))
-    assert here["BL < UA < 3WM < UHMAN, natural"] == UNDECIDED
-    here = verdicts(claims.claims(cells[1:]))
-    assert here["BL < UA < 3WM < UHMAN, natural"] == MISSING
+    for some, verdict in ((cells, UNDECIDED), (cells[1:], MISSING)):
+        assert verdicts(claims.claims(some))["BL < UA < 3WM < UHMAN, natural"] == verdict
     assert claims.claims([]) == []

@@ -29,9 +29,6 @@ def settings(cell, **study):
     return flatten(trials.config_of(cell, Study(pathlib.Path("nowhere"), **study)))
 
 
-# --- configs
-
-
 @pytest.mark.parametrize("system", trials.SYSTEMS)
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
 def test_systems_differ_only_in_the_model_and_baselines_train_longer(system, recipe):
@@ -56,7 +53,7 @@ def test_a_variant_changes_one_choice_and_an_undone_choice_is_that_of_warp(varia
         assert all(other[path] == warp[path] for path in changed)
 
 
-def test_names_tell_cells_apart():
+def test_cells_have_different_names_and_fingerprints():
     changes = [{}, {"world_seed": 1}, {"view": "balanced"}, {"system": "UHMAN(c)"}]
     changes += [{"hidden_size": 8}, {"embedding_size": 8}, {"data_share": 0.5}, {"recipe": "warp"}]
     changes += [{"variant": variant} for variant in recipes.VARIANTS]
@@ -65,15 +62,12 @@ def test_names_tell_cells_apart():
     assert len({cell.name for cell in changed}) == len(set(prints)) == len(changed)
 
 
-# --- tuning
-
-
 def test_every_system_has_the_same_grid_and_the_best_validation_wins(tmp_path):
     study = Study(tmp_path, num_seeds=5)
     tuning = tune.Tuning(study)
-    wanted = [dataclasses.replace(CELL, system=name) for name in ("BL", "UHMAN(c)")]
-    wanted += [dataclasses.replace(CELL, view="balanced", world_seed=3, hidden_size=8)]
-    runs = tuning.missing(wanted)
+    cells = [dataclasses.replace(CELL, system=name) for name in ("BL", "UHMAN(c)")]
+    cells += [dataclasses.replace(CELL, view="balanced", world_seed=3, hidden_size=8)]
+    runs = tuning.missing(cells)
     size = len(tune.LEARNING_RATES) + len(tune.WEIGHT_DECAYS) + len(tune.HISTORY_DROPOUTS) - 1
     assert len(runs) == 2 * size, "sizes, views, ablations and datasets share a choice"
     tried = [[cell.tuned for cell, _ in runs if cell.system == x] for x in ("BL", "UHMAN")]
@@ -85,12 +79,11 @@ def test_every_system_has_the_same_grid_and_the_best_validation_wins(tmp_path):
         failed = "NaN" if index == 2 else ""
         score = [0.5] if run[0].tuned == tried[0][4] else [0.1]
         tuning.record(run, {"failed": failed, "validation": {"P@10": score}})
-    assert not tuning.missing(wanted)
-    assert tuning.choose(wanted[1]).tuned == tried[1][4]
-    again = tune.Tuning(study)  # from its file
-    assert not again.missing(wanted)
-    assert again.choose(wanted[2]).tuned == tried[0][4]
-    assert again.choose(wanted[2]).hidden_size == 8
+    for choices in (tuning, tune.Tuning(study)):  # the second is read from the file
+        assert not choices.missing(cells)
+        assert choices.choose(cells[1]).tuned == tried[1][4]
+        assert choices.choose(cells[2]).tuned == tried[0][4]
+        assert choices.choose(cells[2]).hidden_size == 8
     assert read_lines(tmp_path / "tuning.jsonl")[2]["failed"] == "NaN"
 
 
@@ -133,9 +126,6 @@ def test_cells_of_equal_settings_are_run_once_and_both_have_the_row(tmp_path):
     found = Rows(tmp_path).of([CELL, curve, other], study)
     assert [row["cell"] for row in found] == [CELL.name, curve.name]
     assert found[1]["test"] == 1 and CELL.name != curve.name
-
-
-# --- processes
 
 
 def _cores(index):

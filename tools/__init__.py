@@ -1,1 +1,1 @@
-"""Programs beside the package: benchmarks."""
+"""Programs that use the package: importers, export, inspection, launchers and benchmarks."""

@@ -1,4 +1,4 @@
-"""How a tool ends: its lines on standard output, or what a person can mend in one sentence."""
+"""Runs a tool's work as a command: prints its report, or a user's mistake in one sentence."""
 
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
@@ -8,9 +8,9 @@ from absl import logging
 from uhman_jax.errors import UserError, exit_on_user_error, only_flags
 
 
-def tell(argv: Sequence[str], work: Callable[[], Iterable[str]]) -> None:
-    """Prints what the work says; a person's mistake is one sentence and exit status 2."""
-    logging.set_verbosity(logging.WARNING)  # JAX and orbax say much
+def print_report(argv: Sequence[str], work: Callable[[], Iterable[str]]) -> None:
+    """Prints the lines that the work returns; a user's mistake exits with status 2."""
+    logging.set_verbosity(logging.WARNING)  # JAX and orbax log much
     with exit_on_user_error():
         only_flags(argv)
         for line in work():
@@ -18,7 +18,7 @@ def tell(argv: Sequence[str], work: Callable[[], Iterable[str]]) -> None:
 
 
 def on_disk(flag: str, given: str) -> pathlib.Path:
-    """The path of a flag.
+    """Returns the path of a flag.
 
     Raises:
         UserError: it is an address.

@@ -1,4 +1,4 @@
-"""Which files of a folder are clips, by their names."""
+"""Finds the clips among the files of a folder by their names."""
 
 import os
 import pathlib
@@ -6,19 +6,19 @@ from collections.abc import Iterable
 
 from uhman_jax.preprocess.find_videos import VIDEO_SUFFIXES
 
-# Of several files with one name the first is taken; further suffixes follow by the alphabet.
+# The order of preference for files that differ only in their suffix; other suffixes follow by name.
 _USUAL = "mp4 mkv webm mov m4v avi flv ts mpg mpeg wmv 3gp ogv".split()
-_ONLY_NAMED = "gif"  # a clip if the metadata says so; otherwise a thumbnail
+_ONLY_NAMED = "gif"  # a clip if the metadata names this suffix; otherwise a thumbnail
 _OTHERS = sorted(VIDEO_SUFFIXES - {*_USUAL, _ONLY_NAMED})
 _RANK = {suffix: rank for rank, suffix in enumerate((*_USUAL, *_OTHERS, _ONLY_NAMED))}
 
 
 class ClipFiles:
-    """The clips of one folder, by the name before the suffix; names without a suffix come last.
+    """The clips of one folder by their name before the suffix; names without one come last.
 
     Args:
-        folder: where the files are.
-        names: names of everything in it, from one listing.
+        folder: path of the folder.
+        names: names of all its entries.
     """
 
     def __init__(self, folder: str | pathlib.Path, names: Iterable[str]):
@@ -31,17 +31,15 @@ class ClipFiles:
                 self._names.setdefault(stem or name, []).append((rank, name))
 
     def find(self, stem: str, suffix: str = "") -> str:
-        """Returns the name of a clip, "" if there is none.
-
-        Only regular files count, and links to them.
+        """Returns the name of a clip, "" if no regular file or link to one is a clip.
 
         Args:
-            stem: the name before the last dot.
-            suffix: the preferred one, without a dot and in any case.
+            stem: name before the last dot.
+            suffix: the preferred suffix, without a dot and in any case.
         """
         preferred = _RANK.get(suffix.lower())
-        beside = self._names.get(stem, ())
-        for rank, name in sorted(beside, key=lambda found: (found[0] != preferred, found)):
+        found = self._names.get(stem, ())
+        for rank, name in sorted(found, key=lambda pair: (pair[0] != preferred, pair)):
             usable = rank == preferred or rank != _RANK[_ONLY_NAMED]
             if usable and os.path.isfile(os.path.join(self._folder, name)):
                 return name

@@ -1,4 +1,4 @@
-"""What an importer kept, what it dropped and why."""
+"""Reports the items that an importer kept, and those that it dropped with the reasons."""
 
 import collections
 import csv
@@ -14,28 +14,29 @@ from uhman_jax.storage import atomic_write, escape_name
 FILE = "dropped.csv"
 _EXAMPLES = 3
 _MAX_LENGTH = 5_000  # characters of a name or a value in the table; a path has at most 4,096
-_MAX_SHOWN = 100  # in the report
+_MAX_SHOWN = 100  # characters of an example in the report
+
+_ByReason = dict[str, list[tuple[str, str]]]  # (name, value) pairs
 
 
 class Dropped:
-    """What was left out, by reason: whole items, and parts of items that were kept."""
+    """Collects dropped items and dropped parts of kept items, by reason."""
 
     def __init__(self):
-        self._items: dict[str, list[tuple[str, str]]] = collections.defaultdict(list)
-        self._parts: dict[str, list[tuple[str, str]]] = collections.defaultdict(list)
+        self._items: _ByReason = collections.defaultdict(list)
+        self._parts: _ByReason = collections.defaultdict(list)
 
     def add(self, name: str, reason: str) -> None:
-        """Notes an item that is left out and the reason, a few words that others share."""
+        """Records a dropped item; the reason is a phrase that other items share."""
         self._items[reason].append((escape_name(name)[:_MAX_LENGTH], ""))
 
     def note(self, name: str, reason: str, value: str = "") -> None:
-        """Notes that only a part of an item is left out, such as one tag, and its value."""
-        self._parts[reason].append(
-            (escape_name(name)[:_MAX_LENGTH], escape_name(value)[:_MAX_LENGTH])
-        )
+        """Records a dropped part of an item, such as one tag, and its value."""
+        pair = escape_name(name)[:_MAX_LENGTH], escape_name(value)[:_MAX_LENGTH]
+        self._parts[reason].append(pair)
 
     def write(self, root: pathlib.Path) -> None:
-        """Writes all of them to ROOT/dropped.csv."""
+        """Writes all records to ROOT/dropped.csv."""
         rows = (
             (name, f"{reason}: {value}" if value else reason)
             for found in (self._parts, self._items)
@@ -55,27 +56,24 @@ class Dropped:
         total = kept + sum(map(len, self._items.values()))
         lines = [f"{kept} of {count_of(total, noun)} kept.", *_reasons(self._items)]
         if self._parts:
-            lines.append("Left out, while the rest of its item is used:")
-            lines += _reasons(self._parts)
+            lines += ["Left out, while the rest of the item is used:", *_reasons(self._parts)]
         if self._items or self._parts:
             lines.append(f"All of them are in {root / FILE}.")
         return lines
 
 
-def _reasons(found: dict[str, list[tuple[str, str]]]) -> list[str]:
+def _reasons(found: _ByReason) -> list[str]:
     lines = []
     for reason, pairs in sorted(found.items(), key=lambda item: -len(item[1])):
         texts = [" ".join(filter(None, pair)) for pair in pairs[:_EXAMPLES]]
-        few = [
-            text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..." for text in texts
-        ]
+        few = [x if len(x) <= _MAX_SHOWN else f"{x[: _MAX_SHOWN - 3]}..." for x in texts]
         few += ["..."] * (len(pairs) > _EXAMPLES)
         lines.append(f"  {len(pairs):6d} {reason}: {', '.join(few)}")
     return lines
 
 
 def write_csv(path: pathlib.Path, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """Writes a table, whole or not at all; each cell as `shown` spells it."""
+    """Writes a table in one step, with escaped cells."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
@@ -84,10 +82,10 @@ def write_csv(path: pathlib.Path, columns: Iterable[str], rows: Iterable[Iterabl
         file.write(buffer.getvalue().encode())
 
 
-def tell(argv: Sequence[str], root: pathlib.Path, work: Callable[[], list[str]]) -> None:
-    """Prints the report of an import; a user's mistake is one sentence and exit status 2."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name need not fit the terminal's encoding
+def run_import(argv: Sequence[str], root: pathlib.Path, work: Callable[[], list[str]]) -> None:
+    """Prints the report of an import; a user's mistake exits with status 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name may not fit the terminal's encoding
         sys.stdout.reconfigure(errors="backslashreplace")
-    cli.tell(argv, work)
+    cli.print_report(argv, work)
     if (root / "videos.csv").exists():
         print(f"Train on them with --config.data.root={root}")

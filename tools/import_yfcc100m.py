@@ -1,17 +1,17 @@
-"""The videos of YFCC100M become a dataset: from its metadata to videos.csv, users.csv and clips.
+"""Makes a dataset of the videos of YFCC100M: videos.csv and users.csv from its metadata.
 
     python -m tools.import_yfcc100m --root=yfcc --metadata=yfcc100m_dataset-0.bz2,...
     aria2c --input-file=yfcc/download.txt --dir=yfcc/clips
     python -m tools.import_yfcc100m --root=yfcc --metadata=yfcc100m_dataset-0.bz2,...
 
-The first call writes what to download, for aria2c, and downloads nothing; the second the tables of
-the clips that are there: ROOT/clips/<id>.video, or another suffix of videos. Both editions are
-read, of 23 and of 25 columns, plain or compressed (.bz2, .gz). A video's hashtags are its user
-tags, each without spaces; one that can be no hashtag is left out, and so are machine tags.
-`licences.csv` keeps licence, author and page of every clip: most must be named, and some may not be
-used for money. A user's country is the one where most of their placed videos are
-(`pip install reverse-geocode`; --nocountries goes without), which is not always where they live;
-gender and age are unknown. What cannot be used is left out, and ROOT/dropped.csv says why.
+The first call writes a list of downloads for aria2c and downloads nothing. The second writes the
+tables of the clips in ROOT/clips, named <id>.video or with another suffix of videos. Reads both
+editions of the metadata, of 23 and of 25 columns, plain or compressed (.bz2, .gz). The hashtags of
+a video are its user tags without spaces; machine tags and tags that can be no hashtag are left out.
+`licences.csv` has licence, author and page of every clip: most authors must be named, and some
+clips must not be used commercially. A user's country is the one of most of their videos that have a
+location (`pip install reverse-geocode`, or --nocountries), which need not be where they live;
+gender and age are unknown. ROOT/dropped.csv has everything that cannot be used, with the reason.
 """
 
 import bz2
@@ -29,7 +29,7 @@ from typing import IO, Any, NamedTuple
 from absl import flags
 
 from tools.clip_files import ClipFiles
-from tools.import_report import Dropped, tell, write_csv
+from tools.import_report import Dropped, run_import, write_csv
 from uhman_jax.dataset.attributes import country_names
 from uhman_jax.dataset.field_checks import parse_time
 from uhman_jax.dataset.hashtags import keyword_hashtag, normalise_hashtag
@@ -49,23 +49,16 @@ _LICENCES = ("video_id", "licence", "licence_url", "author", "page_url")
 
 
 class Item(NamedTuple):
-    """A line of the metadata.
-
-    Attributes:
-        tags: user tags as normalised hashtags, each once.
-        spellings: the same as written.
-        odd: parts of the line that cannot be used, each a reason and a text.
-        place: latitude, longitude.
-    """
+    """A line of the metadata."""
 
     id: str
     user: str
     nickname: str
     uploaded: int | None
-    tags: tuple[str, ...]
-    spellings: tuple[str, ...]
-    odd: tuple[tuple[str, str], ...]
-    place: tuple[float, float] | None
+    tags: tuple[str, ...]  # user tags as normalised hashtags, each once
+    spellings: tuple[str, ...]  # the same tags as written
+    odd: tuple[tuple[str, str], ...]  # (reason, text) of the parts that cannot be used
+    location: tuple[float, float] | None  # latitude, longitude
     page_url: str
     download_url: str
     licence: str
@@ -79,12 +72,12 @@ class Item(NamedTuple):
 
 
 def parse(line: str) -> Item | str:
-    r"""Reads a line of either edition, or says why it can't.
+    r"""Reads a line of either edition; returns the reason if it cannot be read.
 
     >>> fields = "7 9@N0 Al+Bo null 1200000000 - - - new+york,sun - 2.35 48.86 16 page "
     >>> fields = (fields + "http://v/7 Attribution http://l 3 2 s o jpg 1").split()
     >>> item = parse("\t".join(fields))
-    >>> item.nickname, item.tags, item.place, item.is_video
+    >>> item.nickname, item.tags, item.location, item.is_video
     ('Al Bo', ('newyork', 'sun'), (48.86, 2.35), True)
     >>> parse("\t".join(["0", fields[0], "hash", *fields[1:]])) == item
     True
@@ -116,7 +109,7 @@ def parse(line: str) -> Item | str:
         tags=tuple(written),
         spellings=tuple(written.values()),
         odd=tuple(odd),
-        place=_place(text[11], text[10]),
+        location=_location(text[11], text[10]),
         page_url=text[13],
         download_url=text[14],
         licence=text[15],
@@ -125,12 +118,12 @@ def parse(line: str) -> Item | str:
     )
 
 
-def _place(latitude: str, longitude: str) -> tuple[float, float] | None:
+def _location(latitude: str, longitude: str) -> tuple[float, float] | None:
     try:
-        place = float(latitude), float(longitude)
+        north, east = float(latitude), float(longitude)
     except ValueError:
         return None
-    return place if abs(place[0]) <= 90 and abs(place[1]) <= 180 else None
+    return (north, east) if abs(north) <= 90 and abs(east) <= 180 else None
 
 
 def open_metadata(path: pathlib.Path) -> IO[str]:
@@ -151,7 +144,7 @@ def open_metadata(path: pathlib.Path) -> IO[str]:
 
 
 def read_videos(paths: Iterable[pathlib.Path], dropped: Dropped) -> Iterator[Item]:
-    """Yields the videos with a tag, each once; notes the others in `dropped`, but no photo."""
+    """Yields each usable video once; records the other videos in `dropped`."""
     seen: set[str] = set()
     for path in paths:
         with open_metadata(path) as file, progress_bar(file, desc=path.name, unit="line") as lines:
@@ -189,7 +182,7 @@ def _unusable(item: Item, seen: set[str]) -> str:
 
 
 def countries(items: Iterable[Item]) -> dict[str, str]:
-    """Returns each user's country as two letters, that of most of their placed videos.
+    """Returns the country of most of each user's videos with a location, as two letters.
 
     Raises:
         UserError: the library for it is not installed.
@@ -201,14 +194,12 @@ def countries(items: Iterable[Item]) -> dict[str, str]:
             "countries need reverse-geocode, which is not installed; pip install reverse-geocode, "
             "or --nocountries"
         ) from error
-    placed = [item for item in items if item.place]
-    if not placed:
-        return {}
-    found = library.search([item.place for item in placed])
+    located = [item for item in items if item.location]
+    found = library.search([item.location for item in located]) if located else []
     counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
     names = country_names()
-    for item, place in zip(placed, found, strict=True):
-        code = place["country_code"]
+    for item, city in zip(located, found, strict=True):
+        code = city["country_code"]
         counts[item.user][names.get(code.casefold(), code)] += 1  # "NA" would be unknown
     return {
         user: min(count, key=lambda code: (-count[code], code)) for user, count in counts.items()
@@ -218,7 +209,7 @@ def countries(items: Iterable[Item]) -> dict[str, str]:
 def import_metadata(
     root: pathlib.Path, paths: Iterable[pathlib.Path], find_countries: bool
 ) -> list[str]:
-    """Writes the tables of the clips that are there, and the list of downloads; returns a report.
+    """Writes the tables of the present clips and the list of downloads; returns the report.
 
     Raises:
         UserError: a metadata file is missing or damaged, or has no video.
@@ -236,10 +227,10 @@ def import_metadata(
     for item in absent:
         if not _is_address(item.download_url):
             dropped.note(item.id, "no address to download from", item.download_url)
-    told = dropped.lines(len(items), "video", root)
+    lines = dropped.lines(len(items), "video", root)
     dropped.write(root)
     if not items:
-        raise UserError("\n".join(["the metadata must have a video that can be used", *told]))
+        raise UserError("\n".join(["the metadata must have a video that can be used", *lines]))
     write_csv(
         root / "licences.csv",
         _LICENCES,
@@ -249,9 +240,8 @@ def import_metadata(
         for item in missing:
             file.write(f"{item.download_url}\n  out={item.id}.video\n".encode())
     are = "is" if len(here) == 1 else "are"
-    told.append(
-        f"{len(here)} of them {are} in {folder}, {len(missing)} in {root / 'download.txt'}."
-    )
+    listed = f"{len(missing)} in {root / 'download.txt'}"
+    lines.append(f"{len(here)} of them {are} in {folder}, {listed}.")
     if here:
         where = countries(items) if find_countries else {}
         users = dict.fromkeys(item.user for item in here)
@@ -259,20 +249,20 @@ def import_metadata(
         rows = [User(user, country=where.get(user, "")) for user in users]
         write_raw_dataset(root, videos, rows)
         known = sum(user in where for user in users)
-        told.append(f"{count_of(len(users), 'user')}, {known} with a country.")
-    return told
+        lines.append(f"{count_of(len(users), 'user')}, {known} with a country.")
+    return lines
 
 
 def _is_address(text: str) -> bool:
-    """Returns whether aria2c reads a line only as an address."""
+    """Returns whether aria2c reads a line as an address and nothing else."""
     return bool(text) and escape_name(text) == text and not any(map(str.isspace, text))
 
 
 def main(argv: list[str]) -> None:
-    """Imports; a mistake is one sentence and status 2."""
+    """Imports the metadata; a user's mistake exits with status 2."""
     root = pathlib.Path(_ROOT.value)
     paths = [pathlib.Path(path) for path in _METADATA.value]
-    tell(argv, root, lambda: import_metadata(root, paths, _COUNTRIES.value))
+    run_import(argv, root, lambda: import_metadata(root, paths, _COUNTRIES.value))
 
 
 if __name__ == "__main__":

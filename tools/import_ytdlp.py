@@ -1,18 +1,16 @@
-"""A folder of yt-dlp downloads becomes a dataset: videos.csv and users.csv beside the clips.
+"""Makes a dataset of a folder of yt-dlp downloads: videos.csv and users.csv beside the clips.
 
     yt-dlp --write-info-json -o 'clips/%(id)s.%(ext)s' ADDRESS...
     python -m tools.import_ytdlp --folder=clips [--users=users.csv] [--hashtags=description]
 
-Needs the `.info.json` of every clip. Hashtags are what title and description mark with '#'
-(--hashtags=description); a title that yt-dlp made up is none of the poster's words, and the last
-word of one that was cut is not used. `tags` of YouTube and others are keywords: --hashtags=tags or
-both takes them too. A user is `channel_id`, else `uploader_id`, else `uploader`; one person who
-lacks an id on some clips stays one user. Gender, age and country are not in the files, so a table
-of your own may say them under any of these ids: FOLDER/users.csv, to which users are added, or
-another one (--users), of which those who post a clip are taken. No row of FOLDER/users.csv is lost.
-`age_limit` rates the content and is not used.
-
-What cannot be used is left out, and FOLDER/dropped.csv says why.
+Needs the `.info.json` of every clip. Hashtags are the words that title and description mark with
+'#' (--hashtags=description). A title that yt-dlp made up is ignored, and so is the last word of a
+title that was cut. `tags` of YouTube and other sites are keywords: --hashtags=tags or both uses
+them. A user is `channel_id`, else `uploader_id`, else `uploader`; a person without an id on some
+clips stays one user. The files lack gender, age and country. A table of your own can give them
+under any of these ids: FOLDER/users.csv, to which users are added and which loses no row, or
+another table (--users), from which only the users who posted a clip are taken. `age_limit` rates
+the content and is not used. FOLDER/dropped.csv has everything that cannot be used, with the reason.
 """
 
 import csv
@@ -26,7 +24,7 @@ from absl import flags
 
 from tools import ytdlp_info
 from tools.clip_files import ClipFiles
-from tools.import_report import Dropped, tell
+from tools.import_report import Dropped, run_import
 from tools.ytdlp_users import Poster, attributes_of, has_attributes, users_of
 from uhman_jax.dataset.raw import (
     USER_COLUMNS,
@@ -41,29 +39,31 @@ from uhman_jax.errors import UserError, count_of
 from uhman_jax.storage import escape_name
 from uhman_jax.streams import run_app
 
-_FOLDER = flags.DEFINE_string("folder", None, "Of clips and .info.json files.", required=True)
+_FOLDER = flags.DEFINE_string(
+    "folder", None, "Folder of clips and .info.json files.", required=True
+)
 _USERS = flags.DEFINE_string("users", "", "Table of users; default: FOLDER/users.csv, if there.")
 _HASHTAGS = flags.DEFINE_enum(
     "hashtags",
     "description",
     ["description", "tags", "both"],
-    "What has the hashtags: title and description, the list of tags, or both.",
+    "Source of the hashtags: title and description, the list of tags, or both.",
 )
 
 INFO = ".info.json"
 
 
 class Clip(NamedTuple):
-    """A clip, whose user is not resolved yet, and who posted it."""
+    """A clip before its user is resolved, and the ids of its poster."""
 
     video: Video
     poster: Poster
 
 
 def info_files(root: pathlib.Path, dropped: Dropped) -> Iterator[tuple[str, ClipFiles]]:
-    """Yields the .info.json files below a folder, relative to it, with the clips beside each.
+    """Yields the relative paths of all .info.json files in order, with the clips beside each.
 
-    In order of their paths; a folder is listed once. Notes folders that cannot be read.
+    Lists each folder once; records folders that cannot be read.
     """
     names, clips = [], {}
 
@@ -81,14 +81,14 @@ def info_files(root: pathlib.Path, dropped: Dropped) -> Iterator[tuple[str, Clip
 def read_clip(
     root: pathlib.Path, name: str, clips: ClipFiles, source: str, dropped: Dropped
 ) -> Clip | str:
-    """Returns a Clip, or why there is none; notes the parts that are left out.
+    """Returns the clip of a file, or the reason why there is none; records dropped parts.
 
     Args:
-        root: the folder of all clips.
+        root: folder of all clips.
         name: path of the .info.json file, relative to `root`.
-        clips: the clips beside it.
-        source: of the hashtags, see `ytdlp_info.hashtags_of`.
-        dropped: takes the notes.
+        clips: clips beside it.
+        source: source of the hashtags, see `ytdlp_info.hashtags_of`.
+        dropped: gets the records.
     """
     info = ytdlp_info.read_info(os.path.join(root, name))
     if isinstance(info, str):
@@ -120,10 +120,10 @@ def read_clip(
 
 
 def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: str) -> list[str]:
-    """Writes the tables of a folder; returns the lines of the report.
+    """Writes the tables of a folder; returns the report.
 
     Raises:
-        UserError: the folder or the table of users is not there, or no clip is left.
+        UserError: the folder or the table of users is missing, or no clip is left.
     """
     if not root.is_dir():
         raise UserError(f"--folder must be one, got {str(root)!r}; correct the path")
@@ -133,8 +133,8 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
         users, problems = read_users(users_csv)
         for problem in problems:
             row = f"{users_csv.name}:{problem.line}"
-            what = "a row of users" if problem.dropped else "an attribute"
-            dropped.note(row, f"{what} that cannot be read", f"{problem.kind} {problem.value}")
+            part = "a row of users" if problem.dropped else "an attribute"
+            dropped.note(row, f"{part} that cannot be read", f"{problem.kind} {problem.value}")
     files = list(info_files(root, dropped))
     for name, beside in files:
         clip = read_clip(root, name, beside, source, dropped)
@@ -149,20 +149,18 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
             f"--folder must hold the {INFO} of every clip, got none in {root}; "
             "download with yt-dlp --write-info-json"
         )
-    told = dropped.lines(len(clips), "clip", root)
+    lines = dropped.lines(len(clips), "clip", root)
     dropped.write(root)
     if not clips:
-        raise UserError("\n".join(["no clip is left to make a dataset of", *told]))
+        raise UserError("\n".join(["no clip is left to make a dataset of", *lines]))
     posters = [clip.poster for clip in clips.values()]
     ids = users_of(posters)
-    videos = [
-        dataclasses.replace(clip.video, user_id=user)
-        for clip, user in zip(clips.values(), ids, strict=True)
-    ]
+    pairs = zip(clips.values(), ids, strict=True)
+    videos = [dataclasses.replace(clip.video, user_id=user) for clip, user in pairs]
     found = attributes_of(posters, ids, users)
     rows = {user: dataclasses.replace(found.get(user) or User(user), user_id=user) for user in ids}
     own = root / "users.csv"
-    if users_csv and own.exists() and own.samefile(users_csv):  # nothing of it is lost
+    if users_csv and own.exists() and own.samefile(users_csv):  # it loses nothing
         new = {user: row for user, row in rows.items() if user not in users}
         write_raw_dataset(root, videos, add_users(own.read_bytes(), new.values()))
         rows |= {user: users[user] for user in rows.keys() & users.keys()}
@@ -173,22 +171,22 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
         write_raw_dataset(root, videos, rows)
         rows = {user: rows[user] for user in ids}
     known = sum(map(has_attributes, rows.values()))
-    told.append(f"{count_of(len(rows), 'user')}, {known} with attributes.")
+    lines.append(f"{count_of(len(rows), 'user')}, {known} with attributes.")
     others = [user for user, row in found.items() if row.user_id != user]
     used = [user for user in others if rows[user] == dataclasses.replace(found[user], user_id=user)]
     unused = [user for user in others if user not in used]
-    told += _other_ids("found in the table under another id", found, used)
-    # Their own row of that table has none, and is not changed.
-    return told + _other_ids("without attributes, which another row of theirs has", found, unused)
+    lines += _other_ids("found in the table under another id", found, used)
+    # Their own row of that table has no attributes and is not changed.
+    return lines + _other_ids("without attributes, which another row of theirs has", found, unused)
 
 
-def _other_ids(what: str, found: dict[str, User], users: list[str]) -> list[str]:
-    """Returns a line on users that a table names by another of their ids."""
+def _other_ids(how: str, found: dict[str, User], users: list[str]) -> list[str]:
+    """Returns a line about users that a table has under another of their ids."""
     if not users:
         return []
     pairs = [f"{found[user].user_id} for {user}" for user in users]
     few = escape_name(", ".join(pairs[:3])) + (", ..." if len(pairs) > 3 else "")
-    return [f"{count_of(len(pairs), 'user')} {what}: {few}."]
+    return [f"{count_of(len(pairs), 'user')} {how}: {few}."]
 
 
 def _rewritable(table: pathlib.Path) -> dict[str, User]:
@@ -211,11 +209,11 @@ def _rewritable(table: pathlib.Path) -> dict[str, User]:
 
 
 def main(argv: list[str]) -> None:
-    """Imports; a mistake is one sentence and status 2."""
+    """Imports the folder; a user's mistake exits with status 2."""
     root = pathlib.Path(_FOLDER.value)
     users_csv = pathlib.Path(_USERS.value) if _USERS.value else root / "users.csv"
-    there = bool(_USERS.value) or users_csv.exists()
-    tell(argv, root, lambda: import_folder(root, users_csv if there else None, _HASHTAGS.value))
+    table = users_csv if _USERS.value or users_csv.exists() else None
+    run_import(argv, root, lambda: import_folder(root, table, _HASHTAGS.value))
 
 
 if __name__ == "__main__":

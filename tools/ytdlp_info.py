@@ -18,19 +18,19 @@ _BY = re.compile(r"(?:video|post|clip|photo|reel|story|stories) by (.+)", re.IGN
 
 
 def read_info(path: str) -> dict[str, Any] | str:
-    """Returns the content of an .info.json file, or why it cannot be read."""
+    """Returns the content of an .info.json file, or the reason why it cannot be read."""
     if not os.path.isfile(path):  # a pipe would block
         return "info that is no file"
     try:
         with open(path, "rb") as file:
-            info = json.loads(file.read())  # UTF-8, UTF-16 or UTF-32, with or without a mark
+            info = json.loads(file.read())  # UTF-8, UTF-16 or UTF-32
     except (OSError, ValueError, RecursionError):
         return "info that cannot be read"
     return info if isinstance(info, dict) else "info that cannot be read"
 
 
 def id_of(value: Any) -> str:
-    """Returns an id as text, "" if there is none; a boolean, a float or a list is none.
+    """Returns an id as text; "" for a boolean, a float, a list or no id.
 
     >>> id_of(" Jo  Doe"), id_of(68), id_of("NA"), id_of(True)
     ('Jo Doe', '68', '', '')
@@ -48,7 +48,7 @@ def video_id_of(info: dict[str, Any]) -> str:
 
 
 def poster_of(info: dict[str, Any]) -> Poster:
-    """Returns who posted a clip."""
+    """Returns the ids of a clip's poster."""
     site = id_of(info.get("extractor_key")) or id_of(info.get("extractor")).partition(":")[0]
     ids = (id_of(info.get(key)) for key in ("channel_id", "uploader_id", "uploader"))
     return Poster(site.casefold(), *ids)
@@ -68,9 +68,9 @@ def extension_of(info: dict[str, Any]) -> str | None:
 
 
 def timestamp_of(info: dict[str, Any]) -> tuple[int | None, str]:
-    """Returns the time of a clip, and the value that cannot be read as a time, if any.
+    """Returns the time of a clip, and a value that cannot be read as a time, if any.
 
-    Unix seconds of `timestamp`, else the start in UTC of the day in `upload_date`, else None.
+    The time is `timestamp` in unix seconds, else the start of the day `upload_date` in UTC.
 
     >>> timestamp_of({"timestamp": 1.5}), timestamp_of({"upload_date": "19700102"})
     ((1, ''), (86400, ''))
@@ -79,19 +79,16 @@ def timestamp_of(info: dict[str, Any]) -> tuple[int | None, str]:
     """
     odd = ""
     for key in ("timestamp", "upload_date"):
-        value = info.get(key)
         try:
-            seconds = _seconds(value, key == "upload_date")
-        except ValueError:
-            odd = odd or _shown(value)
-        else:
-            if seconds is not None:
+            if (seconds := _seconds(info.get(key), key == "upload_date")) is not None:
                 return seconds, odd
+        except ValueError:
+            odd = odd or _shown(info.get(key))
     return None, odd
 
 
 def _seconds(value: Any, is_day: bool) -> int | None:
-    """Returns the unix seconds of a value, None if they are unknown; raises ValueError."""
+    """Returns the unix seconds of a value, None if it is unknown; raises ValueError."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -106,26 +103,23 @@ def _seconds(value: Any, is_day: bool) -> int | None:
 def hashtags_of(
     info: dict[str, Any], source: str
 ) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
-    """Returns the hashtags of a clip: normalised, as written, and the tags that are none.
+    """Returns the hashtags of a clip, normalised and as written, and the tags that are none.
 
     Args:
         info: content of the .info.json file.
-        source: "description": hashtags marked with '#' in title and description; "tags": the list
-            of keywords; or "both".
+        source: "description" for hashtags marked with '#' in title and description, "tags" for the
+            list of keywords, or "both".
     """
-    written: list[str] = []
-    odd: list[str] = []
-    if source != "tags":
-        for text in texts_of(info):
-            written += marked_hashtags(text)
-    if source != "description":
-        tags = info.get("tags")
-        if isinstance(tags, str):  # one text, of one tag or of several
-            tags = [tag for tag in tags.split(",") if tag.strip()]
-        for tag in tags if isinstance(tags, list) else [] if tags is None else [tags]:
-            spelling = keyword_hashtag(tag) if isinstance(tag, str) else ""
-            written += [spelling] if spelling else []
-            odd += [] if spelling else [_shown(tag)]
+    texts = texts_of(info) if source != "tags" else []
+    written, odd = [tag for text in texts for tag in marked_hashtags(text)], []
+    tags = info.get("tags") if source != "description" else []
+    if isinstance(tags, str):  # one or several tags
+        tags = [tag for tag in tags.split(",") if tag.strip()]
+    for tag in tags if isinstance(tags, list) else [] if tags is None else [tags]:
+        if spelling := keyword_hashtag(tag) if isinstance(tag, str) else "":
+            written.append(spelling)
+        else:
+            odd.append(_shown(tag))
     spellings: dict[str, str] = {}
     for spelling in written:
         spellings.setdefault(normalise_hashtag(spelling), spelling)
@@ -133,12 +127,12 @@ def hashtags_of(
 
 
 def _shown(value: Any) -> str:
-    """Returns a value for the report; a list, which may be nested without end, as its type."""
+    """Returns a value for the report; for a list, which may be large, its type."""
     return f"a {type(value).__name__}" if isinstance(value, list | dict) else repr(value)
 
 
 def texts_of(info: dict[str, Any]) -> list[str]:
-    """Returns the poster's texts: title and description, without parts that yt-dlp changed."""
+    """Returns the poster's texts: title and description, without the parts that yt-dlp changed."""
     title, description = (
         value if isinstance(value := info.get(key), str) else "" for key in ("title", "description")
     )
@@ -148,10 +142,10 @@ def texts_of(info: dict[str, Any]) -> list[str]:
 
 
 def is_made_up(title: str, info: dict[str, Any]) -> bool:
-    """Returns whether yt-dlp made up the title, because the site gives none.
+    """Returns whether yt-dlp made up the title, because the site has none.
 
-    Its only '#' is before the clip's id, as in "TikTok video #706...", or it is "Video by" or a
-    similar phrase and a name of the poster.
+    Such a title has one '#', before the clip's id ("TikTok video #706..."), or it is a phrase like
+    "Video by" and a name of the poster.
 
     >>> is_made_up("Bluesky video #3l4q", {"id": "3l4q"}), is_made_up("My #3l4q", {"id": "7"})
     (True, False)
@@ -171,9 +165,9 @@ def is_made_up(title: str, info: dict[str, Any]) -> bool:
 
 
 def whole_words(title: str, description: str = "") -> str:
-    """Returns a title without its last word, if that may be cut.
+    """Returns a title without its last word if that may be cut.
 
-    A cut title that is the start of the description adds nothing: "".
+    Returns "" for a cut title that is the start of the description.
 
     >>> whole_words("a day at the #bea..."), whole_words("#beach", "#beaches")
     ('a day at the ', '#beach')
@@ -189,7 +183,7 @@ def whole_words(title: str, description: str = "") -> str:
         start = start.removesuffix(end)
     if " ".join(description.split()).startswith(" ".join(start.split())):
         return ""
-    if not dots and length > _CUT_LENGTH:  # of another site, which is not cut there
+    if not dots and length > _CUT_LENGTH:  # of a site where yt-dlp does not cut
         return title
     last = max(title.rfind(" "), title.rfind("#") - 1)
     return title[: last + 1]

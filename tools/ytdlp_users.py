@@ -1,4 +1,4 @@
-"""Which posters of a folder are the same person: one person is one user."""
+"""Resolves the posters of clips to users: one person is one user."""
 
 import collections
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,66 +8,53 @@ from uhman_jax.dataset.raw import User
 
 
 class Poster(NamedTuple):
-    """The ids of the person who posted a clip; "" is unknown.
+    """The ids of the person who posted a clip; "" is unknown."""
 
-    Attributes:
-        site: as yt-dlp names it.
-        channel: `channel_id`, which does not change.
-        uploader: `uploader_id`, on some sites a handle that its user can change.
-        handle: `uploader`, a handle or a name that others may have too.
-    """
-
-    site: str
-    channel: str
-    uploader: str
-    handle: str
+    site: str  # as yt-dlp names it
+    channel: str  # `channel_id`, which does not change
+    uploader: str  # `uploader_id`, on some sites a handle that its user can change
+    handle: str  # `uploader`, a handle or a name that several people may have
 
 
 def users_of(posters: Sequence[Poster]) -> list[str]:
-    """Returns one user id for each clip, such that one person is one user.
+    """Returns a user id for each clip, such that one person is one user.
 
     The id is `channel_id`, else `uploader_id`, else the handle. A clip without `channel_id` belongs
     to the user of the same site who has its other ids on another clip, unless several users have
-    them. Handles differ neither by case nor by '@'.
+    them. Case and a leading '@' of a handle do not count.
 
     >>> users_of([Poster("", "UC1", "@ana", "Ana"), Poster("", "", "Ana", ""),
     ...           Poster("", "", "", "jo"), Poster("", "", "", "@Jo")])
     ['UC1', 'UC1', 'jo', 'jo']
     """
     users = [poster.channel for poster in posters]
-    ids: dict[tuple[str, str], dict[str, None]] = {}  # users by site and channel or uploader
-    names: dict[tuple[str, str], dict[str, None]] = {}  # users by site and handle
+    ids: dict[tuple[str, str], set[str]] = collections.defaultdict(set)  # by site and first ids
+    names: dict[tuple[str, str], set[str]] = collections.defaultdict(set)  # by site and handle
 
-    def claim(index: int) -> None:
-        site, channel, uploader, handle = posters[index]
-        for owners, name in ((ids, channel), (ids, uploader), (names, handle)):
-            if name:
-                owners.setdefault((site, folded(name)), {})[users[index]] = None
+    def claim(indices: Iterable[int]) -> None:
+        for index in indices:
+            site, channel, uploader, handle = posters[index]
+            for owners, name in ((ids, channel), (ids, uploader), (names, handle)):
+                if name:
+                    owners[site, folded(name)].add(users[index])
 
-    for index, user in enumerate(users):
-        if user:
-            claim(index)
     without = [index for index, user in enumerate(users) if not user]
+    claim(index for index, user in enumerate(users) if user)
     for with_uploader in (True, False):
-        # Clips of one pass do not see the claims of each other.
+        chosen = [i for i in without if bool(posters[i].uploader) == with_uploader]
         first: dict[tuple[str, str], str] = {}
-        resolved = []
-        for index in without:
+        for index in chosen:
             site, _, uploader, handle = posters[index]
-            if bool(uploader) != with_uploader:
-                continue
             key = (site, folded(uploader or handle))
-            owners = ids.get(key, {}) if with_uploader else ids.get(key, {}) | names.get(key, {})
+            owners = ids[key] if with_uploader else ids[key] | names[key]
             own = first.setdefault(key, uploader or handle)
             users[index] = next(iter(owners)) if len(owners) == 1 else own
-            resolved.append(index)
-        for index in resolved:
-            claim(index)
+        claim(chosen)  # after the pass, so that the order of its clips does not matter
     return users
 
 
 def folded(name: str) -> str:
-    """Returns an id for comparisons: handles differ neither by case nor by '@'."""
+    """Returns an id for comparisons, without case and leading '@'."""
     return name.removeprefix("@").casefold()
 
 
@@ -76,21 +63,20 @@ def attributes_of(
 ) -> dict[str, User]:
     """Returns the row of a table of users for each user that has one, under any of their ids.
 
-    An id of several users is ignored. Of several rows the first with attributes counts, in the
+    An id of several users is ignored. Of several rows, the first with attributes counts, in the
     order channel, uploader, handle.
 
     Args:
-        posters: of each clip.
-        users: ids from `users_of`, of each clip.
-        table: rows by id, which may be one of an earlier import.
+        posters: poster of each clip.
+        users: id of each clip's user, from `users_of`.
+        table: rows by id, for example of an earlier import.
     """
-    ids: dict[str, dict[str, None]] = {user: {user: None} for user in users}
-    for field in ("channel", "uploader"):
-        for poster, user in zip(posters, users, strict=True):
-            ids[user][getattr(poster, field)] = None
+    pairs = list(zip(posters, users, strict=True))
+    ids: dict[str, dict[str, None]] = {user: {user: None} for user in users}  # ordered sets
     handles: dict[str, dict[str, None]] = {user: {} for user in users}
-    for poster, user in zip(posters, users, strict=True):
-        handles[user][poster.handle] = None
+    for names, field in ((ids, "channel"), (ids, "uploader"), (handles, "handle")):
+        for poster, user in pairs:
+            names[user][getattr(poster, field)] = None
     of_ids = _counts(ids.values())
     of_any = _counts(ids[user] | handles[user] for user in ids)
     by_fold: dict[str, list[User]] = collections.defaultdict(list)
@@ -115,5 +101,5 @@ def _counts(names: Iterable[Iterable[str]]) -> collections.Counter[str]:
 
 
 def has_attributes(user: User) -> bool:
-    """Returns whether anything is known of a user."""
+    """Returns whether an attribute or the history of a user is known."""
     return user != User(user.user_id)

@@ -57,7 +57,7 @@ class _Step:
     p: float | None
 
 
-_Judged = Iterator[tuple[str, str, Verdict, str]]  # name, paper, verdict and numbers of claims
+_Judged = Iterator[tuple[str, str, Verdict, str]]  # name, paper, verdict, numbers of a claim
 _Results = str | pathlib.Path
 _Rows = Mapping[str, Sequence[Cell]]  # cells by the name of their row
 
@@ -69,13 +69,15 @@ def claims(cells: Sequence[Cell], results: _Results = ".") -> list[Claim]:
         cells: finished cells.
         results: folder that the cells' `per_video` paths are relative to.
     """
-    found = []
-    for world, recipe in summary.settings(cells):
-        fitting = [cell for cell in cells if (cell["world"], cell["recipe"]) == (world, recipe)]
-        for check in (_order, _best, _ablations, _hidden_size, _embedding_size, _falls, _beats):
-            for name, paper, verdict, numbers in check(fitting, results):
-                found.append(Claim(name, paper, world, recipe, verdict, numbers or "–"))
-    return found
+    checks = (_order, _best, _ablations, _hidden_size, _embedding_size, _falls, _beats)
+    return [
+        Claim(name, paper, *where, verdict, numbers or "–")
+        for where in summary.settings(cells)
+        for check in checks
+        for name, paper, verdict, numbers in check(
+            [cell for cell in cells if (cell["world"], cell["recipe"]) == where], results
+        )
+    ]
 
 
 def settle(gap: Estimate | None, p: float | None, *, tested: bool = True) -> Verdict:
@@ -89,9 +91,7 @@ def settle(gap: Estimate | None, p: float | None, *, tested: bool = True) -> Ver
     if gap is None:
         return Verdict.MISSING
     sure = gap.agree and gap.half_width is not None and abs(gap.mean) > gap.half_width
-    if tested:
-        sure = sure and p is not None and p < LEVEL
-    if not sure:
+    if not sure or (tested and (p is None or p >= LEVEL)):
         return Verdict.UNDECIDED
     return Verdict.HOLDS if gap.mean > 0 else Verdict.FAILS
 
@@ -126,11 +126,7 @@ def gap_text(gap: Estimate | None) -> str:
 
 
 def signed(value: float) -> str:
-    """Formats a number with four decimals and a sign.
-
-    >>> signed(-0.01234)
-    '−0.0123'
-    """
+    """Formats a number with four decimals and a sign."""
     return f"{value:+.4f}".replace("-", "−")
 
 
@@ -183,10 +179,9 @@ def _order(cells: Sequence[Cell], results: _Results) -> _Judged:
         numbers = _text(steps)
         best, second = (summary.estimate(rows[name], "P@10") for name in ("UHMAN", "3WM"))
         if best and second:
-            numbers += (
-                f"; UHMAN on 3WM {percent_change(second.mean, best.mean)} (paper "
-                f"{percent_change(printed['3WM'], printed['UHMAN'])})"
-            )
+            theirs = percent_change(printed["3WM"], printed["UHMAN"])
+            ours = percent_change(second.mean, best.mean)
+            numbers += f"; UHMAN on 3WM {ours} (paper {theirs})"
         yield f"BL < UA < 3WM < UHMAN, {view}", paper, _settled(steps), numbers
 
 
@@ -204,10 +199,8 @@ def _ablations(cells: Sequence[Cell], results: _Results) -> _Judged:
     rows = _by_system(cells, "natural", (*averaged, "UHMAN"))
     for step in corrected(rows, [(variant, "UHMAN") for variant in averaged], results):
         values = [number(published.value("natural", x, "P@10")) for x in (step.low, "UHMAN")]
-        paper = (
-            f"Averaging {averaged[step.low]} instead of attending to them costs P@10: "
-            f"{values[0]} against {values[1]}"
-        )
+        paper = f"Averaging {averaged[step.low]} instead of attending to them costs P@10: "
+        paper += " against ".join(values)
         yield f"UHMAN above {step.low}", paper, _settled([step]), _text([step])
 
 
@@ -232,7 +225,7 @@ def _hidden_size(cells: Sequence[Cell], results: _Results) -> _Judged:
     sizes = list(means)
     verdict, numbers = Verdict.MISSING, ""
     if len(sizes) >= 3:
-        best = max(sizes, key=lambda size: means[size])
+        best = max(means, key=means.__getitem__)
         # Without a rise or without a fall, a neighbour that is surely worse settles the claim.
         others = {sizes[0]: [sizes[1]], sizes[-1]: [sizes[-2]]}.get(best, [sizes[0], sizes[-1]])
         named = {f"K = {size}": row for size, row in rows.items()}

@@ -39,11 +39,6 @@ ROWS = (
     _row(3, "natural", "UHMAN(b)", "0.0822 0.2031 0.1170", _AT_10),
     _row(3, "natural", "UHMAN", "0.0849 0.2110 0.1210", _AT_10),
 )
-# "(d) vs (c)": the gain of UHMAN over 3WM in percent.
-IMPROVEMENTS = (
-    _row(1, "natural", "UHMAN", "6.66 31.09 8.43 1.10 7.08 28.64"),
-    _row(2, "balanced", "UHMAN", "12.34 5.31 10.00 5.47 11.90 5.27"),
-)
 
 
 def value(view: str, system: str, metric: str) -> float | None:
@@ -64,14 +59,3 @@ def printed(view: str, system: str, metric: str) -> str:
     """
     rows = [row.printed for row in ROWS if (row.view, row.system) == (view, system)]
     return next((row[metric] for row in rows if metric in row), "")
-
-
-def rounding(text: str) -> tuple[float, float]:
-    """Returns the smallest and the largest number that rounds to a printed one.
-
-    >>> low, high = rounding("0.113")
-    >>> round(low, 6), round(high, 6)
-    (0.1125, 0.1135)
-    """
-    half = 0.5 * 10.0 ** -len(text.partition(".")[2])
-    return float(text) - half, float(text) + half

@@ -20,20 +20,15 @@ Worlds = Mapping[int, Sequence[float]]  # the seeds' values by world seed
 class Estimate:
     """A mean, or a difference of means, with the half-width of its 95 % t interval.
 
-    Attributes:
-        mean: mean over worlds of the means over seeds.
-        half_width: None if there are too few values.
-        over: "worlds" if there are at least MIN_WORLDS: the interval covers other worlds. Otherwise
-            "seeds": it covers other trainings on these worlds.
-        num_worlds: number of worlds.
-        agree: whether all worlds have the sign of the mean.
+    `over` is "worlds" if there are at least MIN_WORLDS: the interval covers other worlds. Otherwise
+    it is "seeds": the interval covers other trainings on these worlds.
     """
 
-    mean: float
-    half_width: float | None
+    mean: float  # over worlds, of the means over seeds
+    half_width: float | None  # None if there are too few values
     over: str
     num_worlds: int
-    agree: bool
+    agree: bool  # whether all worlds have the sign of the mean
 
 
 def over_worlds(worlds: Worlds) -> Estimate:

@@ -7,14 +7,7 @@ because they belong to another data set.
 import pathlib
 from collections.abc import Iterator, Sequence
 
-from experiments.paper import published, summary
-from experiments.paper.breakdowns import (
-    build_attention,
-    build_recipe,
-    build_samples,
-    build_slices,
-    build_sweep,
-)
+from experiments.paper import breakdowns, published, summary
 from experiments.paper.claims import PAIR, Claim, Verdict, corrected, p_text, signed
 from experiments.paper.layout import Entry, Row, Table, markdown, score, setting, share
 from experiments.paper.overview import build_gaps, build_overview
@@ -55,7 +48,7 @@ def build_main(
     """Builds a table of systems and references beside the paper's numbers.
 
     Args:
-        cells: finished cells; the ones for "tables" of the world, view and recipe are used.
+        cells: finished cells, of which the part "tables" is used.
         world: kind of dataset.
         view: "natural" for Table 1, "balanced" for Table 2.
         recipe: recipe of the systems.
@@ -63,6 +56,7 @@ def build_main(
         results: folder that the cells' `per_video` paths are relative to.
     """
     fitting = summary.select(cells, world=world, view=view, recipe=recipe)
+    failed = summary.select(cells, world=world, view=view, recipe=recipe, failed=True)
     rows = {name: [cell for cell in fitting if cell["system"] == name] for name in systems}
     tests = corrected(rows, [(name, "UHMAN") for name in systems if name != "UHMAN"], results)
     steps = {step.low: step for step in tests}
@@ -74,9 +68,8 @@ def build_main(
     for name, row in rows.items():
         scores = [score(summary.estimate(row, metric)) for metric in metrics]
         shares = [share(summary.share(row, top)) for top in TOPS]
-        step = steps.get(name)
         test = Entry("") if name == "UHMAN" else Entry()
-        if step and step.gap:
+        if (step := steps.get(name)) and step.gap:
             test = Entry(p_text(step.p), signed(step.gap.mean))
         printed = [Entry(published.printed(view, name, m) or "–") for m in paper]
         partial = f" ({len(row)} of {num_worlds} datasets)" if 0 < len(row) < num_worlds else ""
@@ -94,12 +87,7 @@ def build_main(
         setting=setting(world, recipe),
         columns=(*metrics, "P@10, % of oracle", "% of observable oracle", "p, UHMAN − row", *paper),
         rows=tuple(body),
-        notes=tuple(_main_notes(fitting, ablation, bool(paper)))
-        + tuple(
-            f"Failed: {cell['system']}, seed {cell['world_seed']}: "
-            f"{cell.get('failed') or 'no test scores'}"
-            for cell in summary.select(cells, world=world, view=view, recipe=recipe, failed=True)
-        ),
+        notes=(*_main_notes(fitting, ablation, bool(paper)), *map(_failure, failed)),
         paper=len(paper),
     )
 
@@ -120,6 +108,11 @@ def _main_notes(fitting: Sequence[Cell], ablation: bool, paper: bool) -> Iterato
         yield ABLATIONS
     if paper:
         yield "Paper: Musical.ly, another data set; compare the order, not the values."
+
+
+def _failure(cell: Cell) -> str:
+    reason = cell.get("failed") or "no test scores"
+    return f"Failed: {cell['system']}, seed {cell['world_seed']}: {reason}"
 
 
 def build_claims(found: Sequence[Claim]) -> Table:
@@ -158,14 +151,13 @@ def build_all(cells: Sequence[Cell], results: str | pathlib.Path = ".") -> list[
         views = summary.present(cells, "view", summary.VIEWS)
         built += [build_main(cells, view=view, results=results, **where) for view in views]
         built.append(build_main(cells, view="natural", systems=ABLATION, results=results, **where))
-        built += [build_slices(cells, view=view, **where) for view in views]
-    built += [
-        build_attention(cells, recipe=r) for r in summary.present(cells, "recipe", summary.RECIPES)
-    ]
-    built += [build_recipe(cells, world=w, recipe=r) for w, r in summary.settings(cells)]
-    built += [build_samples(cells, world=w, recipe=r) for w, r in summary.settings(cells)]
-    built.append(build_sweep(cells, summary.HIDDEN_SIZE, "hidden_size", "K"))
-    built.append(build_sweep(cells, summary.EMBEDDING_SIZE, "embedding_size", "d"))
+        built += [breakdowns.build_slices(cells, view=view, **where) for view in views]
+    recipes = summary.present(cells, "recipe", summary.RECIPES)
+    built += [breakdowns.build_attention(cells, recipe=recipe) for recipe in recipes]
+    for build in (breakdowns.build_recipe, breakdowns.build_samples):
+        built += [build(cells, world=w, recipe=r) for w, r in summary.settings(cells)]
+    built.append(breakdowns.build_sweep(cells, summary.HIDDEN_SIZE, "hidden_size", "K"))
+    built.append(breakdowns.build_sweep(cells, summary.EMBEDDING_SIZE, "embedding_size", "d"))
     return [table for table in built if _measured(table)]
 
 

@@ -90,8 +90,7 @@ class Study:
 
 def config_of(cell: Cell, study: Study) -> Config:
     """Returns the validated config of a cell."""
-    config = Config()
-    config.name = "study"
+    config = Config(name="study")
     config.data.simulated_dir, config.data.root = study.data_dir, study.root
     if not study.root:
         WORLDS[cell.world](config)
@@ -111,7 +110,7 @@ def config_of(cell: Cell, study: Study) -> Config:
     if config.model.name is not ModelName.UHMAN:
         config.train.num_epochs *= BASELINE_EPOCHS
     set_values(config, dict(cell.tuned))
-    set_values(config, VARIANTS[cell.variant] if cell.variant else {})
+    set_values(config, VARIANTS.get(cell.variant, {}))
     validate(config)
     return config
 
@@ -121,18 +120,18 @@ def _shrink(config: Config) -> None:
     simulator = config.simulator
     simulator.num_videos, simulator.num_users = 1500, 900
     simulator.num_hashtags, simulator.num_generic, simulator.num_classes = 84, 4, 20
-    simulator.num_styles = 3
-    simulator.num_frames, simulator.num_channels = 4, 32
+    simulator.num_styles, simulator.num_frames, simulator.num_channels = 3, 4, 32
     simulator.posterior_samples = 128
 
 
 def changes(config: Config) -> dict[str, Any]:
     """Returns the fields that differ from the defaults, with JSON values."""
-    default = flatten(Config())
-    values = {path: value for path, value in flatten(config).items() if value != default[path]}
-    for machine in ("data.root", "data.simulated_dir", "name"):
-        values.pop(machine, None)
-    return {path: getattr(value, "value", value) for path, value in values.items()}
+    default, machine = flatten(Config()), ("data.root", "data.simulated_dir", "name")
+    return {
+        path: getattr(value, "value", value)
+        for path, value in flatten(config).items()
+        if value != default[path] and path not in machine
+    }
 
 
 def fingerprint(config: Config) -> str:

@@ -75,14 +75,14 @@ class Tuning:
     def choose(self, cell: Cell) -> Cell:
         """Returns the cell with the settings of the best validation P@10 (see MIN_GAIN)."""
         runs = self._runs(cell).items()
-        scored = [(self._rows[key]["score"], tried.tuned) for key, (tried, _) in runs]
-        scored = [pair for pair in scored if pair[0] is not None]
-        if not scored:
+        scores = {tried.tuned: self._rows[key]["score"] for key, (tried, _) in runs}
+        scores = {settings: score for settings, score in scores.items() if score is not None}
+        if not scores:
             return cell
-        best = max(scored, key=lambda pair: pair[0])
-        own = scored[0]  # the recipe's settings, unless these diverged
-        settings = best[1] if best[0] > (1 + MIN_GAIN) * own[0] else own[1]
-        return dataclasses.replace(cell, tuned=settings)
+        best, own = max(scores, key=scores.__getitem__), next(iter(scores))
+        # `own` is the recipe's settings, unless these diverged.
+        better = scores[best] > (1 + MIN_GAIN) * scores[own]
+        return dataclasses.replace(cell, tuned=best if better else own)
 
     def _runs(self, cell: Cell) -> dict[str, Run]:
         if cell.recipe not in TUNED_RECIPES:

@@ -27,9 +27,9 @@ def num_workers() -> int:
 
     Another process looks for the accelerator, because JAX would keep the memory it finds.
     """
-    question = "import jax; print(jax.default_backend())"
-    answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True)
-    on_cpu = answer.stdout.strip() == "cpu"
+    script = "import jax; print(jax.default_backend())"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    on_cpu = found.stdout.strip() == "cpu"
     return min(len(os.sched_getaffinity(0)), MAX_WORKERS) if on_cpu else 1
 
 

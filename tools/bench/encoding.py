@@ -1,14 +1,14 @@
-"""Does the network ever wait? Frames per second of extraction against Inception-v3 alone.
+"""Measures how much of the network's own rate the extraction of features reaches.
 
     python -m tools.bench.encoding [--root=DATASET] [--num_clips=48] [--json=FILE]
     python -m tools.bench.encoding --batch_frames=128 --precision=bfloat16 --repeats=8   # a GPU
 
-All see the same frames. Alone: the frames lie decoded in memory, on the accelerator's where there
-is one, and go through the network, batch by batch. Extraction: child processes decode clips; they
-are encoded, quantised and written to shards. Decoded beforehand: the same without the decoders, as
-if there were enough of them. Decoding: the decoders without the network. Plain loop, the peer:
-decode a clip, then `predict` its frames with Keras' InceptionV3, clip by clip, and keep nothing.
-Loading and compiling the network is left out of all.
+Figures are frames per second; all contestants process the same frames. "Inception alone": decoded
+frames lie in memory (the accelerator's, if there is one) and go through the network in batches.
+"extraction": child processes decode clips, whose features are computed, quantised and written to
+shards. "decoded beforehand": the same without decoders. "decoding": only the decoders. "plain
+loop", the peer: decodes a clip, calls `predict` of Keras' InceptionV3 on its frames and keeps
+nothing, clip by clip. Loading and compiling the network is not counted.
 """
 
 import itertools
@@ -37,11 +37,13 @@ from uhman_jax.streams import run_app
 
 _ROOT = flags.DEFINE_string("root", "", "Raw dataset with clips; empty: simulated ones.")
 _NUM_CLIPS = flags.DEFINE_integer("num_clips", 48, "Clips to use.")
-_REPEATS = flags.DEFINE_integer("repeats", 1, "How often each is used.")
+_REPEATS = flags.DEFINE_integer("repeats", 1, "Uses of each clip.")
 _MAX_FRAMES = flags.DEFINE_integer("max_frames", 16, "Frames per clip.")
 _BATCH_FRAMES = flags.DEFINE_integer("batch_frames", 16, "Frames per call of the network.")
-_PRECISION = flags.DEFINE_enum_class("precision", Precision.FLOAT32, Precision, "Of activations.")
-_NUM_DECODERS = flags.DEFINE_integer("num_decoders", 0, "0: one per core, at most 8.")
+_PRECISION = flags.DEFINE_enum_class(
+    "precision", Precision.FLOAT32, Precision, "Type of activations."
+)
+_NUM_DECODERS = flags.DEFINE_integer("num_decoders", 0, "Decoders; 0: one per core, at most 8.")
 _PEERS = flags.DEFINE_bool("peers", True, "Measure the plain loop as well.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
@@ -50,18 +52,13 @@ _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
 def main(_: list[str]) -> None:
     """Prints the table."""
     with tempfile.TemporaryDirectory() as folder:
-        run(read_raw_dataset(_ROOT.value or simulated_clips(folder), strict=False))
-
-
-def simulated_clips(folder: str) -> pathlib.Path:
-    """A raw dataset of clips as the embedded one has them."""
-    config = Config()
-    config.data.simulated_dir, config.simulator.num_videos = folder, _NUM_CLIPS.value
-    return simulated_root(config)
+        config = Config()
+        config.data.simulated_dir, config.simulator.num_videos = folder, _NUM_CLIPS.value
+        run(read_raw_dataset(_ROOT.value or simulated_root(config), strict=False))
 
 
 def run(raw: RawDataset) -> None:
-    """Measures the clips of a dataset."""
+    """Measures all contestants on the clips of a dataset."""
     paths = [video.path for video in raw.videos[: _NUM_CLIPS.value]]
     inputs = [(f"{i}", path) for i, path in enumerate(paths * _REPEATS.value)]
     config = PreprocessConfig(
@@ -81,14 +78,12 @@ def run(raw: RawDataset) -> None:
     num_frames = sum(len(clip.images) for clip in clips)
     images = np.concatenate([decoded[path].images for path in paths])
     extractor.features(images[:1])
-    batches = [
-        images[start : start + config.batch_frames]
-        for start in range(0, len(images), config.batch_frames)
-    ]
-    if on_accelerator:  # whole ones alone: its program has one shape
+    starts = range(0, len(images), config.batch_frames)
+    batches = [images[start : start + config.batch_frames] for start in starts]
+    if on_accelerator:  # only full batches: the program has one shape
         batches = jax.device_put(batches[: len(images) // config.batch_frames])
 
-    def alone() -> float:
+    def network() -> float:
         begin, out = time.perf_counter(), None
         for batch in itertools.chain.from_iterable([batches] * _REPEATS.value):
             out = extractor.on_device(batch) if on_accelerator else extractor.features(batch)
@@ -130,20 +125,15 @@ def run(raw: RawDataset) -> None:
         "extraction": extraction,
         "decoded beforehand": decoded_beforehand,
         "decoding": decoding,
-        "Inception alone": alone,
+        "Inception alone": network,
     }
     if _PEERS.value:
         contestants["plain loop"] = plain_loop(raw, paths, config.max_frames)
-    figures = table.interleave(contestants, _ROUNDS.value)
-    ratios = {
-        f"{name} / {to}": table.ratio(figures, name, to)
-        for name, to in (
-            ("extraction", "Inception alone"),
-            ("decoded beforehand", "Inception alone"),
-            ("extraction", "plain loop"),
-        )
-        if to in figures
-    }
+    ratios = [
+        ("extraction", "Inception alone"),
+        ("decoded beforehand", "Inception alone"),
+        ("extraction", "plain loop"),
+    ]
     facts = {
         "clips": len(inputs),
         "frames": num_frames,
@@ -151,20 +141,15 @@ def run(raw: RawDataset) -> None:
         "precision": config.precision.value,
         "device": jax.devices()[0].device_kind,
         "keras on": os.environ["KERAS_BACKEND"],
-    }
-    table.report(
-        "Encoding clips",
-        "frames/s",
-        figures,
-        ratios,
-        facts | table.machine(("jax", "keras", "av")),
-        _JSON.value,
-    )
+    } | table.machine(("jax", "keras", "av"))
+    ratios = ratios if _PEERS.value else ratios[:2]
+    rounds, path = _ROUNDS.value, _JSON.value
+    table.compare("Encoding clips", "frames/s", contestants, rounds, ratios, facts, path)
 
 
 def plain_loop(raw: RawDataset, paths: list[str], max_frames: int) -> Callable[[], float]:
-    """The peer, warm: decodes a clip, has Keras predict it, takes the next."""
-    import keras  # after it was decided what runs it
+    """Returns the peer, compiled: decodes a clip, calls Keras on it, takes the next."""
+    import keras  # after its backend was chosen
 
     model = keras.applications.InceptionV3(include_top=False, weights=None)
 

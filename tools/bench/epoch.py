@@ -1,11 +1,11 @@
-"""How long does an epoch of the paper's corpus take? Seconds, features on the device and streamed.
+"""Measures the seconds of an epoch of the paper's corpus, features on the device or streamed.
 
     python -m tools.bench.epoch [--num_videos=8233] [--num_frames=16] [--json=FILE]
 
-The trainer's own steps over made-up features: on the device, in an order that is drawn within the
-time, several steps a dispatch; streamed, batches that lie ready in memory, one step a dispatch. On
-a CPU the device's memory is the host's. A corpus that does not fit is cut to what does; the seconds
-are of a whole epoch all the same.
+Runs the trainer's own steps on generated features. "on the device" draws the order of the videos
+within the measured time and takes several steps per dispatch; "streamed" reads batches from memory
+and takes one step per dispatch. On a CPU the device's memory is the host's. A corpus that does not
+fit is cut, but the seconds are always of a whole epoch.
 """
 
 import time
@@ -37,15 +37,15 @@ _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
 
 
 def corpus(num_videos: int) -> DeviceDataset:
-    """Videos on the device, their codes those of 64 over and over."""
+    """Returns videos on the device; the codes of 64 videos repeat."""
     small = synthetic.make_batch(
         batch_size=num_videos, num_frames=1, num_channels=1, num_hashtags=_HASHTAGS.value
     )
     shape = (64, _FRAMES.value, synthetic.NUM_REGIONS, _CHANNELS.value)
     codes = jnp.asarray(np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8))
-    codes_BFMC = jax.jit(lambda codes: codes[jnp.arange(num_videos) % len(codes)])(codes)
+    codes_VFMC = jax.jit(lambda codes: codes[jnp.arange(num_videos) % len(codes)])(codes)
     video = small.video._replace(
-        codes_VFMC=codes_BFMC,
+        codes_VFMC=codes_VFMC,
         scale_BC=np.full((num_videos, _CHANNELS.value), 0.01, np.float32),
         offset_BC=np.zeros((num_videos, _CHANNELS.value), np.float32),
         mask_BF=np.ones((num_videos, _FRAMES.value), bool),
@@ -58,7 +58,7 @@ def main(_: list[str]) -> None:
     """Prints the table."""
     size, steps_per_epoch = _BATCH.value, -(-_VIDEOS.value // _BATCH.value)
     clip_bytes = _FRAMES.value * synthetic.NUM_REGIONS * _CHANNELS.value
-    share = 0.1 if jax.default_backend() == "cpu" else 0.4  # others use a machine's memory too
+    share = 0.1 if jax.default_backend() == "cpu" else 0.4  # other processes use the host's memory
     kept = max(size, min(_VIDEOS.value, int(share * device_memory()) // clip_bytes))
     num_steps = min(_STEPS.value, steps_per_epoch, MOST_STEPS)
     config = synthetic.config_of(hidden_size=_HIDDEN.value, batch_size=size)
@@ -66,17 +66,9 @@ def main(_: list[str]) -> None:
     step = make_train_step(model, config, 1000)
     statistics = synthetic.statistics(_CHANNELS.value)
     on_device, steps = corpus(kept), multi_step(step)
-    host = [
-        synthetic.make_batch(
-            batch_size=size,
-            num_frames=_FRAMES.value,
-            num_channels=_CHANNELS.value,
-            num_hashtags=_HASHTAGS.value,
-            seed=seed,
-        )
-        for seed in range(2)
-    ]
-
+    sizes = {"num_frames": _FRAMES.value, "num_channels": _CHANNELS.value}
+    sizes |= {"num_hashtags": _HASHTAGS.value, "batch_size": size}
+    host = [synthetic.make_batch(seed=seed, **sizes) for seed in range(2)]
     epoch = 0
 
     def contestant(advance: Callable[[Any], Any]) -> Callable[[], float]:
@@ -91,7 +83,7 @@ def main(_: list[str]) -> None:
         measure()
         return measure
 
-    def resident(state: Any) -> Any:
+    def on_device_steps(state: Any) -> Any:
         nonlocal epoch
         order, epoch = TrainOrder(np.arange(kept), size, seed=epoch), epoch + 1
         rows_NB = np.zeros((MOST_STEPS, size), np.int32)
@@ -103,21 +95,12 @@ def main(_: list[str]) -> None:
             state, _ = step(state, jax.device_put(host[index % 2]))
         return state
 
-    contestants = {
-        "on the device": contestant(resident),
-        "streamed": contestant(streamed),
-    }
-    figures = table.interleave(contestants, _ROUNDS.value)
+    contestants = {"on the device": contestant(on_device_steps), "streamed": contestant(streamed)}
     facts = {"videos": _VIDEOS.value, "kept": kept, "frames": _FRAMES.value, "batch": size}
     facts |= {"channels": _CHANNELS.value, "K = d": _HIDDEN.value, "steps measured": num_steps}
-    table.report(
-        "An epoch",
-        "s",
-        figures,
-        {"streamed / on the device": table.ratio(figures, "streamed", "on the device")},
-        facts | {"device": jax.devices()[0].device_kind} | table.machine(("jax", "jaxlib")),
-        _JSON.value,
-    )
+    facts |= {"device": jax.devices()[0].device_kind} | table.machine(("jax", "jaxlib"))
+    ratios = [("streamed", "on the device")]
+    table.compare("An epoch", "s", contestants, _ROUNDS.value, ratios, facts, _JSON.value)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How long does a full evaluation take, and how much memory? Milliseconds for a whole test split.
+"""Measures the milliseconds and the memory of a full evaluation of a test split.
 
     python -m tools.bench.ranking [--num_hashtags=1000000 --nopeers] [--json=FILE]
 
-Ours: the ranks of all true hashtags among all T, and every metric at every cut-off, from the
-vectors of the videos and the hashtags. The floor is the product of these vectors alone. LightFM (an
-extra: `pip install lightfm-next`) computes its precision_at_k, one metric at one cut-off, with two
-threads and vectors of the same size. Without it its row is left out.
+"ours" computes the ranks of all true hashtags among all T and every metric at every cut-off from
+the vectors of videos and hashtags. "floor" is only the product of these vectors. LightFM (an extra:
+`pip install lightfm-next`) computes precision_at_k, one metric at one cut-off, with two threads and
+vectors of the same size. Its row is left out if it is not installed.
 """
 
 import resource
@@ -25,14 +25,14 @@ from uhman_jax.streams import run_app
 _VIDEOS = flags.DEFINE_integer("num_videos", 8233, "Videos to rank for.")
 _HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "T.")
 _SIZE = flags.DEFINE_integer("embedding_size", 32, "d.")
-_BATCH = flags.DEFINE_integer("batch_size", 64, "Videos that are ranked at once.")
+_BATCH = flags.DEFINE_integer("batch_size", 64, "Videos per batch.")
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "Rounds.")
-_PEERS = flags.DEFINE_bool("peers", True, "Run LightFM too, where it is installed.")
+_PEERS = flags.DEFINE_bool("peers", True, "Run LightFM too, if it is installed.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
 
 
 def rank(query_NBD: jax.Array, hashtags_TD: jax.Array, ids_NBP: jax.Array, mask_NBP: jax.Array):
-    """Ranks of the true hashtags, batch by batch."""
+    """Returns the ranks of the true hashtags, ranks_NBP, batch by batch."""
 
     def one(batch):
         query_BD, ids_BP, mask_BP = batch
@@ -42,7 +42,7 @@ def rank(query_NBD: jax.Array, hashtags_TD: jax.Array, ids_NBP: jax.Array, mask_
 
 
 def product(query_NBD: jax.Array, hashtags_TD: jax.Array) -> jax.Array:
-    """The best score of every video, without keeping others: the product, in blocks of hashtags."""
+    """Returns the best score of every video, best_NB, in blocks of hashtags."""
     block = fitting_block(query_NBD.shape[1], len(hashtags_TD), jax.default_backend())
     padding = ((0, -len(hashtags_TD) % block), (0, 0))
     blocks_YXD = jnp.pad(hashtags_TD, padding, mode="edge").reshape(-1, block, _SIZE.value)
@@ -57,7 +57,7 @@ def product(query_NBD: jax.Array, hashtags_TD: jax.Array) -> jax.Array:
 
 
 def lightfm(ids_VP: np.ndarray, mask_VP: np.ndarray) -> Callable[[], Any]:
-    """Its precision at 10 of a model that is trained for one epoch."""
+    """Returns a call of its precision at 10, for a model that is trained for one epoch."""
     from lightfm import LightFM
     from lightfm.evaluation import precision_at_k
 
@@ -103,18 +103,11 @@ def main(_: list[str]) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     facts = {"videos": _VIDEOS.value, "batch": size, "T": _HASHTAGS.value, "d": _SIZE.value}
     facts |= {"peak memory of the process, GiB": round(peak, 2)}
-    if stats := jax.devices()[0].memory_stats():  # before others have their turn
+    if stats := jax.devices()[0].memory_stats():
         facts |= {"peak memory of the device, GiB": round(stats["peak_bytes_in_use"] / 2**30, 2)}
     contestants = {name: table.milliseconds(call) for name, call in calls.items()}
-    figures = table.interleave(contestants, _ROUNDS.value)
-    table.report(
-        "Evaluation",
-        "ms",
-        figures,
-        {f"{one} / {other}": table.ratio(figures, one, other) for one, other in ratios},
-        facts | {"device": jax.devices()[0].device_kind} | table.machine(versions),
-        _JSON.value,
-    )
+    facts |= {"device": jax.devices()[0].device_kind} | table.machine(versions)
+    table.compare("Evaluation", "ms", contestants, _ROUNDS.value, ratios, facts, _JSON.value)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How fast do shards become batches? GB/s of stored features, against reading the same files raw.
+"""Measures how fast shards become batches, in GB/s of stored features, against a raw read.
 
     python -m tools.bench.reading [--num_clips=512] [--folder=DIR] [--json=FILE]
 
-Raw is a sequential read of all shards into one buffer of a batch's size, by system calls and from
-memory maps, which batches are read from: either can be the faster one. Batches come shuffled,
-verified by their checksums and joined with a view. Warm: the files are in the page cache; cold:
-they were dropped from it (Linux), and the disk decides.
+"raw" reads all shards in sequence into one buffer of a batch's size by system calls, "raw, mapped"
+from memory maps, as batches do: either can be the faster one. Batches are shuffled, verified by
+checksums and joined with a view. Warm: the files are in the page cache. Cold: they were dropped
+from it (Linux), so that the disk decides.
 """
 
 import os
@@ -14,6 +14,7 @@ import time
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -29,7 +30,7 @@ _CLIPS = flags.DEFINE_integer("num_clips", 512, "Clips in the shards.")
 _FRAMES = flags.DEFINE_integer("num_frames", 8, "Frames per clip.")
 _CHANNELS = flags.DEFINE_integer("num_channels", 2048, "Channels of a region.")
 _BATCH = flags.DEFINE_integer("batch_size", 64, "Videos per batch.")
-_FOLDER = flags.DEFINE_string("folder", "", "Where the shards are made; empty: a temporary one.")
+_FOLDER = flags.DEFINE_string("folder", "", "Folder of the shards; empty: a temporary one.")
 _COLD = flags.DEFINE_bool("cold", True, "Also with files dropped from the page cache.")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
@@ -38,7 +39,7 @@ _CLIPS_PER_SHARD, _EPOCHS = 64, 4
 
 
 def make_shards(folder: Path) -> store.FrameStore:
-    """Shards of random codes, 64 clips each."""
+    """Writes and opens shards of random codes, 64 clips each."""
     schema, rng = Schema(_CHANNELS.value), np.random.default_rng(0)
     ones_C = np.ones(_CHANNELS.value, np.float32)
     times_F = np.arange(_FRAMES.value, dtype=np.float32)
@@ -58,7 +59,7 @@ def make_shards(folder: Path) -> store.FrameStore:
 
 
 def view_of(frames: store.FrameStore) -> types.SimpleNamespace:
-    """What `Join` reads of a view: one hashtag a clip, a history of five."""
+    """Returns the part of a view that `Join` reads: one hashtag per clip, a history of five."""
     num_clips = len(frames.video_ids)
     ids = np.arange(num_clips, dtype=np.int32)
     return types.SimpleNamespace(
@@ -75,37 +76,26 @@ def view_of(frames: store.FrameStore) -> types.SimpleNamespace:
     )
 
 
-def batches(num_threads: int) -> Callable[[Path], Callable[[], None]]:
-    """A contestant: opens the shards, then reads epoch after epoch."""
+def batches(folder: Path, num_threads: int) -> Callable[[], None]:
+    """Opens the shards; returns a function that reads an epoch of batches."""
+    frames = store.FrameStore.open(folder)
+    view: Any = view_of(frames)
+    rows, size = np.arange(_CLIPS.value), _BATCH.value
+    source = train_batches(view, frames, rows=rows, batch_size=size, seed=0)
+    ahead = iterate(source, num_threads=num_threads)
 
-    def make(folder: Path) -> Callable[[], None]:
-        frames = store.FrameStore.open(folder)
-        source = train_batches(
-            view_of(frames),  # type: ignore[arg-type]
-            frames,
-            rows=np.arange(_CLIPS.value),
-            batch_size=_BATCH.value,
-            seed=0,
-        )
-        ahead = iterate(source, num_threads=num_threads)
+    def read() -> None:
+        for _ in range(_CLIPS.value // size):
+            next(ahead)
 
-        def read() -> None:
-            for _ in range(_CLIPS.value // _BATCH.value):
-                next(ahead)
-
-        return read
-
-    return make
+    return read
 
 
 def drop_from_cache(paths: list[Path]) -> None:
-    """Asks the system to forget the files' pages."""
+    """Asks the system to drop the files from the page cache."""
     for path in paths:
-        number = os.open(path, os.O_RDONLY)
-        try:
-            os.posix_fadvise(number, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(number)
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def main(_: list[str]) -> None:
@@ -117,57 +107,48 @@ def main(_: list[str]) -> None:
         buffer = memoryview(bytearray(_BATCH.value * frames.max_frames * frames.schema.frame_bytes))
         del frames  # its memory maps would keep the files in the page cache
 
-        def raw(_: Path) -> Callable[[], None]:
-            def read() -> None:
-                for path in paths:
-                    with open(path, "rb", buffering=0) as file:
-                        while file.readinto(buffer):
-                            pass
+        def raw() -> None:
+            for path in paths:
+                with open(path, "rb", buffering=0) as file:
+                    while file.readinto(buffer):
+                        pass
 
-            return read
+        def mapped() -> None:
+            for path in paths:
+                whole = np.memmap(path, np.uint8, "r")
+                for start in range(0, len(whole), len(buffer)):
+                    part = whole[start : start + len(buffer)]
+                    np.frombuffer(buffer, np.uint8)[: len(part)] = part
 
-        def mapped(_: Path) -> Callable[[], None]:
-            def read() -> None:
-                for path in paths:
-                    whole = np.memmap(path, np.uint8, "r")
-                    for start in range(0, len(whole), len(buffer)):
-                        part = whole[start : start + len(buffer)]
-                        np.frombuffer(buffer, np.uint8)[: len(part)] = part
-
-            return read
-
-        def rate(make: Callable[[Path], Callable[[], None]], cold: bool) -> Callable[[], float]:
+        def rate(open_shards: Callable[[], Callable[[], None]], cold: bool) -> Callable[[], float]:
             def measure() -> float:
                 if cold:
                     drop_from_cache(paths)
-                read = make(Path(name))
+                read, epochs = open_shards(), 1 if cold else _EPOCHS
                 begin = time.perf_counter()
-                for _ in range(1 if cold else _EPOCHS):
+                for _ in range(epochs):
                     read()
-                return (1 if cold else _EPOCHS) * num_bytes / (time.perf_counter() - begin) / 1e9
+                return epochs * num_bytes / (time.perf_counter() - begin) / 1e9
 
             return measure
 
-        readers = {
-            "raw": raw,
-            "raw, mapped": mapped,
-            "1 thread": batches(1),
-            "2 threads": batches(2),
+        readers: dict[str, Callable[[], Callable[[], None]]] = {
+            "raw": lambda: raw,
+            "raw, mapped": lambda: mapped,
+            "1 thread": lambda: batches(Path(name), 1),
+            "2 threads": lambda: batches(Path(name), 2),
         }
-        contestants = {}
-        for cold in (False, True) if _COLD.value and hasattr(os, "posix_fadvise") else (False,):
-            for reader, make in readers.items():
-                contestants[f"{reader}, {'cold' if cold else 'warm'}"] = rate(make, cold)
-        figures = table.interleave(contestants, _ROUNDS.value)
-        ratios = {
-            f"{key} / {floor}": table.ratio(figures, key, f"{floor}, {key.split(', ')[-1]}")
-            for key in figures
-            for floor in ("raw", "raw, mapped")
-            if not key.startswith("raw")
-        }
+        colds = (False, True) if _COLD.value and hasattr(os, "posix_fadvise") else (False,)
+        contestants, ratios = {}, []
+        for state, cold in zip(("warm", "cold"), colds, strict=False):
+            for reader, open_shards in readers.items():
+                contestants[key := f"{reader}, {state}"] = rate(open_shards, cold)
+                for floor in () if reader.startswith("raw") else ("raw", "raw, mapped"):
+                    ratios.append((key, f"{floor}, {state}", floor))
         facts = {"clips": _CLIPS.value, "MB": round(num_bytes / 1e6)}
-        machine = table.machine(("numpy", "grain", "crc32c"))
-        table.report("Shards to batches", "GB/s", figures, ratios, facts | machine, _JSON.value)
+        facts |= table.machine(("numpy", "grain", "crc32c"))
+        rounds, path = _ROUNDS.value, _JSON.value
+        table.compare("Shards to batches", "GB/s", contestants, rounds, ratios, facts, path)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""How long does a user wait? Seconds for `--help`, and from the command to the first training step.
+"""Measures the seconds of `--help`, and from the command to the first training step.
 
     python -m tools.bench.start_up [--json=FILE]
 
-A tiny simulated dataset is made beforehand. Cold: JAX's persistent cache is empty; warm: it holds
-the compiled programs of the start before. The floor is Python importing JAX, Flax, Optax and Orbax.
+A tiny dataset is simulated beforehand. Cold: JAX's persistent cache is empty. Warm: it holds the
+programs of the previous start. The floor is a Python process that imports JAX, Flax, Optax and
+Orbax.
 """
 
 import os
@@ -34,38 +35,35 @@ SETTINGS = (
 
 
 def first_step(folder: Path, cold: bool) -> Callable[[], float]:
-    """Seconds until a run in a fresh directory has taken its first step; then it is stopped."""
+    """Measures the seconds until a run in a new directory takes its first step, and stops it."""
     workdir, cache = folder / "run", folder / "xla"
+    command = [sys.executable, "-m", "uhman_jax.main", *SETTINGS, f"--workdir={workdir}"]
+    command.append(f"--config.data.simulated_dir={folder / 'data'}")
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
 
     def measure() -> float:
-        shutil.rmtree(workdir, ignore_errors=True)
-        if cold:
-            shutil.rmtree(cache, ignore_errors=True)
-        command = [sys.executable, "-m", "uhman_jax.main", *SETTINGS, f"--workdir={workdir}"]
-        command.append(f"--config.data.simulated_dir={folder / 'data'}")
-        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
+        for old in (workdir, cache) if cold else (workdir,):
+            shutil.rmtree(old, ignore_errors=True)
         begin = time.perf_counter()
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
-        seen, elapsed = b"", float("nan")
+        seen = b""
         assert process.stderr is not None
         while piece := os.read(process.stderr.fileno(), 4096):
             seen += piece
             if re.search(rb"Training:.*?\| +[1-9][0-9]*/", seen):
                 elapsed = time.perf_counter() - begin
-                break
-        process.terminate()
-        process.communicate()
-        if elapsed != elapsed:
-            sys.exit(f"the run took no step:\n{seen.decode(errors='replace')}")
-        return elapsed
+                process.terminate()
+                process.communicate()
+                return elapsed
+        sys.exit(f"the run took no step:\n{seen.decode(errors='replace')}")
 
     return measure
 
 
 def seconds(*arguments: str) -> Callable[[], float]:
-    """Seconds of a Python process."""
+    """Measures the seconds of a Python process."""
 
     def measure() -> float:
         begin = time.perf_counter()
@@ -86,15 +84,9 @@ def main(_: list[str]) -> None:
             "first step, warm": first_step(folder, cold=False),
             "imports alone": seconds("-c", "import jax, flax, optax, orbax.checkpoint"),
         }
-        figures = table.interleave(contestants, _ROUNDS.value)
-    table.report(
-        "Start-up",
-        "s",
-        figures,
-        {"first step, warm / imports": table.ratio(figures, "first step, warm", "imports alone")},
-        table.machine(("jax", "flax", "orbax-checkpoint")),
-        _JSON.value,
-    )
+        ratios = [("first step, warm", "imports alone", "imports")]
+        facts = table.machine(("jax", "flax", "orbax-checkpoint"))
+        table.compare("Start-up", "s", contestants, _ROUNDS.value, ratios, facts, _JSON.value)
 
 
 if __name__ == "__main__":

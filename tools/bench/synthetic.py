@@ -1,4 +1,4 @@
-"""Batches and models of a given size, made in memory: no dataset, no shards, no TensorFlow."""
+"""Generates batches and configs of a given size, without dataset, shards or TensorFlow."""
 
 import types
 from typing import Any
@@ -16,19 +16,15 @@ GENDERS, AGES, COUNTRIES = 3, 6, 60
 
 
 def view_sizes(num_hashtags: int) -> types.SimpleNamespace:
-    """What `build_model` reads of a view."""
-    return types.SimpleNamespace(
-        hashtags=range(num_hashtags),
-        genders=range(GENDERS),
-        ages=range(AGES),
-        countries=range(COUNTRIES),
-    )
+    """Returns the part of a view that `build_model` reads."""
+    sizes = {"hashtags": num_hashtags, "genders": GENDERS, "ages": AGES, "countries": COUNTRIES}
+    return types.SimpleNamespace(**{name: range(size) for name, size in sizes.items()})
 
 
 def make_batch(
     *, batch_size: int, num_frames: int, num_channels: int, num_hashtags: int, seed: int = 0
 ) -> Batch:
-    """A batch of uint8 features, no frame missing, with 3.42 hashtags a video as in the paper."""
+    """Returns a batch of uint8 features with all frames and the paper's 3.42 hashtags per video."""
     rng = np.random.default_rng(seed)
     shape_BFMC = (batch_size, num_frames, NUM_REGIONS, num_channels)
     ids_BP, mask_BP = positives(rng, batch_size, num_hashtags)
@@ -58,24 +54,24 @@ def make_batch(
 def positives(
     rng: np.random.Generator, num_videos: int, num_hashtags: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hashtag ids int32 and mask, both (V, P): 3.42 a video as in the paper, uniformly drawn."""
+    """Returns hashtag ids (int32) and mask, both (V, P): 3.42 per video, uniformly drawn."""
     most = min(MAX_POSITIVES, num_hashtags)
     counts_V = 1 + rng.binomial(most - 1, 2.42 / (MAX_POSITIVES - 1), num_videos)
     mask_VP = np.arange(most) < counts_V[:, None]
-    # Sorted ids of a row lie at least 1 apart, so that none is there twice.
+    # Sorted ids of a row are made at least 1 apart, so that none repeats.
     sorted_VP = np.sort(rng.integers(0, num_hashtags - most + 1, (num_videos, most)), axis=1)
     ids_VP = rng.permuted(sorted_VP + np.arange(most), axis=1)
     return np.where(mask_VP, ids_VP, 0).astype(np.int32), mask_VP
 
 
 def in_batches(array_VP: np.ndarray, size: int) -> np.ndarray:
-    """Rows in batches, (N, B, P), the last one filled up with zeros."""
+    """Returns rows in batches, (N, B, P); zeros fill the last one."""
     padding = ((0, -len(array_VP) % size), (0, 0))
     return np.pad(array_VP, padding).reshape(-1, size, array_VP.shape[1])
 
 
 def interactions(ids_VP: np.ndarray, mask_VP: np.ndarray, num_hashtags: int) -> Any:
-    """The same as SciPy's sparse matrix (V, T), float32 ones."""
+    """Returns the positives as a sparse SciPy matrix (V, T) of float32 ones."""
     rows, slots = np.nonzero(mask_VP)
     ones = np.ones(len(rows), np.float32)
     shape = len(ids_VP), num_hashtags
@@ -83,7 +79,7 @@ def interactions(ids_VP: np.ndarray, mask_VP: np.ndarray, num_hashtags: int) -> 
 
 
 def config_of(*, hidden_size: int, batch_size: int, num_seeds: int = 1) -> Config:
-    """The defaults at K = d = `hidden_size`, on an accelerator in bfloat16."""
+    """Returns the defaults at K = d = `hidden_size`, in bfloat16 on an accelerator."""
     config = Config()
     if jax.default_backend() != "cpu":
         config.model.precision = Precision.BFLOAT16

@@ -1,4 +1,4 @@
-"""What every benchmark prints and writes: medians of interleaved rounds, ratios, the machine."""
+"""Times the contestants of a benchmark in interleaved rounds; prints and writes the figures."""
 
 import datetime
 import importlib.metadata
@@ -8,29 +8,20 @@ import pathlib
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
-
-
-def interleave(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Figures of every contestant, asked in turn each round, so that drift hits all alike."""
-    figures: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, measure in contestants.items():
-            figures[name].append(measure())
-    return figures
 
 
 def milliseconds(
     call: Callable[[], Any], finish: Callable[[], Any] = lambda: None, repeats: int = 1
 ) -> Callable[[], float]:
-    """A contestant: the time of a call, of `repeats` that follow upon each other.
+    """Returns a contestant that measures the mean time of `repeats` calls in a row.
 
-    It is called twice beforehand, so that it is compiled.
+    Calls the function twice beforehand, so that it is compiled.
 
     Args:
-        call: need not wait for its end.
-        finish: waits for the end of all calls so far.
+        call: may return before its work is done.
+        finish: waits until the work of all calls is done.
         repeats: calls in a round.
     """
 
@@ -48,57 +39,65 @@ def milliseconds(
 
 
 def ratio(figures: dict[str, list[float]], name: str, to: str) -> float:
-    """Median over rounds of one contestant's figure over another's of the same round."""
+    """Returns the median over rounds of one contestant's figure divided by another's."""
     pairs = zip(figures[name], figures[to], strict=True)
     return statistics.median(one / other for one, other in pairs)
 
 
-def machine(packages: tuple[str, ...]) -> dict[str, Any]:
-    """The processor, its cores, the date and the versions of packages."""
+def machine(packages: Iterable[str]) -> dict[str, Any]:
+    """Returns the processor, its cores, the date and the versions of packages."""
     model = platform.processor() or platform.machine()
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+        lines = pathlib.Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
         model = names[0] if names else model
     except OSError:
         pass  # not Linux
+    usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
     return {
         "processor": model,
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": len(usable(0)),
         "date": datetime.date.today().isoformat(),
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in packages},
     }
 
 
-def report(
+def compare(
     title: str,
     unit: str,
-    figures: dict[str, list[float]],
-    ratios: dict[str, float],
+    contestants: dict[str, Callable[[], float]],
+    rounds: int,
+    ratios: Iterable[tuple[str, ...]],
     facts: dict[str, Any],
-    json_path: str = "",
+    json_path: str,
 ) -> None:
-    """Prints the table and writes all of it to `json_path`, where one is given.
+    """Measures the contestants, prints a table and writes it to `json_path` (unless "").
+
+    Each round measures every contestant once, so that drift affects all equally.
 
     Args:
-        title: the question.
-        unit: of the figures.
-        figures: per contestant, one per round.
-        ratios: by name.
+        title: the task.
+        unit: of a figure.
+        contestants: each returns one figure.
+        rounds: figures of a contestant.
+        ratios: contestant, contestant to divide by and, if it differs, the latter's printed name.
         facts: the machine and the size of the task.
-        json_path: file to write; "": none.
+        json_path: file to write.
     """
-    print(f"{title} ({unit}; median, lowest to highest of {len(next(iter(figures.values())))})")
-    width = max(map(len, [*figures, *ratios]))
+    figures: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, measure in contestants.items():
+            figures[name].append(measure())
+    medians = {f"{name} / {to[-1]}": ratio(figures, name, to[0]) for name, *to in ratios}
+    print(f"{title} ({unit}; median, lowest to highest of {rounds})")
+    width = max(map(len, [*figures, *medians]))
     for name, values in figures.items():
         middle, low, high = statistics.median(values), min(values), max(values)
         print(f"  {name:{width}s}  {middle:10.2f}  {low:10.2f} to {high:.2f}")
-    for name, value in ratios.items():
+    for name, value in medians.items():
         print(f"  {name:{width}s}  {value:10.3f}")
     print("  " + ", ".join(f"{name} {value}" for name, value in facts.items()))
     if json_path:
-        content = {"title": title, "unit": unit, "figures": figures, "ratios": ratios, **facts}
+        content = {"title": title, "unit": unit, "figures": figures, "ratios": medians, **facts}
         pathlib.Path(json_path).write_text(json.dumps(content, indent=1) + "\n", "utf-8")

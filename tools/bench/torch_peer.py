@@ -1,6 +1,6 @@
-"""UHMAN and exact WARP in PyTorch, as its users would write them: what a step is compared with.
+"""UHMAN and exact WARP in PyTorch, as its users would write them: the peer of a training step.
 
-On a GPU activations are bfloat16 by PyTorch's autocast, as ours are; on a CPU all is float32.
+On a GPU activations are bfloat16 (autocast), as ours are; on a CPU everything is float32.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ LEARNING_RATE, MARGIN = 0.05, 0.1
 
 
 class GuidedBlock(nn.Module):
-    """E(F): one query over the items of every row, LayerNorm, FFN, LayerNorm."""
+    """E(F) of the paper: one query over the items of a row, LayerNorm, FFN, LayerNorm."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -26,14 +26,14 @@ class GuidedBlock(nn.Module):
         self.ffn = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
     def forward(self, user: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """One query a row: user (N, K), items (N, X, K) -> (N, K)."""
+        """Pools items (N, X, K) by one query per row, user (N, K), to (N, K)."""
         attended, _ = self.attention(user[:, None], items, items, need_weights=False)
         gamma = self.norms[0](attended[:, 0] + user)
         return self.norms[1](self.ffn(gamma) + gamma)
 
 
 class Uhman(nn.Module):
-    """Both towers; returns the scores of all hashtags."""
+    """Both towers."""
 
     def __init__(self, channels: int, width: int, num_hashtags: int):
         super().__init__()
@@ -49,7 +49,7 @@ class Uhman(nn.Module):
         self.hashtag_out = nn.Linear(width, width, bias=False)
 
     def forward(self, features, attributes, history, history_mask):
-        """Scores: features (B, F, M, C) float32, attributes (B, 3), history (B, R) -> (B, T)."""
+        """Returns scores (B, T) of features (B, F, M, C), attributes (B, 3), history (B, R)."""
         batch, frames = features.shape[:2]
         rows = self.history(history) * history_mask[:, :, None]
         count = history_mask.sum(1, keepdim=True).clamp(min=1)
@@ -63,7 +63,7 @@ class Uhman(nn.Module):
 
 
 def warp(scores: torch.Tensor, positives: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Exact WARP, all slots at once: L(rank) times the mean hinge of the violators."""
+    """Returns exact WARP: L(rank) times the mean hinge of the violators, all slots at once."""
     num_hashtags = scores.shape[1]
     weights = torch.cumsum(1 / torch.arange(1, num_hashtags + 1, device=scores.device), 0)
     weights = torch.cat([torch.zeros(1, device=scores.device), weights])
@@ -82,11 +82,7 @@ def finish() -> None:
 
 
 def steps(batch: Any, width: int, num_hashtags: int) -> dict[str, Callable[[], Any]]:
-    """Training steps as PyTorch runs them, and compiled.
-
-    Two begin with the stored codes, as ours; two with features that were decoded beforehand, which
-    take four times the memory.
-    """
+    """Returns steps, eager and compiled, on stored codes (as ours) and on decoded features."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
     def tensor(array: Any) -> torch.Tensor:
@@ -105,9 +101,8 @@ def steps(batch: Any, width: int, num_hashtags: int) -> dict[str, Callable[[], A
     )
     # Padding slots repeat the first positive, so that a scatter to them changes nothing.
     first = batch.positives_BP[:, :1]
-    positives = tensor(
-        np.where(batch.positives_mask_BP, batch.positives_BP, first).astype(np.int64)
-    )
+    filled_BP = np.where(batch.positives_mask_BP, batch.positives_BP, first)
+    positives = tensor(filled_BP.astype(np.int64))
     mask = tensor(batch.positives_mask_BP)
 
     def contestant(compiled: bool, from_codes: bool) -> Callable[[], Any]:

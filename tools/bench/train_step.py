@@ -1,14 +1,14 @@
-"""How far is a training step from the floor, and from PyTorch? Milliseconds per step.
+"""Compares the milliseconds of a training step with a floor and with PyTorch.
 
     python -m tools.bench.train_step [--batch_size=64] [--num_frames=8] [--json=FILE]
 
-The floor is what cannot be avoided. On a CPU: the product of all regions with the first kernel,
-and the gradient of that kernel, which is another one, one video after the other. On an accelerator,
-where these are bound by memory: reading the codes twice, as fast as a copy of them reads and
-writes. There ten steps follow upon each other, as in training; a CPU waits for each. PyTorch (an
-extra, `pip install torch`) runs the same equations in the same precision, as it comes and compiled,
-from the same stored codes and from features that were decoded beforehand. Without PyTorch its rows
-are left out.
+The floor is the unavoidable work. On a CPU, which is bound by arithmetic: the product of all
+regions with the first kernel and the gradient of that kernel, one video after the other. On an
+accelerator, which is bound by memory: a copy of the codes, which reads and writes them once. There
+ten steps follow each other without a wait, as in training; on a CPU each is waited for. PyTorch (an
+extra, `pip install torch`) computes the same equations in the same precision, eager and compiled,
+from the stored codes and from features decoded beforehand. Its rows are left out if it is not
+installed.
 
 With --estimator=sampled the loss draws four negatives per positive, and its cost must not depend on
 --num_hashtags.
@@ -33,23 +33,23 @@ _FRAMES = flags.DEFINE_integer("num_frames", 8, "Frames per video.")
 _CHANNELS = flags.DEFINE_integer("num_channels", 2048, "Channels of a region.")
 _HIDDEN = flags.DEFINE_integer("hidden_size", 32, "K = d.")
 _HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "T.")
-_SEEDS = flags.DEFINE_integer("num_seeds", 1, "Models trained at once.")
-_ESTIMATOR = flags.DEFINE_enum("estimator", "exact", ["exact", "sampled"], "Of WARP.")
+_SEEDS = flags.DEFINE_integer("num_seeds", 1, "Models trained at once (seeds).")
+_ESTIMATOR = flags.DEFINE_enum("estimator", "exact", ["exact", "sampled"], "WARP's.")
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "Rounds.")
-_PEERS = flags.DEFINE_bool("peers", True, "Run PyTorch too, where it is installed.")
+_PEERS = flags.DEFINE_bool("peers", True, "Run PyTorch too, if it is installed.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
 
 
 def floor(codes_BFMC: jax.Array, kernel_JC: jax.Array) -> jax.Array:
-    """The two products alone, with the first one's result in the place of its gradient.
+    """Computes the two products; the result of the first stands for its gradient.
 
-    On an accelerator: a copy of the codes, changed so that it is one.
+    On an accelerator: copies the codes, changed so that XLA cannot skip the copy.
     """
     if jax.default_backend() != "cpu":
         words = jax.lax.bitcast_convert_type(codes_BFMC.reshape(-1, 4), jnp.uint32)
         return words ^ jnp.uint32(1)
 
-    def one(codes):  # of a video
+    def one(codes):  # the codes of a video
         regions_NC = codes.reshape(-1, codes.shape[-1]).astype(jnp.float32)
         hidden_NJ = jnp.einsum("nc,jc->nj", regions_NC, kernel_JC)
         return jnp.einsum("nj,nc->jc", hidden_NJ, regions_NC)
@@ -63,10 +63,9 @@ def floor(codes_BFMC: jax.Array, kernel_JC: jax.Array) -> jax.Array:
 
 
 def ours(batch: Any, num_seeds: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """A step of the trainer, batch on the device; and what waits for its end."""
-    config = synthetic.config_of(
-        hidden_size=_HIDDEN.value, batch_size=_BATCH.value, num_seeds=num_seeds
-    )
+    """Returns a step of the trainer, with its batch on the device, and a function that waits."""
+    sizes = {"hidden_size": _HIDDEN.value, "batch_size": _BATCH.value}
+    config = synthetic.config_of(num_seeds=num_seeds, **sizes)
     config.loss.estimator = Estimator(_ESTIMATOR.value)
     model = build_model(config.model, synthetic.view_sizes(_HASHTAGS.value))  # type: ignore[arg-type]
     state = init_state(model, config, synthetic.statistics(_CHANNELS.value))
@@ -82,12 +81,9 @@ def ours(batch: Any, num_seeds: int) -> tuple[Callable[[], Any], Callable[[], An
 
 def main(_: list[str]) -> None:
     """Prints the table."""
-    batch = synthetic.make_batch(
-        batch_size=_BATCH.value,
-        num_frames=_FRAMES.value,
-        num_channels=_CHANNELS.value,
-        num_hashtags=_HASHTAGS.value,
-    )
+    sizes = {"num_frames": _FRAMES.value, "num_channels": _CHANNELS.value}
+    sizes |= {"num_hashtags": _HASHTAGS.value, "batch_size": _BATCH.value}
+    batch = synthetic.make_batch(**sizes)
     rng = np.random.default_rng(0)
     kernel_JC = jnp.asarray(rng.normal(size=(_HIDDEN.value, _CHANNELS.value)), jnp.float32)
     codes_BFMC = jax.device_put(batch.video.codes_BFMC)
@@ -119,24 +115,10 @@ def main(_: list[str]) -> None:
                 contestants[name] = table.milliseconds(step, torch_peer.finish, repeats)
                 ratios.append((name, "ours"))
             versions += ("torch",)
-    figures = table.interleave(contestants, _ROUNDS.value)
-    table.report(
-        "Training step",
-        "ms",
-        figures,
-        {f"{one} / {other}": table.ratio(figures, one, other) for one, other in ratios},
-        {
-            "batch": _BATCH.value,
-            "frames": _FRAMES.value,
-            "channels": _CHANNELS.value,
-            "K = d": _HIDDEN.value,
-            "T": _HASHTAGS.value,
-            "estimator": _ESTIMATOR.value,
-            "device": jax.devices()[0].device_kind,
-        }
-        | table.machine(versions),
-        _JSON.value,
-    )
+    facts = {"batch": _BATCH.value, "frames": _FRAMES.value, "channels": _CHANNELS.value}
+    facts |= {"K = d": _HIDDEN.value, "T": _HASHTAGS.value, "estimator": _ESTIMATOR.value}
+    facts |= {"device": jax.devices()[0].device_kind} | table.machine(versions)
+    table.compare("Training step", "ms", contestants, _ROUNDS.value, ratios, facts, _JSON.value)
 
 
 if __name__ == "__main__":

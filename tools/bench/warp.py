@@ -1,12 +1,12 @@
-"""How many positives a second does WARP learn from? One epoch over videos with free vectors.
+"""Measures how many positives per second WARP learns from, in one epoch over free vectors.
 
     python -m tools.bench.warp [--num_hashtags=669] [--json=FILE]
 
-The task is LightFM's (an extra: `pip install lightfm-next`): a vector for each video and hashtag,
-learned from which hashtag belongs to which video, with two threads. Ours: the exact loss and the
-sampled one (four negatives per positive), by plain SGD in batches. The floor of the exact loss is
-the three products of a batch's scores and their gradients alone. All videos of a batch are updated
-at once, LightFM's one after the other; both pass over every positive once.
+The task is LightFM's (an extra: `pip install lightfm-next`, which runs with two threads): learn a
+vector for each video and hashtag from the hashtags of each video. Ours: the exact and the sampled
+loss (four negatives per positive) by plain SGD in batches. The floor of the exact loss is only the
+three products of a batch's scores and their gradients. We update all videos of a batch at once,
+LightFM one after the other; both pass over every positive once.
 """
 
 from collections.abc import Callable
@@ -27,21 +27,20 @@ _SIZE = flags.DEFINE_integer("embedding_size", 32, "d.")
 _BATCH = flags.DEFINE_integer("batch_size", 256, "Videos per step.")
 _NEGATIVES = flags.DEFINE_integer("num_negatives", 4, "Negatives per positive of the sampled loss.")
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "Rounds.")
-_PEERS = flags.DEFINE_bool("peers", True, "Run LightFM too, where it is installed.")
+_PEERS = flags.DEFINE_bool("peers", True, "Run LightFM too, if it is installed.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
 
 MARGIN, LEARNING_RATE = 0.1, 0.01
 
 
-def exact(query_BD, hashtags_TD, ids_BP, mask_BP, key):
-    """The exact loss of a batch."""
-    del key
+def exact(query_BD, hashtags_TD, ids_BP, mask_BP, _):
+    """Returns the exact loss of a batch."""
     scores_BT = query_BD @ hashtags_TD.T
     return jnp.sum(warp_exact(scores_BT, ids_BP, mask_BP, margin=MARGIN, rank_weight="wsabie"))
 
 
 def sampled(query_BD, hashtags_TD, ids_BP, mask_BP, key):
-    """The sampled loss of a batch."""
+    """Returns the sampled loss of a batch."""
     negatives_BPN = sample_negatives(
         key, ids_BP, mask_BP, num_hashtags=len(hashtags_TD), num_negatives=_NEGATIVES.value
     )
@@ -56,14 +55,13 @@ def sampled(query_BD, hashtags_TD, ids_BP, mask_BP, key):
     return jnp.sum(loss_B)
 
 
-def products(query_BD, hashtags_TD, ids_BP, mask_BP, key):
-    """The scores, summed where they are above 0: no hinge, no rank."""
-    del ids_BP, mask_BP, key
+def products(query_BD, hashtags_TD, *_):
+    """Returns the sum of the scores above 0: no hinge, no rank."""
     return jnp.sum(jax.nn.relu(query_BD @ hashtags_TD.T))
 
 
 def epoch(loss: Callable[..., jax.Array]) -> Callable[..., Any]:
-    """(queries_NBD, hashtags_TD, ids_NBP, mask_NBP, key) -> both tables after one epoch."""
+    """Returns (queries_NBD, hashtags_TD, ids_NBP, mask_NBP, key) -> both tables after an epoch."""
 
     def run(queries_NBD, hashtags_TD, ids_NBP, mask_NBP, key):
         def step(hashtags_TD, batch):
@@ -81,7 +79,7 @@ def epoch(loss: Callable[..., jax.Array]) -> Callable[..., Any]:
 
 
 def ours(loss: Callable[..., jax.Array], ids_VP: np.ndarray, mask_VP: np.ndarray):
-    """A contestant: one epoch more."""
+    """Returns a call that trains for one more epoch."""
     rng, size = np.random.default_rng(1), _BATCH.value
     ids_NBP, mask_NBP = (
         jnp.asarray(synthetic.in_batches(array_VP, size)) for array_VP in (ids_VP, mask_VP)
@@ -99,7 +97,7 @@ def ours(loss: Callable[..., jax.Array], ids_VP: np.ndarray, mask_VP: np.ndarray
 
 
 def lightfm(ids_VP: np.ndarray, mask_VP: np.ndarray) -> Callable[[], Any]:
-    """One epoch more of LightFM's WARP."""
+    """Returns a call that trains LightFM's WARP for one more epoch."""
     from lightfm import LightFM
 
     model = LightFM(no_components=_SIZE.value, loss="warp", random_state=0)
@@ -131,17 +129,12 @@ def main(_: list[str]) -> None:
         milliseconds = table.milliseconds(call)
         return lambda: num_positives / milliseconds() / 1e3
 
-    figures = table.interleave({name: rate(call) for name, call in calls.items()}, _ROUNDS.value)
+    contestants = {name: rate(call) for name, call in calls.items()}
     facts = {"videos": _VIDEOS.value, "positives": num_positives, "T": _HASHTAGS.value}
     facts |= {"d": _SIZE.value, "batch": _BATCH.value, "device": jax.devices()[0].device_kind}
-    table.report(
-        "WARP",
-        "million positives/s",
-        figures,
-        {f"{one} / {other}": table.ratio(figures, one, other) for one, other in ratios},
-        facts | table.machine(versions),
-        _JSON.value,
-    )
+    facts |= table.machine(versions)
+    rounds, path = _ROUNDS.value, _JSON.value
+    table.compare("WARP", "million positives/s", contestants, rounds, ratios, facts, path)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python -m tools.export --run=runs/natural --output=exported [--seed=0] [--queries=test]
 
-Its load.py needs only JAX and NumPy, on CPU, GPU or TPU; its README.md explains the rest.
---queries also writes the query vectors of a split, for which the features must still exist. The
-output must be new, empty or an earlier export, which is replaced.
+Its load.py needs only JAX, NumPy and flatbuffers, on CPU, GPU or TPU; its README.md explains the
+rest. --queries also writes the query vectors of a split, which needs the features. The output must
+be new, empty or an earlier export, which is replaced.
 """
 
 from absl import flags
@@ -14,14 +14,17 @@ from uhman_jax.streams import run_app
 
 _RUN = flags.DEFINE_string("run", None, "Folder of a trained and evaluated run.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write.", required=True)
-_SEED = flags.DEFINE_integer("seed", None, "Whose model; default: the run's first.")
+_SEED = flags.DEFINE_integer("seed", None, "Seed of the model; default: the run's first.")
 _QUERIES = flags.DEFINE_enum(
-    "queries", "none", ["test", "validation", "train", "none"], "Split whose queries to write."
+    "queries",
+    "none",
+    ["test", "validation", "train", "none"],
+    "Split whose queries to write.",
 )
 
 
 def main(argv: list[str]) -> None:
-    """Exports; a mistake is one sentence and status 2."""
+    """Exports a run; a user's mistake exits with status 2."""
 
     def work() -> list[str]:
         from tools.export.folder import export_run  # imports JAX
@@ -33,7 +36,7 @@ def main(argv: list[str]) -> None:
             _QUERIES.value,
         )
 
-    cli.tell(argv, work)
+    cli.print_report(argv, work)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The files of an export, written to a temporary folder that is then renamed."""
+"""Writes the files of an export to a temporary folder and renames it."""
 
 import dataclasses
 import hashlib
@@ -17,14 +17,7 @@ from jax import export
 
 from tools.export import card
 from tools.export.programs import PLATFORMS, Shapes, make_programs
-from uhman_jax import dataset
-from uhman_jax.dataset.attributes import (
-    age_bucket,
-    country_names,
-    fold_country,
-    fold_gender,
-    gender_names,
-)
+from uhman_jax.dataset import attributes
 from uhman_jax.dataset.field_checks import MAX_AGE
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
 from uhman_jax.errors import UserError
@@ -41,15 +34,15 @@ MADE_BY = "uhman_jax tools.export"
 def export_run(
     workdir: pathlib.Path, output: pathlib.Path, seed: int | None = None, queries: str = "none"
 ) -> list[str]:
-    """Writes a run's folder, whole or not at all; returns lines for a person.
+    """Exports a run in one step, so that the folder is never half written; returns the report.
 
-    Equal runs give equal bytes, on one kind of processor and with equal versions of JAX.
+    Equal runs give equal bytes on one kind of processor with one version of JAX.
 
     Args:
         workdir: the run directory.
         output: a folder that does not exist or is empty, or an earlier export, which is replaced.
         seed: of the model; None: the run's first.
-        queries: a split whose queries are written too, or "none".
+        queries: split whose queries are also written, or "none".
 
     Raises:
         UserError: the run is incomplete or damaged, or `output` holds something else.
@@ -71,9 +64,10 @@ def export_run(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     size = sum(map(len, files.values())) / 1e6
-    lines = [f"Wrote {len(files)} files, {size:.1f} MB, of seed {seed} to {output}."]
-    lines.append(f"{output / 'README.md'} says what they are.")
-    return lines
+    return [
+        f"Wrote {len(files)} files, {size:.1f} MB, of seed {seed} to {output}.",
+        f"{output / 'README.md'} describes them.",
+    ]
 
 
 def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
@@ -81,13 +75,9 @@ def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
     view, fitted = run.view, run.calibration(seed)
     model, variables = run.model(seed)
     frames, regions = run.max_frames_and_regions()
-    shapes = Shapes(
-        frames,
-        regions,
-        channels=len(variables["statistics"]["mean_C"]),
-        history=view.max_history,
-        codes=str(run.facts["features"].get("storage", "uint8")),
-    )
+    channels = len(variables["statistics"]["mean_C"])
+    codes = str(run.facts["features"].get("storage", "uint8"))
+    shapes = Shapes(frames, regions, channels, view.max_history, codes)
     top_k = min(run.config.evaluate.top_k, len(view.hashtags))
     programs = make_programs(model, variables, shapes, top_k)
     hashtags: Any = model.apply({"params": variables["params"]}, method="hashtags")
@@ -105,11 +95,9 @@ def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
     }
     if queries != "none":
         rows = view.rows(SPLITS[queries])
-        queries_VD = np.concatenate(
-            [np.zeros((0, hashtags_TD.shape[1]), np.float32)]
-            + list(_queries(programs["query"], run, rows, frames))
-        )
-        files["queries.npy"] = _npy(queries_VD)
+        empty_VD = np.zeros((0, hashtags_TD.shape[1]), np.float32)
+        queries_VD = [empty_VD, *_queries(programs["query"], run, rows, frames)]
+        files["queries.npy"] = _npy(np.concatenate(queries_VD))
         files["video_ids.json"] = _json([view.video_ids[row] for row in rows])
     facts = {
         "made_by": MADE_BY,
@@ -133,7 +121,7 @@ def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
 
 def _loader() -> dict[str, bytes]:
     """Returns load.py and copies of the modules that it imports, which import each other."""
-    modules = pathlib.Path(str(dataset.__file__)).parent
+    modules = pathlib.Path(str(attributes.__file__)).parent
     paths = {"load.py": pathlib.Path(__file__).with_name("load.py")}
     for name in ("attributes", "hashtags", "rules", "spelling"):
         paths[f"uhman_jax_{name}.py"] = modules / f"{name}.py"
@@ -144,21 +132,24 @@ def _loader() -> dict[str, bytes]:
 
 
 def encodings(view: View) -> dict[str, Any]:
-    """Returns the values of the attributes by index, and of ages the first year of each bucket."""
-    begins = [(years, age_bucket(years)) for years in range(MAX_AGE + 1)]
-    names = dict(reversed([(name, years) for years, name in begins]))
+    """Returns the values of the attributes by index, and the first year of each age bucket."""
+    firsts: dict[str, int] = {}  # first year by bucket
+    for years in range(MAX_AGE + 1):
+        firsts.setdefault(attributes.age_bucket(years), years)
     index = {name: i for i, name in enumerate(view.ages)}
     return {
         "rules": view.rules,
         "spellings": {
-            "genders": _spellings(view.genders, fold_gender, gender_names()),
-            "countries": _spellings(view.countries, fold_country, country_names()),
+            "genders": _spellings(view.genders, attributes.fold_gender, attributes.gender_names()),
+            "countries": _spellings(
+                view.countries, attributes.fold_country, attributes.country_names()
+            ),
         },
         "genders": view.genders,
         "countries": view.countries,
         "ages": [
             {"name": name, "from": years, "id": index.get(name, 0)}
-            for name, years in sorted(names.items(), key=lambda item: item[1])
+            for name, years in firsts.items()
         ],
         "max_history": view.max_history,
     }
@@ -169,7 +160,7 @@ def _spellings(
 ) -> dict[str, int]:
     """Returns the indices of an attribute's values by their spellings.
 
-    Spellings of `names` are squeezed; a value that has no other name stands behind a space.
+    Spellings of `names` are squeezed; a value without other names has a space before it.
     """
     index = {fold(value): i for i, value in enumerate(values) if i}
     own = {f" {name}": i for name, i in index.items()}
@@ -178,12 +169,9 @@ def _spellings(
 
 def _queries(program: bytes, run: Trained, rows: np.ndarray, frames: int) -> Iterator[np.ndarray]:
     """Yields the queries of videos in batches, from the exported program."""
-    size = run.config.evaluate.batch_size
     query = jax.jit(export.deserialize(bytearray(program)).call)
-    store = run.features()
-    for batch in iterate(
-        eval_batches(run.view, store, rows=rows, batch_size=size, max_frames=frames)
-    ):
+    sizes = {"batch_size": run.config.evaluate.batch_size, "max_frames": frames}
+    for batch in iterate(eval_batches(run.view, run.features(), rows=rows, **sizes)):
         yield np.asarray(query(*batch.video[:4], *batch.user))[batch.mask_B]
 
 
@@ -198,16 +186,15 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 def _check_output(output: pathlib.Path) -> None:
-    """Raises UserError where something other than an export would be lost."""
-    if not output.exists() and not output.is_symlink():
-        return
+    """Raises UserError if something other than an export would be lost."""
+    link = output.is_symlink()
     names = {path.name for path in output.iterdir()} if output.is_dir() else {output.name}
-    if not names and not output.is_symlink():
+    if not link and not (names and output.exists()):
         return
     try:
         facts = json.loads((output / MANIFEST).read_bytes())
         known = set(facts["sha256"]) | {MANIFEST, "__pycache__"}
-        ours = facts["made_by"] == MADE_BY and names <= known and not output.is_symlink()
+        ours = facts["made_by"] == MADE_BY and names <= known and not link
     except (OSError, ValueError, KeyError, TypeError):
         ours = False
     if not ours:

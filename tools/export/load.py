@@ -28,12 +28,12 @@ def load(folder):
 
 
 class Recommender:
-    """Ranks the hashtags of the vocabulary; give `load` the folder to make one.
+    """Ranks the hashtags of the vocabulary; `load` makes one of a folder.
 
     Attributes:
         hashtags: the T names, as most users write them.
         vectors_TD: float32; a hashtag's score is its vector times the query.
-        shapes: sizes of a clip and a history, type of codes, most hashtags (`top_k`).
+        shapes: sizes of a clip and a history, type of codes, maximum of `top_k`.
     """
 
     def __init__(self, folder):
@@ -84,7 +84,7 @@ class Recommender:
         return np.asarray(self._query(*batch))[0]
 
     def _probability(self, scores_K):
-        """Returns the confidence in each of the best hashtags: logistic regression, then rates."""
+        """Returns the confidence in each of the best hashtags, by logistic regression and rates."""
         if not self._confidence:
             return [None] * len(scores_K)
         scores_K = scores_K.astype(np.float64)
@@ -123,19 +123,18 @@ class Recommender:
         return [np.asarray(array)[np.newaxis] for array in arrays]
 
     def _attribute(self, kind, value):
-        """Returns the index of a value in any spelling; 0, unknown, if the data lack it."""
-        names, wanted = self._encodings[kind], str(value or "").strip()
-        if wanted in names:
-            return names.index(wanted)
+        """Returns the index of a value in any spelling; 0 (unknown) if the data lack it."""
+        names, text = self._encodings[kind], str(value or "").strip()
+        if text in names:
+            return names.index(text)
         if self._encodings["rules"] == 1:
             folded = [name.casefold() for name in names]
-            return folded.index(wanted.casefold()) if wanted.casefold() in folded else 0
+            return folded.index(text.casefold()) if text.casefold() in folded else 0
         spellings = self._encodings["spellings"][kind]
-        folded = fold_text(wanted)
-        return spellings.get(squeeze(wanted)) or spellings.get(f" {folded}", 0)
+        return spellings.get(squeeze(text)) or spellings.get(f" {fold_text(text)}", 0)
 
     def _age(self, years):
-        """Returns the index of the bucket of an age; 0, unknown, for None."""
+        """Returns the index of the bucket of an age; 0 (unknown) for None."""
         if years is None:
             return 0
         if years < 0:
@@ -143,7 +142,7 @@ class Recommender:
         return [bucket["id"] for bucket in self._encodings["ages"] if bucket["from"] <= years][-1]
 
     def _history(self, history):
-        """Returns the ids of known hashtags, each once, at most as many as the model takes."""
+        """Returns the ids of the first known hashtags, each once, up to the model's maximum."""
         history = [history] if isinstance(history, str) else history
         rules = self._encodings["rules"]
         names = [name for text in history for name in split_hashtags(text, rules)]

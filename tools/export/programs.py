@@ -1,4 +1,4 @@
-"""A model as functions that outlive its code: StableHLO by `jax.export`, one for all platforms."""
+"""Serialises a model as functions that need none of its code: StableHLO by `jax.export`."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,21 +16,13 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 class Shapes(NamedTuple):
-    """What a batch looks like, but for its size.
+    """Sizes of a batch; shorter clips and histories are padded under a mask."""
 
-    Attributes:
-        frames: F; shorter clips are padded, under a mask.
-        regions: M.
-        channels: C.
-        history: hashtags of a history (R); shorter ones are padded, under a mask.
-        codes: NumPy's name of the type of the codes.
-    """
-
-    frames: int
-    regions: int
-    channels: int
-    history: int
-    codes: str
+    frames: int  # F
+    regions: int  # M
+    channels: int  # C
+    history: int  # R, hashtags
+    codes: str  # NumPy's name of their type
 
 
 def make_programs(
@@ -44,18 +36,18 @@ def make_programs(
 
     Args:
         model: query tower and hashtag tower.
-        variables: "params" of one seed, "statistics".
+        variables: "params" and "statistics" of one seed.
         shapes: of the batches.
-        top_k: how many hashtags to return, at most T.
+        top_k: number of hashtags to return, at most T.
 
     Returns:
         "query": -> query_BD, float32; "recommend": -> (ids_BK int32, scores_BK float32), best
-        first, of equals the lower id.
+        first; of equal scores, the lower id first.
     """
     hashtags_TD = model.apply({"params": variables["params"]}, method="hashtags")
 
     def query(codes_BFMC, scale_BC, offset_BC, mask_BF, *user):
-        # As floats, so that the model does not take the kernels of this machine's GPU.
+        # As floats, so that the model does not use kernels for this machine's GPU.
         codes_BFMC = codes_BFMC.astype(jnp.float32)
         slot_B = jnp.arange(codes_BFMC.shape[0])
         video = VideoInput(codes_BFMC, scale_BC, offset_BC, mask_BF, slot_B)
@@ -66,7 +58,7 @@ def make_programs(
         return ids_BK, scores_BK
 
     arguments = _arguments(shapes)
-    with _without_places():
+    with _no_locations():
         return {
             function.__name__: bytes(
                 export.export(jax.jit(function), platforms=PLATFORMS)(*arguments).serialize()
@@ -76,26 +68,16 @@ def make_programs(
 
 
 def _arguments(shapes: Shapes) -> list[jax.ShapeDtypeStruct]:
-    """Shapes and types of a batch whose size is a symbol."""
+    """Returns shapes and types of a batch of symbolic size."""
     (b,) = export.symbolic_shape("batch")
-    f, c, r = shapes.frames, shapes.channels, shapes.history
-    ids, real = jnp.int32, jnp.bool_
-    return [
-        jax.ShapeDtypeStruct(shape, kind)
-        for shape, kind in (
-            ((b, f, shapes.regions, c), np.dtype(shapes.codes)),
-            ((b, c), jnp.float32),
-            ((b, c), jnp.float32),
-            ((b, f), real),
-            *[((b,), ids)] * 3,
-            ((b, r), ids),
-            ((b, r), real),
-        )
-    ]
+    f, m, c, r, codes = shapes
+    arrays = [((b, f, m, c), np.dtype(codes)), *[((b, c), jnp.float32)] * 2, ((b, f), jnp.bool_)]
+    arrays += [*[((b,), jnp.int32)] * 3, ((b, r), jnp.int32), ((b, r), jnp.bool_)]
+    return [jax.ShapeDtypeStruct(shape, kind) for shape, kind in arrays]
 
 
 @contextlib.contextmanager
-def _without_places() -> Iterator[None]:
+def _no_locations() -> Iterator[None]:
     """Keeps this machine's paths and line numbers out of the programs."""
     name = "jax_traceback_in_locations_limit"
     before = getattr(jax.config, name)

@@ -1,8 +1,8 @@
-"""Shows how a trained model treats its users, as one page and as numbers.
+"""Shows how a trained model treats its users, as a page and as numbers.
 
-rates.py   who gets which hashtag more often than others, and who uses it
+rates.py   differences between kinds of users in the hashtags that they get and use
 swaps.py   the same clips with other users
 space.py   nearest hashtags, and a map of all
-study.py   puts the numbers together, and writes them
+study.py   computes and writes the numbers
 page.py    the page
 """

@@ -1,4 +1,4 @@
-"""Shows how a trained model treats its users: one page, and its numbers as JSON.
+"""Writes a page that shows how a trained model treats its users, and its numbers as JSON.
 
     python -m tools.inspect_run --run=runs/natural [--output=runs/natural/inspect.html]
 
@@ -15,17 +15,17 @@ from uhman_jax.streams import run_app
 
 _RUN = flags.DEFINE_string("run", None, "Folder of a trained and evaluated run.", required=True)
 _OUTPUT = flags.DEFINE_string("output", "", "The page; default: inspect.html in the run.")
-_SEED = flags.DEFINE_integer("seed", None, "Whose model; default: the run's first.")
+_SEED = flags.DEFINE_integer("seed", None, "Seed of the model; default: the run's first.")
 _TOP_K = flags.DEFINE_integer(
-    "top_k", None, "How many of the best hashtags count as suggested; default: 10 or fewer."
+    "top_k", None, "Number of best hashtags that count as suggested; default: 10 or fewer."
 )
 _MAX_CLIPS = flags.DEFINE_integer(
-    "max_clips", 500, "Test clips that are posted by somebody else.", lower_bound=1
+    "max_clips", 500, "Test clips that are ranked for other users.", lower_bound=1
 )
 
 
 def main(argv: list[str]) -> None:
-    """Looks at a run; a mistake is one sentence and status 2."""
+    """Inspects a run; a user's mistake exits with status 2."""
 
     def work() -> list[str]:
         from tools.inspect_run.study import inspect_run  # imports JAX
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
             max_clips=_MAX_CLIPS.value,
         )
 
-    cli.tell(argv, work)
+    cli.print_report(argv, work)
 
 
 if __name__ == "__main__":

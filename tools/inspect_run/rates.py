@@ -1,8 +1,8 @@
-"""Differences in rates between the users of a kind and all others, with intervals.
+"""Compares the rates of hashtags between the users of a kind and all others, with intervals.
 
-A rate is a mean over users, each of whom counts once: of a user, the share of test clips that have
-the hashtag. A mean of such shares varies at most as one of as many coin tosses, so intervals for
-proportions hold for it, a little too wide where users have several clips.
+A rate is a mean over users, each of whom counts once, of the fraction of their test clips that have
+the hashtag. The mean of such fractions varies at most as much as a mean of coin tosses, so
+intervals for proportions hold for it; they are a little too wide if users have several clips.
 """
 
 import dataclasses
@@ -12,39 +12,32 @@ import numpy as np
 import scipy.stats
 
 LEVEL = 0.95  # of all intervals together
-MIN_USERS = 5  # of a kind, and who get or use a hashtag, to be looked at
-MAX_HASHTAGS = 500  # that are looked at; each more widens all intervals
+MIN_USERS = 5  # fewer users of a kind, or of a hashtag, are not compared
+MAX_HASHTAGS = 500  # that are compared; each of them widens all intervals
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """How much more often a hashtag is with the users of a kind than with all others.
+    """The difference of a hashtag's rate between the users of a kind and all others."""
 
-    Attributes:
-        here: rate among them.
-        elsewhere: rate among the others.
-        low: of the interval of `here - elsewhere`.
-        high: likewise.
-    """
-
-    here: float
-    elsewhere: float
-    low: float
+    here: float  # rate among the users of the kind
+    elsewhere: float  # rate among the others
+    low: float  # end of the interval of `here - elsewhere`
     high: float
 
     @property
     def value(self) -> float:
-        """The difference."""
+        """Returns the difference of the rates."""
         return self.here - self.elsewhere
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the interval lies on one side of 0, else 0."""
+        """Returns 1 or -1 if the interval lies on one side of 0, else 0."""
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
 
 
 def wilson(rate: float, num_users: int, z: float) -> tuple[float, float]:
-    """Wilson's score interval of a proportion.
+    """Returns Wilson's score interval of a proportion.
 
     >>> [round(bound, 4) for bound in wilson(0.8, 70, 1.96)]
     [0.6918, 0.877]
@@ -57,9 +50,9 @@ def wilson(rate: float, num_users: int, z: float) -> tuple[float, float]:
 def difference(
     here: float, num_here: int, elsewhere: float, num_elsewhere: int, z: float
 ) -> Difference:
-    """The difference of two rates with Newcombe's interval (1998, method 10).
+    """Returns the difference of two rates with Newcombe's interval (1998, method 10).
 
-    56 of 70 against 48 of 80, in his Table II:
+    His Table II compares 56 of 70 with 48 of 80:
 
     >>> found = difference(0.8, 70, 0.6, 80, 1.96)
     >>> round(found.value, 4), round(found.low, 4), round(found.high, 4)
@@ -67,9 +60,9 @@ def difference(
 
     Args:
         here: a rate.
-        num_here: users that it is over.
-        elsewhere: another.
-        num_elsewhere: users that it is over.
+        num_here: its number of users.
+        elsewhere: another rate.
+        num_elsewhere: its number of users.
         z: normal quantile of the level.
     """
     low_here, high_here = wilson(here, num_here, z)
@@ -84,7 +77,7 @@ def difference(
 
 
 def joint_quantile(num_intervals: int) -> float:
-    """Normal quantile with which so many intervals hold all together (Bonferroni).
+    """Returns the normal quantile with which this many intervals hold jointly (Bonferroni).
 
     >>> round(joint_quantile(1), 3), round(joint_quantile(1000), 3)
     (1.96, 4.056)
@@ -93,28 +86,25 @@ def joint_quantile(num_intervals: int) -> float:
 
 
 def rates_of_users(user_V: np.ndarray, tags_V: list[np.ndarray], ids_X: np.ndarray) -> np.ndarray:
-    """Returns rates_UX, float64: of each user, the share of clips that have a hashtag (X: of some).
+    """Returns rates_UX, float64: the fraction of a user's clips that have a hashtag.
 
     >>> user_V, tags_V = np.array([0, 0, 1]), [np.array([4, 7]), np.array([4]), np.array([7])]
     >>> rates_of_users(user_V, tags_V, np.array([7, 4])).tolist()
     [[0.5, 1.0], [1.0, 0.0]]
 
     Args:
-        user_V: numbers of the users of the clips, from 0, none left out.
+        user_V: index of each clip's user, all of 0, 1, ... in use.
         tags_V: hashtag ids of each clip, each once.
-        ids_X: hashtags to look at.
+        ids_X: hashtags to compare.
     """
-    place = {t: x for x, t in enumerate(ids_X.tolist())}
     count_UX = np.zeros((int(user_V.max(initial=-1)) + 1, len(ids_X)))
     for user, tags in zip(user_V, tags_V, strict=True):
-        for t in tags.tolist():
-            if t in place:
-                count_UX[user, place[t]] += 1
+        count_UX[user] += np.isin(ids_X, tags)
     return count_UX / np.bincount(user_V)[:, np.newaxis]
 
 
 def looked_at(user_V: np.ndarray, *lists: list[np.ndarray]) -> np.ndarray:
-    """Ids of the hashtags that enough users have in one list or another, most users first."""
+    """Returns the ids of hashtags that enough users have in any of the lists, most users first."""
     pairs = np.concatenate(
         [
             np.stack([np.full(len(tags), user), tags], axis=1)
@@ -129,7 +119,7 @@ def looked_at(user_V: np.ndarray, *lists: list[np.ndarray]) -> np.ndarray:
 
 
 def compare(rates_UX: np.ndarray, member_U: np.ndarray, z: float) -> list[Difference]:
-    """Differences between members and others, for every hashtag; both have a user at least."""
+    """Returns the difference between members and others for every hashtag; neither is empty."""
     num_here, num_elsewhere = int(member_U.sum()), int((~member_U).sum())
     here_X, elsewhere_X = rates_UX[member_U].mean(axis=0), rates_UX[~member_U].mean(axis=0)
     return [

@@ -1,4 +1,4 @@
-"""The numbers of the page, as `inspect.json` has them."""
+"""Computes the numbers of the page, which are also the content of `inspect.json`."""
 
 import os
 import pathlib
@@ -15,9 +15,9 @@ from uhman_jax.storage import atomic_write, check_folder
 from uhman_jax.trained_run import Trained, open_run
 
 KEPT = 20  # strongest differences of a kind of user that are written
-TOP_K = 10  # hashtags that count as suggested, where a run has so many
-NUM_NEAREST, NUM_ASKED = 8, 24  # neighbours of a hashtag; the most used ones that are shown
-MAX_POINTS = 2000  # hashtags on the map, the most used
+TOP_K = 10  # number of hashtags that count as suggested, or fewer if a run has fewer
+NUM_NEAREST, NUM_ASKED = 8, 24  # neighbours per hashtag; most used hashtags with neighbours
+MAX_POINTS = 2000  # most used hashtags on the map
 
 
 def inspect_run(
@@ -28,7 +28,7 @@ def inspect_run(
     top_k: int | None = None,
     max_clips: int = 500,
 ) -> list[str]:
-    """Writes the page, and its numbers with the ending `.json`; returns lines for a person.
+    """Writes the page, and its numbers with the suffix `.json`; returns the report.
 
     Args:
         workdir: the run directory.
@@ -57,7 +57,7 @@ def _check_output(output: pathlib.Path) -> None:
     """Raises UserError if the page or its numbers can't be written."""
     if output.suffix == ".json":
         raise UserError(
-            f"--output must name the page, whose numbers get the ending .json, got {output}; "
+            f"--output must name the page, whose numbers get the suffix .json, got {output}; "
             "write e.g. --output=inspect.html"
         )
     if output.is_dir():
@@ -80,8 +80,7 @@ def study(run: Trained, seed: int, top_k: int | None, max_clips: int) -> dict[st
     model, variables = run.model(seed)
     hashtags: Any = model.apply({"params": variables["params"]}, method="hashtags")
     vectors_TD = np.asarray(hashtags)
-    places_T2, share = space.principal_plane(vectors_TD[:MAX_POINTS])
-    asked = range(min(NUM_ASKED, len(view.hashtags)))
+    points_T2, share = space.principal_plane(vectors_TD[:MAX_POINTS])
     return {
         "name": run.config.name,
         "system": run.system,
@@ -96,20 +95,20 @@ def study(run: Trained, seed: int, top_k: int | None, max_clips: int) -> dict[st
                 [view.spellings[other], cosine]
                 for other, cosine in space.nearest(vectors_TD, t, NUM_NEAREST)
             ]
-            for t in asked
+            for t in range(min(NUM_ASKED, len(view.hashtags)))
         },
         "map": {
             "share_of_variance": share,
             "hashtags": list(view.spellings[:MAX_POINTS]),
             "uses": view.counts_T[:MAX_POINTS].tolist(),
-            "places": np.round(places_T2, 4).tolist(),
+            "places": np.round(points_T2, 4).tolist(),
         },
         "slices": run.metrics.get("slices") or [],
     }
 
 
 def _suggested(run: Trained, seed: int, top_k: int) -> list[np.ndarray]:
-    """Returns the ids of the best hashtags of every test clip, in the order of the view."""
+    """Returns the ids of the best hashtags of each test clip, in the order of the view."""
     predictions = read_predictions(run.workdir, seed)
     try:
         best = {
@@ -122,7 +121,7 @@ def _suggested(run: Trained, seed: int, top_k: int) -> list[np.ndarray]:
 
 
 def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
-    """Compares the hashtags that each kind of user gets and uses with all other test users."""
+    """Compares the hashtags that the users of each kind get and use with all other test users."""
     view, rows = run.view, run.view.rows(TEST)
     used_V = [view.positives.row(row) for row in rows]
     _, first_U, user_V = np.unique(
@@ -132,22 +131,18 @@ def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
     kinds = []
     for attribute, names in swaps.ATTRIBUTES.items():
         value_U = getattr(view, f"{attribute}_V")[rows][first_U]
-        for place, value in enumerate(getattr(view, names)):
-            member_U = value_U == place
+        for index, value in enumerate(getattr(view, names)):
+            member_U = value_U == index
             if min(member_U.sum(), (~member_U).sum()) >= rates.MIN_USERS:
                 kinds.append((attribute, value, member_U))
-    num_intervals = len(kinds) * len(ids_X)
-    z = rates.joint_quantile(num_intervals)
+    z = rates.joint_quantile(len(kinds) * len(ids_X))
     suggested_UX = rates.rates_of_users(user_V, suggested_V, ids_X)
     used_UX = rates.rates_of_users(user_V, used_V, ids_X)
     entries = []
     for attribute, value, member_U in kinds:
-        pairs = zip(
-            ids_X.tolist(),
-            rates.compare(suggested_UX, member_U, z),
-            rates.compare(used_UX, member_U, rates.joint_quantile(1)),
-            strict=True,
-        )
+        suggested = rates.compare(suggested_UX, member_U, z)
+        used = rates.compare(used_UX, member_U, rates.joint_quantile(1))
+        pairs = zip(ids_X.tolist(), suggested, used, strict=True)
         ranked = sorted(pairs, key=lambda pair: (-abs(pair[1].value), pair[0]))
         entries.append(
             {
@@ -163,7 +158,7 @@ def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
         "method": "Newcombe's score interval of a difference of two rates, users as units; "
         "for what is suggested, Bonferroni over all intervals; for what is used, each by itself",
         "level": rates.LEVEL,
-        "num_intervals": num_intervals,
+        "num_intervals": len(kinds) * len(ids_X),
         "quantile": z,
         "num_users": len(first_U),
         "num_clips": len(rows),
@@ -175,7 +170,7 @@ def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
 
 
 def _entry(hashtag: str, suggested: Difference, used: Difference) -> dict[str, Any]:
-    """Returns one difference; "use" tells whether the hashtags of such users show it too."""
+    """Returns one difference; "use" is whether the hashtags that such users use show it too."""
     use = "not shown"
     if suggested.sign and used.sign:
         use = "shown" if suggested.sign == used.sign else "opposite"
@@ -189,12 +184,8 @@ def _entry(hashtag: str, suggested: Difference, used: Difference) -> dict[str, A
 
 
 def _numbers(found: Difference) -> dict[str, Any]:
-    return {
-        "here": found.here,
-        "elsewhere": found.elsewhere,
-        "difference": found.value,
-        "interval": [found.low, found.high],
-    }
+    rates_ = {"here": found.here, "elsewhere": found.elsewhere, "difference": found.value}
+    return rates_ | {"interval": [found.low, found.high]}
 
 
 def _swaps(
@@ -207,13 +198,6 @@ def _swaps(
         return {"skipped": f"Swapped users are left out, since they need the features: {error}."}
     rows = run.view.rows(TEST)
     chosen = np.random.default_rng(run.config.seed).permutation(rows)[:max_clips]
-    found = swaps.swaps(
-        model,
-        variables,
-        run.view,
-        store,
-        np.sort(chosen),
-        top_k=top_k,
-        batch_size=run.config.evaluate.batch_size,
-    )
+    sizes = {"top_k": top_k, "batch_size": run.config.evaluate.batch_size}
+    found = swaps.swaps(model, variables, run.view, store, np.sort(chosen), **sizes)
     return {"num_clips": len(chosen), "values": [swap._asdict() for swap in found]}

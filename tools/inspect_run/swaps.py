@@ -1,4 +1,4 @@
-"""The same clips as if somebody else had posted them: what changes among the best hashtags."""
+"""Ranks the same clips for other users: which of the best hashtags change."""
 
 import collections
 from typing import Any, NamedTuple
@@ -13,30 +13,20 @@ from uhman_jax.input_pipeline import eval_batches, iterate
 from uhman_jax.progress import progress_bar
 from uhman_jax.shards.store import FrameStore
 
-MAX_VALUES = 12  # of an attribute that are swapped in, the most used
+MAX_VALUES = 12  # most frequent values of an attribute that are swapped in
 ATTRIBUTES = {"gender": "genders", "age": "ages", "country": "countries"}
 
 
 class Swap(NamedTuple):
-    """Clips of others, with one attribute set to a value; clip and history stay.
+    """The effect of setting one attribute to a value for all users with another value."""
 
-    Attributes:
-        attribute: "gender", "age" or "country".
-        value: what it is set to.
-        num_clips: test clips of users with another value.
-        changed: share of them whose best hashtags are others.
-        replaced: how many of the best are others, mean over clips.
-        enter: hashtags that come in, with the share of clips, most often first.
-        leave: likewise those that go.
-    """
-
-    attribute: str
+    attribute: str  # "gender", "age" or "country"
     value: str
-    num_clips: int
-    changed: float
-    replaced: float
-    enter: list[tuple[str, float]]
-    leave: list[tuple[str, float]]
+    num_clips: int  # test clips of users with another value
+    changed: float  # fraction of these clips whose best hashtags change
+    replaced: float  # mean number of best hashtags that are replaced
+    enter: list[tuple[str, float]]  # new hashtags with their fraction of clips, most frequent first
+    leave: list[tuple[str, float]]  # hashtags that they replace
 
 
 def swaps(
@@ -49,16 +39,16 @@ def swaps(
     top_k: int,
     batch_size: int,
 ) -> list[Swap]:
-    """Every value of every attribute, swapped in for all others; features are read once.
+    """Returns the effect of every value of every attribute; reads the features once.
 
     Args:
         model: query tower and hashtag tower.
         variables: "params" and "statistics" of one seed.
-        view: of the run.
-        store: its features.
+        view: view of the run.
+        store: features of the run.
         rows: clips to rank.
-        top_k: how many of the best hashtags count.
-        batch_size: clips at once.
+        top_k: number of best hashtags that count.
+        batch_size: clips per batch.
     """
     ranker = make_ranker(model, top_k)
     params = jax.tree.map(lambda leaf: leaf[np.newaxis], variables["params"])
@@ -79,19 +69,18 @@ def swaps(
     for batch in progress_bar(iterate(batches), total=len(batches), desc="Swapping", unit="batch"):
         before.append(best(batch, batch.user)[batch.mask_B])
         for attribute, value in chosen:
-            field = f"{attribute}_B"
-            swapped = np.full_like(getattr(batch.user, field), value)
-            user = batch.user._replace(**{field: swapped})
+            swapped = np.full_like(batch.user.gender_B, value)
+            user = batch.user._replace(**{f"{attribute}_B": swapped})
             after[attribute, value].append(best(batch, user)[batch.mask_B])
-    before_VT = np.concatenate(before)
+    before_VX = np.concatenate(before)
     return [
-        _swap(view, attribute, value, rows, before_VT, np.concatenate(after[attribute, value]))
+        _swap(view, attribute, value, rows, before_VX, np.concatenate(after[attribute, value]))
         for attribute, value in chosen
     ]
 
 
 def _values(view: View, attribute: str, names: tuple[str, ...]) -> list[int]:
-    """Places of the values that most users of the view have, in their order; unknown always."""
+    """Returns the indices of the most frequent values in ascending order, with 0 (unknown)."""
     count_A = np.bincount(getattr(view, f"{attribute}_V"), minlength=len(names))
     most = np.argsort(-count_A[1:], kind="stable")[:MAX_VALUES] + 1
     return [0, *sorted(most.tolist())]
@@ -102,27 +91,27 @@ def _swap(
     attribute: str,
     value: int,
     rows: np.ndarray,
-    before_VT: np.ndarray,
-    after_VT: np.ndarray,
+    before_VX: np.ndarray,
+    after_VX: np.ndarray,
 ) -> Swap:
-    others = np.flatnonzero(getattr(view, f"{attribute}_V")[rows] != value)
-    enter, leave, replaced = collections.Counter(), collections.Counter(), []
-    for v in others:
-        old, new = set(before_VT[v].tolist()), set(after_VT[v].tolist())
-        enter.update(new - old)
-        leave.update(old - new)
-        replaced.append(len(new - old))
+    """Compares the ids of the best hashtags (X) before and after the swap."""
+    others_V = getattr(view, f"{attribute}_V")[rows] != value
+    old_VX, new_VX = before_VX[others_V], after_VX[others_V]
+    enter_VX = (new_VX[:, :, None] != old_VX[:, None]).all(axis=2)
+    leave_VX = (old_VX[:, :, None] != new_VX[:, None]).all(axis=2)
+    replaced_V = enter_VX.sum(axis=1)
 
-    def often(counter: collections.Counter) -> list[tuple[str, float]]:
-        ranked = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
-        return [(view.spellings[t], count / len(others)) for t, count in ranked[:6]]
+    def often(ids: np.ndarray) -> list[tuple[str, float]]:
+        counts = collections.Counter(ids.tolist())
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return [(view.spellings[t], count / len(replaced_V)) for t, count in ranked[:6]]
 
     return Swap(
         attribute,
         getattr(view, ATTRIBUTES[attribute])[value],
-        len(others),
-        float(np.mean([count > 0 for count in replaced])) if replaced else 0.0,
-        float(np.mean(replaced)) if replaced else 0.0,
-        often(enter),
-        often(leave),
+        len(replaced_V),
+        float(np.mean(replaced_V > 0)) if len(replaced_V) else 0.0,
+        float(np.mean(replaced_V)) if len(replaced_V) else 0.0,
+        often(new_VX[enter_VX]),
+        often(old_VX[leave_VX]),
     )

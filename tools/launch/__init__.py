@@ -1,1 +1,1 @@
-"""Runs on engines: what a person would type is typed; --dry_run prints it and does nothing."""
+"""Launches runs on clusters by shell scripts; --dry_run prints the script instead."""

@@ -1,4 +1,4 @@
-"""Shell scripts that are printed or run: both are the same text."""
+"""Composes shell scripts, which are printed or run."""
 
 import shlex
 import subprocess
@@ -11,7 +11,7 @@ HEAD = "#!/usr/bin/env bash\nset -euo pipefail\n"
 
 
 def command(*words: str, redirect: str = "") -> str:
-    """Returns one command, quoted; a long one over several lines.
+    """Returns one quoted command; a long one has a line per flag.
 
     >>> print(command("echo", "a b", redirect="> log"))
     echo 'a b' > log
@@ -26,7 +26,7 @@ def command(*words: str, redirect: str = "") -> str:
 
 
 def here_document(text: str) -> str:
-    r"""Returns a redirection that gives a command this text as it is.
+    r"""Returns a redirection that gives this text, unchanged, to a command.
 
     >>> print(here_document("one\n"))
     <<'EOF'
@@ -36,23 +36,20 @@ def here_document(text: str) -> str:
     return f"<<'EOF'\n{text.rstrip()}\nEOF"
 
 
-def launch(lines: Sequence[str], dry_run: bool) -> int:
-    """Prints the script, or runs it; returns its exit status."""
-    text = HEAD + "\n".join(lines) + "\n"
-    if dry_run:
-        print(text, end="")
-        return 0
-    return subprocess.run(["bash", "-c", text], stdin=sys.stdin).returncode
-
-
 def run_verb(
     verbs: Mapping[str, Callable[[list[str]], list[str]]],
     argv: Sequence[str],
     mistake: str,
     dry_run: bool,
 ) -> NoReturn:
-    """Launches the script of the verb in `argv`, or says what is wrong; ends the process."""
+    """Exits with the status of the script of the verb in `argv`, or with the user's mistake."""
     given = argv[1] if len(argv) > 1 else "none"
     if given not in verbs:
         sys.exit(f"say what to do, one of {', '.join(verbs)}, got {given}; see --help")
-    sys.exit(mistake or launch(verbs[given](list(argv[2:])), dry_run))
+    if mistake:
+        sys.exit(mistake)
+    text = HEAD + "\n".join(verbs[given](list(argv[2:]))) + "\n"
+    if not dry_run:
+        sys.exit(subprocess.run(["bash", "-c", text]).returncode)
+    print(text, end="")
+    sys.exit(0)

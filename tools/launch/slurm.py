@@ -1,12 +1,12 @@
-"""Encoding and training on a SLURM cluster.
+"""Encodes clips and trains on a SLURM cluster.
 
     python -m tools.launch.slurm encode --parts=16 [--dry_run] -- --root=/data/clips
     python -m tools.launch.slurm train --nodes=2 --gpus=8 [--dry_run] -- --config=configs/natural.py
 
-`encode` submits three jobs that wait for each other: the weights, an array in which every task
-makes its part of the shards, and the end, which merges their ledgers. `train` starts a process for
-every GPU; a minute before the time is over, or when the job is preempted, it saves and queues
-itself again with the same command. What follows `--` goes to `uhman_jax.preprocess` or
+`encode` submits three jobs that wait for each other: the first writes the weights, the tasks of an
+array each write a part of the shards, and the last merges their ledgers. `train` starts a process
+for every GPU; a minute before the end of its time, and when it is preempted, the job saves and
+requeues itself with the same command. Arguments after `--` go to `uhman_jax.preprocess` or
 `uhman_jax.main`. Nodes need the checkout, its environment and the data under the same paths.
 """
 
@@ -18,23 +18,23 @@ from absl import flags
 from tools.launch import script
 from uhman_jax.streams import run_app
 
-_NAME = flags.DEFINE_string("name", "uhman", "Of the jobs.")
-_PARTITION = flags.DEFINE_string("partition", "", "Of the cluster; empty: its default.")
-_ACCOUNT = flags.DEFINE_string("account", "", "Who pays; empty: your default.")
-_TIME = flags.DEFINE_string("time", "04:00:00", "Most a job may take, HH:MM:SS.")
-_CPUS = flags.DEFINE_integer("cpus", 8, "Cores of a process.", lower_bound=1)
-_MEMORY = flags.DEFINE_string("memory", "32G", "Of a process.")
+_NAME = flags.DEFINE_string("name", "uhman", "Name of the jobs.")
+_PARTITION = flags.DEFINE_string("partition", "", "Partition of the cluster; empty: the default.")
+_ACCOUNT = flags.DEFINE_string("account", "", "Account to charge; empty: your default.")
+_TIME = flags.DEFINE_string("time", "04:00:00", "Time limit of a job, HH:MM:SS.")
+_CPUS = flags.DEFINE_integer("cpus", 8, "Cores per process.", lower_bound=1)
+_MEMORY = flags.DEFINE_string("memory", "32G", "Memory per process.")
 _PARTS = flags.DEFINE_integer("parts", 16, "`encode`: tasks that share the shards.", lower_bound=1)
 _NODES = flags.DEFINE_integer("nodes", 1, "`train`: machines.", lower_bound=1)
 _GPUS = flags.DEFINE_integer("gpus", 1, "`train`: GPUs of each machine.", lower_bound=1)
 _LOGS = flags.DEFINE_string("logs", "logs", "Folder of the jobs' output.")
 _PYTHON = flags.DEFINE_string("python", ".venv/bin/python", "Interpreter, from the checkout.")
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the script and do nothing.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only print the script.")
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REQUEUED = """status=0
 {command} || status=$?
-if [ "$status" = 75 ]; then  # stopped by a signal, all is saved
+if [ "$status" = 75 ]; then  # a signal stopped the run, its state is saved
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"
@@ -57,7 +57,7 @@ def sbatch(name: str, body: str, *options: str) -> str:
 
 
 def encode(arguments: list[str]) -> list[str]:
-    """Submits three jobs."""
+    """Returns the script that submits the three jobs of `encode`."""
     python = [_PYTHON.value, "-m", "uhman_jax.preprocess", *arguments]
     memory, parts = f"--mem={_MEMORY.value}", _PARTS.value
     part = script.command(*python) + f' --part="$SLURM_ARRAY_TASK_ID/{parts}"\n'
@@ -74,7 +74,7 @@ def encode(arguments: list[str]) -> list[str]:
 
 
 def train(arguments: list[str]) -> list[str]:
-    """Submits one job of several processes."""
+    """Returns the script that submits one job of several processes."""
     python = [_PYTHON.value, "-m", "uhman_jax.main", *arguments, "--coordinator=auto"]
     job = sbatch(
         "train",
@@ -94,7 +94,7 @@ VERBS = {"encode": encode, "train": train}
 
 
 def main(argv: list[str]) -> None:
-    """Submits the jobs of a verb."""
+    """Runs the script of a verb."""
     missing = not _DRY_RUN.value and not (ROOT / _PYTHON.value).exists()
     mistake = f"--python must be there, got {_PYTHON.value}; install first (README)"
     os.chdir(ROOT)

@@ -1,14 +1,14 @@
-"""Runs on a TPU VM or a slice of several.
+"""Manages a TPU VM, or a slice of several, and trains on it.
 
     python -m tools.launch.tpu queue --name=uhman --zone=us-central2-b --type=v4-32 [--dry_run]
     python -m tools.launch.tpu install --name=uhman --zone=us-central2-b
     python -m tools.launch.tpu run --name=uhman --zone=us-central2-b -- --config=configs/natural.py
 
-Verbs: create (at once), queue (wait for one), install (this checkout's last commit, on all
-workers), run (the same command on all workers, in the background), follow (worker 0's output), stop
-(save and end), resume (after a preemption: queue, install and run again), delete. What follows `--`
-goes to `uhman_jax.main`. Workers need dataset and --workdir on storage that all see: name the
-command that mounts it with --mount, e.g. --mount='gcsfuse my-bucket data'.
+Verbs: create (at once), queue (wait for a VM), install (this checkout's last commit, on all
+workers), run (one command on all workers, in the background), follow (show worker 0's output), stop
+(save and end), resume (after a preemption: queue, install and run again), delete. Arguments after
+`--` go to `uhman_jax.main`. Dataset and --workdir must be on storage that all workers see: --mount
+is the command that mounts it, e.g. --mount='gcsfuse my-bucket data'.
 """
 
 import shlex
@@ -19,14 +19,14 @@ from absl import flags
 from tools.launch import script
 from uhman_jax.streams import run_app
 
-_NAME = flags.DEFINE_string("name", "uhman", "Of the TPU VM and of its queued resource.")
-_ZONE = flags.DEFINE_string("zone", "", "E.g. us-central2-b.")
-_PROJECT = flags.DEFINE_string("project", "", "Empty: gcloud's own.")
+_NAME = flags.DEFINE_string("name", "uhman", "Name of the TPU VM and its queued resource.")
+_ZONE = flags.DEFINE_string("zone", "", "Zone, e.g. us-central2-b.")
+_PROJECT = flags.DEFINE_string("project", "", "Project; empty: gcloud's own.")
 _TYPE = flags.DEFINE_string("type", "v4-8", "Accelerator type.")
 _VERSION = flags.DEFINE_string("version", "tpu-ubuntu2204-base", "Runtime version.")
-_SPOT = flags.DEFINE_bool("spot", False, "Cheaper, and may be preempted.")
+_SPOT = flags.DEFINE_bool("spot", False, "Use a cheaper VM that may be preempted.")
 _MOUNT = flags.DEFINE_string("mount", "", "Command that mounts shared storage, in the home folder.")
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the script and do nothing.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only print the script.")
 
 FOLDER, LOG = "uhman_jax", "run.log"
 
@@ -40,27 +40,29 @@ def tpus(group: str, verb: str, *words: str) -> str:
 
 
 def ssh(line: str, worker: str = "all") -> str:
-    """Returns a command on workers."""
+    """Returns the command that runs a line of shell on workers."""
     return tpus("tpu-vm", "ssh", _NAME.value, f"--worker={worker}", f"--command={line}")
 
 
 def kind(version: str) -> list[str]:
-    """Returns the flags of the machine; `version` is the name of the one for its runtime."""
+    """Returns the flags of the machine; `version` is the name of the flag for its runtime."""
     spot = ["--spot"] if _SPOT.value else []
     return [f"--accelerator-type={_TYPE.value}", f"--{version}={_VERSION.value}", *spot]
 
 
 def create(_: list[str]) -> list[str]:
-    """Makes a TPU VM at once."""
+    """Creates a TPU VM at once."""
     return [tpus("tpu-vm", "create", _NAME.value, *kind("version"))]
 
 
 def queue(_: list[str]) -> list[str]:
     """Requests a TPU VM and waits until it is there."""
     name = _NAME.value
-    look = tpus("queued-resources", "describe", name, "--format=value(state.state)")
-    made = tpus("queued-resources", "create", name, f"--node-id={name}", *kind("runtime-version"))
-    return [made, f'until [ "$({look})" = ACTIVE ]; do\n  sleep 30\ndone']
+    state = tpus("queued-resources", "describe", name, "--format=value(state.state)")
+    request = tpus(
+        "queued-resources", "create", name, f"--node-id={name}", *kind("runtime-version")
+    )
+    return [request, f'until [ "$({state})" = ACTIVE ]; do\n  sleep 30\ndone']
 
 
 def install(_: list[str]) -> list[str]:
@@ -92,29 +94,27 @@ def run(arguments: list[str]) -> list[str]:
 
 
 def follow(_: list[str]) -> list[str]:
-    """Shows worker 0's output, as it comes."""
+    """Shows worker 0's output continuously."""
     return [ssh(f"tail -n +1 -F {FOLDER}/{LOG}", worker="0")]
 
 
 def stop(_: list[str]) -> list[str]:
-    """Lets all workers save and end."""
+    """Makes all workers save and end."""
     return [ssh("pkill -TERM -f '[u]hman_jax.main'")]
 
 
-def removal(group: str, *flags: str) -> str:
-    """Returns the command that removes a TPU VM or its request."""
-    return tpus(group, "delete", _NAME.value, *flags, "--quiet")
+def _delete_request() -> str:
+    return tpus("queued-resources", "delete", _NAME.value, "--force", "--quiet")
 
 
 def resume(arguments: list[str]) -> list[str]:
-    """Makes another TPU VM after a preemption, and continues the run on it."""
-    gone = removal("queued-resources", "--force")
-    return [f"{gone} || true", *queue([]), *install([]), *run(arguments)]
+    """Queues for another TPU VM after a preemption, and continues the run on it."""
+    return [f"{_delete_request()} || true", *queue([]), *install([]), *run(arguments)]
 
 
 def delete(_: list[str]) -> list[str]:
-    """Gives everything back."""
-    return [f"{removal('queued-resources', '--force')} || {removal('tpu-vm')}"]
+    """Deletes the TPU VM and its request."""
+    return [f"{_delete_request()} || {tpus('tpu-vm', 'delete', _NAME.value, '--quiet')}"]
 
 
 VERBS: dict[str, Callable[[list[str]], list[str]]] = {
