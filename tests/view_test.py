@@ -22,7 +22,7 @@ from views import (
 )
 
 from uhman_jax.config import Distribution, Split, ViewConfig
-from uhman_jax.dataset.history import place_in_row
+from uhman_jax.dataset.history import index_in_row
 from uhman_jax.dataset.raw import User, Video
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, build_view
 from uhman_jax.errors import UserError
@@ -228,10 +228,10 @@ def test_counts_are_those_of_the_train_rows(split, distribution):
 
 
 @given(st.lists(st.integers(0, 4)))
-def test_place_in_row(rows):
+def test_index_in_row(rows):
     rows = sorted(rows)
     expected = [rows[:i].count(row) for i, row in enumerate(rows)]
-    assert place_in_row(np.array(rows, dtype=np.int64)).tolist() == expected
+    assert index_in_row(np.array(rows, dtype=np.int64)).tolist() == expected
 
 
 # ---- Laws

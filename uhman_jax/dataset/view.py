@@ -1,4 +1,4 @@
-"""A view of the data: vocabulary, splits, attributes and histories, derived from train only."""
+"""Builds and stores a view: vocabulary, splits, attributes and histories, from train only."""
 
 import dataclasses
 import functools
@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Any, assert_never
+from typing import Any
 
 import numpy as np
 
@@ -38,19 +38,19 @@ _DIGEST_SIZE = 64  # characters of a SHA-256 in hexadecimal
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class View:
-    """Everything that training and evaluation use of the videos besides their features.
+    """All data of the videos that training and evaluation use, except the features.
 
-    Rows are videos in the order of their ids. Two views of equal fingerprint have equal contents.
+    Rows are videos in the order of their ids. Views with equal fingerprints have equal content.
 
     Attributes:
         hashtags: vocabulary of T hashtags, most used in train first, then by name.
-        spellings: of the same hashtags, as most users write them, for display; the hashtags
-            themselves under rules 1.
+        spellings: of the same hashtags, as most users write them, for display; equal to `hashtags`
+            under rules 1.
         counts_T: int64, uses in the train rows (of `positives`).
         kept_T: float64 in (0, 1], fraction of a hashtag's uses that `balanced` keeps, else 1.
         genders: values of the attribute; index 0 is "unknown", the others by use, then by name.
-        ages: the same, buckets of years in their order.
-        countries: the same as for genders.
+        ages: "unknown", then buckets of years in their order.
+        countries: in the order of `genders`.
         video_ids: of each row.
         user_ids: of each row.
         split_V: int8, TRAIN, VALIDATION or TEST.
@@ -61,10 +61,10 @@ class View:
         positives: hashtag ids of the video itself, ascending, at least one.
         max_positives: length of the longest row of `positives`, at least 1.
         max_history: length of the longest row of `history`, at least 1.
-        report: counts of what was left out and why, by name.
+        report: number of videos and uses that were left out, by reason.
         rules: version of the rules by which the tables were read, see `dataset.rules`.
-        fingerprint: SHA-256 of all the above but the report, in hexadecimal; without spellings and
-            rules if these are those of rules 1.
+        fingerprint: SHA-256 of all the above except the report, in hexadecimal; under rules 1 also
+            without spellings and rules.
     """
 
     hashtags: tuple[str, ...]
@@ -122,7 +122,7 @@ class View:
         """Reads what `save` wrote.
 
         Raises:
-            UserError: there is no such file, or any byte of it is not as it was written.
+            UserError: the file is missing, or a byte of it has changed.
         """
         try:
             content = storage.path(path).read_bytes()
@@ -159,7 +159,7 @@ _HEADER_FIELDS = tuple(
 
 
 def _arrays(view: View) -> dict[str, Any]:
-    """Returns the arrays of a view by their names in its file."""
+    """Returns the arrays of a view by name in its file."""
     arrays = {}
     for field in dataclasses.fields(view):
         value = getattr(view, field.name)
@@ -174,7 +174,7 @@ def _arrays(view: View) -> dict[str, Any]:
 def _fingerprint(view: View) -> str:
     digest = hashlib.sha256()
     left_out = ["report", "fingerprint"]
-    if view.rules == 1:  # as fingerprints were before rules 2
+    if view.rules == 1:  # as before rules 2
         left_out += ["spellings", "rules"]
     header = [getattr(view, name) for name in _HEADER_FIELDS if name not in left_out]
     digest.update(json.dumps(header).encode())
@@ -191,21 +191,21 @@ def build_view(
     contents: Mapping[str, str] = MappingProxyType({}),
     duplicates: Duplicates = Duplicates.TOGETHER,
 ) -> View:
-    """Builds the view of a raw dataset that a config describes.
+    """Returns the view of a raw dataset that a config describes.
 
     Everything is derived from train: no label of a validation or test video changes a train row,
     the vocabulary, an attribute value or a history. The order of the raw rows changes nothing. A
-    video without a hashtag of the vocabulary is no row of the view, but counted in the report.
+    video without a hashtag of the vocabulary is not a row of the view; the report counts it.
 
     Args:
         raw: the dataset.
-        available_ids: ids of the videos that have features; the others are left out.
+        available_ids: ids of the videos that have features; other videos are left out.
         config: of the view.
         contents: hash of the content by video_id, if known.
         duplicates: use of videos with equal content.
 
     Raises:
-        UserError: there is nothing to train on, or a requested split is empty.
+        UserError: no video can be trained on, or a requested split is empty.
     """
     available = set(available_ids)
     videos = sorted((v for v in raw.videos if v.video_id in available), key=lambda v: v.video_id)
@@ -228,16 +228,9 @@ def build_view(
     }
     copies = find_copies(videos, contents)
     report |= count_copies(videos, copies, duplicates, divide)
-    match duplicates:
-        case Duplicates.TOGETHER:
-            split_V = divide(videos, copies=copies)
-        case Duplicates.DROP:
-            videos = leave_out_copies(videos, copies)
-            split_V = divide(videos)
-        case Duplicates.KEEP:
-            split_V = divide(videos)
-        case _:
-            assert_never(duplicates)
+    if duplicates is Duplicates.DROP:
+        videos = leave_out_copies(videos, copies)
+    split_V = divide(videos, copies=copies if duplicates is Duplicates.TOGETHER else ())
     vocabulary = select_hashtags(videos, split_V, config)
     report |= vocabulary.report
     has_hashtag_V = np.bincount(vocabulary.video, minlength=len(videos)) > 0
@@ -272,13 +265,12 @@ def _assemble(
     max_history: int,
     report: dict[str, int],
 ) -> View:
-    """Joins the videos that are rows of the view with the facts about their users."""
+    """Joins the videos that are rows of the view with the data of their users."""
     is_train_V = split_V == TRAIN
     user_ids = sorted({video.user_id for video in videos})
     number = {user_id: u for u, user_id in enumerate(user_ids)}
     user_V = np.array([number[video.user_id] for video in videos], dtype=np.int64)
-    nobody = User("", "", None, "", ())
-    users = [raw.users.get(user_id, nobody) for user_id in user_ids]
+    users = [raw.users.get(user_id, User("")) for user_id in user_ids]
     genders, gender_V = encode_attribute([users[u].gender for u in user_V], is_train_V)
     countries, country_V = encode_attribute([users[u].country for u in user_V], is_train_V)
     buckets = [age_bucket(user.age) for user in users]
