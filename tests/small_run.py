@@ -15,7 +15,11 @@ from uhman_jax.dataset.raw import User, Video, write_raw_dataset
 from uhman_jax.preprocess import feature_client, pipeline
 from uhman_jax.recommend import Recommender
 
-COMMAND = (sys.executable, small_network.__file__, "serve")  # stands in for `feature_client.COMMAND`
+COMMAND = (
+    sys.executable,
+    small_network.__file__,
+    "serve",
+)  # stands in for `feature_client.COMMAND`
 NUM_CLIPS = 48
 
 
