@@ -191,7 +191,7 @@ def said_by(capsys, *argv):
 
 def test_a_bucket_that_is_not_there_is_a_sentence(config_file, capsys):
     said = said_by(capsys, f"--config={config_file}", "--workdir=gs://none/run")
-    assert "must be in a bucket that exists, got none called 'none'" in said
+    assert "must be in a bucket that exists, got no bucket 'none'" in said
     flags = [f"--config={config_file}", "--workdir=gs://bucket/run"]
     said = said_by(capsys, *flags, "--config.data.root=gs://none/data")
     assert "a raw dataset must be a folder with videos.csv, got gs://none/data" in said
@@ -220,8 +220,8 @@ def test_weights_that_are_not_there_are_a_sentence(bucket, config_file, tmp_path
     [
         ("info", OSError("Forbidden: bucket/run\nno access"), "can't be written or read: Perm"),
         ("put_file", PermissionError("no"), "can't be written or read: Permission denied"),
-        ("cat_file", RuntimeError("token\nexpired"), "must be within reach, got 'token'"),
-        ("get_file", ConnectionResetError(104, "reset by peer"), "must be within reach, got"),
+        ("cat_file", RuntimeError("token\nexpired"), "must be reachable, got 'token'"),
+        ("get_file", ConnectionResetError(104, "reset by peer"), "must be reachable, got"),
         (
             "get_file",
             OSError(28, "No space left on device"),
@@ -299,7 +299,7 @@ def test_gcsfs_against_an_emulator(root, undisturbed, tmp_path, monkeypatch):
         expected = clips.contents(tmp_path / "features")
         del expected[".lock"], expected["index.npz"]  # of the first store
         assert {name: (remote / name).read_bytes() for name in storage.sizes(remote)} == expected
-        with pytest.raises(UserError, match="in a bucket that exists, got none called 'none'"):
+        with pytest.raises(UserError, match="in a bucket that exists, got no bucket 'none'"):
             storage.path("gs://none/file").upload(tmp_path / "clips" / "0.mp4")
     finally:
         emulator.stop()

@@ -134,7 +134,7 @@ def test_channel_statistics_are_kept_beside_the_shards_and_made_again_if_damaged
     path.write_bytes(path.read_bytes()[:50])
     again = prepare.channel_statistics(prepared, said.append)
     np.testing.assert_array_equal(again, statistics)
-    assert said[-1] == f"{path} is damaged; it is made again."
+    assert said[-1] == f"{path} is damaged; it is written again."
     # Another view has other training videos, hence other statistics.
     config = tiny_world.make_config(root)
     config.view.seed = 1
@@ -149,7 +149,7 @@ def test_channel_statistics_that_cannot_be_kept_are_used_all_the_same(root, said
     def refuse(path):
         raise OSError(errno.EROFS, "read-only", str(path))
 
-    monkeypatch.setattr(prepare, "replacing", refuse)
+    monkeypatch.setattr(prepare.storage, "atomic_write", refuse)
     statistics = prepare.channel_statistics(prepared, said.append)
     assert np.shape(statistics) == (2, tiny_world.NUM_CHANNELS)
     assert said[-1].startswith("Channel statistics are not kept in ")
@@ -281,7 +281,7 @@ def test_features_of_an_earlier_version_say_nothing_of_duplicates(copied, said, 
     view = prepare.prepare(config, said.append).view
     assert clips.contents(tmp_path / "old") == before
     (line,) = (line for line in said if line.startswith("Duplicates: "))
-    assert line.startswith("Duplicates: cannot be seen in 16 of 16 clips, whose features are of an")
+    assert line.startswith("Duplicates: not known for 16 of 16 clips, whose features are of an")
     assert not any(name.startswith("duplicate") for name in view.report)
     said.clear()
     config.data.duplicates = Duplicates.KEEP

@@ -26,8 +26,7 @@ READ_AT = {
     "uhman_jax/train/loop.py": {MAIN},
     "uhman_jax/train/device_dataset.py": {MAIN},
     "uhman_jax/run.py": {MAIN},
-    "uhman_jax/run.py run": TRAINED,
-    "uhman_jax/run.py seed": TRAINED,
+    "uhman_jax/run_directory.py": TRAINED,
     "uhman_jax/preprocess/beam.py": {PREPROCESS},
     "uhman_jax/preprocess/pipeline.py": {PREPROCESS},  # only --part, which nobody else has
     "uhman_jax/preprocess/find_videos.py root": {PREPROCESS},

@@ -86,13 +86,13 @@ def test_a_bucket_answers_as_a_folder_does(bucket, tmp_path):
     assert seen(remote) == seen(local)
 
 
-@pytest.mark.parametrize("how", ["replacing", "making"])
+@pytest.mark.parametrize("how", ["atomic_write", "atomic_path"])
 def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path, how):
     code = f"""if True:
         import os, pathlib, signal
         from uhman_jax import storage
         with storage.{how}({str(tmp_path / "x.npz")!r}) as made:
-            made.write(b"half") if {how == "replacing"} else made.write_bytes(b"half")
+            made.write(b"half") if {how == "atomic_write"} else made.write_bytes(b"half")
             os.kill(os.getpid(), signal.SIGKILL)
     """
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
