@@ -105,15 +105,15 @@ def test_a_split_that_duplicates_make_impossible_names_the_remedy(split, message
         (
             (3, 7, 2, 4),
             Duplicates.DROP,
-            "3 contents have several ids, 7 videos in all. Only the first video of each is kept, 4 "
-            "are left out; 2 of the contents would otherwise be in several of train, validation "
-            "and test.",
+            "3 contents have several ids, 7 videos in all. Only the first video of each is kept, "
+            "which leaves out 4; 2 of the contents would otherwise be in several of train, "
+            "validation and test.",
         ),
         (
             (2, 4, 1),
             Duplicates.KEEP,
-            "2 contents have several ids, 4 videos in all. They count as different videos; 1 of "
-            "the contents is in several of train, validation and test "
+            "2 contents have several ids, 4 videos in all. They count as different videos, which "
+            "puts 1 of the contents in several of train, validation and test "
             "(--config.data.duplicates=together keeps each in one of them, "
             "--config.data.duplicates=drop keeps only the first video of each).",
         ),

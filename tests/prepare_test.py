@@ -253,7 +253,7 @@ def test_only_the_first_copy_is_kept_where_that_is_asked_for(copied, said):
     assert len(view.video_ids) == 12
     assert {"w2", "w3"} <= set(view.video_ids)  # of the earliest time
     assert view.report["duplicate_videos_left_out"] == 4
-    assert any("Only the first video of each is kept, 4 are left out" in line for line in said)
+    assert any("Only the first video of each is kept, which leaves out 4" in line for line in said)
 
 
 def test_a_users_folder_called_simulated_is_not_the_simulators(copied, said, tmp_path):

@@ -33,38 +33,18 @@ _GENDERS = {
     "homme uomo 男 男性 男の子 남 남성 남자 м муж мужской мужчина",
     "nonbinary": "nonbinary nonbinaire nobinario nb enby genderqueer divers",
 }
-# Common names that are not in ISO 3166-1; the parts of the United Kingdom mean the whole.
+# Common names that are not in ISO 3166-1, by code; the parts of the United Kingdom mean the whole.
 _COUNTRY_NAMES = {
-    "AE": ["UAE", "Emirates"],
-    "BN": ["Brunei"],
-    "BO": ["Bolivia"],
-    "CD": ["DRC", "DR Congo", "Democratic Republic of the Congo", "Congo Kinshasa"],
-    "CG": ["Congo Brazzaville"],
-    "CI": ["Ivory Coast"],
-    "CN": ["PRC", "Mainland China"],
-    "CV": ["Cape Verde"],
-    "CZ": ["Czech Republic"],
-    "FM": ["Micronesia"],
-    "GB": ["UK", "Great Britain", "Britain", "England", "Scotland", "Wales", "Northern Ireland"],
-    "KR": ["Korea", "S Korea", "Republic of Korea"],
-    "KP": ["N Korea", "DPRK"],
-    "LA": ["Laos"],
-    "MK": ["Macedonia"],
-    "MM": ["Burma"],
-    "MO": ["Macau"],
-    "NL": ["Holland"],
-    "PS": ["Palestine"],
-    "RU": ["Russia"],
-    "SH": ["Saint Helena"],
-    "SX": ["Sint Maarten"],
-    "SZ": ["Swaziland"],
-    "TL": ["East Timor"],
-    "TR": ["Turkey"],
-    "TW": ["Taiwan"],
-    "US": ["US", "USA", "America"],
-    "VA": ["Vatican", "Vatican City", "Holy See"],
-    "VI": ["US Virgin Islands"],
-}
+    "AE": "UAE|Emirates", "BN": "Brunei", "BO": "Bolivia",
+    "CD": "DRC|DR Congo|Democratic Republic of the Congo|Congo Kinshasa", "CG": "Congo Brazzaville",
+    "CI": "Ivory Coast", "CN": "PRC|Mainland China", "CV": "Cape Verde", "CZ": "Czech Republic",
+    "FM": "Micronesia", "GB": "UK|Great Britain|Britain|England|Scotland|Wales|Northern Ireland",
+    "KR": "Korea|S Korea|Republic of Korea", "KP": "N Korea|DPRK", "LA": "Laos", "MK": "Macedonia",
+    "MM": "Burma", "MO": "Macau", "NL": "Holland", "PS": "Palestine", "RU": "Russia",
+    "SH": "Saint Helena", "SX": "Sint Maarten", "SZ": "Swaziland", "TL": "East Timor",
+    "TR": "Turkey", "TW": "Taiwan", "US": "US|USA|America", "VA": "Vatican|Vatican City|Holy See",
+    "VI": "US Virgin Islands",
+}  # fmt: skip
 _NAMIBIA = "NAM"
 _MAX_LENGTH = 200  # characters of a value
 _MAX_READ = 1000  # characters; Unicode normalisation takes quadratic time on many marks
@@ -145,11 +125,9 @@ def country_names() -> dict[str, str]:
     for country in pycountry.countries:
         code = country.alpha_2 if country.alpha_2 != "NA" else _NAMIBIA
         codes |= dict.fromkeys((squeeze(country.alpha_2), squeeze(country.alpha_3)), code)
-        spellings = [
-            getattr(country, fact, "") for fact in ("name", "common_name", "official_name")
-        ]
-        spellings += _COUNTRY_NAMES.get(code, [])
-        for spelling in filter(None, spellings):
+        official = ("name", "common_name", "official_name")
+        spellings = [getattr(country, fact, "") for fact in official]
+        for spelling in filter(None, spellings + _COUNTRY_NAMES.get(code, "").split("|")):
             before, _, behind = spelling.partition(", ")  # "Moldova, Republic of"
             for text in (spelling, f"{behind} {before}", spelling.partition(" (")[0]):
                 for variant in (text, text.replace("Saint ", "St "), text.replace(" and ", " ")):

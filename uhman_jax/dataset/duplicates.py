@@ -77,21 +77,16 @@ def describe_copies(report: Mapping[str, int], duplicates: Duplicates) -> str:
     """Returns sentences about the duplicates in a view's report; "" without duplicates."""
     if not (num_contents := report.get("duplicate_contents", 0)):
         return ""
-    num_videos = report["duplicate_videos"]
     apart = report["duplicate_contents_in_several_parts_if_kept"]
-    several = "several of train, validation and test"
+    several = "in several of train, validation and test"
     drop = "--config.data.duplicates=drop keeps only the first video of each"
     have = "content has" if num_contents == 1 else "contents have"
-    text = f"{num_contents} {have} several ids, {num_videos} videos in all. "
+    text = f"{num_contents} {have} several ids, {report['duplicate_videos']} videos in all. "
     if duplicates is Duplicates.KEEP:
-        mixed = f"{apart} of the contents {'is' if apart == 1 else 'are'} in {several}"
-        remedy = "--config.data.duplicates=together keeps each in one of them"
-        return f"{text}They count as different videos; {mixed} ({remedy}, {drop})."
-    mixed = f"{apart} of the contents would otherwise be in {several}"
+        text += f"They count as different videos, which puts {apart} of the contents {several} "
+        return f"{text}(--config.data.duplicates=together keeps each in one of them, {drop})."
+    mixed = f"{apart} of the contents would otherwise be {several}"
     if duplicates is Duplicates.DROP:
         left_out = report["duplicate_videos_left_out"]
-        return (
-            f"{text}Only the first video of each is kept, {left_out} "
-            f"{'is' if left_out == 1 else 'are'} left out; {mixed}."
-        )
+        return f"{text}Only the first video of each is kept, which leaves out {left_out}; {mixed}."
     return f"{text}All videos of a content are kept in one part of the split; {mixed} ({drop})."
