@@ -30,17 +30,11 @@ MAX_PROBLEMS = 5  # lines that are logged about problems of one kind
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """The input of training and evaluation.
-
-    Attributes:
-        raw: the dataset.
-        store: region features of its videos.
-        view: hashtags, splits and histories.
-    """
+    """The input of training and evaluation."""
 
     raw: RawDataset
-    store: FrameStore
-    view: View
+    store: FrameStore  # region features of its videos
+    view: View  # hashtags, splits and histories
 
     @property
     def truth(self) -> Truth | None:

@@ -17,25 +17,15 @@ _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # undecodable bytes by `surrogateesca
 
 
 class Problem(NamedTuple):
-    """An error in one row, for the person who can fix it.
+    """An error in one row that a user can fix."""
 
-    Attributes:
-        kind: two or three words for summaries, such as "missing file".
-        rule: the rule that is broken.
-        value: the value that breaks it, as `show` writes it.
-        remedy: how to fix it.
-        dropped: False if the row is kept.
-        file: name of the table, such as "videos.csv".
-        line: first line of the row, counted from 1.
-    """
-
-    kind: str
-    rule: str
-    value: str
+    kind: str  # two or three words for summaries, such as "missing file"
+    rule: str  # the broken rule
+    value: str  # the value that breaks it, from `show`
     remedy: str
-    dropped: bool = True
-    file: str = ""
-    line: int = 0
+    dropped: bool = True  # whether the row is dropped
+    file: str = ""  # name of the table, such as "videos.csv"
+    line: int = 0  # first line of the row, counted from 1
 
     def __str__(self) -> str:
         """Returns the problem as one line."""

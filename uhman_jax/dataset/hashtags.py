@@ -81,17 +81,11 @@ _DROPPED_OF_KEYWORDS = re.compile("[\\s\u2800'\u2019\u2010-\u2015-]+|(?<![0-9])\
 
 
 class Hashtags(NamedTuple):
-    """The hashtags of a list, in order, each key once.
+    """The hashtags of a list, in order, each key once."""
 
-    Attributes:
-        keys: for comparison.
-        spellings: for display, the first of each key.
-        rejected: parts that cannot be hashtags, as written.
-    """
-
-    keys: tuple[str, ...]
-    spellings: tuple[str, ...]
-    rejected: tuple[str, ...]
+    keys: tuple[str, ...]  # for comparison
+    spellings: tuple[str, ...]  # for display, the first of each key
+    rejected: tuple[str, ...]  # parts that cannot be hashtags, as written
 
 
 def split_hashtags(field: str, rules: int = CURRENT) -> tuple[str, ...]:

@@ -6,15 +6,10 @@ import numpy as np
 
 
 class Ragged(NamedTuple):
-    """One list of ids per video; the list of video v is values[offsets[v]:offsets[v + 1]].
+    """One list of ids per video; the list of video v is values[offsets[v]:offsets[v + 1]]."""
 
-    Attributes:
-        values: int32, all lists one after the other.
-        offsets: int64, one more than the number of videos.
-    """
-
-    values: np.ndarray
-    offsets: np.ndarray
+    values: np.ndarray  # int32, all lists one after the other
+    offsets: np.ndarray  # int64, one more than the number of videos
 
     def row(self, v: int) -> np.ndarray:
         """Returns the list of one video, int32."""

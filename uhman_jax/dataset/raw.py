@@ -43,20 +43,14 @@ _UNKNOWN_USER = "unknown user"
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """One video and its labels; `path` is relative to the root, `timestamp` in unix seconds.
-
-    Attributes:
-        hashtags: normalised, each once.
-        spellings: the same hashtags as their user wrote them, without '#'; () if they were written
-            in normalised form.
-    """
+    """One video and its labels."""
 
     video_id: str
-    path: str
+    path: str  # relative to the root
     user_id: str
-    hashtags: tuple[str, ...]
-    timestamp: int | None
-    spellings: tuple[str, ...] = ()
+    hashtags: tuple[str, ...]  # normalised, each once
+    timestamp: int | None  # unix seconds
+    spellings: tuple[str, ...] = ()  # as their user wrote them, without '#'; (): as `hashtags`
 
     @property
     def written(self) -> tuple[str, ...]:
@@ -77,23 +71,14 @@ class User:
 
 @dataclasses.dataclass(frozen=True)
 class RawDataset:
-    """The good rows of a raw dataset, in file order, and the problems of all rows.
+    """The good rows of a raw dataset, in file order, and the problems of all rows."""
 
-    Attributes:
-        root: folder of the tables and the videos.
-        videos: good rows of videos.csv.
-        users: good rows of users.csv by id; the user of a video may be absent.
-        problems: of both tables, by file and line.
-        fingerprint: SHA-256 of videos and users in any order, in hexadecimal.
-        rules: version of the rules by which the tables were read, see `dataset.rules`.
-    """
-
-    root: Path
-    videos: tuple[Video, ...]
-    users: dict[str, User]
-    problems: tuple[Problem, ...]
-    fingerprint: str
-    rules: int = CURRENT
+    root: Path  # folder of the tables and the videos
+    videos: tuple[Video, ...]  # good rows of videos.csv
+    users: dict[str, User]  # good rows of users.csv by id; the user of a video may be absent
+    problems: tuple[Problem, ...]  # of both tables, by file and line
+    fingerprint: str  # SHA-256 of videos and users in any order, in hexadecimal
+    rules: int = CURRENT  # version of the rules by which the tables were read, see `dataset.rules`
 
 
 def read_raw_dataset(

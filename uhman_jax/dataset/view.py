@@ -40,53 +40,30 @@ _DIGEST_SIZE = 64  # characters of a SHA-256 in hexadecimal
 class View:
     """All data of the videos that training and evaluation use, except the features.
 
-    Rows are videos in the order of their ids. Views with equal fingerprints have equal content.
-
-    Attributes:
-        hashtags: vocabulary of T hashtags, most used in train first, then by name.
-        spellings: of the same hashtags, as most users write them, for display; equal to `hashtags`
-            under rules 1.
-        counts_T: int64, uses in the train rows (of `positives`).
-        kept_T: float64 in (0, 1], fraction of a hashtag's uses that `balanced` keeps, else 1.
-        genders: values of the attribute; index 0 is "unknown", the others by use, then by name.
-        ages: "unknown", then buckets of years in their order.
-        countries: in the order of `genders`.
-        video_ids: of each row.
-        user_ids: of each row.
-        split_V: int8, TRAIN, VALIDATION or TEST.
-        gender_V: int32 index into `genders`.
-        age_V: int32 index into `ages`.
-        country_V: int32 index into `countries`.
-        history: hashtag ids that the user used elsewhere, most used first, each once.
-        positives: hashtag ids of the video itself, ascending, at least one.
-        max_positives: length of the longest row of `positives`, at least 1.
-        max_history: length of the longest row of `history`, at least 1.
-        report: number of videos and uses that were left out, by reason.
-        rules: version of the rules by which the tables were read, see `dataset.rules`.
-        fingerprint: SHA-256 of all the above except the report, in hexadecimal; under rules 1 also
-            without spellings and rules.
+    Rows are videos in the order of their ids. Views with equal fingerprints have equal content. In
+    `genders`, `ages` and `countries`, index 0 is "unknown".
     """
 
-    hashtags: tuple[str, ...]
-    spellings: tuple[str, ...]
-    counts_T: np.ndarray
-    kept_T: np.ndarray
-    genders: tuple[str, ...]
-    ages: tuple[str, ...]
-    countries: tuple[str, ...]
-    video_ids: tuple[str, ...]
-    user_ids: tuple[str, ...]
-    split_V: np.ndarray
-    gender_V: np.ndarray
-    age_V: np.ndarray
-    country_V: np.ndarray
-    history: Ragged
-    positives: Ragged
-    max_positives: int
-    max_history: int
-    report: dict[str, int]
-    rules: int
-    fingerprint: str
+    hashtags: tuple[str, ...]  # T names, most used in train first, then by name
+    spellings: tuple[str, ...]  # as most users write them, for display; `hashtags` under rules 1
+    counts_T: np.ndarray  # int64, uses in the train rows (of `positives`)
+    kept_T: np.ndarray  # float64 in (0, 1], fraction of the uses that `balanced` keeps, else 1
+    genders: tuple[str, ...]  # most used in train first, then by name
+    ages: tuple[str, ...]  # buckets of years in their order
+    countries: tuple[str, ...]  # in the order of `genders`
+    video_ids: tuple[str, ...]  # of each row
+    user_ids: tuple[str, ...]  # of each row
+    split_V: np.ndarray  # int8, TRAIN, VALIDATION or TEST
+    gender_V: np.ndarray  # int32 index into `genders`
+    age_V: np.ndarray  # int32 index into `ages`
+    country_V: np.ndarray  # int32 index into `countries`
+    history: Ragged  # hashtag ids that the user used elsewhere, most used first, each once
+    positives: Ragged  # hashtag ids of the video itself, ascending, at least one
+    max_positives: int  # length of the longest row of `positives`, at least 1
+    max_history: int  # length of the longest row of `history`, at least 1
+    report: dict[str, int]  # number of videos and uses that were left out, by reason
+    rules: int  # version of the rules by which the tables were read, see `dataset.rules`
+    fingerprint: str  # SHA-256 of all fields but the report; under rules 1 without spellings, rules
 
     def rows(self, split: int) -> np.ndarray:
         """Returns the rows of TRAIN, VALIDATION or TEST, int64, ascending."""

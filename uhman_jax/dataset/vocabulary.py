@@ -16,25 +16,15 @@ from uhman_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """The hashtags of a view and their uses.
+    """The hashtags of a view and their uses."""
 
-    Attributes:
-        hashtags: T names, most used in train first, then by name.
-        spellings: of the same hashtags, see `choose_spellings`.
-        counts_T: int64, uses in train, at least 1.
-        kept_T: float64 in (0, 1], fraction of the uses that downsampling keeps.
-        video: int64, index of the video of each use, ascending.
-        hashtag: int64, index of the hashtag of each use.
-        report: number of uses that were left out, by reason.
-    """
-
-    hashtags: tuple[str, ...]
-    spellings: tuple[str, ...]
-    counts_T: np.ndarray
-    kept_T: np.ndarray
-    video: np.ndarray
-    hashtag: np.ndarray
-    report: dict[str, int]
+    hashtags: tuple[str, ...]  # T names, most used in train first, then by name
+    spellings: tuple[str, ...]  # of the same hashtags, see `choose_spellings`
+    counts_T: np.ndarray  # int64, uses in train, at least 1
+    kept_T: np.ndarray  # float64 in (0, 1], fraction of the uses that downsampling keeps
+    video: np.ndarray  # int64, index of the video of each use, ascending
+    hashtag: np.ndarray  # int64, index of the hashtag of each use
+    report: dict[str, int]  # number of uses that were left out, by reason
 
 
 def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewConfig) -> Vocabulary:
