@@ -127,7 +127,7 @@ def test_unknown_user_keeps_the_video_unless_strict(tmp_path):
     (problem,) = raw.problems
     assert not problem.dropped
     assert str(problem) == (
-        "videos.csv:3: user_id must stand in users.csv, got 'u9'; "
+        "videos.csv:3: user_id must be in users.csv, got 'u9'; "
         "add the user; until then all attributes are unknown"
     )
     assert summarise_problems(raw) == "kept 1 of 2 rows of videos.csv: 1 unknown user"

@@ -13,12 +13,8 @@ _DISK = tuple(
     getattr(errno, name)
     for name in "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM ENOTDIR EISDIR EEXIST ENAMETOOLONG".split()
 )
-_OURS = (
-    "uhman_jax",
-    "configs",
-    "experiments",
-    "tools",
-)  # packages whose failing import is a defect
+# Packages whose failing import is a defect.
+_OURS = ("uhman_jax", "configs", "experiments", "tools")
 
 
 class UserError(ValueError):

@@ -20,7 +20,7 @@ from uhman_jax import streams
 STOPPED = 75  # exit status, EX_TEMPFAIL of sysexits.h: the same command continues
 GRACE_SECONDS = 8.0
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
-MESSAGE = "Stopped; the same command goes on from there."
+MESSAGE = "Stopped; the same command continues from there."
 
 defer_exit = threading.Lock()  # while it is held, the grace period does not end the process
 

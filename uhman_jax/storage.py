@@ -20,7 +20,7 @@ from typing import Any
 from uhman_jax.errors import UserError
 
 CACHE = "UHMAN_JAX_CACHE"  # environment variable: folder of `cached_copy`
-# Names of temporary files: those of earlier versions of `atomic_write`, and of `atomic_path`.
+# Names of temporary files of earlier versions of `atomic_write`, and of `atomic_path`.
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp|\.[0-9a-f]{8}\.tmp\..+")
 _NAME_LENGTH = 120  # characters of an object's name in the name of its copy
 

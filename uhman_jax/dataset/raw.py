@@ -266,7 +266,7 @@ def _parse(
         video, problems = _read_video(fields, lines, files, rules)
         known = not users or video.user_id in users or video.user_id in bad_users
         if not known and not any(problem.dropped for problem in problems):
-            rule = "user_id must stand in users.csv"
+            rule = "user_id must be in users.csv"
             remedy = "add the user; until then all attributes are unknown"
             shown = show(video.user_id)
             problems.append(Problem(_UNKNOWN_USER, rule, shown, remedy, dropped=False))
@@ -332,7 +332,7 @@ def _read_video(
     video = Video(
         fields["video_id"], fields["path"], fields["user_id"], hashtags.keys, timestamp, spellings
     )
-    return video, list(filter(None, [*problems, list_problem, time_problem]))
+    return video, [problem for problem in (*problems, list_problem, time_problem) if problem]
 
 
 def _read_user(
@@ -345,7 +345,7 @@ def _read_user(
         gender, country = fold_gender(gender), fold_country(country)
     problems = id_problem("user_id", fields["user_id"], lines), age_problem, list_problem
     user = User(fields["user_id"], gender, age, country, history.keys)
-    return user, list(filter(None, problems))
+    return user, [problem for problem in problems if problem]
 
 
 def _fingerprint(videos: Iterable[Video], users: Iterable[User]) -> str:

@@ -189,7 +189,7 @@ def build_view(
     if not videos:
         raise UserError(
             f"a view must have videos with features, got none of {len(raw.videos)}; "
-            "preprocess them first, and read its ledger for what failed"
+            "preprocess them first, and look for failures in the ledger"
         )
     divide = functools.partial(
         assign_splits,

@@ -25,7 +25,7 @@ ACTIVE_SHARE = 0.3  # fraction of the channels that respond to a class
 EDGE_STRENGTH = 0.6  # of an object in its outermost cells; 1 in the others
 BACKGROUND_STRENGTH = 0.7  # of a scene, in units of the class signal
 STYLE_STRENGTH = 0.7  # of a style, in the same units
-INSTANCE_SPREAD = 0.3  # relative deviation of an object's channels from those of its class
+INSTANCE_SPREAD = 0.3  # relative deviation of an object's channels from its class
 NUM_SCENES = 16  # kinds of background
 
 
