@@ -134,8 +134,9 @@ def test_unknown_user_keeps_the_video_unless_strict(tmp_path):
     assert str(problem) in message(read_raw_dataset, tmp_path, strict=True)
 
 
-def test_user_of_a_bad_row_is_reported_once(tmp_path):
-    raw = read(tmp_path, VIDEOS + GOOD, USERS + "u1,f,-3,de,\nu2,,,,\n")
+@pytest.mark.parametrize("rules", [1, 2])  # the row is dropped, or kept without the age
+def test_user_of_a_bad_row_is_reported_once(tmp_path, rules):
+    raw = read(tmp_path, VIDEOS + GOOD, USERS + "u1,f,-3,de,\nu2,,,,\n", rules=rules)
     assert [problem.kind for problem in raw.problems] == ["bad age"]
     assert len(raw.videos) == 1
 
