@@ -1,4 +1,4 @@
-"""Whole runs in buckets: they end as on a disk, or with one sentence about a mistake."""
+"""Runs in buckets: they end as on a disk, or report a mistake in one sentence."""
 
 import contextlib
 import importlib.util
@@ -39,13 +39,13 @@ def config_of(root):
 
 @contextlib.contextmanager
 def stopped_after(count):
-    """Stands in for `stop.graceful_stop`: a signal comes after so many questions."""
+    """Replaces `stop.graceful_stop`: a signal comes after `count` checks."""
     asked = iter(range(count))
     yield lambda: next(asked, None) is None
 
 
 def outcome(config, workdir):
-    """What a run is judged by: figures, predictions, examples and all arrays of its last state."""
+    """Returns the results of a run: metrics, predictions, examples and the arrays of its state."""
     path = storage.path(workdir)
     log = [json.loads(line) for line in (path / "metrics.jsonl").read_text("utf-8").splitlines()]
     prepared = run.prepare(config, lambda line: None)
@@ -66,7 +66,7 @@ def outcome(config, workdir):
 
 @pytest.fixture(scope="module")
 def undisturbed(root, tmp_path_factory):
-    """The outcome of a run on a disk."""
+    """Returns the outcome of a run on a disk."""
     workdir = tmp_path_factory.mktemp("local") / "run"
     config = config_of(root)
     run.run(config, workdir, log=lambda line: None)
@@ -101,7 +101,7 @@ def test_a_run_in_a_bucket_is_stopped_goes_on_and_ends_as_one_on_a_disk(
 
 
 def steps_in(bucket):
-    """Steps of the checkpoints that the run of these tests has in its bucket."""
+    """Returns the steps of the checkpoints in the run's bucket."""
     names = bucket.contents("runs/one/checkpoints")
     return sorted(int(name.removesuffix(".npz")) for name in names)
 
@@ -180,7 +180,7 @@ def config_file(bucket, root, tmp_path):
 
 
 def said_by(capsys, *argv):
-    """What the command line says before it ends with status 2."""
+    """Returns the error message of a command line that ends with status 2."""
     assert main_lib.main(list(argv)) == 2
     error = capsys.readouterr().err
     assert "Traceback" not in error
@@ -189,9 +189,9 @@ def said_by(capsys, *argv):
     return last
 
 
-def test_a_bucket_that_is_not_there_is_a_sentence(config_file, capsys):
+def test_a_missing_bucket_is_reported_in_one_sentence(config_file, capsys):
     said = said_by(capsys, f"--config={config_file}", "--workdir=gs://none/run")
-    assert "must be in a bucket that exists, got none called 'none'" in said
+    assert "must be in a bucket that exists, got no bucket 'none'" in said
     flags = [f"--config={config_file}", "--workdir=gs://bucket/run"]
     said = said_by(capsys, *flags, "--config.data.root=gs://none/data")
     assert "a raw dataset must be a folder with videos.csv, got gs://none/data" in said
@@ -201,7 +201,7 @@ def test_a_bucket_that_is_not_there_is_a_sentence(config_file, capsys):
     assert "a raw dataset must hold videos.csv" in said_by(capsys, *flags)
 
 
-def test_weights_that_are_not_there_are_a_sentence(bucket, config_file, tmp_path, capsys):
+def test_missing_weights_are_reported_in_one_sentence(bucket, config_file, tmp_path, capsys):
     clips.write_noise(tmp_path / "clips", (1,))
     (tmp_path / "clips" / "videos.csv").write_text(
         "video_id,path,user_id,hashtags,timestamp\na,0.mp4,u,#x,\nb,1.mp4,u,#x,\n"
@@ -220,24 +220,18 @@ def test_weights_that_are_not_there_are_a_sentence(bucket, config_file, tmp_path
     [
         ("info", OSError("Forbidden: bucket/run\nno access"), "can't be written or read: Perm"),
         ("put_file", PermissionError("no"), "can't be written or read: Permission denied"),
-        ("cat_file", RuntimeError("token\nexpired"), "must be within reach, got 'token'"),
-        ("get_file", ConnectionResetError(104, "reset by peer"), "must be within reach, got"),
-        (
-            "get_file",
-            OSError(28, "No space left on device"),
-            "a file can't be written or read: No s",
-        ),
+        ("cat_file", RuntimeError("token\nexpired"), "must be reachable, got 'token'"),
+        ("get_file", ConnectionResetError(104, "reset by peer"), "must be reachable, got"),
+        ("get_file", OSError(28, "No space left on device"), "can't be written or read: No s"),
     ],
 )
-def test_a_bucket_that_refuses_is_a_sentence(config_file, capsys, method, error, said):
+def test_errors_of_a_bucket_are_reported_in_one_sentence(config_file, capsys, method, error, said):
     Buckets.trouble[method] = error
     flags = [f"--config={config_file}", "--workdir=gs://bucket/run"]
     assert said in said_by(capsys, *flags)
 
 
-def test_a_checkpoint_that_can_not_be_uploaded_is_a_sentence(
-    bucket, config_file, capsys, monkeypatch
-):
+def test_a_failed_upload_is_reported_in_one_sentence(bucket, config_file, capsys, monkeypatch):
     put = bucket.put_file
 
     def refuse(self, file, path, **options):
@@ -250,16 +244,16 @@ def test_a_checkpoint_that_can_not_be_uploaded_is_a_sentence(
     assert "checkpoints must be written to gs://bucket/run/checkpoints, got 'Permission" in said
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("gcsfs") is not None, reason="needs a place without gcsfs"
+@pytest.mark.skipif(importlib.util.find_spec("gcsfs") is not None, reason="gcsfs is installed")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["uhman_jax.main", "--config=configs/smoke.py", "--workdir=gs://bucket/run"],
+        ["uhman_jax.preprocess", "--root=gs://bucket/clips", "--weights=random"],
+    ],
 )
-@pytest.mark.parametrize("module", ["uhman_jax.main", "uhman_jax.preprocess"])
-def test_without_gcsfs_a_sentence_says_what_to_install(module):
-    flags = {
-        "uhman_jax.main": ["--config=configs/smoke.py", "--workdir=gs://bucket/run"],
-        "uhman_jax.preprocess": ["--root=gs://bucket/clips", "--weights=random"],
-    }
-    command = [sys.executable, "-m", module, *flags[module]]
+def test_without_gcsfs_the_message_names_the_package(arguments):
+    command = [sys.executable, "-m", *arguments]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     result = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment
@@ -270,7 +264,7 @@ def test_without_gcsfs_a_sentence_says_what_to_install(module):
 
 
 def test_gcsfs_against_an_emulator(root, undisturbed, tmp_path, monkeypatch):
-    """The client itself, over HTTP; runs where both are installed, which the pins do not."""
+    """Checks the client over HTTP, if both packages are installed; the pins have neither."""
     gcsfs = pytest.importorskip("gcsfs")
     server = pytest.importorskip("gcp_storage_emulator.server")
     emulator = server.create_server("localhost", 0, in_memory=True, default_bucket="bucket")
@@ -299,7 +293,7 @@ def test_gcsfs_against_an_emulator(root, undisturbed, tmp_path, monkeypatch):
         expected = clips.contents(tmp_path / "features")
         del expected[".lock"], expected["index.npz"]  # of the first store
         assert {name: (remote / name).read_bytes() for name in storage.sizes(remote)} == expected
-        with pytest.raises(UserError, match="in a bucket that exists, got none called 'none'"):
+        with pytest.raises(UserError, match="in a bucket that exists, got no bucket 'none'"):
             storage.path("gs://none/file").upload(tmp_path / "clips" / "0.mp4")
     finally:
         emulator.stop()

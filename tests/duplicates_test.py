@@ -42,45 +42,32 @@ def test_unknown_contents_are_not_equal():
 
 
 def test_users_are_bound_through_others():
-    """a-b share one content, b-c another; twelve others share with nobody."""
+    """Users a and b share one content, b and c another."""
     videos = [video(f"v{i}", user_id) for i, user_id in enumerate("abbcdefghijklmno")]
     copies = find_copies(videos, dict(v0="x", v1="x", v2="y", v3="y"))
-    parts = set()
-    for seed in range(20):
-        split_V = assign_splits(
-            videos, Split.COLD_USER, test_share=0.25, validation_share=0.3, seed=seed, copies=copies
-        )
-        parts.add(tuple(split_V[:4].tolist()))
-    assert parts == {(TRAIN,) * 4, (VALIDATION,) * 4, (TEST,) * 4}
+    options = dict(test_share=0.25, validation_share=0.3, copies=copies)
+    splits = [assign_splits(videos, Split.COLD_USER, seed=seed, **options) for seed in range(20)]
+    assert {tuple(split_V[:4].tolist()) for split_V in splits} == {
+        (TRAIN,) * 4,
+        (VALIDATION,) * 4,
+        (TEST,) * 4,
+    }
 
 
 def test_a_content_that_was_posted_before_is_not_new():
     """The newest post is a copy of the oldest; the last of the others is the test."""
     videos = [video(f"v{t}", timestamp=t) for t in range(10)]
     contents = dict(v9="x", v0="x", v4="y")
-    split_V = assign_splits(
-        videos,
-        Split.TEMPORAL,
-        test_share=0.1,
-        validation_share=0.2,
-        seed=0,
-        copies=find_copies(videos, contents),
-    )
+    options = dict(test_share=0.1, validation_share=0.2, seed=0)
+    split_V = assign_splits(videos, Split.TEMPORAL, copies=find_copies(videos, contents), **options)
     assert "".join(map(str, split_V)) == "0000001120"
 
 
-@pytest.mark.parametrize(
-    ("split", "message"),
-    [
-        (
-            Split.COLD_USER,
-            "a cold_user split must leave users to train on, got 6 users, bound by duplicates into "
-            "1 group, of which 1 are test and 0 validation; set --config.data.duplicates=drop, add",
-        ),
-        (Split.RANDOM, "got 6 videos, bound by duplicates into 1 group, .*duplicates=drop"),
-    ],
-)
-def test_a_split_that_duplicates_make_impossible_names_the_remedy(split, message):
+@pytest.mark.parametrize(("split", "unit"), [(Split.COLD_USER, "users"), (Split.RANDOM, "videos")])
+def test_a_split_that_duplicates_make_impossible_names_the_remedy(split, unit):
+    message = f"a {split.value} split must leave {unit} to train on, got 6 {unit}, bound by "
+    message += "duplicates into 1 group, of which 1 are test and 0 validation; "
+    message += "set --config.data.duplicates=drop, add"
     videos = [video(f"v{i}", f"u{i}") for i in range(6)]
     contents = {v.video_id: "black" for v in videos}
     config = ViewConfig(split=split, min_count=1)
@@ -105,21 +92,21 @@ def test_a_split_that_duplicates_make_impossible_names_the_remedy(split, message
         (
             (3, 7, 2, 4),
             Duplicates.DROP,
-            "3 contents have several ids, 7 videos in all. Only the first video of each is kept, 4 "
-            "are left out; 2 of the contents would otherwise be in several of train, validation "
-            "and test.",
+            "3 contents have several ids, 7 videos in all. Only the first video of each is kept, "
+            "which leaves out 4; 2 of the contents would otherwise be in several of train, "
+            "validation and test.",
         ),
         (
             (2, 4, 1),
             Duplicates.KEEP,
-            "2 contents have several ids, 4 videos in all. They count as different videos; 1 of "
-            "the contents is in several of train, validation and test "
+            "2 contents have several ids, 4 videos in all. They count as different videos, which "
+            "puts 1 of the contents in several of train, validation and test "
             "(--config.data.duplicates=together keeps each in one of them, "
             "--config.data.duplicates=drop keeps only the first video of each).",
         ),
     ],
 )
-def test_what_people_read(counts, duplicates, text):
+def test_descriptions(counts, duplicates, text):
     names = ("contents", "videos", "contents_in_several_parts_if_kept", "videos_left_out")
     report = {f"duplicate_{name}": n for name, n in zip(names, counts, strict=False)}
     assert describe_copies(report, duplicates) == text
@@ -127,13 +114,12 @@ def test_what_people_read(counts, duplicates, text):
 
 @pytest.mark.parametrize("split", [Split.RANDOM, Split.COLD_USER])
 def test_a_clip_that_very_many_post_does_not_fill_the_test(split):
-    """60 of 100 users post the same clip: all of them are trained on, whatever the seed."""
+    """Checks that all are in train if 60 of 100 users post the same clip, with any seed."""
     videos = [video(f"v{i}", f"u{i}") for i in range(100)]
-    copies = find_copies(videos, {f"v{i}": "black" for i in range(60)})
+    options = dict(test_share=0.2, validation_share=0.1)
+    options["copies"] = find_copies(videos, {f"v{i}": "black" for i in range(60)})
     for seed in range(20):
-        split_V = assign_splits(
-            videos, split, test_share=0.2, validation_share=0.1, seed=seed, copies=copies
-        )
+        split_V = assign_splits(videos, split, seed=seed, **options)
         assert np.bincount(split_V).tolist() == [72, 8, 20] and not split_V[:60].any()
 
 
@@ -142,7 +128,7 @@ def test_a_clip_that_very_many_post_does_not_fill_the_test(split):
 
 @st.composite
 def worlds(draw):
-    """Videos with many equal contents, users and times."""
+    """Draws videos with many equal contents, users and times."""
     num_videos = draw(st.integers(3, 25))
     small = st.integers(0, draw(st.integers(1, 12)))
     users = [f"u{draw(small)}" for _ in range(num_videos)]
@@ -157,23 +143,15 @@ def worlds(draw):
 
 
 def slow_parts(videos, contents, split, test_share, validation_share, seed):
-    """Part of each video, by sets that are joined until nothing changes; None: no split."""
+    """Returns the part of each video from sets that are joined until none overlap, or None."""
     key = (lambda v: v.user_id) if split is Split.COLD_USER else (lambda v: v.video_id)
-    units = [[v for v in videos if key(v) == name] for name in {key(v) for v in videos}]
-    changed = True
-    while changed:
-        changed = False
-        for i, one in enumerate(units):
-            for j in range(i):
-                seen = {contents[v.video_id] for v in units[j]} - {""}
-                if seen & {contents[v.video_id] for v in one}:
-                    units[j] += units.pop(i)
-                    changed = True
-                    break
-            if changed:
-                break
+    units = []
+    for unit in ([v for v in videos if key(v) == name] for name in {key(v) for v in videos}):
+        known = {contents[v.video_id] for v in unit} - {""}
+        joined = [other for other in units if known & {contents[v.video_id] for v in other}]
+        units = [other for other in units if other not in joined] + [sum(joined, unit)]
 
-    def place(unit):
+    def position(unit):
         purpose = "split users" if split is Split.COLD_USER else "split"
         times = [v.timestamp for v in unit if v.timestamp is not None]
         limit = math.floor(max(test_share, validation_share) * len(videos) + 0.5)
@@ -181,19 +159,15 @@ def slow_parts(videos, contents, split, test_share, validation_share, seed):
         first = -min(times, default=-1) if split is Split.TEMPORAL else last
         return first, stateless_hash(purpose, seed, min(map(key, unit)))
 
-    units.sort(key=place)
+    units.sort(key=position)
     parts = {}
     for part, share in ((2, test_share), (1, validation_share)):
-        if not share:
-            continue
-        total = sum(map(len, units))
-        target = math.floor(share * total + 0.5)
-        sizes = [sum(map(len, units[: n + 1])) for n in range(len(units))]
-        if not sizes:
-            return None
-        best = min(range(len(sizes)), key=lambda n: abs(sizes[n] - target))
-        parts |= {v.video_id: part for unit in units[: best + 1] for v in unit}
-        units = units[best + 1 :]
+        if share and units:
+            sizes = np.cumsum(list(map(len, units)))
+            target = math.floor(share * sizes[-1] + 0.5)
+            best = int(np.argmin(np.abs(sizes - target))) + 1
+            parts |= {v.video_id: part for unit in units[:best] for v in unit}
+            units = units[best:]
     return parts | {v.video_id: 0 for unit in units for v in unit} if units else None
 
 
@@ -231,7 +205,7 @@ def test_splits_are_those_of_a_slow_reference_and_divide_no_content(split, world
 @pytest.mark.parametrize("duplicates", list(Duplicates))
 @given(world=worlds(), split=st.sampled_from(EVERY_SPLIT), seed=st.integers(0, 3))
 @settings(max_examples=60, deadline=None)
-def test_views_lose_nothing_but_what_is_dropped(duplicates, world, split, seed):
+def test_views_lose_only_dropped_videos(duplicates, world, split, seed):
     videos, contents = world
     config = ViewConfig(split=split, seed=seed, min_count=1)
     ids = [v.video_id for v in videos]
@@ -265,14 +239,14 @@ def test_views_lose_nothing_but_what_is_dropped(duplicates, world, split, seed):
 
 
 def test_duplicates_move_few_videos_and_keep_the_shares():
-    """One pair among 240 videos: at most its own and one more video per boundary change parts."""
+    """Checks that a pair among 240 videos moves at most one more video per boundary."""
     videos, users = random_world(9)
-    alone = build(videos, users)
-    part = dict(zip(alone.video_ids, alone.split_V.tolist(), strict=True))
-    for first, second in zip(alone.video_ids[:60], alone.video_ids[60:120], strict=True):
+    before = build(videos, users)
+    part = dict(zip(before.video_ids, before.split_V.tolist(), strict=True))
+    for first, second in zip(before.video_ids[:60], before.video_ids[60:120], strict=True):
         contents = {first: "x", second: "x"}
         view = build_view(make_raw(videos, users), list(part), ViewConfig(min_count=1), contents)
         moved = [v for v, s in zip(view.video_ids, view.split_V, strict=True) if part[v] != s]
         assert len(moved) <= 1 + 2 * 2
         for split in range(len(SPLIT_NAMES)):
-            assert abs(len(view.rows(split)) - len(alone.rows(split))) <= 2
+            assert abs(len(view.rows(split)) - len(before.rows(split))) <= 2

@@ -55,7 +55,7 @@ def test_normalising_again_changes_nothing(text):
 
 
 def normalise_by_rules_1(text):
-    """Today's function as it was when there was only one."""
+    """Returns the key as the function of version 1 did."""
     previous = None
     while text != previous:
         previous = text
@@ -87,7 +87,7 @@ def test_rules_differ_where_they_should(rules):
         ("##", ""),
     ],
 )  # fmt: skip
-def test_what_people_see(text, spelling):
+def test_spellings_for_display(text, spelling):
     assert spell_hashtag(text) == spelling
 
 
@@ -99,14 +99,14 @@ def test_a_spelling_has_the_key_of_its_text(text):
 
 
 def test_every_character_of_a_hashtag_has_a_key_that_is_one():
-    """So what is read from a table can be written as its key, and read again."""
+    """Checks that each hashtag of a table can be written as its key and read again."""
     for character in map(chr, range(sys.maxunicode + 1)):
         if may_hold(character):
             key = normalise_hashtag(f"a{character}b")
             assert is_legal(key), hex(ord(character))
 
 
-def test_what_nobody_sees_is_in_no_key():
+def test_invisible_characters_are_in_no_key():
     visible = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
     for code in range(sys.maxunicode + 1):
         character = chr(code)
@@ -119,16 +119,6 @@ def test_every_character_of_the_basic_plane_is_settled_in_one_go():
     for code in range(0xD800):
         once = normalise_hashtag(f"a{chr(code)}b")
         assert normalise_hashtag(once) == once == unicodedata.normalize("NFKC", once), hex(code)
-
-
-def test_splits_at_white_space_and_hash_signs():
-    assert split_hashtags("#b a\tc\n#d") == ("b", "a", "c", "d")
-    assert split_hashtags("#love#fun＃日本") == ("love", "fun", "日本")
-    assert split_hashtags("") == split_hashtags(" # ## ") == ()
-
-
-def test_repeated_hashtags_keep_their_first_place():
-    assert split_hashtags("b A #B a ｂ c") == ("b", "a", "c")
 
 
 SEA_SUN = ("sea", "sun"), ("Sea", "sun"), ()
@@ -146,7 +136,7 @@ SEA_SUN = ("sea", "sun"), ("Sea", "sun"), ()
         "«Sea» „sun‟", "「Sea」『sun』", "＂Sea＂，＇sun＇", "`Sea` `sun`",
         "“Sea”, “sun”", "(Sea) [sun]",
         "#Sea#sun", "##Sea #sun#", "#Sea# ＃sun﹟SUN", "#Sea. #sun!", "Sea: sun...",
-        "\u200bSea \ufeffsun",
+        "\u200bSea \ufeffsun", "Sea sun #SEA ｓｅａ",
     ],
 )  # fmt: skip
 def test_lists(field):
@@ -156,44 +146,28 @@ def test_lists(field):
 @pytest.mark.parametrize(
     "field, keys, rejected",
     [
-        ("C++ sea", ["sea"], ["C++"]),
-        ("c# sea", ["sea"], ["c#"]),
-        ("a/b, sea", ["sea"], ["a/b"]),
-        ("don't sea-sun #sea", ["sea"], ["don't", "sea-sun"]),
-        ('se"a', [], ['se"a']),
+        ("C++ sea", ["sea"], ["C++"]), ("c# sea", ["sea"], ["c#"]), ("a/b, sea", ["sea"], ["a/b"]),
+        ("don't sea-sun #sea", ["sea"], ["don't", "sea-sun"]), ('se"a', [], ['se"a']),
         ("f(x) @ana sea", ["sea"], ["f(x)", "@ana"]),
-        (
-            "https://x.example/a,b#c x.example/#d #sea",
-            ["sea"],
-            ["https://x.example/a,b#c", "x.example/#d"],
-        ),
-        ('["New York", "#sea"]', ["sea"], ["New York"]),
+        ("https://x.example/a,b#c #sea", ["sea"], ["https://x.example/a,b#c"]),
+        ("x.example/#d", [], ["x.example/#d"]), ('["New York", "#sea"]', ["sea"], ["New York"]),
         ("“New York”, “sea”", ["sea"], ["New York"]),
         ('[{"name": "sea"}, {"name": "sun"}]', [], ['[{"name": "sea"}, {"name": "sun"}]']),
-        ("rock&#39;n", ["n"], ["rock&#39"]),
-        ("1\ufe0f\u20e3 sea", ["sea"], ["1\ufe0f\u20e3"]),
-        ("<b>sea</b>", [], ["<b>sea</b>"]),
-        ("½ km²", ["km2"], ["½"]),
+        ("rock&#39;n", ["n"], ["rock&#39"]), ("1\ufe0f\u20e3 sea", ["sea"], ["1\ufe0f\u20e3"]),
+        ("<b>sea</b>", [], ["<b>sea</b>"]), ("½ km²", ["km2"], ["½"]),
         ("a" * 501 + " " + "b" * 500, ["b" * 500], ["a" * 501]),
-        ("%23sea \\#sun", ["sun"], ["%23sea"]),
-        ("2024 _ ... - #", ["2024"], []),
-        ("❤\ufe0f 🌊sea", ["❤", "🌊sea"], []),
-        ("nan", [], []),
-        (" NULL ", [], []),
-        ('["none"]', [], []),
-        ("[nan]", [], []),
-        ("[]", [], []),
-        ("#nan", ["nan"], []),
-        ("none sea", ["none", "sea"], []),
-        ("", [], []),
+        ("%23sea \\#sun", ["sun"], ["%23sea"]), ("2024 _ ... - #", ["2024"], []),
+        ("❤\ufe0f 🌊sea", ["❤", "🌊sea"], []), ("nan", [], []), (" NULL ", [], []),
+        ('["none"]', [], []), ("[nan]", [], []), ("[]", [], []), ("#nan", ["nan"], []),
+        ("none sea", ["none", "sea"], []), ("", [], []),
     ],
-)
-def test_what_cannot_be_a_hashtag_is_named(field, keys, rejected):
+)  # fmt: skip
+def test_parts_that_cannot_be_hashtags_are_returned(field, keys, rejected):
     read = read_hashtags(field)
     assert list(read.keys) == keys and list(read.rejected) == rejected
 
 
-def test_several_lists_are_read_as_one():
+def test_several_lists_are_read_together():
     both = read_hashtags('["Sea"]', "sea Sun C++", "c++")
     assert both == Hashtags(("sea", "sun"), ("Sea", "Sun"), ("C++", "c++"))
     assert read_hashtags() == Hashtags((), (), ())
@@ -232,7 +206,7 @@ def test_every_separator_gives_the_same_hashtags(names):
 @pytest.mark.parametrize(
     "piece", ["a", "!", "#", '"', '["', '"a",', "a.", "\\", "( ", "'a", "a-", "\u0345\u0301", '":']
 )
-def test_a_long_list_takes_no_time(piece):
+def test_a_long_list_is_read_fast(piece):
     began = time.process_time()
     for field in (piece * 20_000, '["' + piece * 20_000 + '"]', "[{" + piece * 20_000 + "?"):
         read_hashtags(field)

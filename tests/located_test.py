@@ -79,31 +79,32 @@ def test_the_settings_do_not_depend_on_the_folder(began, tmp_path, monkeypatch):
     )
 
 
-def test_runs_that_do_not_say_where_they_began(began, tmp_path, monkeypatch):
-    """Kind: a run of be6e33a; paths are tried from the working folder, then around the run."""
-    shutil.copytree(began, tmp_path / "copy")
-    path = tmp_path / "copy" / "runs" / "x" / "config.json"
+def copy_run(began, target, folder):
+    """Copies a folder with a run that began in `folder`; returns the copied run."""
+    path = shutil.copytree(began, target) / "runs" / "x" / "config.json"
     values = json.loads(path.read_text())
-    del values["run"]["folder"]
+    values["run"]["folder"] = folder
     path.write_text(json.dumps(values))
+    return path.parent
+
+
+def test_runs_without_the_folder_where_they_began(began, tmp_path, monkeypatch):
+    """Checks an early version's run: the working folder comes first, then the run's parents."""
+    copy = copy_run(began, tmp_path / "copy", "")
     monkeypatch.chdir(tmp_path)
-    run = open_run(path.parent)
+    run = open_run(copy)
     assert run.features().directory == tmp_path / "copy/data/features/simulated"
     monkeypatch.chdir(began)
     assert run.features().directory == began / "data/features/simulated"
 
 
 def test_a_project_that_was_moved_with_its_run(began, tmp_path, monkeypatch):
-    shutil.copytree(began, tmp_path / "moved")
-    path = tmp_path / "moved" / "runs" / "x" / "config.json"
-    values = json.loads(path.read_text())
-    values["run"]["folder"] = str(tmp_path / "no longer there")
-    path.write_text(json.dumps(values))
-    assert open_run(path.parent).features().directory.is_relative_to(tmp_path / "moved")
+    run = copy_run(began, tmp_path / "moved", str(tmp_path / "no longer there"))
+    assert open_run(run).features().directory.is_relative_to(tmp_path / "moved")
     shutil.rmtree(tmp_path / "moved" / "data")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="must be where they were, in .*no longer there/data"):
-        open_run(path.parent).features()
+        open_run(run).features()
 
 
 def test_a_new_run_takes_no_dataset_from_around_its_directory(began, tmp_path, monkeypatch):

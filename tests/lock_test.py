@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""Locks of folders: one process at a time."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ def holder(tmp_path):
     process.communicate()
 
 
-def test_who_comes_second_is_told_who_has_it(tmp_path, holder):
+def test_the_message_names_the_process_that_has_the_lock(tmp_path, holder):
     with pytest.raises(UserError) as caught, lock.hold(tmp_path / "run", "use another --workdir"):
         pass
     message = str(caught.value)
@@ -46,7 +46,7 @@ def test_a_dead_process_holds_nothing(tmp_path, holder, number):
     with lock.hold(tmp_path / "run", ""):
         assert f"process {os.getpid()} " in (tmp_path / "run" / lock.LOCK_FILE).read_text()
     assert not (tmp_path / "run" / lock.LOCK_FILE).read_text()
-    with lock.hold(tmp_path / "run", ""):  # given up at the end of the block
+    with lock.hold(tmp_path / "run", ""):  # released at the end of the block
         pass
 
 

@@ -41,9 +41,7 @@ def test_content_is_the_mean_over_posters(kind):
     content_VT = marginal_oracles.content_probability(simulated)
     played, count = simulated.posts, simulated.config.num_videos
     for clip in (0, 7):
-        shown = (
-            np.tile(rows_VO[clip], (count, 1)) for rows_VO in (played.objects_VO, played.styles_VO)
-        )
+        shown = played.objects_VO[[clip] * count], played.styles_VO[[clip] * count]
         expected_T = posts.probability(with_clips(simulated, played.user_V, *shown)).mean(0)
         np.testing.assert_allclose(content_VT[clip], expected_T, rtol=1e-5, atol=1e-7)
     assert content_VT.dtype == np.float32
@@ -65,10 +63,15 @@ def test_clips_that_show_the_same_have_the_same_content(kind):
         with_clips(simulated, played.user_V, objects_VO, styles_VO)
     )
     differs = np.abs(other_VT[5] - other_VT[3]).max() > 1e-3
-    assert differs == (kind is World.SELECTION)  # nobody else minds styles
+    assert differs == (kind is World.SELECTION)  # styles have no effect in the others
 
 
 # --- the user oracle
+
+
+def user_VT_of(simulated):
+    posterior = observable_oracle.Posterior.of(simulated)
+    return observable_oracle.average(posterior, marginal_oracles.user_oracle(posterior))[0]
 
 
 @pytest.mark.parametrize(  # sampling error of 4,096 draws; the additive world has none
@@ -76,34 +79,33 @@ def test_clips_that_show_the_same_have_the_same_content(kind):
     [(World.SELECTION, 0.06), (World.ADDITIVE, 1e-5), (World.EVERYTHING, 0.006)],
 )
 def test_user_is_the_mean_over_possible_clips(kind, tolerance):
-    """Every possible clip is put in the place of the real one, under the same belief."""
+    """Replaces the real clip by every possible one, with the same weights of the hypotheses."""
     config = tiny(world=kind, missing_prob=0.4, mean_hashtags=1.6, generic_share=0.4)
     simulated = posts.build_world(config)
     played = simulated.posts
-    judge = observable_oracle.Posterior.of(simulated)
-    any_clip = marginal_oracles.AnyClip.of(judge)
+    posterior = observable_oracle.Posterior.of(simulated)
+    user_oracle = marginal_oracles.user_oracle(posterior)
     user = int(np.argmax(np.bincount(played.user_V)))
     videos = np.flatnonzero(played.user_V == user)
-    hypotheses, weight_VAQ = judge.weigh(user, videos)
+    hypotheses, weight_VAQ = posterior.weigh(user, videos)
     clips = list(possible_clips(config, simulated.laws.popularity_G))
     assert sum(chance for chance, *_ in clips) == pytest.approx(1)
     for video, weight_AQ in list(zip(videos, weight_VAQ, strict=True))[:2]:
         expected_T = 0
         objects_VO, styles_VO = played.objects_VO.copy(), played.styles_VO.copy()
         posed = with_clips(simulated, played.user_V, objects_VO, styles_VO)
-        posed_judge = dataclasses.replace(judge, world=posed)
+        posed_posterior = dataclasses.replace(posterior, world=posed)
         for chance, classes, ways in clips:
             objects_VO[video], styles_VO[video] = classes, ways
-            expected_T = expected_T + chance * posed_judge.predict(video, hypotheses, weight_AQ)
-        actual_T = any_clip.predict(video, hypotheses, weight_AQ)
+            expected_T = expected_T + chance * posed_posterior.predict(video, hypotheses, weight_AQ)
+        actual_T = user_oracle(video, hypotheses, weight_AQ)
         np.testing.assert_allclose(actual_T, expected_T, rtol=tolerance, atol=tolerance / 1000)
 
 
 @pytest.mark.parametrize("kind", WORLDS)
 def test_user_is_that_of_a_known_user_when_nothing_is_hidden(kind):
     simulated = posts.build_world(tiny(world=kind, private_share=0.0, missing_prob=0.0))
-    judge = observable_oracle.Posterior.of(simulated)
-    user_VT = observable_oracle.average(judge, marginal_oracles.AnyClip.of(judge).predict)[0]
+    user_VT = user_VT_of(simulated)
     count, user = simulated.config.num_videos, simulated.posts.user_V[2]
     expected_T = 0
     clips = list(possible_clips(simulated.config, simulated.laws.popularity_G))
@@ -120,8 +122,7 @@ def test_user_is_that_of_a_known_user_when_nothing_is_hidden(kind):
 
 def test_user_depends_on_the_clip_only_through_the_other_posts():
     simulated = posts.build_world(tiny())
-    judge = observable_oracle.Posterior.of(simulated)
-    before_VT = observable_oracle.average(judge, marginal_oracles.AnyClip.of(judge).predict)[0]
+    before_VT = user_VT_of(simulated)
     played = simulated.posts
     user = int(np.argmax(np.bincount(played.user_V)))
     clip, *others = np.flatnonzero(played.user_V == user)
@@ -131,8 +132,7 @@ def test_user_depends_on_the_clip_only_through_the_other_posts():
     rest = [kind for kind in range(7) if kind not in objects_VO[clip]]
     objects_VO[clip] = [about, *rest[:2]]  # other company, and the hashtags still fit
     posed = with_clips(simulated, played.user_V, objects_VO, played.styles_VO)
-    judge = observable_oracle.Posterior.of(posed)
-    after_VT = observable_oracle.average(judge, marginal_oracles.AnyClip.of(judge).predict)[0]
+    after_VT = user_VT_of(posed)
     np.testing.assert_array_equal(after_VT[clip], before_VT[clip])
     assert np.abs(after_VT[others] - before_VT[others]).max() > 1e-4
     strangers = played.user_V != user
@@ -159,13 +159,13 @@ def test_inclusion_at_the_papers_size_adds_up():
     assert (np.diff(included_G) < 0).all() and included_G[0] < 1
 
 
-# --- the order of the ceilings
+# --- the order of the oracles
 
 
-def ceilings_of(simulated):
-    judge = observable_oracle.Posterior.of(simulated)
-    any_clip = marginal_oracles.AnyClip.of(judge)
-    observable_VT, user_VT = observable_oracle.average(judge, judge.predict, any_clip.predict)
+def oracles_of(simulated):
+    posterior = observable_oracle.Posterior.of(simulated)
+    user_oracle = marginal_oracles.user_oracle(posterior)
+    observable_VT, user_VT = observable_oracle.average(posterior, posterior.predict, user_oracle)
     return {
         "oracle": posts.probability(simulated),
         "observable": observable_VT,
@@ -175,37 +175,28 @@ def ceilings_of(simulated):
 
 
 def shrunk(kind: World, **changes) -> SimulatorConfig:
-    """The study's world with a tenth of its clips and users, a third of classes and words."""
+    """Returns the study's settings with a tenth of its clips and users, a third of its hashtags."""
     from configs import worlds
 
     config = Config()
-    setting = {
-        World.SELECTION: worlds.selection,
-        World.ADDITIVE: worlds.additive,
-        World.EVERYTHING: worlds.everything,
-    }
-    setting[kind](config)
+    getattr(worlds, kind.value)(config)
     small = {"num_videos": 900, "num_users": 500, "num_hashtags": 220, "num_classes": 31}
     return dataclasses.replace(config.simulator, posterior_samples=256, **small, **changes)
 
 
 @pytest.mark.parametrize("kind", WORLDS)
-def test_no_side_alone_beats_both_and_only_selection_needs_them_together(kind):
-    tables = ceilings_of(posts.build_world(shrunk(kind)))
+def test_no_side_beats_both_and_only_selection_needs_them_together(kind):
+    tables = oracles_of(posts.build_world(shrunk(kind)))
     p_VT = tables["oracle"]
     popularity_VT = np.tile(p_VT.mean(0), (len(p_VT), 1))
     score = {name: precision(table_VT, p_VT, 10) for name, table_VT in tables.items()}
     popular = precision(popularity_VT, p_VT, 10)
     assert score["oracle"] >= score["observable"] > score["content"] > popular
     assert score["observable"] > score["user"] > popular
-    # A score of the clip plus one of the user, as logarithms or as they are.
+    # A score of the clip plus a score of the user, as logarithms or as probabilities.
     content_VT, user_VT = tables["content"], tables["user"]
-    sums = [
-        np.log(np.maximum(content_VT, 1e-9))
-        + np.log(np.maximum(user_VT, 1e-9))
-        - np.log(popularity_VT),
-        content_VT + user_VT - popularity_VT,
-    ]
+    product_VT = np.maximum(content_VT, 1e-9) * np.maximum(user_VT, 1e-9) / popularity_VT
+    sums = [np.log(product_VT), content_VT + user_VT - popularity_VT]
     best = max(precision(sum_VT, p_VT, 10) for sum_VT in sums)
     if kind is World.SELECTION:
         assert best < 0.9 * score["observable"]  # over five seeds mean 0.84, sd 0.01
@@ -214,22 +205,22 @@ def test_no_side_alone_beats_both_and_only_selection_needs_them_together(kind):
 
 
 def test_the_additive_world_is_the_sum_of_its_sides():
-    """Each side has its own part of p and the mean of the other's, a constant of the hashtag."""
+    """Each side has its part of p and the mean of the other part, a constant of the hashtag."""
     simulated = posts.build_world(tiny(world=World.ADDITIVE))
-    tables = ceilings_of(simulated)
+    tables = oracles_of(simulated)
     rest_VT = tables["observable"] - tables["content"] - tables["user"]
     np.testing.assert_allclose(rest_VT, np.tile(rest_VT[0], (len(rest_VT), 1)), atol=1e-6)
 
 
-def test_all_that_the_clip_does_not_say_about_everything_is_the_dialect():
+def test_in_everything_the_clip_determines_all_but_the_dialect():
     simulated = posts.build_world(tiny(world=World.EVERYTHING, dialect_strength=0.0))
-    tables = ceilings_of(simulated)
+    tables = oracles_of(simulated)
     np.testing.assert_allclose(tables["content"], tables["oracle"], rtol=1e-5)
-    with_dialects = ceilings_of(posts.build_world(tiny(world=World.EVERYTHING)))
+    with_dialects = oracles_of(posts.build_world(tiny(world=World.EVERYTHING)))
     assert np.abs(with_dialects["content"] - with_dialects["oracle"]).max() > 0.05
 
 
-def test_a_dataset_of_before_is_not_taken_for_one_with_ceilings(tmp_path, monkeypatch):
+def test_a_dataset_of_an_earlier_version_is_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as earlier:
         earlier.setattr(simulator, "_VERSION", 1)
         simulator.simulate(tmp_path, tiny())
@@ -240,10 +231,10 @@ def test_a_dataset_of_before_is_not_taken_for_one_with_ceilings(tmp_path, monkey
 
 
 @pytest.mark.parametrize("kind", WORLDS)
-def test_dataset_holds_the_ceilings(tmp_path, kind):
+def test_the_dataset_has_the_oracles(tmp_path, kind):
     config = tiny(world=kind)
     simulator.simulate(tmp_path, config)
-    truth, tables = load_truth(tmp_path), ceilings_of(posts.build_world(config))
+    truth, tables = load_truth(tmp_path), oracles_of(posts.build_world(config))
     np.testing.assert_array_equal(truth.observable_VT, tables["observable"])
     np.testing.assert_array_equal(truth.content_VT, tables["content"])
     np.testing.assert_array_equal(truth.user_VT, tables["user"])

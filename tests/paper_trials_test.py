@@ -206,7 +206,7 @@ def test_the_study_continues_after_a_stop_and_writes_its_page(tmp_path):
     assert beside.returncode == 2 and "one process at a time may work in" in beside.stderr
     first.send_signal(signal.SIGTERM)
     _, errors = first.communicate(timeout=60)
-    assert first.returncode == os.EX_TEMPFAIL and "goes on from there" in errors
+    assert first.returncode == os.EX_TEMPFAIL and "continues from there" in errors
     second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert second.returncode == 0, second.stderr
     assert "study: 100%" in second.stderr and "Training" not in second.stderr, "one bar is enough"

@@ -1,7 +1,6 @@
-"""Preparation of the data: new and reused parts, and the messages about them."""
+"""Preparation of the data: new and reused parts, and their messages."""
 
 import copy
-import dataclasses
 import errno
 import json
 import shutil
@@ -15,7 +14,7 @@ import small_network
 import tiny_world
 
 from uhman_jax import input_pipeline, prepare
-from uhman_jax.config import Config, Duplicates, SimulatorOutput, Split
+from uhman_jax.config import Config, Duplicates, SimulatorConfig, SimulatorOutput, Split
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
 from uhman_jax.dataset.view import TRAIN, View
 from uhman_jax.errors import UserError
@@ -61,14 +60,8 @@ def test_a_simulated_world_is_made_once(tmp_path, said):
     config = Config()
     config.data.simulated_dir = str(tmp_path)
     config.view.min_count = 1
-    config.simulator = dataclasses.replace(
-        config.simulator,
-        door=SimulatorOutput.FEATURES,
-        num_videos=40,
-        num_users=10,
-        num_channels=12,
-        posterior_samples=16,
-    )
+    sizes = dict(num_videos=40, num_users=10, num_channels=12, posterior_samples=16)
+    config.simulator = SimulatorConfig(door=SimulatorOutput.FEATURES, **sizes)
     first = prepare.prepare(config, said.append)
     assert any(line.startswith("Simulating 40 clips into") for line in said)
     assert first.truth is not None and len(first.truth.video_ids) == 40
@@ -81,7 +74,7 @@ def test_a_simulated_world_is_made_once(tmp_path, said):
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_clips_are_encoded_only_where_features_are_missing(tmp_path, said, monkeypatch, complete):
-    """The dataset has clips; a stand-in for the pipeline encodes them."""
+    """Replaces the pipeline that encodes the clips."""
     root = tmp_path / "clips"
     root.mkdir()
     videos = [Video(f"v{v}", f"v{v}.mp4", "u", ("a",), None) for v in range(10)]
@@ -134,7 +127,7 @@ def test_channel_statistics_are_kept_beside_the_shards_and_made_again_if_damaged
     path.write_bytes(path.read_bytes()[:50])
     again = prepare.channel_statistics(prepared, said.append)
     np.testing.assert_array_equal(again, statistics)
-    assert said[-1] == f"{path} is damaged; it is made again."
+    assert said[-1] == f"{path} is damaged; it is written again."
     # Another view has other training videos, hence other statistics.
     config = tiny_world.make_config(root)
     config.view.seed = 1
@@ -149,7 +142,7 @@ def test_channel_statistics_that_cannot_be_kept_are_used_all_the_same(root, said
     def refuse(path):
         raise OSError(errno.EROFS, "read-only", str(path))
 
-    monkeypatch.setattr(prepare, "atomic_write", refuse)
+    monkeypatch.setattr(prepare.storage, "atomic_write", refuse)
     statistics = prepare.channel_statistics(prepared, said.append)
     assert np.shape(statistics) == (2, tiny_world.NUM_CHANNELS)
     assert said[-1].startswith("Channel statistics are not kept in ")
@@ -183,10 +176,10 @@ def remux(source, target):
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory):
-    """Twelve clips, of which some are there again, with the features that stand-ins make.
+    """Returns the config of twelve clips, copies of some, and features of a small network.
 
-    Clip 0 is there twice under another name and once in another container, clip 1 twice under one
-    name; each id has a user of its own.
+    Clip 0 has two copies under other names and one in another container, clip 1 has two ids. Each
+    id has its own user.
     """
     root = tmp_path_factory.mktemp("clips")
     clips.write_noise(root, [1 + i % 3 for i in range(12)])
@@ -197,21 +190,15 @@ def copied(tmp_path_factory):
     paths = {f"v{i:02}": f"{i}.mp4" for i in range(12)}
     paths |= {"w0": "copy.mp4", "w1": "again.avi", "w2": "other.mkv", "w3": "1.mp4"}
     videos = [
-        Video(video_id, path, f"u{video_id}", ("a",), 100 - place)
-        for place, (video_id, path) in enumerate(paths.items())
+        Video(video_id, path, f"u{video_id}", ("a",), 100 - index)
+        for index, (video_id, path) in enumerate(paths.items())
     ]
     write_raw_dataset(root, videos, [User("uv00", "", None, "", ())])
     config = Config()
     config.data.root, config.view.min_count = str(root), 1
     config.preprocess = small_network.small_config(output_dir=str(root / "features"))
-    pipeline.preprocess(
-        root,
-        list(paths.items()),
-        config.preprocess.output_dir,
-        config.preprocess,
-        network=small_network.SmallNetwork,
-        progress=False,
-    )
+    settings, how = config.preprocess, {"network": small_network.SmallNetwork, "progress": False}
+    pipeline.preprocess(root, list(paths.items()), settings.output_dir, settings, **how)
     return config
 
 
@@ -232,8 +219,7 @@ def test_copies_of_a_clip_are_kept_in_one_part_and_named(copied, said, split):
         assert part["v00"] == part["w0"] == part["w1"] == part["w2"] and part["v01"] == part["w3"]
         (line,) = (line for line in said if line.startswith("Duplicates: "))
         assert "2 contents have several ids, 6 videos in all. All videos of a content" in line
-        place = said.index(line)
-        assert said[place + 1 :] == [
+        assert said[said.index(line) + 1 :] == [
             "  other.mkv (w2) = again.avi (w1) and 2 more",
             "  1.mp4 (w3) = 1.mp4 (v01)",
         ]
@@ -253,7 +239,7 @@ def test_only_the_first_copy_is_kept_where_that_is_asked_for(copied, said):
     assert len(view.video_ids) == 12
     assert {"w2", "w3"} <= set(view.video_ids)  # of the earliest time
     assert view.report["duplicate_videos_left_out"] == 4
-    assert any("Only the first video of each is kept, 4 are left out" in line for line in said)
+    assert any("Only the first video of each is kept, which leaves out 4" in line for line in said)
 
 
 def test_a_users_folder_called_simulated_is_not_the_simulators(copied, said, tmp_path):
@@ -269,7 +255,7 @@ def test_a_users_folder_called_simulated_is_not_the_simulators(copied, said, tmp
 
 
 def test_features_of_an_earlier_version_say_nothing_of_duplicates(copied, said, tmp_path):
-    """Their ledger lacks the content; nothing is encoded again, and what is not known is said."""
+    """Checks that a ledger without hashes is reported, and that no clip is encoded again."""
     config = copy.deepcopy(copied)
     config.preprocess.output_dir = str(tmp_path / "old")
     shutil.copytree(copied.preprocess.output_dir, tmp_path / "old")
@@ -281,7 +267,7 @@ def test_features_of_an_earlier_version_say_nothing_of_duplicates(copied, said, 
     view = prepare.prepare(config, said.append).view
     assert clips.contents(tmp_path / "old") == before
     (line,) = (line for line in said if line.startswith("Duplicates: "))
-    assert line.startswith("Duplicates: cannot be seen in 16 of 16 clips, whose features are of an")
+    assert line.startswith("Duplicates: not known for 16 of 16 clips, whose features are of an")
     assert not any(name.startswith("duplicate") for name in view.report)
     said.clear()
     config.data.duplicates = Duplicates.KEEP

@@ -270,7 +270,7 @@ def test_a_page_shows_any_name(name):
 @pytest.mark.parametrize(
     ("locale", "name", "said"),
     [
-        ({"LC_ALL": "C", "PYTHONUTF8": "0"}, "é".encode(), "a locale must be UTF-8 for names like"),
+        ({"LC_ALL": "C", "PYTHONUTF8": "0"}, "é".encode(), "the locale must be UTF-8 for the name"),
         ({"LC_ALL": "C.UTF-8"}, b"\xe9", "--run must be a name in UTF-8, got .*; rename it"),
     ],
 )

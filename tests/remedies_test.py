@@ -1,4 +1,4 @@
-"""A message that names a flag is read at a command that has the flag."""
+"""Messages name only flags of the command that prints them."""
 
 import ast
 import dataclasses
@@ -11,7 +11,7 @@ from uhman_jax.cluster import Cluster
 from uhman_jax.config import Config, PreprocessConfig, flatten
 
 ROOT = pathlib.Path(__file__).parents[1]
-# Where the messages of a module, or some of its flags alone, are read; else at its own command.
+# The commands that print the messages of a module, or of its flags; by default its own command.
 MAIN, PREPROCESS, RECOMMEND, DEMO, EXPORT, INSPECT = (
     *(f"uhman_jax/{name}" for name in ("main.py", "preprocess", "recommend", "demo")),
     *("tools/export", "tools/inspect_run"),
@@ -28,7 +28,7 @@ READ_AT = {
     "uhman_jax/run.py": {MAIN},
     "uhman_jax/run_directory.py": TRAINED,
     "uhman_jax/preprocess/beam.py": {PREPROCESS},
-    "uhman_jax/preprocess/pipeline.py": {PREPROCESS},  # only --part, which nobody else has
+    "uhman_jax/preprocess/pipeline.py": {PREPROCESS},  # only --part
     "uhman_jax/preprocess/find_videos.py root": {PREPROCESS},
     "uhman_jax/preprocess/find_videos.py video": {RECOMMEND},
     "uhman_jax/recommend/output.py": {RECOMMEND},
@@ -42,7 +42,7 @@ FLAG = re.compile(r"(?:(uhman_jax\.\w+) |^|[\s('])--(?:no)?([a-z][a-z0-9_.-]*)")
 
 
 def texts(path):
-    """All strings of a file that are no docstring."""
+    """Yields all strings of a file except docstrings."""
     tree = ast.parse(path.read_text("utf-8"))
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
     nodes = [node for node in ast.walk(tree) if isinstance(node, kinds) and node.body]
@@ -54,7 +54,7 @@ def texts(path):
 
 
 def flags_of(command):
-    """Names of the flags of a command, without importing it."""
+    """Returns the names of a command's flags without an import."""
     if command == MAIN:
         names = {"config", "workdir", "mode", *(f.name for f in dataclasses.fields(Cluster))}
         return names | {f"config.{path}" for path in flatten(Config())} | {"help"}
@@ -66,7 +66,7 @@ def flags_of(command):
 
 
 def named():
-    """(module, command that is written before the flag or "", flag) of all messages."""
+    """Yields (module, command that is written before the flag or "", flag) of all messages."""
     for folder in ("uhman_jax", "tools"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             name = path.relative_to(ROOT).as_posix()
@@ -89,8 +89,8 @@ def test_a_message_names_flags_that_its_command_has(module, command, flag):
     elif module == MAIN:
         commands = {MAIN}
     elif flag in ("help", "flag", "config"):
-        return  # of all commands; a placeholder; what is followed by a field's path
-    assert commands, f"say in READ_AT at which commands --{flag} of {module} is read"
+        return  # of all commands; a placeholder; before a field's path
+    assert commands, f"add to READ_AT the commands that print --{flag} of {module}"
     for each in commands:
         known = flags_of(each)
         assert flag in known or flag == "helpshort" or flag == "helpfull", (each, flag)

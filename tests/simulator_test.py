@@ -84,15 +84,12 @@ def test_refuses_a_folder_that_holds_something_else(tmp_path):
         ({"objects_per_clip": 8}, "objects_per_clip must be at most num_classes 7"),
         ({"generic_share": 0.0}, "generic_share must be above 0"),
         ({"no_history_prob": 1.0}, "no_history_prob must be below 1"),
-        (
-            {"num_styles": 2, "door": SimulatorOutput.PIXELS},
-            "num_styles must be 1 where clips are rendered",
-        ),
-        ({"style_share": 0.5}, "style_share must be 0 where there is one style, got 0.5"),
+        ({"num_styles": 2, "door": SimulatorOutput.PIXELS}, "num_styles must be 1 if clips"),
+        ({"style_share": 0.5}, "style_share must be 0 if there is one style, got 0.5"),
         ({"regions_per_object": 11}, "regions_per_object must be the area of a block.* got 11"),
     ],
 )
-def test_settings_without_a_world_are_refused(tmp_path, changes, message):
+def test_settings_without_a_generative_model_are_refused(tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
         simulator.simulate(tmp_path / "none", tiny(**changes))
     assert not (tmp_path / "none").exists()
@@ -112,10 +109,7 @@ def test_closed_form_probability_is_the_frequency_of_drawn_hashtags(kind, change
     rng, num_draws = np.random.default_rng(5), 6000
     for clip in (0, 3):
         user, objects_O = simulated.posts.user_V[clip], simulated.posts.objects_VO[clip]
-        styles_O = simulated.posts.styles_VO[clip]
-        weight_O = np.exp(
-            simulated.preference_UG[user, objects_O] + simulated.style_preference_UJ[user, styles_O]
-        )
+        weight_O = np.exp(simulated.affinity_VO()[clip])
         counts_T = np.zeros(len(laws.hashtags))
         for _ in range(num_draws):
             counts_T[draw(rng, user, objects_O, weight_O / weight_O.sum())[1]] += 1
@@ -150,12 +144,12 @@ def test_mean_hashtags(kind):
 
 
 @pytest.mark.parametrize("changes", [{}, {"num_styles": 5, "style_share": 0.8}])
-def test_tagged_object_follows_taste(changes):
+def test_tagged_object_follows_preference(changes):
     simulated = posts.build_world(tiny(num_videos=3000, num_users=300, **changes))
-    played, preference_UG = simulated.posts, simulated.preference_UG
-    logits_VO = np.take_along_axis(preference_UG[played.user_V], played.objects_VO, axis=1)
-    style_VJ = simulated.style_preference_UJ[played.user_V]
-    weight_VO = np.exp(logits_VO + np.take_along_axis(style_VJ, played.styles_VO, axis=1))
+    played = simulated.posts
+    logits_VO = simulated.preference_UG[played.user_V[:, None], played.objects_VO]
+    style_VO = simulated.style_preference_UJ[played.user_V[:, None], played.styles_VO]
+    weight_VO = np.exp(logits_VO + style_VO)
     chosen_V = weight_VO[np.arange(3000), played.tagged_V] / weight_VO.sum(1)
     expected_V = ((weight_VO / weight_VO.sum(1, keepdims=True)) ** 2).sum(1)  # E of the same
     assert abs(chosen_V.mean() - expected_V.mean()) < 4 * chosen_V.std() / np.sqrt(3000)
@@ -171,10 +165,7 @@ def test_additive_world_is_a_sum_and_selection_is_not():
         played, count = simulated.posts, simulated.config.num_videos
         p = {}
         for user, clip in itertools.product((0, 1), (0, 1)):
-            shown = (
-                np.tile(row_VO[clip], (count, 1))
-                for row_VO in (played.objects_VO, played.styles_VO)
-            )
+            shown = played.objects_VO[[clip] * count], played.styles_VO[[clip] * count]
             swapped = with_clips(simulated, np.full(count, user), *shown)
             p[user, clip] = posts.probability(swapped)[0]
         gaps[kind] = np.abs((p[0, 0] - p[0, 1]) - (p[1, 0] - p[1, 1])).max()
@@ -182,7 +173,7 @@ def test_additive_world_is_a_sum_and_selection_is_not():
     assert gaps[World.SELECTION] > 1e-3
 
 
-def test_everything_world_ignores_taste():
+def test_everything_world_ignores_preference():
     p = [
         posts.probability(posts.build_world(tiny(world=World.EVERYTHING, taste_strength=strength)))
         for strength in (0.0, 9.0)
@@ -192,18 +183,12 @@ def test_everything_world_ignores_taste():
 
 def test_a_style_is_nobodys_or_somebodys_favourite_but_not_everybodys():
     config = tiny(num_users=4000, num_styles=5, style_share=0.75, private_share=0.4)
-    laws = laws_lib.build_laws(config)
-    preference_UJ = laws.style_preference.of_users(laws.users)
-    deviation_J = preference_UJ.std(0)
-    np.testing.assert_array_less(np.abs(preference_UJ.mean(0)), 4 * deviation_J / np.sqrt(4000))
-    # Over worlds, the mean variance is style_share of taste_strength squared.
-    variances = [
-        laws_lib.build_laws(dataclasses.replace(config, seed=seed)).style_preference.of_users(
-            laws.users
-        )
-        for seed in range(60)
-    ]
-    assert np.var(variances, axis=1).mean() == pytest.approx(0.75 * 9, rel=0.1)
+    laws = [laws_lib.build_laws(dataclasses.replace(config, seed=seed)) for seed in range(60)]
+    preference_SUJ = np.stack([one.style_preference.of_users(laws[0].users) for one in laws])
+    deviation_J = preference_SUJ[0].std(0)
+    np.testing.assert_array_less(np.abs(preference_SUJ[0].mean(0)), 4 * deviation_J / np.sqrt(4000))
+    # Over seeds, the mean variance is style_share of taste_strength squared.
+    assert preference_SUJ.var(axis=1).mean() == pytest.approx(0.75 * 9, rel=0.1)
 
 
 def test_styles_change_neither_clips_nor_favourite_classes():
@@ -217,7 +202,7 @@ def test_styles_change_neither_clips_nor_favourite_classes():
     np.testing.assert_array_equal(posts.probability(plain), posts.probability(styled))
 
 
-def test_no_taste_picks_evenly():
+def test_without_preferences_objects_are_tagged_evenly():
     simulated = posts.build_world(tiny(taste_strength=0.0, dialect_strength=0.0))
     given_GT = simulated.language.given_class_EGT()[0]
     expected_VT = given_GT[simulated.posts.objects_VO].mean(1)
@@ -227,11 +212,16 @@ def test_no_taste_picks_evenly():
 # --- the observable oracle
 
 
+def observable_VT_of(simulated):
+    posterior = observable_oracle.Posterior.of(simulated)
+    return observable_oracle.average(posterior, posterior.predict)[0]
+
+
 @pytest.mark.parametrize("kind", WORLDS)
 def test_observable_oracle_lies_between_popularity_and_oracle(kind):
     simulated = posts.build_world(dataclasses.replace(SimulatorConfig(), world=kind))
     probability_VT = posts.probability(simulated)
-    observable_VT = observable_oracle.observable_probability(simulated)
+    observable_VT = observable_VT_of(simulated)
     popularity_VT = np.broadcast_to(probability_VT.mean(0), probability_VT.shape)
     for k in (1, 5, 10):
         best = precision(probability_VT, probability_VT, k)
@@ -249,29 +239,27 @@ def test_observable_oracle_lies_between_popularity_and_oracle(kind):
 def test_observable_oracle_is_the_oracle_when_nothing_is_hidden(kind):
     styles = {"num_styles": 3, "style_share": 0.5}
     simulated = posts.build_world(tiny(world=kind, private_share=0.0, missing_prob=0.0, **styles))
-    np.testing.assert_allclose(
-        observable_oracle.observable_probability(simulated), posts.probability(simulated), atol=1e-6
-    )
+    expected_VT = posts.probability(simulated)
+    np.testing.assert_allclose(observable_VT_of(simulated), expected_VT, atol=1e-6)
 
 
 def history_likelihood(simulated, preference_G, dialect, tags):
-    """p(hashtags of an earlier post), by the sentence that defines it."""
+    """Returns p(hashtags of an earlier post) by its definition."""
     language = simulated.language
     weight_G = simulated.laws.popularity_G * np.exp(preference_G)
     total = 0.0
     for kind, weight in enumerate(weight_G / weight_G.sum()):
         ids = np.flatnonzero((language.class_T == kind) | (language.class_T == -1))
-        if not set(tags) <= set(ids):
-            continue
-        rates = dict(zip(ids, language.rates_ET[dialect, ids], strict=True))
-        this = np.prod([rates[i] if i in tags else 1 - rates[i] for i in ids])
-        total += weight * this / (1 - np.prod([1 - rate for rate in rates.values()]))
+        if set(tags) <= set(ids):
+            rates = language.rates_ET[dialect, ids]
+            used = np.prod(np.where(np.isin(ids, list(tags)), rates, 1 - rates))
+            total += weight * used / (1 - np.prod(1 - rates))
     return total
 
 
 @pytest.mark.parametrize("changes", [{}, {"num_styles": 3, "style_share": 0.5}])
 def test_observable_oracle_by_quadrature(changes):
-    """One private dimension on a grid, a missing gender summed over, everything spelt out."""
+    """Sums over a grid of one private dimension and over a missing gender."""
     config = tiny(
         private_rank=1, private_share=0.7, posterior_samples=40_000, missing_prob=0.4, **changes
     )
@@ -283,48 +271,34 @@ def test_observable_oracle_by_quadrature(changes):
     user = int(np.flatnonzero((posts_U >= 2) & hides_gender_U & with_history_U)[0])
     clips = np.flatnonzero(simulated.posts.user_V == user)
     clip, others = clips[0], clips[1:]
-    dialect, given_GT = simulated.dialect_U[user], simulated.language.given_class_EGT()
-    given_GT = given_GT[dialect]
-
-    def chosen_prob(preference_G, style_J, clip):
-        played = simulated.posts
-        weight_O = np.exp(preference_G[played.objects_VO[clip]] + style_J[played.styles_VO[clip]])
-        return weight_O / weight_O.sum()
-
+    dialect, played = simulated.dialect_U[user], simulated.posts
+    given_GT = simulated.language.given_class_EGT()[dialect]
+    only_class = [  # the same dataset if every post were about one class
+        dataclasses.replace(simulated, laws=dataclasses.replace(laws, popularity_G=popularity_G))
+        for popularity_G in np.eye(config.num_classes)
+    ]
     weights, values = [], []
     for gender, z in itertools.product((0, 1), np.linspace(-5, 5, 201)):
-        preference_G = laws.preference.of_attributes(
-            gender, users.age_U[user], users.country_U[user]
+        attributes = gender, users.age_U[user], users.country_U[user]
+        preference_G, style_J = (
+            preference.of_attributes(*attributes) + z * preference.private_LI[0]
+            for preference in (laws.preference, laws.style_preference)
         )
-        preference_G = preference_G + z * laws.preference.private_LI[0]
-        style_J = laws.style_preference.of_attributes(
-            gender, users.age_U[user], users.country_U[user]
-        )
-        style_J = style_J + z * laws.style_preference.private_LI[0]
+        weight_VO = np.exp(preference_G[played.objects_VO] + style_J[played.styles_VO])
+        chosen_VO = weight_VO / weight_VO.sum(1, keepdims=True)
         weight = names.GENDER_PROB_A[gender] * np.exp(-(z**2) / 2)
         for tags in simulated.history[user]:
             weight *= history_likelihood(simulated, preference_G, dialect, set(tags.tolist()))
         for other in others:
-            objects = simulated.posts.objects_VO[other]
-            chosen = chosen_prob(preference_G, style_J, other)
-            alone = [  # a popularity that leaves one class only
-                dataclasses.replace(
-                    simulated,
-                    laws=dataclasses.replace(laws, popularity_G=np.eye(config.num_classes)[kind]),
-                )
-                for kind in objects
-            ]
-            tags = set(simulated.posts.tags[other].tolist())
+            tags = set(played.tags[other].tolist())
             weight *= sum(
-                choice * history_likelihood(one, preference_G, dialect, tags)
-                for choice, one in zip(chosen, alone, strict=True)
+                chosen * history_likelihood(only_class[kind], preference_G, dialect, tags)
+                for chosen, kind in zip(chosen_VO[other], played.objects_VO[other], strict=True)
             )
-        objects = simulated.posts.objects_VO[clip]
-        chosen = chosen_prob(preference_G, style_J, clip)
         weights.append(weight)
-        values.append(chosen @ given_GT[objects])
+        values.append(chosen_VO[clip] @ given_GT[played.objects_VO[clip]])
     expected_T = np.average(values, axis=0, weights=weights)
-    actual_T = observable_oracle.observable_probability(simulated)[clip]
+    actual_T = observable_VT_of(simulated)[clip]
     np.testing.assert_allclose(actual_T, expected_T, atol=0.01)
     prior_T = np.mean(values, axis=0)
     assert np.abs(prior_T - expected_T).max() > 0.03  # the evidence matters in this example
@@ -368,7 +342,7 @@ def test_objects_of_a_clip_differ():
     assert all(len(set(row)) == 3 for row in objects_VO.tolist())
 
 
-def test_default_world_keeps_most_of_its_hashtags():
+def test_the_default_dataset_keeps_most_of_its_hashtags():
     simulated = posts.build_world(SimulatorConfig())
     uses_T = np.bincount(np.concatenate(simulated.posts.tags[:432]), minlength=60)
     assert (uses_T >= 10).sum() >= 36  # over five seeds mean 53, sd 4

@@ -12,14 +12,11 @@ from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION
 
 
 @pytest.mark.parametrize("split", EVERY_SPLIT)
-@pytest.mark.parametrize(
-    "test_share, validation_share", [(0.2, 0.1), (0.5, 0.5), (0.1, 0), (0, 0.3)]
-)
-def test_shares(split, test_share, validation_share):
-    videos, users = random_world(2, num_videos=500, num_users=200)
-    view = build(
-        videos, users, split=split, test_share=test_share, validation_share=validation_share
-    )
+@pytest.mark.parametrize("shares", [(0.2, 0.1), (0.5, 0.5), (0.1, 0), (0, 0.3)])
+def test_shares(split, shares):
+    test_share, validation_share = shares
+    options = dict(split=split, test_share=test_share, validation_share=validation_share)
+    view = build(*random_world(2, num_videos=500, num_users=200), **options)
     assert len(view.video_ids) == 500
     test, validation = len(view.rows(TEST)), len(view.rows(VALIDATION))
     slack = 4 if split is Split.COLD_USER else 0  # half of a user's videos
@@ -88,7 +85,7 @@ def test_five_clips_are_enough():
     ],
 )
 def test_splits_without_duplicates_stay_what_they_were(split, digest):
-    """Runs that were begun with an earlier version go on; the digests are of commit be6e33a."""
+    """Checks that runs of an earlier version continue; the digests are of commit be6e33a."""
     videos, users = random_world(3, num_videos=97)
     view = build(videos, users, split=split, seed=5, validation_share=0.3)
     assert hashlib.sha256(view.split_V.tobytes()).hexdigest()[:16] == digest

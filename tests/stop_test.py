@@ -1,9 +1,10 @@
-"""Signals: a flag between steps, an end within seconds elsewhere."""
+"""Signals: they set a flag between steps, and end the process within seconds elsewhere."""
 
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -26,11 +27,11 @@ def test_the_first_signal_sets_a_flag_the_second_ends_the_process(number, monkey
 
 
 def started(body):
-    """A process that runs `body` within two seconds of grace and has begun to."""
+    """Starts a process that runs `body` with a grace period of two seconds; returns it running."""
     script = [
         "import hashlib, time",
         "from uhman_jax import stop",
-        "def compute(rounds):  # outside of Python, deaf to signals, like a compilation",
+        "def compute(rounds):  # outside of Python, so without signals, like a compilation",
         "    hashlib.pbkdf2_hmac('sha256', b'', b'', rounds)",
         "with stop.exit_on_signal(2.0):",
         "    print('begun', flush=True)",
@@ -43,12 +44,12 @@ def started(body):
         text=True,
     )
     assert process.stdout.readline() == "begun\n"
-    time.sleep(0.5)  # so that it is in the middle of it
+    time.sleep(0.5)  # so that it runs `body`
     return process
 
 
 @pytest.mark.parametrize("number", stop.NUMBERS)
-def test_what_does_not_heed_a_signal_ends_after_the_time_of_grace(number):
+def test_code_outside_of_python_ends_after_the_grace_period(number):
     process = started(["compute(10**9)"])
     begin = time.monotonic()
     process.send_signal(number)
@@ -62,7 +63,7 @@ def test_python_code_ends_at_once(number):
     process = started(["print('said', end='')", "time.sleep(60)"])
     process.send_signal(number)
     begin = time.monotonic()
-    with process:  # not `communicate`, which would lose what follows a line that was read
+    with process:  # `communicate` would lose the text after a line that was read
         assert process.wait(timeout=30) == stop.STOPPED and time.monotonic() - begin < 1.5
         assert process.stdout.read() == "said" and process.stderr.read().strip() == stop.MESSAGE
 
@@ -95,9 +96,7 @@ def test_a_save_is_waited_for():
     assert output == "saved\n" and process.returncode == stop.STOPPED
 
 
-def test_handlers_are_put_back_and_no_thread_is_left():
-    import threading
-
+def test_handlers_are_restored_and_the_thread_ends():
     before = [signal.getsignal(number) for number in stop.NUMBERS]
     with stop.exit_on_signal():
         assert "stop" in {thread.name for thread in threading.enumerate()}

@@ -38,16 +38,11 @@ def test_a_path_of_a_bucket_keeps_its_name(bucket):
     assert storage.path("gs://bucket//data/") == path and path / "./clips//a.mp4" == child
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("s3://bucket/x", "must be local or begin with gs://, got 's3://bucket/x'"),
-        ("gs://", "gs:// must name a bucket, got 'gs://'"),
-    ],
-)
-def test_other_addresses_are_refused(bucket, name, said):
-    with pytest.raises(UserError, match=said):
-        storage.path(name)
+def test_other_addresses_are_refused(bucket):
+    with pytest.raises(UserError, match="must be local or begin with gs://, got 's3://bucket/x'"):
+        storage.path("s3://bucket/x")
+    with pytest.raises(UserError, match="gs:// must name a bucket, got 'gs://'"):
+        storage.path("gs://")
 
 
 def test_a_bucket_answers_as_a_folder_does(bucket, tmp_path):
@@ -87,7 +82,7 @@ def test_a_bucket_answers_as_a_folder_does(bucket, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["atomic_write", "atomic_path"])
-def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path, how):
+def test_only_leftovers_of_killed_processes_are_removed(tmp_path, how):
     code = f"""if True:
         import os, pathlib, signal
         from uhman_jax import storage
@@ -152,7 +147,7 @@ def test_a_kept_copy_is_made_once_for_each_version(bucket, tmp_path):
     assert storage.cached_copy(path).read_bytes() == b"two" and len(bucket.paths("get_file")) == 2
     storage.cached_copy(path).write_bytes(b"t")  # cut short, as on a disk that lost power
     assert storage.cached_copy(path).read_bytes() == b"two"
-    assert copy.read_bytes() == b"one"  # who has mapped it goes on
+    assert copy.read_bytes() == b"one"  # a process may have mapped it
 
 
 def test_a_copy_is_kept_whole_or_not_at_all(bucket, tmp_path, monkeypatch):
@@ -189,7 +184,7 @@ def test_features_of_a_bucket_are_those_of_a_folder(bucket, tmp_path):
     decoded = {path for path in bucket.paths("get_file") if path.startswith("bucket/clips/")}
     assert decoded == {f"bucket/clips/{i}.mp4" for i in range(4)} | {"bucket/clips/4_text.mp4"}
     assert not [path for path in bucket.paths("get_file") if "tfrecord" in path]
-    assert encode(root, "gs://bucket/features", **limits).reused == 7  # nothing is made again
+    assert encode(root, "gs://bucket/features", **limits).reused == 7  # no clip is encoded again
     assert encode(root, tmp_path / "mixed", **limits).entries == local.entries
 
     store, again = FrameStore.open("gs://bucket/features"), FrameStore.open(tmp_path / "features")
@@ -199,12 +194,11 @@ def test_features_of_a_bucket_are_those_of_a_folder(bucket, tmp_path):
         for one, other in zip(store[i], again[i], strict=True):
             np.testing.assert_array_equal(one, other)
     assert pickle.loads(pickle.dumps(store)).video_ids == store.video_ids
-    assert len([path for path in bucket.paths("get_file") if "tfrecord" in path]) == len(
-        store._paths
-    )
+    read = [path for path in bucket.paths("get_file") if "tfrecord" in path]
+    assert len(read) == len(store._paths)
 
 
-def test_lost_shards_of_a_bucket_are_made_again(bucket, tmp_path):
+def test_lost_shards_of_a_bucket_are_written_again(bucket, tmp_path):
     clips.write_noise(tmp_path / "clips", (2, 1, 3, 1))
     root = bucket.upload(tmp_path / "clips", "clips")
     encode(root, "gs://bucket/features")
@@ -214,7 +208,7 @@ def test_lost_shards_of_a_bucket_are_made_again(bucket, tmp_path):
     assert bucket.contents("features") == whole
 
 
-def test_a_clip_that_is_no_longer_there_costs_nothing_but_itself(bucket, tmp_path):
+def test_a_missing_clip_costs_only_itself(bucket, tmp_path):
     clips.write_noise(tmp_path / "clips", (2, 1))
     root = bucket.upload(tmp_path / "clips", "clips")
     inputs = [(name, name) for name in ("0.mp4", "gone.mp4", "../clips/1.mp4", "1.mp4")]
@@ -231,9 +225,7 @@ def test_a_report_shows_clips_of_a_bucket(bucket, tmp_path):
     root = storage.path(bucket.upload(tmp_path / "clips", "clips"))
     times = np.float32([0, 0.4])
     shown = thumbnails.frames_at(root / "0.mp4", times, 5, 3)
-    for one, other in zip(
-        shown, thumbnails.frames_at(tmp_path / "clips" / "0.mp4", times, 5, 3), strict=True
-    ):
-        assert one.tobytes() == other.tobytes()
+    expected = thumbnails.frames_at(tmp_path / "clips" / "0.mp4", times, 5, 3)
+    assert [frame.tobytes() for frame in shown] == [frame.tobytes() for frame in expected]
     with pytest.raises(thumbnails.DecodeError, match="the file cannot be read"):
         thumbnails.frames_at(root / "none.mp4", times, 5, 3)

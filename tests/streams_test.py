@@ -1,6 +1,6 @@
-"""What a command line does with standard streams that are closed, full, without a reader or ASCII.
+"""Command lines with standard streams that are closed, full, without a reader or ASCII.
 
-Of each command the help is printed: all its output goes the same way.
+Each command prints its help, which stands for all its output.
 """
 
 import os
@@ -29,7 +29,7 @@ def run(arguments, *, before=(sys.executable,), stdout=subprocess.PIPE, env=(), 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_ends_as_a_pipeline_expects(command):
-    """Kind: `... | head -1`, `... > /dev/full` of every command (20-listener-goes.sh)."""
+    """Checks `... | head -1` and `... > /dev/full` of each command."""
     reading, writing = os.pipe()
     os.close(reading)
     done = run(["-m", command, "--help"], stdout=writing)
@@ -40,7 +40,7 @@ def test_every_command_ends_as_a_pipeline_expects(command):
     assert (done.returncode, done.stderr) == (streams.WRONG, FULL)
 
 
-def test_every_command_that_there_is_guards_its_streams():
+def test_all_commands_guard_their_streams():
     for folder in ("uhman_jax", "tools", "experiments"):
         for path in (ROOT / folder).rglob("*.py"):
             text = path.read_text("utf-8")
@@ -58,7 +58,7 @@ def code(*lines):
     return ["-c", f"{start}\nwith streams.guarded():\n    {body}"]
 
 
-def test_a_reader_that_goes_in_the_middle_is_noticed_at_the_next_line():
+def test_a_lost_reader_ends_the_process_at_the_next_line():
     process = subprocess.Popen(
         [sys.executable, *code("import time", "while True: print('line'); time.sleep(0.1)")],
         stdout=subprocess.PIPE,
@@ -71,14 +71,14 @@ def test_a_reader_that_goes_in_the_middle_is_noticed_at_the_next_line():
         assert process.wait(5) == streams.READER_GONE and not process.stderr.read()
 
 
-def test_a_mistake_that_nobody_can_read_has_its_status():
-    told = code("with errors.exit_on_user_error(): raise errors.UserError('fix this')")
-    assert run(told).stderr == "fix this\n"
+def test_a_mistake_has_its_status_without_output():
+    arguments = code("with errors.exit_on_user_error(): raise errors.UserError('fix this')")
+    assert run(arguments).stderr == "fix this\n"
     with open("/dev/full", "wb") as full:
-        assert run(told, stdout=full, stderr=full).returncode == streams.WRONG
+        assert run(arguments, stdout=full, stderr=full).returncode == streams.WRONG
 
 
-def test_other_files_that_fail_are_not_called_the_output(tmp_path):
+def test_failures_of_other_files_are_not_reported_as_output(tmp_path):
     lines = ("with errors.exit_on_user_error():", "    open('/dev/full', 'w', 1).write('x\\n')")
     done = run(code(*lines))
     assert done.returncode == 2 and done.stderr.startswith("a file can't be written")
@@ -89,7 +89,7 @@ def test_other_files_that_fail_are_not_called_the_output(tmp_path):
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 def test_closed_streams_become_the_null_device(closed, tmp_path):
-    """Else the next file would get their number, and what is printed."""
+    """Otherwise the next file would get their number and the output."""
     file = tmp_path / "file"
     lines = (
         f"with open({str(file)!r}, 'w') as opened:",
@@ -107,7 +107,7 @@ def test_closed_streams_become_the_null_device(closed, tmp_path):
     [("ascii", rb"\u65e5 \xe9 \udce9"), ("latin-1", b"\\u65e5 \xe9 \\udce9"),
      ("utf-8", "\u65e5 \xe9 \\udce9".encode())],
 )  # fmt: skip
-def test_what_an_encoding_lacks_is_written_as_an_escape(encoding, written):
+def test_characters_that_an_encoding_lacks_are_escaped(encoding, written):
     done = run(code(r"print('\u65e5 \xe9 \udce9')"), env={"PYTHONIOENCODING": encoding}, text=False)
     assert done.returncode == 0 and done.stdout == written + b"\n"
 

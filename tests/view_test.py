@@ -22,7 +22,7 @@ from views import (
 )
 
 from uhman_jax.config import Distribution, Split, ViewConfig
-from uhman_jax.dataset.history import place_in_row
+from uhman_jax.dataset.history import index_in_row
 from uhman_jax.dataset.raw import User, Video
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, build_view
 from uhman_jax.errors import UserError
@@ -68,7 +68,7 @@ def test_small_view_by_hand():
 
 
 def test_a_share_of_the_training_videos_keeps_hashtags_and_the_other_splits():
-    """A smaller share is nested in a larger one; what is counted is what is left."""
+    """Checks that a smaller part is nested in a larger one, and counts only its own uses."""
     videos, users = random_world(5)
     whole = build(videos, users)
     before = set(whole.video_ids)
@@ -80,14 +80,12 @@ def test_a_share_of_the_training_videos_keeps_hashtags_and_the_other_splits():
         assert train_ids < before
         before = train_ids
         for split in (VALIDATION, TEST):
-            ids = [view.video_ids[row] for view in (part, whole) for row in view.rows(split)]
-            assert ids[: len(ids) // 2] == ids[len(ids) // 2 :]
+            one, other = (np.array(v.video_ids)[v.rows(split)].tolist() for v in (part, whole))
+            assert one == other
         uses = collections.Counter(
             name for row in part.rows(TRAIN) for name in names_of(part, part.positives, row)
         )
-        assert dict(zip(part.hashtags, part.counts_T.tolist(), strict=True)) == {
-            name: uses[name] for name in part.hashtags
-        }
+        assert part.counts_T.tolist() == [uses[name] for name in part.hashtags]
         assert list(part.hashtags) == sorted(part.hashtags, key=lambda name: (-uses[name], name))
         row = int(part.rows(TEST)[0])
         original = {video.video_id: set(video.hashtags) for video in videos}
@@ -133,8 +131,8 @@ def test_history_keeps_the_most_used():
     assert names_of(view, view.history, test) == ["d", "b"]  # of d, b, a and c
 
 
-def test_history_is_not_told_by_what_is_missing():
-    """Leaving out all of a video's own hashtags would give them away."""
+def test_history_has_no_gap_at_the_own_hashtags():
+    """Removing all of a video's hashtags would reveal them."""
     videos = [Video(f"v{i}", "", "u", ("same",), i) for i in range(5)]
     view = build(videos)
     assert all(names_of(view, view.history, row) == ["same"] for row in range(5))
@@ -185,18 +183,13 @@ def test_videos_without_features_or_hashtags_are_counted():
 
 
 def slow_history(view, videos, users, row, max_history):
-    """The history of one row, counted with words."""
-    video_id, user_id = view.video_ids[row], view.user_ids[row]
-    count = collections.Counter()
+    """Returns the history of one row by counting names."""
+    user_id, count = view.user_ids[row], collections.Counter()
     for user in users:
         if user.user_id == user_id:
             count.update(user.history)
-    for other in range(len(view.video_ids)):
-        if (
-            view.user_ids[other] == user_id
-            and view.split_V[other] == TRAIN
-            and view.video_ids[other] != video_id
-        ):
+    for other in view.rows(TRAIN):
+        if view.user_ids[other] == user_id and other != row:
             count.update(names_of(view, view.positives, other))
     ranked = sorted(count, key=lambda name: (-count[name], name))
     return [name for name in ranked if name in view.hashtags][:max_history]
@@ -228,10 +221,10 @@ def test_counts_are_those_of_the_train_rows(split, distribution):
 
 
 @given(st.lists(st.integers(0, 4)))
-def test_place_in_row(rows):
+def test_index_in_row(rows):
     rows = sorted(rows)
     expected = [rows[:i].count(row) for i, row in enumerate(rows)]
-    assert place_in_row(np.array(rows, dtype=np.int64)).tolist() == expected
+    assert index_in_row(np.array(rows, dtype=np.int64)).tolist() == expected
 
 
 # ---- Laws
@@ -261,14 +254,14 @@ labels = st.lists(
 
 @settings(max_examples=40, deadline=None)
 @given(st.data(), st.sampled_from(EVERY_VIEW), st.integers(0, 5))
-def test_labels_outside_train_are_seen_nowhere(data, kind, seed):
-    """Law: no label of a validation or test video changes a train row or any history."""
+def test_labels_outside_train_change_nothing(data, kind, seed):
+    """Checks that no label of a validation or test video changes a train row or any history."""
     split, distribution = kind
     options = dict(split=split, distribution=distribution, balanced_top=4, min_count=3)
     videos, users = random_world(seed, num_users=8)
     before = build(videos, users, **options)
     outside = [before.video_ids[r] for r in range(len(before.video_ids)) if before.split_V[r]]
-    # One row of each split stays as it is, so that neither can run empty.
+    # One row of each split is unchanged, so that no split can be empty.
     stays = {before.video_ids[before.rows(s)[0]] for s in (VALIDATION, TEST)}
     ids = data.draw(st.sets(st.sampled_from(outside), min_size=1)) - stays
     videos = relabel(videos, ids, lambda video: data.draw(labels))
@@ -288,9 +281,9 @@ def test_labels_outside_train_are_seen_nowhere(data, kind, seed):
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.sampled_from(EVERY_SPLIT), st.integers(0, 5), st.integers(1, 12))
 def test_own_label_is_not_in_the_own_history(data, split, seed, max_history):
-    """Law: the history of a video is the same whatever its own label is."""
+    """Checks that the history of a video does not depend on its own label."""
     videos, users = random_world(seed, num_users=6)
-    # Two of each hashtag are safe in train, so that the vocabulary stays as it is.
+    # Train has two other uses of each hashtag, so that the vocabulary stays the same.
     everything = tuple(f"t{i:02d}" for i in range(25))
     anchors = [Video(f"anchor {i}", "", f"anchor {i}", everything, None) for i in range(40)]
     options = dict(split=split, min_count=2, max_positives=30, max_history=max_history)
@@ -307,7 +300,7 @@ def test_own_label_is_not_in_the_own_history(data, split, seed, max_history):
 
 
 def test_train_label_does_reach_the_other_histories():
-    """The laws above would hold for an empty history too."""
+    """Checks that histories are not empty, for which the checks above would also pass."""
     videos, users = random_world(11, num_users=6)
     before = build(videos, users, max_history=99)
     row = before.rows(TRAIN)[0]
@@ -321,7 +314,7 @@ def test_train_label_does_reach_the_other_histories():
 # ---- Errors
 
 
-def test_errors_say_what_to_do():
+def test_errors_name_the_remedy():
     videos = [Video(f"v{i}", "", f"u{i % 2}", (f"t{i % 3}",), None) for i in range(30)]
 
     def message(videos=videos, ids=None, **options):
@@ -340,15 +333,15 @@ def test_errors_say_what_to_do():
     assert "got no timestamp in 30 videos" in message(split=Split.TEMPORAL)
     assert "got 2 users of which 1 are test and 1 validation" in message(split=Split.COLD_USER)
     assert "got 2 videos of which 1 are test and 1 validation" in message(videos[:2])
-    alone = [dataclasses.replace(video, hashtags=(video.video_id,)) for video in videos]
-    assert "the validation split must have a video with a hashtag that train" in message(alone)
+    unique = [dataclasses.replace(video, hashtags=(video.video_id,)) for video in videos]
+    assert "the validation split must have a video with a hashtag that train" in message(unique)
 
 
 # ---- Speed
 
 
 @pytest.mark.parametrize("num_users", [1, 6500])
-def test_ten_thousand_videos_take_no_time(num_users):
+def test_ten_thousand_videos_are_fast(num_users):
     videos, users = random_world(18, num_videos=10_000, num_users=num_users + 3, num_hashtags=700)
     started = time.monotonic()
     view = build(videos, users, distribution=Distribution.BALANCED, min_count=10)

@@ -1,4 +1,4 @@
-"""Made-up raw datasets and their views, for the tests of views, splits and downsampling."""
+"""Random raw datasets and their views, for the tests of views, splits and downsampling."""
 
 import dataclasses
 import random
@@ -16,13 +16,13 @@ def make_raw(videos, users=()):
 
 
 def build(videos, users=(), **options):
-    """A view over all videos; every hashtag with a training use is known, unless options say."""
+    """Returns a view of all videos; by default each hashtag with a training use is in it."""
     config = ViewConfig(**{"min_count": 1} | options)
     return build_view(make_raw(videos, users), [video.video_id for video in videos], config)
 
 
 def random_world(seed, num_videos=240, num_users=30, num_hashtags=20, missing=0.1):
-    """Videos and users with a long tail of hashtags, more popular with a smaller number."""
+    """Returns videos and users; a hashtag with a smaller number is more frequent."""
     rng = random.Random(seed)
     names = [f"t{i:02d}" for i in range(num_hashtags)]
     weights = [1 / (i + 1) for i in range(num_hashtags)]
@@ -30,26 +30,15 @@ def random_world(seed, num_videos=240, num_users=30, num_hashtags=20, missing=0.
     def draw(most):
         return tuple(dict.fromkeys(rng.choices(names, weights, k=rng.randint(1, most))))
 
-    videos = [
-        Video(
-            f"v{rng.random():.12f}",
-            "",
-            f"u{rng.randrange(num_users):02d}",
-            draw(6),
-            None if rng.random() < missing else rng.randrange(10**9),
-        )
-        for _ in range(num_videos)
-    ]
-    users = [
-        User(
-            f"u{u:02d}",
-            rng.choice(["", "f", "m"]),
-            rng.choice([None, 9, 15, 20, 30, 40, 50]),
-            rng.choice(["", "br", "no", "se"]),
-            draw(6) if rng.random() < 0.7 else (),
-        )
-        for u in range(num_users - 3)  # three users are not listed
-    ]
+    videos, users = [], []
+    for _ in range(num_videos):
+        video_id, user_id = f"v{rng.random():.12f}", f"u{rng.randrange(num_users):02d}"
+        hashtags, time = draw(6), None if rng.random() < missing else rng.randrange(10**9)
+        videos.append(Video(video_id, "", user_id, hashtags, time))
+    for u in range(num_users - 3):  # three users are not listed
+        gender, age = rng.choice(["", "f", "m"]), rng.choice([None, 9, 15, 20, 30, 40, 50])
+        country, history = rng.choice(["", "br", "no", "se"]), draw(6) if rng.random() < 0.7 else ()
+        users.append(User(f"u{u:02d}", gender, age, country, history))
     return videos, users
 
 
@@ -58,7 +47,7 @@ def names_of(view, ragged, row):
 
 
 def contents(view, rows):
-    """All that a view says of some rows, in words."""
+    """Returns the content of some rows of a view as texts."""
     return {
         view.video_ids[row]: (
             view.user_ids[row],
@@ -74,7 +63,7 @@ def contents(view, rows):
 
 
 def relabel(videos, ids, draw):
-    """The videos with new hashtags where their ids are listed."""
+    """Returns the videos, with new hashtags for some ids."""
     return [
         dataclasses.replace(video, hashtags=draw(video)) if video.video_id in ids else video
         for video in videos

@@ -1,6 +1,6 @@
 """Paths in a bucket with the methods of a pathlib.Path: universal_pathlib over fsspec.
 
-fsspec finds the client: gcsfs, or the one that a test has registered.
+The client is fsspec's for "gs": gcsfs, or the client that a test registers.
 """
 
 import errno
@@ -19,16 +19,16 @@ from uhman_jax.errors import UserError, storage_error
 
 
 class BucketPath(GCSPath):
-    """gs://BUCKET/NAME. Folders are prefixes of names: they exist while an object is in them.
+    """gs://BUCKET/NAME. A folder is a prefix of names: it exists while an object is in it.
 
-    The methods below replace those of universal_pathlib that take an object that cannot be reached
-    for one that does not exist, that read "*" and "[" in names as patterns, or that make buckets.
+    The methods replace methods of universal_pathlib that treat an unreachable object as missing,
+    that read "*" and "[" in names as patterns, or that create buckets.
     """
 
     __slots__ = ()
 
     def __new__(cls, *args: Any, **options: Any) -> "BucketPath":
-        """Keeps UPath from choosing the class by the address."""
+        """Prevents UPath from choosing the class by the address."""
         return object.__new__(cls)
 
     @classmethod
@@ -36,7 +36,7 @@ class BucketPath(GCSPath):
         """Returns the path of an address.
 
         Raises:
-            UserError: it names no bucket, or gcsfs is not installed.
+            UserError: the address has no bucket, or gcsfs is not installed.
         """
         bucket, _, key = name.removeprefix("gs://").lstrip("/").partition("/")
         if not bucket:
@@ -54,25 +54,25 @@ class BucketPath(GCSPath):
         return str(self)
 
     def __truediv__(self, key: Any) -> "BucketPath":
-        """Joins as pathlib does: without "." and empty parts."""
+        """Joins without "." and empty parts, as pathlib does."""
         parts = [part for part in os.fspath(key).split("/") if part not in ("", ".")]
         return super().__truediv__("/".join(parts))
 
     @property
     def fs(self) -> Any:
-        """The client, which reports errors as `_Client` says."""
+        """The client, see `_Client` for its errors."""
         return _Client(self)
 
     def exists(self, **_: Any) -> bool:
-        """Returns whether there is such an object or folder."""
+        """Returns whether the object or folder exists."""
         return bool(self._kind())
 
     def is_dir(self, **_: Any) -> bool:
-        """Returns whether the name of an object begins with this one and a slash."""
+        """Returns whether the folder exists."""
         return self._kind() == "directory"
 
     def is_file(self, **_: Any) -> bool:
-        """Returns whether there is such an object."""
+        """Returns whether the object exists."""
         return self._kind() == "file"
 
     def _kind(self) -> str:
@@ -82,7 +82,7 @@ class BucketPath(GCSPath):
             return ""
 
     def version(self) -> tuple[int, str]:
-        """Returns the bytes of the object, and a text that changes when it is replaced."""
+        """Returns the size of the object, and a text that changes when it is replaced."""
         info = self.fs.info(self.path)
         marks = ("generation", "md5Hash", "created", "mtime", "size")
         return info["size"], " ".join(str(info.get(mark)) for mark in marks)
@@ -96,9 +96,9 @@ class BucketPath(GCSPath):
         return self.read_bytes().decode(encoding or "utf-8")
 
     def open(self, mode: str = "r", *_: Any, **__: Any) -> Any:
-        """Opens the content, in memory, to read bytes."""
+        """Opens the content in memory to read bytes."""
         if mode != "rb":
-            raise ValueError(f"an object is opened with rb, got {mode!r}; use storage.atomic_write")
+            raise ValueError(f"mode must be rb, got {mode!r}; write with storage.atomic_write")
         return io.BytesIO(self.read_bytes())
 
     def download(self, file: pathlib.Path) -> None:
@@ -106,13 +106,13 @@ class BucketPath(GCSPath):
         self.fs.get_file(self.path, str(file))
 
     def upload(self, file: pathlib.Path) -> None:
-        """Replaces the object by a file of this machine, at once."""
+        """Replaces the object by a file of this machine atomically."""
         try:
             self.fs.put_file(str(file), self.path)
         except FileNotFoundError as error:
             raise UserError(
-                f"{self} must be in a bucket that exists, got none called "
-                f"{self.path.partition('/')[0]!r}; make it, or correct the path"
+                f"{self} must be in a bucket that exists, got no bucket "
+                f"{self.path.partition('/')[0]!r}; create it, or correct the path"
             ) from error
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
@@ -133,7 +133,7 @@ class BucketPath(GCSPath):
         return target
 
     def iterdir(self) -> Iterator["BucketPath"]:
-        """Yields the content of the folder, by name; nothing if there is no folder."""
+        """Yields the content of the folder by name; nothing if it does not exist."""
         try:
             found = self.fs.ls(self.path, detail=False)
         except FileNotFoundError:
@@ -142,11 +142,11 @@ class BucketPath(GCSPath):
         yield from (self / name for name in sorted(names) if name != ".")
 
     def glob(self, pattern: str, **_: Any) -> Iterator["BucketPath"]:
-        """Yields the content of the folder whose name matches a pattern."""
+        """Yields the paths in the folder whose names match a pattern."""
         return (path for path in self.iterdir() if fnmatch.fnmatchcase(path.name, pattern))
 
     def sizes(self) -> dict[str, int]:
-        """Returns the bytes of every object in the folder, by relative name."""
+        """Returns the size of each object in the folder, by relative name."""
         found = self.fs.find(self.path, detail=True)
         return {
             posixpath.relpath(name.strip("/"), self.path): info["size"]
@@ -156,7 +156,7 @@ class BucketPath(GCSPath):
 
 
 class _Client:
-    """The client of a bucket with the errors of local files; any other is a UserError.
+    """The client of a bucket; raises the errors of local files, and UserError for other failures.
 
     It caches no listings, because other processes write too.
     """
@@ -176,12 +176,12 @@ class _Client:
             except Exception as error:  # errors of HTTP, of credentials, of sockets
                 if isinstance(error, OSError) and error.errno and storage_error(error):
                     raise  # the disk of this machine
-                words = next(iter(str(error).splitlines()), "") or type(error).__name__
-                if isinstance(error, PermissionError) or words.startswith("Forbidden"):
+                text = next(iter(str(error).splitlines()), "") or type(error).__name__
+                if isinstance(error, PermissionError) or text.startswith("Forbidden"):
                     reason = os.strerror(errno.EACCES)
                     raise PermissionError(errno.EACCES, reason, where) from error
                 raise UserError(
-                    f"{where} must be within reach, got {words!r}; look at the bucket's name, the "
+                    f"{where} must be reachable, got {text!r}; check the bucket's name, the "
                     "network and `gcloud auth application-default login`, and run again"
                 ) from error
 

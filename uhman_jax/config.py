@@ -1,9 +1,9 @@
-"""Every setting of a run, with its type, default, range, unit and meaning.
+"""Defines every setting of a run with its type, default, range, unit and meaning.
 
-`configs/NAME.py` returns a `Config` that differs from these defaults; flags such as
-`--config.train.learning_rate=0.05` override single fields; `config_checks.validate` is called once
-after that, and nothing writes to a config again. 0 and "" mean "off" or "automatic" where the
-comment says so.
+`configs/NAME.py` returns a `Config` that differs from these defaults. Flags such as
+`--config.train.learning_rate=0.05` override single fields. Then `config_checks.validate` is called
+once, and no code writes to the config again. 0 and "" mean "off" or "automatic" where a comment
+says so.
 """
 
 import copy
@@ -22,24 +22,24 @@ from uhman_jax.errors import UserError
 class SimulatorOutput(enum.Enum):
     """Output of the simulator."""
 
-    PIXELS = "pixels"  # real MP4 files, through the whole pipeline
-    FEATURES = "features"  # region features, written straight into shards
+    PIXELS = "pixels"  # MP4 files, which pass through the whole pipeline
+    FEATURES = "features"  # region features, written directly into shards
 
 
 class World(enum.Enum):
-    """Which objects users tag in a simulated dataset."""
+    """The objects that users tag in a simulated dataset."""
 
-    SELECTION = "selection"  # the user's preference picks the object that is tagged
+    SELECTION = "selection"  # the user's preference selects the tagged object
     ADDITIVE = "additive"  # preference adds to content
-    EVERYTHING = "everything"  # users tag all they see
+    EVERYTHING = "everything"  # users tag all objects
 
 
 class Duplicates(enum.Enum):
     """Treatment of clips with the same content as another clip."""
 
-    TOGETHER = "together"  # all copies lie in one part of the split
-    DROP = "drop"  # the first of each is kept
-    KEEP = "keep"  # they count as different clips, as a run does whose config lacks the field
+    TOGETHER = "together"  # all copies are in one part of the split
+    DROP = "drop"  # only the first copy is kept
+    KEEP = "keep"  # copies count as different clips, as before this field existed
 
 
 class Storage(enum.Enum):
@@ -60,22 +60,22 @@ class Distribution(enum.Enum):
 class Split(enum.Enum):
     """Division of videos into train, validation and test."""
 
-    RANDOM = "random"  # by video, the paper's
-    TEMPORAL = "temporal"  # the newest videos are the test
-    COLD_USER = "cold_user"  # test users post nothing in train
+    RANDOM = "random"  # by video, as in the paper
+    TEMPORAL = "temporal"  # the newest videos are the test split
+    COLD_USER = "cold_user"  # test users have no videos in train
 
 
 class ModelName(enum.Enum):
-    """Which system to train (section 3.2)."""
+    """The system to train (section 3.2)."""
 
     UHMAN = "uhman"  # sections 2.2 and 2.3
-    BL = "bl"  # bilinear: only the clip
+    BL = "bl"  # bilinear, only the clip
     UA = "ua"  # user additive
     THREE_WAY = "3wm"  # three-way multiplicative
-    locals()["3WM"] = THREE_WAY  # an alias that is no Python name, because flags take names
+    locals()["3WM"] = THREE_WAY  # an alias for flags, which take names; not a Python name
 
     def title(self, **settings: Any) -> str:
-        """Returns the system's name in tables; UHMAN with a letter for each switch that is off.
+        """Returns the system's name in tables; UHMAN has a letter for each disabled part.
 
         >>> ModelName.THREE_WAY.title(), ModelName.UHMAN.title(region_attention=False)
         ('3WM', 'UHMAN(a)')
@@ -110,23 +110,23 @@ class Estimator(enum.Enum):
 class RankWeight(enum.Enum):
     """Weight of a positive in the loss, as a function of its rank."""
 
-    NONE = "none"  # section 2.4 to the letter
+    NONE = "none"  # exactly section 2.4
     WSABIE = "wsabie"  # L(rank) = 1 + 1/2 + ... + 1/rank
 
 
 class Decay(enum.Enum):
     """Schedule of the learning rate."""
 
-    STEPS = "steps"  # at fixed fractions of the run
-    PLATEAU = "plateau"  # when the validation score stops improving
+    STEPS = "steps"  # a factor at fixed fractions of the run
+    PLATEAU = "plateau"  # a factor when the validation score stops improving
     COSINE = "cosine"  # smoothly to 0 at the end of the run
 
 
 class Features(enum.Enum):
     """Location of the region features in training."""
 
-    AUTO = "auto"  # on the device if they fit half of its memory, else read ahead
-    DEVICE = "device"  # read once, kept there
+    AUTO = "auto"  # `device` if the features fit half of its memory, else `stream`
+    DEVICE = "device"  # read once and kept on the device
     STREAM = "stream"  # read ahead from the shards, batch by batch
 
 
@@ -151,7 +151,7 @@ class Backend(enum.Enum):
 
 
 def _within(interval: str, default: float) -> Any:
-    """Returns a field with a default and the range of its values; "(" excludes the end."""
+    """Returns a field with a default and the range of its values; "(" and ")" exclude the end."""
     return field(default=default, metadata={"range": interval})
 
 
@@ -168,51 +168,49 @@ _seed = functools.partial(_within, "[0, 2147483647]")
 class DataConfig:
     """Location of the raw dataset."""
 
-    root: str = ""  # folder with videos.csv; "": the simulator's, under `simulated_dir`
-    simulated_dir: str = "data"  # local; each simulated dataset has a folder, by its fingerprint
+    root: str = ""  # folder with videos.csv; "": a simulated dataset under `simulated_dir`
+    simulated_dir: str = "data"  # local; each simulated dataset has a folder by its fingerprint
     strict: bool = False  # stop on any bad row instead of dropping it
-    duplicates: Duplicates = Duplicates.TOGETHER  # the video streams of clips are compared
+    duplicates: Duplicates = Duplicates.TOGETHER  # clips with equal video streams
 
 
 @dataclasses.dataclass
 class SimulatorConfig:
-    """The simulated world (DESIGN: the embedded default and the study's ground truth)."""
+    """The generative model of simulated data: the embedded dataset and the study's ground truth."""
 
     door: SimulatorOutput = SimulatorOutput.PIXELS
     world: World = World.SELECTION
-    seed: int = _seed(0)  # of the world, its users and its clips
+    seed: int = _seed(0)  # of the generative model, its users and its clips
     num_videos: int = _from_1(600)  # clips
     num_users: int = _from_1(300)
-    num_hashtags: int = _from_1(60)  # object words and generic hashtags together
+    num_hashtags: int = _from_1(60)  # hashtags of objects and generic hashtags together
     num_generic: int = _from_0(4)  # hashtags that fit every clip
-    num_classes: int = _from_1(14)  # kinds of object; the words are dealt out among them
-    num_countries: int = _from_1(6)  # a country and an age group (split at 19) make a dialect
+    num_classes: int = _from_1(14)  # of objects; each class has its own hashtags
+    num_countries: int = _from_1(6)  # a country and an age group (split at 19) form a dialect
     objects_per_clip: int = _from_1(3)  # objects of different classes in a clip
     zipf_exponent: float = _from_0(0.4)  # of object classes: popularity ~ rank ** -exponent
-    taste_strength: float = _from_0(3.0)  # scale of the preference logits; 0: users pick at random
-    num_styles: int = _from_1(1)  # ways to show an object, e.g. its light; features door only
-    style_share: float = _share(0.0)  # share of preference variance due to styles, not classes
-    private_share: float = _share(
-        0.5
-    )  # share of preference variance that attributes do not explain
-    private_rank: int = _from_1(4)  # dimensions of that private preference
-    user_share: float = _share(0.5)  # weight of the user against the clip; additive world only
-    dialect_strength: float = _from_0(0.8)  # spread of a word's log rate over dialects; 0: one
+    taste_strength: float = _from_0(3.0)  # scale of the preference logits; 0: random choice
+    num_styles: int = _from_1(1)  # ways to show an object, e.g. its light; `features` only
+    style_share: float = _share(0.0)  # fraction of preference variance from styles, not classes
+    private_share: float = _share(0.5)  # fraction of preference variance not from attributes
+    private_rank: int = _from_1(4)  # dimensions of this private preference
+    user_share: float = _share(0.5)  # weight of the user against the clip; `additive` only
+    dialect_strength: float = _from_0(0.8)  # spread of a hashtag's log rate over dialects; 0: none
     mean_hashtags: float = _from_1(3.42)  # hashtags per video (paper, section 3.1)
-    generic_share: float = _below_1(0.08)  # share of the hashtags that are generic, roughly
-    missing_prob: float = _share(0.15)  # chance that an attribute is left empty
+    generic_share: float = _below_1(0.08)  # fraction of uses that are generic, approximately
+    missing_prob: float = _share(0.15)  # probability that an attribute is empty
     mean_history: float = _from_0(8.0)  # earlier hashtags per user
-    no_history_prob: float = _share(0.2)  # share of users without any
+    no_history_prob: float = _share(0.2)  # fraction of users without a history
     posterior_samples: int = _from_1(1024)  # draws of private preference for the observable oracle
-    min_seconds: float = _above_0(2.0)  # shortest clip; pixels door only
-    max_seconds: float = _above_0(6.0)  # longest clip; pixels door only
-    object_size: float = _part(0.5)  # mean width, share of the frame's; pixels door only
-    visible_share: float = _part(0.65)  # share of a clip that shows an object; pixels door only
-    frames_per_object: int = _from_1(2)  # frames that show an object; features door only
-    regions_per_object: int = _within("[1, 64]", 9)  # cells of the 8x8 grid; features door only
-    noise: float = _from_0(1.0)  # feature noise in units of the class signal; features door only
-    num_channels: int = _from_1(256)  # feature channels; features door only
-    num_frames: int = _from_1(8)  # frames per clip, 5 per second; features door only
+    min_seconds: float = _above_0(2.0)  # shortest clip; `pixels` only
+    max_seconds: float = _above_0(6.0)  # longest clip; `pixels` only
+    object_size: float = _part(0.5)  # mean width, fraction of the frame's width; `pixels` only
+    visible_share: float = _part(0.65)  # fraction of a clip that shows an object; `pixels` only
+    frames_per_object: int = _from_1(2)  # frames that show an object; `features` only
+    regions_per_object: int = _within("[1, 64]", 9)  # cells of the 8x8 grid; `features` only
+    noise: float = _from_0(1.0)  # feature noise in units of the class signal; `features` only
+    num_channels: int = _from_1(256)  # feature channels; `features` only
+    num_frames: int = _from_1(8)  # frames per clip, 5 per second; `features` only
 
 
 @dataclasses.dataclass
@@ -246,10 +244,10 @@ class ViewConfig:
     distribution: Distribution = Distribution.NATURAL
     split: Split = Split.RANDOM
     seed: int = _seed(0)  # of the split and of downsampling
-    min_count: int = _from_1(10)  # fewest training uses of a vocabulary's hashtag (section 3.1)
+    min_count: int = _from_1(10)  # minimum training uses of a hashtag (section 3.1)
     test_share: float = _within("(0, 1)", 0.2)  # of the videos (section 3.1)
     validation_share: float = _below_1(0.1)  # of the remaining videos
-    train_share: float = _part(1.0)  # of the training videos kept; the vocabulary is of all
+    train_share: float = _part(1.0)  # of the training videos kept; all count for the vocabulary
     balanced_top: int = _from_1(150)  # frequent hashtags that `balanced` downsamples (section 3.1)
     max_history: int = _from_1(32)  # history hashtags kept per video, most used first
     max_positives: int = _from_1(16)  # hashtags kept per video
@@ -265,17 +263,17 @@ class ModelConfig:
     num_heads: int = _from_1(4)  # not given in the paper; divides hidden_size
     region_attention: bool = True  # False: mean over regions, UHMAN(a) (section 3.4)
     frame_attention: bool = True  # False: mean over frames, UHMAN(b) (section 3.4)
-    user_guidance: bool = True  # False: all users attend alike, UHMAN(c); not in the paper
-    unit_length: bool = True  # query and hashtag vectors of length 1: the margin has a scale
-    dropout: float = _below_1(0.0)  # share of hidden units dropped in training
-    history_dropout: float = _below_1(0.0)  # share of a history's hashtags left out in training
-    region_dropout: float = _below_1(0.0)  # share of a frame's regions left out in training
+    user_guidance: bool = True  # False: equal attention for all users, UHMAN(c); not in the paper
+    unit_length: bool = True  # query and hashtag vectors have length 1: the margin has a scale
+    dropout: float = _below_1(0.0)  # fraction of hidden units dropped in training
+    history_dropout: float = _below_1(0.0)  # fraction of history hashtags dropped in training
+    region_dropout: float = _below_1(0.0)  # fraction of regions dropped in training
     precision: Precision = Precision.FLOAT32
 
 
 @dataclasses.dataclass
 class LossConfig:
-    """WARP (paper, section 2.4) or softmax."""
+    """The loss: WARP (paper, section 2.4) or softmax."""
 
     name: Loss = Loss.WARP
     temperature: float = _above_0(0.1)  # scores are divided by it; `softmax` only
@@ -291,33 +289,33 @@ class TrainConfig:
 
     num_seeds: int = _within("[1, 1024]", 1)  # models trained at once over one read of the features
     batch_size: int = _from_1(32)  # videos per step
-    microbatch_size: int = _from_0(0)  # videos at once, divides batch_size; 0: by a CPU's cache
+    microbatch_size: int = _from_0(0)  # videos at once, divides batch_size; 0: automatic
     features: Features = Features.AUTO
     num_epochs: int = _from_1(50)  # passes over the training split
     optimiser: Optimiser = Optimiser.SGD
-    learning_rate: float = _above_0(0.05)  # the paper's is 0.1, with a step per pair (section 2.4)
-    user_rate: float = _above_0(30.0)  # learning rate of attribute and history rows, times it
-    hashtag_rate: float = _above_0(100.0)  # learning rate of hashtag rows, times it
-    attention_rate: float = _above_0(1.0)  # learning rate of attention's queries and keys, times it
+    learning_rate: float = _above_0(0.05)  # paper: 0.1, with a step per pair (section 2.4)
+    user_rate: float = _above_0(30.0)  # factor on learning_rate for attribute and history rows
+    hashtag_rate: float = _above_0(100.0)  # factor on learning_rate for hashtag rows
+    attention_rate: float = _above_0(1.0)  # factor on learning_rate for queries and keys
     momentum: float = _below_1(0.0)  # `sgd` only
     ema: float = _below_1(0.0)  # decay of the moving average that is evaluated; 0: off
     weight_decay: float = _from_0(0.0)  # matrices only; L2 with `sgd`, decoupled with `adamw`
-    clip_norm: float = _from_0(5.0)  # global norm above which gradients are scaled down; 0: off
+    clip_norm: float = _from_0(5.0)  # maximum global norm of gradients; 0: off
     decay: Decay = Decay.STEPS
     decay_factor: float = _part(0.1)  # (section 2.4)
-    decay_at: tuple[float, ...] = (0.6, 0.85)  # shares of the run; `steps` only
+    decay_at: tuple[float, ...] = (0.6, 0.85)  # fractions of the run; `steps` only
     patience: int = _from_1(5)  # evaluations without improvement before a decay; `plateau` only
     eval_every: int = _from_0(0)  # steps between validations; 0: once per epoch
-    checkpoint_every: int = _from_0(0)  # steps between checkpoints; 0: at validations, 5 % of time
+    checkpoint_every: int = _from_0(0)  # steps between them; 0: at validations, in 5 % of the time
 
 
 @dataclasses.dataclass
 class EvaluateConfig:
-    """Full ranking and its output."""
+    """Ranking of all hashtags and its output."""
 
     batch_size: int = _from_1(64)  # videos per scoring step
     top_k: int = _from_1(50)  # hashtags per video in predictions.parquet
-    select_by: str = "P@10"  # validation metric that picks the best parameters
+    select_by: str = "P@10"  # validation metric that selects the best parameters
 
 
 @dataclasses.dataclass
@@ -336,12 +334,12 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
 
-# Meaning of a field that a stored config lacks, if it is not the field's default.
+# Value of a field that a stored config lacks, if it is not the field's default.
 _BEFORE: dict[str, Any] = {"data.duplicates": Duplicates.KEEP}
 
 
 def kind_of(default: object) -> str:
-    """Returns the kind of value that a field takes, in words."""
+    """Returns a description of the values that a field takes."""
     if isinstance(default, enum.Enum):
         return "one of " + " ".join(str(choice.value) for choice in type(default))
     if isinstance(default, tuple):
@@ -351,7 +349,7 @@ def kind_of(default: object) -> str:
 
 
 def flag_text(value: object) -> str:
-    """Returns a value as a flag has it."""
+    """Returns the text of a value in a flag."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value.value) if isinstance(value, enum.Enum) else str(value) or "''"
@@ -378,13 +376,13 @@ def ranges() -> dict[str, str]:
 
 
 def flag_rule(path: str) -> tuple[str, str]:
-    """Returns the rule for the setting at a path and an example, for messages."""
+    """Returns the rule for the setting at a path, and an example, for messages."""
     default = flatten(Config())[path]
     return f"--config.{path} must be {kind_of(default)}", f"--config.{path}={flag_text(default)}"
 
 
 def nearest_field(path: str) -> str:
-    """Returns the path nearest to a misspelt one, by its last name and as a whole."""
+    """Returns the setting most similar to a misspelt path, by its whole and its last name."""
     paths = list(flatten(Config()))
 
     def likeness(candidate: str) -> float:
@@ -414,9 +412,9 @@ def from_dict(values: dict[str, Any], default: Any = None) -> Any:
     """Returns the config that `to_dict` wrote; `validate` checks types and ranges.
 
     Args:
-        values: nested fields. An absent one was unknown to the version that wrote them; it gets
-            the value for the behaviour of that version.
-        default: the dataclass to fill, by default a `Config`.
+        values: nested fields. A field that the writing version did not have gets the value for the
+            behaviour of that version.
+        default: the dataclass to fill; by default a `Config`.
 
     Raises:
         UserError: a field or a choice is unknown.
@@ -450,11 +448,11 @@ def from_dict(values: dict[str, Any], default: Any = None) -> Any:
 def go_on_with(config: Config, stored: dict[str, Any]) -> Config:
     """Returns the config with which a stored run continues.
 
-    A field that the stored config lacks keeps its meaning at that time, unless the command sets it
-    to another value than its default.
+    A field that the stored config lacks keeps the behaviour of its version, unless the command sets
+    it to a value other than its default.
 
     Args:
-        config: of the command that continues it; it is not changed.
+        config: of the command that continues the run; it is not changed.
         stored: result of `to_dict` when the run began, perhaps in an earlier version.
     """
     config = copy.deepcopy(config)

@@ -1,4 +1,4 @@
-"""Checks of a whole config: types, ranges, and rules over several fields."""
+"""Checks a config: types, ranges, and rules over several fields."""
 
 import math
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ def validate(config: Config) -> None:
     """Checks every field before any work.
 
     Raises:
-        UserError: one line per wrong field: the rule, the value and the remedy.
+        UserError: one line per wrong field with the rule, the value and the remedy.
     """
     values, defaults = flatten(config), flatten(Config())
     problems = [
@@ -35,7 +35,7 @@ def validate(config: Config) -> None:
 
 
 def _broken_rules(config: Config) -> Iterator[str]:
-    """Yields a message for each broken rule over several settings, or over a text."""
+    """Yields a message for each broken rule about several settings or about a text."""
     simulator, model, train = config.simulator, config.model, config.train
     if config.name in ("", ".", "..") or set(config.name) & set("/\\\0"):
         yield f"name must be a plain folder name, got {config.name!r}; write e.g. natural"
@@ -47,14 +47,14 @@ def _broken_rules(config: Config) -> Iterator[str]:
     shares = list(train.decay_at)
     if shares != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
         yield (
-            "train.decay_at must be rising shares of the run between 0 and 1, got "
+            "train.decay_at must be increasing fractions of the run between 0 and 1, got "
             f"{train.decay_at}; use e.g. (0.6, 0.85)"
         )
     if train.batch_size % (train.microbatch_size or 1):
         yield (
             f"train.microbatch_size must divide train.batch_size {train.batch_size}, got "
             f"{train.microbatch_size}; use e.g. "
-            f"{math.gcd(train.batch_size, train.microbatch_size)}, or 0 to have it chosen"
+            f"{math.gcd(train.batch_size, train.microbatch_size)}, or 0 for an automatic size"
         )
     if config.evaluate.select_by not in SCORES:
         yield (
@@ -64,10 +64,10 @@ def _broken_rules(config: Config) -> Iterator[str]:
     if not config.preprocess.weights:
         yield "preprocess.weights must be imagenet, random or a Keras .h5 file, got ''; use random"
     if not config.data.root and not config.data.simulated_dir:
-        yield "data.simulated_dir must name a folder where data.root is empty, got ''; use data"
+        yield "data.simulated_dir must name a folder if data.root is empty, got ''; use data"
     if "://" in config.data.simulated_dir:
         yield (
-            "data.simulated_dir must be a local folder, since clips are drawn there, got "
+            "data.simulated_dir must be a local folder, because clips are rendered there, got "
             f"{config.data.simulated_dir!r}; copy a simulated dataset to the bucket and name it in "
             "data.root"
         )
@@ -84,8 +84,8 @@ def _broken_rules(config: Config) -> Iterator[str]:
     ):
         if (value := getattr(simulator, name)) > (most := getattr(simulator, limit)):
             yield (
-                f"simulator.{name} must be at most {limit} {most}, got {value}; use a smaller one "
-                f"or a larger {limit}"
+                f"simulator.{name} must be at most {limit} {most}, got {value}; use a smaller "
+                f"value or a larger {limit}"
             )
 
 
@@ -96,7 +96,7 @@ def _within(value: Any, interval: str) -> bool:
 
 
 def _same_kind(value: object, default: object) -> bool:
-    """Returns whether a value fits its field: an int fits a float, a bool fits no number."""
+    """Returns whether a value fits its field; an int fits a float, a bool fits no number."""
     if isinstance(default, tuple):
         return isinstance(value, tuple | list) and all(_same_kind(item, 0.0) for item in value)
     if isinstance(default, float):

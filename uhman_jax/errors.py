@@ -1,4 +1,4 @@
-"""Errors that command lines report in one sentence."""
+"""Defines the errors that command lines report in one sentence."""
 
 import contextlib
 import errno
@@ -13,23 +13,24 @@ _DISK = tuple(
     getattr(errno, name)
     for name in "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM ENOTDIR EISDIR EEXIST ENAMETOOLONG".split()
 )
-_OURS = ("uhman_jax", "configs", "experiments", "tools")  # a failing import is a defect
+# Packages whose failing import is a defect.
+_OURS = ("uhman_jax", "configs", "experiments", "tools")
 
 
 class UserError(ValueError):
     """An error that a user can fix: the message has the rule, the value and the remedy.
 
-    The command lines print only the message and exit with status 2; any other exception is a
-    defect of this package and keeps its traceback.
+    The command lines print only the message and exit with status 2. Other exceptions are defects of
+    this package and keep their traceback.
     """
 
 
 class DivergedError(UserError):
-    """A loss or its gradient is not finite; the settings are the cause."""
+    """A loss or its gradient is not finite because of the settings."""
 
 
 def storage_error(error: BaseException | None) -> str:
-    """Returns the failure of a disk that an error, or its cause, names; else "".
+    """Returns the failure of a disk that an error or its cause reports; else "".
 
     Libraries wrap the system's errors, or keep only their text.
 
@@ -40,9 +41,9 @@ def storage_error(error: BaseException | None) -> str:
     """
     while error is not None:
         for number in _DISK:
-            words = os.strerror(number)
-            if isinstance(error, OSError) and error.errno == number or words in str(error):
-                return words
+            text = os.strerror(number)
+            if isinstance(error, OSError) and error.errno == number or text in str(error):
+                return text
         error = error.__cause__ or error.__context__
     return ""
 
@@ -64,9 +65,9 @@ def user_message(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        what = (str(error).splitlines() or ["out of memory"])[0]
+        text = (str(error).splitlines() or ["out of memory"])[0]
         return (
-            f"the settings must fit the memory, got {what!r}; lower train.batch_size, "
+            f"the settings must fit the memory, got {text!r}; lower train.batch_size, "
             "train.num_seeds, evaluate.batch_size or the sizes of the model"
         )
     if isinstance(error, ImportError):
@@ -78,10 +79,10 @@ def user_message(error: Exception) -> str:
             "again with the versions of .ci/constraints.txt"
         )
     if isinstance(error, OutputError):
-        return ""  # `streams.guarded` says it
-    if isinstance(error, OSError) and (trouble := storage_error(error)):
+        return ""  # `streams.guarded` reports it
+    if isinstance(error, OSError) and (reason := storage_error(error)):
         name = f" {error.filename!r}" if error.filename else ""
-        return f"a file{name} can't be written or read: {trouble}"
+        return f"a file{name} can't be written or read: {reason}"
     return ""
 
 
@@ -95,7 +96,7 @@ def count_of(number: int, noun: str) -> str:
 
 
 def only_flags(argv: Sequence[str]) -> None:
-    """Raises UserError if a command line has more than its program's name and flags."""
+    """Raises UserError if a command line has arguments that are not flags."""
     if len(argv) > 1:
         raise UserError(f"settings are given as --flag=value, got {argv[1]!r}; see --help")
 
@@ -106,7 +107,7 @@ def exit_on_user_error(prefix: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not (told := user_message(error)):
+        if not (message := user_message(error)):
             raise
-        print(f"{prefix}{told}", file=sys.stderr)
+        print(f"{prefix}{message}", file=sys.stderr)
         sys.exit(2)

@@ -1,7 +1,7 @@
-"""The relative paths of a run's settings, for a command that is started in any folder.
+"""Resolves the relative paths of a run's settings, for a command started in any folder.
 
-The settings keep the paths as the user wrote them, so that equal runs have equal settings;
-`config.json` also names the folder in which the run began.
+The settings keep the paths as the user wrote them, so that equal runs have equal settings.
+`config.json` also stores the folder in which the run began.
 """
 
 import copy
@@ -20,15 +20,15 @@ _NO_FILES = ("random", "imagenet")  # weights
 
 
 def located(config: Config, facts: dict[str, Any], workdir: pathlib.Path) -> Config:
-    """Returns a run's settings with absolute paths, under which its features or dataset exist.
+    """Returns a run's settings with absolute paths where its features or its dataset exist.
 
-    These folders are tried in turn: the one where the run began, the working folder, the run
-    directory and all folders around it. If none fits, the first is used. The paths of a new run
-    start from the working folder.
+    The paths are relative to the first fitting folder of: the folder where the run began, the
+    working folder, the run directory and its parents. If none fits, the first is used. A new run
+    uses the working folder.
 
     Args:
         config: of the run.
-        facts: the rest of its config.json; empty for a new run.
+        facts: the other data in its config.json; empty for a new run.
         workdir: the run directory.
 
     Raises:
@@ -49,7 +49,7 @@ def located(config: Config, facts: dict[str, Any], workdir: pathlib.Path) -> Con
 
 
 def same_path(one: str, folder: str, other: str) -> bool:
-    """Returns whether a path, relative to a folder, and another, to the working folder, are equal.
+    """Returns whether `one` relative to `folder` is `other` relative to the working folder.
 
     >>> same_path("data", os.getcwd(), "./data"), same_path("", os.getcwd(), "data")
     (True, False)
@@ -60,8 +60,8 @@ def same_path(one: str, folder: str, other: str) -> bool:
 
 
 def _folders(facts: dict[str, Any], workdir: pathlib.Path) -> Iterator[str]:
-    if began := facts.get(FOLDER):
-        yield str(began)
+    if folder := facts.get(FOLDER):
+        yield str(folder)
     yield os.getcwd()
     if facts and "://" not in str(workdir):
         run = pathlib.Path(os.path.abspath(workdir))
@@ -69,7 +69,7 @@ def _folders(facts: dict[str, Any], workdir: pathlib.Path) -> Iterator[str]:
 
 
 def _based(config: Config, folder: str) -> Config:
-    """Returns a copy of the settings with paths relative to a folder made absolute."""
+    """Returns a copy of the settings with absolute paths; relative ones start from a folder."""
     config = copy.deepcopy(config)
     for path in PATHS:
         section, name = path.split(".")

@@ -1,7 +1,7 @@
-"""One process at a time in a folder; a second one is told which process holds it.
+"""Locks a folder for one process; a second process gets an error that names the first.
 
 The lock is the operating system's: it ends with its process, also after kill -9. The text in the
-lock file is only for people.
+lock file is only for error messages.
 """
 
 import contextlib
@@ -23,17 +23,17 @@ _NO_LOCKS_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 @contextlib.contextmanager
 def hold(folder: str | os.PathLike[str], remedy: str, name: str = LOCK_FILE) -> Iterator[None]:
-    """Keeps other processes out of a folder while the block runs; makes the folder.
+    """Locks a folder while the block runs; creates the folder.
 
-    On a file system without locks, and in a bucket, it does nothing.
+    A bucket, and a file system without locks, are not locked.
 
     Args:
-        folder: what is held, by a file in it.
-        remedy: how the user of the second process can go on, for the message.
-        name: of that file; locks with different names do not exclude each other.
+        folder: locked by a file in it.
+        remedy: advice for the user of the second process, for the message.
+        name: of the file; locks with different names do not exclude each other.
 
     Raises:
-        UserError: another process holds it; names host, process and since when.
+        UserError: another process has the lock; the message has its number, host and time.
     """
     if storage.is_remote(folder):
         yield

@@ -5,7 +5,7 @@
 Every field of uhman_jax/config.py can be set, e.g. --config.train.learning_rate=0.05, or
 --config.data.root=FOLDER for a folder with a videos.csv. Whatever an earlier start has finished is
 reused. Exit status: 0 done; 2 something to mend, told in one sentence; 75 stopped by Ctrl-C or
-SIGTERM, and the same command goes on from there; 141 nobody reads the output any more.
+SIGTERM, and the same command continues from there; 141 nobody reads the output any more.
 
 The folders configs and tools (importers, inspect_run, export, launchers) are no part of an
 installation: start `python -m tools.NAME` in a clone of the source.

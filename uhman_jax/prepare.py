@@ -1,12 +1,12 @@
 """Prepares the input of training: raw dataset, features, view, channel statistics.
 
-Each step reports in one line what it makes, or reuses from an earlier start.
+Each step logs a line about its result, and reuses the result of an earlier start.
 """
 
 import dataclasses
 import pathlib
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,28 +20,21 @@ from uhman_jax.dataset.truth import SIMULATED_FEATURES, Truth, load_truth
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View, build_view
 from uhman_jax.errors import UserError, count_of, storage_error
 from uhman_jax.shards.store import INFO_FILE, FrameStore
-from uhman_jax.storage import atomic_write
 
 if TYPE_CHECKING:
     from uhman_jax.layers import ChannelStatistics  # imports JAX
 
-Say = Callable[[str], object]
-MAX_PROBLEMS = 5  # bad rows that are printed; --config.data.strict lists all
+Log = Callable[[str], object]
+MAX_PROBLEMS = 5  # lines that are logged about problems of one kind
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """The input of training and evaluation.
-
-    Attributes:
-        raw: the dataset as it was read.
-        store: region features of its videos.
-        view: hashtags, splits and histories.
-    """
+    """The input of training and evaluation."""
 
     raw: RawDataset
-    store: FrameStore
-    view: View
+    store: FrameStore  # region features of its videos
+    view: View  # hashtags, splits and histories
 
     @property
     def truth(self) -> Truth | None:
@@ -49,12 +42,12 @@ class Prepared:
         return load_truth(self.raw.root)
 
 
-def prepare(config: Config, log: Say = print, rules: int = CURRENT) -> Prepared:
-    """Makes or finds the raw dataset, its features and its view.
+def prepare(config: Config, log: Log = print, rules: int = CURRENT) -> Prepared:
+    """Returns the raw dataset, its features and its view; creates the first two if missing.
 
     Args:
         config: of the run.
-        log: takes lines for a person.
+        log: takes one line of text.
         rules: version of the rules by which tables are read, see `dataset.rules`.
 
     Raises:
@@ -68,32 +61,41 @@ def prepare(config: Config, log: Say = print, rules: int = CURRENT) -> Prepared:
         for name, split in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST))
     )
     log(f"View: {sizes} videos, {count_of(len(view.hashtags), 'hashtag')}.")
-    _say_duplicates(config.data.duplicates, raw, view, contents, log)
+    _log_duplicates(config.data.duplicates, raw, view, contents, log)
     return Prepared(raw, store, view)
 
 
-def _say_duplicates(
-    duplicates: Duplicates, raw: RawDataset, view: View, contents: Mapping[str, str], log: Say
+def _log_first(log: Log, lines: Sequence[str], more: str = "") -> None:
+    """Logs the first `MAX_PROBLEMS` lines, and `more` if there are more lines."""
+    for line in lines[:MAX_PROBLEMS]:
+        log(f"  {line}")
+    if len(lines) > MAX_PROBLEMS:
+        log(f"  ...{more}")
+
+
+def _log_duplicates(
+    duplicates: Duplicates, raw: RawDataset, view: View, contents: Mapping[str, str], log: Log
 ) -> None:
-    """Reports which videos have the same content and how they are used."""
+    """Logs which videos have the same content and how they are used."""
     unknown = sum(not content for content in contents.values())
     if unknown and duplicates is not Duplicates.KEEP:
         log(
-            f"Duplicates: cannot be seen in {unknown} of {len(contents)} clips, whose features are "
+            f"Duplicates: not known for {unknown} of {len(contents)} clips, whose features are "
             "of an earlier version (--config.preprocess.output_dir=NEW_FOLDER encodes them again)."
         )
     if text := describe_copies(view.report, duplicates):
         log(f"Duplicates: {text}")
-        copies = find_copies(raw.videos, contents)
-        for first, second, *others in copies[:MAX_PROBLEMS]:
+        lines = []
+        for first, second, *others in find_copies(raw.videos, contents):
             more = f" and {len(others)} more" if others else ""
-            log(f"  {first.path} ({first.video_id}) = {second.path} ({second.video_id}){more}")
-        if len(copies) > MAX_PROBLEMS:
-            log("  ...")
+            lines.append(
+                f"{first.path} ({first.video_id}) = {second.path} ({second.video_id}){more}"
+            )
+        _log_first(log, lines)
 
 
-def _raw_dataset(config: Config, log: Say, rules: int) -> RawDataset:
-    """Reads the user's dataset or a simulated one, which is made first if it does not exist."""
+def _raw_dataset(config: Config, log: Log, rules: int) -> RawDataset:
+    """Reads the user's dataset, or a simulated dataset, which is created if it does not exist."""
     root = storage.path(config.data.root) if config.data.root else simulated_root(config, log)
     has_clips = not _has_simulated_features(config)
     raw = read_raw_dataset(root, strict=config.data.strict, check_files=has_clips, rules=rules)
@@ -101,16 +103,13 @@ def _raw_dataset(config: Config, log: Say, rules: int) -> RawDataset:
     log(f"Dataset: {videos} of {users} in {root}.")
     if raw.problems:
         log(summarise_problems(raw))
-        for problem in raw.problems[:MAX_PROBLEMS]:
-            log(f"  {problem}")
-        if len(raw.problems) > MAX_PROBLEMS:
-            log("  ... (--config.data.strict lists all and stops)")
+        _log_first(log, [*map(str, raw.problems)], " (--config.data.strict lists all and stops)")
     return raw
 
 
-def simulated_root(config: Config, log: Say = print) -> pathlib.Path:
+def simulated_root(config: Config, log: Log = print) -> pathlib.Path:
     """Returns the folder of a config's simulated dataset; simulates it if it does not exist."""
-    from uhman_jax.dataset import simulator  # imports what renders clips: not for real data
+    from uhman_jax.dataset import simulator  # imports PyAV: not needed for real data
 
     root = dataset_root(config)
     if not simulator.is_simulated(root):
@@ -133,7 +132,7 @@ def dataset_root(config: Config) -> pathlib.Path:
 
 
 def _has_simulated_features(config: Config) -> bool:
-    """Returns whether the simulator writes, or wrote, features of a dataset instead of clips."""
+    """Returns whether the dataset has features from the simulator instead of clips."""
     if not config.data.root:
         return config.simulator.door is SimulatorOutput.FEATURES
     path = dataset_root(config) / SIMULATED_FEATURES / INFO_FILE
@@ -144,7 +143,7 @@ def features_dir(config: Config) -> pathlib.Path:
     """Returns the folder of the features of a config's dataset, which may not exist.
 
     Raises:
-        UserError: the weights file that it names cannot be read.
+        UserError: the weights file of the config cannot be read.
     """
     root = dataset_root(config)
     if _has_simulated_features(config):
@@ -155,14 +154,13 @@ def features_dir(config: Config) -> pathlib.Path:
     return storage.path(settings.output_dir or pipeline.features_dir(root, settings))
 
 
-def _features(config: Config, raw: RawDataset, log: Say) -> tuple[FrameStore, dict[str, str]]:
-    """Returns the region features of the videos; encodes the clips that have none yet.
+def _features(config: Config, raw: RawDataset, log: Log) -> tuple[FrameStore, dict[str, str]]:
+    """Returns the region features of the videos, and the hash of each content by video_id.
 
-    A folder that an earlier version began holds the videos that its rules found in the tables, and
-    stays as it is: further videos, which only the current rules find, get no features there.
+    Clips without features are encoded. A folder of an earlier version keeps the videos that its
+    rules found in the tables: videos that only the current rules find get no features there.
 
-    Also returns the hash of each video's content by video_id: "" if an earlier version made the
-    features; no entries for simulated features.
+    The hash is "" if an earlier version made the features; simulated features have no hashes.
     """
     directory = features_dir(config)
     if _has_simulated_features(config):
@@ -181,21 +179,18 @@ def _features(config: Config, raw: RawDataset, log: Say) -> tuple[FrameStore, di
         log(f"Features: encoding the clips into {directory}.")
         pipeline.preprocess(raw.root, inputs, directory, settings)
     entries = read_ledger(directory)
-    lost = [entry for entry in entries if entry.state != "ok"]
-    if lost:
+    if lost := [entry for entry in entries if entry.state != "ok"]:
         log(f"Features: {len(lost)} of {count_of(len(inputs), 'clip')} could not be used:")
-        for entry in lost[:MAX_PROBLEMS]:
-            log(f"  {storage.escape_name(entry.path)}: {entry.state}, {entry.reason}")
-        if len(lost) > MAX_PROBLEMS:
-            log(f"  ... ({directory / LEDGER_FILE} lists all)")
+        lines = [f"{storage.escape_name(e.path)}: {e.state}, {e.reason}" for e in lost]
+        _log_first(log, lines, f" ({directory / LEDGER_FILE} lists all)")
     contents = {entry.video_id: entry.content for entry in entries if entry.state == "ok"}
     return FrameStore.open(directory), contents
 
 
-def channel_statistics(prepared: Prepared, log: Say = print) -> "ChannelStatistics":
-    """Returns the statistics of the training split, cached beside the shards.
+def channel_statistics(prepared: Prepared, log: Log = print) -> "ChannelStatistics":
+    """Returns the channel statistics of the training split, cached beside the shards.
 
-    Without the cache every training video is read once.
+    Without the cache, each training video is read once.
     """
     from uhman_jax import input_pipeline
 
@@ -209,16 +204,16 @@ def channel_statistics(prepared: Prepared, log: Say = print) -> "ChannelStatisti
     except FileNotFoundError:
         pass
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
-        log(f"{path} is damaged; it is made again.")
+        log(f"{path} is damaged; it is written again.")
     statistics = input_pipeline.channel_statistics(view, store)
     try:
         path.parent.mkdir(exist_ok=True)
-        with atomic_write(path) as file:
+        with storage.atomic_write(path) as file:
             np.savez(file, **statistics._asdict())
     except OSError as error:
-        if not (trouble := storage_error(error)):
+        if not (reason := storage_error(error)):
             raise
-        log(f"Channel statistics are not kept in {path.parent}: {trouble}.")
+        log(f"Channel statistics are not kept in {path.parent}: {reason}.")
     return statistics
 
 
@@ -226,7 +221,7 @@ def check_same_view(before: View, view: View, path: pathlib.Path) -> None:
     """Raises UserError if the data of a run have changed since it began.
 
     Args:
-        before: the view that the run began with.
+        before: the view at the start of the run.
         view: the view of the current data.
         path: the file of `before`, for the message.
     """
@@ -235,5 +230,5 @@ def check_same_view(before: View, view: View, path: pathlib.Path) -> None:
             f"the data must stay as they were when the run began, but {path} describes "
             f"{count_of(len(before.video_ids), 'video')} and "
             f"{count_of(len(before.hashtags), 'hashtag')} that differ from "
-            f"the {len(view.video_ids)} and {len(view.hashtags)} of now; use another --workdir"
+            f"the current {len(view.video_ids)} and {len(view.hashtags)}; use another --workdir"
         )

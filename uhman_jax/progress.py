@@ -1,4 +1,4 @@
-"""Progress bars: rate and time left on standard error."""
+"""Shows progress bars with rate and remaining time on standard error."""
 
 import sys
 from typing import Any
@@ -7,12 +7,12 @@ from tqdm import tqdm
 
 
 def progress_bar(iterable: Any = None, **options: Any) -> tqdm:
-    """Returns a tqdm bar; it writes rarely to a standard error that is no terminal: a log.
+    """Returns a tqdm bar; it writes rarely if standard error is not a terminal but a log.
 
     Args:
-        iterable: to iterate over; None to call `update` by hand.
+        iterable: to iterate over; None if the caller calls `update`.
         options: of tqdm, such as `total`, `desc` and `unit`; TQDM_DISABLE=1 in the environment
-            hides the bar too.
+            also hides the bar.
     """
     if not options.get("disable"):
         options.pop("disable", None)  # it would overrule the environment

@@ -1,9 +1,9 @@
-"""Ends a process on SIGINT or SIGTERM: between two steps of a training, at once everywhere else.
+"""Ends a process on SIGINT or SIGTERM: between two training steps, immediately elsewhere.
 
-All files are whole at any moment: only unsaved steps can be lost, and a process may end anywhere.
-No exception is raised, because a library's callback would lose it. Python calls a handler between
-two of its instructions, so a compilation of a minute delays it by a minute: a thread receives
-signals too, and ends the process after a grace period.
+All files are written atomically, so a process may end anywhere and loses only unsaved steps. The
+handlers raise no exception, because a library's callback would lose it. Python calls a handler
+between two of its instructions, so a compilation of a minute delays it by a minute. So a thread
+also receives the signals, and ends the process after a grace period.
 """
 
 import contextlib
@@ -17,17 +17,17 @@ from typing import Any
 
 from uhman_jax import streams
 
-STOPPED = 75  # exit status, EX_TEMPFAIL of sysexits.h: the same command goes on from there
+STOPPED = 75  # exit status, EX_TEMPFAIL of sysexits.h: the same command continues
 GRACE_SECONDS = 8.0
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
-MESSAGE = "Stopped; the same command goes on from there."
+MESSAGE = "Stopped; the same command continues from there."
 
-defer_exit = threading.Lock()  # while it is held, the process goes on after the grace period
+defer_exit = threading.Lock()  # while it is held, the grace period does not end the process
 
 
 def end(*unused: object) -> None:
-    """Ends the process with status `STOPPED`, without any cleaning up."""
-    with contextlib.suppress(OSError, ValueError):  # the reader may be gone
+    """Ends the process with status `STOPPED`, without cleanup."""
+    with contextlib.suppress(OSError, ValueError):  # the output may have no reader
         sys.stdout.flush()
         print(f"\n{MESSAGE}", file=sys.stderr, flush=True)
     os._exit(STOPPED)
@@ -50,7 +50,7 @@ def exit_on_signal(grace: float = GRACE_SECONDS, *, for_reader: bool = False) ->
 
     Args:
         grace: seconds that code outside of Python, or another handler, may take after a signal.
-        for_reader: also end, without a message, when the reader of standard output is gone.
+        for_reader: whether to end, without a message, when standard output loses its reader.
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -88,10 +88,10 @@ def exit_on_signal(grace: float = GRACE_SECONDS, *, for_reader: bool = False) ->
 
 @contextlib.contextmanager
 def graceful_stop() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGINT or SIGTERM into a flag, for a stop between two steps.
+    """Records the first SIGINT or SIGTERM, for a stop between two steps.
 
     Yields:
-        A function that returns whether one came. A second one ends the process.
+        A function that returns whether a signal was received. A second signal ends the process.
     """
     received: list[int] = []
 
@@ -99,7 +99,7 @@ def graceful_stop() -> Iterator[Callable[[], bool]]:
         if received:
             end()
         received.append(number)
-        print("\nStopping after this step (once more: at once).", file=sys.stderr)
+        print("\nStopping after this step (a second signal stops at once).", file=sys.stderr)
 
     with _handler(handle):
         yield lambda: bool(received)

@@ -1,7 +1,7 @@
-"""Paths on a disk or in a bucket (gs://BUCKET/NAME), and files that appear whole or not at all.
+"""Opens paths on a disk or in a bucket (gs://BUCKET/NAME), and writes files atomically.
 
 `path` returns a pathlib.Path or a `BucketPath`, which has the same methods. An object appears when
-its upload ends. It cannot be appended to, memory-mapped or decoded: copies on this machine can.
+its upload ends. Appending, memory mapping and decoding need a copy on this machine.
 """
 
 import contextlib
@@ -19,17 +19,17 @@ from typing import Any
 
 from uhman_jax.errors import UserError
 
-CACHE = "UHMAN_JAX_CACHE"  # environment variable: folder of the copies that are kept
-# Temporary files of `making` and, before the dot, of earlier versions of `replacing`.
+CACHE = "UHMAN_JAX_CACHE"  # environment variable: folder of `cached_copy`
+# Names of temporary files of earlier versions of `atomic_write`, and of `atomic_path`.
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp|\.[0-9a-f]{8}\.tmp\..+")
 _NAME_LENGTH = 120  # characters of an object's name in the name of its copy
 
 
 def path(text: str | os.PathLike[str]) -> pathlib.Path:
-    """Returns the path that a user gave: a pathlib.Path, or a BucketPath for gs://.
+    """Returns a pathlib.Path for a local path, or a BucketPath for gs://.
 
     Raises:
-        UserError: another kind of address, no bucket, or gcsfs is not installed.
+        UserError: another kind of address, no bucket in it, or gcsfs is not installed.
 
     >>> path("data/clips").name
     'clips'
@@ -38,7 +38,7 @@ def path(text: str | os.PathLike[str]) -> pathlib.Path:
     if not re.match(r"[a-z][a-z0-9+.-]*://", name):
         return pathlib.Path(name)
     if is_remote(name):
-        from uhman_jax.bucket_path import BucketPath  # takes a tenth of a second
+        from uhman_jax.bucket_path import BucketPath  # takes 0.1 s
 
         return BucketPath.checked(name)  # type: ignore[bad-return]
     raise UserError(f"a path must be local or begin with gs://, got {name!r}; copy it there")
@@ -57,8 +57,8 @@ def is_remote(where: str | os.PathLike[str]) -> bool:
 def atomic_write(where: str | os.PathLike[str]) -> Iterator[Any]:
     """Opens a binary file that replaces `where` when the block ends without an error.
 
-    It is written as in `making` and flushed to the disk: `where` is whole or absent, also after a
-    crash.
+    It is written as by `atomic_path` and flushed to the disk: after a crash `where` has its old or
+    its new content.
     """
     with atomic_path(where) as temporary, open(temporary, "xb") as file:
         yield file
@@ -76,9 +76,8 @@ def atomic_write(where: str | os.PathLike[str]) -> Iterator[Any]:
 def atomic_path(where: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Yields a local name for a library that writes a file; it replaces `where` after the block.
 
-    It is in the same folder, and has the same suffix, which libraries look at. A block that raises
-    leaves nothing; `remove_leftovers` removes the file of a killed one. An object is written to a
-    temporary folder and uploaded.
+    The name has the same folder and suffix. A block that raises leaves no file; `remove_leftovers`
+    removes the file of a killed process. An object is written to a temporary folder and uploaded.
     """
     target = path(where)
     if is_remote(target):
@@ -96,24 +95,24 @@ def atomic_path(where: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 
 def remove_leftovers(folder: pathlib.Path) -> None:
-    """Removes the temporary files of killed processes; no other may write to the folder.
+    """Removes the temporary files of killed processes; no process may write to the folder.
 
-    A bucket has none: objects appear whole.
+    A bucket has no temporary files.
     """
-    for left in () if is_remote(folder) else folder.glob(".*"):
-        if _LEFTOVER.fullmatch(left.name):
-            left.unlink(missing_ok=True)
+    for file in () if is_remote(folder) else folder.glob(".*"):
+        if _LEFTOVER.fullmatch(file.name):
+            file.unlink(missing_ok=True)
 
 
 def check_folder(folder: str | os.PathLike[str], flag: str) -> None:
-    """Checks that a folder on a disk exists or can be made, and can be written; leaves nothing.
+    """Checks that files can be written to a folder on a disk, which may not exist yet.
 
     Args:
         folder: not checked if it is in a bucket.
         flag: its name in the message.
 
     Raises:
-        UserError: it cannot be used.
+        UserError: the folder cannot be used.
     """
     if is_remote(folder):
         return
@@ -132,7 +131,7 @@ def check_folder(folder: str | os.PathLike[str], flag: str) -> None:
 
 
 def _exists(where: pathlib.Path) -> bool:
-    """Returns whether a file, folder or link exists; raises an error if nobody can know."""
+    """Returns whether a file, folder or link exists; raises OSError if it cannot be checked."""
     try:
         return bool(os.lstat(where))
     except (FileNotFoundError, NotADirectoryError):
@@ -140,20 +139,20 @@ def _exists(where: pathlib.Path) -> bool:
 
 
 def check_name(path: str | os.PathLike[str], flag: str) -> None:
-    """Checks that libraries that take names as UTF-8 will find a path.
+    """Checks that libraries that need names in UTF-8 can open a path.
 
     Args:
-        path: relative paths start from the working folder.
+        path: absolute, or relative to the working folder.
         flag: its name in the message.
 
     Raises:
-        UserError: its bytes are not UTF-8, or the locale is not.
+        UserError: the path or the locale is not UTF-8.
     """
     if is_remote(path) or (name := os.path.abspath(path)).isascii():
         return
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
         raise UserError(
-            f"a locale must be UTF-8 for names like {escape_name(name)} in {flag}, got {encoding}; "
+            f"the locale must be UTF-8 for the name {escape_name(name)} in {flag}, got {encoding}; "
             "set LC_ALL=C.UTF-8 and leave PYTHONUTF8 out"
         )
     try:
@@ -165,7 +164,7 @@ def check_name(path: str | os.PathLike[str], flag: str) -> None:
 
 
 def escape_name(text: str) -> str:
-    r"""Returns a name or text on one line, with escapes for control characters and odd bytes.
+    r"""Returns a text on one line, with escapes for control characters and undecodable bytes.
 
     >>> print(escape_name("clip\n\udce9.mp4"))
     clip\n\udce9.mp4
@@ -178,12 +177,12 @@ def escape_name(text: str) -> str:
 
 @contextlib.contextmanager
 def temporary_copy(where: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields the file itself, or a copy of an object that is removed after the block.
+    """Yields the file, or a copy of an object with its suffix, which exists during the block.
 
-    The copy keeps the suffix. The caller checks the size.
+    The caller checks the size.
 
     Raises:
-        FileNotFoundError: there is no such object.
+        FileNotFoundError: the object does not exist.
     """
     if not is_remote(where):
         yield where
@@ -195,13 +194,13 @@ def temporary_copy(where: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def cached_copy(where: str | os.PathLike[str]) -> pathlib.Path:
-    """Returns the file itself, or a copy of an object that later calls and processes reuse.
+    """Returns the file, or a copy of an object that later calls and processes reuse.
 
-    Copies are in $UHMAN_JAX_CACHE, by default ~/.cache/uhman_jax/copies; nothing removes them. The
+    Copies are in $UHMAN_JAX_CACHE, by default ~/.cache/uhman_jax/copies, and are never removed. The
     name of a copy depends on the object's version, so a replaced object is copied again.
 
     Raises:
-        FileNotFoundError: there is no such object.
+        FileNotFoundError: the object does not exist.
     """
     target = path(where)
     if not is_remote(target):
@@ -213,8 +212,8 @@ def cached_copy(where: str | os.PathLike[str]) -> pathlib.Path:
     if _size(copy) == size:
         return copy
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "ab") as lock:  # several processes of a machine download once
-        with contextlib.suppress(OSError):  # a file system without locks: each downloads
+    with open(folder / ".lock", "ab") as lock:  # the processes of a machine download once
+        with contextlib.suppress(OSError):  # a file system without locks: each process downloads
             fcntl.flock(lock, fcntl.LOCK_EX)
         if _size(copy) != size:
             with atomic_path(copy) as temporary:
@@ -232,12 +231,12 @@ def _size(file: pathlib.Path) -> int:
 
 
 def sizes(root: pathlib.Path) -> dict[str, int]:
-    """Returns the bytes of every object in a remote folder, by relative name, from one listing."""
+    """Returns the size of each object in a remote folder, by relative name, from one listing."""
     return root.sizes()  # type: ignore[missing-attribute]
 
 
 def files_below(root: pathlib.Path) -> list[pathlib.PurePosixPath]:
-    """Returns the relative names of all files in a folder, of any kind, in order."""
+    """Returns the relative names of all files in a folder and its subfolders, in order."""
     if is_remote(root):
         return sorted(map(pathlib.PurePosixPath, sizes(root)))
     paths = sorted(root.rglob("*"))
@@ -245,6 +244,6 @@ def files_below(root: pathlib.Path) -> list[pathlib.PurePosixPath]:
 
 
 def user_cache(name: str) -> pathlib.Path:
-    """Returns the package's folder of that name in the user's cache; it may not exist."""
+    """Returns a folder of this package in the user's cache; it may not exist."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return pathlib.Path(cache) / "uhman_jax" / name

@@ -1,8 +1,8 @@
-"""Standard streams of a command line: closed ones, a reader that goes away, a full device, ASCII.
+"""Handles the standard streams of a command line: closed, without reader, full, or ASCII.
 
-`| head` ends a program at the next line that it writes, without a message and with the status that
-a shell shows for SIGPIPE. The signal itself stays ignored, as is usual in Python: otherwise a
-decoder that dies would end the program too.
+If the reader ends, as `| head` does, the program ends at its next line, without a message and with
+the status that a shell shows for SIGPIPE. The signal stays ignored, as is usual in Python:
+otherwise a decoder that dies would end the program.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-READER_GONE = 141  # exit status: 128 + SIGPIPE, as of any program at the head of a pipeline
-WRONG = 2  # exit status
+READER_GONE = 141  # exit status: 128 + SIGPIPE
+WRONG = 2  # exit status of a user error
 STDOUT, STDERR = 1, 2
 GONE = select.POLLERR | select.POLLHUP  # events of a file descriptor that has lost its reader
 
@@ -38,9 +38,9 @@ class _Output(io.FileIO):
 def prepare() -> None:
     """Makes the three standard streams usable.
 
-    A closed one becomes the null device: otherwise the next file that is opened gets its number,
-    and the output. A character that a stream's encoding lacks is written as an escape. Lines are
-    written at once.
+    A closed stream becomes the null device: otherwise the next opened file gets its number, and
+    receives the output. A character that the encoding of a stream lacks is written as an escape.
+    Each line is flushed.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= STDERR:
         os.set_inheritable(number, True)
@@ -56,10 +56,10 @@ def prepare() -> None:
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Prepares the streams for a command line, and ends it if they fail.
+    """Prepares the streams for a command line, and ends the process if they fail.
 
-    The status is `READER_GONE` if the reader of the output is gone, and 2, with one sentence, if
-    the output cannot be written.
+    The status is `READER_GONE` if the output has no reader, and 2, with one sentence, if the output
+    cannot be written.
     """
     prepare()
     try:
@@ -84,7 +84,7 @@ def guarded() -> Iterator[None]:
 def _check_arguments(argv: Sequence[str]) -> None:
     """Ends the process if the locale cannot read the command line.
 
-    Python keeps bytes that it cannot decode as surrogates, so the name of a file still works.
+    Python keeps undecodable bytes as surrogates, so the name of an existing file works.
     """
     encoding = sys.getfilesystemencoding()
     for text in argv:
@@ -104,11 +104,11 @@ def run_app(
 ) -> None:
     """Runs `absl.app.run` with guarded streams; for the last line of a `__main__`.
 
-    A wrong flag is one sentence and status 2, as any mistake; --help has status 0.
+    A wrong flag ends in one sentence and status 2; --help has status 0.
 
     Args:
         main: takes the program's name and the arguments that are not flags.
-        known_only: of a command line, whether unknown flags are left to `main`.
+        known_only: returns whether a command line leaves unknown flags to `main`.
     """
     from absl import app, flags
 
@@ -129,8 +129,5 @@ def run_app(
 
 
 def is_utf8() -> bool:
-    """Returns whether standard output takes every character.
-
-    `prepare` also escapes the surrogates of odd bytes in the names of files, for JSON.
-    """
+    """Returns whether standard output can encode every character."""
     return sys.stdout.encoding.lower().replace("-", "") == "utf8"

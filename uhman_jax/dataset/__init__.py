@@ -1,1 +1,1 @@
-"""The raw data: reading and checking it, simulating it, and the views that training reads."""
+"""Reads and checks raw datasets, simulates them, and builds the views that training reads."""

@@ -3,15 +3,16 @@
 Case, width, spaces and invisible characters do not change a value. Synonyms get one name:
 
 - Genders: "female", "male" or "nonbinary".
-- Countries: the ISO code of two letters. Known are the codes of two and three letters, the flags
-  and the English names of ISO 3166-1 (pycountry), and the common names of `_COUNTRY_NAMES`.
-  Namibia is "NAM", since "NA" is a missing value in many programs.
+- Countries: the ISO code of two letters. It reads the codes of two and three letters, the flags and
+  the English names of ISO 3166-1 (pycountry), and the common names of `_COUNTRY_NAMES`. Namibia is
+  "NAM", because "NA" is a missing value in many programs.
 
-Any other value is kept as it is, except those that mean unknown: see `is_unknown`.
+`is_unknown` defines the values that mean "unknown". Other values are kept as they are.
 """
 
 import collections
 import functools
+import itertools
 import unicodedata
 from collections.abc import Sequence
 
@@ -32,49 +33,29 @@ _GENDERS = {
     "homme uomo 男 男性 男の子 남 남성 남자 м муж мужской мужчина",
     "nonbinary": "nonbinary nonbinaire nobinario nb enby genderqueer divers",
 }
-# Common names that are not in ISO 3166-1; the parts of the United Kingdom count as the whole.
+# Common names that are not in ISO 3166-1, by code; the parts of the United Kingdom mean the whole.
 _COUNTRY_NAMES = {
-    "AE": ["UAE", "Emirates"],
-    "BN": ["Brunei"],
-    "BO": ["Bolivia"],
-    "CD": ["DRC", "DR Congo", "Democratic Republic of the Congo", "Congo Kinshasa"],
-    "CG": ["Congo Brazzaville"],
-    "CI": ["Ivory Coast"],
-    "CN": ["PRC", "Mainland China"],
-    "CV": ["Cape Verde"],
-    "CZ": ["Czech Republic"],
-    "FM": ["Micronesia"],
-    "GB": ["UK", "Great Britain", "Britain", "England", "Scotland", "Wales", "Northern Ireland"],
-    "KR": ["Korea", "S Korea", "Republic of Korea"],
-    "KP": ["N Korea", "DPRK"],
-    "LA": ["Laos"],
-    "MK": ["Macedonia"],
-    "MM": ["Burma"],
-    "MO": ["Macau"],
-    "NL": ["Holland"],
-    "PS": ["Palestine"],
-    "RU": ["Russia"],
-    "SH": ["Saint Helena"],
-    "SX": ["Sint Maarten"],
-    "SZ": ["Swaziland"],
-    "TL": ["East Timor"],
-    "TR": ["Turkey"],
-    "TW": ["Taiwan"],
-    "US": ["US", "USA", "America"],
-    "VA": ["Vatican", "Vatican City", "Holy See"],
-    "VI": ["US Virgin Islands"],
-}
+    "AE": "UAE|Emirates", "BN": "Brunei", "BO": "Bolivia",
+    "CD": "DRC|DR Congo|Democratic Republic of the Congo|Congo Kinshasa", "CG": "Congo Brazzaville",
+    "CI": "Ivory Coast", "CN": "PRC|Mainland China", "CV": "Cape Verde", "CZ": "Czech Republic",
+    "FM": "Micronesia", "GB": "UK|Great Britain|Britain|England|Scotland|Wales|Northern Ireland",
+    "KR": "Korea|S Korea|Republic of Korea", "KP": "N Korea|DPRK", "LA": "Laos", "MK": "Macedonia",
+    "MM": "Burma", "MO": "Macau", "NL": "Holland", "PS": "Palestine", "RU": "Russia",
+    "SH": "Saint Helena", "SX": "Sint Maarten", "SZ": "Swaziland", "TL": "East Timor",
+    "TR": "Turkey", "TW": "Taiwan", "US": "US|USA|America", "VA": "Vatican|Vatican City|Holy See",
+    "VI": "US Virgin Islands",
+}  # fmt: skip
 _NAMIBIA = "NAM"
 _MAX_LENGTH = 200  # characters of a value
-_MAX_READ = 1000  # characters; Unicode's forms of text take quadratic time on many marks
-# Signs with a meaning in letters: those of flags, and Venus and Mars.
+_MAX_READ = 1000  # characters; Unicode normalisation takes quadratic time on many marks
+# Signs that stand for letters: flags, and Venus and Mars.
 _SIGNS = {0x1F1E6 + i: chr(ord("a") + i) for i in range(26)} | {0x2640: "female", 0x2642: "male"}
 AGE_BUCKETS = ("<13", "13-17", "18-24", "25-34", "35-44", "45+")
 _AGE_STARTS = (13, 18, 25, 35, 45)  # first year of each bucket but the first
 
 
 def is_unknown(text: str) -> bool:
-    """Returns whether a value means unknown, in the spellings of people and programs.
+    """Returns whether a value means "unknown", as people or programs write it.
 
     >>> [is_unknown(text) for text in ("", "-", "?", "N/A", "NaN", "Not specified", "US", "0")]
     [True, True, True, True, True, True, False, False]
@@ -104,14 +85,14 @@ def fold_country(text: str) -> str:
 
 
 def _name_of(text: str, names: dict[str, str]) -> str:
-    """Returns the value of a text: a standard name, the folded text, or ""."""
+    """Returns the standard name of a text, else the folded text; "" if unknown."""
     return "" if is_unknown(text) else names.get(squeeze(text)) or fold_text(text)
 
 
 def fold_text(text: str) -> str:
-    """Returns a text NFKC, case folded, with single spaces, without invisible characters.
+    """Returns a text NFKC, case folded, with single spaces and without invisible characters.
 
-    Texts of more than 200 characters are not accepted as values and become "".
+    A text of more than 200 characters becomes "".
     """
     words = unicodedata.normalize("NFKC", text[:_MAX_READ]).split()
     folded = " ".join(filter(None, map(normalise_hashtag, words)))
@@ -144,11 +125,9 @@ def country_names() -> dict[str, str]:
     for country in pycountry.countries:
         code = country.alpha_2 if country.alpha_2 != "NA" else _NAMIBIA
         codes |= dict.fromkeys((squeeze(country.alpha_2), squeeze(country.alpha_3)), code)
-        spellings = [
-            getattr(country, fact, "") for fact in ("name", "common_name", "official_name")
-        ]
-        spellings += _COUNTRY_NAMES.get(code, [])
-        for spelling in filter(None, spellings):
+        official = ("name", "common_name", "official_name")
+        spellings = [getattr(country, fact, "") for fact in official]
+        for spelling in filter(None, spellings + _COUNTRY_NAMES.get(code, "").split("|")):
             before, _, behind = spelling.partition(", ")  # "Moldova, Republic of"
             for text in (spelling, f"{behind} {before}", spelling.partition(" (")[0]):
                 for variant in (text, text.replace("Saint ", "St "), text.replace(" and ", " ")):
@@ -170,7 +149,7 @@ def age_bucket(age: int | None) -> str:
 def encode_attribute(
     values: Sequence[str], is_train_V: np.ndarray, order: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Encodes the values of an attribute as numbers; values that train does not have are unknown.
+    """Encodes the values of an attribute as numbers; values that are not in train are unknown.
 
     >>> encode_attribute(["no", "br", "", "br", "se"], np.array([1, 1, 1, 1, 0], bool))
     (('unknown', 'br', 'no'), array([2, 1, 0, 1, 0], dtype=int32))
@@ -181,10 +160,9 @@ def encode_attribute(
         order: of the values; by default by frequency in train, then by name.
 
     Returns:
-        names, of which the first is "unknown", and value_V, int32 indices into them.
+        The names, of which the first is "unknown", and value_V, int32 indices into them.
     """
-    train = [value for value, known in zip(values, is_train_V, strict=True) if known]
-    count = collections.Counter(train)
+    count = collections.Counter(itertools.compress(values, is_train_V))
     ranked = order or sorted(count, key=lambda value: (-count[value], value))
     known = [value for value in ranked if value not in ("", UNKNOWN) and count[value]]
     names = (UNKNOWN, *known)

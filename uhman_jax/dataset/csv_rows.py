@@ -1,7 +1,6 @@
-"""Rows of a CSV file with their line numbers; a damaged row costs no other row."""
+"""Reads the rows of a CSV file with their line numbers; a damaged row costs no other row."""
 
 import csv
-import dataclasses
 import io
 import re
 from collections.abc import Sequence
@@ -10,34 +9,23 @@ from typing import NamedTuple
 
 from uhman_jax.errors import UserError
 
-# An open quote swallows the lines after it: a row that is longer is given up before csv's limit on
-# the length of a field, which would be the wrong reason.
+# An open quote swallows the next lines. A longer row is rejected before it reaches the limit of csv
+# on the length of a field, which would be a misleading reason.
 _MAX_LINES_PER_ROW = 100
 _SHOWN_CHARACTERS = 80  # of a value in a message
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # undecodable bytes by `surrogateescape`
 
 
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """An error in one row, for the person who can fix it.
+class Problem(NamedTuple):
+    """An error in one row that a user can fix."""
 
-    Attributes:
-        file: name of the table, such as "videos.csv".
-        line: first line of the row, counted from 1.
-        rule: the rule that is broken.
-        value: the value that breaks it, as `show` writes it.
-        remedy: how to fix it.
-        kind: two or three words for summaries, such as "missing file".
-        dropped: False if the row is kept.
-    """
-
-    file: str
-    line: int
-    rule: str
-    value: str
+    kind: str  # two or three words for summaries, such as "missing file"
+    rule: str  # the broken rule
+    value: str  # the value that breaks it, from `show`
     remedy: str
-    kind: str
-    dropped: bool = True
+    dropped: bool = True  # whether the row is dropped
+    file: str = ""  # name of the table, such as "videos.csv"
+    line: int = 0  # first line of the row, counted from 1
 
     def __str__(self) -> str:
         """Returns the problem as one line."""
@@ -76,20 +64,17 @@ def read_bytes(path: Path) -> bytes:
 def parse_rows(
     data: bytes, file: str, columns: Sequence[str], list_column: str
 ) -> tuple[list[Row], list[Problem]]:
-    """Splits a table into rows, and reports those that cannot be read.
+    """Returns the rows of a table, and the problems of rows that cannot be read, in file order.
 
-    Columns are found by name, in any order; further ones are ignored, and so are blank lines and a
-    byte-order mark. Lines end in LF, CRLF or CR.
+    Columns are found by name, in any order. Other columns, blank lines and a byte-order mark are
+    ignored. Lines end in LF, CRLF or CR.
 
     Args:
         data: content of the file, UTF-8 with or without a byte-order mark.
         file: its name, for messages.
         columns: names that the header must hold, each once.
-        list_column: the only one of `columns` whose value may span lines. If another one does, a
-            quote is left open, and only the first line of the row is given up.
-
-    Returns:
-        Rows and problems, each in file order.
+        list_column: the only one of `columns` whose value may span lines. If the value of another
+            column does, a quote is open, and only the first line of the row is rejected.
 
     Raises:
         UserError: the encoding or the header of the table is wrong.
@@ -113,8 +98,7 @@ def parse_rows(
         record, end, reason = _read_record(lines, start)
         swallows = any(_is_row(line, len(names)) for line in lines[start + 1 : end])
         if problem := _row_problem(record, reason, lines[start:end], len(names), single, swallows):
-            kind, rule, value, remedy = problem
-            problems.append(Problem(file, start + 1, rule, value, remedy, kind))
+            problems.append(problem._replace(file=file, line=start + 1))
             # The lines after an open quote may be good rows.
             start = end if len(record) == len(names) and not swallows else start + 1
         else:
@@ -125,7 +109,7 @@ def parse_rows(
 
 
 def _read_record(lines: list[str], start: int) -> tuple[list[str], int, str]:
-    """Returns the fields of the record at `start`, the line after it, and why there are none."""
+    """Returns the fields of the record at `start`, its end, and the error if there are none."""
     ahead = (lines[i] for i in range(start, min(start + _MAX_LINES_PER_ROW, len(lines))))
     reader = csv.reader(ahead, strict=True, skipinitialspace=True)
     try:
@@ -149,48 +133,45 @@ def _check_header(names: list[str], file: str, columns: Sequence[str]) -> None:
 
 def _row_problem(
     record: list[str], reason: str, lines: list[str], width: int, single: list[int], swallows: bool
-) -> tuple[str, str, str, str] | None:
-    """Returns kind, rule, value and remedy for a row that cannot be read.
+) -> Problem | None:
+    """Returns the problem of a row; None if it is well-formed.
 
     Args:
-        record: its fields.
-        reason: why there are none, else "".
+        record: its fields; none if `reason` is an error of the csv module.
+        reason: that error, or "".
         lines: the lines of the file that it spans.
-        width: number of fields that it must have.
-        single: positions of the fields that must stay on one line.
-        swallows: whether a line after the first looks like a row of its own.
+        width: the expected number of fields.
+        single: indices of the fields that must be on one line.
+        swallows: whether a line after the first looks like a separate row.
     """
     value = show(lines[0].rstrip("\r\n"))
     close = 'close each quote in its row, and double a quote inside a field ("")'
     if "limit" in reason:
         rule = f"a field must hold at most {csv.field_size_limit()} characters"
-        return "field too long", rule, value, "shorten it"
+        return Problem("field too long", rule, value, "shorten it")
     if reason:
-        return "open quote", f"a row must be well-formed CSV ({reason})", value, close
+        return Problem("open quote", f"a row must be well-formed CSV ({reason})", value, close)
     if len(record) != width:
         rule = f"a row must hold as many fields as the header ({width})"
         remedy = "complete it, or put quotes around a field that holds a comma"
-        return "wrong field count", rule, f"{len(record)} in {value}", remedy
-    if _leaves_quote_open(lines):  # the rest of a row that began on a line before
-        return "open quote", "a row must hold an even number of quotes", value, close
+        return Problem("wrong field count", rule, f"{len(record)} in {value}", remedy)
+    if _has_open_quote(lines):  # the rest of a row that began on an earlier line
+        return Problem("open quote", "a row must hold an even number of quotes", value, close)
     if swallows or any("\n" in record[i] or "\r" in record[i] for i in single):
         rule = "a row must end on its line unless its list of hashtags is quoted"
-        return "open quote", rule, value, close
+        return Problem("open quote", rule, value, close)
     text = "".join(lines)
     if _NOT_UTF8.search(text):
-        return "bad encoding", "a row must be UTF-8", value, "save the file as UTF-8"
+        return Problem("bad encoding", "a row must be UTF-8", value, "save the file as UTF-8")
     if "\0" in text:
-        return "NUL byte", "a row must not hold NUL bytes", value, "delete them"
+        return Problem("NUL byte", "a row must not hold NUL bytes", value, "delete them")
     return None
 
 
 def _is_row(line: str, width: int) -> bool:
-    """Returns whether a line reads as a whole row, so that it hardly continues another.
-
-    A line with an odd number of quotes closes one, and so continues another.
-    """
-    return len(_read_record([line], 0)[0]) == width and not _leaves_quote_open([line])
+    """Returns whether a line is probably a row, not the continuation of one."""
+    return len(_read_record([line], 0)[0]) == width and not _has_open_quote([line])
 
 
-def _leaves_quote_open(lines: Sequence[str]) -> bool:
+def _has_open_quote(lines: Sequence[str]) -> bool:
     return sum(line.count('"') for line in lines) % 2 == 1

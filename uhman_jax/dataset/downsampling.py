@@ -1,4 +1,4 @@
-"""The `balanced` distribution: frequent hashtags downsampled to the frequency of the rest."""
+"""Downsamples frequent hashtags to the frequency of the rest, for the `balanced` distribution."""
 
 from collections.abc import Sequence
 
@@ -19,13 +19,13 @@ def keep_rates(count_T: np.ndarray, num_top: int) -> np.ndarray:
 
     Args:
         count_T: training uses of each hashtag of the vocabulary.
-        num_top: number of most frequent hashtags to downsample; of equal ones the first.
+        num_top: number of most frequent hashtags to downsample; equal ones by index.
 
     Returns:
         rate_T: float64 in (0, 1].
 
     Raises:
-        UserError: `num_top` leaves no other hashtag to compare with.
+        UserError: there are at most `num_top` hashtags.
     """
     if num_top >= len(count_T):
         raise UserError(
@@ -42,13 +42,10 @@ def keep_rates(count_T: np.ndarray, num_top: int) -> np.ndarray:
 def draw_uses(
     rates: Sequence[float], video_ids: Sequence[str], hashtags: Sequence[str], seed: int
 ) -> np.ndarray:
-    """Decides for each use (a hashtag of a video) whether it is kept, with the given probability.
+    """Returns a bool per use (a hashtag of a video): True with the probability of its rate.
 
-    Each decision depends only on (seed, video_id, hashtag) and its rate, so other videos, other
-    hashtags and their order change nothing.
-
-    Returns:
-        bool array, True for a use to keep.
+    Each decision depends only on the rate and on (seed, video_id, hashtag), not on other uses or
+    their order.
     """
     return np.array(
         [

@@ -1,4 +1,4 @@
-"""Finds videos of the same content under several ids."""
+"""Finds and describes videos that have the same content and different ids."""
 
 import collections
 from collections.abc import Callable, Mapping, Sequence
@@ -9,19 +9,18 @@ from uhman_jax.config import Duplicates
 from uhman_jax.dataset.raw import Video
 from uhman_jax.errors import UserError
 
-Copies = Sequence[Sequence[Video]]  # a group for each content of several videos
+Copies = Sequence[Sequence[Video]]  # one group per content that several videos have
 
 
 def find_copies(videos: Sequence[Video], contents: Mapping[str, str]) -> Copies:
-    """Groups the videos whose content another video has too.
+    """Returns groups of videos with equal content, ordered by their smallest video_id.
+
+    In a group, videos are ordered by time, then by id; unknown times are last. The order of the
+    argument changes nothing.
 
     Args:
-        videos: in any order; the result does not depend on it.
+        videos: of the dataset.
         contents: hash of the content by video_id; absent or "" if it is not known.
-
-    Returns:
-        Groups by their smallest video_id. In each the oldest video is the first, those of unknown
-        time are the last, and videos of equal time are ordered by id.
     """
     groups = collections.defaultdict(list)
     for video in videos:
@@ -47,13 +46,13 @@ def count_copies(
     duplicates: Duplicates,
     divide: Callable[[Sequence[Video]], np.ndarray],
 ) -> dict[str, int]:
-    """Returns the counts of duplicates for a view's report; none if there are no copies.
+    """Returns the counts of duplicates for a view's report; {} if there are no copies.
 
     Args:
         videos: all videos.
-        copies: as `find_copies` returns them.
+        copies: result of `find_copies`.
         duplicates: use of the copies.
-        divide: returns the split_V of videos as if all contents were different.
+        divide: returns split_V without regard to duplicates.
     """
     if not copies:
         return {}
@@ -75,24 +74,19 @@ def count_copies(
 
 
 def describe_copies(report: Mapping[str, int], duplicates: Duplicates) -> str:
-    """Returns sentences about the duplicates in a view's report; "" if there are none."""
+    """Returns sentences about the duplicates in a view's report; "" without duplicates."""
     if not (num_contents := report.get("duplicate_contents", 0)):
         return ""
-    num_videos = report["duplicate_videos"]
     apart = report["duplicate_contents_in_several_parts_if_kept"]
-    several = "several of train, validation and test"
+    several = "in several of train, validation and test"
     drop = "--config.data.duplicates=drop keeps only the first video of each"
     have = "content has" if num_contents == 1 else "contents have"
-    text = f"{num_contents} {have} several ids, {num_videos} videos in all. "
+    text = f"{num_contents} {have} several ids, {report['duplicate_videos']} videos in all. "
     if duplicates is Duplicates.KEEP:
-        mixed = f"{apart} of the contents {'is' if apart == 1 else 'are'} in {several}"
-        remedy = "--config.data.duplicates=together keeps each in one of them"
-        return f"{text}They count as different videos; {mixed} ({remedy}, {drop})."
-    mixed = f"{apart} of the contents would otherwise be in {several}"
+        text += f"They count as different videos, which puts {apart} of the contents {several} "
+        return f"{text}(--config.data.duplicates=together keeps each in one of them, {drop})."
+    mixed = f"{apart} of the contents would otherwise be {several}"
     if duplicates is Duplicates.DROP:
         left_out = report["duplicate_videos_left_out"]
-        return (
-            f"{text}Only the first video of each is kept, {left_out} "
-            f"{'is' if left_out == 1 else 'are'} left out; {mixed}."
-        )
+        return f"{text}Only the first video of each is kept, which leaves out {left_out}; {mixed}."
     return f"{text}All videos of a content are kept in one part of the split; {mixed} ({drop})."

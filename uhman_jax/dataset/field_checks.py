@@ -1,4 +1,4 @@
-"""Checks of single fields of the raw tables."""
+"""Reads and checks single fields of the raw tables."""
 
 import datetime
 import decimal
@@ -8,10 +8,9 @@ import stat
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from uhman_jax.dataset.attributes import is_unknown
-from uhman_jax.dataset.csv_rows import show
+from uhman_jax.dataset.csv_rows import Problem, show
 from uhman_jax.dataset.hashtags import Hashtags, read_hashtags, split_hashtags
 
 MAX_AGE = 120  # years
@@ -21,116 +20,99 @@ _AGE = re.compile(r"(\d{1,4})(?:[.,]\d*)? ?(?:y|yo|y/o|yrs?|years?)?(?: ?old)?")
 _NUMBER = re.compile(r"\d+(?:\.\d*)?(?:e\+?\d{1,3})?", re.ASCII)
 _DAY = re.compile(r"(?:19[7-9]|20\d)\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", re.ASCII)
 _ZONE = re.compile(r" ?(?:utc|gmt|z)$| (?=[+-]\d\d:?\d\d$)", re.ASCII)
-_WHOLE_NUMBER = re.compile(r"([0-9]{1,18})(\.0*)?")  # "7.0" is how a table with gaps spells 7
+_WHOLE = re.compile(r"([0-9]{1,18})(\.0*)?")  # some programs write 7 as 7.0
 
 
-class Fault(NamedTuple):
-    """An error in a field; see `table.Problem`."""
-
-    kind: str
-    rule: str
-    value: str  # as `show` writes it
-    remedy: str
-    dropped: bool = True
-
-
-# Where video files are looked up: a folder, the listing of a remote one (`storage.sizes`), or not.
+# The files of a dataset: a folder, the listing of a remote folder, or None to skip the look-up.
 Files = Path | Mapping[str, int] | None
 
 
-def id_faults(column: str, value: str, seen: Mapping[str, int]) -> list[Fault]:
-    """Returns the errors of an id; `seen` maps the ids of good rows to their lines."""
+def id_problem(column: str, value: str, lines: Mapping[str, int]) -> Problem | None:
+    """Returns the problem of an id; `lines` has the line of each good row by id."""
     if not value:
         rule = f"{column} must not be empty"
-        return [Fault(f"empty {column}", rule, show(value), "give the row an id")]
-    if value in seen:
-        rule = f"{column} must be unique"
-        shown = f"{show(value)}, which line {seen[value]} has too"
-        return [Fault(f"duplicate {column}", rule, shown, "rename or delete one of the two")]
-    return []
+        return Problem(f"empty {column}", rule, show(value), "give the row an id")
+    if value in lines:
+        shown = f"{show(value)}, which line {lines[value]} has too"
+        remedy = "rename or delete one of the two"
+        return Problem(f"duplicate {column}", f"{column} must be unique", shown, remedy)
+    return None
 
 
-def path_faults(path: str, files: Files) -> list[Fault]:
-    """Returns the errors of a path; the file is looked up unless `files` is None."""
+def path_problem(path: str, files: Files) -> Problem | None:
+    """Returns the problem of a path; the file is looked up unless `files` is None."""
+    shown, normal = show(path), os.path.normpath(path)
     if not path:
-        return [Fault("no path", "path must name the video file", show(path), "fill it in")]
-    normal = os.path.normpath(path)
-    if os.path.isabs(normal) or normal == os.pardir or normal.startswith(os.pardir + os.sep):
+        return Problem("no path", "path must name the video file", shown, "fill it in")
+    if os.path.isabs(normal) or normal.split(os.sep)[0] == os.pardir:
         rule = "path must stay inside the dataset's folder"
         remedy = "move or link the file there and give its relative path"
-        return [Fault("path outside", rule, show(path), remedy)]
+        return Problem("path outside", rule, shown, remedy)
     if files is None:
-        return []
+        return None
     remedy = "restore the file, correct the path, or delete the row"
-    missing = Fault("missing file", "path must name an existing file", show(path), remedy)
+    missing = Problem("missing file", "path must name an existing file", shown, remedy)
     if isinstance(files, Mapping):
-        return [] if normal in files else [missing]
+        return None if normal in files else missing
+    unreadable, rule = "unreadable file", "path must name a readable file"
     try:
         mode = os.stat(files / path).st_mode
     except (FileNotFoundError, NotADirectoryError):
-        return [missing]
+        return missing
     except OSError as error:
-        value = f"{show(path)} ({error.strerror})"
-        return [
-            Fault("unreadable file", "path must name a readable file", value, "correct the path")
-        ]
+        return Problem(unreadable, rule, f"{shown} ({error.strerror})", "correct the path")
     if not stat.S_ISREG(mode):
-        rule, remedy = "path must name a regular file (no folder, pipe or device)", "name the video"
-        return [Fault("not a regular file", rule, show(path), remedy)]
+        rule = "path must name a regular file (no folder, pipe or device)"
+        return Problem("not a regular file", rule, shown, "name the video")
     if not os.access(files / path, os.R_OK):
-        rule, remedy = "path must name a readable file", "change the file's permissions"
-        return [Fault("unreadable file", rule, show(path), remedy)]
-    return []
+        return Problem(unreadable, rule, shown, "change the file's permissions")
+    return None
 
 
-def read_list(field: str, rules: int) -> tuple[Hashtags, list[Fault]]:
-    """Returns the hashtags of a list and its errors; `rules` as in `dataset.rules`."""
+def read_list(field: str, rules: int) -> tuple[Hashtags, Problem | None]:
+    """Returns the hashtags of a list and its problem; `rules` as in `dataset.rules`."""
     if rules == 1:
         keys = split_hashtags(field, rules)
-        return Hashtags(keys, keys, ()), []
+        return Hashtags(keys, keys, ()), None
     hashtags = read_hashtags(field)
     if not hashtags.rejected:
-        return hashtags, []
+        return hashtags, None
     rule = "a hashtag must hold letters, marks, digits, underscores and emoji only"
     more = ", ..." if len(hashtags.rejected) > 3 else ""
     value = ", ".join(map(show, hashtags.rejected[:3])) + more
     remedy = "spell it otherwise or delete it; until then it is left out"
-    return hashtags, [Fault("not a hashtag", rule, value, remedy, dropped=False)]
+    return hashtags, Problem("not a hashtag", rule, value, remedy, dropped=False)
 
 
-def read_time(field: str, rules: int) -> tuple[int | None, list[Fault]]:
-    """Returns a timestamp, None if it is unknown, and its errors."""
+def read_time(field: str, rules: int) -> tuple[int | None, Problem | None]:
+    """Returns a timestamp, None if it is unknown, and its problem."""
     rule = f"timestamp must be whole unix seconds (not milliseconds) from 0 to {MAX_TIMESTAMP}"
     remedy = "convert it, or leave it empty if unknown"
     if rules > 1:
         rule = "timestamp must be unix seconds or milliseconds or an ISO 8601 date, 1970 to 9999"
         remedy += "; until then it is unknown"
     try:
-        return parse_time(field) if rules > 1 else _whole_number(field, 0, MAX_TIMESTAMP), []
+        return parse_time(field) if rules > 1 else _whole(field, _WHOLE, 0, MAX_TIMESTAMP), None
     except ValueError:
-        return None, [Fault("bad timestamp", rule, show(field), remedy, dropped=rules == 1)]
+        return None, Problem("bad timestamp", rule, show(field), remedy, dropped=rules == 1)
 
 
-def read_age(field: str, rules: int) -> tuple[int | None, list[Fault]]:
-    """Returns an age in years, None if it is unknown, and its errors."""
+def read_age(field: str, rules: int) -> tuple[int | None, Problem | None]:
+    """Returns an age in years, None if it is unknown, and its problem."""
     rule = f"age must be whole years from 1 to {MAX_AGE}"
     unknown = "it" if rules > 1 else "the whole user"
     remedy = f"correct it, or leave it empty if unknown; until then {unknown} is unknown"
     try:
-        return parse_age(field) if rules > 1 else _whole_number(field, 1, MAX_AGE), []
+        return parse_age(field) if rules > 1 else _whole(field, _WHOLE, 1, MAX_AGE), None
     except ValueError:
-        return None, [Fault("bad age", rule, show(field), remedy, dropped=rules == 1)]
+        return None, Problem("bad age", rule, show(field), remedy, dropped=rules == 1)
 
 
-def _whole_number(text: str, low: int, high: int) -> int | None:
-    """Returns the number in a field by rules 1, None if it is empty.
-
-    Raises:
-        ValueError: it is not a whole number from `low` to `high`.
-    """
+def _whole(text: str, pattern: re.Pattern, low: int, high: int) -> int | None:
+    """Returns the number in a text, None if the text is empty; raises ValueError if it is wrong."""
     if not text:
         return None
-    match = _WHOLE_NUMBER.fullmatch(text)
+    match = pattern.fullmatch(text)
     if not match or not low <= int(match[1]) <= high:
         raise ValueError(text)
     return int(match[1])
@@ -145,21 +127,15 @@ def parse_age(text: str) -> int | None:
     Raises:
         ValueError: it is not an age from 1 to 120.
     """
-    text = _plain(text)
-    if not text:
-        return None
-    match = _AGE.fullmatch(text)
-    if not match or not 1 <= int(match[1]) <= MAX_AGE:
-        raise ValueError(text)
-    return int(match[1])
+    return _whole(_plain(text), _AGE, 1, MAX_AGE)
 
 
 def parse_time(text: str) -> int | None:
     """Returns the unix seconds in a field, None if they are unknown.
 
-    It reads unix seconds, milliseconds (13 digits), microseconds (16) and nanoseconds (19), and
-    dates of ISO 8601, with or without a time of day. Eight digits are a day from 1970 to 2099 if
-    they can be one. A time without a zone is UTC; fractions of a second are cut.
+    The field may hold unix seconds, milliseconds (13 digits), microseconds (16), nanoseconds (19),
+    or a date of ISO 8601, with or without a time of day. Eight digits that form a day from 1970 to
+    2099 are a date. A time without a zone is UTC; fractions of a second are cut.
 
     >>> [parse_time(text) for text in ("1700000000", "1.7e9", "1700000000123", "2023-11-14")]
     [1700000000, 1700000000, 1700000000, 1699920000]
@@ -181,8 +157,8 @@ def parse_time(text: str) -> int | None:
     else:
         if text[4:5] != "-" and not _DAY.match(text):
             raise ValueError(text)
-        moment = datetime.datetime.fromisoformat(_ZONE.sub("", text).upper())
-        seconds = moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp() // 1
+        time = datetime.datetime.fromisoformat(_ZONE.sub("", text).upper())
+        seconds = time.replace(tzinfo=time.tzinfo or datetime.UTC).timestamp() // 1
     if not 0 <= seconds <= MAX_TIMESTAMP:
         raise ValueError(text)
     return int(seconds)
@@ -199,7 +175,7 @@ def spell_time(seconds: int | None) -> str:
 
 
 def _plain(text: str) -> str:
-    """Returns an age or a time in lower case with single spaces, "" if it is unknown."""
+    """Returns an age or a time in lower case with single spaces; "" if it is unknown."""
     if len(text) > _MAX_LENGTH:
         raise ValueError(text)
     if text.isascii() and text.isdecimal():

@@ -1,14 +1,14 @@
 """Reads lists and texts of hashtags; `dataset.spelling` defines a hashtag.
 
-A list (a cell of a table, a flag) names hashtags: white space, commas, semicolons, bars, quotes and
-'#' separate them, and a hashtag needs no '#'. A text (a title, a description) marks them with '#'.
-The rules for texts are those of twitter-text, with these additions:
+A list (a cell of a table, a flag) has only hashtags. White space, commas, semicolons, bars, quotes
+and '#' separate them, and a hashtag needs no '#'. A text (a title, a description) marks hashtags
+with '#'. Texts are read by the rules of twitter-text with these additions:
 
-- In a text a hashtag needs a letter: "#2024" and keycaps are none.
-- A '#' after a word, or within an address or an HTML entity, marks nothing. One after a hashtag
-  begins the next: "#a#b#c" are three.
-- Weibo's pairs: in a piece without spaces and punctuation that is Chinese (Han letters, and no kana
-  or hangul in the text) the signs open and close alternately if their number is even: "#春节#好".
+- In a text a hashtag needs a letter: "#2024" and keycaps are not hashtags.
+- A '#' after a word, or within an address or an HTML entity, marks nothing. A '#' after a hashtag
+  begins the next one: "#a#b#c" are three.
+- Weibo marks both ends: in a Chinese piece without spaces and punctuation (Han letters, and no kana
+  or hangul in the text) an even number of signs open and close alternately: "#春节#好".
 - Emoji belong to the hashtag that they follow without a space.
 """
 
@@ -52,7 +52,7 @@ _WRAPPING = (
     "\u300f\u301d\u301e\u301f\uff02\uff07\uff40()[]{}\uff08\uff09\uff3b\uff3d\uff5b\uff5d\u3008\u3009"
     "\u300a\u300b\u3010\u3011\u3014\u3015"
 )
-_STOPS = ".!?:\u2026\u3002\uff01\uff1f\uff1a\uff0e"  # that end a sentence
+_STOPS = ".!?:\u2026\u3002\uff01\uff1f\uff1a\uff0e"  # signs that end a sentence
 _WRAPPED = re.compile(f"[{re.escape(_WRAPPING)}]")
 _ADJACENT = re.compile(f"[{re.escape(_WRAPPING)}]{{2,}}")
 _LIST_ITEM = re.compile(
@@ -63,7 +63,7 @@ _STRAIGHT = str.maketrans(
 )
 _ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|U([0-9a-f]{8})|x([0-9a-f]{2})|(.))", re.I | re.DOTALL)
 _OBJECT = re.compile("""["']\\s*:""")
-MISSING = {"nan", "null", "none"}  # as a whole list, the empty list of other programs
+MISSING = {"nan", "null", "none"}  # each is the empty list of another program
 
 _ADDRESS = re.compile(
     r"[a-z][a-z0-9+.-]{0,20}://"
@@ -81,17 +81,11 @@ _DROPPED_OF_KEYWORDS = re.compile("[\\s\u2800'\u2019\u2010-\u2015-]+|(?<![0-9])\
 
 
 class Hashtags(NamedTuple):
-    """The hashtags of a list, in order, each key once.
+    """The hashtags of a list, in order, each key once."""
 
-    Attributes:
-        keys: for comparison.
-        spellings: for display, one per key: the first.
-        rejected: parts that cannot be hashtags, as written.
-    """
-
-    keys: tuple[str, ...]
-    spellings: tuple[str, ...]
-    rejected: tuple[str, ...]
+    keys: tuple[str, ...]  # for comparison
+    spellings: tuple[str, ...]  # for display, the first of each key
+    rejected: tuple[str, ...]  # parts that cannot be hashtags, as written
 
 
 def split_hashtags(field: str, rules: int = CURRENT) -> tuple[str, ...]:
@@ -111,10 +105,10 @@ def split_hashtags(field: str, rules: int = CURRENT) -> tuple[str, ...]:
 
 
 def read_hashtags(*lists: str) -> Hashtags:
-    """Reads lists of hashtags with any separators, and collects parts that cannot be hashtags.
+    """Returns the hashtags of lists with any separators, and the parts that cannot be hashtags.
 
-    Lists of JSON and Python are read as such: an item with a space in it is no hashtag. "nan",
-    "null" or "none" as the whole list mean an empty list; with '#' they are hashtags.
+    Lists in the notation of JSON or Python may be quoted; an item with a space is not a hashtag.
+    "nan", "null" and "none" as a whole list mean an empty list; with '#' they are hashtags.
 
     >>> read_hashtags("#Sea,sun | C++")
     Hashtags(keys=('sea', 'sun'), spellings=('Sea', 'sun'), rejected=('C++',))
@@ -137,7 +131,7 @@ def read_hashtags(*lists: str) -> Hashtags:
 def marked_hashtags(text: str) -> tuple[str, ...]:
     """Returns spellings of the hashtags that a text marks with '#', in order, each key once.
 
-    The rules are at the top of this module.
+    The module's docstring gives the rules.
 
     >>> marked_hashtags("Look #Fun#sun! a.b/c#top #2024 #été_2 &#39; #नमस्ते")
     ('Fun', 'sun', 'été_2', 'नमस्ते')
@@ -147,7 +141,9 @@ def marked_hashtags(text: str) -> tuple[str, ...]:
     found: dict[str, str] = {}
     pairs = not _KANA_OR_HANGUL.search(text)
     for piece in _pieces(text):
-        for word in _pairs(piece) if pairs and _is_paired(piece) else _glued(piece):
+        for word in (
+            _SIGN.split(piece)[1::2] if pairs and _is_paired(piece) else _words_after(piece)
+        ):
             spelling = spell_hashtag(word) if is_legal(word) else ""
             key = normalise_hashtag(spelling)
             if any(unicodedata.category(character)[0] == "L" for character in key):
@@ -169,31 +165,28 @@ def keyword_hashtag(text: str) -> str:
 
 
 def _is_plain(word: str) -> bool:
-    """Returns whether a word is plain ASCII, which is read in a tenth of the time."""
+    """Returns whether a word is plain ASCII, which takes a tenth of the time."""
     return word.isascii() and word.replace("_", "").isalnum()
 
 
 def _parts(field: str) -> Iterator[tuple[str, str]]:
-    """Yields the parts of a list: without enclosing characters, and as written."""
+    """Yields each part of a list without enclosing characters, and as written."""
     bare = field.strip()
     if bare.strip(_WRAPPING).casefold() in MISSING:
         return
     if bare.startswith(("{", "[{")) and _OBJECT.search(bare):
-        yield "", bare  # it is unknown which texts of an object are hashtags
+        yield "", bare  # an object of JSON: unknown which of its texts are hashtags
         return
     items = _items(bare) if _WRAPPED.search(bare) else None
-    if items is None:
-        yield from _words(field)
-        return
-    for item in items:
-        if len(item.split()) > 1 and not _SIGN.search(item):
+    for item in [field] if items is None else items:
+        if items is not None and len(item.split()) > 1 and not _SIGN.search(item):
             yield item, item
         else:
             yield from _words(item)
 
 
 def _items(field: str) -> list[str] | None:
-    """Returns the items of a list of JSON or Python, or None if it is no such list."""
+    """Returns the items of a list in the notation of JSON or Python, or None for other lists."""
     brackets = field[:1] in ("[", "(", "{") and field[-1:] in ("]", ")", "}") and len(field) > 1
     text = (field[1:-1] if brackets else field).translate(_STRAIGHT).strip()
     items, position, quoted = [], 0, False
@@ -222,12 +215,12 @@ def _unescape(text: str) -> str:
             return " " if match[4] in "nrt" else match[4]
         return chr(int(code, 16)) if int(code, 16) < 0x110000 else "\ufffd"
 
-    halves = _ESCAPE.sub(character, text)  # JSON writes one emoji as two
+    halves = _ESCAPE.sub(character, text)  # JSON escapes an emoji as two surrogates
     return halves.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _words(field: str) -> Iterator[tuple[str, str]]:
-    """Yields the words of a list: without enclosing characters, and as written."""
+    """Yields each word of a list without enclosing characters, and as written."""
     for chunk in re.split(f"[\\s{BLANK}]+", field):
         if _is_plain(word := chunk.removeprefix("#")):
             yield word, chunk
@@ -247,9 +240,9 @@ def _words(field: str) -> Iterator[tuple[str, str]]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Yields the parts of a text, without spaces and punctuation, that contain a '#'.
+    """Yields the parts of a text that contain a '#', without spaces and punctuation.
 
-    Each begins with the preceding character, if that affects its first '#'.
+    A part includes the preceding character if that affects its first '#'.
     """
     position = 0
     for begin, end in [*_addresses(text), (len(text), len(text))]:
@@ -272,7 +265,7 @@ def _pieces_between(text: str, position: int, stop: int) -> Iterator[str]:
 
 
 def _addresses(text: str) -> Iterator[tuple[int, int]]:
-    """Yields begin and end of the addresses in a text, including path and query."""
+    """Yields begin and end of each address in a text, including path and query."""
     position = 0
     while (start := _ADDRESS.search(text, position)) is not None:
         position, depth = start.end(), 0
@@ -287,18 +280,14 @@ def _addresses(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_paired(piece: str) -> bool:
-    """Returns whether signs open and close alternately."""
+    """Returns whether the signs of a piece open and close alternately."""
     words = _SIGN.split(piece)
     even = len(words) % 2 == 1 and all(words[1::2])
     return even and _HAN.search(piece) is not None and not piece.startswith("&")
 
 
-def _pairs(piece: str) -> list[str]:
-    return _SIGN.split(piece)[1::2]
-
-
-def _glued(piece: str) -> list[str]:
-    """Returns the words after the signs; none if a word is before the first sign."""
+def _words_after(piece: str) -> list[str]:
+    """Returns the words after the signs; none if the first sign follows a word."""
     before, *words = _SIGN.split(piece)
     before = before.rstrip(ATTACHED)
     character = before[-1:]

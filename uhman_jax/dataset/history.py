@@ -1,4 +1,4 @@
-"""Rows of different lengths, and the hashtags that a user used before."""
+"""Lists of different lengths, and the hashtags that a user used before."""
 
 from typing import NamedTuple
 
@@ -6,15 +6,10 @@ import numpy as np
 
 
 class Ragged(NamedTuple):
-    """One list of ids per video: that of video v is values[offsets[v]:offsets[v + 1]].
+    """One list of ids per video; the list of video v is values[offsets[v]:offsets[v + 1]]."""
 
-    Attributes:
-        values: int32, all lists one after the other.
-        offsets: int64, one more than there are videos.
-    """
-
-    values: np.ndarray
-    offsets: np.ndarray
+    values: np.ndarray  # int32, all lists one after the other
+    offsets: np.ndarray  # int64, one more than the number of videos
 
     def row(self, v: int) -> np.ndarray:
         """Returns the list of one video, int32."""
@@ -22,12 +17,12 @@ class Ragged(NamedTuple):
 
     @classmethod
     def build(cls, row: np.ndarray, values: np.ndarray, num_rows: int) -> "Ragged":
-        """Returns the lists of (row, value) pairs that come sorted by row."""
+        """Returns the lists of (row, value) pairs, which are sorted by row."""
         return cls(values.astype(np.int32), row_offsets(row, num_rows))
 
 
 def row_offsets(row: np.ndarray, num_rows: int) -> np.ndarray:
-    """Returns where each row starts among entries that are sorted by row, and where the last ends.
+    """Returns the start of each row among entries sorted by row, and the end of the last row.
 
     >>> row_offsets(np.array([0, 0, 2]), 3)
     array([0, 2, 2, 3])
@@ -35,10 +30,10 @@ def row_offsets(row: np.ndarray, num_rows: int) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(np.bincount(row, minlength=num_rows))]).astype(np.int64)
 
 
-def place_in_row(row: np.ndarray) -> np.ndarray:
-    """Returns the position of each entry within its row; `row` is sorted.
+def index_in_row(row: np.ndarray) -> np.ndarray:
+    """Returns the index of each entry within its row; `row` is sorted.
 
-    >>> place_in_row(np.array([0, 0, 2, 5, 5, 5]))
+    >>> index_in_row(np.array([0, 0, 2, 5, 5, 5]))
     array([0, 1, 0, 0, 1, 2])
     """
     first = np.concatenate([[True], row[1:] != row[:-1]])[: len(row)]
@@ -54,21 +49,20 @@ def build_histories(
     name_rank_T: np.ndarray,
     max_history: int,
 ) -> Ragged:
-    """Lists for each video the hashtags that its user used elsewhere, most used first.
+    """Returns for each video the hashtags that its user used elsewhere, most used first.
 
-    A use counts if it stands in the user's own list (users.csv) or on *another train* video of the
-    user. The video's own hashtags are never counted, nor are those of validation and test videos.
-    But a hashtag that the user also used elsewhere stays: leaving it out would tell the answer.
+    A use counts if it is in the user's list in users.csv or on *another train* video of the user.
+    Uses on the video itself and on validation and test videos do not count. A hashtag of the video
+    that the user also used elsewhere stays, because its absence would reveal the label.
 
-    Equally used hashtags stand in the order of their names, since their frequency would depend on
-    the video's own label.
+    Equally used hashtags are ordered by name, because their frequency depends on the video's label.
 
     Args:
         user_V: user of each video, 0, 1, ...
         is_train_V: bool.
         uses: (video, hashtag) of each use on a video, sorted by video; no pair twice.
         past: (user, hashtag) of each entry in users.csv; no pair twice.
-        name_rank_T: place of each hashtag in the alphabet.
+        name_rank_T: rank of each hashtag in the order of the names.
         max_history: hashtags kept per video.
 
     Returns:
@@ -86,16 +80,16 @@ def build_histories(
     pair, count = np.unique(pair, return_counts=True)
     user, hashtag = pair // num_hashtags, pair % num_hashtags
     order = np.lexsort((name_rank_T[hashtag], -count, user))
-    # A video takes back at most its own uses, so what stands further behind cannot come in. Without
-    # this bound one user with many videos would cost videos times hashtags.
+    # Removing a video's own uses moves others up by at most their number, so later ones are not
+    # needed. Without this bound, one user with many videos would cost videos times hashtags.
     most_own = int(np.bincount(use_video, minlength=1).max())
-    order = order[place_in_row(user[order]) < max_history + most_own]
+    order = order[index_in_row(user[order]) < max_history + most_own]
     user, hashtag, count = user[order], hashtag[order], count[order]
 
     offsets_U = row_offsets(user, int(user_V.max(initial=-1)) + 1)
     length_V = np.diff(offsets_U)[user_V]
     video = np.repeat(np.arange(num_videos), length_V)
-    entry = offsets_U[user_V[video]] + place_in_row(video)
+    entry = offsets_U[user_V[video]] + index_in_row(video)
     own = np.isin(
         video * num_hashtags + hashtag[entry],
         use_video[in_train] * num_hashtags + use_hashtag[in_train],
@@ -103,5 +97,5 @@ def build_histories(
     left = count[entry] - own
     video, entry, left = video[left > 0], entry[left > 0], left[left > 0]
     order = np.lexsort((name_rank_T[hashtag[entry]], -left, video))
-    order = order[place_in_row(video[order]) < max_history]
+    order = order[index_in_row(video[order]) < max_history]
     return Ragged.build(video[order], hashtag[entry[order]], num_videos)

@@ -1,31 +1,32 @@
-"""The raw dataset that a user brings: `videos.csv`, `users.csv` and the video files.
+"""Reads, checks and writes a raw dataset: `videos.csv`, `users.csv` and the video files.
 
     ROOT/videos.csv   video_id,path,user_id,hashtags,timestamp
     ROOT/users.csv    user_id,gender,age,country,history        (the file may be absent)
 
-`dataset.hashtags` reads the lists `hashtags` and `history`, `dataset.attributes` the values of
-`gender` and `country`, `dataset.checks` `age` (years) and `timestamp` (unix seconds or ISO 8601).
-`path` is relative to ROOT. Every field of a user but the id may be empty, and so may `timestamp`.
+`dataset.hashtags` reads the lists `hashtags` and `history`, `dataset.attributes` reads `gender` and
+`country`, `dataset.field_checks` reads `age` (years) and `timestamp` (unix seconds or ISO 8601).
+`path` is relative to ROOT. `timestamp` and all fields of a user except the id may be empty.
 """
 
 import collections
 import csv
 import dataclasses
+import functools
 import hashlib
 import io
 import json
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from uhman_jax import storage
 from uhman_jax.dataset.attributes import fold_country, fold_gender
-from uhman_jax.dataset.csv_rows import Problem, Row, parse_rows, read_bytes, show
+from uhman_jax.dataset.csv_rows import Problem, parse_rows, read_bytes, show
 from uhman_jax.dataset.field_checks import (
-    Fault,
     Files,
-    id_faults,
-    path_faults,
+    id_problem,
+    path_problem,
     read_age,
     read_list,
     read_time,
@@ -42,20 +43,14 @@ _UNKNOWN_USER = "unknown user"
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """One video and its labels; `path` is relative to the root, `timestamp` in unix seconds.
-
-    Attributes:
-        hashtags: normalised, each once.
-        spellings: the same hashtags as their user wrote them, without '#'; () if they were written
-            in normalised form.
-    """
+    """One video and its labels."""
 
     video_id: str
-    path: str
+    path: str  # relative to the root
     user_id: str
-    hashtags: tuple[str, ...]
-    timestamp: int | None
-    spellings: tuple[str, ...] = ()
+    hashtags: tuple[str, ...]  # normalised, each once
+    timestamp: int | None  # unix seconds
+    spellings: tuple[str, ...] = ()  # as their user wrote them, without '#'; (): as `hashtags`
 
     @property
     def written(self) -> tuple[str, ...]:
@@ -65,7 +60,7 @@ class Video:
 
 @dataclasses.dataclass(frozen=True)
 class User:
-    """One user; "" and None mean unknown. `history` has hashtags used before, each once."""
+    """One user; "" and None mean unknown. `history` has earlier hashtags, each once."""
 
     user_id: str
     gender: str = ""
@@ -76,23 +71,14 @@ class User:
 
 @dataclasses.dataclass(frozen=True)
 class RawDataset:
-    """The good rows of a raw dataset, in file order, and the problems of the others.
+    """The good rows of a raw dataset, in file order, and the problems of all rows."""
 
-    Attributes:
-        root: folder of the tables and the videos.
-        videos: good rows of videos.csv.
-        users: good rows of users.csv by id; a video's user may be absent: all unknown.
-        problems: of both tables, by file and line.
-        fingerprint: SHA-256 of videos and users, whatever their order, in hexadecimal.
-        rules: version of the rules by which the tables were read.
-    """
-
-    root: Path
-    videos: tuple[Video, ...]
-    users: dict[str, User]
-    problems: tuple[Problem, ...]
-    fingerprint: str
-    rules: int = CURRENT
+    root: Path  # folder of the tables and the videos
+    videos: tuple[Video, ...]  # good rows of videos.csv
+    users: dict[str, User]  # good rows of users.csv by id; the user of a video may be absent
+    problems: tuple[Problem, ...]  # of both tables, by file and line
+    fingerprint: str  # SHA-256 of videos and users in any order, in hexadecimal
+    rules: int = CURRENT  # version of the rules by which the tables were read, see `dataset.rules`
 
 
 def read_raw_dataset(
@@ -100,22 +86,21 @@ def read_raw_dataset(
 ) -> RawDataset:
     """Reads and checks a raw dataset; all problems are found in one pass.
 
-    A bad row is dropped without loss of good ones. If the rest of a row is useful, the row is kept
-    and only the bad value is left out: a hashtag beside others, an age, a time. A video whose user
-    is not in users.csv is kept too, with unknown attributes. (users.csv may also be absent or
-    empty, which is no problem.) A path must not lead out of the root by "..", but a link inside the
-    root may.
+    A bad row is dropped, and no other row. A row with a bad hashtag (beside good ones), age or time
+    is kept without this value. A video whose user is not in users.csv is kept with unknown
+    attributes; users.csv may be absent or empty. A path must not leave the root by "..", but a link
+    inside the root may.
 
     Args:
         root: folder of the tables.
-        strict: raise on any problem instead.
-        check_files: whether each video must be a regular, readable file. False also admits empty
-            paths, for datasets that come as features.
+        strict: whether any problem is an error.
+        check_files: whether each video must be a regular, readable file. False also accepts empty
+            paths, for datasets of features.
         rules: version of the rules, see `dataset.rules`.
 
     Raises:
-        UserError: a table or a column is missing, no row is good, or `strict` and any problem; the
-            message lists every problem, one a line.
+        UserError: a table or a column is missing, no row is good, or there is a problem and
+            `strict`. The message lists every problem on a line.
     """
     root = storage.path(root)
     if not root.is_dir():
@@ -148,18 +133,19 @@ def read_users(path: str | Path) -> tuple[dict[str, User], list[Problem]]:
     Raises:
         UserError: the table is missing or cannot be read as a whole.
     """
-    return _parse_users(read_bytes(storage.path(path)))
+    users, _, problems = _parse_users(read_bytes(storage.path(path)))
+    return users, problems
 
 
 def add_users(table: bytes, users: Iterable[User]) -> bytes:
-    """Returns a table like users.csv with further rows appended; its own bytes are unchanged.
+    """Returns a table like users.csv with more rows at its end; its own bytes are unchanged.
 
-    Other columns than those of users.csv are empty in the new rows.
+    Columns that users.csv does not have are empty in the new rows.
 
     Raises:
-        UserError: the table cannot be read as a whole, or not with these rows.
+        UserError: the table cannot be read, or not with the new rows.
     """
-    before, _ = _parse_users(table)
+    before = _parse_users(table)[0]
     new = {user.user_id: user for user in users}
     text = table.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     lines = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
@@ -169,25 +155,25 @@ def add_users(table: bytes, users: Iterable[User]) -> bytes:
     whole = table + (b"" if table.endswith((b"\n", b"\r")) else b"\n") + more
     if _parse_users(whole)[0] != before | new:
         raise UserError(
-            "users.csv must be a table to which further users can be added, got one whose rows do "
-            "not read back then; close the quote that its last rows leave open"
+            "users.csv must be a table to which users can be added, got one whose rows are not "
+            "read back then; close the quote that its last rows leave open"
         )
     return whole
 
 
 def summarise_problems(raw: RawDataset) -> str:
-    """Returns how many rows were dropped and why, a line per table; "" without problems.
+    """Returns the number of rows dropped or kept with a problem, by kind; "" without problems.
 
     A row with several problems counts under its first one:
     "dropped 3 of 120 rows of videos.csv: 2 missing file, 1 bad timestamp".
     """
     parts = []
     for file, num_good in (("videos.csv", len(raw.videos)), ("users.csv", len(raw.users))):
-        own = [problem for problem in raw.problems if problem.file == file]
         dropped: dict[int, str] = {}
         kept: dict[int, str] = {}
-        for problem in own:
-            (dropped if problem.dropped else kept).setdefault(problem.line, problem.kind)
+        for problem in raw.problems:
+            if problem.file == file:
+                (dropped if problem.dropped else kept).setdefault(problem.line, problem.kind)
         for verb, kinds in (("dropped", dropped), ("kept", kept)):
             if kinds:
                 counts = collections.Counter(kinds.values()).most_common()
@@ -202,19 +188,18 @@ def write_raw_dataset(
 ) -> None:
     """Writes both tables such that reading them returns exactly these videos and users.
 
-    Only genders and countries may be spelled differently: reading returns their standard name.
-
-    Each table is written whole or not at all, videos.csv last; the caller provides the video files.
+    Only genders and countries may differ: reading returns their standard name. Each table is
+    written whole or not at all, videos.csv last. The caller provides the video files.
 
     Args:
-        root: folder of the dataset, created where it is missing.
-        videos: rows of videos.csv; an empty path stands for a dataset of features.
-        users: rows of users.csv, or a mapping to them, or the whole table from `add_users`, which
-            may have rows that cannot be read.
+        root: folder of the dataset, created if it is missing.
+        videos: rows of videos.csv; with empty paths for a dataset of features.
+        users: rows of users.csv, a mapping to them, or the whole table from `add_users`, which may
+            have unreadable rows.
 
     Raises:
-        UserError: a row would not be read as it is (its hashtags are not normalised, an id occurs
-            twice, a field starts with a space, ...).
+        UserError: a row would be read differently, for example because its hashtags are not
+            normalised, its id occurs twice or a field starts with a space.
     """
     root = storage.path(root)
     videos = tuple(videos)
@@ -232,10 +217,10 @@ def write_raw_dataset(
         dataclasses.replace(u, gender=fold_gender(u.gender), country=fold_country(u.country))
         for u in users
     )
-    for row, again in zip((*videos, *folded), (*back.videos, *back.users.values()), strict=True):
-        if row != again:
+    for row, read in zip((*videos, *folded), (*back.videos, *back.users.values()), strict=True):
+        if row != read:
             raise UserError(
-                f"a row must read back as it was written, got {again} for {row}; "
+                f"a row must be read as it was written, got {read} for {row}; "
                 "normalise its hashtags and strip its fields"
             )
     root.mkdir(parents=True, exist_ok=True)
@@ -245,9 +230,9 @@ def write_raw_dataset(
 
 
 def fault_of(row: Video | User) -> str:
-    """Returns why a row would not be read from its table as it is, in a few words, or "".
+    """Returns the reason why a row would not be read as it was written, in a few words, or "".
 
-    `write_raw_dataset` accepts rows without a fault whose ids differ.
+    `write_raw_dataset` accepts rows without such a reason whose ids differ.
 
     >>> fault_of(Video("a", "a.mp4", "ana", ("sea",), -1)), fault_of(User("ana", "", 3, "", ()))
     ('bad timestamp', '')
@@ -257,7 +242,7 @@ def fault_of(row: Video | User) -> str:
         raw = _parse(Path(), _format(VIDEO_COLUMNS, [_fields(row)]), None, None)
         back, problems = raw.videos, raw.problems
     else:
-        users, problems = _parse_users(_format(USER_COLUMNS, [_user_fields(row)]))
+        users, _, problems = _parse_users(_format(USER_COLUMNS, [_user_fields(row)]))
         back = tuple(users.values())
     if back == (row,) and not problems:
         return ""
@@ -273,97 +258,94 @@ def _parse(
     rules: int = CURRENT,
 ) -> RawDataset:
     """Reads both tables; video files are looked up in `files`, unless it is None."""
-    users: dict[str, User] = {}
-    lost_users: set[str] = set()  # ids of bad rows, which videos may refer to without a problem
-    user_problems: list[Problem] = []
+    users, bad_users, user_problems = {}, set(), []
     if users_csv is not None:
-        users, user_problems = _parse_users(users_csv, lost_users, rules)
+        users, bad_users, user_problems = _parse_users(users_csv, rules)
 
-    videos: list[Video] = []
-    rows, problems = parse_rows(videos_csv, "videos.csv", VIDEO_COLUMNS, "hashtags")
-    seen = {}
-    for row in rows:
-        video, faults = _read_video(row, seen, files, rules)
-        problems += (_problem("videos.csv", row, fault) for fault in faults)
-        if not any(fault.dropped for fault in faults):
-            videos.append(video)
-            seen[video.video_id] = row.line
-            if users and video.user_id not in users and video.user_id not in lost_users:
-                rule = "user_id must stand in users.csv"
-                remedy = "add the user; until then all attributes are unknown"
-                fault = Fault(_UNKNOWN_USER, rule, show(video.user_id), remedy, dropped=False)
-                problems.append(_problem("videos.csv", row, fault))
-    by_line = operator.attrgetter("line")
-    return RawDataset(
-        root,
-        tuple(videos),
-        users,
-        (*sorted(problems, key=by_line), *sorted(user_problems, key=by_line)),
-        _fingerprint(videos, users.values()),
-        rules,
-    )
+    def read(fields: Mapping[str, str], lines: Mapping[str, int]) -> tuple[Video, list[Problem]]:
+        video, problems = _read_video(fields, lines, files, rules)
+        known = not users or video.user_id in users or video.user_id in bad_users
+        if not known and not any(problem.dropped for problem in problems):
+            rule = "user_id must be in users.csv"
+            remedy = "add the user; until then all attributes are unknown"
+            shown = show(video.user_id)
+            problems.append(Problem(_UNKNOWN_USER, rule, shown, remedy, dropped=False))
+        return video, problems
+
+    found = _parse_table(videos_csv, "videos.csv", VIDEO_COLUMNS, "hashtags", read)
+    videos, problems = tuple(found[0].values()), (*found[2], *user_problems)
+    return RawDataset(root, videos, users, problems, _fingerprint(videos, users.values()), rules)
 
 
 def _parse_users(
-    users_csv: bytes, lost: set[str] | None = None, rules: int = CURRENT
-) -> tuple[dict[str, User], list[Problem]]:
-    """Reads users.csv; adds the ids of bad rows to `lost`."""
-    users: dict[str, User] = {}
-    rows, problems = parse_rows(users_csv, "users.csv", USER_COLUMNS, "history")
-    seen: dict[str, int] = {}
+    users_csv: bytes, rules: int = CURRENT
+) -> tuple[dict[str, User], set[str], list[Problem]]:
+    """Returns the good users by id, the ids of the bad rows, and all problems."""
+    read = functools.partial(_read_user, rules=rules)
+    return _parse_table(users_csv, "users.csv", USER_COLUMNS, "history", read)
+
+
+def _parse_table(
+    data: bytes,
+    file: str,
+    columns: Sequence[str],
+    list_column: str,
+    read: Callable[[dict[str, str], dict[str, int]], tuple[Any, list[Problem]]],
+) -> tuple[dict[str, Any], set[str], list[Problem]]:
+    """Returns the good rows by id, the ids of the bad rows, and all problems by line.
+
+    `read` takes the fields of a row and the line of each good row by id.
+    """
+    rows, problems = parse_rows(data, file, columns, list_column)
+    good: dict[str, Any] = {}
+    bad: set[str] = set()
+    lines: dict[str, int] = {}
     for row in rows:
-        user, faults = _read_user(row, seen, rules)
-        problems += (_problem("users.csv", row, fault) for fault in faults)
-        if not any(fault.dropped for fault in faults):
-            users[user.user_id] = user
-            seen[user.user_id] = row.line
-        elif lost is not None:
-            lost.add(user.user_id)
-    return users, problems
-
-
-def _problem(file: str, row: Row, fault: Fault) -> Problem:
-    kind, rule, value, remedy, dropped = fault
-    return Problem(file, row.line, rule, value, remedy, kind, dropped)
+        value, found = read(row.fields, lines)
+        problems += (problem._replace(file=file, line=row.line) for problem in found)
+        row_id = row.fields[columns[0]]
+        if any(problem.dropped for problem in found):
+            bad.add(row_id)
+        else:
+            good[row_id], lines[row_id] = value, row.line
+    return good, bad, sorted(problems, key=operator.attrgetter("line"))
 
 
 def _read_video(
-    row: Row, seen: Mapping[str, int], files: Files, rules: int
-) -> tuple[Video, list[Fault]]:
-    """Returns a video and its faults; `seen` maps the ids of good rows to lines."""
-    fields = row.fields
-    faults = id_faults("video_id", fields["video_id"], seen)
+    fields: Mapping[str, str], lines: Mapping[str, int], files: Files, rules: int
+) -> tuple[Video, list[Problem]]:
+    problems = [id_problem("video_id", fields["video_id"], lines)]
     if fields["path"] or files is not None:
-        faults += path_faults(fields["path"], files)
+        problems.append(path_problem(fields["path"], files))
     if not fields["user_id"]:
         rule = "user_id must not be empty"
         remedy = "give the poster any id; users.csv need not have it"
-        faults.append(Fault("empty user_id", rule, show(""), remedy))
-    hashtags, list_faults = read_list(fields["hashtags"], rules)
+        problems.append(Problem("empty user_id", rule, show(""), remedy))
+    hashtags, list_problem = read_list(fields["hashtags"], rules)
     if not hashtags.keys:
-        rule, value = "hashtags must name at least one hashtag", show(fields["hashtags"])
-        if list_faults:
-            rule = f"{rule}, and {list_faults[0].rule}"
-        list_faults = [Fault("no hashtags", rule, value, "add one or delete the row")]
-    timestamp, time_faults = read_time(fields["timestamp"], rules)
+        rule, shown = "hashtags must name at least one hashtag", show(fields["hashtags"])
+        if list_problem:
+            rule = f"{rule}, and {list_problem.rule}"
+        list_problem = Problem("no hashtags", rule, shown, "add one or delete the row")
+    timestamp, time_problem = read_time(fields["timestamp"], rules)
     spellings = hashtags.spellings if hashtags.spellings != hashtags.keys else ()
     video = Video(
         fields["video_id"], fields["path"], fields["user_id"], hashtags.keys, timestamp, spellings
     )
-    return video, faults + list_faults + time_faults
+    return video, [problem for problem in (*problems, list_problem, time_problem) if problem]
 
 
-def _read_user(row: Row, seen: Mapping[str, int], rules: int) -> tuple[User, list[Fault]]:
-    """Returns a user and the faults of the row; `seen` maps the ids of good rows to lines."""
-    fields = row.fields
-    faults = id_faults("user_id", fields["user_id"], seen)
-    age, age_faults = read_age(fields["age"], rules)
-    history, list_faults = read_list(fields["history"], rules)
+def _read_user(
+    fields: Mapping[str, str], lines: Mapping[str, int], rules: int
+) -> tuple[User, list[Problem]]:
+    age, age_problem = read_age(fields["age"], rules)
+    history, list_problem = read_list(fields["history"], rules)
     gender, country = fields["gender"], fields["country"]
     if rules > 1:
         gender, country = fold_gender(gender), fold_country(country)
+    problems = id_problem("user_id", fields["user_id"], lines), age_problem, list_problem
     user = User(fields["user_id"], gender, age, country, history.keys)
-    return user, faults + age_faults + list_faults
+    return user, [problem for problem in problems if problem]
 
 
 def _fingerprint(videos: Iterable[Video], users: Iterable[User]) -> str:
@@ -372,24 +354,22 @@ def _fingerprint(videos: Iterable[Video], users: Iterable[User]) -> str:
 
 
 def _facts(row: Video | User) -> list:
-    """Returns the values of a row that enter the fingerprint; spellings only if there are any."""
+    """Returns the content of a row for the fingerprint, without empty spellings."""
     return [type(row).__name__, *(v for n, v in vars(row).items() if v or n != "spellings")]
 
 
 def _fields(video: Video) -> tuple:
-    """Returns a row of videos.csv."""
     time = spell_time(video.timestamp)
     return video.video_id, video.path, video.user_id, _list(video.written), time
 
 
 def _list(hashtags: tuple[str, ...]) -> str:
-    """Returns a list of hashtags for a table, with a '#' if it would else mean an empty list."""
+    """Returns the text of a list; with a '#' if the text would otherwise mean an empty list."""
     text = " ".join(hashtags)
     return f"#{text}" if text.casefold() in MISSING else text
 
 
 def _user_fields(user: User) -> tuple:
-    """Returns a row of users.csv."""
     return user.user_id, user.gender, user.age, user.country, _list(user.history)
 
 

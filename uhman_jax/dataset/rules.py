@@ -1,10 +1,10 @@
-"""Versions of the rules by which tables are read; old runs go on under the rules they began with.
+"""Versions of the rules by which tables are read. A run keeps the version that it began with.
 
-The version stands in the view of a run:
+The view of a run stores the version:
 
-1. Hashtags are divided at spaces and '#', attributes are taken as written, a bad age drops the user
-   and a bad time the video.
-2. Lists, spellings and attributes are read as `hashtags`, `attributes` and `checks` say.
+1. Spaces and '#' separate hashtags, attributes are used as written, a bad age drops the user, and a
+   bad time drops the video.
+2. Lists, spellings and attributes are read as `hashtags`, `attributes` and `field_checks` describe.
 """
 
 CURRENT = 2

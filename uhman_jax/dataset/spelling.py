@@ -1,9 +1,8 @@
 """Defines hashtags: their characters, keys and spellings.
 
 A hashtag consists of letters, marks, digits, underscores, emoji and the signs of `WITHIN` and
-`_ENDINGS`, at most 500 characters. It has two forms: the spelling, for display, and the key, for
-comparison. Invisible characters are not part of the key, but some Persian and Indic spellings need
-them.
+`_ENDINGS`, at most 500 characters. It has two forms: the spelling for display and the key for
+comparison. The key has no invisible characters; some Persian and Indic spellings need them.
 """
 
 import functools
@@ -12,7 +11,7 @@ import unicodedata
 
 from uhman_jax.dataset.rules import CURRENT
 
-SIGNS = "#\uff03\ufe5f"  # that mark a hashtag, in three widths
+SIGNS = "#\uff03\ufe5f"  # mark a hashtag, in three widths
 WITHIN = "\u00b7\u0387\u30fb\uff65\u05be\u30a0\uff5e\u301c"  # middle dots, maqaf, hyphen, tildes
 _ENDINGS = "\u05f3\u05f4\u0f0b\u0f0c\u3003\u309b\u309c\ua67e"  # geresh, tsheg, ditto, sound marks
 # Invisible but part of spellings: zero-width joiners and non-joiners, variation selectors.
@@ -25,7 +24,7 @@ _INVISIBLE = re.compile(
     "\U000e0000-\U000e0fff]"
 )
 # Invisible characters that no spelling needs: all but `ATTACHED` and selectors of Han characters.
-# Selectors of emoji count only after a picture.
+# Selectors of emoji are needed only after a picture.
 _NEEDLESS = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
     "\u3164\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
@@ -43,15 +42,15 @@ def normalise_hashtag(text: str, rules: int = CURRENT) -> str:
 
     The Turkish capital with a dot folds to a plain i. Signs that are only allowed within a hashtag,
     such as middle dots, are removed from its ends. One of these rules can undo another (NFKC turns
-    a wide '＃' into '#', folding decomposes 'ῖ', which NFKC composes), so they are repeated until
-    nothing changes: the result is a fixed point. Characters that no hashtag may have stay.
+    a wide '＃' into '#', and composes 'ῖ', which folding decomposes), so they are repeated until
+    the text is a fixed point. Characters that no hashtag may have stay.
 
     >>> normalise_hashtag("#ＬＯＶＥ"), normalise_hashtag("##"), normalise_hashtag("#İzmir")
     ('love', '', 'izmir')
 
     Args:
         text: one hashtag, in any spelling.
-        rules: version of the rules, see `dataset.rules`; 1 removes '#' at the ends only and keeps
+        rules: version of the rules, see `dataset.rules`; 1 removes '#' only at the ends and keeps
             invisible characters.
     """
     previous = None
@@ -76,8 +75,8 @@ def _fold_by_rules_1(text: str) -> str:
 def spell_hashtag(text: str) -> str:
     """Returns the spelling for display: NFC, without '#', white space and invisible ends.
 
-    The only invisible characters that stay are those that a spelling needs: zero-width joiners and
-    non-joiners within it, and variation selectors.
+    It keeps the invisible characters that a spelling needs: zero-width joiners and non-joiners
+    within it, and variation selectors.
 
     >>> spell_hashtag("#Cafe\u0301 "), spell_hashtag("\u200d#می\u200cخواهم")
     ('Café', 'می\u200cخواهم')
@@ -89,16 +88,14 @@ def spell_hashtag(text: str) -> str:
 
 
 def is_legal(word: str) -> bool:
-    """Returns whether a hashtag may have all characters of a word."""
+    """Returns whether a hashtag may have all characters of a word, and its length."""
     return 0 < len(word) <= _MAX_LENGTH and all(map(may_hold, word))
 
 
 @functools.lru_cache(maxsize=2**16)
 def may_hold(character: str) -> bool:
     """Returns whether a hashtag may have a character."""
-    if character in WITHIN or character in _ENDINGS or character == "_":
-        return True
-    if _INVISIBLE.match(character):
+    if character in f"{WITHIN}{_ENDINGS}_" or _INVISIBLE.match(character):
         return True
     category = unicodedata.category(character)
     if category[0] not in "LN" and category not in ("Mn", "Mc") and not is_emoji(character):
@@ -115,7 +112,7 @@ def is_emoji(character: str) -> bool:
     emoji of other blocks.
     """
     code = ord(character)
-    if 0x1F3FB <= code <= 0x1F3FF:  # skin tones
+    if 0x1F3FB <= code <= 0x1F3FF:  # skin tones, which are not of category So
         return True
     pictures = 0x2600 <= code <= 0x27BF or 0x1F000 <= code <= 0x1FAFF or code in _MORE_EMOJI
     ornaments = 0x275B <= code <= 0x2761  # quotes
@@ -123,5 +120,5 @@ def is_emoji(character: str) -> bool:
 
 
 def has_content(text: str) -> bool:
-    """Returns whether there is a letter, a digit or an emoji; every hashtag has one."""
+    """Returns whether a text has a letter, a digit or an emoji, as every hashtag has."""
     return any(character.isalnum() or is_emoji(character) for character in text)

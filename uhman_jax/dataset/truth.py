@@ -1,12 +1,12 @@
-"""The truth about a simulated dataset: probabilities of hashtags, and positions of objects.
+"""Reads and writes the truth about a simulated dataset: hashtag probabilities, object positions.
 
 ROOT/simulated.json          the settings; written last, so it marks a complete dataset
 ROOT/truth/world.json        hashtags and video ids of the tables, and the names of the tables
 ROOT/truth/probability.npy   p(hashtag | clip, user), float32 [V, T]
-ROOT/truth/observable.npy    the same averaged over everything that no model can observe
+ROOT/truth/observable.npy    the same averaged over all that a model cannot observe
 ROOT/truth/content.npy       p(hashtag | clip), averaged over users
-ROOT/truth/user.npy          p(hashtag | observable facts of the user), averaged over clips
-ROOT/truth/objects.parquet   a row per video, object and time on the grid at which it is visible
+ROOT/truth/user.npy          p(hashtag | observable data of the user), averaged over clips
+ROOT/truth/objects.parquet   a row per video, object and grid time at which the object is visible
 ROOT/truth/clips.parquet     a row per video: its objects, the user's preferences, the tagged object
 """
 
@@ -35,9 +35,9 @@ OBJECTS_SCHEMA = pa.schema(
 CLIPS_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
-        ("object", pa.int32()),  # that the user tagged; -1: none or all of them
+        ("object", pa.int32()),  # the tagged object; -1: none or all objects
         ("class_names", pa.list_(pa.string())),  # of the clip's objects
-        ("affinity", pa.list_(pa.float32())),  # the user's preference logit for each
+        ("affinity", pa.list_(pa.float32())),  # the user's preference logit for each object
     ]
 )
 
@@ -50,10 +50,11 @@ class Truth:
         hashtags: columns of the tables.
         video_ids: rows of the tables.
         probability_VT: float32, true p(hashtag is attached | clip, user).
-        observable_VT: float32, its mean given what a model can observe; see `simulator.posterior`.
-        content_VT: float32, its mean given only the clip; see `simulator.ceilings`. None in
-            datasets of earlier versions, as the next.
-        user_VT: float32, its mean given only the observable facts of the user.
+        observable_VT: float32, its mean given all that a model can observe, see
+            `simulator.observable_oracle`.
+        content_VT: float32, its mean given only the clip, see `simulator.marginal_oracles`; None in
+            datasets of earlier versions.
+        user_VT: float32, its mean given only the observable data of the user; or None.
         objects: columns of OBJECTS_SCHEMA; boxes are fractions of the frame, from the top left.
         clips: columns of CLIPS_SCHEMA, in the order of `video_ids`.
     """
@@ -84,9 +85,9 @@ class Truth:
     def region_masks(self, video_id: str, times_F, num_regions: int) -> np.ndarray:
         """Returns which regions hold which object in the frames at `times_F` seconds.
 
-        A region holds an object if the object's box covers at least half of the cell, or the cell
-        at least half of the box. The box is that of the nearest time on the grid of 5 per second; a
-        frame further than 0.1 s from any visible time of an object does not show it.
+        A region shows an object if the object's box covers at least half of the cell, or the cell
+        at least half of the box. The box is taken at the nearest grid time (5 per second). A frame
+        more than 0.1 s from all visible times of an object does not show it.
 
         Returns:
             mask_FOM, bool; M are the cells of a square grid over the frame, row by row, and O all
@@ -110,7 +111,7 @@ class Truth:
 
     @functools.cached_property
     def tagged(self) -> dict[str, int]:
-        """The tagged object by video, without videos of which none or all were tagged."""
+        """The tagged object by video, without videos with no or all objects tagged."""
         chosen = zip(self.video_ids, self.clips["object"].to_pylist(), strict=True)
         return {video_id: index for video_id, index in chosen if index >= 0}
 
@@ -157,7 +158,7 @@ def box_regions(boxes_N4: np.ndarray, num_regions: int) -> np.ndarray:
 
 
 def write_truth(root: Path, truth: Truth) -> None:
-    """Writes the files of `ROOT/truth`, each whole or not at all; rows keep their order."""
+    """Writes the files of `ROOT/truth`, each whole or not at all, with rows in this order."""
     folder = root / "truth"
     folder.mkdir(parents=True, exist_ok=True)
     tables = {name: getattr(truth, f"{name}_VT") for name in _TABLES}
@@ -174,7 +175,7 @@ def write_truth(root: Path, truth: Truth) -> None:
 
 
 def load_truth(root: str | Path) -> Truth | None:
-    """Returns the truth about the dataset in `root`, or None if it was not simulated.
+    """Returns the truth about the dataset in `root`, or None if it is not simulated.
 
     Raises:
         UserError: a file of the truth is missing or damaged.
@@ -186,7 +187,7 @@ def load_truth(root: str | Path) -> Truth | None:
 
     def world(path: Path) -> tuple[tuple[str, ...], ...]:
         content = json.loads(path.read_bytes())
-        tables = content.get("tables", _TABLES[:2])  # those of the first version
+        tables = content.get("tables", _TABLES[:2])  # the first version has no names
         return tuple(content["hashtags"]), tuple(content["video_ids"]), tuple(tables)
 
     hashtags, video_ids, tables = _read(folder / "world.json", world)

@@ -1,4 +1,4 @@
-"""A view of the data: vocabulary, splits, attributes and histories, derived from train only."""
+"""Builds and stores a view: vocabulary, splits, attributes and histories, from train only."""
 
 import dataclasses
 import functools
@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Any, assert_never
+from typing import Any
 
 import numpy as np
 
@@ -38,55 +38,32 @@ _DIGEST_SIZE = 64  # characters of a SHA-256 in hexadecimal
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class View:
-    """Everything that training and evaluation use of the videos besides their features.
+    """All data of the videos that training and evaluation use, except the features.
 
-    Rows are videos in the order of their ids. Two views of equal fingerprint have equal contents.
-
-    Attributes:
-        hashtags: vocabulary of T hashtags, most used in train first, then by name.
-        spellings: of the same hashtags, as most users write them, for display; the hashtags
-            themselves under rules 1.
-        counts_T: int64, uses in the train rows (of `positives`).
-        kept_T: float64 in (0, 1], fraction of a hashtag's uses that `balanced` keeps, else 1.
-        genders: values of the attribute; index 0 is "unknown", the others by use, then by name.
-        ages: the same, buckets of years in their order.
-        countries: the same as for genders.
-        video_ids: of each row.
-        user_ids: of each row.
-        split_V: int8, TRAIN, VALIDATION or TEST.
-        gender_V: int32 index into `genders`.
-        age_V: int32 index into `ages`.
-        country_V: int32 index into `countries`.
-        history: hashtag ids that the user used elsewhere, most used first, each once.
-        positives: hashtag ids of the video itself, ascending, at least one.
-        max_positives: length of the longest row of `positives`, at least 1.
-        max_history: length of the longest row of `history`, at least 1.
-        report: counts of what was left out and why, by name.
-        rules: version of the rules by which the tables were read, see `dataset.rules`.
-        fingerprint: SHA-256 of all the above but the report, in hexadecimal; without spellings and
-            rules if these are those of rules 1.
+    Rows are videos in the order of their ids. Views with equal fingerprints have equal content. In
+    `genders`, `ages` and `countries`, index 0 is "unknown".
     """
 
-    hashtags: tuple[str, ...]
-    spellings: tuple[str, ...]
-    counts_T: np.ndarray
-    kept_T: np.ndarray
-    genders: tuple[str, ...]
-    ages: tuple[str, ...]
-    countries: tuple[str, ...]
-    video_ids: tuple[str, ...]
-    user_ids: tuple[str, ...]
-    split_V: np.ndarray
-    gender_V: np.ndarray
-    age_V: np.ndarray
-    country_V: np.ndarray
-    history: Ragged
-    positives: Ragged
-    max_positives: int
-    max_history: int
-    report: dict[str, int]
-    rules: int
-    fingerprint: str
+    hashtags: tuple[str, ...]  # T names, most used in train first, then by name
+    spellings: tuple[str, ...]  # as most users write them, for display; `hashtags` under rules 1
+    counts_T: np.ndarray  # int64, uses in the train rows (of `positives`)
+    kept_T: np.ndarray  # float64 in (0, 1], fraction of the uses that `balanced` keeps, else 1
+    genders: tuple[str, ...]  # most used in train first, then by name
+    ages: tuple[str, ...]  # buckets of years in their order
+    countries: tuple[str, ...]  # in the order of `genders`
+    video_ids: tuple[str, ...]  # of each row
+    user_ids: tuple[str, ...]  # of each row
+    split_V: np.ndarray  # int8, TRAIN, VALIDATION or TEST
+    gender_V: np.ndarray  # int32 index into `genders`
+    age_V: np.ndarray  # int32 index into `ages`
+    country_V: np.ndarray  # int32 index into `countries`
+    history: Ragged  # hashtag ids that the user used elsewhere, most used first, each once
+    positives: Ragged  # hashtag ids of the video itself, ascending, at least one
+    max_positives: int  # length of the longest row of `positives`, at least 1
+    max_history: int  # length of the longest row of `history`, at least 1
+    report: dict[str, int]  # number of videos and uses that were left out, by reason
+    rules: int  # version of the rules by which the tables were read, see `dataset.rules`
+    fingerprint: str  # SHA-256 of all fields but the report; under rules 1 without spellings, rules
 
     def rows(self, split: int) -> np.ndarray:
         """Returns the rows of TRAIN, VALIDATION or TEST, int64, ascending."""
@@ -122,7 +99,7 @@ class View:
         """Reads what `save` wrote.
 
         Raises:
-            UserError: there is no such file, or any byte of it is not as it was written.
+            UserError: the file is missing, or a byte of it has changed.
         """
         try:
             content = storage.path(path).read_bytes()
@@ -159,7 +136,7 @@ _HEADER_FIELDS = tuple(
 
 
 def _arrays(view: View) -> dict[str, Any]:
-    """Returns the arrays of a view by their names in its file."""
+    """Returns the arrays of a view by name in its file."""
     arrays = {}
     for field in dataclasses.fields(view):
         value = getattr(view, field.name)
@@ -174,7 +151,7 @@ def _arrays(view: View) -> dict[str, Any]:
 def _fingerprint(view: View) -> str:
     digest = hashlib.sha256()
     left_out = ["report", "fingerprint"]
-    if view.rules == 1:  # as fingerprints were before rules 2
+    if view.rules == 1:  # as before rules 2
         left_out += ["spellings", "rules"]
     header = [getattr(view, name) for name in _HEADER_FIELDS if name not in left_out]
     digest.update(json.dumps(header).encode())
@@ -191,28 +168,28 @@ def build_view(
     contents: Mapping[str, str] = MappingProxyType({}),
     duplicates: Duplicates = Duplicates.TOGETHER,
 ) -> View:
-    """Builds the view of a raw dataset that a config describes.
+    """Returns the view of a raw dataset that a config describes.
 
     Everything is derived from train: no label of a validation or test video changes a train row,
     the vocabulary, an attribute value or a history. The order of the raw rows changes nothing. A
-    video without a hashtag of the vocabulary is no row of the view, but counted in the report.
+    video without a hashtag of the vocabulary is not a row of the view; the report counts it.
 
     Args:
         raw: the dataset.
-        available_ids: ids of the videos that have features; the others are left out.
+        available_ids: ids of the videos that have features; other videos are left out.
         config: of the view.
         contents: hash of the content by video_id, if known.
         duplicates: use of videos with equal content.
 
     Raises:
-        UserError: there is nothing to train on, or a requested split is empty.
+        UserError: no video can be trained on, or a requested split is empty.
     """
     available = set(available_ids)
     videos = sorted((v for v in raw.videos if v.video_id in available), key=lambda v: v.video_id)
     if not videos:
         raise UserError(
             f"a view must have videos with features, got none of {len(raw.videos)}; "
-            "preprocess them first, and read its ledger for what failed"
+            "preprocess them first, and look for failures in the ledger"
         )
     divide = functools.partial(
         assign_splits,
@@ -228,16 +205,9 @@ def build_view(
     }
     copies = find_copies(videos, contents)
     report |= count_copies(videos, copies, duplicates, divide)
-    match duplicates:
-        case Duplicates.TOGETHER:
-            split_V = divide(videos, copies=copies)
-        case Duplicates.DROP:
-            videos = leave_out_copies(videos, copies)
-            split_V = divide(videos)
-        case Duplicates.KEEP:
-            split_V = divide(videos)
-        case _:
-            assert_never(duplicates)
+    if duplicates is Duplicates.DROP:
+        videos = leave_out_copies(videos, copies)
+    split_V = divide(videos, copies=copies if duplicates is Duplicates.TOGETHER else ())
     vocabulary = select_hashtags(videos, split_V, config)
     report |= vocabulary.report
     has_hashtag_V = np.bincount(vocabulary.video, minlength=len(videos)) > 0
@@ -272,13 +242,12 @@ def _assemble(
     max_history: int,
     report: dict[str, int],
 ) -> View:
-    """Joins the videos that are rows of the view with the facts about their users."""
+    """Joins the videos that are rows of the view with the data of their users."""
     is_train_V = split_V == TRAIN
     user_ids = sorted({video.user_id for video in videos})
     number = {user_id: u for u, user_id in enumerate(user_ids)}
     user_V = np.array([number[video.user_id] for video in videos], dtype=np.int64)
-    nobody = User("", "", None, "", ())
-    users = [raw.users.get(user_id, nobody) for user_id in user_ids]
+    users = [raw.users.get(user_id, User("")) for user_id in user_ids]
     genders, gender_V = encode_attribute([users[u].gender for u in user_V], is_train_V)
     countries, country_V = encode_attribute([users[u].country for u in user_V], is_train_V)
     buckets = [age_bucket(user.age) for user in users]

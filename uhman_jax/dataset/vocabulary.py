@@ -1,15 +1,14 @@
-"""Selects the hashtags of a view and the uses of them to keep."""
+"""Selects the hashtags of a view, and which of their uses to keep."""
 
 import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import assert_never
 
 import numpy as np
 
 from uhman_jax.config import Distribution, ViewConfig
 from uhman_jax.dataset.downsampling import draw_uses, keep_rates
-from uhman_jax.dataset.history import place_in_row
+from uhman_jax.dataset.history import index_in_row
 from uhman_jax.dataset.raw import Video
 from uhman_jax.dataset.split import TRAIN
 from uhman_jax.errors import UserError
@@ -17,39 +16,29 @@ from uhman_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """The hashtags of a view and their uses.
+    """The hashtags of a view and their uses."""
 
-    Attributes:
-        hashtags: T names, most used in train first, then by name.
-        spellings: of the same hashtags, see `choose_spellings`.
-        counts_T: int64, uses in train, at least 1.
-        kept_T: float64 in (0, 1], fraction of its uses that downsampling keeps.
-        video: int64, of each use, ascending: index of the video.
-        hashtag: int64, of each use.
-        report: uses that were left out, by reason.
-    """
-
-    hashtags: tuple[str, ...]
-    spellings: tuple[str, ...]
-    counts_T: np.ndarray
-    kept_T: np.ndarray
-    video: np.ndarray
-    hashtag: np.ndarray
-    report: dict[str, int]
+    hashtags: tuple[str, ...]  # T names, most used in train first, then by name
+    spellings: tuple[str, ...]  # of the same hashtags, see `choose_spellings`
+    counts_T: np.ndarray  # int64, uses in train, at least 1
+    kept_T: np.ndarray  # float64 in (0, 1], fraction of the uses that downsampling keeps
+    video: np.ndarray  # int64, index of the video of each use, ascending
+    hashtag: np.ndarray  # int64, index of the hashtag of each use
+    report: dict[str, int]  # number of uses that were left out, by reason
 
 
 def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewConfig) -> Vocabulary:
-    """Chooses hashtags by their uses in train, and the uses to keep in all splits.
+    """Selects hashtags by their uses in train, and the uses to keep in all splits.
 
-    In this order: hashtags with fewer than `min_count` uses are removed; `balanced` downsamples
-    frequent ones; a video keeps its first `max_positives`; hashtags without remaining use in train
-    are removed.
+    The steps: hashtags with fewer than `min_count` uses are removed; `balanced` downsamples
+    frequent ones; a video keeps its first `max_positives` hashtags; hashtags without a remaining
+    use in train are removed.
 
-    All uses in train count for the spelling of a hashtag, also those that are removed, so `natural`
-    and `balanced` show the same spellings.
+    Removed uses in train also count for the spelling of a hashtag, so `natural` and `balanced` show
+    the same spellings.
 
     Raises:
-        UserError: no hashtag is frequent enough, or `balanced` has none to compare with.
+        UserError: no hashtag is frequent enough, or `balanced_top` leaves none to compare with.
     """
     names = sorted({hashtag for video in videos for hashtag in video.hashtags})
     index = {name: i for i, name in enumerate(names)}
@@ -68,28 +57,19 @@ def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewCo
             f"{count_T.max()} for the most used one in {np.sum(split_V == TRAIN)} train videos; "
             "lower view.min_count or add videos"
         )
-    report = {"rare_uses": int(np.sum(~frequent_T[hashtag]))}
     keep = frequent_T[hashtag]
+    report = {"rare_uses": int(np.sum(~keep))}
     video, hashtag = video[keep], hashtag[keep]
 
     rate_T = np.ones(len(names))
-    match config.distribution:
-        case Distribution.NATURAL:
-            pass
-        case Distribution.BALANCED:
-            rate_T[frequent_T] = keep_rates(count_T[frequent_T], config.balanced_top)
-            keep = draw_uses(
-                rate_T[hashtag].tolist(),
-                [videos[v].video_id for v in video],
-                [names[t] for t in hashtag],
-                config.seed,
-            )
-            report["downsampled_uses"] = int(np.sum(~keep))
-            video, hashtag = video[keep], hashtag[keep]
-        case _:
-            assert_never(config.distribution)
+    if config.distribution is Distribution.BALANCED:
+        rate_T[frequent_T] = keep_rates(count_T[frequent_T], config.balanced_top)
+        video_ids, uses = [videos[v].video_id for v in video], [names[t] for t in hashtag]
+        keep = draw_uses(rate_T[hashtag].tolist(), video_ids, uses, config.seed)
+        report["downsampled_uses"] = int(np.sum(~keep))
+        video, hashtag = video[keep], hashtag[keep]
 
-    keep = place_in_row(video) < config.max_positives
+    keep = index_in_row(video) < config.max_positives
     report["surplus_uses"] = int(np.sum(~keep))
     video, hashtag = video[keep], hashtag[keep]
 
@@ -114,10 +94,10 @@ def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewCo
 
 
 def choose_spellings(videos: Iterable[Video]) -> dict[str, str]:
-    """Returns the spelling of each hashtag of some videos that most users write.
+    """Returns for each hashtag of some videos the spelling that most users write.
 
-    Spellings of a hashtag are ordered by number of users, then number of uses, then code points; so
-    one user with many videos does not decide for all.
+    Ties are decided by the number of uses, then by code points. So one user with many videos does
+    not decide for all.
 
     >>> videos = [
     ...     Video("a", "", "ann", ("nyc",), None, ("NYC",)),
@@ -143,10 +123,10 @@ def choose_spellings(videos: Iterable[Video]) -> dict[str, str]:
 
 
 def leave_out(vocabulary: Vocabulary, videos_left_out_V: np.ndarray, is_train_V: np.ndarray):
-    """Returns the same hashtags, counted and ordered without the uses of some videos.
+    """Returns the same hashtags, counted and ordered without the uses on some videos.
 
-    A hashtag without remaining use in train stays in the vocabulary, with count 0, and each keeps
-    its spelling: so runs on more and less data rank and show the same hashtags.
+    A hashtag without a remaining use in train stays in the vocabulary with count 0, and all keep
+    their spelling, so runs on more and less data rank and show the same hashtags.
 
     Args:
         vocabulary: of all videos.

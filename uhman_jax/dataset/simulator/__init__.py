@@ -1,17 +1,18 @@
-"""A seeded simulation of users and clips with known probabilities; it writes a raw dataset.
+"""Simulates users and clips with known probabilities, and writes a raw dataset.
 
-    names.py      names of classes, hashtags and countries
-    world.py      the generative model: users, preferences, popularity, language
-    posts.py      clips, users, hashtags, histories, and the true probabilities
-    posterior.py  the observable oracle: these probabilities given what a model can observe
-    ceilings.py   the same given only the clip, and given only the user
-    sprites.py, motion.py, pixels.py   output as MP4 files
-    features.py   output as shards of region features
+    names.py               names of classes, hashtags and countries
+    laws.py                `Laws`: the parameters of the generative model, such as preferences
+    posts.py               clips, hashtags and histories drawn from it, and the true probabilities
+    observable_oracle.py   these probabilities given the data that a model can observe
+    marginal_oracles.py    the same given only the clip, and given only the user
+    sprites.py, motion.py, render_videos.py   output as MP4 files
+    render_features.py     output as shards of region features
 
-Nothing here depends on a model. Array axes beyond the table in `uhman_jax`: G class of object
-("genus"), J style in which an object is shown, I kind of object (a class in a style; in
-`Preference` a class or a style), E dialect, L dimension of private preference, Q draw of private
-preference, S content of a clip (its classes and styles), A also combination of attributes.
+Everything is a function of the settings and the seed, and independent of the models. Array axes
+beyond the table in `uhman_jax`: G class of object ("genus"), J style in which an object is shown,
+I kind of object (a class in a style; in `Preference` a class or a style), E dialect, L dimension of
+private preference, Q draw of private preference, S content of a clip (its classes and styles),
+A also combination of attributes.
 """
 
 import collections
@@ -19,7 +20,6 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import assert_never
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +41,7 @@ from uhman_jax.errors import UserError
 
 __all__ = ["is_simulated", "simulate", "simulated_fingerprint"]
 
-_VERSION = 2  # to be increased when the same settings give other data or files
+_VERSION = 2  # increase it when the same settings give other data or files
 _STARTED = "simulating.json"
 
 
@@ -59,16 +59,16 @@ def is_simulated(root: str | os.PathLike) -> bool:
 def simulate(root: str | os.PathLike, config: SimulatorConfig, *, num_workers: int = 0) -> None:
     """Writes the simulated dataset of `config`: tables, truth, and clips or features.
 
-    `simulated.json` is written last, so a dataset that has it is complete and is left as it is. An
+    `simulated.json` is written last: a dataset with this file is complete and stays as it is. An
     interrupted simulation is continued.
 
     Args:
-        root: folder of the dataset, made if absent.
+        root: folder of the dataset, created if it is missing.
         config: settings; the tables and probabilities are a pure function of them.
         num_workers: processes that render clips; 0: one per core; 1: only this process.
 
     Raises:
-        UserError: settings that describe no generative model, or a folder with other content.
+        UserError: the settings describe no generative model, or the folder has other content.
     """
     root = Path(root)
     fingerprint = simulated_fingerprint(config)
@@ -78,36 +78,40 @@ def simulate(root: str | os.PathLike, config: SimulatorConfig, *, num_workers: i
     if config.door is SimulatorOutput.FEATURES:
         render_features.block_shape(config.regions_per_object)
     root.mkdir(parents=True, exist_ok=True)
-    _write_json(root / _STARTED, {"fingerprint": fingerprint, "config": to_dict(config)})
+    settings = {"fingerprint": fingerprint, "config": to_dict(config)}
+    _write_json(root / _STARTED, settings)
     video_ids = tuple(f"v{clip + 1:05d}" for clip in range(config.num_videos))
-    match config.door:
-        case SimulatorOutput.PIXELS:
-            plans = [
-                motion.plan_clip(config, world.laws.looks_G3[objects_O], clip)
-                for clip, objects_O in enumerate(world.posts.objects_VO)
-            ]
-            rows = [_pixel_rows(plan) for plan in plans]
-            named = dict(zip(video_ids, plans, strict=True))
-            render_videos.render_clips(root / "clips", named, num_workers)
-        case SimulatorOutput.FEATURES:
-            clips = range(config.num_videos)
-            rows = [_feature_rows(render_features.plan_clip(config, clip)) for clip in clips]
-            info = _features_info(config, fingerprint)
-            render_features.write_features(
-                root / truth_lib.SIMULATED_FEATURES, world, video_ids, info
-            )
-        case _:
-            assert_never(config.door)
+    if config.door is SimulatorOutput.PIXELS:
+        plans = [
+            motion.plan_clip(config, world.laws.looks_G3[objects_O], clip)
+            for clip, objects_O in enumerate(world.posts.objects_VO)
+        ]
+        rows = map(_pixel_rows, plans)
+        named = dict(zip(video_ids, plans, strict=True))
+        render_videos.render_clips(root / "clips", named, num_workers)
+    else:
+        clips = range(config.num_videos)
+        rows = (_feature_rows(render_features.plan_clip(config, clip)) for clip in clips)
+        info = {  # with the keys of a real extraction
+            "weights": "simulated",
+            "fingerprint": fingerprint,
+            "frames_per_second": 1 / render_features.FRAME_SECONDS,
+            "max_frames": config.num_frames,
+            "storage": "uint8",
+            "channels": config.num_channels,
+            "versions": {"numpy": np.__version__},
+        }
+        render_features.write_features(root / truth_lib.SIMULATED_FEATURES, world, video_ids, info)
     truth_lib.write_truth(root, _truth(world, video_ids, rows))
     write_raw_dataset(root, _videos(world, video_ids), _users(world))
-    _write_json(root / truth_lib.MARKER, {"fingerprint": fingerprint, "config": to_dict(config)})
+    _write_json(root / truth_lib.MARKER, settings)
     for folder in (root, root / "clips", root / "truth"):
         storage.remove_leftovers(folder)
     (root / _STARTED).unlink()
 
 
 def _is_complete(root: Path, fingerprint: str, config: SimulatorConfig) -> bool:
-    """Returns whether the dataset is complete; raises UserError if `root` has other content."""
+    """Returns whether the dataset is complete; raises UserError for other content of `root`."""
     for name in (truth_lib.MARKER, _STARTED):
         try:
             found = json.loads((root / name).read_bytes())["fingerprint"]
@@ -136,7 +140,7 @@ def _is_complete(root: Path, fingerprint: str, config: SimulatorConfig) -> bool:
 
 
 def _pixel_rows(plan: motion.ClipPlan):
-    """Yields (object, time, box) of everything that is visible in a rendered clip."""
+    """Yields (object, time, box) of each visible object of a rendered clip."""
     times_F = plan.grid_times()
     for index, path in enumerate(plan.paths):
         boxes_F4, visible_F = path.boxes(times_F)
@@ -145,14 +149,14 @@ def _pixel_rows(plan: motion.ClipPlan):
 
 
 def _feature_rows(objects: tuple[tuple[render_features.Block, ...], ...]):
-    """Yields (object, time, box) of everything that is visible in a clip of features."""
+    """Yields (object, time, box) of each visible object of a clip of features."""
     for index, blocks in enumerate(objects):
         for block in blocks:
             yield index, block.frame * render_features.FRAME_SECONDS, block.box()
 
 
 def _truth(world: posts.SimulatedWorld, video_ids: tuple[str, ...], rows) -> truth_lib.Truth:
-    """Returns the truth; `rows` has an iterable of (object, time, box) per video."""
+    """Returns the truth; `rows` has one iterable of (object, time, box) per video."""
     class_names = np.array(world.laws.class_names, object)
     objects_VO = world.posts.objects_VO
     columns: list[list] = [[] for _ in truth_lib.OBJECTS_SCHEMA]
@@ -161,9 +165,9 @@ def _truth(world: posts.SimulatedWorld, video_ids: tuple[str, ...], rows) -> tru
             row = (video_id, index, class_names[objects_O[index]], float(time), *map(float, box))
             for column, value in zip(columns, row, strict=True):
                 column.append(value)
-    judge = observable_oracle.Posterior.of(world)
-    any_clip = marginal_oracles.AnyClip.of(judge)
-    observable_VT, user_VT = observable_oracle.average(judge, judge.predict, any_clip.predict)
+    posterior = observable_oracle.Posterior.of(world)
+    user_oracle = marginal_oracles.user_oracle(posterior)
+    observable_VT, user_VT = observable_oracle.average(posterior, posterior.predict, user_oracle)
     tagged = (video_ids, world.posts.tagged_V, class_names[objects_VO].tolist())
     return truth_lib.Truth(
         hashtags=world.laws.hashtags,
@@ -179,11 +183,11 @@ def _truth(world: posts.SimulatedWorld, video_ids: tuple[str, ...], rows) -> tru
 
 def _videos(world: posts.SimulatedWorld, video_ids: tuple[str, ...]):
     """Yields the rows of videos.csv."""
-    pixels_door = world.config.door is SimulatorOutput.PIXELS
+    has_clips = world.config.door is SimulatorOutput.PIXELS
     for clip, video_id in enumerate(video_ids):
         yield Video(
             video_id=video_id,
-            path=f"clips/{video_id}.mp4" if pixels_door else "",
+            path=f"clips/{video_id}.mp4" if has_clips else "",
             user_id=_user_id(world.posts.user_V[clip]),
             hashtags=tuple(world.laws.hashtags[tag] for tag in world.posts.tags[clip]),
             timestamp=int(world.posts.timestamp_V[clip]),
@@ -195,31 +199,18 @@ def _users(world: posts.SimulatedWorld):
     users, hashtags = world.laws.users, world.laws.hashtags
     for user in range(world.config.num_users):
         uses = collections.Counter(tag for tags in world.history[user] for tag in tags.tolist())
-        tells_gender, tells_age, tells_country = users.known_UA[user]
+        knows_gender, knows_age, knows_country = users.known_UA[user]
         yield User(
             user_id=_user_id(user),
-            gender=names.GENDERS[users.gender_U[user]] if tells_gender else "",
-            age=int(users.years_U[user]) if tells_age else None,
-            country=names.COUNTRIES[users.country_U[user]] if tells_country else "",
+            gender=names.GENDERS[users.gender_U[user]] if knows_gender else "",
+            age=int(users.years_U[user]) if knows_age else None,
+            country=names.COUNTRIES[users.country_U[user]] if knows_country else "",
             history=tuple(hashtags[tag] for tag, _ in uses.most_common()),
         )
 
 
 def _user_id(user: int) -> str:
     return f"u{user + 1:05d}"
-
-
-def _features_info(config: SimulatorConfig, fingerprint: str) -> dict:
-    """Returns how the features were made, with the keys of a real extraction."""
-    return {
-        "weights": "simulated",
-        "fingerprint": fingerprint,
-        "frames_per_second": 1 / render_features.FRAME_SECONDS,
-        "max_frames": config.num_frames,
-        "storage": "uint8",
-        "channels": config.num_channels,
-        "versions": {"numpy": np.__version__},
-    }
 
 
 def _write_json(path: Path, value: dict) -> None:

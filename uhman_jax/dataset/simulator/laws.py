@@ -1,4 +1,4 @@
-"""The generative model of a simulated dataset: users, object classes, preferences, language."""
+"""Draws the parameters of the generative model: users, object classes, preferences, language."""
 
 import dataclasses
 import functools
@@ -10,35 +10,32 @@ from uhman_jax.config_checks import validate
 from uhman_jax.dataset.simulator import names
 from uhman_jax.errors import UserError
 
-# Purposes of the independent random streams; new ones are appended.
-STREAMS = ("classes", "words", "taste", "users", "clips", "tags", "history", "posterior", "media")
-STREAMS += ("styles", "ceilings")
+# Purposes of the independent random streams; a stream depends on its index, so new ones come last.
+STREAMS = ("classes", "words", "preference", "users", "clips", "tags", "history", "posterior")
+STREAMS += ("media", "styles", "oracles")
 
 
 def stream(config: SimulatorConfig, purpose: str, *more: int) -> np.random.Generator:
-    """Returns the generator of one purpose (of one clip, with `more`), independent of the rest."""
+    """Returns the generator of one purpose; `more` divides it further, for example by clip."""
     seeds = np.random.SeedSequence([config.seed, STREAMS.index(purpose), *more])
     return np.random.Generator(np.random.PCG64(seeds))
 
 
 @dataclasses.dataclass(frozen=True)
 class Users:
-    """The users. Attributes are indices into `names`; `known_UA` are those that the dataset has."""
+    """The users; attributes are indices into the tuples of `names`."""
 
     gender_U: np.ndarray
     age_U: np.ndarray  # bucket
     years_U: np.ndarray  # age in years
     country_U: np.ndarray
-    known_UA: np.ndarray  # bool, columns gender, age, country
+    known_UA: np.ndarray  # bool, whether the dataset has it: gender, age, country
     private_UL: np.ndarray  # standard normal latent preference, independent of attributes
 
 
 @dataclasses.dataclass(frozen=True)
 class Preference:
-    """Preferences of users, as logits; a user's preference is the sum of the four terms.
-
-    Axis I are the preferred things: classes (G) or styles (J).
-    """
+    """Preferences of users for classes or styles (I), as logits: the sum of four terms."""
 
     gender_AI: np.ndarray
     age_AI: np.ndarray
@@ -57,15 +54,14 @@ class Preference:
 
 @dataclasses.dataclass(frozen=True)
 class Language:
-    """Probabilities of attaching a word, given the class that a post is about.
+    """Probabilities of attaching a hashtag, given the class that a post is about.
 
-    Row e of `rates_ET` is dialect e; the last row is the neutral dialect, the mean of the others.
-    Given a class, each word of the class and each generic hashtag is attached independently with
-    its rate; an empty draw is repeated.
+    Given a class, each of its hashtags and each generic hashtag is attached independently with its
+    rate; an empty draw is repeated.
     """
 
     class_T: np.ndarray  # class of a hashtag, -1: generic
-    rates_ET: np.ndarray  # in (0, 1)
+    rates_ET: np.ndarray  # in (0, 1); the last row is the neutral dialect, the mean of the others
 
     @property
     def neutral(self) -> int:
@@ -78,39 +74,36 @@ class Language:
         classes_G1 = np.arange(self.class_T.max() + 1)[:, None]
         return (self.class_T == classes_G1) | (self.class_T < 0)
 
+    @functools.cached_property
     def empty_EG(self) -> np.ndarray:
-        """Returns the probability that one draw for a class attaches nothing."""
+        """The probability that one draw for a class is empty."""
         return np.exp(np.log1p(-self.rates_ET) @ self.belongs_GT.T)
 
     def size_EG(self) -> np.ndarray:
         """Returns the expected number of hashtags of a post about a class."""
-        return self.rates_ET @ self.belongs_GT.T / (1 - self.empty_EG())
+        return self.rates_ET @ self.belongs_GT.T / (1 - self.empty_EG)
 
     def given_class_EGT(self) -> np.ndarray:
         """Returns p(hashtag is attached | dialect, class)."""
         rates_EGT = np.where(self.belongs_GT, self.rates_ET[:, None, :], 0.0)
-        return rates_EGT / (1 - self.empty_EG())[:, :, None]
+        return rates_EGT / (1 - self.empty_EG)[:, :, None]
 
     def given_set_T(self, dialect: int, classes_O: np.ndarray) -> np.ndarray:
-        """Returns p(hashtag is attached) if the words of several classes are drawn together."""
+        """Returns p(hashtag is attached) if the hashtags of several classes are drawn at once."""
         rates_T = np.where(self.belongs_GT[classes_O].any(0), self.rates_ET[dialect], 0.0)
         return rates_T / -np.expm1(np.log1p(-rates_T).sum())
 
     def given_mixture_T(self, weight_EG: np.ndarray) -> np.ndarray:
         """Returns p(hashtag is attached), given probabilities of dialect and class."""
-        per_draw_EG = weight_EG / self._loud_EG
+        per_draw_EG = weight_EG / (1 - self.empty_EG)
         generic_E1 = per_draw_EG.sum(1, keepdims=True)
         share_ET = np.where(self.class_T < 0, generic_E1, per_draw_EG[:, self.class_T])
         return np.einsum("et,et->t", self.rates_ET, share_ET)
 
-    @functools.cached_property
-    def _loud_EG(self) -> np.ndarray:
-        return 1 - self.empty_EG()
-
 
 @dataclasses.dataclass(frozen=True)
 class Laws:
-    """The parameters of the generative model, which hold for all posts."""
+    """The parameters of the generative model, from which all posts are drawn."""
 
     config: SimulatorConfig
     hashtags: tuple[str, ...]
@@ -121,7 +114,7 @@ class Laws:
     preference: Preference  # in classes
     style_preference: Preference
     class_T: np.ndarray  # class of a hashtag, -1: generic
-    appeal_ET: np.ndarray  # relative rate of a word in a dialect, see `word_appeal`
+    appeal_ET: np.ndarray  # relative rate of a hashtag in a dialect, see `word_appeal`
 
     def dialect_of(self, age, country):
         """Returns the dialect of an age bucket in a country."""
@@ -137,9 +130,8 @@ def build_laws(config: SimulatorConfig) -> Laws:
     popularity_G = np.arange(1.0, config.num_classes + 1) ** -config.zipf_exponent
     class_strength = config.taste_strength * np.sqrt(1 - config.style_share)
     style_strength = config.taste_strength * np.sqrt(config.style_share)
-    style_preference = draw_preference(
-        config, style_strength, config.num_styles, stream(config, "styles")
-    )
+    class_rng, style_rng = stream(config, "preference"), stream(config, "styles")
+    style_preference = draw_preference(config, style_strength, config.num_styles, style_rng)
     return Laws(
         config=config,
         hashtags=hashtags,
@@ -147,9 +139,7 @@ def build_laws(config: SimulatorConfig) -> Laws:
         looks_G3=looks_G3,
         popularity_G=popularity_G / popularity_G.sum(),
         users=draw_users(config, stream(config, "users")),
-        preference=draw_preference(
-            config, class_strength, config.num_classes, stream(config, "taste")
-        ),
+        preference=draw_preference(config, class_strength, config.num_classes, class_rng),
         style_preference=centred(style_preference, config),
         class_T=class_T,
         appeal_ET=word_appeal(config, class_T, stream(config, "words", 1)),
@@ -178,31 +168,31 @@ def country_prob_A(config: SimulatorConfig) -> np.ndarray:
 
 
 def draw_preference(
-    config: SimulatorConfig, strength: float, num_judged: int, rng: np.random.Generator
+    config: SimulatorConfig, strength: float, num_classes: int, rng: np.random.Generator
 ) -> Preference:
-    """Returns normal effects of attribute values and private dimensions on all preferred things.
+    """Returns normal effects of attribute values and private dimensions on classes (or styles).
 
-    The variance over users of each of the four terms is its share of `strength` squared.
+    The four terms of a preference have together the variance `strength` squared over users.
     """
     explained = strength * np.sqrt((1 - config.private_share) / 3)
     private = strength * np.sqrt(config.private_share / config.private_rank)
     sizes = (len(names.GENDERS), len(names.AGE_PROB_A), config.num_countries)
     return Preference(
-        *(explained * rng.standard_normal((size, num_judged)) for size in sizes),
-        private_LI=private * rng.standard_normal((config.private_rank, num_judged)),
+        *(explained * rng.standard_normal((size, num_classes)) for size in sizes),
+        private_LI=private * rng.standard_normal((config.private_rank, num_classes)),
     )
 
 
 def centred(preference: Preference, config: SimulatorConfig) -> Preference:
     """Returns preferences with mean 0 over users, scaled to keep the variance over datasets.
 
-    So users have favourite styles, but no style is everyone's favourite: such a style would be
-    known from the clip only.
+    So users have favourite styles, but no style is the favourite of all users, which would make it
+    predictable from the clip only.
     """
 
     def centre(effect_AI: np.ndarray, prob_A) -> np.ndarray:
         prob_A = np.asarray(prob_A)
-        own_share = max(1 - prob_A @ prob_A, 1e-9)  # of the variance; the rest is common to all
+        own_share = max(1 - prob_A @ prob_A, 1e-9)  # fraction of the variance that remains
         return (effect_AI - prob_A @ effect_AI) / np.sqrt(own_share)
 
     return Preference(
@@ -216,10 +206,10 @@ def centred(preference: Preference, config: SimulatorConfig) -> Preference:
 def word_appeal(
     config: SimulatorConfig, class_T: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Returns appeal_ET, the relative rate of every word in every dialect.
+    """Returns appeal_ET, the relative rate of every hashtag in every dialect.
 
-    The log rate of a word is the sum of a fall with its rank in its class, an effect of the country
-    and an effect of the age group. Generic hashtags get `generic_share` of the total on average.
+    The log rate is the sum of a decrease with the rank in the class, an effect of the country and
+    an effect of the age group. Generic hashtags get `generic_share` of the total on average.
     """
     rank_T = np.array([np.sum(class_T[:index] == c) for index, c in enumerate(class_T)])
     spread = config.dialect_strength / np.sqrt(2)
@@ -237,32 +227,26 @@ def word_appeal(
 
 def speak(laws: Laws, scale: float) -> Language:
     """Returns the language with rates 1 - exp(-scale * appeal), which increase with `scale`."""
-    rates_ET = -np.expm1(-scale * laws.appeal_ET)
-    rates_ET = np.clip(rates_ET, 1e-6, 1 - 1e-6)
+    rates_ET = np.clip(-np.expm1(-scale * laws.appeal_ET), 1e-6, 1 - 1e-6)
     return Language(laws.class_T, np.concatenate([rates_ET, rates_ET.mean(0, keepdims=True)]))
 
 
 def check(config: SimulatorConfig) -> None:
-    """Raises UserError on settings that describe no generative model."""
+    """Raises UserError if the settings describe no generative model."""
     validate(Config(simulator=config))
     names.check_names(config)
+    problem = ""
     if config.num_styles > 1 and config.door is not SimulatorOutput.FEATURES:
-        raise UserError(
-            f"simulator.num_styles must be 1 where clips are rendered, got {config.num_styles}; "
-            "set it, or simulator.door=features"
-        )
-    if config.style_share and config.num_styles == 1:
-        raise UserError(
-            f"simulator.style_share must be 0 where there is one style, got {config.style_share}; "
-            "set it, or raise simulator.num_styles"
-        )
-    if config.num_generic and not config.generic_share:
-        raise UserError(
-            "simulator.generic_share must be above 0 where there are generic hashtags, got 0; "
-            "set it, or simulator.num_generic=0"
-        )
-    if config.mean_history and config.no_history_prob == 1:
-        raise UserError(
-            "simulator.no_history_prob must be below 1 where mean_history is not 0, got 1; "
-            "lower it, or set simulator.mean_history=0"
-        )
+        problem = f"num_styles must be 1 if clips are rendered, got {config.num_styles}; "
+        problem += "set it, or simulator.door=features"
+    elif config.style_share and config.num_styles == 1:
+        problem = f"style_share must be 0 if there is one style, got {config.style_share}; "
+        problem += "set it, or raise simulator.num_styles"
+    elif config.num_generic and not config.generic_share:
+        problem = "generic_share must be above 0 if there are generic hashtags, got 0; "
+        problem += "set it, or simulator.num_generic=0"
+    elif config.mean_history and config.no_history_prob == 1:
+        problem = "no_history_prob must be below 1 if mean_history is not 0, got 1; "
+        problem += "lower it, or set simulator.mean_history=0"
+    if problem:
+        raise UserError(f"simulator.{problem}")

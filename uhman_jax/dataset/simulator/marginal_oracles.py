@@ -1,13 +1,12 @@
-"""Oracles that know only the clip, or only the user.
+"""Computes the oracles that know only the clip, or only the user.
 
-    content   p(hashtag | the clip), averaged over users
-    user      p(hashtag | observable facts of the user), averaged over clips
+    content   p(hashtag | clip), averaged over users
+    user      p(hashtag | observable data of the user), averaged over clips
 
-They bound models without the user and models without the clip. The observable oracle exceeds both
-by what requires clip and user together.
+They are upper bounds for models without the user and models without the clip. The observable oracle
+exceeds both where a prediction needs clip and user together.
 """
 
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -15,7 +14,7 @@ import scipy.sparse
 
 from uhman_jax.config import World
 from uhman_jax.dataset.simulator.laws import stream
-from uhman_jax.dataset.simulator.observable_oracle import Hypotheses, Posterior
+from uhman_jax.dataset.simulator.observable_oracle import Hypotheses, Posterior, Predict
 from uhman_jax.dataset.simulator.posts import SimulatedWorld, draw_objects, favourite_prob
 
 NUM_DRAWS = 4096  # sampled clips; the same for all users
@@ -24,20 +23,20 @@ NUM_DRAWS = 4096  # sampled clips; the same for all users
 def content_probability(world: SimulatedWorld) -> np.ndarray:
     """Returns p(hashtag is attached | content of the clip) as float32 [V, T].
 
-    It is the exact mean of `posts.probability` over the users of the dataset, weighted by their
-    numbers of clips, and equal for clips of equal content.
+    This is the exact mean of `posts.probability` over the users of the dataset, weighted by their
+    numbers of clips. Clips of equal content have equal values.
     """
     config, posts = world.config, world.posts
     kinds_VO = np.sort(posts.objects_VO * config.num_styles + posts.styles_VO, axis=1)
     kinds_SO, set_V = np.unique(kinds_VO, axis=0, return_inverse=True)
-    probability_T = _content_law(world)
+    probability_T = _content_model(world)
     table_ST = np.empty((len(kinds_SO), config.num_hashtags), np.float32)
     for index, kinds_O in enumerate(kinds_SO):
         table_ST[index] = probability_T(*np.divmod(kinds_O, config.num_styles))
     return table_ST[set_V.reshape(-1)]
 
 
-def _content_law(world: SimulatedWorld) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _content_model(world: SimulatedWorld) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Returns a function of a clip's classes and styles: p(hashtag) averaged over users."""
     config, language = world.config, world.language
     posts_U = np.bincount(world.posts.user_V, minlength=config.num_users)
@@ -81,69 +80,64 @@ def _content_law(world: SimulatedWorld) -> Callable[[np.ndarray, np.ndarray], np
     return additive
 
 
-@dataclasses.dataclass(frozen=True)
-class AnyClip:
-    """The user oracle: averages over the distribution of clips, given the user.
+def user_oracle(posterior: Posterior) -> Predict:
+    """Returns the prediction p(hashtag | user): the mean over the distribution of clips.
 
-    The average is over `NUM_DRAWS` sampled clips; the frequency of each class is exact, only the
-    other objects of a clip are sampled. For configs/worlds.py the error of a probability is 6 %
-    (median) in World.SELECTION and that of the ranking's P@10 at most 0.0003 of 0.058; in
+    The mean is over `NUM_DRAWS` sampled clips. The frequency of each class is exact; only the other
+    objects of a clip are sampled. For configs/worlds.py the error of a probability is 6 % (median)
+    in World.SELECTION, and the error of the ranking's P@10 at most 0.0003 of 0.058; in
     World.EVERYTHING 0.1 % and less than 0.00001; World.ADDITIVE is exact.
     """
+    config, laws, language = posterior.world.config, posterior.world.laws, posterior.world.language
+    included_G = inclusion_prob(laws.popularity_G, config.objects_per_clip)
+    if config.world is World.ADDITIVE:
+        choice_EG = np.zeros(posterior.log_empty_EG.shape)
+        choice_EG[language.neutral] = included_G / config.objects_per_clip
+        content_T = (1 - config.user_share) * language.given_mixture_T(choice_EG)
 
-    judge: Posterior
-    choice_AGQ: np.ndarray  # World.SELECTION: p(class is tagged | hypothesis), float32
-    any_ET: np.ndarray  # World.EVERYTHING: p(hashtag | dialect)
-    any_T: np.ndarray  # World.ADDITIVE: p(hashtag | the post is about an object of the clip)
+        def additive(video: int, hypotheses: Hypotheses, weight_AQ: np.ndarray) -> np.ndarray:
+            return content_T + config.user_share * posterior.favourites(hypotheses, weight_AQ)
 
-    @classmethod
-    def of(cls, judge: Posterior) -> "AnyClip":
-        """Averages over clips for every combination of attributes and private preference."""
-        config, laws = judge.world.config, judge.world.laws
-        nothing = np.zeros(0)
-        included_G = inclusion_prob(laws.popularity_G, config.objects_per_clip)
-        if config.world is World.ADDITIVE:
-            choice_EG = np.zeros(judge.log_silence_EG.shape)
-            choice_EG[judge.world.language.neutral] = included_G / config.objects_per_clip
-            return cls(judge, nothing, nothing, judge.world.language.given_mixture_T(choice_EG))
-        rng = stream(config, "ceilings")
-        objects_SO = draw_objects(laws.popularity_G, NUM_DRAWS, config.objects_per_clip, rng)
-        styles_SO = rng.integers(config.num_styles, size=objects_SO.shape)
-        if config.world is World.EVERYTHING:
-            return cls(judge, nothing, _everything_ET(judge, objects_SO, included_G), nothing)
-        kinds_SO = objects_SO * config.num_styles + styles_SO
-        return cls(judge, _choice_AGQ(judge, kinds_SO, included_G), nothing, nothing)
+        return additive
 
-    def predict(self, video: int, hypotheses: Hypotheses, weight_AQ: np.ndarray) -> np.ndarray:
-        """Returns p(hashtag | user), as [T]; a `posterior.Predict`, the same for every video."""
-        config = self.judge.world.config
-        if config.world is World.EVERYTHING:
-            return weight_AQ.sum(1) @ self.any_ET[hypotheses.dialect_A]
-        if config.world is World.ADDITIVE:
-            user_T = self.judge.favourites(hypotheses, weight_AQ)
-            return (1 - config.user_share) * self.any_T + config.user_share * user_T
+    rng = stream(config, "oracles")
+    objects_SO = draw_objects(laws.popularity_G, NUM_DRAWS, config.objects_per_clip, rng)
+    if config.world is World.EVERYTHING:
+        any_ET = _everything_ET(posterior, objects_SO, included_G)
+
+        def everything(video: int, hypotheses: Hypotheses, weight_AQ: np.ndarray) -> np.ndarray:
+            return weight_AQ.sum(1) @ any_ET[hypotheses.dialect_A]
+
+        return everything
+
+    styles_SO = rng.integers(config.num_styles, size=objects_SO.shape)
+    choice_AGQ = _choice_AGQ(posterior, objects_SO * config.num_styles + styles_SO, included_G)
+
+    def selection(video: int, hypotheses: Hypotheses, weight_AQ: np.ndarray) -> np.ndarray:
         pairs = zip(hypotheses.combination_A, weight_AQ.astype(np.float32), strict=True)
-        choice_AG = np.stack([self.choice_AGQ[index] @ weight_Q for index, weight_Q in pairs])
-        return self.judge.in_dialect(hypotheses, choice_AG)
+        choice_AG = np.stack([choice_AGQ[index] @ weight_Q for index, weight_Q in pairs])
+        return posterior.in_dialect(hypotheses, choice_AG)
+
+    return selection
 
 
-def _choice_AGQ(judge: Posterior, kinds_SO: np.ndarray, included_G: np.ndarray) -> np.ndarray:
-    """Returns p(class is tagged | attributes, private preference) over clips, float32.
+def _choice_AGQ(posterior: Posterior, kinds_SO: np.ndarray, included_G: np.ndarray) -> np.ndarray:
+    """Returns p(class is tagged | attributes, private preference) over all clips, float32.
 
     Args:
-        judge: of World.SELECTION.
+        posterior: of World.SELECTION.
         kinds_SO: objects of the sampled clips S; a kind is class * number of styles + style.
         included_G: p(class is in a clip).
     """
-    num_classes, num_styles = len(included_G), judge.world.config.num_styles
+    num_classes, num_styles = len(included_G), posterior.world.config.num_styles
     shown_SI, share_S = _incidence(kinds_SO, num_classes * num_styles)
     frequency_G = (share_S @ shown_SI).reshape(num_classes, num_styles).sum(1)
-    hypotheses = judge.combinations()
-    num_draws = judge.private_GQ.shape[1]
+    hypotheses = posterior.combinations()
+    num_draws = posterior.private_GQ.shape[1]
     choice_AGQ = np.empty((len(hypotheses.prior_A), num_classes, num_draws), np.float32)
     for index in range(len(choice_AGQ)):
-        weight_GQ = hypotheses.weight_AG[index][:, None] * judge.private_GQ
-        weight_JQ = hypotheses.style_weight_AJ[index][:, None] * judge.style_private_JQ
+        weight_GQ = hypotheses.weight_AG[index][:, None] * posterior.private_GQ
+        weight_JQ = hypotheses.style_weight_AJ[index][:, None] * posterior.style_private_JQ
         weight_IQ = (weight_GQ[:, None] * weight_JQ).reshape(-1, num_draws)
         per_weight_SQ = share_S[:, None] / (shown_SI @ weight_IQ)
         choice_IQ = weight_IQ * (shown_SI.T @ per_weight_SQ)
@@ -153,14 +147,17 @@ def _choice_AGQ(judge: Posterior, kinds_SO: np.ndarray, included_G: np.ndarray) 
     return choice_AGQ
 
 
-def _everything_ET(judge: Posterior, objects_SO: np.ndarray, included_G: np.ndarray) -> np.ndarray:
-    """Returns p(hashtag | dialect) over clips, all of whose objects are tagged."""
-    language = judge.world.language
+def _everything_ET(
+    posterior: Posterior, objects_SO: np.ndarray, included_G: np.ndarray
+) -> np.ndarray:
+    """Returns p(hashtag | dialect) over all clips, if all objects of a clip are tagged."""
+    language = posterior.world.language
     shown_SG, share_S = _incidence(objects_SO, len(included_G))
     generic_T = language.class_T < 0
-    log_dull_E = np.log1p(-language.rates_ET[:, generic_T]).sum(1)  # no generic hashtag is drawn
-    log_silence_SE = shown_SG @ (judge.log_silence_EG - log_dull_E[:, None]).T + log_dull_E
-    per_rate_SE = share_S[:, None] / -np.expm1(log_silence_SE)
+    log_no_generic_E = np.log1p(-language.rates_ET[:, generic_T]).sum(1)
+    log_no_words_EG = posterior.log_empty_EG - log_no_generic_E[:, None]
+    log_empty_SE = shown_SG @ log_no_words_EG.T + log_no_generic_E
+    per_rate_SE = share_S[:, None] / -np.expm1(log_empty_SE)
     correction_G = included_G / np.maximum(share_S @ shown_SG, 1e-12)
     per_rate_GE = (shown_SG.T @ per_rate_SE) * correction_G[:, None]
     per_rate_TE = np.where(generic_T[:, None], per_rate_SE.sum(0), per_rate_GE[language.class_T])
@@ -182,7 +179,7 @@ def inclusion_prob(popularity_G: np.ndarray, num_objects: int) -> np.ndarray:
 
     Drawing by popularity without replacement is equivalent to a race: class g arrives after an
     exponential time of rate popularity_G[g], and the first `num_objects` are chosen. So the result
-    is the integral, over the time of arrival, of the probability that fewer others came before.
+    is the integral, over the arrival time, of the probability that fewer other classes came before.
 
     >>> inclusion_prob(np.array([0.5, 0.25, 0.25]), 2).round(6)  # 1/2 + 2 * 1/4 * 2/3, and so on
     array([0.833333, 0.583333, 0.583333])

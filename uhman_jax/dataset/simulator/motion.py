@@ -1,4 +1,4 @@
-"""Plans the motion of objects in a rendered clip, as geometry for both pictures and truth."""
+"""Plans the motion of objects in a rendered clip, as geometry for pictures and truth."""
 
 import dataclasses
 
@@ -11,9 +11,9 @@ from uhman_jax.dataset.simulator.laws import stream
 WIDTH, HEIGHT = 360, 640  # pixels, portrait
 RATES = (24, 25, 30)  # frames per second
 GRID_RATE = 5.0  # times per second in the truth, as preprocessing samples frames
-POP_SECONDS = 0.25  # in which an object grows at the start and shrinks at the end
-# An object counts as visible while at least these fractions of its box are inside the frame and of
-# its size are grown.
+POP_SECONDS = 0.25  # time in which an object grows at its start and shrinks at its end
+# An object is visible while at least these fractions of its box are inside the frame and of its
+# full size are reached.
 MIN_INSIDE, MIN_GROWN = 0.3, 0.5
 CROSS, DRIFT, BOUNCE = range(3)
 
@@ -85,15 +85,15 @@ class ClipPlan:
         return self.num_frames / self.rate
 
     def grid_times(self) -> np.ndarray:
-        """Returns the times at which truth is known: 0, 0.2, 0.4, ... before the end."""
+        """Returns the times of the truth: 0, 0.2, 0.4, ... before the end."""
         return np.arange(int(np.ceil(self.seconds * GRID_RATE - 1e-9))) / GRID_RATE
 
 
 def plan_clip(config: SimulatorConfig, looks_O3: np.ndarray, clip: int) -> ClipPlan:
     """Returns the plan of clip number `clip`, a pure function of the arguments.
 
-    Short clips are more frequent than long ones. Every object is present for one interval of about
-    `visible_share` of the clip's length, which the clip's start or end may cut.
+    Short clips are more frequent than long ones. Each object is present for one interval of about
+    `visible_share` of the clip's length; the clip's start or end may cut it.
     """
     rng = stream(config, "media", clip)
     rate = RATES[rng.integers(len(RATES))]
@@ -108,7 +108,7 @@ def plan_clip(config: SimulatorConfig, looks_O3: np.ndarray, clip: int) -> ClipP
 
 def _draw_path(config: SimulatorConfig, look, seconds: float, rng: np.random.Generator) -> Path:
     share = np.clip(config.visible_share * rng.uniform(0.7, 1.3), 0.1, 1.0)
-    start = rng.uniform(-0.4 * share, 1 - 0.6 * share) * seconds  # the ends may cut it
+    start = rng.uniform(-0.4 * share, 1 - 0.6 * share) * seconds
     radius = config.object_size * WIDTH / 2 * rng.uniform(0.85, 1.15)
     kind = int(rng.choice(3, p=(0.4, 0.35, 0.25)))
     if kind == CROSS:

@@ -1,4 +1,4 @@
-"""Names in a simulated dataset: object classes, hashtags, countries."""
+"""Names the object classes, hashtags and countries of a simulated dataset."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ GENDERS = ("female", "male")
 GENDER_PROB_A = (0.58, 0.42)
 AGE_EDGES = (13, 16, 19, 25, 35, 60)  # buckets [13, 16), [16, 19), ...: the paper's app is young
 AGE_PROB_A = (0.25, 0.30, 0.25, 0.13, 0.07)
-NUM_YOUNG = 2  # the first two buckets speak the young dialect of their country
+NUM_YOUNG = 2  # the first two buckets use the young dialect of their country
 COUNTRIES = (
     "US", "BR", "DE", "IN", "GB", "MX", "FR", "ID", "ES", "IT",
     "TR", "PH", "PL", "JP", "CA", "AR", "NL", "SE", "ZA", "KR",
@@ -45,9 +45,9 @@ MAX_WORDS = len(_PATTERNS)  # of one class
 
 
 def class_looks(config: SimulatorConfig, rng: np.random.Generator) -> np.ndarray:
-    """Returns int64 [num_classes, 3]: shape, colour and texture of every class, all pairs distinct.
+    """Returns int64 [num_classes, 3]: shape, colour and texture of each class, all pairs distinct.
 
-    Shapes repeat only after all were used, and then in another colour and texture.
+    A shape repeats only after all others, in another colour and texture.
     """
     shapes, colours = rng.permutation(len(SHAPES)), rng.permutation(len(COLOURS))
     index = np.arange(config.num_classes)
@@ -67,8 +67,8 @@ def hashtag_names(
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Returns the hashtags and the class of each, -1 for a generic one.
 
-    Every class gets its bare name and some of the usual compounds; words are distributed as evenly
-    as possible, with one more for the more popular classes.
+    Each class gets its name and some compounds of it. All classes get equally many hashtags, except
+    for one more of the most popular classes.
     """
     num_words = config.num_hashtags - config.num_generic
     share, rest = divmod(num_words, config.num_classes)

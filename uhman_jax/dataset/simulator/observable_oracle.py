@@ -1,14 +1,14 @@
-"""The observable oracle: p(hashtag | everything that a model can observe), a ceiling for models.
+"""Computes the observable oracle: p(hashtag | all that a model can observe), a bound for models.
 
 A model can observe the objects of the clip, the attributes that the dataset has, and other posts of
 the user: the history column, and their other clips with hashtags. It cannot observe the user's
-private preference or a missing attribute. Those are marginalised by Bayes' rule under the
+private preference or a missing attribute. These are marginalised by Bayes' rule under the
 generative model: missing attributes are enumerated with their prior; private preferences are drawn
 from their prior and weighted by the likelihood of the user's other posts (self-normalised
 importance sampling).
 
-All other clips of the user count as observed, in all splits, and the history is a list of posts
-although the dataset has only hashtags: slightly more than a model can observe, so a ceiling.
+The oracle observes slightly more than a model, so it is an upper bound: other clips of the user in
+all splits, and the history as a list of posts, of which the dataset has only the hashtags.
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ from uhman_jax.progress import progress_bar
 
 @dataclasses.dataclass(frozen=True)
 class Hypotheses:
-    """The hypotheses about a user: combinations A of attributes, and private preferences Q."""
+    """Hypotheses about a user: combinations A of attributes times private preferences Q."""
 
-    combination_A: np.ndarray  # index in the list of all combinations
+    combination_A: np.ndarray  # index among all combinations
     prior_A: np.ndarray
     dialect_A: np.ndarray
     weight_AG: np.ndarray  # exp of the preference that attributes explain
@@ -40,18 +40,12 @@ class Hypotheses:
 Predict = Callable[[int, Hypotheses, np.ndarray], np.ndarray]
 
 
-def observable_probability(world: SimulatedWorld) -> np.ndarray:
-    """Returns p(hashtag is attached | clip, observable facts of the user) as float32 [V, T]."""
-    judge = Posterior.of(world)
-    return average(judge, judge.predict)[0]
-
-
-def average(judge: "Posterior", *predictions: Predict) -> list[np.ndarray]:
+def average(posterior: "Posterior", *predictions: Predict) -> list[np.ndarray]:
     """Returns a float32 table [V, T] of each prediction.
 
-    Each is called once per clip, with the posterior of the hypotheses given its user's other posts.
+    Each is called once per clip, with the weights of the hypotheses given the user's other posts.
     """
-    config, posts = judge.world.config, judge.world.posts
+    config, posts = posterior.world.config, posterior.world.posts
     order_V = np.argsort(posts.user_V, kind="stable")
     bounds_U = np.searchsorted(posts.user_V[order_V], np.arange(config.num_users + 1))
     shape_VT = (config.num_videos, config.num_hashtags)
@@ -61,7 +55,7 @@ def average(judge: "Posterior", *predictions: Predict) -> list[np.ndarray]:
     ):
         videos = order_V[bounds_U[user] : bounds_U[user + 1]]
         if len(videos):
-            hypotheses, weight_VAQ = judge.weigh(user, videos)
+            hypotheses, weight_VAQ = posterior.weigh(user, videos)
             for table_VT, predict in zip(tables, predictions, strict=True):
                 for video, weight_AQ in zip(videos, weight_VAQ, strict=True):
                     table_VT[video] = predict(video, hypotheses, weight_AQ)
@@ -70,18 +64,18 @@ def average(judge: "Posterior", *predictions: Predict) -> list[np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class Posterior:
-    """Computes the posterior of hypotheses about users, and predictions under it."""
+    """Computes the posterior of hypotheses about users, and predictions from it."""
 
     world: SimulatedWorld
     private_GQ: np.ndarray  # exp of the private preference of every draw
     style_private_JQ: np.ndarray  # the same for styles
     given_EGT: np.ndarray
-    log_silence_EG: np.ndarray  # log p(nothing | dialect, class) of one draw
+    log_empty_EG: np.ndarray  # log p(empty draw | dialect, class)
     logit_ET: np.ndarray
 
     @classmethod
     def of(cls, world: SimulatedWorld) -> "Posterior":
-        """Draws private preferences: half of them, and their negatives."""
+        """Draws private preferences in pairs of opposite sign."""
         config, laws = world.config, world.laws
         rng = stream(config, "posterior")
         half_QL = rng.standard_normal(((config.posterior_samples + 1) // 2, config.private_rank))
@@ -92,7 +86,7 @@ class Posterior:
             private_GQ=np.exp(private_QL @ laws.preference.private_LI).T.copy(),
             style_private_JQ=np.exp(private_QL @ laws.style_preference.private_LI).T.copy(),
             given_EGT=world.language.given_class_EGT(),
-            log_silence_EG=np.log(world.language.empty_EG()),
+            log_empty_EG=np.log(world.language.empty_EG),
             logit_ET=np.log(rates_ET) - np.log1p(-rates_ET),
         )
 
@@ -109,22 +103,21 @@ class Posterior:
         evidence_VAQ = np.zeros((len(videos), *start_AQ.shape))
         if len(videos) > 1:
             for row, video in enumerate(videos):
-                evidence_VAQ[row] = np.log(
-                    self._clip_likelihood(hypotheses, video, posts.tags[video])
-                )
+                likelihood_AQ = self._clip_likelihood(hypotheses, video, posts.tags[video])
+                evidence_VAQ[row] = np.log(likelihood_AQ)
         log_VAQ = start_AQ + evidence_VAQ.sum(0) - evidence_VAQ
         weight_VAQ = np.exp(log_VAQ - log_VAQ.max((1, 2), keepdims=True))
         return hypotheses, weight_VAQ / weight_VAQ.sum((1, 2), keepdims=True)
 
     def hypotheses(self, user: int) -> Hypotheses:
-        """Returns the combinations that agree with the user's known attributes."""
+        """Returns the hypotheses that agree with the user's known attributes."""
         users = self.world.laws.users
         truth = (users.gender_U[user], users.age_U[user], users.country_U[user])
         pairs = zip(truth, users.known_UA[user], strict=True)
         return self.combinations(*(value if known else None for value, known in pairs))
 
     def combinations(self, gender=None, age=None, country=None) -> Hypotheses:
-        """Returns the combinations with these attributes; None: any."""
+        """Returns the hypotheses with these attributes; None: any."""
         laws = self.world.laws
         priors = (names.GENDER_PROB_A, names.AGE_PROB_A, country_prob_A(laws.config))
         sizes = tuple(map(len, priors))
@@ -151,11 +144,11 @@ class Posterior:
 
     def _set_prob(self, dialect_A, tags: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """Returns p(exactly these hashtags | dialect, one class) as [A, classes]."""
-        log_silence_AG = self.log_silence_EG[dialect_A][:, classes]
-        log_AG = log_silence_AG + self.logit_ET[np.ix_(dialect_A, tags)].sum(1)[:, None]
+        log_empty_AG = self.log_empty_EG[dialect_A][:, classes]
+        log_AG = log_empty_AG + self.logit_ET[np.ix_(dialect_A, tags)].sum(1)[:, None]
         about = self.world.language.class_T[tags]
         fits_G = np.all((about[:, None] == classes) | (about[:, None] < 0), axis=0)
-        return np.where(fits_G, np.exp(log_AG) / -np.expm1(log_silence_AG), 0.0)
+        return np.where(fits_G, np.exp(log_AG) / -np.expm1(log_empty_AG), 0.0)
 
     def _history_likelihood(self, hypotheses: Hypotheses, tags: np.ndarray) -> np.ndarray:
         """Returns p(hashtags of an earlier post | hypothesis), [A, Q] or [A, 1]."""
@@ -211,14 +204,12 @@ class Posterior:
         return (1 - config.user_share) * content_T + config.user_share * user_T
 
     def favourites(self, hypotheses: Hypotheses, weight_AQ: np.ndarray) -> np.ndarray:
-        """Returns p(hashtag | the post is about a favourite class), over the hypotheses, as [T]."""
-        per_preference_AQ = weight_AQ / hypotheses.total_AQ
-        return self.in_dialect(
-            hypotheses, hypotheses.popular_AG * (per_preference_AQ @ self.private_GQ.T)
-        )
+        """Returns p(hashtag | the post is about a favourite class) over the hypotheses, as [T]."""
+        weight_AG = (weight_AQ / hypotheses.total_AQ) @ self.private_GQ.T
+        return self.in_dialect(hypotheses, hypotheses.popular_AG * weight_AG)
 
     def in_dialect(self, hypotheses: Hypotheses, choice_AG: np.ndarray) -> np.ndarray:
         """Returns p(hashtag) as [T], given probabilities of combination and class."""
-        choice_EG = np.zeros(self.log_silence_EG.shape)
+        choice_EG = np.zeros(self.log_empty_EG.shape)
         np.add.at(choice_EG, hypotheses.dialect_A, choice_AG)
         return self.world.language.given_mixture_T(choice_EG)

@@ -1,7 +1,6 @@
 """Draws the clips of a simulated dataset, their users and hashtags, and their probabilities."""
 
 import dataclasses
-from typing import assert_never
 
 import numpy as np
 
@@ -19,15 +18,15 @@ class Posts:
 
     user_V: np.ndarray
     objects_VO: np.ndarray  # classes, all different within a clip
-    styles_VO: np.ndarray  # style in which each of them is shown
+    styles_VO: np.ndarray  # style in which each object is shown
     timestamp_V: np.ndarray  # unix seconds
-    tagged_V: np.ndarray  # object (index into the row) that was tagged, -1: none or all of them
+    tagged_V: np.ndarray  # index of the tagged object in its row, -1: none or all objects
     tags: tuple[np.ndarray, ...]  # hashtag ids, ascending, never empty
 
 
 @dataclasses.dataclass(frozen=True)
 class SimulatedWorld:
-    """A generative model and all posts that were drawn from it."""
+    """The parameters of a generative model and all posts that were drawn from it."""
 
     laws: Laws
     language: Language
@@ -53,13 +52,9 @@ def build_world(config: SimulatorConfig) -> SimulatedWorld:
     """Draws the simulated posts; a pure function of `config`.
 
     Raises:
-        UserError: settings that describe no generative model, or none with `mean_hashtags`.
+        UserError: the settings describe no generative model, or none with `mean_hashtags`.
     """
-    match config.world:
-        case World.SELECTION | World.ADDITIVE | World.EVERYTHING:
-            laws = build_laws(config)
-        case _:
-            assert_never(config.world)
+    laws = build_laws(config)
     users = laws.users
     preference_UG = laws.preference.of_users(users)
     style_preference_UJ = laws.style_preference.of_users(users)
@@ -88,7 +83,7 @@ def build_world(config: SimulatorConfig) -> SimulatedWorld:
 
 
 def draw_posters(config: SimulatorConfig, rng: np.random.Generator) -> np.ndarray:
-    """Returns user_V: everyone posts once, as far as clips suffice; the rest have a long tail."""
+    """Returns user_V: each user posts once if clips suffice; more posts have a long tail."""
     once_U = rng.permutation(config.num_users)[: config.num_videos]
     weight_U = rng.pareto(2.0, config.num_users) + 0.1
     more = config.num_videos - len(once_U)
@@ -105,8 +100,8 @@ def draw_objects(popularity_G, num_clips: int, num_objects: int, rng) -> np.ndar
 def favourite_prob(laws: Laws, preference_UG: np.ndarray) -> np.ndarray:
     """Returns p(class) over all posts of a user: popularity times the exponential of preference.
 
-    It determines the history, and the user's part in World.ADDITIVE. Every class has the same
-    distribution of styles, so these make no difference. World.EVERYTHING has no preferences.
+    It determines the history, and the user's part in World.ADDITIVE. Styles have no effect, because
+    all classes have the same distribution of styles. World.EVERYTHING has no preferences.
     """
     if laws.config.world is World.EVERYTHING:
         return np.broadcast_to(laws.popularity_G, preference_UG.shape)
@@ -114,7 +109,7 @@ def favourite_prob(laws: Laws, preference_UG: np.ndarray) -> np.ndarray:
 
 
 def calibrate(laws, user_V, dialect_U, objects_VO, choice_VO, favourite_UG) -> Language:
-    """Returns the language in which the expected hashtags per clip are `config.mean_hashtags`."""
+    """Returns the language with `config.mean_hashtags` expected hashtags per clip."""
     goal, clips = laws.config.mean_hashtags, (user_V, dialect_U, objects_VO)
 
     def mean_size(scale: float) -> float:
@@ -140,12 +135,12 @@ def expected_size(laws, language, user_V, dialect_U, objects_VO, choice_VO, favo
     if config.world is World.EVERYTHING:
         generic_T = language.class_T < 0
         generic_E = language.rates_ET[:, generic_T].sum(1)
-        dull_E = np.exp(np.log1p(-language.rates_ET[:, generic_T]).sum(1))
+        no_generic_E = np.exp(np.log1p(-language.rates_ET[:, generic_T]).sum(1))
         words_EG = language.rates_ET @ language.belongs_GT.T - generic_E[:, None]
-        silent_EG = language.empty_EG() / dull_E[:, None]
+        no_words_EG = language.empty_EG / no_generic_E[:, None]
         rows_V1 = dialect_V[:, None]
-        silent_V = silent_EG[rows_V1, objects_VO].prod(1) * dull_E[dialect_V]
-        return (words_EG[rows_V1, objects_VO].sum(1) + generic_E[dialect_V]) / (1 - silent_V)
+        empty_V = no_words_EG[rows_V1, objects_VO].prod(1) * no_generic_E[dialect_V]
+        return (words_EG[rows_V1, objects_VO].sum(1) + generic_E[dialect_V]) / (1 - empty_V)
     size_EG = language.size_EG()
     if config.world is World.SELECTION:
         return (choice_VO * size_EG[dialect_V[:, None], objects_VO]).sum(1)
@@ -158,11 +153,11 @@ def probability(world: SimulatedWorld) -> np.ndarray:
     """Returns the true p(hashtag | clip, user) as float64 [V, T].
 
     - World.SELECTION: the user chooses one object, by a softmax of their preferences for its class
-      and its style, and attaches its words in their dialect.
-    - World.ADDITIVE: with probability `user_share` the words are about a favourite class, in the
-      user's dialect and independent of the clip, else about one of its objects at random, in the
-      neutral dialect. So p is a sum of one term of the clip and one of the user.
-    - World.EVERYTHING: the words of all objects, in the user's dialect.
+      and its style, and attaches its hashtags in their dialect.
+    - World.ADDITIVE: with probability `user_share` the hashtags are about a favourite class, in the
+      user's dialect and independent of the clip, else about a random object of the clip in the
+      neutral dialect. So p is the sum of a term of the clip and a term of the user.
+    - World.EVERYTHING: the hashtags of all objects, in the user's dialect.
     """
     config, posts, language = world.config, world.posts, world.language
     dialect_V = world.dialect_U[posts.user_V]
@@ -177,9 +172,8 @@ def probability(world: SimulatedWorld) -> np.ndarray:
             probability_VT += choice_V[:, None] * given_EGT[dialect_V, object_V]
         return probability_VT
     favourite_UG = favourite_prob(world.laws, world.preference_UG)
-    user_UT = np.stack(
-        [f_G @ given_EGT[e] for f_G, e in zip(favourite_UG, world.dialect_U, strict=True)]
-    )
+    pairs = zip(favourite_UG, world.dialect_U, strict=True)
+    user_UT = np.stack([favourite_G @ given_EGT[dialect] for favourite_G, dialect in pairs])
     probability_VT = config.user_share * user_UT[posts.user_V]
     for object_V in posts.objects_VO.T:
         part = (1 - config.user_share) / config.objects_per_clip
@@ -197,13 +191,13 @@ class TagDraw:
     favourite_UG: np.ndarray
 
     def __call__(self, rng: np.random.Generator, user: int, objects_O, choice_O):
-        """Returns (object index or -1, ascending hashtag ids, at least one).
+        """Returns (index of the tagged object or -1, ascending hashtag ids, at least one).
 
         Args:
             rng: random generator.
             user: index of the user.
             objects_O: classes in the clip.
-            choice_O: probability that the user chooses each of them; World.SELECTION only.
+            choice_O: probability that the user chooses each object; World.SELECTION only.
         """
         config, dialect = self.laws.config, self.dialect_U[user]
         if config.world is World.EVERYTHING:
@@ -215,8 +209,7 @@ class TagDraw:
             index = int(rng.integers(len(objects_O)))
             return index, draw_words(self.language, self.language.neutral, objects_O[[index]], rng)
         kind = rng.choice(len(self.favourite_UG[user]), p=self.favourite_UG[user])
-        found = np.flatnonzero(objects_O == kind)
-        index = int(found[0]) if len(found) else -1
+        index = objects_O.tolist().index(kind) if kind in objects_O else -1
         return index, draw_words(self.language, dialect, np.array([kind]), rng)
 
 
@@ -231,10 +224,10 @@ def draw_words(language: Language, dialect: int, classes: np.ndarray, rng) -> np
 
 
 def draw_history(laws, language, dialect_U, favourite_UG, rng):
-    """Returns the hashtags of every user's posts before the dataset begins; some have none.
+    """Returns the hashtags of each user's posts before the dataset begins; some users have none.
 
-    An earlier post is about one class, drawn by `favourite_prob`, with words in the user's dialect.
-    The clips of these posts are not part of the dataset.
+    An earlier post is about one class, drawn by `favourite_prob`, with hashtags in the user's
+    dialect. The dataset does not have the clips of these posts.
     """
     config = laws.config
     size_U = (favourite_UG * language.size_EG()[dialect_U]).sum(1)

@@ -22,16 +22,16 @@ GRID = 8  # cells per side; regions are its cells row by row
 FRAME_SECONDS = 0.2
 VIDEOS_PER_SHARD = 256
 ACTIVE_SHARE = 0.3  # fraction of the channels that respond to a class
-EDGE_STRENGTH = 0.6  # of an object in the outermost of its cells; 1 in its middle
+EDGE_STRENGTH = 0.6  # of an object in its outermost cells; 1 in the others
 BACKGROUND_STRENGTH = 0.7  # of a scene, in units of the class signal
 STYLE_STRENGTH = 0.7  # of a style, in the same units
-INSTANCE_SPREAD = 0.3  # how much an object's channels differ from its class's, relative
+INSTANCE_SPREAD = 0.3  # relative deviation of an object's channels from its class
 NUM_SCENES = 16  # kinds of background
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Where an object is in a frame: rows [top, bottom) and columns [left, right) of the grid."""
+    """The position of an object in a frame: rows [top, bottom), columns [left, right)."""
 
     frame: int
     top: int
@@ -46,9 +46,9 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Prototypes:
-    """Responses of classes, scenes and styles before the scale of the channel; mean square 1 each.
+    """Responses of classes, scenes and styles before the channel's scale; mean square 1 each.
 
-    A single style has response 0.
+    If there is one style, its response is 0.
     """
 
     class_GC: np.ndarray
@@ -76,7 +76,7 @@ def block_shape(num_regions: int) -> tuple[int, int]:
 
 
 def plan_clip(config: SimulatorConfig, clip: int) -> tuple[tuple[Block, ...], ...]:
-    """Returns the blocks of every object of a clip: consecutive frames, drifting cell by cell."""
+    """Returns the blocks of each object of a clip: consecutive frames, moving cell by cell."""
     rng = stream(config, "media", clip, 0)
     height, width = block_shape(config.regions_per_object)
     objects = []
@@ -140,7 +140,7 @@ def clip_features(
 
 
 def _strength(height: int, width: int) -> np.ndarray:
-    """Returns 1 in the middle of a block and EDGE_STRENGTH at its rim, unless all of it is rim."""
+    """Returns 1 inside a block and EDGE_STRENGTH at its rim; 1 if there is only rim."""
     strength_YX = np.ones((height, width), np.float32)
     if height > 2 and width > 2:
         strength_YX[:] = EDGE_STRENGTH
@@ -151,7 +151,7 @@ def _strength(height: int, width: int) -> np.ndarray:
 def write_features(
     directory: Path, world: SimulatedWorld, video_ids: tuple[str, ...], info: dict
 ) -> None:
-    """Writes the shards of all clips, with a progress bar; whole shards are kept as they are."""
+    """Writes the shards of all clips, with a progress bar; complete shards are kept."""
     config = world.config
     directory.mkdir(parents=True, exist_ok=True)
     prototypes = draw_prototypes(config)

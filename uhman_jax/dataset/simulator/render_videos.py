@@ -16,21 +16,21 @@ from uhman_jax.dataset.simulator.laws import STREAMS
 from uhman_jax.dataset.simulator.motion import HEIGHT, WIDTH, ClipPlan
 from uhman_jax.progress import progress_bar
 
-MARGIN = 48  # pixels by which a background is larger than the frame, on every side
-# 1.5 ms and 4 KB per frame; one thread, for reproducible bytes.
+MARGIN = 48  # pixels by which a background exceeds the frame on every side
+# 1.5 ms and 4 KB per frame; one thread for reproducible bytes.
 ENCODER = {"preset": "ultrafast", "crf": "28", "threads": "1", "bf": "0"}
 
 
 def render_clips(folder: Path, plans: dict[str, ClipPlan], num_workers: int = 0) -> None:
-    """Renders every missing clip to `folder/NAME.mp4`, with a progress bar.
+    """Renders each missing clip to `folder/NAME.mp4`, with a progress bar.
 
-    A clip is written under a temporary name and renamed, so a killed run leaves only whole clips
-    and the next one renders the rest.
+    A clip is written under a temporary name and renamed: a killed run leaves only complete clips,
+    and the next run renders the rest.
 
     Args:
-        folder: made if absent.
+        folder: created if it is missing.
         plans: by name.
-        num_workers: processes; 0: one per core; 1: this process.
+        num_workers: processes; 0: one per core; 1: only this process.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {folder / f"{name}.mp4": plan for name, plan in plans.items()}

@@ -1,4 +1,4 @@
-"""Draws the pictures of the object classes: a shape, a colour and a texture each."""
+"""Draws the picture of each object class from a shape, a colour and a texture."""
 
 import functools
 
@@ -18,7 +18,7 @@ _RGB = {
 
 
 def to_yuv(rgb: np.ndarray) -> np.ndarray:
-    """Returns limited-range BT.601 Y, U, V of 8-bit RGB, last axis; what FFmpeg assumes of SD."""
+    """Returns Y, U, V of 8-bit RGB on the last axis: limited-range BT.601, FFmpeg's default."""
     matrix = np.array(
         [[65.738, 129.057, 25.064], [-37.945, -74.494, 112.439], [112.439, -94.154, -18.285]]
     )
@@ -29,7 +29,7 @@ def to_yuv(rgb: np.ndarray) -> np.ndarray:
 def sprite(look: tuple[int, int, int]) -> np.ndarray:
     """Returns uint8 [SIZE * SIZE, 4]: Y, U, V and opacity 0..128 of a class.
 
-    A dark rim, a light edge and a soft highlight separate the object from any background.
+    A dark rim, a light edge and a soft highlight distinguish the object from any background.
     """
     shape, colour, texture = look
     inside = shape_mask(shape)
@@ -90,7 +90,7 @@ def _texture(name: str, x, y) -> np.ndarray:
 
 
 def _polygon(*points):
-    """Returns a drawing of a closed polygon (even-odd rule)."""
+    """Returns a function that draws a closed polygon (even-odd rule)."""
 
     def draw(x, y, r, angle):
         inside = np.zeros(x.shape, bool)
