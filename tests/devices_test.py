@@ -54,11 +54,7 @@ def assert_ends_alike(got, want):
 
 @pytest.mark.parametrize(
     ("estimator", "shapes"),
-    [
-        ("exact", "1 8 2,4"),
-        ("sampled", "4"),
-        pytest.param("exact", "2 4", marks=pytest.mark.long),
-    ],
+    [("exact", "1 8 2,4"), ("sampled", "4"), pytest.param("exact", "2 4", marks=pytest.mark.long)],
 )
 def test_every_shape_of_the_mesh_ends_like_one_device(root, tmp_path, estimator, shapes):
     assert jax.device_count() == 1

@@ -96,8 +96,7 @@ def test_padding_changes_nothing(options):
         codes_VFMC=pad(video.codes_VFMC, 1, 77), mask_BF=pad(video.mask_BF, 1, False)
     )
     more_history = user._replace(
-        history_BR=pad(user.history_BR, 1, -1),
-        history_mask_BR=pad(user.history_mask_BR, 1, False),
+        history_BR=pad(user.history_BR, 1, -1), history_mask_BR=pad(user.history_mask_BR, 1, False)
     )
     got_BT = model.apply(variables, more_frames, more_history)
     np.testing.assert_allclose(got_BT, expected_BT, atol=1e-6)

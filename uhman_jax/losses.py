@@ -38,15 +38,7 @@ class LossFunction(NamedTuple):
 
 
 def make_loss(
-    name,
-    *,
-    estimator,
-    rank_weight,
-    margin,
-    num_negatives,
-    temperature,
-    num_hashtags,
-    platform=None,
+    name, *, estimator, rank_weight, margin, num_negatives, temperature, num_hashtags, platform=None
 ) -> LossFunction:
     """Returns the loss of a name; the only place that chooses one.
 
@@ -221,13 +213,7 @@ def slots_in_use(mask_BP):
 
 
 def warp_sampled(
-    positive_scores_BP,
-    positives_mask_BP,
-    negative_scores_BPN,
-    *,
-    margin,
-    rank_weight,
-    num_hashtags,
+    positive_scores_BP, positives_mask_BP, negative_scores_BPN, *, margin, rank_weight, num_hashtags
 ):
     """Returns the WARP loss of each example from N sampled negatives for each positive.
 

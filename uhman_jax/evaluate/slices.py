@@ -9,11 +9,7 @@ from uhman_jax.evaluate.ranking import Ranking
 from uhman_jax.evaluate.reference_rankings import positives_of
 from uhman_jax.metrics import precision_at_k, recall_at_k
 
-SHOWN = {
-    "P@10": (precision_at_k, 10),
-    "R@10": (recall_at_k, 10),
-    "R@50": (recall_at_k, 50),
-}
+SHOWN = {"P@10": (precision_at_k, 10), "R@10": (recall_at_k, 10), "R@50": (recall_at_k, 50)}
 
 
 def slice_metrics(view: View, ranking: Ranking) -> list[dict[str, Any]]:

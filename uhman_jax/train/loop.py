@@ -25,13 +25,7 @@ from uhman_jax.train.batch_source import OnDevice, Streamed, multi_step
 from uhman_jax.train.checkpoints import Checkpoints
 from uhman_jax.train.device_dataset import fits_on_device, load
 from uhman_jax.train.metrics_log import MetricsLog
-from uhman_jax.train.state import (
-    State,
-    abstract_state,
-    build_model,
-    init_state,
-    record_validation,
-)
+from uhman_jax.train.state import State, abstract_state, build_model, init_state, record_validation
 from uhman_jax.train.step import StepMetrics, learning_rate, make_train_step
 
 MAX_TRAIN_SAMPLE = 256  # training videos that are ranked at each validation, to see overfitting
