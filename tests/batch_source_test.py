@@ -109,18 +109,18 @@ def test_features_go_to_the_device_where_they_fit(world, monkeypatch):
         monkeypatch.setattr(device_dataset, "device_memory", lambda: num_bytes)
 
     room(2 * needed)
-    choices = [device_dataset.fits_on_device(view, store, rows, choice) for choice in Features]
+    choices = [device_dataset.fits_on_device(store, rows, choice) for choice in Features]
     assert dict(zip(Features, choices, strict=True)) == {
         Features.AUTO: True,
         Features.DEVICE: True,
         Features.STREAM: False,
     }
     room(2 * needed - 2)
-    assert not device_dataset.fits_on_device(view, store, rows, Features.AUTO)
+    assert not device_dataset.fits_on_device(store, rows, Features.AUTO)
     with pytest.raises(UserError, match="to fit half of the device's memory.*features=stream"):
-        device_dataset.fits_on_device(view, store, rows, Features.DEVICE)
+        device_dataset.fits_on_device(store, rows, Features.DEVICE)
     room(2 * len(rows) * 12 * 7)
-    assert device_dataset.fits_on_device(view, store, rows, Features.DEVICE, lambda video: video)
+    assert device_dataset.fits_on_device(store, rows, Features.DEVICE, lambda video: video)
 
 
 def test_the_memory_of_this_device_is_known():
@@ -229,7 +229,7 @@ def test_used_rows_are_listed_once_and_found_again():
     )
     negatives_BPN = np.int32([[[7], [4]], [[0], [7]]])
     ids_R, small, small_negatives_BPN = sparse_update.find(batch, negatives_BPN, 80)
-    # 12 places; a masked slot stands for hashtag 0.
+    # 12 slots; a masked slot stands for hashtag 0.
     assert ids_R.tolist() == [0, 2, 4, 7, 9, *range(80, 87)]
     np.testing.assert_array_equal(ids_R[small.positives_BP], [[4, 9], [2, 0]])
     np.testing.assert_array_equal(ids_R[small.user.history_BR], [[9, 4], [0, 0]])

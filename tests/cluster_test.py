@@ -1,4 +1,4 @@
-"""What the flags of several processes may say; that they work is in devices_test."""
+"""The flags of several processes; devices_test runs such processes."""
 
 import pytest
 
@@ -53,11 +53,11 @@ def test_settings_must_fit_the_mesh():
         Cluster(mesh="1x2").check_config(config)
 
 
-def test_alone_it_waits_for_nobody_and_writes():
-    alone = Cluster()
-    alone.join()
-    alone.meet("nobody")
-    assert alone.primary and alone.shape() is None
+def test_a_single_process_does_not_wait_and_writes():
+    single = Cluster()
+    single.initialize()
+    single.barrier("name")
+    assert single.is_main_process and single.shape() is None
     assert Cluster(mesh="8x2").shape() == (8, 2)
 
 

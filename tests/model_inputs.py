@@ -1,17 +1,55 @@
-"""Inputs of models: three videos and who posts them, with masked places of every kind."""
+"""Models, and inputs of three videos and their users, with masked slots of every kind."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from uhman_jax.layers import UserInput, VideoInput
+from uhman_jax.model import UHMAN
 
 B, F, M, C, R, T = 3, 5, 7, 11, 13, 23
 GENDERS, AGES, COUNTRIES = 29, 31, 37
+HEADS, K, D = 2, 34, 19
+SIZES = dict(
+    num_hashtags=T,
+    num_genders=GENDERS,
+    num_ages=AGES,
+    num_countries=COUNTRIES,
+    hidden_size=K,
+    embedding_size=D,
+)
+
+
+def sizes_of(system):
+    return SIZES | ({"num_heads": HEADS} if system is UHMAN else {})
+
+
+def make_model(system, seed=0, **options):
+    """A model whose every parameter, biases and scales too, differs from its initial value."""
+    model = system(**sizes_of(system) | options)
+    rng = np.random.default_rng(seed)
+
+    def fill(path, leaf):
+        name = path[-1].key
+        if leaf.ndim > 1 and not name.endswith(("AK", "TK")):
+            # kernel_JC is stored transposed, output_HWK has two axes that are summed over
+            summed = leaf.shape[1] if name == "kernel_JC" else K if name == "output_HWK" else None
+            value = rng.normal(size=leaf.shape) / np.sqrt(summed or leaf.shape[0])
+        else:
+            value = (name == "scale") + rng.normal(size=leaf.shape) * (1 if leaf.ndim > 1 else 0.1)
+        return jnp.asarray(value, leaf.dtype)
+
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *make_inputs())
+    statistics = {
+        "mean_C": jnp.asarray(rng.normal(size=C), jnp.float32),
+        "std_C": jnp.asarray(rng.uniform(0.5, 2.0, size=C), jnp.float32),
+    }
+    params = jax.tree.map_with_path(fill, shapes["params"])
+    return model, {"params": params, "statistics": statistics}
 
 
 def make_inputs(seed=0, dtype=np.uint8, num_regions=M):
-    """5, 2 and 1 real frames; 13, 4 and no history hashtags; masked places are not at the end."""
+    """5, 2 and 1 real frames; 13, 4 and no history hashtags; masked slots are not at the end."""
     rng = np.random.default_rng(seed)
     codes_BFMC = rng.integers(0, 256, (B, F, num_regions, C)).astype(dtype)
     mask_BF = np.array([[1, 1, 1, 1, 1], [0, 1, 0, 1, 0], [0, 0, 1, 0, 0]], bool)

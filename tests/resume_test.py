@@ -16,8 +16,7 @@ import short_runs
 import tiny_world
 from short_runs import assert_same_bytes, log_of, run, without_times
 
-from uhman_jax import input_pipeline, train
-from uhman_jax import run as run_lib
+from uhman_jax import input_pipeline, run_directory, train
 from uhman_jax.config import Features
 from uhman_jax.dataset.view import TRAIN, View
 from uhman_jax.errors import DivergedError, UserError
@@ -283,7 +282,7 @@ def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_found(state, tmp_path):
 def test_checkpoints_of_earlier_versions_are_read_checked_and_replaced(tmp_path):
     with tarfile.open(pathlib.Path(__file__).parent / "fixtures" / "stored_run.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
-    config, _ = run_lib.read_config(tmp_path / "run")
+    config, _ = run_directory.read_config(tmp_path / "run")
     view, folder = View.load(tmp_path / "run" / "view.npz"), tmp_path / "run" / "checkpoints"
     whole = train.restore(config, view, tmp_path / "run")
     assert int(whole.step) == 6

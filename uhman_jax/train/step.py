@@ -40,33 +40,6 @@ def sample_loss_inputs(
     return dropout_key, negatives_BPN
 
 
-def example_losses(
-    model: nn.Module,
-    variables: Any,
-    batch: Batch,
-    negatives_BPN: jax.Array | None,
-    dropout_key: jax.Array,
-    loss: LossFunction,
-) -> jax.Array:
-    """Returns loss_B, float32; 0 for a padding example.
-
-    Args:
-        model: query tower and hashtag tower; its tables may have only some of the hashtags.
-        variables: parameters and statistics of one seed.
-        batch: its hashtag ids are rows of these tables.
-        negatives_BPN: rows of these tables; None if the loss samples none.
-        dropout_key: typed random key.
-        loss: the result of `losses.make_loss`.
-    """
-    towers: Any = model.apply(variables, batch, rngs={"dropout": dropout_key}, method=_towers)
-    loss_B = loss.per_example(*towers, batch.positives_BP, batch.positives_mask_BP, negatives_BPN)
-    return jnp.where(batch.mask_B, loss_B, 0)
-
-
-def _towers(model: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    return model.query(batch.video, batch.user, deterministic=False), model.hashtags()
-
-
 def learning_rate(config: TrainConfig, num_steps: int) -> Callable[[jax.Array], jax.Array]:
     """Returns the scheduled learning rate by step; plateaus scale it further, per seed."""
     match config.decay:
@@ -92,17 +65,31 @@ def loss_and_gradient(
     loss: LossFunction,
     platform: str,
 ) -> tuple[jax.Array, Any]:
-    """Returns the mean of `example_losses` over real examples, and its gradient.
+    """Returns the mean loss over the real examples of a batch, and its gradient.
 
     Both are accumulated over microbatches. On a CPU the activations of a microbatch stay in the
     cache until its gradient is computed, so that a step takes less time than with a whole batch.
+
+    Args:
+        model: query tower and hashtag tower, whose tables may have only some of the hashtags.
+        params: parameters of one seed.
+        statistics: the model's constants.
+        batch: its hashtag ids are rows of these tables.
+        negatives_BPN: rows of these tables; None if the loss samples none.
+        dropout_key: typed random key.
+        config: valid settings.
+        loss: the result of `losses.make_loss`.
+        platform: "cpu", "gpu" or "tpu".
     """
     num_real = jnp.maximum(jnp.sum(batch.mask_B), 1)
 
     @jax.value_and_grad
     def part_of_mean(params, batch, negatives_BPN, key):
         variables = {"params": params, "statistics": statistics}
-        return jnp.sum(example_losses(model, variables, batch, negatives_BPN, key, loss)) / num_real
+        towers: Any = model.apply(variables, batch, rngs={"dropout": key}, method=_towers)
+        positives = batch.positives_BP, batch.positives_mask_BP
+        loss_B = loss.per_example(*towers, *positives, negatives_BPN)
+        return jnp.sum(jnp.where(batch.mask_B, loss_B, 0)) / num_real
 
     size = config.train.microbatch_size or microbatch_size(
         batch.video,
@@ -128,6 +115,10 @@ def loss_and_gradient(
 
     zeros = jnp.float32(0), jax.tree.map(jnp.zeros_like, params)
     return jax.lax.scan(add, zeros, (pieces, negatives, keys))[0]
+
+
+def _towers(model: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    return model.query(batch.video, batch.user, deterministic=False), model.hashtags()
 
 
 def moving_average(state: State, params: Any, decay: float) -> Any:
