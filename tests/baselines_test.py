@@ -4,6 +4,7 @@ import types
 
 import jax
 import jax.numpy as jnp
+import model_inputs
 import numpy as np
 import pytest
 import tiny_world
@@ -19,16 +20,17 @@ from model_inputs import (
     K,
     M,
     T,
+    inputs_of,
     make_inputs,
     make_model,
     sizes_of,
 )
 
-from uhman_jax import input_pipeline, losses, metrics, train
+from uhman_jax import input_pipeline, metrics, train
 from uhman_jax.baselines import Bilinear, ThreeWay, UserAdditive, mean_features
 from uhman_jax.config import ModelConfig, ModelName, Precision
 from uhman_jax.evaluate import evaluate
-from uhman_jax.layers import ChannelStatistics, UserInput, VideoInput
+from uhman_jax.layers import ChannelStatistics
 from uhman_jax.model import UHMAN
 from uhman_jax.train.state import build_model
 
@@ -224,41 +226,12 @@ def train_and_rank(system, decides, seed=0):
     codes_BFMC = rng.normal(size=(num_clips, 3, M, C)).astype(np.float32)
     for b in range(num_clips):
         codes_BFMC[b, rng.integers(3), :2, thing_B[b]] += 8
-    nothing_B = np.zeros(num_clips, np.int32)
-    video = VideoInput.plain(
-        codes_BFMC,
-        np.ones((num_clips, C), np.float32),
-        np.zeros((num_clips, C), np.float32),
-        np.ones((num_clips, 3), bool),
-    )
-    user = UserInput(
-        gender_B,
-        nothing_B,
-        nothing_B,
-        np.zeros((num_clips, 1), int),
-        np.zeros((num_clips, 1), bool),
-    )
-    learn = jax.tree.map(lambda a: jnp.asarray(a[:num_train]), (video, user))
-    unseen = jax.tree.map(lambda a: jnp.asarray(a[num_train:]), (video, user))
+    inputs = inputs_of(codes_BFMC, gender_B)
+    learn = jax.tree.map(lambda a: a[:num_train], inputs)
+    unseen = jax.tree.map(lambda a: a[num_train:], inputs)
     model = system(**SIZES | {"num_hashtags": num_tags, "hidden_size": 8, "embedding_size": 6})
-    variables = jax.jit(model.init)(jax.random.key(seed), *learn)
-    tags_BP = jnp.asarray(tag_B[:, None])
-
-    def loss(params):
-        scores_BT = model.apply(variables | {"params": params}, *learn)
-        mask_BP = jnp.ones((num_train, 1), bool)
-        return losses.warp_exact(
-            scores_BT, tags_BP[:num_train], mask_BP, margin=0.1, rank_weight="wsabie"
-        ).mean()
-
-    @jax.jit
-    def train(params):
-        def step(params, _):
-            return jax.tree.map(lambda p, g: p - 0.3 * g, params, jax.grad(loss)(params)), None
-
-        return jax.lax.scan(step, params, length=400)[0]
-
-    scores_BT = model.apply(variables | {"params": train(variables["params"])}, *unseen)
+    _, variables = model_inputs.train(model, learn, tag_B[:num_train], seed)
+    scores_BT, tags_BP = model.apply(variables, *unseen), jnp.asarray(tag_B[:, None])
     num_unseen = num_clips - num_train
     ranks_BP = metrics.ranks(scores_BT, tags_BP[num_train:], jnp.ones((num_unseen, 1), bool))
     most_used = np.bincount(tag_B[:num_train]).argmax()

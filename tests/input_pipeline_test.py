@@ -1,4 +1,3 @@
-import itertools
 import os
 import subprocess
 import sys
@@ -6,10 +5,10 @@ import sys
 import jax
 import numpy as np
 import pytest
+from small_view import ragged, small_view
 
 from uhman_jax import input_pipeline
-from uhman_jax.dataset.rules import CURRENT
-from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, Ragged, View
+from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION
 from uhman_jax.errors import UserError
 from uhman_jax.shards import quantize, store, tfrecord
 
@@ -28,40 +27,14 @@ def features(number):
     return features_FMC
 
 
-def ragged(rows):
-    values = np.array(list(itertools.chain(*rows)), np.int32)
-    return Ragged(values, np.cumsum([0, *map(len, rows)]).astype(np.int64))
-
-
 POSITIVES = [[v % T] if v % 3 else [v % (T - 1), T - 1] for v in range(V)]
 HISTORY = [list(range(v % (MAX_HISTORY + 1))) for v in range(V)]
 
 
 @pytest.fixture
 def view():
-    rng = np.random.default_rng(0)
-    return View(
-        hashtags=tuple("abcde"),
-        spellings=tuple("abcde"),
-        counts_T=np.arange(T, 0, -1),
-        kept_T=np.ones(T),
-        genders=("unknown", "f", "m"),
-        ages=("unknown", "18-24"),
-        countries=("unknown", "DE", "BR", "JP"),
-        video_ids=tuple(f"v{v}" for v in range(V)),
-        user_ids=tuple(f"u{v % 3}" for v in range(V)),
-        split_V=np.array(SPLIT_V, np.int8),
-        gender_V=rng.integers(0, 3, V).astype(np.int32),
-        age_V=rng.integers(0, 2, V).astype(np.int32),
-        country_V=rng.integers(0, 4, V).astype(np.int32),
-        history=ragged(HISTORY),
-        positives=ragged(POSITIVES),
-        max_positives=MAX_POSITIVES,
-        max_history=MAX_HISTORY,
-        report={},
-        rules=CURRENT,
-        fingerprint="0" * 12,
-    )
+    attributes_V = np.random.default_rng(0).integers(0, (3, 2, 4), (V, 3))
+    return small_view(attributes_V, POSITIVES, SPLIT_V, history=HISTORY, num_hashtags=T)
 
 
 def write_store(directory, storage="uint8", numbers=range(V)):
@@ -231,11 +204,8 @@ def test_rows_batches_and_iterators_end_cleanly(view, frames):
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 16])
 def test_eval_batches_hold_every_row_once_in_order(view, frames, batch_size):
     rows = np.array([9, 4, 0, 7, 2])
-    batches = list(
-        input_pipeline.iterate(
-            input_pipeline.eval_batches(view, frames, rows=rows, batch_size=batch_size)
-        )
-    )
+    batches = input_pipeline.eval_batches(view, frames, rows=rows, batch_size=batch_size)
+    batches = list(input_pipeline.iterate(batches))
     assert len(batches) == -(-5 // batch_size)
     assert all(batch.video.codes_BFMC.shape[0] == batch_size for batch in batches)
     got = np.concatenate([batch.row_B[batch.mask_B] for batch in batches])

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from uhman_jax import losses
 from uhman_jax.layers import UserInput, VideoInput
 from uhman_jax.model import UHMAN
 
@@ -69,3 +70,35 @@ def make_inputs(seed=0, dtype=np.uint8, num_regions=M):
         history_mask_BR,
     )
     return jax.tree.map(jnp.asarray, (video, user))
+
+
+def inputs_of(codes_BFMC, gender_B):
+    """Inputs of float features and users of whom only the gender is known."""
+    num_clips, num_frames, _, num_channels = codes_BFMC.shape
+    scale_BC = np.ones((num_clips, num_channels), np.float32)
+    mask_BF = np.ones((num_clips, num_frames), bool)
+    video = VideoInput.plain(codes_BFMC, scale_BC, 0 * scale_BC, mask_BF)
+    unknown_B, history_BR = 0 * gender_B, np.zeros((num_clips, 1), int)
+    user = UserInput(gender_B, unknown_B, unknown_B, history_BR, history_BR.astype(bool))
+    return jax.tree.map(jnp.asarray, (video, user))
+
+
+def train(model, inputs, tag_B, seed=0):
+    """Variables before and after 400 steps of WARP on clips with one hashtag each."""
+    variables = jax.jit(model.init)(jax.random.key(seed), *inputs)
+    positives_BP = jnp.asarray(tag_B)[:, None]
+    mask_BP = jnp.ones(positives_BP.shape, bool)
+
+    def loss(params):
+        scores_BT = model.apply(variables | {"params": params}, *inputs)
+        how = {"margin": 0.1, "rank_weight": "wsabie"}
+        return losses.warp_exact(scores_BT, positives_BP, mask_BP, **how).mean()
+
+    @jax.jit
+    def learn(params):
+        def step(params, _):
+            return jax.tree.map(lambda p, g: p - 0.3 * g, params, jax.grad(loss)(params)), None
+
+        return jax.lax.scan(step, params, length=400)[0]
+
+    return variables, variables | {"params": learn(variables["params"])}
