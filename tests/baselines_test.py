@@ -171,24 +171,20 @@ def test_bilinear_knows_no_user():
         assert np.abs(change).max(axis=1).min() > 0.01
 
 
-@pytest.mark.parametrize(
-    ("name", "system"),
-    [
-        (ModelName.UHMAN, UHMAN),
-        (ModelName.BL, Bilinear),
-        (ModelName.UA, UserAdditive),
-        (ModelName.THREE_WAY, ThreeWay),
-    ],
-)
-def test_a_config_names_the_system_and_its_settings(name, system):
+@pytest.mark.parametrize("name", ModelName)
+def test_a_config_names_the_system_and_its_settings(name):
     view = types.SimpleNamespace(
         hashtags="h" * T, genders="g" * GENDERS, ages="a" * AGES, countries="c" * COUNTRIES
     )
     options = dict(hidden_size=12, embedding_size=D, unit_length=False)
     options |= dict(dropout=0.1, history_dropout=0.2)
-    model = build_model(ModelConfig(name=name, precision=Precision.BFLOAT16, **options), view)
-    assert type(model) is system
-    expected = SIZES | options | {"dtype": jnp.bfloat16}
+    own = dict(num_heads=3, region_attention=False, frame_attention=False)
+    own |= dict(user_guidance=False, region_dropout=0.3)
+    config = ModelConfig(name=name, precision=Precision.BFLOAT16, **options | own)
+    assert vars(config).keys() == options.keys() | own.keys() | {"name", "precision"}
+    model = build_model(config, view)
+    assert type(model) is dict(zip(ModelName, [UHMAN, *SYSTEMS], strict=True))[name]
+    expected = SIZES | options | (own if name is ModelName.UHMAN else {}) | {"dtype": jnp.bfloat16}
     assert {field: getattr(model, field) for field in expected} == expected
 
 

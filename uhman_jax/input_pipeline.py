@@ -139,11 +139,12 @@ class Join:
         ]
         shape_FMC = self.max_frames, store.num_regions, store.num_channels
         video = pad_videos(copies, shape_FMC, store.schema.dtype, self._recycler.empty)
-        attributes = [
+        gender_B, age_B, country_B = (
             np.where(mask_B, value_V[row_B], 0).astype(np.int32)
             for value_V in (view.gender_V, view.age_V, view.country_V)
-        ]
-        user = UserInput(*attributes, *pad(view.history, row_B, view.max_history))
+        )
+        history = pad(view.history, row_B, view.max_history)
+        user = UserInput(gender_B, age_B, country_B, *history)
         positives = pad(view.positives, row_B, view.max_positives)
         return Batch(video, user, *positives, row_B, mask_B)
 
@@ -289,7 +290,7 @@ def iterate(
     """Returns the batches from `start_step` on, which threads read ahead.
 
     Args:
-        batches: from `train_batches` or `eval_batches`.
+        batches: result of `train_batches` or `eval_batches`.
         start_step: index of the first batch.
         prefetch: number of batches in memory, each of B * F * M * C codes; 0: threads + 2.
         num_threads: each thread reads one batch at a time; 0: half the number of cores, 2 to 8.

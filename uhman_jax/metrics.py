@@ -191,7 +191,7 @@ def summary(ranks_VP, mask_VP, cutoffs=(1, 5, 10, 50)):
     (0.5, 0.5, 0.5, 2.0, 1.0)
 
     Args:
-        ranks_VP: from `ranks`, one row per video.
+        ranks_VP: result of `ranks`, one row per video.
         mask_VP: bool, True for a real slot.
         cutoffs: the k of P, R and F1.
 

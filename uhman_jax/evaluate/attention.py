@@ -19,7 +19,7 @@ class ClipAttention(NamedTuple):
     """Attention of every seed's model over the real frames of one clip, means over heads.
 
     Attributes:
-        video_id: of the clip.
+        video_id: id of the clip.
         times_F: seconds.
         regions_SFM: weights of the regions of each frame.
         frames_SF: weights of the frames.

@@ -177,8 +177,9 @@ def rank_queries(
             ids_X = (start + jnp.arange(block)).astype(jnp.int32)
             ids_BX = jnp.broadcast_to(ids_X, scores_BX.shape)
             # At a tie the first wins, so the earlier ids come first.
-            candidates = (top_BT, ids_BX), (top_scores_BT, scores_BX)
-            top_BT, top_scores_BT = _best(*(jnp.concatenate(x, axis=1) for x in candidates), top_k)
+            ids_BX = jnp.concatenate([top_BT, ids_BX], axis=1)
+            scores_BX = jnp.concatenate([top_scores_BT, scores_BX], axis=1)
+            top_BT, top_scores_BT = _best(ids_BX, scores_BX, top_k)
         return negatives_BP, top_BT, top_scores_BT
 
     only_BX = scores_of(first, hashtags_TD) if num_blocks == 1 else None

@@ -42,7 +42,7 @@ class Streamed:
         store: features of the videos.
         rows: rows of the view to train on.
         batch_size: B.
-        seed: of the order of batches.
+        seed: seed of the order of batches.
         start_step: the first step.
         devices: devices that share a batch; None: one device.
     """
@@ -85,9 +85,9 @@ class OnDevice:
     Args:
         steps: the result of `multi_step`.
         on_device: holds all these videos.
-        rows: as for `Streamed`, like the other arguments.
+        rows: rows of the view to train on.
         batch_size: B.
-        seed: of the order of batches.
+        seed: seed of the order of batches.
         start_step: the first step.
     """
 

@@ -37,7 +37,7 @@ class Interrupted(Exception):
     """Reports that a run was asked to stop; its state is saved.
 
     Attributes:
-        step: of the checkpoint.
+        step: step of the checkpoint.
     """
 
     def __init__(self, step: int):

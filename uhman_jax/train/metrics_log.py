@@ -16,7 +16,7 @@ class MetricsLog:
         write: False in a process that must not write.
 
     Attributes:
-        write: as given.
+        write: whether the log is written.
         seconds: training time in the last entry; 0 before the first.
     """
 

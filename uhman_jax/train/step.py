@@ -148,7 +148,7 @@ def make_train_step(
         model: query tower and hashtag tower, of T hashtags.
         config: valid settings.
         num_steps: number of steps of the whole run.
-        shardings: of the state and the metrics on several devices (see
+        shardings: shardings of the state and the metrics on several devices (see
             `Devices.state_shardings`).
         platform: "cpu", "gpu" or "tpu"; None: JAX's default backend.
     """
