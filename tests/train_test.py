@@ -46,6 +46,16 @@ def start_of(config, world):
     return model, params, state.statistics, batch_of(config, world)
 
 
+def take_steps(config, world, num_steps, total=100):
+    """State after some steps, and the metrics of each."""
+    model, state = tiny_world.fresh(config, world)
+    train_step, metrics = train.make_train_step(model, config, total), []
+    for step in range(num_steps):
+        state, figures = train_step(state, batch_of(config, world, step))
+        metrics.append(figures)
+    return state, metrics
+
+
 def batch_of(config, world, step=0):
     view, store, *_ = world
     rows = view.rows(TRAIN)
@@ -249,14 +259,8 @@ def test_a_seed_of_a_population_equals_a_run_of_this_seed(root, world):
     for config in (population, single):
         tiny_world.smooth(tiny_world.sampled(config)).model.dropout = 0.2
     single.seed = 2
-    states = []
-    for config in (population, single):
-        model, state = tiny_world.fresh(config, world)
-        train_step = train.make_train_step(model, config, num_steps=100)
-        for step in range(5):
-            state, metrics = train_step(state, batch_of(config, world, step))
-        states.append((state, metrics))
-    (many, many_metrics), (one, one_metrics) = states
+    many, (*_, many_metrics) = take_steps(population, world, 5)
+    one, (*_, one_metrics) = take_steps(single, world, 5)
     np.testing.assert_allclose(many_metrics.loss_S[2], one_metrics.loss_S[0], rtol=1e-4)
     jax.tree.map(
         lambda all_S, one_S: np.testing.assert_allclose(all_S[2], one_S[0], atol=1e-5),
@@ -270,7 +274,7 @@ def test_a_seed_of_a_population_equals_a_run_of_this_seed(root, world):
 
 
 def test_validation_keeps_the_best_parameters_and_decays_on_a_plateau():
-    params = {"w_SK": jnp.zeros((2, 3))}
+    params, zero_S = {"w_SK": jnp.zeros((2, 3))}, jnp.zeros(2, jnp.int32)
     state = state_lib.State(
         step=jnp.int32(0),
         params=params,
@@ -282,8 +286,8 @@ def test_validation_keeps_the_best_parameters_and_decays_on_a_plateau():
         loss_steps=jnp.int32(4),
         best_params=params,
         best_score_S=jnp.full(2, -jnp.inf),
-        best_step_S=jnp.zeros(2, jnp.int32),
-        stale_S=jnp.zeros(2, jnp.int32),
+        best_step_S=zero_S,
+        stale_S=zero_S,
         validated_step=jnp.int32(0),
     )
     # Seed 0 improves at 1 and 4; seed 1 at 1, then never: a tie is kept, but no improvement, and
@@ -337,12 +341,8 @@ def test_a_run_writes_its_log_and_its_best_parameters_score_what_the_log_says(
 def test_the_mean_loss_of_the_log_is_that_of_its_steps(root, world, tmp_path):
     config = tiny_world.make_config(root, num_epochs=2, eval_every=6)
     run(config, world, tmp_path)
-    model, state = tiny_world.fresh(config, world)
-    train_step = train.make_train_step(model, config, train.total_steps(config, world[0]))
-    losses = []
-    for step in range(12):
-        state, metrics = train_step(state, batch_of(config, world, step))
-        losses.append(float(metrics.loss_S[0]))
+    _, metrics = take_steps(config, world, 12, train.total_steps(config, world[0]))
+    losses = [float(figures.loss_S[0]) for figures in metrics]
     got = [entry["loss"][0] for entry in log_of(tmp_path)[:2]]
     np.testing.assert_allclose(got, [np.mean(losses[:6]), np.mean(losses[6:])], rtol=1e-6)
 
