@@ -19,7 +19,7 @@ def test_attention_facts_average_frames_then_clips(world):
     regions_FM = np.zeros((2, 64))
     regions_FM[0, 14:18], regions_FM[1, 0] = 0.25, 1.0
 
-    def observer(params, statistics, batch):
+    def observer(batch):
         size = len(batch.row_B)
         regions_SBFM = np.zeros((1, size, store.max_frames, 64))
         regions_SBFM[:, :, :2] = regions_FM
@@ -27,8 +27,8 @@ def test_attention_facts_average_frames_then_clips(world):
 
     def facts_by(truth):
         batches = input_pipeline.eval_batches(view, store, rows=rows_V, batch_size=4)
-        clips = input_pipeline.iterate(batches)
-        return attention.attention_facts(observer, None, None, clips, view, store, truth)
+        clips = attention.observe(observer, input_pipeline.iterate(batches), view, store)
+        return attention.attention_facts(clips, truth)
 
     truth = make_truth(view)
     assert facts_by(dataclasses.replace(truth, objects=truth.objects.slice(0, 0))) == {}
@@ -68,7 +68,8 @@ def test_top_facts_by_hand(frames_F, regions_FM, expected):
     mask_FM = np.array([[False, False, False], [False, True, True]])  # frame 1 shows the object
     frames_SF = np.float32([frames_F, [0.0, 1.0]])
     regions_SFM = np.float32([regions_FM, [[0.2, 0.4, 0.4], [1.0, 0.0, 0.0]]])
-    facts = attention._facts("tagged", frames_SF, regions_SFM, mask_FM)
+    clip = attention.ClipAttention("", np.zeros(2), regions_SFM, frames_SF)
+    facts = attention._facts("tagged", clip, mask_FM)
     # The second seed looks at the right frame and there beside the object.
     assert facts["top_region_tagged"].tolist() == pytest.approx([expected["region"], 0.0])
     assert facts["top_frame_tagged"].tolist() == pytest.approx([expected["frame"], 1.0])

@@ -4,43 +4,38 @@ import types
 
 import jax
 import jax.numpy as jnp
+import model_inputs
 import numpy as np
 import pytest
 import tiny_world
-from model_inputs import AGES, COUNTRIES, GENDERS, B, C, F, M, R, T, make_inputs
+from model_inputs import (
+    AGES,
+    COUNTRIES,
+    GENDERS,
+    SIZES,
+    B,
+    C,
+    D,
+    F,
+    K,
+    M,
+    T,
+    inputs_of,
+    make_inputs,
+    make_model,
+    sizes_of,
+)
 
-from uhman_jax import input_pipeline, losses, metrics, train
+from uhman_jax import input_pipeline, metrics, train
 from uhman_jax.baselines import Bilinear, ThreeWay, UserAdditive, mean_features
 from uhman_jax.config import ModelConfig, ModelName, Precision
 from uhman_jax.evaluate import evaluate
-from uhman_jax.layers import ChannelStatistics, UserInput, VideoInput
+from uhman_jax.layers import ChannelStatistics
 from uhman_jax.model import UHMAN
 from uhman_jax.train.state import build_model
 
-K, D = 17, 19
-SIZES = dict(
-    num_hashtags=T,
-    num_genders=GENDERS,
-    num_ages=AGES,
-    num_countries=COUNTRIES,
-    hidden_size=K,
-    embedding_size=D,
-)
 SYSTEMS = [Bilinear, UserAdditive, ThreeWay]
 PERSONAL = SYSTEMS[1:]
-
-
-def make_model(system, seed=0, **options):
-    """A model whose every parameter, biases too, is away from its initial value."""
-    model = system(**SIZES | options)
-    rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), *make_inputs())
-    fill = lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) / 2, leaf.dtype)  # noqa: E731
-    statistics = {
-        "mean_C": jnp.asarray(rng.normal(size=C), jnp.float32),
-        "std_C": jnp.asarray(rng.uniform(0.5, 2.0, size=C), jnp.float32),
-    }
-    return model, {"params": jax.tree.map(fill, shapes["params"]), "statistics": statistics}
 
 
 # The equations, naively, in float64: one video at a time.
@@ -94,11 +89,14 @@ def reference(system, variables, video, user, unit=True):
     return query_BD, hashtags_TD
 
 
+@pytest.mark.parametrize("no_frame", [False, True])
 @pytest.mark.parametrize("unit", [True, False], ids=["unit", "plain"])
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_agrees_with_the_equations(system, unit):
+def test_agrees_with_the_equations(system, unit, no_frame):
     model, variables = make_model(system, 3, unit_length=unit)
     video, user = make_inputs(4)
+    if no_frame:
+        video = video._replace(mask_BF=jnp.zeros((B, F), bool))
     query_BD = model.apply(variables, video, user, method="query")
     hashtags_TD = model.apply(variables, method="hashtags")
     scores_BT = model.apply(variables, video, user)
@@ -136,7 +134,7 @@ def test_three_way_without_a_user_part_is_bilinear():
 
 @pytest.fixture(scope="module")
 def uhman_params():
-    return jax.jit(UHMAN(**SIZES, num_heads=1).init)(jax.random.key(5), *make_inputs())["params"]
+    return jax.jit(UHMAN(**sizes_of(UHMAN)).init)(jax.random.key(5), *make_inputs())["params"]
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -152,112 +150,11 @@ def test_tables_and_hashtag_tower_are_those_of_uhman(system, uhman_params):
     tower = variables | {"params": {name: theirs[name] for name in ("hashtag_TK", "hashtag_out")}}
     np.testing.assert_array_equal(
         model.apply(tower, method="hashtags"),
-        UHMAN(**SIZES, num_heads=1).apply({"params": theirs}, method="hashtags"),
+        UHMAN(**sizes_of(UHMAN)).apply({"params": theirs}, method="hashtags"),
     )
     assert variables["statistics"]["mean_C"].tolist() == [0] * C
     assert variables["statistics"]["std_C"].tolist() == [1] * C
     assert {leaf.dtype for leaf in jax.tree.leaves(ours)} == {jnp.dtype("float32")}
-
-
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_padding_changes_nothing(system):
-    model, variables = make_model(system)
-    video, user = make_inputs()
-    expected_BT = model.apply(variables, video, user)
-
-    def pad(array, axis, value):
-        widths = [(0, 2 if i == axis else 0) for i in range(array.ndim)]
-        return jnp.pad(array, widths, constant_values=value)
-
-    more_frames = video._replace(
-        codes_VFMC=pad(video.codes_VFMC, 1, 77), mask_BF=pad(video.mask_BF, 1, False)
-    )
-    more_history = user._replace(
-        history_BR=pad(user.history_BR, 1, -1),
-        history_mask_BR=pad(user.history_mask_BR, 1, False),
-    )
-    got_BT = model.apply(variables, more_frames, more_history)
-    np.testing.assert_allclose(got_BT, expected_BT, atol=1e-6)
-
-    empty = [jax.tree.map(lambda a: pad(a, 0, 0), part) for part in (video, user)]
-    got_BT = model.apply(variables, *empty)
-    np.testing.assert_allclose(got_BT[:B], expected_BT, atol=1e-6)
-    assert np.all(np.isfinite(got_BT))
-
-
-@pytest.mark.parametrize("system", [*SYSTEMS, UHMAN])
-def test_codes_may_lie_among_those_of_other_videos(system):
-    options = {"num_heads": 1, "region_dropout": 0.5} if system is UHMAN else {}
-    model, variables = make_model(system, **options)
-    video, user = make_inputs()
-    slot_B = jnp.array([4, 0, 2])
-    codes_VFMC = jnp.full((6, F, M, C), 77, jnp.uint8).at[slot_B].set(video.codes_BFMC)
-    elsewhere = video._replace(codes_VFMC=codes_VFMC, slot_B=slot_B)
-    for deterministic in (True, False):
-        how = dict(deterministic=deterministic, rngs={"dropout": jax.random.key(1)})
-        want = model.apply(variables, video, user, **how)
-        got = model.apply(variables, elsewhere, user, **how)
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("garbage", [255.0, np.nan])
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_what_padding_holds_changes_no_bit(system, garbage):
-    model, variables = make_model(system)
-    video, user = make_inputs(dtype=np.float32)
-    filled = video._replace(
-        codes_VFMC=jnp.where(video.mask_BF[:, :, None, None], video.codes_VFMC, garbage)
-    )
-    other = user._replace(history_BR=jnp.where(user.history_mask_BR, user.history_BR, 10**6))
-
-    @jax.jit
-    def loss(params, video, user):
-        return jnp.sum(model.apply(variables | {"params": params}, video, user) ** 2)
-
-    step = jax.value_and_grad(loss)
-    expected = step(variables["params"], video, user)
-    got = step(variables["params"], filled, other)
-    jax.tree.map(np.testing.assert_array_equal, got, expected)
-
-
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_masked_inputs_get_zero_gradient(system):
-    model, variables = make_model(system)
-    video, user = make_inputs(dtype=np.float32)
-
-    def loss(codes_BFMC, params):
-        changed = video._replace(codes_VFMC=codes_BFMC)
-        scores_BT = model.apply(variables | {"params": params}, changed, user)
-        return jnp.sum(scores_BT[:, :5] ** 2)
-
-    codes_grad, grad = jax.jit(jax.grad(loss, argnums=(0, 1)))(
-        video.codes_BFMC, variables["params"]
-    )
-    frame_used_BF = np.any(np.asarray(codes_grad) != 0, axis=(2, 3))
-    np.testing.assert_array_equal(frame_used_BF, video.mask_BF)
-    if system in PERSONAL:
-        used = np.unique(user.history_BR[user.history_mask_BR])
-        np.testing.assert_array_equal(np.flatnonzero(grad["user"]["history_TK"].any(axis=1)), used)
-        assert grad["user"]["gender_AK"][0].any()  # "unknown" learns a row of its own
-
-
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_order_of_frames_regions_and_history_changes_nothing(system):
-    model, variables = make_model(system)
-    video, user = make_inputs()
-    rng = np.random.default_rng(0)
-    frames, regions, slots = rng.permutation(F), rng.permutation(M), rng.permutation(R)
-    shuffled_video = video._replace(
-        codes_VFMC=video.codes_VFMC[:, frames][:, :, regions], mask_BF=video.mask_BF[:, frames]
-    )
-    shuffled_user = user._replace(
-        history_BR=user.history_BR[:, slots], history_mask_BR=user.history_mask_BR[:, slots]
-    )
-    np.testing.assert_allclose(
-        model.apply(variables, shuffled_video, shuffled_user),
-        model.apply(variables, video, user),
-        atol=1e-6,
-    )
 
 
 def test_bilinear_knows_no_user():
@@ -274,132 +171,20 @@ def test_bilinear_knows_no_user():
         assert np.abs(change).max(axis=1).min() > 0.01
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_no_frame_and_no_user(system):
-    model, variables = make_model(system)
-    video, user = make_inputs()
-    video = video._replace(mask_BF=jnp.zeros((B, F), bool))
-    user = user._replace(gender_B=jnp.zeros(B, int), history_mask_BR=jnp.zeros((B, R), bool))
-
-    def loss(params):
-        query_BD, attention = model.apply(
-            variables | {"params": params}, video, user, with_attention=True, method="query"
-        )
-        return jnp.sum(query_BD[:, 0]), (query_BD, attention)
-
-    step = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    (_, (query_BD, attention)), grad = step(variables["params"])
-    np.testing.assert_allclose(query_BD, reference(system, variables, video, user)[0], atol=1e-5)
-    assert not attention.frames_BHF.any() and not attention.regions_BFHM.any()
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(grad))
-
-
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_attention_is_uniform_over_regions_and_real_frames(system):
-    model, variables = make_model(system)
-    video, user = make_inputs()
-    query_BD, attention = model.apply(variables, video, user, with_attention=True, method="query")
-    np.testing.assert_array_equal(query_BD, model.apply(variables, video, user, method="query"))
-    assert attention.regions_BFHM.shape == (B, F, 1, M) and attention.frames_BHF.shape == (B, 1, F)
-    real_BFM = np.repeat(np.asarray(video.mask_BF)[:, :, None], M, axis=2)
-    np.testing.assert_allclose(attention.regions_BFHM[:, :, 0], real_BFM / M)
-    counts = np.array([[5], [2], [1]])
-    np.testing.assert_allclose(attention.frames_BHF[:, 0], video.mask_BF / counts)
-    assert attention.regions_BFHM.dtype == attention.frames_BHF.dtype == jnp.float32
-
-
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_bfloat16_is_close_to_float32(system):
-    model, variables = make_model(system)
-    low = system(**SIZES, dtype=jnp.bfloat16)
-    inputs = make_inputs()
-    expected_BT = model.apply(variables, *inputs)
-    scores_BT = low.apply(variables, *inputs)
-    assert scores_BT.dtype == jnp.float32
-    np.testing.assert_allclose(scores_BT, expected_BT, atol=0.03)
-    assert np.abs(scores_BT - expected_BT).max() > 1e-5  # it did compute in bfloat16
-    shapes = jax.eval_shape(low.init, jax.random.key(0), *inputs)
-    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
-
-
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_dropout_follows_its_key_and_is_off_by_default(system):
-    model, variables = make_model(system, dropout=0.5, history_dropout=0.5)
-    video, user = make_inputs()
-
-    def query(seed):
-        rngs = {"dropout": jax.random.key(seed)}
-        return model.apply(variables, video, user, deterministic=False, rngs=rngs, method="query")
-
-    np.testing.assert_array_equal(query(1), query(1))
-    assert np.abs(query(1) - query(2)).max() > 0.01
-    assert 0.2 < np.mean(query(1) == 0) < 0.8  # entries of the query are dropped
-    plain = make_model(system)[0]
-    np.testing.assert_array_equal(
-        model.apply(variables, video, user), plain.apply(variables, video, user)
-    )
-    plain.apply(variables, video, user, deterministic=False)  # rate 0 needs no key
-
-
-@pytest.mark.parametrize("system", PERSONAL)
-def test_dropped_history_is_another_history(system):
-    model, variables = make_model(system, history_dropout=0.9)
-    video, user = make_inputs()
-    plain_BT = model.apply(variables, video, user)
-    rngs = {"dropout": jax.random.key(0)}
-    scores_BT = model.apply(variables, video, user, deterministic=False, rngs=rngs)
-    changed_B = np.abs(scores_BT - plain_BT).max(axis=1) > 1e-4
-    assert changed_B[0] and not changed_B[2]  # who has no history loses none
-
-
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_statistics_are_never_made_up(system):
-    model, variables = make_model(system)
-    with pytest.raises(Exception, match="statistics"):
-        model.apply({"params": variables["params"]}, *make_inputs())
-
-
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_a_population_is_its_members(system):
-    model, variables = make_model(system)
-    members = [make_model(system, seed)[1]["params"] for seed in range(2)]
-    population = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-
-    def scores(params):
-        return model.apply(variables | {"params": params}, *make_inputs())
-
-    scores_SBT = jax.jit(jax.vmap(scores))(population)
-    for scores_BT, params in zip(scores_SBT, members, strict=True):
-        np.testing.assert_allclose(scores_BT, scores(params), atol=1e-5)
-
-
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_compiles_once(system):
-    model, variables = make_model(system)
-    query = jax.jit(lambda video, user: model.apply(variables, video, user, method="query"))
-    for seed in range(3):
-        query(*make_inputs(seed))
-    assert query._cache_size() == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "system"),
-    [
-        (ModelName.UHMAN, UHMAN),
-        (ModelName.BL, Bilinear),
-        (ModelName.UA, UserAdditive),
-        (ModelName.THREE_WAY, ThreeWay),
-    ],
-)
-def test_a_config_names_the_system_and_its_settings(name, system):
+@pytest.mark.parametrize("name", ModelName)
+def test_a_config_names_the_system_and_its_settings(name):
     view = types.SimpleNamespace(
         hashtags="h" * T, genders="g" * GENDERS, ages="a" * AGES, countries="c" * COUNTRIES
     )
     options = dict(hidden_size=12, embedding_size=D, unit_length=False)
     options |= dict(dropout=0.1, history_dropout=0.2)
-    model = build_model(ModelConfig(name=name, precision=Precision.BFLOAT16, **options), view)
-    assert type(model) is system
-    expected = SIZES | options | {"dtype": jnp.bfloat16}
+    own = dict(num_heads=3, region_attention=False, frame_attention=False)
+    own |= dict(user_guidance=False, region_dropout=0.3)
+    config = ModelConfig(name=name, precision=Precision.BFLOAT16, **options | own)
+    assert vars(config).keys() == options.keys() | own.keys() | {"name", "precision"}
+    model = build_model(config, view)
+    assert type(model) is dict(zip(ModelName, [UHMAN, *SYSTEMS], strict=True))[name]
+    expected = SIZES | options | (own if name is ModelName.UHMAN else {}) | {"dtype": jnp.bfloat16}
     assert {field: getattr(model, field) for field in expected} == expected
 
 
@@ -437,41 +222,12 @@ def train_and_rank(system, decides, seed=0):
     codes_BFMC = rng.normal(size=(num_clips, 3, M, C)).astype(np.float32)
     for b in range(num_clips):
         codes_BFMC[b, rng.integers(3), :2, thing_B[b]] += 8
-    nothing_B = np.zeros(num_clips, np.int32)
-    video = VideoInput.plain(
-        codes_BFMC,
-        np.ones((num_clips, C), np.float32),
-        np.zeros((num_clips, C), np.float32),
-        np.ones((num_clips, 3), bool),
-    )
-    user = UserInput(
-        gender_B,
-        nothing_B,
-        nothing_B,
-        np.zeros((num_clips, 1), int),
-        np.zeros((num_clips, 1), bool),
-    )
-    learn = jax.tree.map(lambda a: jnp.asarray(a[:num_train]), (video, user))
-    unseen = jax.tree.map(lambda a: jnp.asarray(a[num_train:]), (video, user))
+    inputs = inputs_of(codes_BFMC, gender_B)
+    learn = jax.tree.map(lambda a: a[:num_train], inputs)
+    unseen = jax.tree.map(lambda a: a[num_train:], inputs)
     model = system(**SIZES | {"num_hashtags": num_tags, "hidden_size": 8, "embedding_size": 6})
-    variables = jax.jit(model.init)(jax.random.key(seed), *learn)
-    tags_BP = jnp.asarray(tag_B[:, None])
-
-    def loss(params):
-        scores_BT = model.apply(variables | {"params": params}, *learn)
-        mask_BP = jnp.ones((num_train, 1), bool)
-        return losses.warp_exact(
-            scores_BT, tags_BP[:num_train], mask_BP, margin=0.1, rank_weight="wsabie"
-        ).mean()
-
-    @jax.jit
-    def train(params):
-        def step(params, _):
-            return jax.tree.map(lambda p, g: p - 0.3 * g, params, jax.grad(loss)(params)), None
-
-        return jax.lax.scan(step, params, length=400)[0]
-
-    scores_BT = model.apply(variables | {"params": train(variables["params"])}, *unseen)
+    _, variables = model_inputs.train(model, learn, tag_B[:num_train], seed)
+    scores_BT, tags_BP = model.apply(variables, *unseen), jnp.asarray(tag_B[:, None])
     num_unseen = num_clips - num_train
     ranks_BP = metrics.ranks(scores_BT, tags_BP[num_train:], jnp.ones((num_unseen, 1), bool))
     most_used = np.bincount(tag_B[:num_train]).argmax()

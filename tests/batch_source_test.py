@@ -1,4 +1,4 @@
-"""Where batches come from changes nothing: features on the device, microbatches, used rows."""
+"""Sources of batches, microbatches and sparse updates change no result."""
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,16 @@ from uhman_jax.train import batch_source, device_dataset, sparse_update
 SIZE = 10
 
 
+def take_steps(source, state, num_steps, most):
+    """State, losses of the steps, and the number of steps of each dispatch."""
+    losses, counts = [], []
+    while len(losses) < num_steps:
+        state, metrics, count = source.advance(state, min(most, num_steps - len(losses)))
+        losses += np.asarray(metrics.loss_S)[:count].tolist()
+        counts.append(count)
+    return state, np.array(losses), counts
+
+
 def assert_close(one, other, atol):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), one, other)
 
@@ -22,26 +32,26 @@ def assert_close(one, other, atol):
 # Features on the device
 
 
-def test_a_batch_of_what_is_on_the_device_is_the_batch_that_is_read(world):
+def test_a_batch_on_the_device_equals_the_batch_that_is_read(world):
     view, store, *_ = world
     rows = view.rows(TRAIN)
     loaded = device_dataset.load(view, store, rows)
     join = input_pipeline.Join(view, store)
-    wanted_B = np.array([rows[5], -1, rows[0], rows[-1], rows[5]])
-    want = join(wanted_B)
+    row_B = np.array([rows[5], -1, rows[0], rows[-1], rows[5]])
+    want = join(row_B)
     whole = len(loaded.videos.row_B)  # as many videos as codes: these must be in order
-    for size in (len(wanted_B), whole):
-        got = loaded.batch(np.resize(wanted_B, size))
+    for size in (len(row_B), whole):
+        got = loaded.batch(np.resize(row_B, size))
         assert (got.video.codes_VFMC is loaded.videos.video.codes_VFMC) == (size < whole)
         in_order = input_pipeline.VideoInput.plain(got.video.codes_BFMC, *got.video[1:4])
-        first = jax.tree.map(lambda part: part[: len(wanted_B)], got._replace(video=in_order))
+        first = jax.tree.map(lambda part: part[: len(row_B)], got._replace(video=in_order))
         jax.tree.map(np.testing.assert_array_equal, first, want)
 
 
 def test_loading_stops_when_asked(world):
     view, store, *_ = world
-    asked = iter([False, True])
-    assert device_dataset.load(view, store, view.rows(TRAIN), lambda: next(asked)) is None
+    checks = iter([False, True])
+    assert device_dataset.load(view, store, view.rows(TRAIN), lambda: next(checks)) is None
 
 
 @pytest.mark.parametrize("start", [0, 3])
@@ -61,24 +71,20 @@ def test_resident_and_streamed_features_give_the_same_training(root, world, star
             source = batch_source.OnDevice(batch_source.multi_step(step), loaded, rows, **how)
         else:
             source = batch_source.Streamed(step, view, store, rows, **how)
-        losses, counts = [], []
-        while len(losses) < 9:
-            state, metrics, count = source.advance(state, min(4, 9 - len(losses)))
-            losses += np.asarray(metrics.loss_S)[:count].tolist()
-            counts.append(count)
+        state, losses, counts = take_steps(source, state, 9, 4)
         assert int(state.step) == 9
         ranked = list(source.ranked(rows[:13], 8))
         row_V = np.concatenate([batch.row_B for batch in ranked])
         assert row_V.tolist() == [*rows[:13], -1, -1, -1]
         if resident:  # no batch has codes of its own
             assert all(batch.video.codes_VFMC is loaded.videos.video.codes_VFMC for batch in ranked)
-        ends.append((state.params, np.array(losses)))
+        ends.append((state.params, losses))
     assert max(counts) > 1, "several steps must be taken at once here"
     assert_close(*ends, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [ModelName.BL, ModelName.UA, ModelName.THREE_WAY])
-def test_what_a_system_does_not_look_at_need_not_be_kept(root, world, name):
+def test_pooled_features_give_the_same_training(root, world, name):
     config = tiny_world.smooth(tiny_world.make_config(root, num_seeds=2))
     config.model.name = name
     view, store, *_ = world
@@ -90,12 +96,8 @@ def test_what_a_system_does_not_look_at_need_not_be_kept(root, world, name):
         assert loaded.videos.video.codes_VFMC.shape[1:3] == ((1, 1) if condensed else (3, 64))
         step = batch_source.multi_step(train.make_train_step(model, config, num_steps=100))
         source = batch_source.OnDevice(step, loaded, rows, batch_size=SIZE, seed=7, start_step=0)
-        taken, losses = 0, []
-        while taken < 6:
-            state, metrics, count = source.advance(state, min(2, 6 - taken))
-            losses += np.asarray(metrics.loss_S)[:count].tolist()
-            taken += count
-        ends.append((state.params, np.array(losses)))
+        state, losses, _ = take_steps(source, state, 6, 2)
+        ends.append((state.params, losses))
     assert_close(*ends, atol=1e-5)
     assert tiny_world.fresh(tiny_world.make_config(root), world)[0].pool_features is None
 
@@ -109,18 +111,18 @@ def test_features_go_to_the_device_where_they_fit(world, monkeypatch):
         monkeypatch.setattr(device_dataset, "device_memory", lambda: num_bytes)
 
     room(2 * needed)
-    choices = [device_dataset.fits_on_device(view, store, rows, choice) for choice in Features]
+    choices = [device_dataset.fits_on_device(store, rows, choice) for choice in Features]
     assert dict(zip(Features, choices, strict=True)) == {
         Features.AUTO: True,
         Features.DEVICE: True,
         Features.STREAM: False,
     }
     room(2 * needed - 2)
-    assert not device_dataset.fits_on_device(view, store, rows, Features.AUTO)
+    assert not device_dataset.fits_on_device(store, rows, Features.AUTO)
     with pytest.raises(UserError, match="to fit half of the device's memory.*features=stream"):
-        device_dataset.fits_on_device(view, store, rows, Features.DEVICE)
+        device_dataset.fits_on_device(store, rows, Features.DEVICE)
     room(2 * len(rows) * 12 * 7)
-    assert device_dataset.fits_on_device(view, store, rows, Features.DEVICE, lambda video: video)
+    assert device_dataset.fits_on_device(store, rows, Features.DEVICE, lambda video: video)
 
 
 def test_the_memory_of_this_device_is_known():
@@ -205,7 +207,7 @@ def test_touching_only_the_rows_in_use_is_the_same_step(root, world, weight, mon
     assert 10 < (moved > 0).sum() < 400
 
 
-def test_what_moves_every_row_takes_the_dense_step(root, world):
+def test_an_update_of_every_row_is_dense(root, world):
     batch = next(batches_of(world))
     negatives_BPN = np.zeros((*batch.positives_BP.shape, 4), np.int32)
     plain = tiny_world.make_config(root).train
@@ -213,9 +215,8 @@ def test_what_moves_every_row_takes_the_dense_step(root, world):
     assert not sparse_update.few(batch, None, 500, plain)
     assert not sparse_update.few(batch, negatives_BPN, 100, plain)
     for change in ({"momentum": 0.9}, {"weight_decay": 0.1}, {"ema": 0.9}):
-        assert not sparse_update.few(
-            batch, negatives_BPN, 500, tiny_world.make_config(root, **change).train
-        )
+        changed = tiny_world.make_config(root, **change).train
+        assert not sparse_update.few(batch, negatives_BPN, 500, changed)
 
 
 def test_used_rows_are_listed_once_and_found_again():
@@ -229,7 +230,7 @@ def test_used_rows_are_listed_once_and_found_again():
     )
     negatives_BPN = np.int32([[[7], [4]], [[0], [7]]])
     ids_R, small, small_negatives_BPN = sparse_update.find(batch, negatives_BPN, 80)
-    # 12 places; a masked slot stands for hashtag 0.
+    # 12 slots; a masked slot stands for hashtag 0.
     assert ids_R.tolist() == [0, 2, 4, 7, 9, *range(80, 87)]
     np.testing.assert_array_equal(ids_R[small.positives_BP], [[4, 9], [2, 0]])
     np.testing.assert_array_equal(ids_R[small.user.history_BR], [[9, 4], [0, 0]])

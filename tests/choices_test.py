@@ -77,7 +77,7 @@ REFUSED = {
     "train.optimiser": lambda world, root, field: state.optimiser(changed(TrainConfig(), field)),
     "train.decay": lambda world, root, field: step.learning_rate(changed(TrainConfig(), field), 10),
     "train.features": lambda world, *_: device_dataset.fits_on_device(
-        *world[:2], world[0].rows(0), New.ADDED
+        world[1], world[0].rows(0), New.ADDED
     ),
     "preprocess.storage": lambda *_: quantize.pack(FEATURES, New.ADDED.value),
     "preprocess.backbone": lambda *_: ledger.settings(PreprocessConfig(backbone=New.ADDED)),
@@ -89,7 +89,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("path", REFUSED)
 def test_a_value_that_nobody_handles_is_refused(path, world, tmp_path):
-    with pytest.raises((AssertionError, KeyError, ValueError), match="(?i)added|be one of"):
+    with pytest.raises((AssertionError, KeyError, TypeError, ValueError), match="(?i)added|be one of"):
         REFUSED[path](world, tmp_path, path.split(".")[1])
 
 

@@ -1,4 +1,4 @@
-"""What the flags of several processes may say; that they work is in devices_test."""
+"""The flags of several processes; devices_test runs such processes."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from uhman_jax.errors import UserError
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"mesh": "4"}, "--mesh must be two numbers of devices"),
         ({"mesh": "0x4"}, "--mesh must be two numbers of devices"),
@@ -19,8 +19,8 @@ from uhman_jax.errors import UserError
         ({"coordinator": "h:1", "num_processes": 2, "process": 2}, "--process must be from 0 to 1"),
     ],
 )
-def test_what_does_not_fit_is_refused(fields, said):
-    with pytest.raises(UserError, match=said):
+def test_flags_that_contradict_each_other_are_refused(fields, message):
+    with pytest.raises(UserError, match=message):
         Cluster(**fields).check()
 
 
@@ -33,18 +33,18 @@ def test_what_does_not_fit_is_refused(fields, said):
         {"coordinator": "10.0.0.2:8476", "num_processes": 2, "process": 1},
     ],
 )
-def test_what_fits_is_taken(fields):
+def test_valid_flags_are_accepted(fields):
     Cluster(**fields).check()
 
 
 def test_settings_must_fit_the_mesh():
     config = Config()
     config.train.batch_size, config.evaluate.batch_size = 6, 4
-    for mesh, said in (
+    for mesh, message in (
         ("4x1", "train.batch_size must be a multiple of the 4 devices .*, got 6; use e.g. 8"),
         ("3x1", "evaluate.batch_size must be a multiple of the 3 devices .*, got 4; use e.g. 6"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             Cluster(mesh=mesh).check_config(config)
     Cluster(mesh="2x1").check_config(config)
     config.train.features = Features.DEVICE
@@ -53,15 +53,15 @@ def test_settings_must_fit_the_mesh():
         Cluster(mesh="1x2").check_config(config)
 
 
-def test_alone_it_waits_for_nobody_and_writes():
-    alone = Cluster()
-    alone.initialize()
-    alone.barrier("nobody")
-    assert alone.is_main_process and alone.shape() is None
+def test_a_single_process_does_not_wait_and_writes():
+    single = Cluster()
+    single.initialize()
+    single.barrier("name")
+    assert single.is_main_process and single.shape() is None
     assert Cluster(mesh="8x2").shape() == (8, 2)
 
 
-def test_processes_that_do_not_find_each_other_say_so(monkeypatch):
+def test_a_failed_connection_is_a_user_error(monkeypatch):
     import jax
 
     def refuse(*arguments, **options):

@@ -35,9 +35,9 @@ def test_it_is_read_as_it_was_written(tmp_path):
     fitted = [calibration.fit(*suggestions(rng, 200)) for _ in range(2)]
     assert load(tmp_path, 0) is None
     save(tmp_path, fitted)
-    assert [load(tmp_path, place) for place in range(3)] == [*fitted, None]
+    assert [load(tmp_path, index) for index in range(3)] == [*fitted, None]
     (tmp_path / FILE).write_text(json.dumps(dataclasses.asdict(fitted[0])))  # as it once was
-    assert [load(tmp_path, place) for place in range(2)] == [fitted[0], None]
+    assert [load(tmp_path, index) for index in range(2)] == [fitted[0], None]
 
 
 def test_few_clips_are_enough_for_a_curve():

@@ -72,13 +72,17 @@ def scores(trained, rows_V):
     )
 
 
+def rank(trained, rows_V, batch_size, top_k=0):
+    view, store, state = trained.view, trained.store, trained.state
+    batches = input_pipeline.eval_batches(view, store, rows=rows_V, batch_size=batch_size)
+    ranker = ranking.make_ranker(trained.model, top_k)
+    batches = input_pipeline.iterate(batches)
+    return ranking.rank_videos(ranker, state.params, state.statistics, batches)
+
+
 def test_ranking_covers_each_video_once_and_agrees_with_sorting(trained):
     view, rows_V = trained.view, trained.view.rows(TEST)
-    batches = input_pipeline.eval_batches(view, trained.store, rows=rows_V, batch_size=7)
-    ranker = ranking.make_ranker(trained.model, top_k=3)
-    result = ranking.rank_videos(
-        ranker, trained.state.params, trained.state.statistics, input_pipeline.iterate(batches)
-    )
+    result = rank(trained, rows_V, batch_size=7, top_k=3)
     np.testing.assert_array_equal(result.rows_V, rows_V)
     scores_SVT, apart_SV = scores(trained, rows_V)
     for s, scores_VT in enumerate(scores_SVT):
@@ -97,18 +101,7 @@ def test_ranking_covers_each_video_once_and_agrees_with_sorting(trained):
 
 def test_batch_size_changes_no_rank(trained):
     rows_V = trained.view.rows(TEST)
-    ranks = []
-    for size in (4, 64):
-        batches = input_pipeline.eval_batches(
-            trained.view, trained.store, rows=rows_V, batch_size=size
-        )
-        ranker = ranking.make_ranker(trained.model)
-        state = trained.state
-        ranks.append(
-            ranking.rank_videos(
-                ranker, state.params, state.statistics, input_pipeline.iterate(batches)
-            ).ranks_SVP
-        )
+    ranks = [rank(trained, rows_V, size).ranks_SVP for size in (4, 64)]
     _, apart_SV = scores(trained, rows_V)
     np.testing.assert_array_equal(ranks[0][apart_SV], ranks[1][apart_SV])
 

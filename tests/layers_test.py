@@ -1,8 +1,12 @@
+"""Layers by hand, and the laws of two-tower systems: UHMAN and the baselines."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from model_inputs import HEADS, B, C, F, M, R, make_inputs, make_model, sizes_of
 
+from uhman_jax.baselines import Bilinear, ThreeWay, UserAdditive
 from uhman_jax.layers import (
     ChannelStatistics,
     VideoInput,
@@ -12,6 +16,9 @@ from uhman_jax.layers import (
     standardise,
     unit_length,
 )
+from uhman_jax.model import UHMAN
+
+SYSTEMS = [UHMAN, Bilinear, UserAdditive, ThreeWay]
 
 
 def test_unit_length_is_safe_at_zero():
@@ -64,3 +71,218 @@ def test_orthogonal_maps_keep_lengths_and_are_another_for_each_key(shape, num_in
         np.testing.assert_allclose(np.linalg.svd(one, compute_uv=False), 3, rtol=1e-5)
     assert np.abs(maps[0] - maps[1]).max() > 0.1
     assert np.abs(maps.mean(0)).max() < 0.6, "no direction is preferred"
+
+
+# Laws of every system
+
+
+def assert_close(got, want, atol=1e-6):
+    np.testing.assert_allclose(got, want, atol=atol)
+
+
+@pytest.fixture(params=SYSTEMS)
+def system(request):
+    return request.param
+
+
+@pytest.fixture(
+    params=[*SYSTEMS, {"region_attention": False, "frame_attention": False}],
+    ids=["UHMAN", "BL", "UA", "3WM", "UHMAN(ab)"],
+)
+def model(request):
+    """A model and its variables."""
+    if isinstance(request.param, dict):
+        return make_model(UHMAN, **request.param)
+    return make_model(request.param)
+
+
+def test_padding_changes_nothing(model):
+    model, variables = model
+    video, user = make_inputs()
+    expected_BT = model.apply(variables, video, user)
+
+    def pad(array, axis, value):
+        widths = [(0, 2 if i == axis else 0) for i in range(array.ndim)]
+        return jnp.pad(array, widths, constant_values=value)
+
+    more_frames = video._replace(
+        codes_VFMC=pad(video.codes_VFMC, 1, 77), mask_BF=pad(video.mask_BF, 1, False)
+    )
+    more_history = user._replace(
+        history_BR=pad(user.history_BR, 1, -1),
+        history_mask_BR=pad(user.history_mask_BR, 1, False),
+    )
+    assert_close(model.apply(variables, more_frames, more_history), expected_BT)
+    empty = [jax.tree.map(lambda a: pad(a, 0, 0), part) for part in (video, user)]
+    got_BT = model.apply(variables, *empty)
+    assert_close(got_BT[:B], expected_BT)
+    assert np.all(np.isfinite(got_BT))
+
+
+@pytest.mark.parametrize("garbage", [255.0, np.nan])
+def test_values_of_padding_change_no_bit(system, garbage):
+    model, variables = make_model(system)
+    video, user = make_inputs(dtype=np.float32)
+    filled = video._replace(
+        codes_VFMC=jnp.where(video.mask_BF[:, :, None, None], video.codes_VFMC, garbage)
+    )
+    other = user._replace(history_BR=jnp.where(user.history_mask_BR, user.history_BR, 10**6))
+
+    @jax.jit
+    @jax.value_and_grad
+    def step(params, video, user):
+        return jnp.sum(model.apply(variables | {"params": params}, video, user) ** 2)
+
+    expected = step(variables["params"], video, user)
+    got = step(variables["params"], filled, other)
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
+
+
+def test_masked_inputs_get_zero_gradient(system):
+    model, variables = make_model(system)
+    video, user = make_inputs(dtype=np.float32)
+
+    def loss(codes_VFMC, params):
+        changed = video._replace(codes_VFMC=codes_VFMC)
+        scores_BT = model.apply(variables | {"params": params}, changed, user)
+        return jnp.sum(scores_BT[:, :5] ** 2)
+
+    gradients = jax.jit(jax.grad(loss, argnums=(0, 1)))
+    codes_grad, grad = gradients(video.codes_VFMC, variables["params"])
+    used_BF = np.any(np.asarray(codes_grad) != 0, axis=(2, 3))
+    np.testing.assert_array_equal(used_BF, video.mask_BF)
+    if system is not Bilinear:
+        tables = grad["user"]
+        used = np.unique(user.history_BR[user.history_mask_BR])
+        np.testing.assert_array_equal(np.flatnonzero(tables["history_TK"].any(axis=1)), used)
+        # "unknown", 0, learns a row of its own
+        genders = np.flatnonzero(tables["gender_AK"].any(axis=1))
+        np.testing.assert_array_equal(genders, np.sort(user.gender_B))
+
+
+def test_the_order_of_frames_regions_and_history_changes_nothing(system):
+    model, variables = make_model(system)
+    video, user = make_inputs()
+    rng = np.random.default_rng(0)
+    frames, regions, slots = rng.permutation(F), rng.permutation(M), rng.permutation(R)
+    shuffled_video = video._replace(
+        codes_VFMC=video.codes_VFMC[:, frames][:, :, regions], mask_BF=video.mask_BF[:, frames]
+    )
+    shuffled_user = user._replace(
+        history_BR=user.history_BR[:, slots], history_mask_BR=user.history_mask_BR[:, slots]
+    )
+    how = {"with_attention": True, "method": "query"}
+    query, where = model.apply(variables, video, user, **how)
+    got, there = model.apply(variables, shuffled_video, shuffled_user, **how)
+    assert_close(got, query)
+    assert_close(there.frames_BHF, where.frames_BHF[:, :, frames])
+    assert_close(there.regions_BFHM, where.regions_BFHM[:, frames][..., regions])
+
+
+def test_codes_may_lie_among_the_codes_of_other_videos(system):
+    options = {"region_dropout": 0.5} if system is UHMAN else {}
+    model, variables = make_model(system, **options)
+    video, user = make_inputs()
+    slot_B = jnp.array([4, 0, 2])
+    codes_VFMC = jnp.full((6, F, M, C), 77, jnp.uint8).at[slot_B].set(video.codes_BFMC)
+    elsewhere = video._replace(codes_VFMC=codes_VFMC, slot_B=slot_B)
+    for deterministic in (True, False):
+        how = dict(deterministic=deterministic, rngs={"dropout": jax.random.key(1)})
+        want = model.apply(variables, video, user, **how)
+        got = model.apply(variables, elsewhere, user, **how)
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_without_a_frame_attention_is_zero_and_gradients_are_finite(model):
+    model, variables = model
+    video, user = make_inputs()
+    video = video._replace(mask_BF=jnp.zeros((B, F), bool))
+
+    def loss(params):
+        query_BD, attention = model.apply(
+            variables | {"params": params}, video, user, with_attention=True, method="query"
+        )
+        return jnp.sum(query_BD[:, 0]), attention
+
+    gradient, attention = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+    assert not attention.frames_BHF.any() and not attention.regions_BFHM.any()
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+
+
+def test_attention_is_a_distribution_over_real_items(system):
+    """That of the baselines is uniform and has one head."""
+    model, variables = make_model(system)
+    video, user = make_inputs()
+    query_BD, attention = model.apply(variables, video, user, with_attention=True, method="query")
+    np.testing.assert_array_equal(query_BD, model.apply(variables, video, user, method="query"))
+    regions_BFHM, frames_BHF = attention
+    num_heads = HEADS if system is UHMAN else 1
+    real_BFH = np.broadcast_to(video.mask_BF[:, :, None], (B, F, num_heads))
+    assert_close(regions_BFHM.sum(axis=3), real_BFH)
+    assert_close(frames_BHF.sum(axis=2), np.ones((B, num_heads)))
+    assert not frames_BHF.transpose(0, 2, 1)[~video.mask_BF].any()
+    assert regions_BFHM.dtype == frames_BHF.dtype == jnp.float32
+    if system is not UHMAN:
+        assert_close(regions_BFHM, np.broadcast_to(real_BFH[..., None] / M, (B, F, 1, M)))
+        assert_close(frames_BHF[:, 0], video.mask_BF / np.array([[5], [2], [1]]))
+
+
+@pytest.mark.parametrize("unit_length", [True, False])
+def test_bfloat16_is_close_to_float32(system, unit_length):
+    model, variables = make_model(system, unit_length=unit_length)
+    low = model.clone(dtype=jnp.bfloat16)
+    inputs = make_inputs()
+    expected_BT = model.apply(variables, *inputs)
+    scores_BT = low.apply(variables, *inputs)
+    assert scores_BT.dtype == low.apply(variables, *inputs, method="query").dtype == jnp.float32
+    np.testing.assert_allclose(scores_BT, expected_BT, atol=0.03 * np.abs(expected_BT).max())
+    assert np.abs(scores_BT - expected_BT).max() > 1e-5  # it did compute in bfloat16
+    assert np.abs(expected_BT).max() <= 1 + 1e-6 or not unit_length, "scores are cosines"
+    shapes = jax.eval_shape(low.init, jax.random.key(0), *inputs)
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
+
+
+def test_dropout_follows_its_key_and_is_off_by_default(system):
+    model, variables = make_model(system, dropout=0.5, history_dropout=0.5)
+    video, user = make_inputs()
+
+    def query(seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        return model.apply(variables, video, user, deterministic=False, rngs=rngs, method="query")
+
+    np.testing.assert_array_equal(query(1), query(1))
+    assert np.abs(query(1) - query(2)).max() > 0.01
+    assert 0.2 < np.mean(query(1) == 0) < 0.8  # entries of the query are dropped
+    plain = system(**sizes_of(system))
+    np.testing.assert_array_equal(
+        model.apply(variables, video, user), plain.apply(variables, video, user)
+    )
+    plain.apply(variables, video, user, deterministic=False)  # rate 0 needs no key
+
+
+def test_statistics_are_never_made_up(system):
+    model, variables = make_model(system)
+    with pytest.raises(Exception, match="statistics"):
+        model.apply({"params": variables["params"]}, *make_inputs())
+
+
+def test_a_population_is_its_members(system):
+    model, variables = make_model(system)
+    members = [make_model(system, seed)[1]["params"] for seed in range(2)]
+    population = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+
+    def scores(params):
+        return model.apply(variables | {"params": params}, *make_inputs())
+
+    scores_SBT = jax.jit(jax.vmap(scores))(population)
+    assert np.abs(scores_SBT[0] - scores_SBT[1]).max() > 0.1
+    for scores_BT, params in zip(scores_SBT, members, strict=True):
+        assert_close(scores_BT, scores(params), atol=1e-5)
+
+
+def test_a_query_compiles_once(system):
+    model, variables = make_model(system)
+    query = jax.jit(lambda video, user: model.apply(variables, video, user, method="query"))
+    for seed in range(3):
+        query(*make_inputs(seed))
+    assert query._cache_size() == 1

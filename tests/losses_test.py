@@ -13,6 +13,20 @@ MARGIN = 0.1
 WEIGHTS = ["none", "wsabie"]
 
 
+def exact(batch, rank_weight="wsabie", **options):
+    return losses.warp_exact(*batch, margin=MARGIN, rank_weight=rank_weight, **options)
+
+
+def sampled(*batch, rank_weight="wsabie", num_hashtags=T):
+    how = dict(margin=MARGIN, rank_weight=rank_weight, num_hashtags=num_hashtags)
+    return losses.warp_sampled(*batch, **how)
+
+
+def draw(positives_BP, mask_BP, seed=0, num_hashtags=T, num_negatives=N):
+    how = dict(num_hashtags=num_hashtags, num_negatives=num_negatives)
+    return losses.sample_negatives(jax.random.key(seed), positives_BP, mask_BP, **how)
+
+
 def harmonic(rank):
     return math.fsum(1 / i for i in range(1, rank + 1))
 
@@ -66,10 +80,9 @@ def test_harmonic_numbers_are_exact_to_float32(highest):
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize("rank_weight", WEIGHTS)
 def test_exact_is_the_obvious_loop(rank_weight, platform):
-    settings = dict(margin=MARGIN, rank_weight=rank_weight, num_negatives=N, platform=platform)
     for seed in range(5):
         batch = make_batch(seed)
-        loss_B = losses.warp_exact(*batch, **settings)
+        loss_B = exact(batch, rank_weight, num_negatives=N, platform=platform)
         expected_B = obvious_exact(*batch, rank_weight, N)
         assert loss_B.dtype == jnp.float32 and expected_B[0] > 0.1
         np.testing.assert_allclose(loss_B, expected_B, rtol=1e-5, atol=1e-7)
@@ -80,8 +93,7 @@ def test_slots_one_by_one_and_all_at_once_have_the_same_gradient(rank_weight):
     scores_BT, *positives = make_batch()
 
     def total(scores_BT, platform):
-        settings = dict(margin=MARGIN, rank_weight=rank_weight, platform=platform)
-        return jnp.sum(losses.warp_exact(scores_BT, *positives, **settings))
+        return jnp.sum(exact((scores_BT, *positives), rank_weight, platform=platform))
 
     one_by_one, at_once = (jax.grad(total)(scores_BT, platform) for platform in ("cpu", "gpu"))
     assert np.abs(one_by_one).max() > 0.1
@@ -101,7 +113,7 @@ def test_exact_is_sequential_wsabie_with_the_rank_known():
         ]
         expected_B[b] += np.mean(steps) / max(share, 1e-9)
         variance_B[b] += np.var(steps) / len(steps)
-    loss_B = losses.warp_exact(*batch, margin=MARGIN, rank_weight="wsabie")
+    loss_B = exact(batch)
     tolerance_B = 4 * np.sqrt(variance_B)
     assert np.all(tolerance_B[:2] < 0.05 * expected_B[:2])  # tight enough to fail
     assert np.all(np.abs(loss_B - expected_B) <= tolerance_B)
@@ -112,11 +124,9 @@ def test_sampled_is_sequential_wsabie_on_the_same_draws():
     positive_BP = np.take_along_axis(scores_BT, positives_BP, axis=1)
     rng = np.random.default_rng(0)
     negative_BPN = rng.normal(scale=0.05, size=(B, P, N)).astype(np.float32) - 0.5
-    for p in range(P - 1):  # the first violator is at place p, and the last positive has none
+    for p in range(P - 1):  # the first violator has index p, and the last positive has none
         negative_BPN[:, p, p:] += 0.9
-    loss_B = losses.warp_sampled(
-        positive_BP, mask_BP, negative_BPN, margin=MARGIN, rank_weight="wsabie", num_hashtags=T
-    )
+    loss_B = sampled(positive_BP, mask_BP, negative_BPN)
     step_BP = [
         [sequential_wsabie(float(positive_BP[b, p]), negative_BPN[b, p], T) for p in range(P)]
         for b in range(B)
@@ -131,25 +141,14 @@ def test_sampled_in_expectation(rank_weight):
 
     @jax.jit
     @jax.vmap
-    def one_draw(key):
-        ids_BPN = losses.sample_negatives(
-            key, positives_BP, mask_BP, num_hashtags=T, num_negatives=N
-        )
+    def one_draw(seed):
+        ids_BPN = draw(positives_BP, mask_BP, seed)
         negative_BPN = jnp.asarray(scores_BT)[jnp.arange(B)[:, None, None], ids_BPN]
-        return losses.warp_sampled(
-            positive_BP,
-            mask_BP,
-            negative_BPN,
-            margin=MARGIN,
-            rank_weight=rank_weight,
-            num_hashtags=T,
-        )
+        return sampled(positive_BP, mask_BP, negative_BPN, rank_weight=rank_weight)
 
-    loss_XB = np.asarray(one_draw(jax.random.split(jax.random.key(5), 20_000)))
+    loss_XB = np.asarray(one_draw(jnp.arange(20_000)))
     if rank_weight == "none":
-        expected_B = losses.warp_exact(
-            scores_BT, positives_BP, mask_BP, margin=MARGIN, rank_weight="none", num_negatives=N
-        )
+        expected_B = exact((scores_BT, positives_BP, mask_BP), "none", num_negatives=N)
     else:  # the expectation of the sequential step, stopped after N draws
         expected_B = np.zeros(B)
         for b, positive, others in examples(scores_BT, positives_BP, mask_BP):
@@ -168,9 +167,7 @@ def test_sampled_in_expectation(rank_weight):
 def test_the_weight_passes_no_gradient(rank_weight):
     scores_BT, positives_BP, mask_BP = make_batch(4)
     gradient_BT = jax.grad(
-        lambda scores: losses.warp_exact(
-            scores, positives_BP, mask_BP, margin=MARGIN, rank_weight=rank_weight, num_negatives=N
-        ).sum()
+        lambda scores: exact((scores, positives_BP, mask_BP), rank_weight, num_negatives=N).sum()
     )(jnp.asarray(scores_BT))
     expected_BT = np.zeros((B, T))
     for b in range(B):
@@ -193,10 +190,7 @@ def test_sampled_gradient_reaches_the_first_violator_only():
     positive, mask = jnp.array([[0.5]]), jnp.array([[True]])
     negatives = jnp.array([[[0.3, 0.45, 0.9]]])
     loss, gradients = jax.value_and_grad(
-        lambda p, n: losses.warp_sampled(
-            p, mask, n, margin=MARGIN, rank_weight="wsabie", num_hashtags=8
-        ).sum(),
-        argnums=(0, 1),
+        lambda p, n: sampled(p, mask, n, num_hashtags=8).sum(), argnums=(0, 1)
     )(positive, negatives)
     weight = 1 + 1 / 2 + 1 / 3  # L(floor(7 / 2))
     np.testing.assert_allclose(loss, weight * 0.05, rtol=1e-5)
@@ -209,18 +203,16 @@ def test_a_hinge_of_exactly_zero_is_no_violation(rank_weight):
     scores = jnp.array([[0.5, 0.25, 0.0]])
     positive, mask = jnp.array([[0]]), jnp.array([[True]])
 
-    def exact(scores):
+    def loss(scores):
         return losses.warp_exact(scores, positive, mask, margin=0.25, rank_weight=rank_weight)[0]
 
-    loss, gradient = jax.value_and_grad(exact)(scores)
+    loss, gradient = jax.value_and_grad(loss)(scores)
     assert loss == 0 and not gradient.any()
 
 
 def test_ties_violate():
     scores = jnp.full((1, T), 0.3)  # all 22 others violate by the margin
-    loss = losses.warp_exact(
-        scores, jnp.array([[4]]), jnp.array([[True]]), margin=MARGIN, rank_weight="wsabie"
-    )
+    loss = exact((scores, jnp.array([[4]]), jnp.array([[True]])))
     np.testing.assert_allclose(loss, [harmonic(T - 1) * MARGIN], rtol=1e-6)
 
 
@@ -230,34 +222,18 @@ def test_padding_slots_change_nothing(rank_weight, garbage):
     scores_BT, positives_BP, mask_BP = make_batch(6)
     filled_BP = np.where(mask_BP, positives_BP, garbage).astype(np.int32)
 
-    def exact(scores, positives):
-        return losses.warp_exact(
-            scores, positives, mask_BP, margin=MARGIN, rank_weight=rank_weight
-        ).sum()
+    @jax.value_and_grad
+    def exact_loss(scores, positives):
+        return exact((scores, positives, mask_BP), rank_weight).sum()
 
-    def draw(positives):
-        return losses.sample_negatives(
-            jax.random.key(1), positives, mask_BP, num_hashtags=T, num_negatives=N
-        )
+    got, expected = exact_loss(scores_BT, filled_BP), exact_loss(scores_BT, positives_BP)
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
+    np.testing.assert_array_equal(draw(filled_BP, mask_BP), draw(positives_BP, mask_BP))
 
-    exact = jax.value_and_grad(exact)
-    for got, expected in zip(
-        exact(scores_BT, filled_BP), exact(scores_BT, positives_BP), strict=True
-    ):
-        np.testing.assert_array_equal(got, expected)
-    np.testing.assert_array_equal(draw(filled_BP), draw(positives_BP))
+    def sampled_loss(positive_BP, negative_BPN):
+        return sampled(positive_BP, mask_BP, negative_BPN, rank_weight=rank_weight).sum()
 
-    def sampled(positive_BP, negative_BPN):
-        return losses.warp_sampled(
-            positive_BP,
-            mask_BP,
-            negative_BPN,
-            margin=MARGIN,
-            rank_weight=rank_weight,
-            num_hashtags=T,
-        ).sum()
-
-    gradients = jax.grad(sampled, argnums=(0, 1))(jnp.zeros((B, P)), jnp.zeros((B, P, N)))
+    gradients = jax.grad(sampled_loss, argnums=(0, 1))(jnp.zeros((B, P)), jnp.zeros((B, P, N)))
     assert all(not g[~mask_BP].any() and g[mask_BP].any() for g in gradients)
 
 
@@ -268,17 +244,13 @@ def test_nothing_to_rank_is_loss_zero(rank_weight, num_positives):
     positives = jnp.arange(P)[None, :]
     mask = jnp.arange(P)[None, :] < num_positives
     scores = jnp.linspace(-1, 1, P)[None, :]
-    settings = dict(margin=MARGIN, rank_weight=rank_weight)
-    negatives = losses.sample_negatives(
-        jax.random.key(0), positives, mask, num_hashtags=P, num_negatives=N
-    )
+    negatives = draw(positives, mask, num_hashtags=P)
     assert negatives.min() >= 0 and negatives.max() < P
 
     def both(scores):
-        sampled = losses.warp_sampled(
-            scores, mask, scores[0][negatives], num_hashtags=P, **settings
-        )
-        return losses.warp_exact(scores, positives, mask, **settings).sum() + sampled.sum()
+        how = {"rank_weight": rank_weight}
+        sampled_B = sampled(scores, mask, scores[0][negatives], num_hashtags=P, **how)
+        return jnp.sum(sampled_B + exact((scores, positives, mask), **how))
 
     loss, gradient = jax.value_and_grad(both)(scores)
     assert loss == 0 and not gradient.any()
@@ -289,28 +261,21 @@ def test_nothing_to_rank_is_loss_zero(rank_weight, num_positives):
 def test_nan_stays_visible(rank_weight, platform):
     scores_BT, positives_BP, mask_BP = make_batch(7, scale=0.001)
     negative = next(t for t in range(T) if t not in positives_BP[0])
-    settings = dict(margin=MARGIN, rank_weight=rank_weight)
     for t in (positives_BP[0, 0], negative):
         poisoned_BT = scores_BT.copy()
         poisoned_BT[0, t] = np.nan
-        loss_B = losses.warp_exact(
-            poisoned_BT, positives_BP, mask_BP, platform=platform, **settings
-        )
+        loss_B = exact((poisoned_BT, positives_BP, mask_BP), rank_weight, platform=platform)
         assert np.isnan(loss_B[0]) and np.isfinite(loss_B[1])
     one, mask = jnp.array([[9.0]]), jnp.array([[True]])
     negatives = jnp.array([[[0.0, np.nan, 0.0]]])
-    assert np.isnan(losses.warp_sampled(one, mask, negatives, num_hashtags=T, **settings))
+    assert np.isnan(sampled(one, mask, negatives, rank_weight=rank_weight))
 
 
 def test_negatives_are_uniform_over_the_non_positives():
     num_negatives = 20_000
     positives_BP = jnp.array([[6, 0, 22, 7, 1], [4, 4, 4, 12, 4], [0, 0, 0, 0, 0]])
     mask_BP = np.array([[1, 1, 1, 1, 1], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0]], bool)
-    negatives_BPN = np.asarray(
-        losses.sample_negatives(
-            jax.random.key(2), positives_BP, mask_BP, num_hashtags=T, num_negatives=num_negatives
-        )
-    )
+    negatives_BPN = np.asarray(draw(positives_BP, mask_BP, 2, num_negatives=num_negatives))
     for b in range(B):
         allowed = np.setdiff1d(np.arange(T), np.asarray(positives_BP)[b][mask_BP[b]])
         for p in range(P):
@@ -328,24 +293,13 @@ def test_negatives_are_uniform_over_the_non_positives():
 
 def test_the_sampled_estimator_costs_the_same_at_any_vocabulary():
     def cost(num_hashtags):
-        def estimate(key, positives_BP, mask_BP, score_BP, score_BPN):
-            ids = losses.sample_negatives(
-                key, positives_BP, mask_BP, num_hashtags=num_hashtags, num_negatives=N
-            )
-            loss = losses.warp_sampled(
-                score_BP, mask_BP, score_BPN, margin=MARGIN, rank_weight="wsabie",
-                num_hashtags=num_hashtags,
-            )  # fmt: skip
-            return ids, loss
+        def estimate(positives_BP, mask_BP, score_BP, score_BPN):
+            loss_B = sampled(score_BP, mask_BP, score_BPN, num_hashtags=num_hashtags)
+            return draw(positives_BP, mask_BP, num_hashtags=num_hashtags), loss_B
 
-        shapes = [
-            jax.random.key(0),
-            jnp.zeros((B, P), jnp.int32),
-            jnp.ones((B, P), bool),
-            jnp.zeros((B, P)),
-            jnp.zeros((B, P, N)),
-        ]
-        compiled = jax.jit(estimate).lower(*shapes).compile()
+        zeros_BP = jnp.zeros((B, P))
+        arrays = zeros_BP.astype(int), zeros_BP == 0, zeros_BP, jnp.zeros((B, P, N))
+        compiled = jax.jit(estimate).lower(*arrays).compile()
         memory = compiled.memory_analysis()
         return compiled.cost_analysis()["flops"], memory.temp_size_in_bytes
 
@@ -356,19 +310,14 @@ def test_exact_keeps_no_array_of_every_slot_and_hashtag():
     num_hashtags, slots = 5_003, 31
     scores_BT = jnp.zeros((B, num_hashtags))
     positives_BP = jnp.broadcast_to(jnp.arange(slots), (B, slots))
-    gradient = jax.grad(
-        lambda scores, positives: losses.warp_exact(
-            scores, positives, jnp.ones((B, slots), bool), margin=MARGIN, rank_weight="wsabie"
-        ).sum()
-    )
+    mask_BP = jnp.ones((B, slots), bool)
+    gradient = jax.grad(lambda scores, positives: exact((scores, positives, mask_BP)).sum())
     memory = jax.jit(gradient).lower(scores_BT, positives_BP).compile().memory_analysis()
     assert memory.temp_size_in_bytes < B * slots * num_hashtags  # not even one byte for each
 
 
 def test_compiles_once():
-    step = jax.jit(
-        lambda *batch: losses.warp_exact(*batch, margin=MARGIN, rank_weight="wsabie").sum()
-    )
+    step = jax.jit(lambda *batch: exact(batch).sum())
     for seed in range(3):
         step(*make_batch(seed))
     assert step._cache_size() == 1
@@ -377,12 +326,10 @@ def test_compiles_once():
 def test_unknown_rank_weight_says_what_to_use():
     message = "rank_weight must be 'none' or 'wsabie', got 'warp'; use one"
     with pytest.raises(ValueError, match=message):
-        losses.warp_exact(*make_batch(), margin=MARGIN, rank_weight="warp")
+        exact(make_batch(), "warp")
+    zeros_BP = jnp.zeros((B, P))
     with pytest.raises(ValueError, match=message):
-        losses.warp_sampled(
-            jnp.zeros((B, P)), jnp.ones((B, P), bool), jnp.zeros((B, P, N)),
-            margin=MARGIN, rank_weight="warp", num_hashtags=T,
-        )  # fmt: skip
+        sampled(zeros_BP, zeros_BP == 0, jnp.zeros((B, P, N)), rank_weight="warp")
 
 
 @pytest.mark.parametrize("garbage", [-5, 0, 10**6])

@@ -43,16 +43,11 @@ def test_a_piece_fits_the_cache_and_divides_the_batch(
     assert microbatch.microbatch_size(video, hidden_size, "gpu") == batch_size
 
 
-def test_regions_that_are_left_out_take_no_room():
-    video = make_batch(64, 64).video
-    assert microbatch.microbatch_size(video, 128, "cpu", region_share=0.5) == 32  # of 35
-
-
-def test_every_seed_takes_room_for_its_hidden_vectors():
-    assert microbatch.microbatch_size(make_batch(64, 64).video, 32, "cpu", num_seeds=8) == 8  # of 9
-    assert (
-        microbatch.microbatch_size(make_batch(64, 2048).video, 32, "cpu", num_seeds=8) == 8
-    )  # of 10
+def test_regions_and_seeds_count():
+    size, video = microbatch.microbatch_size, make_batch(64, 64).video
+    assert size(video, 128, "cpu", region_share=0.5) == 32  # 35 fit
+    assert size(video, 32, "cpu", num_seeds=8) == 8  # 9 fit
+    assert size(make_batch(64, 2048).video, 32, "cpu", num_seeds=8) == 8  # 10 fit
 
 
 @pytest.mark.parametrize(
@@ -71,12 +66,14 @@ def test_a_piece_is_large_beside_the_gradient_that_it_adds_up(num_parameters, nu
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_scores_of_all_hashtags_fit_a_gibibyte(platform):
     video = make_batch(1024, 1, num_frames=1).video
-    assert microbatch.microbatch_size(video, 1, platform, num_scores=669) == 1024
-    assert microbatch.microbatch_size(video, 1, platform, num_scores=1_000_000) == 256  # of 268
-    assert (
-        microbatch.microbatch_size(video, 1, platform, num_scores=1_000_000, num_seeds=8) == 32
-    )  # of 33
-    assert microbatch.microbatch_size(video, 1, platform, num_scores=2**30) == 1
+    for num_scores, num_seeds, expected in (
+        (669, 1, 1024),
+        (1_000_000, 1, 256),  # 268 fit
+        (1_000_000, 8, 32),  # 33 fit
+        (2**30, 1, 1),
+    ):
+        counts = {"num_scores": num_scores, "num_seeds": num_seeds}
+        assert microbatch.microbatch_size(video, 1, platform, **counts) == expected
 
 
 @pytest.mark.parametrize("hidden_size", [32, 512])

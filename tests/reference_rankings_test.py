@@ -7,12 +7,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from fake_truth import make_truth
+from small_view import small_view
 
 from uhman_jax.config import Distribution, ViewConfig
 from uhman_jax.dataset import truth as truth_lib
 from uhman_jax.dataset.raw import RawDataset, Video
-from uhman_jax.dataset.rules import CURRENT
-from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, Ragged, View, build_view
+from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, build_view
 from uhman_jax.errors import UserError
 from uhman_jax.evaluate import ranking, reference_rankings
 
@@ -39,51 +39,6 @@ def test_popularity_and_history_agree_with_sorting(view):
         for ranks_VP, order in ((popularity_VP, popular), (history_VP, personal)):
             expected = [1 + order.index(hashtag) for hashtag in view.positives.row(row)]
             assert ranks_VP[v][mask_VP[v]].tolist() == expected
-
-
-def small_view(attributes_V, tags_V, splits_V, *, history=None, num_hashtags):
-    """A view of a few videos; hashtags are called by their place in the alphabet.
-
-    Args:
-        attributes_V: gender, age and country of each video.
-        tags_V: hashtag ids of each video.
-        splits_V: TRAIN, VALIDATION or TEST.
-        history: of each video.
-        num_hashtags: T.
-    """
-
-    def ragged(rows):
-        offsets = np.cumsum([0] + [len(row) for row in rows])
-        return Ragged(np.array([t for row in rows for t in row], np.int32), offsets)
-
-    history = history or [()] * len(tags_V)
-    gender_V, age_V, country_V = np.array(attributes_V, np.int32).T
-    train = [
-        t for tags, split in zip(tags_V, splits_V, strict=True) if split == TRAIN for t in tags
-    ]
-    names = tuple("unknown" for _ in range(9))
-    return View(
-        hashtags=tuple("abcdefgh"[:num_hashtags]),
-        spellings=tuple("abcdefgh"[:num_hashtags]),
-        counts_T=np.bincount(np.array(train, int), minlength=num_hashtags),
-        kept_T=np.ones(num_hashtags),
-        genders=names,
-        ages=names,
-        countries=names,
-        video_ids=tuple(f"clip{v}" for v in range(len(tags_V))),
-        user_ids=tuple(f"user{v}" for v in range(len(tags_V))),
-        split_V=np.array(splits_V, np.int8),
-        gender_V=gender_V,
-        age_V=age_V,
-        country_V=country_V,
-        history=ragged(history),
-        positives=ragged(tags_V),
-        max_positives=max(len(tags) for tags in tags_V),
-        max_history=max(1, *(len(row) for row in history)),
-        report={},
-        rules=CURRENT,
-        fingerprint="",
-    )
 
 
 def test_user_history_puts_own_hashtags_first_and_the_rest_by_popularity():
@@ -159,7 +114,7 @@ def test_user_attributes_agree_with_exact_fractions():
     assert ties > len(rows_V)
 
 
-def test_reference_rows_count_in_train_alone(view):
+def test_reference_rankings_count_only_training_uses(view):
     """Other labels of the test clips change no ranking."""
     rows_V = view.rows(TEST)
     values = view.positives.values.copy()

@@ -1,7 +1,4 @@
-"""The GPU's kernels, their Python run on any machine, and a CPU's videos one after the other.
-
-All against an einsum of the decoded features.
-"""
+"""The GPU's kernels, also interpreted on a CPU, and the CPU's loop, against an einsum."""
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +35,7 @@ def decoded(video):
 
 
 def curved(hidden):
-    """A loss that weighs every place of what it is given in another way."""
+    """A loss that weighs every element differently."""
     hidden = hidden.astype(jnp.float32)
     return jnp.mean(jnp.sin(hidden + jnp.arange(hidden.size).reshape(hidden.shape)))
 
@@ -71,8 +68,16 @@ def check(num_columns, num_seeds, way, dtype=jnp.bfloat16, tolerance=6e-3):  # i
 @pytest.mark.parametrize(
     ("num_columns", "num_seeds"), [(32, 1), (16, 1), (48, 1), (32, 3), (128, 2)]
 )
-def test_the_kernels_are_the_product_and_its_gradient(num_columns, num_seeds):
-    check(num_columns, num_seeds, region_projection.INTERPRETED)
+@pytest.mark.parametrize(
+    "way",
+    [
+        region_projection.INTERPRETED,
+        pytest.param(region_projection.KERNELS, marks=pytest.mark.gpu),
+    ],
+    ids=["interpreted", "compiled"],
+)
+def test_the_kernels_are_the_product_and_its_gradient(way, num_columns, num_seeds):
+    check(num_columns, num_seeds, way)
 
 
 @pytest.mark.parametrize(("num_columns", "num_seeds"), [(32, 1), (7, 1), (16, 3)])
@@ -97,14 +102,6 @@ def test_seeds_that_look_at_other_regions_of_the_videos(way):
     together = jax.jit(jax.vmap(slope))(codes_SVNC, kernel_SJC)
     for got, codes_VNC, kernel_JC in zip(together, codes_SVNC, kernel_SJC, strict=True):
         np.testing.assert_allclose(got, jax.jit(slope)(codes_VNC, kernel_JC), atol=1e-6)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize(
-    ("num_columns", "num_seeds"), [(32, 1), (16, 1), (48, 1), (32, 3), (128, 2)]
-)
-def test_compiled_for_a_gpu_they_are_the_same(num_columns, num_seeds):
-    check(num_columns, num_seeds, region_projection.KERNELS)
 
 
 @pytest.mark.parametrize("num_seeds", [1, 3])
@@ -222,7 +219,7 @@ def test_a_population_that_goes_by_video_learns_the_same(region_dropout, in_plac
 
 
 @pytest.mark.gpu
-def test_a_model_on_a_gpu_gives_what_xla_alone_gives(monkeypatch):
+def test_a_model_on_a_gpu_gives_the_result_of_xla(monkeypatch):
     rng = np.random.default_rng(3)
     model = UHMAN(9, 3, 4, 5, hidden_size=32, embedding_size=16, dtype=jnp.bfloat16)
     video = make_video()

@@ -16,8 +16,7 @@ import short_runs
 import tiny_world
 from short_runs import assert_same_bytes, log_of, run, without_times
 
-from uhman_jax import input_pipeline, train
-from uhman_jax import run as run_lib
+from uhman_jax import input_pipeline, run_directory, train
 from uhman_jax.config import Features
 from uhman_jax.dataset.view import TRAIN, View
 from uhman_jax.errors import DivergedError, UserError
@@ -78,10 +77,10 @@ def test_a_lost_newest_checkpoint_costs_steps_but_not_the_result(root, world, tm
     run(config, world, tmp_path / "parts")
     newest = max((tmp_path / "parts" / "checkpoints").iterdir(), key=lambda path: int(path.stem))
     newest.write_bytes(newest.read_bytes()[:7])
-    said = []
+    lines = []
     view, store, statistics = world
-    parts = train.train(config, view, store, statistics, tmp_path / "parts", log=said.append)
-    assert any("Passed over a damaged checkpoint" in line for line in said)
+    parts = train.train(config, view, store, statistics, tmp_path / "parts", log=lines.append)
+    assert any("Passed over a damaged checkpoint" in line for line in lines)
     assert_same_bytes(whole, parts)
     assert without_times(log_of(tmp_path / "whole")) == without_times(log_of(tmp_path / "parts"))
 
@@ -121,7 +120,7 @@ def test_a_checkpoint_before_the_first_validation_has_parameters_to_use(root, wo
     assert finished.kept is finished.best_params
 
 
-def test_processes_meet_now_and_then(monkeypatch):
+def test_processes_agree_at_intervals(monkeypatch):
     calls = []
 
     class Pair:
@@ -130,9 +129,9 @@ def test_processes_meet_now_and_then(monkeypatch):
             return [stop, max(seconds, 0.1)]
 
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    asked = iter(range(100))
-    ask = loop.agreed(Pair(), lambda: next(asked) >= 3)
-    answers = [ask() for _ in range(12)]
+    checks = iter(range(100))
+    should_stop = loop.agreed(Pair(), lambda: next(checks) >= 3)
+    answers = [should_stop() for _ in range(12)]
     assert calls == [False, False, False, True]  # at the first call, then at every third
     assert answers.index(True) == 9
 
@@ -186,7 +185,7 @@ def test_sigterm_saves_and_another_process_ends_with_the_bytes_of_an_unbroken_ru
     assert without_times(log_of(tmp_path / "whole")) == without_times(log_of(tmp_path / "parts"))
 
 
-# What goes wrong
+# Errors
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step_the_checkpoint_and_remedies(
@@ -266,13 +265,13 @@ def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_found(state, tmp_path):
         checkpoints.wait()
         newest, rng = tmp_path / "checkpoints" / "5.npz", np.random.default_rng(0)
         whole = newest.read_bytes()
-        for place in [0, len(whole) - 1, *rng.integers(len(whole), size=40).tolist()]:
+        for index in [0, len(whole) - 1, *rng.integers(len(whole), size=40).tolist()]:
             damaged = bytearray(whole)
-            damaged[place] ^= 1 << int(rng.integers(8))
+            damaged[index] ^= 1 << int(rng.integers(8))
             newest.write_bytes(damaged)
-            said = []
-            assert_same_bytes(checkpoints.restore(state, said.append), old)
-            assert said == [
+            lines = []
+            assert_same_bytes(checkpoints.restore(state, lines.append), old)
+            assert lines == [
                 "Passed over a damaged checkpoint (step 5: 5.npz does not match its checksum); "
                 "used step 3."
             ]
@@ -283,7 +282,7 @@ def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_found(state, tmp_path):
 def test_checkpoints_of_earlier_versions_are_read_checked_and_replaced(tmp_path):
     with tarfile.open(pathlib.Path(__file__).parent / "fixtures" / "stored_run.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
-    config, _ = run_lib.read_config(tmp_path / "run")
+    config, _ = run_directory.read_config(tmp_path / "run")
     view, folder = View.load(tmp_path / "run" / "view.npz"), tmp_path / "run" / "checkpoints"
     whole = train.restore(config, view, tmp_path / "run")
     assert int(whole.step) == 6
@@ -296,10 +295,10 @@ def test_checkpoints_of_earlier_versions_are_read_checked_and_replaced(tmp_path)
             flipped[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
             for damaged in (flipped, b""):
                 path.write_bytes(damaged)
-                said = []
-                state = checkpoints.restore(whole, said.append)
-                assert int(state.step) == (2 if said else 6)
-                assert said or path.name in dispensable
+                lines = []
+                state = checkpoints.restore(whole, lines.append)
+                assert int(state.step) == (2 if lines else 6)
+                assert lines or path.name in dispensable
             path.write_bytes(content)
         assert_same_bytes(checkpoints.restore(whole), whole)
         for step in (6, 7, 8):

@@ -20,16 +20,16 @@ def one_trace_per_program():
         return lambda *args: made.setdefault(str(args), make(*args))
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("make_train_step", "several", "make_ranker"):
+        for name in ("make_train_step", "multi_step", "make_ranker"):
             patch.setattr(loop, name, shared(getattr(loop, name)))
         yield
 
 
 def run(config, world, workdir, stop_after=None):
-    """Trains; with `stop_after`, asks to stop when that many steps were begun."""
+    """Trains; with `stop_after`, stops after this number of checks."""
     view, store, statistics = world
-    asked = iter(range(10**6))
-    should_stop = (lambda: False) if stop_after is None else (lambda: next(asked) >= stop_after)
+    checks = iter(range(10**6))
+    should_stop = (lambda: False) if stop_after is None else (lambda: next(checks) >= stop_after)
     return train.train(
         config, view, store, statistics, workdir, should_stop=should_stop, log=lambda line: None
     )

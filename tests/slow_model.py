@@ -3,9 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from model_inputs import AGES, COUNTRIES, GENDERS, T
-
-HEADS, K, D = 2, 34, 19
+from model_inputs import AGES, COUNTRIES, GENDERS, HEADS, D, K, T
 
 
 def layer_norm(params, x):

@@ -13,11 +13,12 @@ import tiny_world
 from short_runs import assert_same_bytes, log_of, run, without_times
 
 from uhman_jax import input_pipeline, train
-from uhman_jax.config import Decay, Loss, Optimiser, RankWeight
+from uhman_jax.config import Decay, Loss, Optimiser, RankWeight, to_dict
 from uhman_jax.dataset.raw import read_raw_dataset, write_raw_dataset
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION
 from uhman_jax.errors import UserError
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
+from uhman_jax.losses import make_loss
 from uhman_jax.train import state as state_lib
 from uhman_jax.train import step as step_lib
 
@@ -27,6 +28,32 @@ def programs():
     """Are traced once."""
     with short_runs.one_trace_per_program():
         yield
+
+
+def loss_and_gradient(model, params, statistics, batch, config, key=None):
+    """Of one seed, as in a step."""
+    loss = make_loss(**to_dict(config.loss), num_hashtags=model.num_hashtags)
+    key = jax.random.key(0) if key is None else key
+    key, negatives_BPN = step_lib.sample_loss_inputs(batch, key, loss)
+    inputs = model, params, statistics, batch, negatives_BPN, key
+    return step_lib.loss_and_gradient(*inputs, config, loss, "cpu")
+
+
+def start_of(config, world):
+    """Model, its variables of the first seed, and a batch."""
+    model, state = tiny_world.fresh(config, world)
+    params = jax.tree.map(lambda leaf: leaf[0], state.params)
+    return model, params, state.statistics, batch_of(config, world)
+
+
+def take_steps(config, world, num_steps, total=100):
+    """State after some steps, and the metrics of each."""
+    model, state = tiny_world.fresh(config, world)
+    train_step, metrics = train.make_train_step(model, config, total), []
+    for step in range(num_steps):
+        state, figures = train_step(state, batch_of(config, world, step))
+        metrics.append(figures)
+    return state, metrics
 
 
 def batch_of(config, world, step=0):
@@ -43,15 +70,13 @@ def batch_of(config, world, step=0):
 def test_batch_loss_is_the_sum_over_pairs_divided_by_the_real_examples(root, world, weight):
     config = tiny_world.make_config(root)
     config.loss.rank_weight, config.loss.margin = weight, 0.3
-    model, state = tiny_world.fresh(config, world)
-    batch = batch_of(config, world)
+    model, params, statistics, batch = start_of(config, world)
     # The last three examples become padding.
     real_B = np.arange(len(batch.mask_B)) < len(batch.mask_B) - 3
     batch = batch._replace(mask_B=real_B)
-    params = jax.tree.map(lambda leaf: leaf[0], state.params)
-    variables = {"params": params, "statistics": state.statistics}
-    loss = step_lib.batch_loss(model, variables, batch, jax.random.key(0), config.loss)
+    loss, _ = loss_and_gradient(model, params, statistics, batch, config)
 
+    variables = {"params": params, "statistics": statistics}
     scores_BT = np.asarray(model.apply(variables, batch.video, batch.user), np.float64)
     total = 0.0
     for scores_T, ids, mask in zip(
@@ -65,7 +90,7 @@ def test_batch_loss_is_the_sum_over_pairs_divided_by_the_real_examples(root, wor
             if weight is RankWeight.NONE:
                 total += 4 * hinge.mean()
             elif rank:
-                total += sum(1 / place for place in range(1, rank + 1)) * hinge.sum() / rank
+                total += sum(1 / r for r in range(1, rank + 1)) * hinge.sum() / rank
     np.testing.assert_allclose(loss, total / real_B.sum(), rtol=1e-5)
 
 
@@ -73,16 +98,16 @@ def test_batch_loss_is_the_sum_over_pairs_divided_by_the_real_examples(root, wor
 def test_sampled_loss_never_scores_the_whole_vocabulary(root, world, weight):
     config = tiny_world.sampled(tiny_world.make_config(root))
     config.loss.rank_weight = weight
-    model, state = tiny_world.fresh(config, world)
-    batch = batch_of(config, world)
-    params = jax.tree.map(lambda leaf: leaf[0], state.params)
-    variables = {"params": params, "statistics": state.statistics}
-    loss = functools.partial(step_lib.batch_loss, model, config=config.loss)
-    shapes = str(jax.make_jaxpr(loss)(variables, batch, jax.random.key(0)))
-    num_examples, num_hashtags = batch.row_B.shape[0], len(world[0].hashtags)
+    model, *inputs = start_of(config, world)
+
+    def loss(params, statistics, batch, key):
+        return loss_and_gradient(model, params, statistics, batch, config, key)[0]
+
+    shapes = str(jax.make_jaxpr(loss)(*inputs, jax.random.key(0)))
+    num_examples, num_hashtags = inputs[-1].row_B.shape[0], len(world[0].hashtags)
     assert f"[{num_examples},{num_hashtags}]" not in shapes
     quick = jax.jit(loss)
-    values = [quick(variables, batch, jax.random.key(seed)) for seed in range(3)]
+    values = [quick(*inputs, jax.random.key(seed)) for seed in range(3)]
     assert np.isfinite(values).all() and len(set(map(float, values))) > 1
 
 
@@ -108,10 +133,8 @@ def test_a_step_is_sgd_with_clipping_decay_of_matrices_momentum_and_rates(root, 
     statistics = jax.tree.map(np.asarray, state.statistics)
 
     @jax.jit
-    @jax.grad
     def gradient_of(params, batch):
-        variables = {"params": params, "statistics": statistics}
-        return step_lib.batch_loss(model, variables, batch, jax.random.key(0), config.loss)
+        return loss_and_gradient(model, params, statistics, batch, config)[1]
 
     for step, batch in enumerate(batches):
         as_float32 = jax.tree.map(lambda leaf: leaf.astype(np.float32), params)
@@ -163,14 +186,10 @@ def test_the_moving_average_is_its_formula_and_is_what_is_kept(root, world, tmp_
 def test_softmax_is_averaged_over_the_real_examples(root, world):
     config = tiny_world.make_config(root)
     config.loss.name, config.loss.temperature = Loss.SOFTMAX, 0.2
-    model, state = tiny_world.fresh(config, world)
-    batch = batch_of(config, world)
+    model, params, statistics, batch = start_of(config, world)
     real_B = np.arange(len(batch.mask_B)) < 5
-    params = jax.tree.map(lambda leaf: leaf[0], state.params)
-    variables = {"params": params, "statistics": state.statistics}
-    loss = step_lib.batch_loss(
-        model, variables, batch._replace(mask_B=real_B), jax.random.key(0), config.loss
-    )
+    loss, _ = loss_and_gradient(model, params, statistics, batch._replace(mask_B=real_B), config)
+    variables = {"params": params, "statistics": statistics}
     logits_BT = np.asarray(model.apply(variables, batch.video, batch.user), np.float64) / 0.2
     log_prob_BT = logits_BT - np.log(np.exp(logits_BT).sum(1, keepdims=True))
     expected = [
@@ -190,13 +209,9 @@ def test_a_step_of_adamw_is_its_formula_with_decay_of_matrices(root, world):
     model, state = tiny_world.fresh(config, world)
     batch = batch_of(config, world)
     before = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), state.params)
-
-    def loss_of(params):
-        variables = {"params": params, "statistics": state.statistics}
-        return step_lib.batch_loss(model, variables, batch, jax.random.key(0), config.loss)
-
     params = jax.tree.map(lambda leaf: leaf[0], state.params)
-    gradient = jax.tree.map(np.asarray, jax.jit(jax.grad(loss_of))(params))
+    _, gradient = loss_and_gradient(model, params, state.statistics, batch, config)
+    gradient = jax.tree.map(np.asarray, gradient)
     state, _ = train.make_train_step(model, config, num_steps=100)(state, batch)
 
     def check(after, old, slope):  # after one step both moments are those of this gradient
@@ -238,20 +253,14 @@ def test_learning_rate_falls_at_its_shares_of_the_run():
 # Populations
 
 
-def test_a_seed_of_a_population_is_what_it_is_alone(root, world):
+def test_a_seed_of_a_population_equals_a_run_of_this_seed(root, world):
     population = tiny_world.make_config(root, num_seeds=3)
-    alone = tiny_world.make_config(root, num_seeds=1)
-    for config in (population, alone):
+    single = tiny_world.make_config(root, num_seeds=1)
+    for config in (population, single):
         tiny_world.smooth(tiny_world.sampled(config)).model.dropout = 0.2
-    alone.seed = 2
-    states = []
-    for config in (population, alone):
-        model, state = tiny_world.fresh(config, world)
-        train_step = train.make_train_step(model, config, num_steps=100)
-        for step in range(5):
-            state, metrics = train_step(state, batch_of(config, world, step))
-        states.append((state, metrics))
-    (many, many_metrics), (one, one_metrics) = states
+    single.seed = 2
+    many, (*_, many_metrics) = take_steps(population, world, 5)
+    one, (*_, one_metrics) = take_steps(single, world, 5)
     np.testing.assert_allclose(many_metrics.loss_S[2], one_metrics.loss_S[0], rtol=1e-4)
     jax.tree.map(
         lambda all_S, one_S: np.testing.assert_allclose(all_S[2], one_S[0], atol=1e-5),
@@ -265,7 +274,7 @@ def test_a_seed_of_a_population_is_what_it_is_alone(root, world):
 
 
 def test_validation_keeps_the_best_parameters_and_decays_on_a_plateau():
-    params = {"w_SK": jnp.zeros((2, 3))}
+    params, zero_S = {"w_SK": jnp.zeros((2, 3))}, jnp.zeros(2, jnp.int32)
     state = state_lib.State(
         step=jnp.int32(0),
         params=params,
@@ -277,8 +286,8 @@ def test_validation_keeps_the_best_parameters_and_decays_on_a_plateau():
         loss_steps=jnp.int32(4),
         best_params=params,
         best_score_S=jnp.full(2, -jnp.inf),
-        best_step_S=jnp.zeros(2, jnp.int32),
-        stale_S=jnp.zeros(2, jnp.int32),
+        best_step_S=zero_S,
+        stale_S=zero_S,
         validated_step=jnp.int32(0),
     )
     # Seed 0 improves at 1 and 4; seed 1 at 1, then never: a tie is kept, but no improvement, and
@@ -332,12 +341,8 @@ def test_a_run_writes_its_log_and_its_best_parameters_score_what_the_log_says(
 def test_the_mean_loss_of_the_log_is_that_of_its_steps(root, world, tmp_path):
     config = tiny_world.make_config(root, num_epochs=2, eval_every=6)
     run(config, world, tmp_path)
-    model, state = tiny_world.fresh(config, world)
-    train_step = train.make_train_step(model, config, train.total_steps(config, world[0]))
-    losses = []
-    for step in range(12):
-        state, metrics = train_step(state, batch_of(config, world, step))
-        losses.append(float(metrics.loss_S[0]))
+    _, metrics = take_steps(config, world, 12, train.total_steps(config, world[0]))
+    losses = [float(figures.loss_S[0]) for figures in metrics]
     got = [entry["loss"][0] for entry in log_of(tmp_path)[:2]]
     np.testing.assert_allclose(got, [np.mean(losses[:6]), np.mean(losses[6:])], rtol=1e-6)
 

@@ -5,9 +5,9 @@ of the user: BL ignores the user, UA adds the user's vector, 3WM scales every di
 clip's vector by it. The hashtag tower and the user vector u are the same as in UHMAN, so that a
 comparison concerns only the query towers.
 
-The original papers apply V to raw network activations, whose means are far from 0. Here x is
-standardised, so V has a bias in place of V times those means. Without it BL and 3WM could not
-prefer a hashtag that is popular everywhere.
+The original papers apply V to raw activations, whose means are far from 0. Here x is standardised,
+so V has a bias in place of V times those means. Without a bias BL and 3WM could not prefer a
+hashtag that is popular with all clips.
 """
 
 import flax.linen as nn
@@ -45,10 +45,10 @@ def _mean_codes(video):
 
 
 def condensed(video):
-    """Returns a video of one frame and one region whose `mean_features` are the same.
+    """Returns videos of one frame and one region whose `mean_features` are the same.
 
-    These systems use nothing else of a video, so it can be kept in place of the regions. Its codes
-    are float32.
+    BL, UA and 3WM use only this mean, so it can be stored in place of the regions. Its codes are
+    float32.
 
     >>> codes, mask = jnp.array([[[[10], [30]], [[99], [99]]]]), jnp.array([[True, False]])
     >>> video = VideoInput.plain(codes, jnp.array([[0.5]]), jnp.array([[1.0]]), mask)
@@ -61,7 +61,7 @@ def condensed(video):
 
 
 class _Baseline(TwoTowers):
-    """The common part of the three systems."""
+    """The common part of BL, UA and 3WM."""
 
     pool_features = staticmethod(condensed)
 
@@ -81,16 +81,13 @@ class _Baseline(TwoTowers):
         x_BC = mean_features(video, self._statistics(video))
         video_BD = nn.Dense(self.embedding_size, dtype=self.dtype, name="video_out")(x_BC)  # V x
         query_BD = self._finish(self._combine(video_BD, user, deterministic), deterministic)
-        if with_attention:
-            return query_BD, _uniform_attention(video)
-        return query_BD
+        return (query_BD, _uniform_attention(video)) if with_attention else query_BD
 
     def _combine(self, video_BD, user, deterministic):
-        """Returns query_BD from a clip's vector and its user."""
         raise NotImplementedError
 
     def _offset(self, user, deterministic):
-        """Returns S u, user_BD."""
+        """Returns S u, (B, D)."""
         out = nn.Dense(self.embedding_size, use_bias=False, dtype=self.dtype, name="user_out")
         return out(self._user(user, deterministic))
 
@@ -98,8 +95,8 @@ class _Baseline(TwoTowers):
 class Bilinear(_Baseline):
     """BL: score = (V x) . (W t). It ignores the user.
 
-    V is linear, C to d, as the name says. With the two-layer region network of UHMAN in its place
-    it would be UHMAN without users, not the paper's baseline.
+    V is linear, from C to d. With UHMAN's two-layer region network in its place the model would be
+    UHMAN without users, not the paper's baseline.
     """
 
     def _combine(self, video_BD, user, deterministic):
@@ -109,7 +106,7 @@ class Bilinear(_Baseline):
 class UserAdditive(_Baseline):
     """UA (Denton et al. 2015): score = (V x + S u) . (W t).
 
-    A user adds the same to a hashtag's score for all their clips.
+    A user adds the same number to a hashtag's score for all their clips.
     """
 
     def _combine(self, video_BD, user, deterministic):
@@ -135,3 +132,6 @@ def _uniform_attention(video):
     regions_BFM = jnp.repeat(mask_BF[:, :, None] / num_regions, num_regions, axis=2)
     frames_BF = mask_BF / jnp.maximum(jnp.sum(mask_BF, axis=1, keepdims=True), 1)
     return Attention(regions_BFM[:, :, None, :], frames_BF[:, None, :])
+
+
+BASELINES = {"bl": Bilinear, "ua": UserAdditive, "3wm": ThreeWay}  # by value of `ModelName`

@@ -24,8 +24,8 @@ class Cluster:
             along `data`.
         coordinator: HOST:PORT of process 0; "auto": it and the next two come from the environment
             of a TPU slice or SLURM; "": there is only this process.
-        num_processes: of the run.
-        process: index of this one.
+        num_processes: number of processes of the run.
+        process: index of this process.
     """
 
     mesh: str = ""
@@ -37,8 +37,8 @@ class Cluster:
         """Raises UserError if the flags do not fit each other."""
         if self.mesh and not re.fullmatch(r"[1-9]\d*x[1-9]\d*", self.mesh):
             raise UserError(
-                "--mesh must be two numbers of devices, those that share a batch and those that "
-                f"share the hashtags, got {self.mesh!r}; write e.g. --mesh=4x2"
+                "--mesh must be two numbers of devices, for the videos of a batch and for the "
+                f"hashtags, got {self.mesh!r}; write e.g. --mesh=4x2"
             )
         if self.coordinator not in ("", AUTO) and not _PORT.fullmatch(self.coordinator):
             raise UserError(
@@ -57,13 +57,17 @@ class Cluster:
             )
 
     def check_config(self, config: Config) -> None:
-        """Raises UserError if settings do not fit the devices; call it after `join`."""
+        """Raises UserError if settings do not fit the mesh; call it after `initialize`."""
         if not (shape := self.shape()):
             return
         data, model = shape
         sizes = {"train": config.train.batch_size, "evaluate": config.evaluate.batch_size}
         for name, size in sizes.items():
-            check_batch(f"{name}.batch_size", size, data)
+            if size % data:
+                raise UserError(
+                    f"{name}.batch_size must be a multiple of the {data} devices that share a "
+                    f"batch, got {size}; use e.g. {-(-size // data) * data}"
+                )
         if config.train.features is Features.DEVICE:
             raise UserError(
                 "train.features=device needs a run on one device, got a mesh of "
@@ -71,18 +75,20 @@ class Cluster:
             )
 
     def check_devices(self) -> None:
-        """Raises UserError if the mesh has more or fewer devices; call it after `join`."""
-        if shape := self.shape():
-            from uhman_jax.devices import check_shape
+        """Raises UserError if the mesh is not all devices; call it after `initialize`."""
+        if not (shape := self.shape()):
+            return
+        import jax
 
-            check_shape(shape)
+        data, model = shape
+        if data * model != (count := jax.device_count()):
+            raise UserError(
+                f"--mesh must multiply to the number of devices, {count}, got {data}x{model}; "
+                f"use e.g. {count}x1"
+            )
 
     def initialize(self) -> None:
-        """Connects to the other processes, if there are any.
-
-        Raises:
-            UserError: it cannot.
-        """
+        """Connects to the other processes, if there are any; raises UserError if that fails."""
         if not self.coordinator:
             return
         import jax
@@ -103,19 +109,19 @@ class Cluster:
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this process writes; call it after `join`."""
+        """Whether this process writes; call it after `initialize`."""
         if not self.coordinator:
             return True
         import jax
 
         return jax.process_index() == 0
 
-    def barrier(self, what: str) -> None:
-        """Waits until all processes are here."""
+    def barrier(self, name: str) -> None:
+        """Waits until all processes have reached the barrier of this name."""
         if self.coordinator:
             from jax.experimental import multihost_utils
 
-            multihost_utils.sync_global_devices(what)
+            multihost_utils.sync_global_devices(name)
 
     def shape(self) -> tuple[int, int] | None:
         """Returns the devices along `data` and `model`; None for one device."""

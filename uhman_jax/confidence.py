@@ -1,7 +1,7 @@
 """Turns scores into confidences: probabilities that a user attaches a suggested hashtag.
 
 A score only orders the hashtags of one clip. `evaluate.calibration` fits the confidence to the
-validation split; programs that suggest hashtags read it.
+validation split. Programs that suggest hashtags read it.
 """
 
 import dataclasses
@@ -23,10 +23,10 @@ class Calibration:
     """A fitted confidence.
 
     Attributes:
-        weights: of the clip's score, its best score, the log rank, and the constant.
+        weights: coefficients of the score, the clip's best score, the log rank and 1.
         logits: ascending logits of the logistic regression.
         rates: observed rate of hits at each of the logits, non-decreasing.
-        num_videos: number of validation clips that it was fitted on.
+        num_videos: number of validation clips of the fit.
     """
 
     weights: tuple[float, ...]
@@ -38,7 +38,7 @@ class Calibration:
         """Returns the probability of each suggestion, float64 in [0, 1].
 
         Args:
-            scores_VT: of the best hashtags of each clip, best first.
+            scores_VT: scores of the best hashtags of each clip, best first.
         """
         logits_VT = inputs(scores_VT) @ np.array(self.weights)
         return np.interp(logits_VT, self.logits, self.rates)
@@ -51,8 +51,8 @@ def save(workdir: pathlib.Path, fitted: Sequence[Calibration]) -> None:
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
-def load(workdir: pathlib.Path, place: int) -> Calibration | None:
-    """Reads the calibration of the seed with index `place`; returns None if there is none.
+def load(workdir: pathlib.Path, index: int) -> Calibration | None:
+    """Reads the calibration of a seed, by its index; returns None if there is none.
 
     Raises:
         UserError: the file is damaged.
@@ -61,12 +61,12 @@ def load(workdir: pathlib.Path, place: int) -> Calibration | None:
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
         seeds = content.get("seeds", [content])  # older runs have only the first seed's
-        if place >= len(seeds):
+        if index >= len(seeds):
             return None
-        lists = {name: tuple(map(float, seeds[place][name])) for name in _LISTS}
-        if len(lists["weights"]) != 4 or not len(lists["logits"]) == len(lists["rates"]) > 0:
+        lists = [tuple(map(float, seeds[index][name])) for name in ("weights", "logits", "rates")]
+        if len(lists[0]) != 4 or not len(lists[1]) == len(lists[2]) > 0:
             raise ValueError("numbers are missing")
-        return Calibration(**lists, num_videos=int(seeds[place]["num_videos"]))
+        return Calibration(*lists, num_videos=int(seeds[index]["num_videos"]))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -74,9 +74,6 @@ def load(workdir: pathlib.Path, place: int) -> Calibration | None:
             f"{path} must be as the evaluation wrote it, got a damaged file ({error}); "
             "evaluate the run again with uhman_jax.main --mode=evaluate"
         ) from error
-
-
-_LISTS = ("weights", "logits", "rates")
 
 
 def inputs(scores_VT: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Several devices: a mesh of `data` x `model`, and the sharding of every array.
 
 The devices along `data` share the videos of a batch. The devices along `model` share the rows of
-the tables of hashtags (parameters whose names end in `_TK`, and their optimiser state). All other
+the hashtag tables (parameters whose names end in `_TK`, and their optimiser state). All other
 arrays are replicated. XLA derives the communication. Tables are padded with zeros to the same
 number of rows per device; padding is never scored.
 """
@@ -13,25 +13,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from uhman_jax.config_checks import check_batch
-from uhman_jax.errors import UserError
-
 DATA, MODEL = "data", "model"
 
 
 def is_table(path: Any) -> bool:
-    """Returns whether the leaf of a tree at a path has a row for every hashtag."""
+    """Returns whether the leaf at a path of a tree has a row for every hashtag."""
     return str(getattr(path[-1], "key", "")).endswith("_TK")
-
-
-def check_shape(shape: tuple[int, int]) -> None:
-    """Raises UserError if a mesh does not have all devices of all processes."""
-    data, model = shape
-    if data * model != (count := jax.device_count()):
-        raise UserError(
-            f"--mesh must multiply to the number of devices, {count}, got {data}x{model}; "
-            f"use e.g. {count}x1"
-        )
 
 
 class Devices:
@@ -39,27 +26,19 @@ class Devices:
 
     Args:
         num_hashtags: T.
-        shape: devices along `data` and `model`.
-
-    Raises:
-        UserError: there are more devices or fewer.
+        shape: devices along `data` and `model`, as checked by `Cluster.check_devices`.
 
     Attributes:
         mesh: `data` x `model`.
         num_hashtags: T.
-        num_rows: of a sharded table, T and padding.
+        num_rows: rows of a sharded table: T and padding.
     """
 
     def __init__(self, num_hashtags: int, shape: tuple[int, int]):
         """Makes the mesh."""
-        check_shape(shape)
         self.mesh: Mesh = jax.make_mesh(shape, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
         self.num_hashtags = num_hashtags
         self.num_rows = -(-num_hashtags // shape[1]) * shape[1]
-
-    def check_batch(self, name: str, size: int) -> None:
-        """Raises UserError if the devices along `data` cannot share a batch evenly."""
-        check_batch(name, size, self.mesh.shape[DATA])
 
     @property
     def is_main_process(self) -> bool:
@@ -67,7 +46,7 @@ class Devices:
         return jax.process_index() == 0
 
     def all_max(self, *values: float) -> list[float]:
-        """Returns the maximum of each number over all processes; all must call it."""
+        """Returns the maximum of each value over all processes; all processes must call it."""
         all_values = multihost_utils.process_allgather(np.array(values, np.float32))
         return np.max(np.reshape(all_values, (-1, len(values))), axis=0).tolist()
 
@@ -104,7 +83,7 @@ class Devices:
         """Copies a state to the host of every process; its tables have T rows again."""
 
         def whole(path: Any, leaf: Any) -> np.ndarray:
-            array = _on_host(leaf)
+            array = _to_host(leaf)
             return array[:, : self.num_hashtags] if is_table(path) else array
 
         return jax.tree_util.tree_map_with_path(whole, tree)
@@ -120,25 +99,24 @@ class Devices:
         Args:
             batch: arrays of all examples, or only of the examples of this process
                 (`batch_slots`).
-            size: of the whole batch.
+            size: B, over all processes.
         """
-        mine = self.batch_slots(size)
+        slots = self.batch_slots(size)
 
-        def shared(part: Any) -> jax.Array:
-            def here(index: Any) -> np.ndarray:
+        def shard(part: Any) -> jax.Array:
+            def read(index: Any) -> np.ndarray:
                 start, stop, _ = index[0].indices(size)
-                if len(part) < size:  # else all are here
-                    start, stop = np.searchsorted(mine, (start, stop))
+                if len(part) < size:
+                    start, stop = np.searchsorted(slots, (start, stop))
                 return np.asarray(part)[start:stop]
 
-            return jax.make_array_from_callback(
-                (size, *np.shape(part)[1:]), self.batch_sharded(), here
-            )
+            shape = (size, *np.shape(part)[1:])
+            return jax.make_array_from_callback(shape, self.batch_sharded(), read)
 
-        return jax.tree.map(shared, batch)
+        return jax.tree.map(shard, batch)
 
 
-def _on_host(leaf: Any) -> np.ndarray:
+def _to_host(leaf: Any) -> np.ndarray:
     """Copies an array of any sharding to the host of every process."""
     if getattr(leaf, "is_fully_addressable", True) or leaf.is_fully_replicated:
         return np.asarray(leaf)

@@ -1,8 +1,8 @@
 """Batches for training and evaluation: a view joined with the shards.
 
 Batches are addressed by step: `train_batches(...)[s]` depends only on the seed and s, so a run that
-starts again at step s gets the batches of the unbroken run. Codes stay as stored (uint8 by default)
-until the model.
+resumes at step s gets the batches of an unbroken run. The model decodes the stored codes (uint8 by
+default).
 """
 
 import functools
@@ -24,10 +24,10 @@ from uhman_jax.shards.buffer_pool import Recycler
 from uhman_jax.shards.store import FrameStore
 
 if TYPE_CHECKING:
-    import grain  # half a second, which using a model does not need
+    import grain  # takes half a second, and a program that only uses a model does not need it
 
 PADDING_ROW = -1  # "no video" in a list of view rows
-# Smallest deviation of a channel, as a fraction of the root mean square over channels: a channel
+# Minimum deviation of a channel, as a fraction of the root mean square over channels: a channel
 # that is constant in the training split must not magnify its values in the test split.
 STD_FLOOR = 1e-3
 
@@ -37,11 +37,11 @@ class Batch(NamedTuple):
 
     Attributes:
         video: features of the videos.
-        user: who posts them.
+        user: users who post them.
         positives_BP: int32 hashtag ids, ascending; 0 where masked.
         positives_mask_BP: bool, True for a real slot.
         row_B: int32 row in the view; -1 for a padding example.
-        mask_B: bool, False for a padding example, whose other masks are False and values 0.
+        mask_B: bool, False for a padding example; its other masks are False and its values 0.
     """
 
     video: VideoInput
@@ -53,9 +53,9 @@ class Batch(NamedTuple):
 
 
 def take(batch: Batch, index_X: Any) -> Batch:
-    """Returns the examples `index_X` of a batch as JAX arrays; the codes are not copied.
+    """Returns the examples `index_X` of a batch as JAX arrays, without a copy of the codes.
 
-    Only where X = V they are, because such a batch has its codes in order (see `VideoInput`).
+    If X = V the codes are copied, because such a batch has its codes in order (see `VideoInput`).
     """
     video: Any = batch.video
     codes_VFMC = video.codes_VFMC
@@ -83,8 +83,8 @@ def pad_videos(
         copies: one function per video: codes_FMC -> (number of frames, scale_C, offset_C), which
             copies the codes to the front of its argument. None gives a video without frames.
         shape_FMC: frames, regions and channels of every video in the batch.
-        dtype: of the codes.
-        empty: allocates the codes.
+        dtype: dtype of the codes.
+        empty: allocates the codes, as `np.empty`.
     """
     num_videos, num_channels = len(copies), shape_FMC[2]
     codes_BFMC = empty((num_videos, *shape_FMC), dtype)
@@ -101,12 +101,12 @@ def pad_videos(
 class Join:
     """Reads the videos of given view rows into one batch.
 
-    The memory of a batch's codes is reused once nothing refers to them.
+    The memory of a batch's codes is reused after the last reference to them.
 
     Args:
-        view: whose videos are read.
-        store: has them all.
-        max_frames: F of the batches, at least the store's longest record; 0: exactly that.
+        view: labels of the videos.
+        store: features of the videos.
+        max_frames: F, at least the frames of the store's longest record; 0: as many.
 
     Raises:
         UserError: the store lacks a video or has longer ones.
@@ -124,10 +124,6 @@ class Join:
         self._record_V = store.rows(view.video_ids)
         self._recycler = Recycler()
 
-    def __reduce__(self):
-        """Pickles as its arguments."""
-        return type(self), (self.view, self.store, self.max_frames)
-
     def __call__(self, row_B: np.ndarray) -> Batch:
         """Returns the batch of these view rows; PADDING_ROW gives a padding example.
 
@@ -143,20 +139,14 @@ class Join:
         ]
         shape_FMC = self.max_frames, store.num_regions, store.num_channels
         video = pad_videos(copies, shape_FMC, store.schema.dtype, self._recycler.empty)
-
-        def attribute(value_V):
-            return np.where(mask_B, value_V[row_B], 0).astype(np.int32)
-
-        history_BR, history_mask_BR = pad(view.history, row_B, view.max_history)
-        user = UserInput(
-            attribute(view.gender_V),
-            attribute(view.age_V),
-            attribute(view.country_V),
-            history_BR,
-            history_mask_BR,
+        gender_B, age_B, country_B = (
+            np.where(mask_B, value_V[row_B], 0).astype(np.int32)
+            for value_V in (view.gender_V, view.age_V, view.country_V)
         )
-        positives_BP, positives_mask_BP = pad(view.positives, row_B, view.max_positives)
-        return Batch(video, user, positives_BP, positives_mask_BP, row_B, mask_B)
+        history = pad(view.history, row_B, view.max_history)
+        user = UserInput(gender_B, age_B, country_B, *history)
+        positives = pad(view.positives, row_B, view.max_positives)
+        return Batch(video, user, *positives, row_B, mask_B)
 
 
 def pad(ragged: Ragged, row_B: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +157,7 @@ def pad(ragged: Ragged, row_B: np.ndarray, width: int) -> tuple[np.ndarray, np.n
 
     Args:
         ragged: int32 values.
-        row_B: rows of it; PADDING_ROW gives an empty one.
+        row_B: indices of its rows; PADDING_ROW gives an empty row.
         width: at least the length of each of these rows (ValueError otherwise).
 
     Returns:
@@ -176,7 +166,7 @@ def pad(ragged: Ragged, row_B: np.ndarray, width: int) -> tuple[np.ndarray, np.n
     start_B = ragged.offsets[row_B]
     length_B = np.where(row_B == PADDING_ROW, 0, ragged.offsets[row_B + 1] - start_B)
     if (length_B > width).any():
-        raise ValueError(f"rows must fit the width {width}, got one of {length_B.max()} values")
+        raise ValueError(f"rows must fit the width {width}, got a row of {length_B.max()} values")
     slots = np.arange(width)
     mask = slots < length_B[:, np.newaxis]
     values = np.zeros(mask.shape, np.int32)
@@ -192,9 +182,9 @@ class TrainOrder:
     Epoch e ends with step ceil(e * len(rows) / batch_size) - 1.
 
     Args:
-        rows: of the view.
+        rows: rows of the view.
         batch_size: B.
-        seed: of the permutations.
+        seed: seed of the permutations.
 
     Raises:
         UserError: there are no rows.
@@ -217,9 +207,9 @@ class TrainOrder:
         """Returns the rows of step `index`."""
         start, parts, missing = index * self._batch_size, [], self._batch_size
         while missing:
-            epoch, place = divmod(start, len(self._rows))
+            epoch, first = divmod(start, len(self._rows))
             order = _permutation(len(self._rows), self._seed, epoch)
-            parts.append(order[place : place + missing])
+            parts.append(order[first : first + missing])
             start, missing = start + len(parts[-1]), missing - len(parts[-1])
         return self._rows[np.concatenate(parts)]
 
@@ -237,29 +227,29 @@ def train_batches(
     batch_size: int,
     seed: int,
     max_frames: int = 0,
-    places: np.ndarray | None = None,
+    slots: np.ndarray | None = None,
 ) -> "grain.MapDataset":
     """Returns endless batches of shuffled videos; `train_batches(...)[s]` is the Batch of step s.
 
     Args:
-        view: the labels of the videos.
-        store: their features.
-        rows: of the view, usually `view.rows(TRAIN)`; order as in `TrainOrder`.
+        view: labels of the videos.
+        store: features of the videos.
+        rows: rows of the view, usually `view.rows(TRAIN)`; order as in `TrainOrder`.
         batch_size: B.
-        seed: of the order.
-        max_frames: F; 0: the store's longest record.
-        places: indices of the examples of a batch to read, for a batch that several processes
-            share; its `slot_B` are these. None: all.
+        seed: seed of the order.
+        max_frames: F; 0: the frames of the store's longest record.
+        slots: examples of each batch to read, if several processes share it; they become its
+            `slot_B`. None: all.
     """
     import grain
 
     join = Join(view, store, max_frames)
 
     def read(row_B: np.ndarray) -> Batch:
-        if places is None:
+        if slots is None:
             return join(row_B)
-        batch = join(row_B[places])
-        return batch._replace(video=batch.video._replace(slot_B=places.astype(np.int32)))
+        batch = join(row_B[slots])
+        return batch._replace(video=batch.video._replace(slot_B=slots.astype(np.int32)))
 
     return grain.MapDataset.source(TrainOrder(rows, batch_size, seed)).map(read)
 
@@ -270,11 +260,11 @@ def eval_batches(
     """Returns batches with every row once, in the order given; the last is padded and masked.
 
     Args:
-        view: the labels of the videos.
-        store: their features.
-        rows: of the view; none gives no batch.
+        view: labels of the videos.
+        store: features of the videos.
+        rows: rows of the view; without rows there is no batch.
         batch_size: B.
-        max_frames: F; 0: the store's longest record.
+        max_frames: F; 0: the frames of the store's longest record.
     """
     import grain
 
@@ -283,7 +273,7 @@ def eval_batches(
 
 
 def padded_rows(rows: np.ndarray, batch_size: int) -> np.ndarray:
-    """Returns rows in batches, int64 (N, B), the last one filled up with PADDING_ROW.
+    """Returns rows in batches, int64 (N, B); the last batch is padded with PADDING_ROW.
 
     >>> padded_rows(np.arange(5), 3).tolist()
     [[0, 1, 2], [3, 4, -1]]
@@ -300,10 +290,10 @@ def iterate(
     """Returns the batches from `start_step` on, which threads read ahead.
 
     Args:
-        batches: from `train_batches` or `eval_batches`.
-        start_step: first batch.
-        prefetch: batches held ready, each of B * F * M * C codes; 0: two more than threads.
-        num_threads: readers; one thread reads one batch. 0: half the number of cores, 2 to 8.
+        batches: result of `train_batches` or `eval_batches`.
+        start_step: index of the first batch.
+        prefetch: number of batches in memory, each of B * F * M * C codes; 0: threads + 2.
+        num_threads: each thread reads one batch at a time; 0: half the number of cores, 2 to 8.
     """
     import grain
 
@@ -318,12 +308,12 @@ def channel_statistics(
 ) -> ChannelStatistics:
     """Returns the statistics of each channel over the training videos, for standardisation.
 
-    Every real frame and region counts once (so a longer video counts more), in float64, merged
-    video by video (Chan et al. 1979), so that a small deviation survives beside a large mean.
+    Every real frame and region counts once (so a longer video counts more). Sums are in float64 and
+    merged video by video (Chan et al. 1979), so that a small deviation of a large mean is exact.
 
     Args:
         view: only its training rows are read.
-        store: has their features.
+        store: features of the videos.
         progress: shows a progress bar on standard error.
 
     Returns:
@@ -363,8 +353,8 @@ def _moments(codes_FMC):
         mean_C = values_NC.mean(axis=0)
         return size, mean_C, np.square(values_NC - mean_C).sum(axis=0)
     sum_C, square_C = np.zeros((2, rows_NC.shape[1]))
-    # 256 squares of uint8 add up to less than 2 ** 24, so float32 is exact (and faster). No BLAS:
-    # its threads made this 200 times slower on busy cores.
+    # 256 squares of uint8 sum to less than 2 ** 24, so float32 is exact (and faster). No BLAS: on
+    # busy cores its threads made this 200 times slower.
     block_NC = np.empty((min(size, 256), rows_NC.shape[1]), np.float32)
     for start in range(0, size, 256):
         values_NC = block_NC[: size - start]

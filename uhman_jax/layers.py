@@ -1,4 +1,4 @@
-"""The parts that all models share: inputs, layers, the user network, the towers and the score.
+"""The parts that all systems share: inputs, layers, the user network, the towers and the score.
 
 A model is a query tower `(video, user) -> query_BD` and a hashtag tower `-> hashtags_TD`; the score
 of a hashtag is their product (the paper's f is its negative: a distance).
@@ -21,11 +21,11 @@ class VideoInput(NamedTuple):
     The value of a feature is `code * scale + offset`, per video and channel. Video b has the codes
     `codes_VFMC[slot_B[b]]`, so that a batch may refer to codes of many videos without a copy.
 
-    If V = B, the codes are in the order of the batch: `slot_B` is 0, 1, ..., B - 1. Both sizes are
+    If V = B, `slot_B` is 0, 1, ..., B - 1: the codes are in the order of the batch. Both sizes are
     static, so a compiled program reads the codes of such a batch without a gather.
 
     Attributes:
-        codes_VFMC: uint8, bfloat16 or float32; the content of a padding frame has no effect.
+        codes_VFMC: uint8, bfloat16 or float32; values of a padding frame have no effect.
         scale_BC: float32.
         offset_BC: float32.
         mask_BF: bool, True for a real frame.
@@ -64,13 +64,13 @@ class ChannelStatistics(NamedTuple):
 
 
 class UserInput(NamedTuple):
-    """Who posts the videos of a batch.
+    """The users who post the videos of a batch.
 
     Attributes:
         gender_B: int32 attribute value, 0 is "unknown".
         age_B: int32 age bucket, 0 is "unknown".
         country_B: int32 attribute value, 0 is "unknown".
-        history_BR: int32 ids of hashtags used before, without repetition.
+        history_BR: int32 ids of earlier hashtags, without repetition.
         history_mask_BR: bool, True for a real slot; the values of other slots have no effect.
     """
 
@@ -85,8 +85,8 @@ class Attention(NamedTuple):
     """Attention weights of a batch; padding has weight 0, and real items sum to 1.
 
     Attributes:
-        regions_BFHM: float32, over the regions of each frame, for every head.
-        frames_BHF: float32, over the frames, for every head.
+        regions_BFHM: float32, weights of the regions of each frame, for every head.
+        frames_BHF: float32, weights of the frames, for every head.
     """
 
     regions_BFHM: jax.Array
@@ -96,7 +96,7 @@ class Attention(NamedTuple):
 def unit_length(vectors):
     """Returns the vectors scaled to Euclidean length 1 over the last axis, in float32.
 
-    A vector shorter than 1e-6 becomes zero and passes no gradient: it has no direction.
+    A vector shorter than 1e-6 has no direction: it becomes zero and passes no gradient.
 
     >>> unit_length(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(3).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
@@ -147,7 +147,7 @@ def standardise(video, statistics, dtype=jnp.float32):
 
 
 def lookup(table_AK, ids):
-    """Returns rows of a table; an id outside it gives NaN, never another row.
+    """Returns rows of a table; an id outside the table gives NaN, never another row.
 
     >>> lookup(jnp.array([[1.0], [2.0]]), jnp.array([1, -1, 2])).ravel().tolist()
     [2.0, nan, nan]
@@ -156,15 +156,10 @@ def lookup(table_AK, ids):
     return table_AK.at[ids].get(mode="fill", fill_value=jnp.nan)
 
 
-def keep_mask(key, rate, shape):
-    """Returns a bool mask that is False with probability `rate`, independently everywhere."""
-    return jax.random.bernoulli(key, 1 - rate, shape)
-
-
 def drop_regions(key, rate, video):
     """Returns the videos with a random fraction `1 - rate` of the regions of every frame.
 
-    Their number is rounded, and at least one. Their order is random.
+    The number of regions is rounded, but at least one. Their order is random.
 
     >>> codes = jnp.arange(8, dtype=jnp.uint8).reshape(1, 1, 8, 1)
     >>> video = VideoInput.plain(codes, jnp.ones((1, 1)), jnp.zeros((1, 1)), jnp.array([[True]]))
@@ -180,15 +175,15 @@ def drop_regions(key, rate, video):
 
 
 def orthogonal(scale=1.0, num_inputs=1):
-    """Returns an initialiser of maps with orthonormal columns (or rows, if fewer), times `scale`.
+    """Returns an initialiser of matrices with orthonormal columns (or rows) of length `scale`.
 
-    The polar factor of a normal matrix, by Newton's iteration. nn.initializers.orthogonal has the
-    same distribution, but its QR decomposition, mapped over three seeds, never ends on two cores
-    (jaxlib 0.10.2).
+    They are the polar factor of a normal matrix, by Newton's iteration.
+    `nn.initializers.orthogonal` has the same distribution, but its QR decomposition, mapped over
+    three seeds, never ends on two cores (jaxlib 0.10.2).
 
     Args:
         scale: length of an output divided by the length of its input.
-        num_inputs: how many leading axes of the parameter are the input.
+        num_inputs: number of leading axes of the parameter that are the input.
     """
 
     def init(key, shape, dtype=jnp.float32):
@@ -231,9 +226,9 @@ class UserEmbedding(nn.Module):
     """u_e of section 2.2: each attribute and the history to K, concatenated, then `FFN` to K.
 
     Id 0 ("unknown") has its own row. A history is the sum of its rows divided by the square root of
-    their number, so that long and short histories have the same scale; an empty one is zeros. In
-    training, `history_dropout` is the fraction of the history's hashtags that each step leaves out:
-    a whole history is a fingerprint by which a model memorises a user's training clips.
+    their number, so that long and short histories have the same scale; an empty history gives
+    zeros. In training each step leaves out a fraction `history_dropout` of the history's hashtags:
+    by a whole history, which is a fingerprint, a model memorises a user's training clips.
     """
 
     num_hashtags: int
@@ -250,7 +245,8 @@ class UserEmbedding(nn.Module):
         """Returns user_BK."""
         mask_BR = user.history_mask_BR
         if self.history_dropout and not deterministic:
-            mask_BR &= keep_mask(self.make_rng("dropout"), self.history_dropout, mask_BR.shape)
+            rate = 1 - self.history_dropout
+            mask_BR &= jax.random.bernoulli(self.make_rng("dropout"), rate, mask_BR.shape)
         gender_BK = lookup(self._table("gender_AK", self.num_genders, 0.3), user.gender_B)
         age_BK = lookup(self._table("age_AK", self.num_ages, 0.3), user.age_B)
         country_BK = lookup(self._table("country_AK", self.num_countries, 0.3), user.country_B)
@@ -278,15 +274,15 @@ class TwoTowers(nn.Module):
 
     Attributes:
         num_hashtags: T.
-        num_genders: values including "unknown", as for the next two.
-        num_ages: age buckets.
-        num_countries: countries.
+        num_genders: number of values, with "unknown".
+        num_ages: number of age buckets, with "unknown".
+        num_countries: number of countries, with "unknown".
         hidden_size: K.
         embedding_size: d.
-        unit_length: scale query and hashtag vectors to length 1, so that scores lie in -1..1.
-        dropout: fraction of hidden units (region and user networks) and of query entries dropped.
-        history_dropout: fraction of a history's hashtags left out, see `UserEmbedding`.
-        dtype: of activations; parameters, softmax, layer norm and scores are float32.
+        unit_length: scales query and hashtag vectors to length 1, so that scores lie in -1..1.
+        dropout: dropped fraction of hidden units (region and user networks) and of query entries.
+        history_dropout: see `UserEmbedding`.
+        dtype: type of activations; parameters, softmax, layer norm and scores are float32.
     """
 
     num_hashtags: int
@@ -300,10 +296,10 @@ class TwoTowers(nn.Module):
     history_dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
-    pool_features = None  # reduces a VideoInput to the part that the query uses; None: it uses all
+    pool_features = None  # reduces a VideoInput to the features that the query uses; None: all
 
     def setup(self):
-        """Makes the hashtag tower, which needs no batch."""
+        """Makes the hashtag tower."""
         shape = (self.num_hashtags, self.hidden_size)
         self.hashtag_TK = self.param("hashtag_TK", _unit_rows, shape)  # W_T^1
         self.hashtag_out = nn.Dense(self.embedding_size, use_bias=False)  # W_T^2
@@ -324,12 +320,12 @@ class TwoTowers(nn.Module):
             video: VideoInput.
             user: UserInput.
             deterministic: False drops units, with the rng "dropout".
-            with_attention: return (query_BD, Attention) instead.
+            with_attention: returns (query_BD, Attention) instead.
         """
         raise NotImplementedError
 
     def _statistics(self, video):
-        """Returns the run's ChannelStatistics, constants of the model."""
+        """Returns the ChannelStatistics of the training split, constants of the model."""
         shape = (video.codes_VFMC.shape[-1],)
         mean = self.variable("statistics", "mean_C", jnp.zeros, shape)
         std = self.variable("statistics", "std_C", jnp.ones, shape)
@@ -337,20 +333,12 @@ class TwoTowers(nn.Module):
 
     def _user(self, user, deterministic):
         """Returns user_BK."""
-        return UserEmbedding(
-            self.num_hashtags,
-            self.num_genders,
-            self.num_ages,
-            self.num_countries,
-            self.hidden_size,
-            self.dropout,
-            self.dtype,
-            self.history_dropout,
-            name="user",
-        )(user, deterministic=deterministic)
+        sizes = self.num_hashtags, self.num_genders, self.num_ages, self.num_countries
+        options = self.hidden_size, self.dropout, self.dtype, self.history_dropout
+        return UserEmbedding(*sizes, *options, name="user")(user, deterministic=deterministic)
 
     def _finish(self, query_BD, deterministic):
-        """Returns the final query_BD: float32, after dropout, scaled if asked."""
+        """Returns the final query_BD: float32, after dropout, scaled if `unit_length`."""
         query_BD = query_BD.astype(jnp.float32)
         query_BD = nn.Dropout(self.dropout)(query_BD, deterministic=deterministic)
         return unit_length(query_BD) if self.unit_length else query_BD

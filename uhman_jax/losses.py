@@ -1,13 +1,13 @@
 """The losses: WARP (paper, section 2.4; [15], WSABIE) from sampled or all hashtags, and softmax.
 
-The paper samples four negatives per positive and sums the hinges of those that violate the margin,
-without a rank weight: `rank_weight="none"`. The original WARP weighs a positive by L(rank), so that
-errors far down the ranking cost little: `rank_weight="wsabie"`. Each can be computed from a few
-sampled negatives, at a cost independent of the vocabulary, or exactly from the scores of all
+The paper samples four negatives per positive and sums the hinges of the negatives that violate the
+margin, without a rank weight: `rank_weight="none"`. The original WARP weighs a positive by L(rank),
+so that errors far down the ranking cost little: `rank_weight="wsabie"`. Both can be computed from a
+few sampled negatives, at a cost independent of the vocabulary, or exactly from the scores of all
 hashtags.
 
-Scores are "higher is better" (the paper's f is their negative). A NaN score violates every margin,
-so that it stays visible in the loss.
+A higher score is better (the paper's f is the negative score). A NaN score violates every margin,
+so that the loss is NaN.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class LossFunction(NamedTuple):
 
     Attributes:
         num_hashtags: T.
-        num_negatives: negatives to draw for each positive; 0 if the loss scores all hashtags.
+        num_negatives: N, draws for each positive; 0 if the loss scores all hashtags.
         per_example: (query_BD, hashtags_TD, positives_BP, positives_mask_BP, negatives_BPN) ->
             loss_B, float32. `negatives_BPN` is None if none are drawn.
     """
@@ -38,17 +38,9 @@ class LossFunction(NamedTuple):
 
 
 def make_loss(
-    name,
-    *,
-    estimator,
-    rank_weight,
-    margin,
-    num_negatives,
-    temperature,
-    num_hashtags,
-    platform=None,
+    name, *, estimator, rank_weight, margin, num_negatives, temperature, num_hashtags, platform=None
 ) -> LossFunction:
-    """Returns the loss of a name; the only place that chooses one.
+    """Returns the loss of a name. A new loss is a function and a case here, and a name in `Loss`.
 
     >>> settings = dict(rank_weight="none", margin=0.1, num_negatives=4, temperature=1.0)
     >>> make_loss("warp", estimator="sampled", num_hashtags=9, **settings).num_negatives
@@ -61,38 +53,29 @@ def make_loss(
         margin: m, above 0; WARP only.
         num_negatives: N, draws for each positive; WARP only.
         temperature: divides the scores; softmax only.
-        num_hashtags: T; a table of vectors may have more rows, and with `sampled` fewer.
+        num_hashtags: T. The table of vectors may have more rows, and with "sampled" fewer.
         platform: see `warp_exact`.
 
     Raises:
-        ValueError: nothing here handles that name or that estimator.
+        ValueError: the name or the estimator is unknown.
     """
+
+    def softmax(query_BD, hashtags_TD, positives_BP, mask_BP, _):
+        scores_BT = score(query_BD, hashtags_TD[:num_hashtags])
+        return softmax_cross_entropy(scores_BT / temperature, positives_BP, mask_BP)
+
     warp = {"margin": margin, "rank_weight": rank_weight}
 
-    def softmax(query_BD, hashtags_TD, positives_BP, positives_mask_BP, _):
-        scores_BT = score(query_BD, hashtags_TD[:num_hashtags]) / temperature
-        return softmax_cross_entropy(scores_BT, positives_BP, positives_mask_BP)
-
-    def exact(query_BD, hashtags_TD, positives_BP, positives_mask_BP, _):
+    def exact(query_BD, hashtags_TD, positives_BP, mask_BP, _):
         scores_BT = score(query_BD, hashtags_TD[:num_hashtags])
-        return warp_exact(
-            scores_BT,
-            positives_BP,
-            positives_mask_BP,
-            num_negatives=num_negatives,
-            platform=platform,
-            **warp,
-        )
+        how = {"num_negatives": num_negatives, "platform": platform, **warp}
+        return warp_exact(scores_BT, positives_BP, mask_BP, **how)
 
-    def sampled(query_BD, hashtags_TD, positives_BP, positives_mask_BP, negatives_BPN):
+    def sampled(query_BD, hashtags_TD, positives_BP, mask_BP, negatives_BPN):
         # Only the vectors of the positives and of the drawn negatives are scored.
-        return warp_sampled(
-            jnp.einsum("bd,bpd->bp", query_BD, hashtags_TD[positives_BP]),
-            positives_mask_BP,
-            jnp.einsum("bd,bpnd->bpn", query_BD, hashtags_TD[negatives_BPN]),
-            num_hashtags=num_hashtags,
-            **warp,
-        )
+        positive_BP = jnp.einsum("bd,bpd->bp", query_BD, hashtags_TD[positives_BP])
+        negative_BPN = jnp.einsum("bd,bpnd->bpn", query_BD, hashtags_TD[negatives_BPN])
+        return warp_sampled(positive_BP, mask_BP, negative_BPN, num_hashtags=num_hashtags, **warp)
 
     match name, estimator:
         case "softmax", _:
@@ -110,7 +93,7 @@ def make_loss(
 def harmonic_numbers(highest_rank):
     """Returns L(r) = 1 + 1/2 + ... + 1/r for r = 0..highest_rank, NumPy float32 [15].
 
-    Summed in float64, so exact to float32 at any rank.
+    The sum is in float64, so the result is exact to float32 at any rank.
 
     >>> [round(float(number), 4) for number in harmonic_numbers(3)]
     [0.0, 1.0, 1.5, 1.8333]
@@ -140,7 +123,7 @@ def warp_exact(
       `warp_sampled`.
 
     The weight passes no gradient. An example without positives, or whose positives are the whole
-    vocabulary, has loss 0. Memory is B x T.
+    vocabulary, has loss 0. The memory is O(B T).
 
     >>> scores = jnp.array([[0.5, 0.5, 0.75, 0.0]])
     >>> positive, mask = jnp.array([[0]]), jnp.array([[True]])  # hinges 0.25, 0.5, none
@@ -157,9 +140,9 @@ def warp_exact(
         margin: m, above 0.
         rank_weight: "none" or "wsabie".
         num_negatives: scale of "none", see above.
-        platform: "cpu" loops over the slots, with sums over hashtags as products with ones, which a
-            CPU vectorises. Others take all slots at once, which XLA fuses into two reductions.
-            None: JAX's default backend.
+        platform: "cpu" loops over the slots; sums over hashtags are products with ones, which a CPU
+            vectorises. Other platforms compute all slots at once, which XLA fuses into two
+            reductions. None: JAX's default backend.
 
     Returns:
         loss_B, float32: the sum over the example's positives.
@@ -170,12 +153,12 @@ def warp_exact(
     ones_T = jnp.ones(num_hashtags, jnp.float32)
 
     scores_BT, positives_mask_BP = scores_BT.astype(jnp.float32), jnp.asarray(positives_mask_BP)
-    positives = jnp.where(positives_mask_BP, positives_BP, num_hashtags)  # the last is nowhere
+    positives = jnp.where(positives_mask_BP, positives_BP, num_hashtags)  # T: out of the table
     example_B1 = jnp.arange(positives.shape[0])[:, None]
     negative_BT = jnp.ones(scores_BT.shape, bool).at[example_B1, positives].set(False, mode="drop")
     num_negative_B = jnp.maximum(jnp.sum(negative_BT, axis=1), 1)
     own_BP = jnp.take_along_axis(scores_BT, jnp.where(positives_mask_BP, positives_BP, 0), axis=1)
-    # Which hashtags violate, and hence every weight, passes no gradient.
+    # The set of violators, and hence every weight, passes no gradient.
     fixed_BT, fixed_BP = jax.lax.stop_gradient((scores_BT, own_BP))
 
     def violators(own_BX):
@@ -197,8 +180,8 @@ def warp_exact(
         weight_B = weigh(rank_B[:, None], positives_mask_BP[:, p, None])[:, 0]
         return up_BT + weight_B[:, None] * above_BT, down_BP.at[:, p].set(weight_B * rank_B)
 
-    # The loss is linear in the scores while the violators stay: the factors of the negatives'
-    # scores (up) and, with the opposite sign, of the positives' (down).
+    # For a fixed set of violators the loss is linear in the scores: `up` has the factors of the
+    # negatives' scores and `down`, with the opposite sign, the factors of the positives' scores.
     if (platform or jax.default_backend()) == "cpu":
         zeros = jnp.zeros_like(scores_BT), jnp.zeros(positives.shape, jnp.float32)
         up_BT, down_BP = jax.lax.fori_loop(0, slots_in_use(positives_mask_BP), slot, zeros)
@@ -221,13 +204,7 @@ def slots_in_use(mask_BP):
 
 
 def warp_sampled(
-    positive_scores_BP,
-    positives_mask_BP,
-    negative_scores_BPN,
-    *,
-    margin,
-    rank_weight,
-    num_hashtags,
+    positive_scores_BP, positives_mask_BP, negative_scores_BPN, *, margin, rank_weight, num_hashtags
 ):
     """Returns the WARP loss of each example from N sampled negatives for each positive.
 
@@ -277,10 +254,10 @@ def warp_sampled(
 
 
 def softmax_cross_entropy(scores_BT, positives_BP, positives_mask_BP):
-    """Returns the cross-entropy between an even share for each positive and softmax over all T.
+    """Returns the cross-entropy between a uniform target over the positives and softmax over all T.
 
-    An example without positives has loss 0. Divide scores of a bounded range (vectors of unit
-    length) by a temperature beforehand.
+    An example without positives has loss 0. Bounded scores (of vectors of unit length) should be
+    divided by a temperature first.
 
     >>> scores = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))  # probabilities; 1/2 log 2 + 1/2 log 4
     >>> loss = softmax_cross_entropy(scores, jnp.array([[0, 2]]), jnp.array([[True, True]]))
@@ -305,10 +282,10 @@ def softmax_cross_entropy(scores_BT, positives_BP, positives_mask_BP):
 def sample_negatives(key, positives_BP, positives_mask_BP, *, num_hashtags, num_negatives):
     """Returns negatives_BPN: ids drawn uniformly, with replacement, from the non-positives.
 
-    A draw is the u-th non-positive: u plus the number of positives at or before it, found by
-    skipping over the sorted positives in O(P), without rejection and independent of T. Slots
-    outside the mask get valid draws too. If the positives are the whole vocabulary there is no
-    negative: the ids are in range but arbitrary (`warp_sampled` gives loss 0).
+    A draw is the u-th non-positive: u plus the number of positives before it, which is counted in
+    the sorted positives in O(P), without rejection and independent of T. Slots outside the mask get
+    valid draws too. If the positives are the whole vocabulary there is no negative: the ids are
+    in range but arbitrary (`warp_sampled` gives loss 0).
 
     >>> positives, mask = jnp.array([[2, 0, 7]]), jnp.array([[True, True, False]])
     >>> sample = sample_negatives(
@@ -325,7 +302,7 @@ def sample_negatives(key, positives_BP, positives_mask_BP, *, num_hashtags, num_
     """
     num_slots = positives_BP.shape[1]
     sorted_BP = jnp.sort(jnp.where(positives_mask_BP, positives_BP, num_hashtags), axis=1)
-    # Non-positives before the i-th positive; a padding slot has at least as many as there are.
+    # Number of non-positives before the i-th positive; for a padding slot at least all of them.
     before_BP = sorted_BP - jnp.arange(num_slots)[None, :]
     num_negative_B = num_hashtags - jnp.sum(positives_mask_BP, axis=1)
     before_BP = jnp.where(sorted_BP < num_hashtags, before_BP, num_hashtags)
@@ -341,7 +318,7 @@ def _hinge(margin, positive_scores, negative_scores):
 
 
 def _violates(hinge):
-    return ~(hinge <= 0)  # so that NaN violates
+    return ~(hinge <= 0)  # NaN violates
 
 
 def _check_rank_weight(rank_weight):

@@ -1,17 +1,18 @@
 """Metrics of a full ranking: P, R, F1, NDCG, MRR and MAP, one value per video.
 
-Everything is computed from the ranks of a video's true hashtags among all hashtags. A metric gives
-one value per video; the mean is taken once, over videos. A video without true hashtags gets 0.
+A metric is a function of the ranks of a video's true hashtags among all hashtags. It gives one
+value per video; the mean is taken once, over videos. A video without true hashtags gets 0. A new
+metric is a function and a line in `summary`.
 
-All functions but `ranks` and its parts take NumPy or JAX arrays and compute with the library of
-their arguments, so that nothing is compiled for host arrays.
+All functions except `ranks` and its parts take NumPy or JAX arrays and compute with the library of
+their arguments: host arrays need no compilation.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-_SLOTS_AT_ONCE = 64  # compared at once with the scores of their rows, on a CPU
+_SLOTS_AT_ONCE = 64  # slots that a CPU compares with the scores of their rows at once
 
 
 def ranks(scores_BT, positives_BP, positives_mask_BP, platform=None):
@@ -19,7 +20,7 @@ def ranks(scores_BT, positives_BP, positives_mask_BP, platform=None):
 
     Ties are pessimistic: a non-positive that ties with a positive ranks before it. Positives that
     tie rank in the order of their slots. NaN ranks last, as minus infinity. A slot outside the
-    mask gets T + 1. Memory is B x T.
+    mask gets T + 1. The memory is O(B T).
 
     >>> scores = jnp.array([[0.9, 0.4, 0.4, 0.1]])
     >>> ranks(scores, jnp.array([[1, 0]]), jnp.array([[True, True]])).tolist()  # 1 ties with 2
@@ -58,20 +59,20 @@ def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP, real_BP, platform=Non
         ids_BP: indices of the positives among the X.
         mask_BP: bool, True for a positive that is among the X.
         own_BP: scores to reach.
-        real_BP: bool, True for a slot to count for; the others get 0.
-        platform: "cpu" takes a few slots at a time, others all at once, fused. None: JAX's default
-            backend.
+        real_BP: bool, True for a slot to count for; other slots get 0.
+        platform: "cpu" compares a few slots at a time; other platforms compare all at once, fused.
+            None: JAX's default backend.
     """
     scores_BX = jnp.where(jnp.isnan(scores_BX), -jnp.inf, scores_BX)
-    places_BP = jnp.where(mask_BP, ids_BP, scores_BX.shape[1])  # the last is nowhere
-    row_B1 = jnp.arange(len(places_BP))[:, None]
-    # A positive's entry reaches only minus infinity; there the positives are subtracted again.
-    scores_BX = scores_BX.at[row_B1, places_BP].set(-jnp.inf, mode="drop")
+    ids_BP = jnp.where(mask_BP, ids_BP, scores_BX.shape[1])  # X is out of range and dropped
+    row_B1 = jnp.arange(len(ids_BP))[:, None]
+    # The positives get minus infinity, which counts only if `own_BP` is; then they are subtracted.
+    scores_BX = scores_BX.at[row_B1, ids_BP].set(-jnp.inf, mode="drop")
     num_positives_B1 = jnp.sum(mask_BP, axis=1, keepdims=True)
     counted_BP = jnp.where(jnp.isneginf(own_BP), num_positives_B1, 0)
     if (platform or jax.default_backend()) == "cpu":
         counts_BP = _count_reached(scores_BX, own_BP, real_BP)
-    else:  # fused: no array of this size is written
+    else:  # XLA fuses it and writes no array of this size
         reached_BPX = scores_BX[:, None, :] >= own_BP[:, :, None]
         counts_BP = jnp.sum(reached_BPX, axis=2, dtype=jnp.int32)
     return jnp.where(real_BP, counts_BP - counted_BP, 0)
@@ -80,13 +81,13 @@ def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP, real_BP, platform=Non
 def _count_reached(scores_BX, own_BP, real_BP):
     """Returns how many of X scores reach `own_BP`, int32, where `real_BP` is True.
 
-    A loop goes over the list of the real slots of all rows, some of them at a time.
+    It loops over the list of the real slots of all rows (N: index in this list), some at a time.
     """
-    size = max(1, min(_SLOTS_AT_ONCE, len(real_BP)))  # so that memory is B x X
+    size = max(1, min(_SLOTS_AT_ONCE, len(real_BP)))  # so that the memory is O(B X)
     num_chunks = -(-jnp.sum(real_BP) // size)
-    place_BP = jnp.where(real_BP, jnp.cumsum(real_BP).reshape(real_BP.shape) - 1, -1)
-    slot_N = jnp.zeros(max(1, -(-real_BP.size // size)) * size, jnp.int32)  # N: index in the list
-    slot_N = slot_N.at[place_BP.ravel()].set(
+    index_BP = jnp.where(real_BP, jnp.cumsum(real_BP).reshape(real_BP.shape) - 1, -1)
+    slot_N = jnp.zeros(max(1, -(-real_BP.size // size)) * size, jnp.int32)
+    slot_N = slot_N.at[index_BP.ravel()].set(
         jnp.arange(real_BP.size), mode="drop", wrap_negative_indices=False
     )
     own_N, row_N = own_BP.ravel()[slot_N], slot_N // own_BP.shape[1]
@@ -101,7 +102,7 @@ def _count_reached(scores_BX, own_BP, real_BP):
         return jax.lax.dynamic_update_slice(counts_N, counts_R.astype(jnp.int32), (index * size,))
 
     counts_N = jax.lax.fori_loop(0, num_chunks, chunk, jnp.zeros(slot_N.shape, jnp.int32))
-    return counts_N[place_BP]
+    return counts_N[index_BP]
 
 
 def positives_before(own_BP, mask_BP):
@@ -190,13 +191,13 @@ def summary(ranks_VP, mask_VP, cutoffs=(1, 5, 10, 50)):
     (0.5, 0.5, 0.5, 2.0, 1.0)
 
     Args:
-        ranks_VP: from `ranks`, one row per video.
+        ranks_VP: result of `ranks`, one row per video.
         mask_VP: bool, True for a real slot.
         cutoffs: the k of P, R and F1.
 
     Returns:
         "P@k", "R@k", "F1@k" and "kP/R@k" for every cut-off, "NDCG@10", "MRR" and "MAP". The ratio
-        k P@k / R@k depends on the data far more than on the model, so it should be about equal for
+        k P@k / R@k depends far more on the data than on the model, so it should be about equal for
         all models; it is 0 if no true hashtag is among the first k.
 
     Raises:
@@ -205,17 +206,15 @@ def summary(ranks_VP, mask_VP, cutoffs=(1, 5, 10, 50)):
     if not len(ranks_VP):
         raise ValueError("metrics need at least one video, got 0; use a split that has videos")
     ranks_VP, mask_VP = np.asarray(ranks_VP), np.asarray(mask_VP)
-    slots = 1 + max(np.flatnonzero(mask_VP.any(axis=0)), default=0)  # that any video uses
-    # Columns lie together, so that NumPy sums over slots for many videos at once.
+    slots = 1 + max(np.flatnonzero(mask_VP.any(axis=0)), default=0)  # in use by any video
+    # In column order NumPy sums over slots for many videos at once.
     ranks_VP, mask_VP = (np.asfortranarray(array[:, :slots]) for array in (ranks_VP, mask_VP))
     table = {}
     count_V = _at_least_one(mask_VP)
     for k in cutoffs:
         hits_V = _hits(ranks_VP, mask_VP, k)
         precision, recall = _mean(hits_V / k), _mean(hits_V / count_V)
-        table[f"P@{k}"] = precision
-        table[f"R@{k}"] = recall
-        table[f"F1@{k}"] = f1(precision, recall)
+        table |= {f"P@{k}": precision, f"R@{k}": recall, f"F1@{k}": f1(precision, recall)}
         table[f"kP/R@{k}"] = k * precision / recall if recall > 0 else 0.0
     table["NDCG@10"] = _mean(ndcg_at_k(ranks_VP, mask_VP, 10))
     table["MRR"] = _mean(reciprocal_rank(ranks_VP, mask_VP))

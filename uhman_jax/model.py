@@ -1,7 +1,7 @@
 """UHMAN, the user-guided hierarchical multi-head attention network (paper, sections 2.2 and 2.3).
 
-Attention to regions is written for one video and mapped over the batch. Everything after the
-pooling is written for the batch.
+Attention to regions is written for one video and mapped over the batch. The layers after the
+pooling are written for the batch.
 """
 
 from typing import NamedTuple
@@ -10,20 +10,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from uhman_jax.layers import (
-    FFN,
-    Attention,
-    TwoTowers,
-    drop_regions,
-    orthogonal,
-)
+from uhman_jax.layers import FFN, Attention, TwoTowers, drop_regions, orthogonal
 from uhman_jax.region_projection import region_product
 
 
 def masked_softmax(logits_HX, mask_X):
     """Returns weights_HX over the real items, in float32 (X: regions or frames).
 
-    An item outside the mask gets exactly 0 and passes no gradient; with no real item all are 0.
+    An item outside the mask gets exactly 0 and passes no gradient. Without a real item all weights
+    are 0.
 
     >>> masked_softmax(jnp.array([[5.0, 5.0, 9.0]]), jnp.array([True, True, False])).tolist()
     [[0.5, 0.5, 0.0]]
@@ -36,7 +31,7 @@ def masked_softmax(logits_HX, mask_X):
 def attend(query_HJ, items_XJ, mask_X):
     """Returns pooled_HJ, the items weighted by the query of each head, and weights_HX in float32.
 
-    For one user and one set of items (X: regions or frames) of J numbers each.
+    It is written for one user and one set of items (X: regions or frames) of J numbers each.
 
     >>> items, everything = jnp.array([[0.0], [8.0], [99.0]]), jnp.array([True, True, False])
     >>> attend(jnp.array([[0.0], [9.0]]), items, everything)[0].round(3).tolist()
@@ -49,11 +44,11 @@ def attend(query_HJ, items_XJ, mask_X):
 
 
 class Layer(NamedTuple):
-    """A linear layer that makes the items of a set, applied after the pooling instead of before.
+    """The linear layer that makes the items of a set, folded behind the pooling.
 
     Attributes:
-        matrix_JK: its matrix.
-        shift_K: its bias.
+        matrix_JK: matrix of the layer.
+        shift_K: bias of the layer.
         total: sum of the pooling weights: 1, or 0 for an empty set; of any shape.
     """
 
@@ -66,7 +61,7 @@ class MultiHead(nn.Module):
     """Multi-head attention [14] with one query: MultiHead(u_e, F, F).
 
     The query is folded into the keys (q_h^T W_K), and W_V is applied after the pooling. The result
-    is the same, without a projection of every item. `attend` comes between `fold` and `project`.
+    is the same, but no item is projected. `attend` is called between `fold` and `project`.
     Projections have no bias, as in [14].
     """
 
@@ -115,8 +110,8 @@ class GuidedBlock(nn.Module):
     """E(F) of equations 1 to 4 (5 to 8): pools the items of a set under a user's guidance.
 
     All rows that equation 2 stacks are equal, so one vector represents them. Without attention
-    (section 3.4) the mean over the real items replaces MultiHead and the rest of the block stays,
-    so that an ablation differs only in the pooling. A set without a real item pools to zeros.
+    (section 3.4) the mean over the real items replaces MultiHead and the rest of the block is the
+    same, so that an ablation differs only in the pooling. A set without a real item pools to zeros.
     """
 
     hidden_size: int
@@ -141,7 +136,7 @@ class GuidedBlock(nn.Module):
     def finish(self, user_K, pooled_HJ, layer=None):
         """Returns E(F)_K from the result of `attend`, with any leading axes.
 
-        With a `layer`, its inputs were pooled in place of the items that it makes.
+        With a `layer`, the pooled vectors are inputs of the layer, not the items.
         """
         if self.attention:
             attended_K = self.heads.project(pooled_HJ, layer)
@@ -193,8 +188,8 @@ class UHMAN(TwoTowers):
         user_guidance: False for UHMAN(c): one learned vector replaces every user in both attention
             blocks, so that the attention is the same for all users. The query still depends on the
             user. Not in the paper; it measures the value of the guidance.
-        region_dropout: fraction of the regions of a frame left out in training, which makes a step
-            cheaper by the same fraction.
+        region_dropout: fraction of a frame's regions left out in training; the cost of a step
+            falls by the same fraction.
     """
 
     num_heads: int = 4
@@ -204,7 +199,7 @@ class UHMAN(TwoTowers):
     region_dropout: float = 0.0
 
     def setup(self):
-        """Checks the sizes."""
+        """Checks the number of heads."""
         if self.hidden_size % self.num_heads:
             raise ValueError(
                 f"num_heads must divide hidden_size {self.hidden_size}, got {self.num_heads}; "
@@ -220,8 +215,8 @@ class UHMAN(TwoTowers):
             video: VideoInput; for a video without a real frame only the user counts.
             user: UserInput.
             deterministic: False drops units, with the rng "dropout".
-            with_attention: also return the attention weights.
-            seen_BFM: bool, False hides a region; None: all are seen.
+            with_attention: also returns the attention weights.
+            seen_BFM: bool, False hides a region; None hides none.
 
         Returns:
             query_BD, or (query_BD, Attention). An ablated attention is uniform.
@@ -236,30 +231,23 @@ class UHMAN(TwoTowers):
             video = drop_regions(self.make_rng("dropout"), self.region_dropout, video)
         mask_BFM = jnp.repeat(video.mask_BF[:, :, None], video.codes_VFMC.shape[2], axis=2)
         mask_BFM = mask_BFM if seen_BFM is None else mask_BFM & seen_BFM
-        frames_BFK, region_weights_BFHM = self._frames(guide_BK, video, mask_BFM, deterministic)
+        frames_BFK, regions_BFHM = self._frames(guide_BK, video, mask_BFM, deterministic)
         block = self._block(self.frame_attention, "frame_block")
-        over_frames = jax.vmap(attend)(block.fold(guide_BK), frames_BFK, video.mask_BF)
-        pooled_BHK, frame_weights_BHF = over_frames
+        query_BHK = block.fold(guide_BK)
+        pooled_BHK, frames_BHF = jax.vmap(attend)(query_BHK, frames_BFK, video.mask_BF)
         video_BK = block.finish(guide_BK, pooled_BHK)
 
         both = jnp.concatenate([user_BK, video_BK], axis=-1)  # equation 10
-        out = nn.Dense(
-            self.embedding_size,
-            use_bias=False,
-            dtype=self.dtype,
-            kernel_init=orthogonal(),
-            name="query_out",
-        )
+        how = {"use_bias": False, "dtype": self.dtype, "kernel_init": orthogonal()}
+        out = nn.Dense(self.embedding_size, **how, name="query_out")
         query_BD = self._finish(out(both), deterministic)
-        if with_attention:
-            return query_BD, Attention(region_weights_BFHM, frame_weights_BHF)
-        return query_BD
+        return (query_BD, Attention(regions_BFHM, frames_BHF)) if with_attention else query_BD
 
     def _frames(self, guide_BK, video, mask_BFM, deterministic):
         """Returns frames_BFK, the pooled regions of each frame, and weights_BFHM.
 
-        The second layer of the region network is linear: it is folded into the query (its bias adds
-        the same to all logits of a head) and applied after the pooling.
+        The second layer of the region network is linear, so it is applied after the pooling. For
+        the logits it is folded into the query; its bias adds the same to all logits of a head.
         """
         regions = Regions(self.hidden_size, self.dropout, self.dtype, name="regions")
         shape = (self.hidden_size, self.hidden_size)

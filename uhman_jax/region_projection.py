@@ -4,9 +4,9 @@ Features are stored as codes of one byte. XLA would write the decoded features, 
 bytes, and read them twice. Two implementations avoid this (measured in experiments/speed):
 
 - On one GPU, for a model in bfloat16, two Pallas kernels decode and standardise codes in registers
-  on their way to the tensor cores: one for the product and one for its gradient.
-- On one CPU, for wide features, a loop decodes one video after the other and multiplies it while it
-  is in the cache. The gradient decodes it again, so that the batch can be large.
+  before the tensor cores multiply them: one for the product and one for its gradient.
+- On one CPU, for wide features, a loop decodes video after video and multiplies it while it is in
+  the cache. The gradient decodes it again, so that the batch can be large.
 
 In all other cases the product is an einsum of the standardised features.
 """
@@ -30,14 +30,14 @@ with contextlib.suppress(ImportError):  # JAX 0.11 deprecates it; without it `ke
 
 
 class _Tuning(NamedTuple):
-    """The largest block of a kernel, and how it is compiled; the best on an H200, measured.
+    """Maximum size of a kernel's blocks and options of its compiler: the fastest on an H200.
 
     Attributes:
         rows: regions in a block of codes.
         channels: channels in a block of codes.
         warps: warps of a program.
-        stages: blocks in the pipeline of reads, including the one in use.
-        pack: codes that become floats at once.
+        stages: blocks in the pipeline of reads, with the block in use.
+        pack: number of codes that are converted to floats at once.
     """
 
     rows: int
@@ -49,9 +49,9 @@ class _Tuning(NamedTuple):
 
 _FORWARD = _Tuning(rows=128, channels=128, warps=4, stages=2, pack=2)
 _BACKWARD = _Tuning(rows=64, channels=128, warps=4, stages=1, pack=4)
-_MAX_COLUMNS = 128  # of one block
+_MAX_COLUMNS = 128  # of a block
 _PROGRAMS = 512  # that share the gradient: about four for each multiprocessor
-_ROWS_AT_ONCE = 512  # regions that a CPU decodes and multiplies at once, unless a video has more
+_ROWS_AT_ONCE = 512  # regions that a CPU decodes and multiplies at once; at least one video
 
 
 def region_product(
@@ -62,10 +62,10 @@ def region_product(
     The result for a padding frame is arbitrary. Only the kernel gets a gradient.
 
     Args:
-        video: of a batch.
-        statistics: of the decoded features.
+        video: VideoInput of a batch.
+        statistics: statistics of the decoded features.
         kernel_JC: float32.
-        dtype: of both operands and of the result; sums are float32.
+        dtype: type of both operands and of the result; sums are float32.
     """
     platform = jax.default_backend()
     by_kernels = kernels_fit(video, kernel_JC, dtype, platform)
@@ -83,8 +83,8 @@ def region_product(
 def goes_by_video(video: VideoInput, hidden_size: int, platform: str) -> bool:
     """Returns whether to loop over videos: bytes with wide features, on one CPU.
 
-    If a region has not many more features than numbers in its four vectors of the hidden size, the
-    loop costs as much as it saves.
+    The loop pays only if a region has many more features than its four vectors of the hidden size
+    have numbers.
     """
     return (
         platform == "cpu"
@@ -101,7 +101,7 @@ def kernels_fit(video: VideoInput, kernel_JC: jax.Array, dtype: Any, platform: s
     return (
         triton is not None
         and platform == "gpu"
-        and jax.device_count() == 1  # XLA can't divide a kernel among several
+        and jax.device_count() == 1  # XLA cannot split a kernel over devices
         and codes_VFMC.dtype == jnp.uint8
         and dtype == jnp.bfloat16
         # For these sizes Pallas (0.10, 0.11) overflows a signed 32-bit integer.
@@ -144,8 +144,8 @@ def product(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC, dtype, way):
         factor_BC: float32.
         shift_BC: float32.
         kernel_JC: float32, taken as `dtype`.
-        dtype: of both operands and of the result; sums are float32.
-        way: one of the implementations below.
+        dtype: type of both operands and of the result; sums are float32.
+        way: the implementation.
     """
     return _mapped(way.hidden, True)(
         slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC.astype(dtype)
@@ -166,7 +166,7 @@ product.defvjp(_product_forward, _product_backward)
 
 @functools.cache
 def _mapped(function, forward):
-    """Returns a function of a way that a population calls once, with the columns of all seeds."""
+    """Returns a function of a `Way` that a population calls once, with the columns of all seeds."""
 
     @custom_vmap
     def one(*video_and_operand):
@@ -176,11 +176,11 @@ def _mapped(function, forward):
     def several(num_seeds, in_batched, *video_and_operand):
         *video, operand = video_and_operand
         if any(in_batched[:-1]):  # every seed drops other regions
-            whole = [
+            per_seed = [
                 part if batched else jnp.broadcast_to(part, (num_seeds, *part.shape))
                 for part, batched in zip(video_and_operand, in_batched, strict=True)
             ]
-            return jax.lax.map(lambda own: one(*own), whole), True
+            return jax.lax.map(lambda parts: one(*parts), per_seed), True
         if forward:
             kernel_LC = operand.reshape(-1, operand.shape[2])
             hidden_BNL = one(*video, kernel_LC)
@@ -209,7 +209,7 @@ def _kernel_gradient_by_video(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL):
     _, num_rows, num_channels = codes_VNC.shape
     num_columns = down_BNL.shape[2]
     *videos, down_YXNL = _chunks(num_rows, slot_B, factor_BC, shift_BC, down_BNL)
-    # Transposed once, before the loop: the product of rows takes XLA 1.3 times as long.
+    # Transposed once, before the loop: without that XLA's product takes 1.3 times as long.
     down_YLN = jnp.moveaxis(down_YXNL, 3, 1).reshape(len(down_YXNL), num_columns, -1)
 
     def add(sum_LC, videos_and_down):
@@ -217,8 +217,8 @@ def _kernel_gradient_by_video(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL):
         regions_NC = _decoded(codes_VNC, videos, down_LN.dtype).reshape(-1, num_channels)
         return sum_LC + jnp.matmul(down_LN, regions_NC, preferred_element_type=jnp.float32), None
 
-    nothing_LC = jnp.zeros((num_columns, num_channels), jnp.float32)
-    return jax.lax.scan(add, nothing_LC, (*videos, down_YLN))[0]
+    zeros_LC = jnp.zeros((num_columns, num_channels), jnp.float32)
+    return jax.lax.scan(add, zeros_LC, (*videos, down_YLN))[0]
 
 
 def _chunks(num_rows, *arrays):
@@ -238,20 +238,20 @@ def _decoded(codes_VNC, videos, dtype):
 BY_VIDEO = Way(_hidden_by_video, _kernel_gradient_by_video)
 
 
-# A byte x in the middle of 0x4700_0000 is the float32 2 ** 15 + x: one instruction per code, faster
-# than a conversion. Adding a number to it loses at most 2 ** -9 of a code.
+# The float32 with bits 0x4700_0000 + (x << 8) is 2 ** 15 + x for a byte x. To put x there takes one
+# instruction, which is faster than a conversion. An addition to it loses at most 2 ** -9 of a code.
 _BIAS = 2.0**15
 
 
 def _to_floats(pack):
-    """Returns the assembly that converts `pack` neighbouring codes at once, and its operands."""
+    """Returns the assembly that converts `pack` neighbouring codes, and constraints of operands."""
     moves = "".join(f"prmt.b32 ${i}, t, 0x47000000, 0x74{i}4; " for i in range(pack))
     widen = f"mov.b32 t, ${pack};" if pack == 4 else f"cvt.u32.u16 t, ${pack};"
     return f"{{ .reg .b32 t; {widen} {moves}}}", "=r," * pack + ("r" if pack == 4 else "h")
 
 
 def _decode(codes, factor, biased_shift, pack):
-    """Returns the bfloat16 features of a block of codes; pack 0 is for any machine."""
+    """Returns the bfloat16 features of a block of codes; pack 0 runs on any machine."""
     if not pack:
         return ((codes.astype(jnp.float32) + _BIAS) * factor + biased_shift).astype(jnp.bfloat16)
     assembly, constraints = _to_floats(pack)
@@ -294,8 +294,8 @@ def _hidden(slot_B, codes_VNC, factor_BC, shift_BC, kernel_LC, interpret=False):
             )
             return sum_NL + triton.dot(regions_NC, kernel_ref[:, some].T)
 
-        nothing = jnp.zeros((rows, columns), jnp.float32)
-        sum_NL = jax.lax.fori_loop(0, num_channels // channels, add, nothing)
+        zeros_NL = jnp.zeros((rows, columns), jnp.float32)
+        sum_NL = jax.lax.fori_loop(0, num_channels // channels, add, zeros_NL)
         hidden_ref[...] = sum_NL.astype(jnp.bfloat16)
 
     return pl.pallas_call(
@@ -320,7 +320,7 @@ def _kernel_gradient(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL, interpret
     """Returns gradient_LC, float32, from the gradient of the result of `_hidden`.
 
     One program handles a block of channels of some videos, all their rows, and a block of columns.
-    The programs' gradients are added at the end.
+    The gradients of the programs are summed at the end.
     """
     num_videos, (_, num_rows, num_channels) = len(slot_B), codes_VNC.shape
     num_columns = down_BNL.shape[2]
@@ -346,8 +346,8 @@ def _kernel_gradient(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL, interpret
 
             return jax.lax.fori_loop(0, num_rows // rows, add, sum_CL)
 
-        nothing = jnp.zeros((channels, columns), jnp.float32)
-        gradient_ref[...] = jax.lax.fori_loop(0, videos, add_video, nothing)
+        zeros_CL = jnp.zeros((channels, columns), jnp.float32)
+        gradient_ref[...] = jax.lax.fori_loop(0, videos, add_video, zeros_CL)
 
     parts_XCL = pl.pallas_call(
         kernel,
@@ -371,6 +371,6 @@ def _kernel_gradient(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL, interpret
 
 
 KERNELS = Way(_hidden, _kernel_gradient)
-INTERPRETED = Way(  # the same kernels run by Python, on any machine
+INTERPRETED = Way(  # the same kernels in Pallas's interpreter, on any machine
     functools.partial(_hidden, interpret=True), functools.partial(_kernel_gradient, interpret=True)
 )

@@ -139,8 +139,6 @@ def _train_and_evaluate(
     shape = cluster.shape()
     devices = Devices(len(view.hashtags), shape) if shape else None
     if mode == "evaluate":
-        if devices:
-            devices.check_batch("evaluate.batch_size", config.evaluate.batch_size)
         state = train.restore(config, view, workdir)
         if state is None:
             raise UserError(

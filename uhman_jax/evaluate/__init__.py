@@ -3,6 +3,7 @@
 `evaluate(...)` writes metrics.json, predictions.parquet, calibration.json and examples.npz.
 """
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -53,11 +54,11 @@ def evaluate(
         statistics: the model's constants.
         config: valid settings.
         view: its test split is ranked.
-        store: the region features.
+        store: features of the videos.
         workdir: folder of the files.
-        truth: of a simulated dataset, for the oracles and the attention facts.
+        truth: truth of a simulated dataset, for the oracles and the attention facts.
         extra: further entries of metrics.json.
-        log: takes lines for a person.
+        log: receives lines for a person.
         devices: a mesh that shares the ranking; only the first process writes.
 
     Returns:
@@ -88,11 +89,15 @@ def evaluate(
         return ranking
 
     ranking = rank(rows_V)
-    hashtags, videos = count_of(len(view.hashtags), "hashtag"), count_of(len(rows_V), "test video")
-    log(f"Ranked {hashtags} for {videos}.")
+    videos = count_of(len(rows_V), "test video")
+    log(f"Ranked {count_of(len(view.hashtags), 'hashtag')} for {videos}.")
     validation_V = view.rows(VALIDATION)
     calibrated = calibration.fit_seeds(view, rank(validation_V)) if len(validation_V) else []
-    observer = attention.make_observer(model)
+    observer = functools.partial(attention.make_observer(model), params, statistics)
+
+    def attention_of(rows_V: np.ndarray) -> Iterator[attention.ClipAttention]:
+        return attention.observe(observer, batches(rows_V), view, store)
+
     values: dict[str, Any] = {
         "simulated": truth is not None,
         "num_seeds": len(ranking.ranks_SVP),
@@ -104,9 +109,7 @@ def evaluate(
     scores.update(reference_rankings.reference_scores(view, rows_V, truth))
     if truth is not None:
         scores.update(_gap_closed(scores))
-        facts = attention.attention_facts(
-            observer, params, statistics, batches(rows_V), view, store, truth
-        )
+        facts = attention.attention_facts(attention_of(rows_V), truth)
         scores.update(Scores.over_seeds("attention", facts))
     values |= scores.to_metrics()
     values["slices"] = slice_metrics(view, ranking)
@@ -114,7 +117,7 @@ def evaluate(
         values |= calibration.reliability_values(calibrated[0], view, ranking)
 
     chosen = np.random.default_rng(config.seed).permutation(rows_V)[:NUM_EXAMPLES]
-    arrays = attention.examples(observer, params, statistics, batches(chosen), view, store)
+    arrays = attention.examples(attention_of(chosen), store.max_frames)
     if devices and not devices.is_main_process:
         return values
     write_npz(workdir / EXAMPLES, arrays)
@@ -129,7 +132,7 @@ def evaluate(
 
 
 def _data_counts(view: View) -> dict[str, Any]:
-    """Returns sizes of a view, and how much was left out of it."""
+    """Returns the sizes of a view and the counts of videos and hashtags left out of it."""
     return {
         "train_videos": len(view.rows(TRAIN)),
         "validation_videos": len(view.rows(VALIDATION)),
@@ -142,10 +145,10 @@ def _data_counts(view: View) -> dict[str, Any]:
 
 def _gap_closed(scores: Scores) -> Scores:
     """Returns the fraction of the gap between popularity and oracle that the model closes."""
-    shares = {}
+    fractions = {}
     for metric in ("P@5", "P@10"):
         low, high = scores["popularity", metric].mean, scores["oracle", metric].mean
         if high > low:
             seeds = scores[MODEL, metric].seeds
-            shares[metric] = [(seed - low) / (high - low) for seed in seeds]
-    return Scores.over_seeds("gap_closed", shares)
+            fractions[metric] = [(seed - low) / (high - low) for seed in seeds]
+    return Scores.over_seeds("gap_closed", fractions)

@@ -1,8 +1,8 @@
 """Fits `confidence` to the best hashtags of every validation clip, and measures its error.
 
-The confidence is a logistic regression on a hashtag's score, the clip's best score and the
-logarithm of the rank, followed by the observed rates (isotonic regression, Zadrozny and Elkan
-2002). It never rises with the rank within a clip.
+A confidence is a logistic regression on a hashtag's score, the clip's best score and the logarithm
+of the rank, then mapped to observed rates (isotonic regression, Zadrozny and Elkan 2002). Within a
+clip it never rises with the rank.
 """
 
 from typing import Any, NamedTuple
@@ -15,9 +15,9 @@ from uhman_jax.dataset.view import View
 from uhman_jax.evaluate.ranking import Ranking
 from uhman_jax.scores import Score, Scores
 
-_RIDGE = 1e-3  # on standardised coefficients: keeps them finite if few clips are separable
+_RIDGE = 1e-3  # on standardised coefficients, which stay finite if the hits are separable
 _MIN_PER_BIN, _MIN_BINS, _MAX_BINS = 100, 5, 50  # suggestions per observed rate
-_GROUPS = 10  # of confidences
+_GROUPS = 10  # intervals of confidence
 
 
 def hits_of(view: View, ranking: Ranking, seed: int = 0) -> np.ndarray:
@@ -36,7 +36,7 @@ def fit_seeds(view: View, ranking: Ranking) -> list[Calibration]:
 
 
 def fit(scores_VT: np.ndarray, hits_VT: np.ndarray) -> Calibration:
-    """Fits the confidence to suggestions and whether they were right.
+    """Fits the confidence to the scores of suggestions and their hits.
 
     >>> scores = np.tile([3.0, 2.0, 1.0], (400, 1))
     >>> hits = np.arange(400)[:, None] % np.array([2, 4, 8]) == 0
@@ -44,8 +44,8 @@ def fit(scores_VT: np.ndarray, hits_VT: np.ndarray) -> Calibration:
     [[0.5, 0.25, 0.13]]
 
     Args:
-        scores_VT: of the best hashtags of each clip, best first.
-        hits_VT: bool.
+        scores_VT: scores of the best hashtags of each clip, best first.
+        hits_VT: bool, True for a hashtag of the clip.
     """
     inputs_NX = inputs(scores_VT).reshape(-1, 4)
     hits_N = hits_VT.ravel().astype(np.float64)
@@ -63,7 +63,7 @@ def fit(scores_VT: np.ndarray, hits_VT: np.ndarray) -> Calibration:
 
     from scipy import optimize  # takes 0.3 s, which recommending does not need
 
-    bounds = [(0, None), (None, None), (None, 0), (None, None)]  # to keep the order of ranks
+    bounds = [(0, None), (None, None), (None, 0), (None, None)]  # which keep the order of ranks
     found_X = optimize.minimize(loss, np.zeros(4), jac=True, bounds=bounds).x
     weights_X = found_X / std_X
     weights_X[3] -= weights_X[:3] @ mean_X[:3]
@@ -74,9 +74,9 @@ def fit(scores_VT: np.ndarray, hits_VT: np.ndarray) -> Calibration:
 def _observed(
     logits_N: np.ndarray, hits_N: np.ndarray
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns mean logit and rate of hits of equally large groups; no rate is 0 or 1.
+    """Returns mean logits and rates of hits of groups of equal size; no rate is 0 or 1.
 
-    With too few suggestions for five groups, the rates are those of the regression.
+    If there are too few suggestions for five groups, the regression gives the rates.
     """
     num_bins = min(len(logits_N) // _MIN_PER_BIN, _MAX_BINS)
     if num_bins < _MIN_BINS:
@@ -115,7 +115,7 @@ class Reliability(NamedTuple):
 
 
 def reliability_values(fitted: Calibration, view: View, ranking: Ranking) -> dict[str, Any]:
-    """Returns the calibration entries of metrics.json, for the first seed's ten best hashtags."""
+    """Returns the calibration entries of metrics.json, of the first seed's ten best hashtags."""
     confidence_VT = fitted.confidence(ranking.top_scores_SVT[0])[:, :10]
     found = reliability(confidence_VT, hits_of(view, ranking)[:, :10])
     columns = {name.removesuffix("_G"): column for name, column in found._asdict().items()}
@@ -126,9 +126,10 @@ def reliability_values(fitted: Calibration, view: View, ranking: Ranking) -> dic
 
 
 def reliability(confidence_VT: np.ndarray, hits_VT: np.ndarray) -> Reliability:
-    """Groups suggestions into ten intervals of equal width, without the empty ones.
+    """Groups suggestions into ten intervals of equal width and drops empty intervals.
 
-    Here half of the suggestions of confidence 0.6 were right, and none of those of 0.2:
+    In this example half of the suggestions of confidence 0.6 were right, and none of confidence
+    0.2:
 
     >>> found = reliability(np.array([[0.6, 0.2]] * 2), np.array([[True, False], [False, False]]))
     >>> found.said_G.tolist(), found.hits_G.tolist(), found.count_G.tolist(), found.error
@@ -136,7 +137,7 @@ def reliability(confidence_VT: np.ndarray, hits_VT: np.ndarray) -> Reliability:
 
     Args:
         confidence_VT: in [0, 1].
-        hits_VT: bool.
+        hits_VT: bool, True for a hashtag of the clip.
     """
     said_N, hits_N = confidence_VT.ravel(), hits_VT.ravel()
     group_N = np.minimum((said_N * _GROUPS).astype(int), _GROUPS - 1)

@@ -16,8 +16,8 @@ from uhman_jax.input_pipeline import Batch
 from uhman_jax.layers import score
 from uhman_jax.microbatch import map_microbatches
 
-_SCORES = 2**24  # held at once, 64 MiB
-# On a CPU 8 MiB, and above that blocks of 1 MiB: measured best on two cores.
+_SCORES = 2**24  # maximum number of scores in memory, 64 MiB
+# On a CPU 8 MiB, and more scores in blocks of 1 MiB: measured best on two cores.
 _CPU_SCORES, _CPU_BLOCK = 2**21, 2**18
 
 
@@ -25,7 +25,7 @@ class Ranking(NamedTuple):
     """Ranks of the positives of each video among all hashtags; host arrays.
 
     Attributes:
-        rows_V: int32, view rows in the order of the batches.
+        rows_V: int32, rows of the view in the order of the batches.
         ranks_SVP: int32, 1-based rank of each positive, pessimistic on ties.
         mask_VP: bool, True for a real positive.
         top_SVT: int32, ids of the best `top_k` hashtags, best first.
@@ -59,8 +59,8 @@ def make_ranker(model: nn.Module, top_k: int = 0, devices: Devices | None = None
 
     Args:
         model: query tower and hashtag tower, of T hashtags.
-        top_k: how many of the best hashtags to return per video; at most the vocabulary's size.
-        devices: share the work; None: one device.
+        top_k: number of best hashtags to return per video; at most T.
+        devices: devices that share the work; None: one device.
     """
     platform = jax.default_backend()
     num_hashtags: int = model.num_hashtags  # type: ignore[missing-attribute]
@@ -69,18 +69,13 @@ def make_ranker(model: nn.Module, top_k: int = 0, devices: Devices | None = None
     def hashtags(params: Any) -> Any:
         return model.apply({"params": params}, method="hashtags")
 
-    def query(variables: Any, batch: Batch) -> Any:
-        return model.apply(variables, batch.video, batch.user, method="query")
-
-    def rank_all(*arrays: Any) -> Any:
-        return rank_queries(
-            *arrays,
-            top_k=top_k,
-            num_hashtags=num_hashtags,
-            axis=MODEL if devices else None,
-            platform=platform,
-        )
-
+    rank_all = functools.partial(
+        rank_queries,
+        top_k=top_k,
+        num_hashtags=num_hashtags,
+        axis=MODEL if devices else None,
+        platform=platform,
+    )
     if devices:
         data = PartitionSpec(DATA)
         rank_all = jax.shard_map(
@@ -93,16 +88,18 @@ def make_ranker(model: nn.Module, top_k: int = 0, devices: Devices | None = None
 
     def rank(params, statistics, hashtags_STD, batch):
         def one_seed(params, hashtags_TD):
-            variables = {"params": params, "statistics": statistics}
-            one_query = functools.partial(query, variables)
+            def query(batch: Batch) -> Any:
+                variables = {"params": params, "statistics": statistics}
+                return model.apply(variables, batch.video, batch.user, method="query")
+
             num_seeds = len(hashtags_STD)
-            query_BD = map_microbatches(one_query, batch, model.hidden_size, num_seeds, platform)
+            query_BD = map_microbatches(query, batch, model.hidden_size, num_seeds, platform)
             return rank_all(query_BD, hashtags_TD, batch.positives_BP, batch.positives_mask_BP)
 
         return jax.vmap(one_seed)(params, hashtags_STD)
 
     if not devices:
-        return Ranker(jax.jit(jax.vmap(hashtags)), jax.jit(rank), jax.device_put)
+        return Ranker(jax.jit(jax.vmap(hashtags)), jax.jit(rank))
     return Ranker(
         jax.jit(jax.vmap(hashtags), out_shardings=devices.row_sharded()),
         jax.jit(rank, out_shardings=devices.replicated()),
@@ -122,7 +119,7 @@ def rank_queries(
     axis=None,
     platform=None,
 ):
-    """Ranks all T hashtags for every query, block by block, so that B x T scores are never held.
+    """Ranks all T hashtags for every query, block by block, without an array of B x T scores.
 
     >>> query, hashtags = jnp.array([[1.0]]), jnp.array([[0.1], [0.4], [0.3]])
     >>> everything = rank_queries(query, hashtags, jnp.array([[2]]), jnp.array([[True]]), top_k=2)
@@ -134,11 +131,11 @@ def rank_queries(
         hashtags_TD: float32.
         positives_BP: int32 hashtag ids, without repetition.
         positives_mask_BP: bool, True for a real slot.
-        top_k: how many of the best to return; at most T.
+        top_k: number of best hashtags to return; at most T.
         block_size: hashtags that are scored at once; 0: `fitting_block`.
-        num_hashtags: T, if rows of no hashtag follow; 0: all rows are hashtags.
-        axis: of a mesh, along which devices share the hashtags (within `jax.shard_map`): each has
-            as many rows, and all return the whole ranking.
+        num_hashtags: T, if padding rows follow; 0: all rows are hashtags.
+        axis: mesh axis along which devices share the hashtags (within `jax.shard_map`): each has
+            the same number of rows, and all return the whole ranking.
         platform: "cpu", "gpu" or "tpu"; None: JAX's default backend.
 
     Returns:
@@ -153,7 +150,7 @@ def rank_queries(
     blocks_NXD = rows_TD.reshape(num_blocks, block, -1)
     first = jax.lax.axis_index(axis) * num_rows if axis else 0
     total = num_hashtags or num_rows
-    end = jnp.clip(total, first, first + num_rows)  # of the hashtags that are here
+    end = jnp.clip(total, first, first + num_rows)  # after the last hashtag on this device
     starts_N = first + block * jnp.arange(num_blocks)
     all_real = not axis and total == num_blocks * block
 
@@ -162,33 +159,33 @@ def rank_queries(
         real_X = start + jnp.arange(block) < end
         return scores_BX if all_real else jnp.where(real_X[None, :], scores_BX, -jnp.inf)
 
-    def here(start):
+    def in_block(start):
         inside_BP = (positives_BP >= start) & (positives_BP < jnp.minimum(start + block, end))
         return positives_mask_BP & inside_BP
 
     def collect(own_BP, start, scores_BX):
-        inside_BP = here(start)
+        inside_BP = in_block(start)
         found_BP = metrics.positive_scores(scores_BX, positives_BP - start, inside_BP)
         return jnp.where(inside_BP, found_BP, own_BP)
 
     def count(so_far, own_BP, start, scores_BX):
         negatives_BP, top_BT, top_scores_BT = so_far
         negatives_BP += metrics.negatives_at_least(
-            scores_BX, positives_BP - start, here(start), own_BP, positives_mask_BP, platform
+            scores_BX, positives_BP - start, in_block(start), own_BP, positives_mask_BP, platform
         )
         if top_k:
             ids_X = (start + jnp.arange(block)).astype(jnp.int32)
-            # At a tie the first wins, so the earlier ids come first.
-            both_scores = jnp.concatenate([top_scores_BT, scores_BX], axis=1)
             ids_BX = jnp.broadcast_to(ids_X, scores_BX.shape)
-            both = jnp.concatenate([top_BT, ids_BX], axis=1)
-            top_BT, top_scores_BT = _best(both, both_scores, top_k)
+            # At a tie the first wins, so the earlier ids come first.
+            ids_BX = jnp.concatenate([top_BT, ids_BX], axis=1)
+            scores_BX = jnp.concatenate([top_scores_BT, scores_BX], axis=1)
+            top_BT, top_scores_BT = _best(ids_BX, scores_BX, top_k)
         return negatives_BP, top_BT, top_scores_BT
 
     only_BX = scores_of(first, hashtags_TD) if num_blocks == 1 else None
 
     def over_blocks(function, result):
-        """`function(result, start, scores_BX)` of every block, each with the result before it."""
+        """Returns the last `function(result, start, scores_BX)`, applied block after block."""
         if only_BX is not None:
             return function(result, first, only_BX)
         return jax.lax.scan(
@@ -210,28 +207,25 @@ def rank_queries(
     if axis or not 0 < guess_blocks < num_blocks:
         own_BP = over_blocks(collect, unknown_BP)
         own_BP = jax.lax.pmax(own_BP, axis) if axis else own_BP
-        found = over_blocks(lambda found, *scored: count(found, own_BP, *scored), nothing)
+        counts = over_blocks(lambda counts, *part: count(counts, own_BP, *part), nothing)
     else:  # one pass, and another one only if a score was not exact
 
-        def once(state):
+        def one_pass(state):
             _, own_BP, _ = state
-            true_BP, found = over_blocks(
-                lambda result, *scored: (
-                    collect(result[0], *scored),
-                    count(result[1], own_BP, *scored),
-                ),
-                (unknown_BP, nothing),
-            )
-            return own_BP, true_BP, found
+
+            def both(result, *part):
+                return collect(result[0], *part), count(result[1], own_BP, *part)
+
+            return own_BP, *over_blocks(both, (unknown_BP, nothing))
 
         guess_BP = _guess(query_BD, hashtags_TD, positives_BP, positives_mask_BP, block)
-        _, own_BP, found = jax.lax.while_loop(
+        _, own_BP, counts = jax.lax.while_loop(
             lambda state: jnp.any(state[0] != state[1]),
-            once,
+            one_pass,
             (jnp.full_like(guess_BP, jnp.nan), guess_BP, nothing),
         )
-    negatives_BP, top_BT, top_scores_BT = found
-    # A row of no hashtag scores minus infinity and so reaches a positive that is NaN.
+    negatives_BP, top_BT, top_scores_BT = counts
+    # A padding row scores minus infinity, so it is counted before a positive whose score is NaN.
     padding = num_blocks * block - (end - first)
     negatives_BP -= jnp.where(jnp.isneginf(own_BP), padding, 0)
     if axis:
@@ -245,14 +239,12 @@ def rank_queries(
 
 
 def fitting_block(batch_size: int, num_rows: int, platform: str) -> int:
-    """Returns how many of the hashtags to score at once for a batch, so that little is padding.
+    """Returns the number of hashtags to score at once for a batch, with little padding.
 
     >>> fitting_block(64, 669, "cpu"), fitting_block(64, 100_000, "cpu")  # the latter in 25 blocks
     (669, 4096)
     """
-    whole, most = _SCORES, _SCORES
-    if platform == "cpu":
-        whole, most = _CPU_SCORES, _CPU_BLOCK
+    whole, most = (_CPU_SCORES, _CPU_BLOCK) if platform == "cpu" else (_SCORES, _SCORES)
     if batch_size * num_rows <= whole:
         return num_rows
     num_blocks = -(-num_rows // max(512, most // batch_size))
@@ -262,7 +254,7 @@ def fitting_block(batch_size: int, num_rows: int, platform: str) -> int:
 def _guess(query_BD, hashtags_TD, positives_BP, mask_BP, block):
     """Returns the positives' scores, from products of the same shape as those of the blocks.
 
-    They are nearly always bitwise equal to the scores that the blocks give.
+    They are nearly always bitwise equal to the scores of the blocks.
     """
     num_slots = positives_BP.size
     num_blocks = -(-num_slots // block)
@@ -281,8 +273,8 @@ def _guess(query_BD, hashtags_TD, positives_BP, mask_BP, block):
 
 def _best(ids_BX, scores_BX, top_k):
     """Returns (top_BT, top_scores_BT): the best of X, at a tie the first."""
-    top_scores_BT, place_BT = jax.lax.top_k(scores_BX, top_k)
-    return jnp.take_along_axis(ids_BX, place_BT, axis=1), top_scores_BT
+    top_scores_BT, index_BT = jax.lax.top_k(scores_BX, top_k)
+    return jnp.take_along_axis(ids_BX, index_BT, axis=1), top_scores_BT
 
 
 def rank_videos(
@@ -296,7 +288,7 @@ def rank_videos(
 
     Args:
         ranker: the result of `make_ranker`.
-        params: with a leading axis S.
+        params: parameters with a leading axis S.
         statistics: the model's constants.
         batches: padded and masked, each video once.
         should_stop: called before every batch.
@@ -304,33 +296,27 @@ def rank_videos(
     Returns:
         The ranking; None if `should_stop` returned True.
     """
-    parts, waiting, hashtags_STD = [], None, ranker.hashtags(params)
+    parts, pending, hashtags_STD = [], None, ranker.hashtags(params)
     for batch in batches:
         if should_stop():
             return None
         result = ranker.rank(params, statistics, hashtags_STD, ranker.place(batch))
-        if waiting is not None:  # read one batch late, while the device computes the next
-            parts.append(_on_host(*waiting))
-        waiting = batch, result
-    if waiting is None:
+        if pending is not None:  # read one batch late, while the device computes the next
+            parts.append(_to_host(*pending))
+        pending = batch, result
+    if pending is None:
         raise ValueError("a ranking needs at least one video, got none; check the split")
-    parts.append(_on_host(*waiting))
-    rows, mask, ranks, top, scores = zip(*parts, strict=True)
-    return Ranking(
-        rows_V=np.concatenate(rows),
-        ranks_SVP=np.concatenate(ranks, axis=1),
-        mask_VP=np.concatenate(mask),
-        top_SVT=np.concatenate(top, axis=1),
-        top_scores_SVT=np.concatenate(scores, axis=1),
-    )
+    parts.append(_to_host(*pending))
+    axes = (0, 1, 0, 1, 1)  # of the videos
+    return Ranking(*map(np.concatenate, zip(*parts, strict=True), axes))
 
 
-def _on_host(batch: Batch, result: tuple[jax.Array, ...]) -> tuple[np.ndarray, ...]:
-    """Returns rows, positives' mask, ranks, top hashtags and their scores of the real examples."""
+def _to_host(batch: Batch, result: tuple[jax.Array, ...]) -> tuple[np.ndarray, ...]:
+    """Returns the fields of `Ranking` for the real examples of a batch."""
     real_B = np.asarray(batch.mask_B)
     ranks_SBP, top_SBT, scores_SBT = (np.asarray(array)[:, real_B] for array in result)
     rows_B, mask_BP = np.asarray(batch.row_B)[real_B], np.asarray(batch.positives_mask_BP)[real_B]
-    return rows_B, mask_BP, ranks_SBP, top_SBT, scores_SBT
+    return rows_B, ranks_SBP, mask_BP, top_SBT, scores_SBT
 
 
 def summaries(ranks_SVP: np.ndarray, mask_VP: np.ndarray) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""Reference rankings to compare a model with: three by counting, and oracles if truth is known."""
+"""Reference rankings: three that count training uses, and oracles if the truth is known."""
 
 from collections.abc import Iterator
 
@@ -19,8 +19,8 @@ def positives_of(view: View, rows_V: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def reference_scores(view: View, rows_V: np.ndarray, truth: Truth | None) -> Scores:
     """Returns all metrics of the reference rankings of some videos.
 
-    `popularity`, `user_history` and `user_attributes` count uses in train; the oracles need the
-    truth (see `oracle_scores`).
+    `popularity`, `user_history` and `user_attributes` count uses in the training split. Oracles
+    need the truth (see `oracle_scores`).
     """
     positives_VP, mask_VP = positives_of(view, rows_V)
     ranks = {
@@ -41,42 +41,41 @@ def reference_scores(view: View, rows_V: np.ndarray, truth: Truth | None) -> Sco
 
 
 def popularity_ranks(positives_VP: np.ndarray) -> np.ndarray:
-    """Ranks (V, P) if all videos get the hashtags in the order of their training uses.
+    """Returns ranks_VP by the number of training uses, the same ranking for all videos.
 
-    A view's hashtags have that order already, equally frequent ones by name, so the rank of a
+    A view's hashtags have this order already (by name if equally frequent), so the rank of a
     hashtag is its id plus 1.
     """
     return positives_VP + 1
 
 
 def user_history_ranks(view: View, rows_V: np.ndarray, positives_VP: np.ndarray) -> np.ndarray:
-    """Ranks (V, P) if a user's own earlier hashtags come first and the rest by popularity.
+    """Returns ranks_VP if the user's own earlier hashtags come first, the rest by popularity.
 
-    The earlier ones have the order of the view's histories: most used by this user first, equally
-    used ones by name.
+    The earlier hashtags have the order of the view's histories: most used by this user first, by
+    name if equally used.
     """
     history_VR, mask_VR = pad(view.history, rows_V, view.max_history)
     used_V1R = np.where(mask_VR, history_VR, -1)[:, None, :]
     is_slot_VPR = used_V1R == positives_VP[:, :, None]
-    overtaken_by_VP = np.sum(used_V1R > positives_VP[:, :, None], axis=2, dtype=np.int32)
-    ranks_VP = np.where(
-        is_slot_VPR.any(axis=2), is_slot_VPR.argmax(axis=2) + 1, positives_VP + 1 + overtaken_by_VP
-    )
+    less_popular_VP = np.sum(used_V1R > positives_VP[:, :, None], axis=2)
+    others_VP = positives_VP + 1 + less_popular_VP
+    ranks_VP = np.where(is_slot_VPR.any(axis=2), is_slot_VPR.argmax(axis=2) + 1, others_VP)
     return ranks_VP.astype(np.int32)
 
 
 def user_attributes_ranks(view: View, rows_V: np.ndarray, positives_VP: np.ndarray) -> np.ndarray:
-    """Ranks (V, P) by p(hashtag | gender, age, country), estimated by naive Bayes from train.
+    """Returns ranks_VP by p(hashtag | gender, age, country), naive Bayes from training uses.
 
-    A hashtag's score is its log probability p(t) plus, for each of the three attributes, the log of
+    A hashtag's score is log p(t) plus, for each of the three attributes, the log of
     p(t | value) / p(t). Both are smoothed by one use per hashtag on average: p(t) by adding 1 to
     each count, p(t | value) by adding T uses that are distributed as p(t). So rare values have
     little weight, and a profile of new values gets the popularity ranking. "unknown" is a value
     like others. Equal scores rank by popularity.
 
-    Counting whole profiles (with popularity for rare ones) is worse: on configs/paper_features.py
-    its validation P@10 is 0.050 to 0.056, depending on the smoothing, and that of naive Bayes
-    0.057.
+    Counts of whole profiles (with popularity for rare profiles) are worse: on
+    configs/paper_features.py their validation P@10 is 0.050 to 0.056, depending on the smoothing;
+    naive Bayes has 0.057.
     """
     num_hashtags = len(view.hashtags)
     video = np.repeat(np.arange(len(view.video_ids)), np.diff(view.positives.offsets))
@@ -96,7 +95,7 @@ def user_attributes_ranks(view: View, rows_V: np.ndarray, positives_VP: np.ndarr
     for profile, members in zip(profile_A3, members_A, strict=True):
         score_T = np.log(prob_T)
         for value, uses in zip(profile.tolist(), uses_3, strict=True):
-            if value in uses:  # without a factor common to all hashtags, which changes no rank
+            if value in uses:  # a factor common to all hashtags is left out: it changes no rank
                 ids, count = uses[value]
                 score_T[ids] += np.log1p(count / (prob_T[ids] * num_hashtags))
         rank_T[np.argsort(-score_T, kind="stable")] = np.arange(1, num_hashtags + 1)
@@ -107,7 +106,7 @@ def user_attributes_ranks(view: View, rows_V: np.ndarray, positives_VP: np.ndarr
 def _uses_by_value(
     values: np.ndarray, hashtags: np.ndarray, num_hashtags: int
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Returns the hashtags (ids, ascending) used with each value of an attribute, and counts."""
+    """Returns, for each value of an attribute, the hashtags used with it (ascending) and counts."""
     pairs, counts = np.unique(values.astype(np.int64) * num_hashtags + hashtags, return_counts=True)
     value, ids = np.divmod(pairs, num_hashtags)
     found, starts = np.unique(value, return_index=True)
@@ -118,23 +117,24 @@ def _uses_by_value(
 def oracle_scores(truth: Truth, view: View, rows_V: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Yields name and scores (V, T) of each oracle, from the true probabilities of hashtags.
 
-    `oracle` has the true probability, `observable_oracle` its mean over everything that no model
+    `oracle` has the true probability, `observable_oracle` its mean over the variables that no model
     can observe (a user's private preference). `content_oracle` knows only the clip, `user_oracle`
     only the user.
 
-    `additive_oracle` adds both: log p(t | clip) + log p(t | user) - log p(t), no probability below
-    1e-9. That is Bayes' rule for clip and user that are independent given the hashtag, so about the
-    best that additive scores, as UA's are, can reach; the rest up to the observable oracle needs
+    `additive_oracle` adds both: log p(t | clip) + log p(t | user) - log p(t), with probabilities of
+    at least 1e-9. This is Bayes' rule if clip and user are independent given the hashtag, so it is
+    about the best for additive scores such as UA's. The gap to the observable oracle needs
     interaction. Without the last term a hashtag's popularity would count twice: on
     configs/paper_features.py P@10 falls from 0.27 to 0.22; the content oracle has 0.25.
 
-    A balanced view keeps a fraction of a hashtag's uses, drawn independently, and so the same
-    fraction of all these probabilities.
+    A balanced view keeps a random fraction of a hashtag's uses, and so the same fraction of all
+    these probabilities.
 
     Args:
-        truth: of the simulated dataset; without the tables of clip and user there are two oracles.
+        truth: truth of the simulated dataset; without its tables of clip and user there are two
+            oracles.
         view: the videos and hashtags to rank.
-        rows_V: view rows.
+        rows_V: rows of the view.
 
     Raises:
         UserError: the truth lacks a video of the view.

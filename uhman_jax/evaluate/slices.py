@@ -1,4 +1,4 @@
-"""Metrics of groups of the test split: by frequency of hashtags and by knowledge of users."""
+"""Metrics of groups of test videos: by frequency of hashtags and by known attributes of users."""
 
 from typing import Any
 
@@ -9,26 +9,22 @@ from uhman_jax.evaluate.ranking import Ranking
 from uhman_jax.evaluate.reference_rankings import positives_of
 from uhman_jax.metrics import precision_at_k, recall_at_k
 
-SHOWN = {
-    "P@10": (precision_at_k, 10),
-    "R@10": (recall_at_k, 10),
-    "R@50": (recall_at_k, 50),
-}
+SHOWN = {"P@10": (precision_at_k, 10), "R@10": (recall_at_k, 10), "R@50": (recall_at_k, 50)}
 
 
 def slice_metrics(view: View, ranking: Ranking) -> list[dict[str, Any]]:
     """Returns the metrics of each group, means over seeds; empty groups are left out.
 
-    By frequency: three parts of the vocabulary with equally many hashtags, by training uses. Only
-    the positives of the part count, over the videos that have one, so R@k is the fraction of a
-    part's hashtags that are found.
+    By frequency: three equally large parts of the vocabulary, by training uses. Only the positives
+    of a part count, over the videos that have one, so R@k is the fraction of a part's hashtags
+    among the first k.
 
-    By user: clips without history, clips with an unknown gender, age or country (both may hold),
-    and all other clips.
+    By user: clips without history, clips with an unknown gender, age or country (a clip may be in
+    both groups), and all other clips.
 
     Args:
-        view: of the ranked videos.
-        ranking: of the test split.
+        view: the view of the ranked videos.
+        ranking: ranking of the test split.
     """
     positives_VP, _ = positives_of(view, ranking.rows_V)
     entries = []
@@ -41,7 +37,10 @@ def slice_metrics(view: View, ranking: Ranking) -> list[dict[str, Any]]:
 
 
 def frequency_groups(view: View) -> list[tuple[str, np.ndarray]]:
-    """Returns name and ids of the rare, medium and frequent thirds; fewer of a tiny vocabulary."""
+    """Returns name and ids of the rare, medium and frequent thirds of the vocabulary.
+
+    A vocabulary of one or two hashtags has only as many groups.
+    """
     thirds = np.array_split(np.arange(len(view.hashtags)), 3)  # most used first
     groups = []
     for name, ids in zip(("frequent", "medium", "rare"), thirds, strict=True):
@@ -67,12 +66,11 @@ def user_groups(view: View, rows_V: np.ndarray) -> list[tuple[str, np.ndarray]]:
 def _entry(
     by: str, name: str, ranking: Ranking, mask_VP: np.ndarray, member_V: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Returns one entry, or none for a group without members."""
+    """Returns the entry of a group in a list; [] for an empty group."""
     if not member_V.any():
         return []
     entry: dict[str, Any] = {"by": by, "name": name, "num_videos": int(member_V.sum())}
     for metric, (at_k, k) in SHOWN.items():
-        # Computed for all videos: every group has the same shape, and nothing is recompiled.
-        values_SV = [np.asarray(at_k(ranks_VP, mask_VP, k)) for ranks_VP in ranking.ranks_SVP]
-        entry[metric] = float(np.mean(np.array(values_SV, np.float64)[:, member_V]))
+        values_SV = [at_k(ranks_VP, mask_VP, k)[member_V] for ranks_VP in ranking.ranks_SVP]
+        entry[metric] = float(np.mean(values_SV, dtype=np.float64))
     return [entry]

@@ -1,8 +1,8 @@
 """Training: state, step, loop, checkpoints.
 
-`train(...)` takes a run to its last step; it may be stopped and resumed after any step, with equal
-results. `restore(...)` reads its checkpoints. All seeds of a population are trained together over
-one read of the features.
+`train(...)` takes a run to its last step. A run that is stopped after any step and resumed has the
+same result. `restore(...)` reads the newest checkpoint. All seeds of a population are trained
+together and read the features once.
 """
 
 from uhman_jax.train.loop import Interrupted, restore, steps_per_epoch, total_steps, train

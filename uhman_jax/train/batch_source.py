@@ -29,22 +29,22 @@ from uhman_jax.train.step import StepMetrics
 Step = Callable[[State, Batch], tuple[State, StepMetrics]]
 Steps = Callable[[State, DeviceDataset, np.ndarray, int], tuple[State, StepMetrics]]
 
-MOST_STEPS = 256  # of one dispatch
-_DISPATCH_SECONDS = 0.25  # longest dispatch, because a signal waits for its end
+MOST_STEPS = 256  # maximum number of steps per dispatch
+_DISPATCH_SECONDS = 0.25  # maximum time of a dispatch: a signal waits for its end
 
 
 class Streamed:
     """Batches that threads read ahead while the device computes; one step per dispatch.
 
     Args:
-        step: jitted.
-        view: the labels of the videos.
-        store: their features.
-        rows: of the view to train on.
+        step: the jitted step.
+        view: labels of the videos.
+        store: features of the videos.
+        rows: rows of the view to train on.
         batch_size: B.
-        seed: of the order of batches.
+        seed: seed of the order of batches.
         start_step: the first step.
-        devices: share a batch; None: one device.
+        devices: devices that share a batch; None: one device.
     """
 
     def __init__(
@@ -60,19 +60,16 @@ class Streamed:
     ):
         """Starts reading."""
         self._step, self._view, self._store = step, view, store
-        self._place, places = jax.device_put, None
+        self._to_device, slots = jax.device_put, None
         if devices:
-            self._place = functools.partial(devices.shard_batch, size=batch_size)
-            places = devices.batch_slots(batch_size)
-        batches = train_batches(
-            view, store, rows=rows, batch_size=batch_size, seed=seed, places=places
-        )
-        self._batches = iterate(batches, start_step)
+            self._to_device = functools.partial(devices.shard_batch, size=batch_size)
+            slots = devices.batch_slots(batch_size)
+        how = {"rows": rows, "batch_size": batch_size, "seed": seed}
+        self._batches = iterate(train_batches(view, store, **how, slots=slots), start_step)
 
     def advance(self, state: State, most: int) -> tuple[State, StepMetrics, int]:
-        """Takes one step; returns as `OnDevice.advance` does."""
-        del most
-        state, metrics = self._step(state, self._place(next(self._batches)))
+        """Takes one step, whatever `most` is; returns as `OnDevice.advance` does."""
+        state, metrics = self._step(state, self._to_device(next(self._batches)))
         return state, jax.tree.map(lambda leaf: leaf[None], metrics), 1
 
     def ranked(self, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
@@ -83,13 +80,15 @@ class Streamed:
 class OnDevice:
     """Batches of videos that are on the device; many steps per dispatch.
 
+    The first dispatch has one step; the number grows while a dispatch takes less than 0.25 s.
+
     Args:
         steps: the result of `multi_step`.
-        on_device: has all these videos.
-        rows: as for `Streamed`.
-        batch_size: as for `Streamed`.
-        seed: as for `Streamed`.
-        start_step: as for `Streamed`.
+        on_device: holds all these videos.
+        rows: rows of the view to train on.
+        batch_size: B.
+        seed: seed of the order of batches.
+        start_step: the first step.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class OnDevice:
         seed: int,
         start_step: int,
     ):
-        """Takes one step per dispatch at first, then more as long as they are quick."""
+        """Keeps the order of the batches."""
         self._steps, self._on_device = steps, on_device
         self._order, self._next = TrainOrder(rows, batch_size, seed), start_step
         self._shape_NB = (MOST_STEPS, batch_size)
@@ -137,7 +136,7 @@ class OnDevice:
 
     def ranked(self, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
         """Yields batches of view rows, each row once, the last one padded."""
-        self._clock = None  # this time does not count
+        self._clock = None  # the time of a ranking is no time of steps
         for row_B in padded_rows(rows, batch_size):
             yield self._on_device.batch(row_B)
 

@@ -1,8 +1,8 @@
 """The checkpoints of a run: its last two states, each one file that is written whole or not at all.
 
 `checkpoints/STEP.npz` is a NumPy archive of the state's arrays by name, followed by the SHA-256 of
-its bytes. The arrays are whole, however many devices share them. Earlier versions wrote folders
-`checkpoints/STEP` with orbax, which are still read.
+its bytes. The arrays are whole, also if several devices share them. Folders `checkpoints/STEP`,
+which earlier versions wrote with orbax, can still be read.
 """
 
 import contextlib
@@ -26,7 +26,6 @@ import numpy as np
 from uhman_jax import storage
 from uhman_jax.errors import UserError, storage_error
 from uhman_jax.run_directory import CHECKPOINTS
-from uhman_jax.storage import atomic_write
 from uhman_jax.train.state import State
 
 _KEPT = 2  # checkpoints
@@ -36,11 +35,11 @@ _DIGEST_SIZE = hashlib.sha256().digest_size
 class Checkpoints:
     """The checkpoints of one run directory; a context manager that waits for the last write.
 
-    All processes read, only the first one writes. All methods raise UserError if the storage is
-    full or cannot be written; the checkpoints that were there stay.
+    All processes read, only the first one writes. A write to a full or read-only storage raises
+    UserError and leaves the existing checkpoints.
 
     Attributes:
-        directory: of the checkpoints.
+        directory: folder of the checkpoints.
         seconds: duration of the last write; 0 before the first.
     """
 
@@ -91,7 +90,7 @@ class Checkpoints:
 
         Args:
             abstract: a state of the same structure, of any shapes.
-            log: takes a line about a damaged checkpoint that is skipped.
+            log: receives a line about a damaged checkpoint that is skipped.
 
         Returns:
             The state; None if there is no checkpoint.
@@ -103,9 +102,9 @@ class Checkpoints:
         for path in reversed(self._paths()):
             try:
                 state = _read(path, abstract)
-            except UserError:  # the bucket cannot be reached
+            except UserError:  # e.g. the bucket cannot be reached
                 raise
-            except Exception as error:  # damage raises errors of all kinds
+            except Exception as error:  # see `_read`
                 reason = str(error).strip().splitlines() or [type(error).__name__]
                 reasons.append(f"step {path.stem}: {reason[0]}")
                 continue
@@ -126,12 +125,12 @@ class Checkpoints:
         return sorted(numbered, key=lambda path: (int(path.stem), path.suffix))
 
     def _write(self, state: State) -> None:
-        """Writes a checkpoint, then removes all but the newest."""
+        """Writes a checkpoint, then removes all but the newest two."""
         begin = time.monotonic()
         archive = io.BytesIO()
         np.savez(archive, **jax.tree.map(np.asarray, _by_name(state)))
         content = archive.getbuffer()
-        with atomic_write(self.directory / f"{int(state.step)}.npz") as file:
+        with storage.atomic_write(self.directory / f"{int(state.step)}.npz") as file:
             file.write(content)
             file.write(hashlib.sha256(content).digest())
         for path in self._paths()[:-_KEPT]:
@@ -159,7 +158,7 @@ def _by_name(tree: Any) -> dict[str, Any]:
 
 
 def _read(path: pathlib.Path, abstract: State) -> State:
-    """Reads one checkpoint; raises an Exception of any kind if it is damaged."""
+    """Reads one checkpoint; damage raises exceptions of all kinds."""
     names = list(_by_name(abstract))
     leaves = _read_archive(path, names) if path.suffix else _read_orbax(path, names)
     return jax.tree.unflatten(jax.tree.structure(abstract), map(jnp.array, leaves))

@@ -1,6 +1,7 @@
-"""The features of a view on the device: read once, then batches refer to them."""
+"""Features of a view on the device: they are read once, and batches refer to them."""
 
 import contextlib
+import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -18,19 +19,19 @@ from uhman_jax.layers import VideoInput
 from uhman_jax.progress import progress_bar
 from uhman_jax.shards.store import FrameStore
 
-Condense = Callable[[VideoInput], VideoInput]
+PoolFeatures = Callable[[VideoInput], VideoInput]
 
-_SHARE = 0.5  # fraction of the device's memory for features; the rest: parameters, activations
-_LOADED_AT_ONCE = 64
+_FEATURES_FRACTION = 0.5  # of the device's memory; parameters and activations need the rest
+_LOADED_AT_ONCE = 64  # videos
 
 
 class DeviceDataset(NamedTuple):
     """Videos of a view on the device.
 
     Attributes:
-        videos: one large batch; its last example is padding.
-        slot_V: int32, the index in it of each view row; a last entry, of PADDING_ROW, refers to the
-            padding.
+        videos: all videos as one batch, whose last example is padding.
+        slot_V: int32, index of each view row in that batch. The last entry, which PADDING_ROW
+            selects, refers to the padding example.
     """
 
     videos: Batch
@@ -42,27 +43,25 @@ class DeviceDataset(NamedTuple):
 
 
 def fits_on_device(
-    view: View,
     store: FrameStore,
     rows: np.ndarray,
     features: Features,
-    pool_features: Condense | None = None,
+    pool_features: PoolFeatures | None = None,
 ) -> bool:
-    """Returns whether the features of these view rows should go to the device.
+    """Returns whether the features of view rows should go to the device.
 
     Args:
-        view: has these rows.
-        store: their features.
-        rows: of the view.
+        store: features of the videos.
+        rows: rows of a view.
         features: the user's choice.
-        pool_features: as for `load`, to one vector per clip.
+        pool_features: as for `load`; the result has one vector per clip.
 
     Raises:
-        UserError: they must, and don't fit.
+        UserError: the user chose the device, and the features do not fit.
     """
     codes = 4 * store.num_channels if pool_features else store.max_frames * store.schema.frame_bytes
     clip_bytes = codes + 8 * store.num_channels  # and scale and offset
-    needed, room = len(rows) * clip_bytes, int(_SHARE * device_memory())
+    needed, room = len(rows) * clip_bytes, int(_FEATURES_FRACTION * device_memory())
     match features:
         case Features.STREAM:
             return False
@@ -82,7 +81,7 @@ def fits_on_device(
 
 
 def device_memory() -> int:
-    """Returns the free bytes of the first device; for a CPU half of the memory."""
+    """Returns the free bytes of the first device; for a CPU, half of the machine's memory."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
@@ -90,7 +89,7 @@ def device_memory() -> int:
 
 
 def _machine_memory() -> int:
-    """Returns the bytes of memory that this process may use: containers and jobs have limits."""
+    """Returns the bytes that this process may use; containers and jobs limit them by cgroups."""
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/self/cgroup").read_text("utf-8").splitlines():
@@ -117,23 +116,22 @@ def load(
     store: FrameStore,
     rows: np.ndarray,
     should_stop: Callable[[], bool] = lambda: False,
-    pool_features: Condense | None = None,
+    pool_features: PoolFeatures | None = None,
 ) -> DeviceDataset | None:
     """Reads the videos of view rows onto the device, piece by piece; None if it was stopped.
 
     Args:
-        view: has these rows.
-        store: their features.
-        rows: to read.
+        view: labels of the videos.
+        store: features of the videos.
+        rows: rows of the view.
         should_stop: called between pieces.
-        pool_features: reduces the videos to what a model uses, if it does not use all regions.
+        pool_features: reduces videos to the features that the model uses, if not all regions.
 
     Raises:
         DamagedRecordError: a record differs from what was written.
     """
     join = Join(view, store)
-    with_padding = np.append(rows, PADDING_ROW)  # one slot or more
-    padded = padded_rows(with_padding, _LOADED_AT_ONCE)
+    padded = padded_rows(np.append(rows, PADDING_ROW), _LOADED_AT_ONCE)
     slot_V = np.full(len(view.video_ids) + 1, padded.size - 1, np.int32)
     slot_V[rows] = np.arange(len(rows))
 
@@ -143,24 +141,24 @@ def load(
             lambda part: jnp.zeros((padded.size, *part.shape[1:]), part.dtype), piece
         )
 
-    def put(videos, piece, start):
-        def into(all_videos, part):
-            return jax.lax.dynamic_update_slice_in_dim(all_videos, part, start, axis=0)
+    @functools.partial(jax.jit, donate_argnums=0)
+    def update(videos, piece, start):
+        def one(whole, part):
+            return jax.lax.dynamic_update_slice_in_dim(whole, part, start, axis=0)
 
-        return jax.tree.map(into, videos, piece)
+        return jax.tree.map(one, videos, piece)
 
-    kept = jax.jit(pool_features) if pool_features else None
-    put_in_place = jax.jit(put, donate_argnums=0)
+    pool = pool_features and jax.jit(pool_features)
     videos: Any = None
     with progress_bar(total=len(rows), desc="Features to the device", unit="clip") as bar:
         for index, piece_rows in enumerate(padded):
             if should_stop():
                 return None
             piece = join(piece_rows)
-            if kept:
-                piece = piece._replace(video=kept(piece.video))
+            if pool:
+                piece = piece._replace(video=pool(piece.video))
             videos = zeros(piece) if videos is None else videos
-            videos = put_in_place(videos, piece, index * _LOADED_AT_ONCE)
+            videos = update(videos, piece, index * _LOADED_AT_ONCE)
             bar.update(int(piece.mask_B.sum()))
     video = videos.video._replace(slot_B=jnp.arange(padded.size, dtype=jnp.int32))
     videos = jax.block_until_ready(videos._replace(video=video))

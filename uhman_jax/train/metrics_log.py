@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object per validation, in the order of steps, each step once."""
+"""metrics.jsonl: one JSON object per validation, in the order of steps."""
 
 import json
 import os
@@ -12,16 +12,17 @@ class MetricsLog:
     """The log of one run directory.
 
     Args:
-        workdir: of the run.
-        write: False in processes that only read.
+        workdir: directory of the run.
+        write: False in a process that must not write.
 
     Attributes:
+        write: whether the log is written.
         seconds: training time in the last entry; 0 before the first.
     """
 
     def __init__(self, workdir: str | os.PathLike[str], write: bool = True):
         self._path = storage.path(workdir) / LOG
-        self._write = write
+        self.write = write
         self._lines: list[str] = []
         self.seconds = 0.0
 
@@ -42,11 +43,11 @@ class MetricsLog:
         self._lines.append(json.dumps(entry) + "\n")
         if storage.is_remote(self._path):
             self._rewrite()
-        elif self._write:
+        elif self.write:
             with open(self._path, "a", encoding="utf-8") as file:
                 file.write(self._lines[-1])
 
     def _rewrite(self) -> None:
-        if self._write:
+        if self.write:
             with storage.atomic_write(self._path) as file:
                 file.write("".join(self._lines).encode())

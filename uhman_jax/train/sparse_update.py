@@ -1,8 +1,8 @@
-"""Sparse updates: a step touches only the hashtags that it uses, at a cost independent of T.
+"""Sparse updates: a step reads and changes only the hashtags that it uses, not all T.
 
-A sampled loss uses the hashtags of a batch, of its negatives and of its histories. Their rows of
-the tables (parameters whose names end in `_TK`) are gathered into small tables. The model runs on
-these with other ids, and their updates are added to the original rows.
+With a sampled loss these are the positives, the negatives and the histories of a batch. Their rows
+of the tables (parameters whose names end in `_TK`) are gathered into small tables. The model runs
+on the small tables, and the updates are added to the original rows.
 """
 
 from typing import Any, NamedTuple
@@ -16,12 +16,12 @@ from uhman_jax.input_pipeline import Batch
 
 
 class UsedRows(NamedTuple):
-    """The hashtags that a batch uses, R at most.
+    """The hashtags that a batch uses.
 
     Attributes:
-        ids_R: int32, ascending; T and above for entries of no hashtag.
-        batch: hashtag ids are replaced by their indices in `ids_R`.
-        negatives_BPN: also indices in `ids_R`.
+        ids_R: int32, ascending; entries from T on are padding.
+        batch: the batch with indices in `ids_R` as hashtag ids.
+        negatives_BPN: indices in `ids_R`.
     """
 
     ids_R: jax.Array
@@ -32,10 +32,10 @@ class UsedRows(NamedTuple):
 def few(
     batch: Batch, negatives_BPN: jax.Array | None, num_hashtags: int, config: TrainConfig
 ) -> bool:
-    """Returns whether the update is sparse: only rows of the batch change, fewer than T.
+    """Returns whether the update is sparse: only rows that occur in the batch change, fewer than T.
 
-    Momentum, weight decay, AdamW and an average change every row; a loss without sampled negatives
-    uses all rows.
+    Momentum, weight decay, AdamW and a moving average change every row. A loss without sampled
+    negatives uses all rows.
     """
     if negatives_BPN is None or config.momentum or config.weight_decay or config.ema:
         return False
@@ -44,26 +44,26 @@ def few(
 
 
 def find(batch: Any, negatives_BPN: Any, num_hashtags: int) -> UsedRows:
-    """Returns the rows that a batch uses; slots outside a mask use hashtag 0."""
+    """Returns the rows that a batch uses; masked slots use hashtag 0."""
     user = batch.user
     history_BR = jnp.where(user.history_mask_BR, user.history_BR, 0)
     positives_BP = jnp.where(batch.positives_mask_BP, batch.positives_BP, 0)
     arrays = (positives_BP, negatives_BPN, history_BR)
     flat = jnp.concatenate([ids.reshape(-1) for ids in arrays])
-    ids_R, places = jnp.unique(flat, size=flat.size, fill_value=num_hashtags, return_inverse=True)
+    ids_R, index = jnp.unique(flat, size=flat.size, fill_value=num_hashtags, return_inverse=True)
     beyond_R = jnp.cumsum(ids_R >= num_hashtags)  # so that no id occurs twice
     ids_R = jnp.where(beyond_R > 0, num_hashtags + beyond_R - 1, ids_R)
     ends = [positives_BP.size, positives_BP.size + negatives_BPN.size]
     parts = [
         part.reshape(ids.shape).astype(jnp.int32)
-        for part, ids in zip(jnp.split(places.reshape(-1), ends), arrays, strict=True)
+        for part, ids in zip(jnp.split(index.reshape(-1), ends), arrays, strict=True)
     ]
     batch = batch._replace(positives_BP=parts[0], user=user._replace(history_BR=parts[2]))
     return UsedRows(ids_R.astype(jnp.int32), batch, parts[1])
 
 
 def gather(params: Any, ids_R: jax.Array) -> Any:
-    """Returns the parameters with small tables in place of the large ones; zeros for no hashtag."""
+    """Returns the parameters with small tables in place of the large ones; padding rows are 0."""
 
     def rows(path: Any, leaf: jax.Array) -> jax.Array:
         if not is_table(path):
@@ -74,7 +74,7 @@ def gather(params: Any, ids_R: jax.Array) -> Any:
 
 
 def add(params: Any, changes: Any, ids_R: jax.Array) -> Any:
-    """Returns the parameters plus the changes of the result of `gather`."""
+    """Returns the parameters plus the changes of the small tables and of all other parameters."""
 
     def added(path: Any, leaf: jax.Array, change: jax.Array) -> jax.Array:
         if not is_table(path):

@@ -1,5 +1,6 @@
 """The state of a run between steps, for all seeds of a population at once."""
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple, assert_never
 
@@ -9,11 +10,13 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from uhman_jax.baselines import Bilinear, ThreeWay, UserAdditive
-from uhman_jax.config import Config, ModelConfig, ModelName, Optimiser, Precision, TrainConfig
+from uhman_jax.baselines import BASELINES
+from uhman_jax.config import Config, ModelConfig, Optimiser, TrainConfig
 from uhman_jax.dataset.view import View
 from uhman_jax.layers import ChannelStatistics, UserInput, VideoInput
 from uhman_jax.model import UHMAN
+
+_SYSTEMS: dict[str, Any] = {"uhman": UHMAN, **BASELINES}
 
 
 class State(NamedTuple):
@@ -21,13 +24,13 @@ class State(NamedTuple):
 
     Attributes:
         step: int32, updates made so far.
-        params: of the seeds' models.
+        params: parameters of the seeds' models.
         average: exponential moving average of the parameters; () if the config has none.
-        opt_state: of the seeds' optimisers.
+        opt_state: states of the seeds' optimisers.
         statistics: the fields of `ChannelStatistics` as a dict, constants of the model, without S.
         rate_scale_S: float32, factor on the learning rate, which plateaus reduce.
         loss_sum_S: float32, sum of the losses of the steps since the last validation.
-        loss_steps: int32, how many steps these are.
+        loss_steps: int32, number of these steps.
         best_params: parameters of the best validation so far; the initial ones before the first.
         best_score_S: float32, its score; -inf before the first.
         best_step_S: int32, its step.
@@ -61,56 +64,38 @@ class State(NamedTuple):
 
 
 def build_model(config: ModelConfig, view: View) -> nn.Module:
-    """Returns the system that a config names, sized for a view's hashtags and attributes."""
-    shared: dict[str, Any] = dict(
+    """Returns the system that a config names, sized for a view's hashtags and attributes.
+
+    A system gets the settings that its class has as fields.
+
+    Raises:
+        ValueError: no system has this name.
+    """
+    settings = dict(vars(config))
+    name, precision = settings.pop("name").value, settings.pop("precision").value
+    if name not in _SYSTEMS:
+        raise ValueError(
+            f"model.name must be one of {' '.join(_SYSTEMS)}, got {name!r}; add the system to "
+            "BASELINES"
+        )
+    fields = {field.name for field in dataclasses.fields(_SYSTEMS[name])}
+    return _SYSTEMS[name](
         num_hashtags=len(view.hashtags),
         num_genders=len(view.genders),
         num_ages=len(view.ages),
         num_countries=len(view.countries),
-        hidden_size=config.hidden_size,
-        embedding_size=config.embedding_size,
-        unit_length=config.unit_length,
-        dropout=config.dropout,
-        history_dropout=config.history_dropout,
-        dtype=activation_dtype(config.precision),
+        dtype=jnp.dtype(precision),
+        **{field: value for field, value in settings.items() if field in fields},
     )
-    match config.name:
-        case ModelName.UHMAN:
-            return UHMAN(
-                **shared,
-                num_heads=config.num_heads,
-                region_attention=config.region_attention,
-                frame_attention=config.frame_attention,
-                user_guidance=config.user_guidance,
-                region_dropout=config.region_dropout,
-            )
-        case ModelName.BL:
-            return Bilinear(**shared)
-        case ModelName.UA:
-            return UserAdditive(**shared)
-        case ModelName.THREE_WAY:
-            return ThreeWay(**shared)
-        case _:
-            assert_never(config.name)
-
-
-def activation_dtype(precision: Precision) -> jax.typing.DTypeLike:
-    """Returns the type of a model's activations."""
-    match precision:
-        case Precision.FLOAT32:
-            return jnp.float32
-        case Precision.BFLOAT16:
-            return jnp.bfloat16
-        case _:
-            assert_never(precision)
 
 
 def optimiser(config: TrainConfig) -> optax.GradientTransformation:
-    """Returns the update of one seed without its learning rate: clip the norm, then optimise.
+    """Returns the update of one seed without its learning rate.
 
-    SGD: decay matrices, momentum. AdamW: its moments, then decay. Last, some parameters take steps
-    of another size (`TrainConfig`): with SGD the rows of tables take larger steps, since all
-    examples of a batch move a dense matrix and only a few of them a row.
+    The norm of the gradient is clipped. SGD adds weight decay (of matrices), then momentum; AdamW
+    adds weight decay after its moments. Last, updates of some parameters are scaled
+    (`TrainConfig.user_rate` and the next two): the rows of tables take larger steps, because all
+    examples of a batch move a dense matrix, but only a few of them a row.
     """
     parts = []
     if config.clip_norm:
@@ -162,12 +147,12 @@ def init_state(model: nn.Module, config: Config, statistics: ChannelStatistics) 
 
     Args:
         model: the result of `build_model`.
-        config: seed `s` of the population draws its parameters from `config.seed + s`.
-        statistics: of the training split.
+        config: seed s of the population draws its parameters from `config.seed + s`.
+        statistics: mean and deviation of the channels over the training split.
     """
-    # Run once: on a CPU, optimising this program takes 10 s, running it unoptimised 10 ms.
-    quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    options = quick if jax.default_backend() == "cpu" else None
+    # It runs once. On a CPU XLA takes 10 s to optimise it; without that it runs in 10 ms.
+    unoptimised = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    options = unoptimised if jax.default_backend() == "cpu" else None
     init = functools.partial(_initial, model, config)
     return jax.jit(init, compiler_options=options)(statistics)
 
@@ -184,9 +169,8 @@ def _initial(model: nn.Module, config: Config, statistics: ChannelStatistics) ->
     zeros_BC = jnp.zeros((1, num_channels))
     codes_BFMC = jnp.zeros((1, 1, 1, num_channels), jnp.uint8)
     video = VideoInput.plain(codes_BFMC, zeros_BC, zeros_BC, jnp.ones((1, 1), bool))
-    nobody_B = jnp.zeros(1, jnp.int32)
-    history_BR = jnp.zeros((1, 1), jnp.int32)
-    user = UserInput(nobody_B, nobody_B, nobody_B, history_BR, history_BR.astype(bool))
+    unknown_B, history_BR = jnp.zeros(1, jnp.int32), jnp.zeros((1, 1), jnp.int32)
+    user = UserInput(unknown_B, unknown_B, unknown_B, history_BR, history_BR.astype(bool))
     init_keys_S, _ = seed_keys(config)
     params = jax.vmap(lambda key: model.init(key, video, user)["params"])(init_keys_S)
     return State(
@@ -209,16 +193,17 @@ def _initial(model: nn.Module, config: Config, statistics: ChannelStatistics) ->
 def record_validation(
     state: State, score_S: jax.Array, *, patience: int, decay_factor: float
 ) -> State:
-    """Returns the state after a validation: with the best parameters, and validations counted.
+    """Returns the state after a validation: updates the best parameters and the learning rate.
 
     Args:
         state: at the validated step.
-        score_S: higher is better; a tie is kept but is no improvement, NaN is neither.
+        score_S: higher is better. At a tie the new parameters replace the best ones, but a tie is
+            no improvement; NaN is neither.
         patience: validations without improvement before the learning rate falls; 0: never.
-        decay_factor: multiplies the learning rate then.
+        decay_factor: factor on the learning rate when it falls.
     """
     improved_S = score_S > state.best_score_S
-    as_good_S = score_S >= state.best_score_S  # at a tie the later, which was trained longer
+    as_good_S = score_S >= state.best_score_S  # at a tie the one that was trained longer
 
     def keep_best(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(as_good_S.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from uhman_jax.config import Config, Decay, LossConfig, TrainConfig, to_dict
+from uhman_jax.config import Config, Decay, TrainConfig, to_dict
 from uhman_jax.input_pipeline import Batch
 from uhman_jax.losses import LossFunction, make_loss, sample_negatives
 from uhman_jax.microbatch import microbatch_size, split
@@ -23,31 +23,10 @@ class StepMetrics(NamedTuple):
     gradient_norm_S: jax.Array
 
 
-def batch_loss(
-    model: nn.Module, variables: Any, batch: Batch, key: jax.Array, config: LossConfig
-) -> jax.Array:
-    """Returns the mean loss of the real examples of a batch; WARP sums over the positives.
-
-    Args:
-        model: query tower and hashtag tower.
-        variables: parameters and statistics of one seed.
-        batch: padding examples (`mask_B` False) do not count.
-        key: of dropout and of the negatives.
-        config: the loss and its settings.
-
-    Returns:
-        float32 scalar; 0 for a batch without a real example.
-    """
-    loss = make_loss(**to_dict(config), num_hashtags=variables["params"]["hashtag_TK"].shape[0])
-    dropout_key, negatives_BPN = sample_loss_inputs(batch, key, loss)
-    loss_B = example_losses(model, variables, batch, negatives_BPN, dropout_key, loss)
-    return jnp.sum(loss_B) / jnp.maximum(jnp.sum(batch.mask_B), 1)
-
-
 def sample_loss_inputs(
     batch: Batch, key: jax.Array, loss: LossFunction
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Returns the key of dropout, and the negatives of each positive if the loss samples them."""
+    """Returns the key of dropout, and the negatives of each positive (None: the loss has none)."""
     dropout_key, negatives_key = jax.random.split(key)
     if not loss.num_negatives:
         return dropout_key, None
@@ -61,48 +40,18 @@ def sample_loss_inputs(
     return dropout_key, negatives_BPN
 
 
-def _towers(model: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    query_BD = model.query(batch.video, batch.user, deterministic=False)
-    return query_BD, model.hashtags()
-
-
-def example_losses(
-    model: nn.Module,
-    variables: Any,
-    batch: Batch,
-    negatives_BPN: jax.Array | None,
-    dropout_key: jax.Array,
-    loss: LossFunction,
-) -> jax.Array:
-    """Returns loss_B, float32; 0 for a padding example.
-
-    Args:
-        model: query tower and hashtag tower; its tables may have only some of the hashtags.
-        variables: parameters and statistics of one seed.
-        batch: its ids are rows of these tables.
-        negatives_BPN: from `draws`, rows of these tables; None if none are drawn.
-        dropout_key: of dropout.
-        loss: from `losses.make_loss`.
-    """
-    towers: Any = model.apply(variables, batch, rngs={"dropout": dropout_key}, method=_towers)
-    loss_B = loss.per_example(*towers, batch.positives_BP, batch.positives_mask_BP, negatives_BPN)
-    return jnp.where(batch.mask_B, loss_B, 0)
-
-
 def learning_rate(config: TrainConfig, num_steps: int) -> Callable[[jax.Array], jax.Array]:
     """Returns the scheduled learning rate by step; plateaus scale it further, per seed."""
     match config.decay:
         case Decay.COSINE:
             cosine = optax.cosine_decay_schedule(config.learning_rate, num_steps)
             return lambda step: jnp.asarray(cosine(step))
-        case Decay.STEPS:
-            shares = config.decay_at
-        case Decay.PLATEAU:
-            shares = ()
+        case Decay.STEPS | Decay.PLATEAU:
+            fractions = config.decay_at if config.decay is Decay.STEPS else ()
+            falls = jnp.array([round(part * num_steps) for part in fractions], jnp.int32)
+            return lambda step: config.learning_rate * config.decay_factor ** jnp.sum(step >= falls)
         case _:
             assert_never(config.decay)
-    falls = jnp.array([round(share * num_steps) for share in shares], jnp.int32)
-    return lambda step: config.learning_rate * config.decay_factor ** jnp.sum(step >= falls)
 
 
 def loss_and_gradient(
@@ -116,32 +65,44 @@ def loss_and_gradient(
     loss: LossFunction,
     platform: str,
 ) -> tuple[jax.Array, Any]:
-    """Returns the mean of `example_losses` and its gradient by the parameters.
+    """Returns the mean loss over the real examples of a batch, and its gradient.
 
     Both are accumulated over microbatches. On a CPU the activations of a microbatch stay in the
     cache until its gradient is computed, so that a step takes less time than with a whole batch.
+
+    Args:
+        model: query tower and hashtag tower, whose tables may have only some of the hashtags.
+        params: parameters of one seed.
+        statistics: the model's constants.
+        batch: its hashtag ids are rows of these tables.
+        negatives_BPN: rows of these tables; None if the loss samples none.
+        dropout_key: typed random key.
+        config: valid settings.
+        loss: the result of `losses.make_loss`.
+        platform: "cpu", "gpu" or "tpu".
     """
     num_real = jnp.maximum(jnp.sum(batch.mask_B), 1)
 
     @jax.value_and_grad
-    def summed(params, batch, negatives_BPN, key):
+    def part_of_mean(params, batch, negatives_BPN, key):
         variables = {"params": params, "statistics": statistics}
-        loss_B = example_losses(model, variables, batch, negatives_BPN, key, loss)
-        return jnp.sum(loss_B) / num_real
+        towers: Any = model.apply(variables, batch, rngs={"dropout": key}, method=_towers)
+        positives = batch.positives_BP, batch.positives_mask_BP
+        loss_B = loss.per_example(*towers, *positives, negatives_BPN)
+        return jnp.sum(jnp.where(batch.mask_B, loss_B, 0)) / num_real
 
-    num_scores = loss.num_hashtags if negatives_BPN is None else 0
     size = config.train.microbatch_size or microbatch_size(
         batch.video,
         config.model.hidden_size,
         platform,
-        num_scores=num_scores,
+        num_scores=loss.num_hashtags if negatives_BPN is None else 0,
         region_share=1 - config.model.region_dropout,
         num_seeds=config.train.num_seeds,
         num_parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
     )
     keys = jax.random.split(dropout_key, len(batch.mask_B) // size)
     if len(keys) == 1:
-        return summed(params, batch, negatives_BPN, keys[0])
+        return part_of_mean(params, batch, negatives_BPN, keys[0])
 
     pieces, batch_of = split(batch, size)
     shape = len(keys), size
@@ -149,19 +110,22 @@ def loss_and_gradient(
 
     def add(total, piece_and_others):
         piece, negatives_XPN, key = piece_and_others
-        more = summed(params, batch_of(piece), negatives_XPN, key)
+        more = part_of_mean(params, batch_of(piece), negatives_XPN, key)
         return jax.tree.map(jnp.add, total, more), None
 
     zeros = jnp.float32(0), jax.tree.map(jnp.zeros_like, params)
-    total, _ = jax.lax.scan(add, zeros, (pieces, negatives, keys))
-    return total
+    return jax.lax.scan(add, zeros, (pieces, negatives, keys))[0]
+
+
+def _towers(model: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    return model.query(batch.video, batch.user, deterministic=False), model.hashtags()
 
 
 def moving_average(state: State, params: Any, decay: float) -> Any:
-    """Returns the state's average, moved towards new parameters; () without one.
+    """Returns the moving average after a step; () if `decay` is 0.
 
-    The decay of step s, from 0, is at most (s + 1) / (s + 10), so that the random start soon has no
-    weight.
+    The decay of step s, from 0, is at most (s + 1) / (s + 10), so that the random initial
+    parameters soon have no weight.
     """
     if not decay:
         return ()
@@ -175,59 +139,48 @@ def make_train_step(
     model: nn.Module,
     config: Config,
     num_steps: int,
-    places: Any = None,
+    shardings: Any = None,
     platform: str | None = None,
 ) -> Callable[[State, Batch], tuple[State, StepMetrics]]:
     """Returns the jitted step, which donates the state. Seed s has fold_in(key_s, step) as key.
 
     Args:
         model: query tower and hashtag tower, of T hashtags.
-        config: a valid one.
-        num_steps: of the whole run.
-        places: shardings of the state and the metrics on several devices (see
+        config: valid settings.
+        num_steps: number of steps of the whole run.
+        shardings: shardings of the state and the metrics on several devices (see
             `Devices.state_shardings`).
         platform: "cpu", "gpu" or "tpu"; None: JAX's default backend.
     """
     platform = platform or jax.default_backend()
     schedule = learning_rate(config.train, num_steps)
-    loss_function = make_loss(
-        **to_dict(config.loss), num_hashtags=model.num_hashtags, platform=platform
-    )
+    num_hashtags: int = model.num_hashtags  # type: ignore[missing-attribute]
+    loss_function = make_loss(**to_dict(config.loss), num_hashtags=num_hashtags, platform=platform)
     tx = optimiser(config.train)
 
     def one_seed(seed, statistics, batch):
         params, opt_state, key, rate = seed
-        num_hashtags = model.num_hashtags
         dropout_key, negatives_BPN = sample_loss_inputs(batch, key, loss_function)
-        num_rows = params["hashtag_TK"].shape[0]  # on several devices a few more than T
-        run, small, ids_R = model.clone(num_hashtags=num_rows), params, None
+        used, ids_R = params, None
         if sparse_update.few(batch, negatives_BPN, num_hashtags, config.train):
             ids_R, batch, negatives_BPN = sparse_update.find(batch, negatives_BPN, num_hashtags)
-            run, small = model.clone(num_hashtags=len(ids_R)), sparse_update.gather(params, ids_R)
-        loss, gradient = loss_and_gradient(
-            run,
-            small,
-            statistics,
-            batch,
-            negatives_BPN,
-            dropout_key,
-            config,
-            loss_function,
-            platform,
-        )
-        updates, opt_state = tx.update(gradient, opt_state, small)
+            used = sparse_update.gather(params, ids_R)
+        # Its tables have fewer rows, or on several devices a few more than T.
+        run = model.clone(num_hashtags=len(used["hashtag_TK"]))
+        inputs = run, used, statistics, batch, negatives_BPN, dropout_key
+        loss, gradient = loss_and_gradient(*inputs, config, loss_function, platform)
+        updates, opt_state = tx.update(gradient, opt_state, used)
         changes = jax.tree.map(lambda update: -rate * update, updates)
         if ids_R is None:
-            params = jax.tree.map(jnp.add, params, changes)
+            params = optax.apply_updates(params, changes)
         else:
             params = sparse_update.add(params, changes, ids_R)
         return params, opt_state, StepMetrics(loss, optax.tree.norm(gradient))
 
     def all_seeds(seeds, statistics, batch):
-        if config.train.num_seeds == 1:  # no batched products for one
-            only = jax.tree.map(lambda leaf: leaf[0], seeds)
-            done = one_seed(only, statistics, batch)
-            return jax.tree.map(lambda leaf: leaf[None], done)
+        if config.train.num_seeds == 1:  # a product with a batch axis of one is slower
+            first = jax.tree.map(lambda leaf: leaf[0], seeds)
+            return jax.tree.map(lambda leaf: leaf[None], one_seed(first, statistics, batch))
         return jax.vmap(one_seed, in_axes=(0, None, None))(seeds, statistics, batch)
 
     def train_step(state: State, batch: Batch) -> tuple[State, StepMetrics]:
@@ -246,4 +199,4 @@ def make_train_step(
         )
         return state, metrics
 
-    return jax.jit(train_step, donate_argnums=0, out_shardings=places)
+    return jax.jit(train_step, donate_argnums=0, out_shardings=shardings)
