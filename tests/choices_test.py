@@ -89,7 +89,9 @@ REFUSED = {
 
 @pytest.mark.parametrize("path", REFUSED)
 def test_a_value_that_nobody_handles_is_refused(path, world, tmp_path):
-    with pytest.raises((AssertionError, KeyError, TypeError, ValueError), match="(?i)added|be one of"):
+    with pytest.raises(
+        (AssertionError, KeyError, TypeError, ValueError), match="(?i)added|be one of"
+    ):
         REFUSED[path](world, tmp_path, path.split(".")[1])
 
 

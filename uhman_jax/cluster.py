@@ -8,7 +8,6 @@ import dataclasses
 import re
 
 from uhman_jax.config import Config, Features
-from uhman_jax.config_checks import check_batch
 from uhman_jax.errors import UserError
 
 AUTO = "auto"

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Sequence
+from typing import assert_never
 
 import numpy as np
 import scipy.sparse.csgraph
@@ -65,8 +66,14 @@ def assign_splits(
         UserError: there are too few videos or users for the splits, or no timestamps for a temporal
             split.
     """
-    cold_user = split is Split.COLD_USER
-    unit, purpose = ("users", "split users") if cold_user else ("videos", "split")
+    match split:
+        case Split.RANDOM | Split.TEMPORAL:
+            unit, purpose = "videos", "split"
+        case Split.COLD_USER:
+            unit, purpose = "users", "split users"
+        case _:
+            assert_never(split)
+    cold_user = unit == "users"
 
     def name(video: Video) -> str:
         return video.user_id if cold_user else video.video_id

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 
@@ -205,9 +205,16 @@ def build_view(
     }
     copies = find_copies(videos, contents)
     report |= count_copies(videos, copies, duplicates, divide)
-    if duplicates is Duplicates.DROP:
-        videos = leave_out_copies(videos, copies)
-    split_V = divide(videos, copies=copies if duplicates is Duplicates.TOGETHER else ())
+    match duplicates:
+        case Duplicates.TOGETHER:
+            split_V = divide(videos, copies=copies)
+        case Duplicates.DROP:
+            videos = leave_out_copies(videos, copies)
+            split_V = divide(videos)
+        case Duplicates.KEEP:
+            split_V = divide(videos)
+        case _:
+            assert_never(duplicates)
     vocabulary = select_hashtags(videos, split_V, config)
     report |= vocabulary.report
     has_hashtag_V = np.bincount(vocabulary.video, minlength=len(videos)) > 0

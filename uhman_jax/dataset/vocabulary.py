@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import assert_never
 
 import numpy as np
 
@@ -62,12 +63,17 @@ def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewCo
     video, hashtag = video[keep], hashtag[keep]
 
     rate_T = np.ones(len(names))
-    if config.distribution is Distribution.BALANCED:
-        rate_T[frequent_T] = keep_rates(count_T[frequent_T], config.balanced_top)
-        video_ids, uses = [videos[v].video_id for v in video], [names[t] for t in hashtag]
-        keep = draw_uses(rate_T[hashtag].tolist(), video_ids, uses, config.seed)
-        report["downsampled_uses"] = int(np.sum(~keep))
-        video, hashtag = video[keep], hashtag[keep]
+    match config.distribution:
+        case Distribution.NATURAL:
+            pass
+        case Distribution.BALANCED:
+            rate_T[frequent_T] = keep_rates(count_T[frequent_T], config.balanced_top)
+            video_ids, uses = [videos[v].video_id for v in video], [names[t] for t in hashtag]
+            keep = draw_uses(rate_T[hashtag].tolist(), video_ids, uses, config.seed)
+            report["downsampled_uses"] = int(np.sum(~keep))
+            video, hashtag = video[keep], hashtag[keep]
+        case _:
+            assert_never(config.distribution)
 
     keep = index_in_row(video) < config.max_positives
     report["surplus_uses"] = int(np.sum(~keep))

@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 import pyarrow as pa
@@ -81,27 +82,32 @@ def simulate(root: str | os.PathLike, config: SimulatorConfig, *, num_workers: i
     settings = {"fingerprint": fingerprint, "config": to_dict(config)}
     _write_json(root / _STARTED, settings)
     video_ids = tuple(f"v{clip + 1:05d}" for clip in range(config.num_videos))
-    if config.door is SimulatorOutput.PIXELS:
-        plans = [
-            motion.plan_clip(config, world.laws.looks_G3[objects_O], clip)
-            for clip, objects_O in enumerate(world.posts.objects_VO)
-        ]
-        rows = map(_pixel_rows, plans)
-        named = dict(zip(video_ids, plans, strict=True))
-        render_videos.render_clips(root / "clips", named, num_workers)
-    else:
-        clips = range(config.num_videos)
-        rows = (_feature_rows(render_features.plan_clip(config, clip)) for clip in clips)
-        info = {  # with the keys of a real extraction
-            "weights": "simulated",
-            "fingerprint": fingerprint,
-            "frames_per_second": 1 / render_features.FRAME_SECONDS,
-            "max_frames": config.num_frames,
-            "storage": "uint8",
-            "channels": config.num_channels,
-            "versions": {"numpy": np.__version__},
-        }
-        render_features.write_features(root / truth_lib.SIMULATED_FEATURES, world, video_ids, info)
+    match config.door:
+        case SimulatorOutput.PIXELS:
+            plans = [
+                motion.plan_clip(config, world.laws.looks_G3[objects_O], clip)
+                for clip, objects_O in enumerate(world.posts.objects_VO)
+            ]
+            rows = map(_pixel_rows, plans)
+            named = dict(zip(video_ids, plans, strict=True))
+            render_videos.render_clips(root / "clips", named, num_workers)
+        case SimulatorOutput.FEATURES:
+            clips = range(config.num_videos)
+            rows = (_feature_rows(render_features.plan_clip(config, clip)) for clip in clips)
+            info = {  # with the keys of a real extraction
+                "weights": "simulated",
+                "fingerprint": fingerprint,
+                "frames_per_second": 1 / render_features.FRAME_SECONDS,
+                "max_frames": config.num_frames,
+                "storage": "uint8",
+                "channels": config.num_channels,
+                "versions": {"numpy": np.__version__},
+            }
+            render_features.write_features(
+                root / truth_lib.SIMULATED_FEATURES, world, video_ids, info
+            )
+        case _:
+            assert_never(config.door)
     truth_lib.write_truth(root, _truth(world, video_ids, rows))
     write_raw_dataset(root, _videos(world, video_ids), _users(world))
     _write_json(root / truth_lib.MARKER, settings)

@@ -1,6 +1,7 @@
 """Draws the clips of a simulated dataset, their users and hashtags, and their probabilities."""
 
 import dataclasses
+from typing import assert_never
 
 import numpy as np
 
@@ -54,7 +55,11 @@ def build_world(config: SimulatorConfig) -> SimulatedWorld:
     Raises:
         UserError: the settings describe no generative model, or none with `mean_hashtags`.
     """
-    laws = build_laws(config)
+    match config.world:
+        case World.SELECTION | World.ADDITIVE | World.EVERYTHING:
+            laws = build_laws(config)
+        case _:
+            assert_never(config.world)
     users = laws.users
     preference_UG = laws.preference.of_users(users)
     style_preference_UJ = laws.style_preference.of_users(users)
