@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess import decode_process, self_test
-from uhman_jax.preprocess import decode_worker as child_process
+from uhman_jax.preprocess import decode_process, decode_worker, self_test
 from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.preprocess.decode_pool import DecoderPool
 from uhman_jax.preprocess.decode_process import LibraryFault
@@ -65,7 +64,7 @@ def test_memory_of_a_decoder_does_not_grow_and_its_lack_is_named(tmp_path):
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (135, 240, 3)).astype(np.uint8).repeat(16, 0).repeat(16, 1)
     path = clips.write_clip(tmp_path / "4k.mp4", [noise, 255 - noise, noise], [0, 200, 400])
-    program = "from uhman_jax.preprocess import child; print(child._peak_bytes())"
+    program = "from uhman_jax.preprocess import decode_worker; print(decode_worker._peak_bytes())"
     command = [sys.executable, "-c", program]
     one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent)}
     bare = subprocess.run(command, env=one_thread, capture_output=True, check=True, text=True)
@@ -179,12 +178,12 @@ def test_the_remedy_names_the_versions_that_the_project_allows(clip):
 
 def test_only_what_a_library_should_not_raise_is_suspicious():
     for error in (OSError(5, "x"), EOFError(), av.error.InvalidDataError(1, "x"), MemoryError()):
-        assert child_process._unexpected(error) == {}
-    assert child_process._unexpected(None) == {}
+        assert decode_worker._unexpected(error) == {}
+    assert decode_worker._unexpected(None) == {}
     try:
         vars(3)
     except TypeError as error:
-        name, text, place = child_process._unexpected(error)["unexpected"]
+        name, text, place = decode_worker._unexpected(error)["unexpected"]
     assert name == "TypeError" and "__dict__" in text
     assert place.startswith(f"{__file__}:")
 
@@ -236,8 +235,8 @@ def test_decoders_end_with_the_pool(clip):
         children = subprocess.run(
             ["ps", "--ppid", str(os.getpid()), "-o", "pid,args"], capture_output=True, text=True
         ).stdout
-        assert children.count("preprocess.child") == 2
+        assert children.count("preprocess.decode_worker") == 2
     children = subprocess.run(
         ["ps", "--ppid", str(os.getpid()), "-o", "pid,args"], capture_output=True, text=True
     ).stdout
-    assert "preprocess.child" not in children
+    assert "preprocess.decode_worker" not in children

@@ -93,6 +93,7 @@ def test_choice_equals_a_walk_through_the_sampling_times(gaps, last, rate, rando
         time_base=0.001,
         last_duration=last,
         content="",
+        encrypted=np.zeros(len(begins), bool),
     )
     expected = slow_choice(begins / 1000, (begins[-1] + last) / 1000, rate)
     chosen = video_index.choose(index, rate, 10**6)

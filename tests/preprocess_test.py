@@ -51,7 +51,7 @@ def inputs_of(root):
 def run(root, output, inputs=None, *, network=SmallNetwork, retry=(), **changes):
     return pipeline.preprocess(
         root,
-        inputs_of(root) if find_videos is None else find_videos,
+        inputs_of(root) if inputs is None else inputs,
         output,
         small_config(**changes),
         network=network,
@@ -350,7 +350,7 @@ def test_decoders_and_checks_import_no_heavy_library(module):
     loaded = set(found.stdout.split())
     assert module in loaded and not loaded & {"tensorflow", "keras", "jax", "flax"}
     # A library that cannot be imported is told of by the processes that need it.
-    assert ("av" in loaded) == module.endswith("child")
+    assert ("av" in loaded) == module.endswith("decode_worker")
 
 
 def command_line(*arguments):
@@ -578,7 +578,7 @@ def test_old_folders_keep_their_rules_and_new_ones_record_theirs(tmp_path, monke
 def test_shards_made_before_a_fault_of_the_library_was_found_are_made_again(
     folder, tmp_path, monkeypatch
 ):
-    real, calls = shard_builder.Making._decode, []
+    real, calls = shard_builder.ShardBuilder._decode, []
 
     def decode(self, videos, max_frames):
         pool = real(self, videos, max_frames)
@@ -607,7 +607,7 @@ def test_shards_made_before_a_fault_of_the_library_was_found_are_made_again(
         def __iter__(self):
             return self.iterator
 
-    monkeypatch.setattr(shard_builder.Making, "_decode", decode)
+    monkeypatch.setattr(shard_builder.ShardBuilder, "_decode", decode)
     with pytest.raises(LibraryFault, match="av 99"):
         run(folder, tmp_path)
     monkeypatch.undo()

@@ -75,7 +75,7 @@ def encode(root, output, **changes):
 
 
 def misbehave(path, **options):
-    """A decoder for `child.serve` that hangs or crashes on files named so."""
+    """A decoder for `decode_worker.serve` that hangs or crashes on files named so."""
     from uhman_jax.preprocess.decode import sample_frames
 
     name = os.path.basename(path)

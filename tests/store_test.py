@@ -154,13 +154,13 @@ def test_tfds_opens_the_folder_without_tensorflow(tmp_path):
     code = f"""
 import sys
 import tensorflow_datasets as tfds
-from uhman_jax.shards import example, store
+from uhman_jax.shards import record, store
 builder = tfds.builder_from_directory({os.fspath(directory)!r})
 assert builder.info.splits["train"].shard_lengths == [3, 0, 2]
 assert builder.info.features["codes"].shape == (None, 64, 7)
 frames = store.FrameStore.open({os.fspath(directory)!r})
 assert len(frames) == 5
-example.serialize(frames[0], frames.schema)
+record.serialize(frames[0], frames.schema)
 assert "tensorflow" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -31,18 +31,12 @@ class Meter:
         self.frames = 0
         self.seconds = self.decoding_seconds = self.network_seconds = 0.0
         self._begin = 0.0
-        self._total, self._done, self._show = total, done, show
+        self._settings = {"total": total, "initial": done, "disable": not show}
         self._bar = progress_bar(disable=True)
 
     def __enter__(self) -> "Meter":
         """Shows the bar."""
-        self._bar = progress_bar(
-            total=self._total,
-            initial=self._done,
-            unit="clip",
-            desc="features",
-            disable=not self._show,
-        )
+        self._bar = progress_bar(unit="clip", desc="features", **self._settings)
         return self
 
     def __exit__(self, *exc):
@@ -91,6 +85,8 @@ def encode(
     """
     waiting: collections.deque[_Pending] = collections.deque()
     packed: collections.deque[concurrent.futures.Future] = collections.deque()
+    running: collections.deque = collections.deque()  # (slots, features) of `_batches`
+    num_packers = min(_MAX_PACKERS, usable_cores())
 
     def features(images):
         begin = time.monotonic()
@@ -109,8 +105,8 @@ def encode(
         while waiting and not waiting[0].left:
             packed.append(packers.submit(pack, waiting.popleft()))
 
-    def settle(batch) -> None:
-        slots, future = batch
+    def settle() -> None:
+        slots, future = running.popleft()
         features_NMC = future.result()
         begin = 0
         for pending, count in slots:
@@ -120,31 +116,25 @@ def encode(
         meter.add_frames(begin)
         pack_complete()
 
-    num_packers = min(_MAX_PACKERS, usable_cores())
     with (
         concurrent.futures.ThreadPoolExecutor(extractor.calls_at_once) as network,
         concurrent.futures.ThreadPoolExecutor(num_packers) as packers,
     ):
-        running: collections.deque = collections.deque()
         for slots, images in _batches(clips, extractor.batch_frames, waiting, meter):
             running.append((slots, network.submit(features, images)))
             if len(running) > extractor.calls_at_once:
-                settle(running.popleft())
+                settle()
             while packed and (packed[0].done() or len(packed) > 2 * num_packers):
                 yield packed.popleft().result()
         while running:
-            settle(running.popleft())
+            settle()
         pack_complete()
         while packed:
             yield packed.popleft().result()
 
 
 def _batches(clips: Iterable[DecodedClip], size: int, waiting, meter: Meter):
-    """Yields full batches over the frames of the clips; the last may be smaller.
-
-    Yields:
-        ([(pending clip, number of its frames)], images).
-    """
+    """Yields ([(pending clip, number of its frames)], images); only the last may be smaller."""
     slots, parts, room = [], [], size
     for clip in clips:
         meter.add_clip()

@@ -186,7 +186,7 @@ def test_sample_exif():
 
 # Times.
 
-NOTE = "timestamps start again {}; what follows is shown after what came before"
+NOTE = "timestamps start again {}; later frames are shown after earlier ones"
 
 
 def joined(path, *parts, drop=0):
@@ -334,8 +334,7 @@ def test_garbage_times_bound_the_work_all_the_same(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "seconds"),
-    [("03-concat_red_blue.ts", 10, 2.0), ("06-offset5.mkv", 10, 2.0)],
+    ("name", "count", "seconds"), [("03-concat_red_blue.ts", 10, 2.0), ("06-offset5.mkv", 10, 2.0)]
 )
 def test_sample_times(name, count, seconds):
     frames = sample_frames(sample(name))
