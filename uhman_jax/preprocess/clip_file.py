@@ -1,6 +1,6 @@
 """A clip: its file's name and checks, and the result of decoding it.
 
-Nothing here imports PyAV: the parent of the decoding processes does not need it.
+This module does not import PyAV, which the parent of the decoding processes does not need.
 """
 
 import dataclasses

@@ -51,12 +51,12 @@ def sample_frames(
     """Returns the frames shown at times 0, 1/fps, 2/fps, ..., thinned evenly to `max_frames`.
 
     A frame shown over several sampling times (a still, a slow clip) counts once, at the first of
-    them. Of n > max_frames frames the middles of max_frames equal parts are kept. A clip whose
-    decoding fails after some good frames yields those, with a reason. High dynamic range is
-    converted by its matrix only, without tone mapping; transparency is dropped.
+    them. Of n > max_frames frames the middles of max_frames equal parts are kept. If decoding fails
+    after some good frames, the clip has these frames, and a reason. High dynamic range is converted
+    only by its matrix, without tone mapping; transparency is dropped.
 
     Args:
-        path: a regular file; any container that FFmpeg reads, save those that open other files.
+        path: a regular file; any container that FFmpeg reads, unless it opens other files.
         frames_per_second: sampling rate.
         max_frames: frames to keep at most, >= 1.
         size: width and height of the images.

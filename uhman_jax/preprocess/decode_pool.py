@@ -94,10 +94,6 @@ class DecoderPool:
             self._submit(1)
             yield clip
 
-    def ready(self) -> int:
-        """Returns the number of decoded clips that wait to be taken."""
-        return sum(clip.done() for clip in self._clips)
-
     def _submit(self, count: int) -> None:
         for path in itertools.islice(self._paths, count):
             self._clips.append(self._threads.submit(self._decode, path))

@@ -1,7 +1,7 @@
 """Encodes single clips in a separate process that stays ready for the next.
 
-The extractor is the one of a features folder. After its conversion (see `litert`) features equal
-those of the folder up to rounding: about one quantised code in 2,000 differs, by 1.
+The extractor is the one of a features folder. After its conversion (see `litert`) its features
+equal the folder's up to rounding: about one quantised code in 2,000 differs, by 1.
 """
 
 import contextlib
@@ -63,7 +63,7 @@ class OnDemand:
 
     Args:
         directory: features folder whose extractor is used.
-        config: of those features, with the limits for clips of unknown origin.
+        config: of the features, with the limits for clips of unknown origin.
         first: clips of the first call of `encode`, if they are known: work on them starts with the
             process.
     """

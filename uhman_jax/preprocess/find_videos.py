@@ -9,8 +9,8 @@ from uhman_jax import storage
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess.clip_file import FRAME_TIMES, printable
 
-# Suffixes of the containers and streams that FFmpeg decodes as video. The last two are those that
-# yt-dlp and our list for aria2c give to an unknown container. Sound, subtitles, pictures, partial
+# Suffixes of the containers and streams that FFmpeg decodes as video. With the last two yt-dlp and
+# our list for aria2c name files of an unknown container. Sound, subtitles, pictures, partial
 # downloads, links and tables beside clips have other suffixes.
 VIDEO_SUFFIXES = frozenset(
     "3g2 3gp 3gp2 3gpp 264 265 amv asf avi avc dav divx dv dvr-ms f4v flv gif gifv h264 h265 hevc "

@@ -12,7 +12,7 @@ CALLS_AT_ONCE = 3  # images being copied, in the network, and features being cop
 
 
 def prepare_devices() -> None:
-    """Does nothing; `keras_tensorflow` prepares devices, JAX need not."""
+    """Has no effect, because JAX needs no preparation."""
 
 
 class Compiled:

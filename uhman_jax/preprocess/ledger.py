@@ -7,7 +7,7 @@ A folder of features holds, besides the shards and their metadata,
     ledger/00012.jsonl       the entries of a shard; written after the shard, marks it as finished
     ledger.jsonl             all entries; written when every shard is finished
 
-Each file is written whole or not at all. Nothing here imports TensorFlow.
+Each file is written whole or not at all. This module does not import TensorFlow.
 """
 
 import collections
@@ -192,7 +192,7 @@ def check_settings(directory: Path, new: dict) -> dict:
     if names:
         changes = ", ".join(f"{k} {old.get(k)!r} -> {new.get(k)!r}" for k in names)
         raise UserError(
-            f"{directory} was made with other settings ({changes}); keep those or name another "
+            f"{directory} was made with other settings ({changes}); use these or name another "
             "folder for the features"
         )
     return found
@@ -243,9 +243,9 @@ def mark_unfinished(directory: Path, shard: Shard) -> None:
 
 def merge(directory: Path, entries: Sequence[Entry], num_shards: int) -> None:
     """Writes the ledger of all videos and removes files of shards that no longer exist."""
-    kept = {store.shard_path(directory, i, num_shards).name for i in range(num_shards)}
+    names = {store.shard_path(directory, i, num_shards).name for i in range(num_shards)}
     for path in directory.glob("*.tfrecord-*-of-*"):
-        if path.name not in kept:
+        if path.name not in names:
             path.unlink()
     storage.remove_leftovers(directory / _SHARD_LEDGERS)
     for path in (directory / _SHARD_LEDGERS).glob("*.jsonl"):

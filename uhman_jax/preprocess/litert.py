@@ -79,15 +79,15 @@ def keep(extractor: Any) -> None:
 
 @contextlib.contextmanager
 def quiet():
-    """Discards what is written to file descriptor 2: TensorFlow and LiteRT log from C++."""
+    """Discards output to file descriptor 2, where the C++ code of TensorFlow and LiteRT logs."""
     sys.stderr.flush()
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)
         os.close(null)
 
 

@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from uhman_jax import lock, storage
 from uhman_jax.config import PreprocessConfig
@@ -45,17 +45,11 @@ class Summary:
     seconds: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """Some of a folder's shards, for one of several machines.
+class Part(NamedTuple):
+    """Some of a folder's shards, for one of several machines."""
 
-    Attributes:
-        number: from 1; 0: only the weights that the other parts need.
-        count: number of parts, without part 0.
-    """
-
-    number: int
-    count: int
+    number: int  # from 1; 0: only the weights that the other parts need
+    count: int  # parts, without part 0
 
     def __str__(self) -> str:
         """Returns the text that `parse` reads, e.g. "2/16"."""
@@ -218,7 +212,7 @@ def _on_beam(work, missing, num_shards: int, options, meter: Meter) -> dict[int,
 def _finished(
     directory: Path, shards, num_shards: int, facts: dict, retry, *, adopt_shard: bool
 ) -> dict[int, list[Entry]]:
-    """Returns the entries of those shards that need not be made again."""
+    """Returns the entries of the shards that need not be made again."""
     finished = {}
     for shard in shards:
         header, entries = ledger.read_finished(

@@ -117,23 +117,13 @@ def decoder_pool(
 
 
 class ShardBuilder:
-    """Builds shards of a folder: decoders, network and writer together.
-
-    Args:
-        root: folder of the videos.
-        directory: of the shards.
-        config: settings.
-        network: replaces `extractor.Extractor` unless it is None.
-        meter: counts clips and frames.
-    """
+    """Builds the shards of `directory` from the videos below `root`; see `pipeline.preprocess`."""
 
     def __init__(
         self, root: Path, directory: Path, config: PreprocessConfig, network, meter: Meter
     ):
-        self.root = root
-        self.directory = directory
-        self.config = config
-        self.network = network
+        self.root, self.directory = root, directory
+        self.config, self.network = config, network
         self._meter = meter
         self._backbone = network.BACKBONE if network else BACKBONES[config.backbone.value]
 
@@ -186,12 +176,8 @@ class ShardBuilder:
         paths = [path for shard in missing for _, path in shard.videos]
         with self._decode(paths, self.config.max_frames) as pool:
             if extractor is None:
-                extractor = restore_extractor(
-                    self.directory,
-                    self.network,
-                    precision=self.config.precision,
-                    backend=self.config.backend,
-                )
+                how = {"precision": self.config.precision, "backend": self.config.backend}
+                extractor = restore_extractor(self.directory, self.network, **how)
             clips = iter(pool)
             try:
                 for shard in missing:

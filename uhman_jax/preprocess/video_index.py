@@ -73,8 +73,8 @@ def _select_stream(container, max_megapixels: float):
     covers = av.stream.Disposition.attached_pic
     streams = [s for s in container.streams.video if not s.disposition & covers]
     if not streams:
-        held = sorted({s.type for s in container.streams}) or ["nothing"]
-        raise DecodeError("no_video", f"no video stream; the file holds {', '.join(held)}")
+        found = sorted({s.type for s in container.streams}) or ["nothing"]
+        raise DecodeError("no_video", f"no video stream; the file holds {', '.join(found)}")
     best = container.streams.best("video")
     stream = next((s for s in streams if best is not None and s.index == best.index), streams[0])
     context = stream.codec_context

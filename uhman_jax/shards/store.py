@@ -20,7 +20,7 @@ from uhman_jax.shards.index import INDEX_FILE, Index, read_index, scan_shards, w
 from uhman_jax.shards.record import FrameRecord, Schema
 
 INFO_FILE = "extractor.json"  # written last, so a folder that has it is complete
-_REBUILD = "run preprocessing again, it rebuilds what is missing"
+_REBUILD = "run preprocessing again, it makes missing files again"
 
 
 def shard_path(directory: str | os.PathLike, index: int, num_shards: int) -> Path:

@@ -29,17 +29,17 @@ class DamagedRecordError(UserError):
         offset: byte at which the damaged record begins.
     """
 
-    def __init__(self, path: str | os.PathLike, offset: int, what: str):
-        self.path, self.offset, self.what = storage.path(path), int(offset), what
+    def __init__(self, path: str | os.PathLike, offset: int, damage: str):
+        self.path, self.offset, self.damage = storage.path(path), int(offset), damage
         super().__init__(
             f"{path}: every record must be as it was written, but the one at byte {offset} is "
-            f"damaged ({what}); delete this file and run preprocessing again, it rebuilds only "
+            f"damaged ({damage}); delete this file and run preprocessing again, it rebuilds only "
             "this shard"
         )
 
     def __reduce__(self):
         """Pickles, so that worker processes can raise it."""
-        return type(self), (self.path, self.offset, self.what)
+        return type(self), (self.path, self.offset, self.damage)
 
 
 def masked_crc32c(parts: Iterable[bytes | bytearray | np.ndarray]) -> int:
