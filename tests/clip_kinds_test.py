@@ -373,12 +373,13 @@ def test_the_same_bytes_get_the_same_answer_under_any_name(tmp_path, kind):
     assert len(frames.images) == (5 if kind in ("mp4", "ts", "mkv") else 1)
 
 
-def test_names_that_are_not_utf8(tmp_path):
-    path = second(tmp_path / "a.mp4", 90)
-    for name in (b"caf\xe9.mp4", b"\xff\xfe", b"a\nb.mp4", b"\x1b[31m.mp4"):
-        other = os.path.join(tmp_path, os.fsdecode(name))
-        shutil.copy(path, other)
-        assert levels(sample_frames(other, size=32)) == pytest.approx([90] * 5, abs=4)
+def test_names_that_are_not_utf8_or_like_protocols(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = second("a.mp4", 90)
+    names = ["concat:a.mkv", "ünï %03d.mkv", "with\nnewline.mkv", "\x1b[31m.mp4"]
+    for name in [*names, *map(os.fsdecode, (b"caf\xe9.mp4", b"\xff\xfe"))]:
+        shutil.copy(path, name)
+        assert levels(sample_frames(name, size=32)) == pytest.approx([90] * 5, abs=4)
 
 
 # Encrypted clips.

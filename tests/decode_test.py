@@ -283,13 +283,6 @@ def test_playlists_open_no_other_file(tmp_path, playlist):
         assert kind_of(tmp_path / name) in ("unsupported", "corrupt")
 
 
-def test_names_are_no_protocols(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("concat:a.mkv", "with\nnewline.mkv", "ünï %03d.mkv"):
-        os.rename(clips.write_clip("plain.mkv", [clips.gray(9)], [0]), name)
-        assert len(sample_frames(name).images) == 1
-
-
 def test_real_clips():
     folder = clips.shared_videos()
     names = sorted(n for n in os.listdir(folder) if not n.endswith(".csv"))

@@ -89,15 +89,6 @@ def test_quantised_features_are_near(folder, tmp_path):
         np.testing.assert_allclose(near, exact[i].codes_FMC, atol=bound)
 
 
-def test_tfds_reads_the_folder(folder, tmp_path):
-    import tensorflow_datasets as tfds
-
-    run(folder, tmp_path)
-    builder = tfds.builder_from_directory(tmp_path)
-    assert builder.info.splits["train"].num_examples == 5
-    assert list(builder.info.splits["train"].shard_lengths) == [2, 2, 1, 0]
-
-
 def test_batches_shards_and_decoders_do_not_change_features(folder, tmp_path):
     """The small network is exact per image; `extractor_test` shows the same of the backbones."""
     stores = []

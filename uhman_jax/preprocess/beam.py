@@ -22,13 +22,13 @@ from uhman_jax.preprocess.ledger import Shard
 
 NAMESPACE = "uhman_jax"  # of the metrics
 _LOOK_EVERY = 1.0  # seconds between updates of the progress bar
-_DIRECT_RUNNER = (  # defaults; the last option of a name counts
-    "--direct_running_mode=multi_processing",
-    "--direct_num_workers=0",  # one per core
-    "--default_sdk_harness_log_level=ERROR",
+_DIRECT_RUNNER = (  # defaults; of options with one name the last counts
+    "direct_running_mode=multi_processing",
+    "direct_num_workers=0",  # one per core
+    "default_sdk_harness_log_level=ERROR",
     # With this option the direct runner does not look for an engine to download. It has no other
     # effect: this pipeline has no triggers.
-    "--allow_unsafe_triggers",
+    "allow_unsafe_triggers",
 )
 
 
@@ -48,7 +48,8 @@ def options_of(arguments: Sequence[str]) -> PipelineOptions:
         create_runner(runner)
     except (ValueError, ImportError) as error:
         raise UserError(f"--runner must be one that Beam has: {error}") from error
-    return PipelineOptions([*(_DIRECT_RUNNER if runner == "DirectRunner" else ()), *arguments])
+    defaults = _DIRECT_RUNNER if runner == "DirectRunner" else ()
+    return PipelineOptions([*(f"--{option}" for option in defaults), *arguments])
 
 
 class MakeShard(beam.DoFn):

@@ -11,12 +11,13 @@ Each file is written whole or not at all. This module does not import TensorFlow
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from uhman_jax import storage
@@ -89,12 +90,12 @@ def plan(
         raise UserError(f"each video_id must be given once, got {twice[0]!r} twice; rename one")
     if not all(ids):
         raise UserError("a video_id must not be empty; name every video")
-    size_of = _sizes(root) if root else None
+    sizes = _sizes(root, [path for _, path in videos]) if root else []
     shards = []
     for begin in range(0, len(videos), videos_per_shard):
-        part = tuple(videos[begin : begin + videos_per_shard])
-        sizes = _hash([size_of(path) for _, path in part]) if size_of else ""
-        shards.append(Shard(len(shards), part, _hash(part), sizes))
+        rows = slice(begin, begin + videos_per_shard)
+        part, key = tuple(videos[rows]), _hash(sizes[rows]) if root else ""
+        shards.append(Shard(len(shards), part, _hash(part), key))
     return shards
 
 
@@ -120,19 +121,16 @@ def _hash(facts: Sequence) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _sizes(root: Path) -> Callable[[str], int]:
-    """Returns a function of a path below the root: the size of the file, -1 if it is unknown."""
+def _sizes(root: Path, paths: Sequence[str]) -> list[int]:
+    """Returns the sizes of files below the root; -1 if a size is unknown."""
     if storage.is_remote(root):
-        sizes = storage.sizes(root)
-        return lambda path: sizes.get(os.path.normpath(path), -1)
-
-    def size(path: str) -> int:
-        try:
-            return os.stat(root / path).st_size
-        except (OSError, ValueError):
-            return -1
-
-    return size
+        listed = storage.sizes(root)
+        return [listed.get(os.path.normpath(path), -1) for path in paths]
+    sizes = [-1] * len(paths)
+    for i, path in enumerate(paths):
+        with contextlib.suppress(OSError, ValueError):
+            sizes[i] = os.stat(root / path).st_size
+    return sizes
 
 
 def settings(config: PreprocessConfig) -> dict:
@@ -220,11 +218,11 @@ def read_finished(
 
 
 def _adopt_shard(directory: Path, index: int, path: Path) -> bool:
-    others = sorted(directory.glob(store.shard_path(directory, index, 99_999).name[:-5] + "*"))
-    if len(others) != 1:
+    found = list(directory.glob(store.shard_path(directory, index, 99_999).name[:-5] + "*"))
+    if len(found) != 1:
         return False
     (directory / store.INFO_FILE).unlink(missing_ok=True)  # no longer complete
-    others[0].replace(path)
+    found[0].replace(path)
     return True
 
 
