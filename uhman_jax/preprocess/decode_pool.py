@@ -6,6 +6,7 @@ the order of the paths; a bounded number of them waits in memory.
 
 import collections
 import concurrent.futures
+import contextlib
 import itertools
 import math
 import queue
@@ -21,7 +22,7 @@ _MAX_WAITING_FRAMES = 1024  # images that wait for the network, about 270 MB
 _SAME_IN_A_ROW = 20  # clips with one unexpected exception, after which the self-test is repeated
 
 
-class DecoderPool:
+class DecoderPool(contextlib.AbstractContextManager["DecoderPool"]):
     """Iterates over the decoded clips of `paths`, in order; use it as a context manager.
 
     Decoding starts with the object and stays a bounded number of clips ahead of the iteration.
@@ -70,10 +71,6 @@ class DecoderPool:
         self._clips: collections.deque[concurrent.futures.Future] = collections.deque()
         fitting = _MAX_WAITING_FRAMES // options["max_frames"]
         self._submit(max(num_decoders, min(4 * num_decoders, fitting)))
-
-    def __enter__(self) -> "DecoderPool":
-        """Returns itself."""
-        return self
 
     def __exit__(self, *exc):
         """Ends the child processes; clips that were not taken are lost."""

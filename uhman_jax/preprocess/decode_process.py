@@ -32,8 +32,9 @@ class LibraryFault(UserError):
 
 def usable_cores() -> int:
     """Returns the number of cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def environment() -> dict[str, str]:
@@ -200,7 +201,5 @@ def _unnamed_file():
 
 
 def _cause(status: int) -> str:
-    try:
-        return signal.Signals(-status).name if status < 0 else f"exit status {status}"
-    except ValueError:
-        return f"signal {-status}"
+    names = {-number: number.name for number in signal.Signals}
+    return names.get(status, f"exit status {status}")

@@ -41,20 +41,15 @@ class Encoded(NamedTuple):
 
 
 class _Request:
-    """The clips for which one caller of `encode` still waits.
-
-    Attributes:
-        left: absolute paths by their index in the request.
-        sent: index of each clip of the job that the process works on.
-    """
+    """The clips for which one caller of `encode` still waits."""
 
     def __init__(self, paths: Sequence[str | os.PathLike[str]]):
         self.left = {index: os.path.abspath(path) for index, path in enumerate(paths)}
-        self.sent: list[int] = []
+        self.sent: list[int] = []  # index of each clip of the job that the process works on
         self.answered = False
 
 
-class OnDemand:
+class OnDemand(contextlib.AbstractContextManager["OnDemand"]):
     """Encodes clips on request; use it as a context manager, or call `close`.
 
     The process starts with the object, and loads the network in parallel. Any number of iterators
@@ -84,10 +79,6 @@ class OnDemand:
         if first:
             with contextlib.suppress(BrokenPipeError):  # reading the answer reports it
                 self._send(self._first)
-
-    def __enter__(self) -> "OnDemand":
-        """Returns itself."""
-        return self
 
     def __exit__(self, *exc: object) -> None:
         """Ends the process."""
