@@ -1,4 +1,4 @@
-"""Features made on Apache Beam: the bytes of the local run, whatever happens to a worker."""
+"""Features made on Apache Beam: the bytes of the local run, also if a worker is killed."""
 
 import os
 import signal
@@ -10,10 +10,9 @@ from pathlib import Path
 import clips
 import pytest
 from clips import contents
-from small_network import SmallNetwork, small_config
+from small_network import encode as run
 
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess import pipeline
 
 pytest.importorskip("apache_beam", reason="needs the extra [beam]")
 from uhman_jax.preprocess import beam  # noqa: E402
@@ -30,13 +29,8 @@ def folder(tmp_path_factory):
     return root
 
 
-def run(folder, output, arguments=None, **options):
-    videos = [(path.name, path.name) for path in folder.glob("*.mp4")]
-    if arguments is not None:
-        options["beam_options"] = beam.options_of(arguments)
-    return pipeline.preprocess(
-        folder, videos, output, small_config(), network=SmallNetwork, progress=False, **options
-    )
+def direct(*options):
+    return beam.options_of(["--runner=DirectRunner", *options])
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +46,7 @@ def workers_find_the_tests(monkeypatch):
 
 
 def test_two_processes_make_the_bytes_of_one(folder, local, tmp_path):
-    summary = run(folder, tmp_path, ["--runner=DirectRunner", "--direct_num_workers=2"])
+    summary = run(folder, tmp_path, beam=direct("--direct_num_workers=2"))
     assert contents(tmp_path) == local
     assert summary.counts["ok"] == 7 and summary.counts["corrupt"] + summary.counts["no_video"] == 1
     assert summary.frames == 1 + 2 + 3 + 1 + 2 + 3 + 1
@@ -61,12 +55,12 @@ def test_two_processes_make_the_bytes_of_one(folder, local, tmp_path):
 def test_a_finished_folder_starts_no_pipeline(folder, local, tmp_path, monkeypatch):
     run(folder, tmp_path)
     monkeypatch.setattr(beam, "make", lambda *arguments: pytest.fail("a pipeline began"))
-    assert run(folder, tmp_path, ["--runner=DirectRunner"]).reused == 8
+    assert run(folder, tmp_path, beam=direct()).reused == 8
     assert contents(tmp_path) == local
 
 
-def test_what_is_missing_is_made_and_counted(folder, local, tmp_path, monkeypatch):
-    """In this process, whose metrics can be looked at."""
+def test_missing_shards_are_made_and_counted(folder, local, tmp_path, monkeypatch):
+    """In this process, whose metrics can be read."""
     run(folder, tmp_path)
     (shard,) = tmp_path.glob("*.tfrecord-00002-of-*")
     shard.unlink()
@@ -75,7 +69,7 @@ def test_what_is_missing_is_made_and_counted(folder, local, tmp_path, monkeypatc
     monkeypatch.setattr(
         beam, "make", lambda *arguments: counted.update(make(*arguments)) or counted
     )
-    run(folder, tmp_path, ["--runner=DirectRunner", "--direct_running_mode=in_memory"])
+    run(folder, tmp_path, beam=direct("--direct_running_mode=in_memory"))
     assert contents(tmp_path) == local
     assert counted["clips_ok"] == 2 and counted["frames"] == 2 + 3
     assert sum(counted[name] for name in counted if name.startswith("clips_")) == 2
@@ -92,7 +86,7 @@ def descendants(process, word):
     return [int(pid) for pid, _, words in rows if int(pid) in family and word in words]
 
 
-def test_a_worker_that_is_killed_costs_its_shards_alone(folder, local, tmp_path):
+def test_a_killed_worker_costs_only_its_shards(folder, local, tmp_path):
     command = [sys.executable, ROOT / "tests" / "small_network.py", "preprocess", folder, tmp_path]
     command += ["--runner=DirectRunner", "--direct_num_workers=2"]
     slow = os.environ | {"SMALL_NETWORK_SECONDS": "1.5"}
@@ -132,15 +126,15 @@ def test_a_job_service_makes_the_same_bytes(folder, local, tmp_path, job_service
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "sentence"),
     [
         (["--runner=NoSuchRunner"], "NoSuchRunner"),
         (["--runner=DirectRunner", "--direct_num_workers=many"], "Beam must know its options"),
     ],
 )
-def test_what_beam_does_not_know_is_a_sentence(folder, tmp_path, arguments, said):
-    with pytest.raises(UserError, match=said):
-        run(folder, tmp_path, arguments)
+def test_unknown_options_are_reported_in_a_sentence(folder, tmp_path, arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        run(folder, tmp_path, beam=beam.options_of(arguments))
 
 
 def test_the_command_line_hands_the_rest_to_beam(tmp_path):

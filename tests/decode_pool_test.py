@@ -1,4 +1,4 @@
-"""Decoders in processes of their own: what each clip may cost, and that they end."""
+"""Decoding processes: the limits of each clip, faults of the library, and the end of processes."""
 
 import dataclasses
 import os
@@ -15,13 +15,22 @@ import numpy as np
 import pytest
 
 from uhman_jax.errors import UserError
-from uhman_jax.preprocess import decode_process, self_test
-from uhman_jax.preprocess import decode_worker as child_process
+from uhman_jax.preprocess import decode_process, decode_worker, self_test
 from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.preprocess.decode_pool import DecoderPool
 from uhman_jax.preprocess.decode_process import LibraryFault
 
 TESTS = Path(__file__).parent
+
+
+def child(kind):
+    return (sys.executable, str(TESTS / "small_network.py"), kind)
+
+
+def pool_of(paths, timeout=60, num_decoders=2, **options):
+    return DecoderPool(paths, OPTIONS, num_decoders=num_decoders, timeout=timeout, **options)
+
+
 OPTIONS = {"max_frames": 3, "size": 8}
 
 
@@ -43,11 +52,8 @@ def misbehaving(clip, tmp_path):
 
 
 def test_hangs_and_crashes_cost_one_clip_each(misbehaving):
-    command = (sys.executable, str(TESTS / "small_network.py"), "child")
     started = time.monotonic()
-    with DecoderPool(
-        misbehaving, OPTIONS, num_decoders=2, timeout=4, memory_bytes=3 << 30, command=command
-    ) as pool:
+    with pool_of(misbehaving, 4, memory_bytes=3 << 30, command=child("misbehave")) as pool:
         found = list(pool)
     assert time.monotonic() - started < 60
     assert [one.state for one in found] == [
@@ -65,15 +71,14 @@ def test_memory_of_a_decoder_does_not_grow_and_its_lack_is_named(tmp_path):
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (135, 240, 3)).astype(np.uint8).repeat(16, 0).repeat(16, 1)
     path = clips.write_clip(tmp_path / "4k.mp4", [noise, 255 - noise, noise], [0, 200, 400])
-    program = "from uhman_jax.preprocess import child; print(child._peak_bytes())"
+    program = "from uhman_jax.preprocess import decode_worker; print(decode_worker._peak_bytes())"
     command = [sys.executable, "-c", program]
     one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent)}
     bare = subprocess.run(command, env=one_thread, capture_output=True, check=True, text=True)
     found = {}
     for extra in (120, 30):
         memory_bytes = int(bare.stdout) + (extra << 20)
-        limits = {"timeout": 60, "memory_bytes": memory_bytes}
-        with DecoderPool([path] * 10, OPTIONS, num_decoders=1, **limits) as pool:
+        with pool_of([path] * 10, num_decoders=1, memory_bytes=memory_bytes) as pool:
             found[extra] = {(clip.state, clip.reason) for clip in pool}
     assert found[120] == {("ok", "")}
     reason = f"decoding needs more than decoder_memory, {memory_bytes / 2**30:g} GiB"
@@ -81,31 +86,24 @@ def test_memory_of_a_decoder_does_not_grow_and_its_lack_is_named(tmp_path):
 
 
 def test_few_clips_wait_for_the_network(clip):
-    with DecoderPool([clip] * 60, OPTIONS, num_decoders=2, timeout=60) as pool:
+    with pool_of([clip] * 60) as pool:
         clips_iterator = iter(pool)
         next(clips_iterator)
         time.sleep(1)
-        assert pool.ready() <= 8  # four per decoder
+        assert sum(one.done() for one in pool._clips) <= 8  # four per decoder
 
 
-def test_a_decoder_without_room_to_start_is_told_in_a_sentence(clip):
-    limits = {"timeout": 60, "memory_bytes": 1 << 20}
+def test_a_decoder_without_memory_to_start_is_reported_in_a_sentence(clip):
     with (
-        DecoderPool([clip], OPTIONS, num_decoders=1, **limits) as pool,
+        pool_of([clip], memory_bytes=1 << 20) as pool,
         pytest.raises(UserError, match="within decoder_memory, 0.000976562 GiB .0: no limit."),
     ):
         next(iter(pool))
 
 
-def child(kind):
-    return (sys.executable, str(TESTS / "small_network.py"), kind)
-
-
-def test_a_library_that_fails_on_our_own_clip_is_at_fault_and_no_clip_is(clip):
+def test_a_library_that_fails_the_self_test_is_at_fault_and_no_clip_is(clip):
     with (
-        DecoderPool(
-            [clip] * 3, OPTIONS, num_decoders=2, timeout=60, command=child("outdated")
-        ) as pool,
+        pool_of([clip] * 3, command=child("outdated")) as pool,
         pytest.raises(LibraryFault) as caught,
     ):
         next(iter(pool))
@@ -115,16 +113,11 @@ def test_a_library_that_fails_on_our_own_clip_is_at_fault_and_no_clip_is(clip):
     assert "pip install 'av>=" in message and "\n" not in message
 
 
-def test_a_library_that_fails_later_is_found_out_by_our_own_clip(clip, tmp_path, monkeypatch):
+def test_a_library_that_fails_later_is_found_by_the_self_test(clip, tmp_path, monkeypatch):
     turned = tmp_path / "turned"
     monkeypatch.setenv("TURNED", str(turned))
     found = []
-    with (
-        DecoderPool(
-            [clip] * 60, OPTIONS, num_decoders=2, timeout=60, command=child("turning")
-        ) as pool,
-        pytest.raises(LibraryFault),
-    ):
+    with pool_of([clip] * 60, command=child("turning")) as pool, pytest.raises(LibraryFault):
         for one in pool:
             found.append(one)
             turned.touch()
@@ -134,7 +127,7 @@ def test_a_library_that_fails_later_is_found_out_by_our_own_clip(clip, tmp_path,
 
 
 def test_a_folder_of_odd_files_is_read_to_its_end(clip, tmp_path, monkeypatch):
-    """One exception 45 times: our own clip is decoded again, twice, and clears the library."""
+    """After one exception 45 times the self-test has been repeated twice, and passed."""
     paths = []
     for i in range(45):
         paths.append(str(tmp_path / f"{i}_odd.mp4"))
@@ -142,9 +135,7 @@ def test_a_folder_of_odd_files_is_read_to_its_end(clip, tmp_path, monkeypatch):
     checks = []
     real = decode_process.Worker.check
     monkeypatch.setattr(decode_process.Worker, "check", lambda *a: (checks.append(1), real(*a)))
-    with DecoderPool(
-        [*paths, clip], OPTIONS, num_decoders=2, timeout=60, command=child("child")
-    ) as pool:
+    with pool_of([*paths, clip], command=child("misbehave")) as pool:
         found = list(pool)
     assert [one.state for one in found] == ["corrupt"] * 45 + ["ok"]
     assert found[7].reason == "AttributeError: no such box in 7_odd.mp4" and len(checks) == 2
@@ -160,7 +151,7 @@ def test_a_folder_of_odd_files_is_read_to_its_end(clip, tmp_path, monkeypatch):
 def test_a_decoder_that_cannot_start_says_why(clip, program, sentence):
     command = (sys.executable, "-c", program)
     with (
-        DecoderPool([clip], OPTIONS, num_decoders=1, timeout=60, command=command) as pool,
+        pool_of([clip], command=command) as pool,
         pytest.raises(UserError, match="a decoding process must start") as caught,
     ):
         next(iter(pool))
@@ -177,19 +168,19 @@ def test_the_remedy_names_the_versions_that_the_project_allows(clip):
     assert f"pip install '{bound}'" in self_test.trouble(decode)
 
 
-def test_only_what_a_library_should_not_raise_is_suspicious():
+def test_only_exceptions_that_a_library_should_not_raise_are_unexpected():
     for error in (OSError(5, "x"), EOFError(), av.error.InvalidDataError(1, "x"), MemoryError()):
-        assert child_process._unexpected(error) == {}
-    assert child_process._unexpected(None) == {}
+        assert decode_worker._unexpected(error) == {}
+    assert decode_worker._unexpected(None) == {}
     try:
         vars(3)
     except TypeError as error:
-        name, text, place = child_process._unexpected(error)["unexpected"]
+        name, text, line = decode_worker._unexpected(error)["unexpected"]
     assert name == "TypeError" and "__dict__" in text
-    assert place.startswith(f"{__file__}:")
+    assert line.startswith(f"{__file__}:")
 
 
-def test_our_own_clip_costs_milliseconds():
+def test_the_self_test_takes_milliseconds():
     assert self_test.trouble(sample_frames) == ""
     begin = time.process_time()
     for _ in range(5):
@@ -208,7 +199,7 @@ def test_our_own_clip_costs_milliseconds():
         ({"images": np.zeros((2, 16, 16, 3), np.uint8)}, "images (2, 16, 16, 3)"),
     ],
 )
-def test_whatever_is_wrong_with_our_own_clip_is_told(change, part):
+def test_the_self_test_reports_each_difference(change, part):
     def decode(path, **options):
         return dataclasses.replace(sample_frames(path, **options), **change)
 
@@ -226,18 +217,17 @@ def test_a_decoder_has_one_thread_however_many_cores_there_are():
         input()
     """
     command = (sys.executable, "-c", script)
-    with DecoderPool(["x"], OPTIONS, num_decoders=1, timeout=60, command=command) as pool:
+    with pool_of(["x"], num_decoders=1, command=command) as pool:
         assert [clip.reason for clip in pool] == ["1"]
 
 
 def test_decoders_end_with_the_pool(clip):
-    with DecoderPool([clip] * 60, OPTIONS, num_decoders=2, timeout=60) as pool:
+    def num_children():
+        listing = ["ps", "--ppid", str(os.getpid()), "-o", "pid,args"]
+        found = subprocess.run(listing, capture_output=True, text=True)
+        return found.stdout.count("preprocess.decode_worker")
+
+    with pool_of([clip] * 60) as pool:
         next(iter(pool))
-        children = subprocess.run(
-            ["ps", "--ppid", str(os.getpid()), "-o", "pid,args"], capture_output=True, text=True
-        ).stdout
-        assert children.count("preprocess.child") == 2
-    children = subprocess.run(
-        ["ps", "--ppid", str(os.getpid()), "-o", "pid,args"], capture_output=True, text=True
-    ).stdout
-    assert "preprocess.child" not in children
+        assert num_children() == 2
+    assert num_children() == 0

@@ -23,7 +23,7 @@ model = keras.Sequential([
 rng = np.random.default_rng(0)
 model.set_weights([np.abs(rng.standard_normal(w.shape)) for w in model.weights])
 images = rng.integers(0, 256, (2, 9, 9, 3)).astype(np.uint8)
-engine = importlib.import_module(f"uhman_jax.preprocess.on_{keras.backend.backend()}")
+engine = importlib.import_module(f"uhman_jax.preprocess.keras_{keras.backend.backend()}")
 norm = model.layers[-1]
 scale = lambda images: images / 127.5 - 1.0
 features = engine.Compiled(model, scale, images.shape)(images)

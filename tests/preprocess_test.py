@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import random
@@ -14,6 +15,7 @@ from clips import contents
 from hypothesis import given
 from hypothesis import strategies as st
 from small_network import SmallNetwork, small_config
+from small_network import encode as run
 
 from uhman_jax.config import Storage
 from uhman_jax.errors import UserError
@@ -44,26 +46,6 @@ def folder(tmp_path_factory):
     return root
 
 
-def inputs_of(root):
-    return [(path.name, path.name) for path in root.glob("*.mp4")]
-
-
-def run(root, output, inputs=None, *, network=SmallNetwork, retry=(), **changes):
-    return pipeline.preprocess(
-        root,
-        inputs_of(root) if find_videos is None else find_videos,
-        output,
-        small_config(**changes),
-        network=network,
-        progress=False,
-        retry=retry,
-    )
-
-
-def messages(error):
-    return str(error.value)
-
-
 def test_every_input_is_in_the_ledger_once_and_the_good_ones_in_the_store(folder, tmp_path):
     summary = run(folder, tmp_path)
     assert summary.counts == {
@@ -84,7 +66,7 @@ def test_every_input_is_in_the_ledger_once_and_the_good_ones_in_the_store(folder
     assert len(store.info["fingerprint"]) == 64 and store.info["max_frames"] == 3
 
 
-def test_features_are_those_of_each_clip_alone(folder, tmp_path):
+def test_features_of_a_clip_do_not_depend_on_other_clips(folder, tmp_path):
     run(folder, tmp_path, storage=Storage.FLOAT32)
     extractor = shard_builder.restore_extractor(tmp_path, SmallNetwork)
     store = FrameStore.open(tmp_path)
@@ -107,15 +89,6 @@ def test_quantised_features_are_near(folder, tmp_path):
         np.testing.assert_allclose(near, exact[i].codes_FMC, atol=bound)
 
 
-def test_tfds_reads_the_folder(folder, tmp_path):
-    import tensorflow_datasets as tfds
-
-    run(folder, tmp_path)
-    builder = tfds.builder_from_directory(tmp_path)
-    assert builder.info.splits["train"].num_examples == 5
-    assert list(builder.info.splits["train"].shard_lengths) == [2, 2, 1, 0]
-
-
 def test_batches_shards_and_decoders_do_not_change_features(folder, tmp_path):
     """The small network is exact per image; `extractor_test` shows the same of the backbones."""
     stores = []
@@ -133,8 +106,8 @@ def test_batches_shards_and_decoders_do_not_change_features(folder, tmp_path):
 
 
 def test_order_of_inputs_changes_no_byte(folder, tmp_path):
-    run(folder, tmp_path / "a", sorted(inputs_of(folder)))
-    run(folder, tmp_path / "b", sorted(inputs_of(folder), reverse=True))
+    run(folder, tmp_path / "a", sorted(find_videos.list_inputs(folder)))
+    run(folder, tmp_path / "b", sorted(find_videos.list_inputs(folder), reverse=True))
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
@@ -162,7 +135,7 @@ def test_interrupted_work_goes_on_where_it_was(folder, tmp_path):
     "repeat", [pytest.param(n, marks=[pytest.mark.long] if n > 2 else []) for n in range(20)]
 )
 def test_killed_work_goes_on(folder, tmp_path, repeat):
-    """At a seeded moment: every third time from the start on, else after the first ledger."""
+    """At a random time: every third time from the start on, else after the first ledger."""
     run(folder, tmp_path / "whole")
     output = tmp_path / "cut"
     command = [sys.executable, TESTS / "small_network.py", "preprocess", folder, output]
@@ -186,7 +159,7 @@ def environment():
 def test_nothing_is_done_twice(folder, tmp_path):
     run(folder, tmp_path)
     before = contents(tmp_path)
-    assert pipeline.is_complete(tmp_path, inputs_of(folder), small_config())
+    assert pipeline.is_complete(tmp_path, find_videos.list_inputs(folder), small_config())
 
     class Unused:
         BACKBONE = SmallNetwork.BACKBONE  # any other attribute raises AttributeError
@@ -201,7 +174,7 @@ def test_lost_summaries_are_written_again(folder, tmp_path, lost):
     run(folder, tmp_path)
     before = contents(tmp_path)
     (tmp_path / lost).unlink()
-    assert not pipeline.is_complete(tmp_path, inputs_of(folder), small_config())
+    assert not pipeline.is_complete(tmp_path, find_videos.list_inputs(folder), small_config())
     assert run(folder, tmp_path).reused == 7
     assert contents(tmp_path) == before
 
@@ -211,7 +184,7 @@ def test_lost_and_damaged_parts_are_made_again(folder, tmp_path):
     before = contents(tmp_path)
     next(tmp_path.glob("*-00001-of-00004")).unlink()
     (tmp_path / "ledger" / "00002.jsonl").write_text('{"key": "')
-    assert not pipeline.is_complete(tmp_path, inputs_of(folder), small_config())
+    assert not pipeline.is_complete(tmp_path, find_videos.list_inputs(folder), small_config())
     assert run(folder, tmp_path).reused == 3
     assert contents(tmp_path) == before
     (tmp_path / "extractor.weights.h5").unlink()
@@ -231,8 +204,8 @@ def test_added_and_changed_videos(folder, tmp_path):
     assert sorted(FrameStore.open(output).video_ids)[-1] == "8.mp4"
     assert len(list(output.glob("*-of-00005"))) == 5 == len(list(output.glob("*.tfrecord-*")))
     shutil.copy(root / "2.mp4", root / "0.mp4")
-    assert pipeline.is_complete(output, inputs_of(root), small_config())
-    assert not pipeline.is_complete(output, inputs_of(root), small_config(), root)
+    assert pipeline.is_complete(output, find_videos.list_inputs(root), small_config())
+    assert not pipeline.is_complete(output, find_videos.list_inputs(root), small_config(), root)
     assert run(root, output).reused == 7
     for name in ("2.mp4", "3.mp4", "4.mp4", "5_text.mp4", "6_empty.mp4", "7.mp4", "8.mp4"):
         (root / name).unlink()
@@ -247,12 +220,12 @@ def test_other_settings_are_refused_by_name(folder, tmp_path):
     run(folder, tmp_path)
     with pytest.raises(UserError) as error:
         run(folder, tmp_path, max_frames=2, weights_seed=1)
-    assert "max_frames 3 -> 2, weights_seed 0 -> 1" in messages(error)
-    assert "name another folder for the features" in messages(error)
+    assert "max_frames 3 -> 2, weights_seed 0 -> 1" in str(error.value)
+    assert "name another folder for the features" in str(error.value)
     run(folder, tmp_path, num_decoders=1, clip_timeout=9.0)  # these decide nothing
 
 
-def test_a_folder_of_other_shards_is_left_alone(folder, tmp_path):
+def test_a_folder_of_other_shards_is_refused(folder, tmp_path):
     (tmp_path / "frames-train.tfrecord-00000-of-00001").touch()
     with pytest.raises(UserError, match="folder of their own"):
         run(folder, tmp_path)
@@ -295,7 +268,7 @@ def test_nothing_outside_the_folder_is_read(folder, tmp_path):
     (root / "loop.mp4").symlink_to(root / "loop.mp4")
     os.mkfifo(root / "pipe.mp4")
     videos = [
-        *inputs_of(root),
+        *find_videos.list_inputs(root),
         ("dots", "../root/../root/good.mp4"),
         ("out", str(folder / "0.mp4")),
     ]
@@ -349,8 +322,8 @@ def test_decoders_and_checks_import_no_heavy_library(module):
     found = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
     loaded = set(found.stdout.split())
     assert module in loaded and not loaded & {"tensorflow", "keras", "jax", "flax"}
-    # A library that cannot be imported is told of by the processes that need it.
-    assert ("av" in loaded) == module.endswith("child")
+    # The processes that need a library report that it cannot be imported.
+    assert ("av" in loaded) == module.endswith("decode_worker")
 
 
 def command_line(*arguments):
@@ -375,34 +348,26 @@ def test_mistakes_at_the_command_line_are_one_sentence(arguments, sentence):
     assert not result.stdout
 
 
-BESIDE = (
-    "s.srt s.vtt n.nfo d.mp4.part d.mp4.part-Frag3 d.mp4.ytdl d.mp4.aria2 l.url l.desktop l.webloc"
-)
-BESIDE += (
-    " s.m4a s.mp3 s.opus s.wav t.jpg t.jpeg t.webp t.png t.avif t.heic v.lrv README noext c.xml"
-)
-BESIDE += " c.description c.info.json c.csv notes.md"
+BESIDE = """s.srt s.vtt n.nfo d.mp4.part d.mp4.part-Frag3 d.mp4.ytdl d.mp4.aria2 l.url l.desktop
+    l.webloc s.m4a s.mp3 s.opus s.wav t.jpg t.jpeg t.webp t.png t.avif t.heic v.lrv README noext
+    c.xml c.description c.info.json c.csv notes.md""".split()
 
 
-def test_inputs_without_a_table(tmp_path):
-    names = ["b.mp4", "sub/a.webm", ".hidden/c.mp4", ".d.mp4", "features/x/e.mp4", *BESIDE.split()]
+def test_inputs_without_a_table(tmp_path, capsys):
+    names = ["b.mp4", "sub/a.webm", ".hidden/c.mp4", ".d.mp4", "features/x/e.mp4", *BESIDE]
     names += ["out/settings.json", "out/x.tfrecord-00000-of-00001", "out/ledger/00000.jsonl"]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    program = (
-        "import sys, pathlib; from uhman_jax.preprocess.find_videos import list_inputs;"
-        "print(list_inputs(pathlib.Path(sys.argv[1])))"
-    )
-    command = [sys.executable, "-c", program, tmp_path]
-    found = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == str([("b.mp4", "b.mp4"), ("sub/a.webm", "sub/a.webm")])
-    sentence = "25 files are no clips by their suffix (2 without one, 1 ."
-    assert found.stderr.startswith(sentence) and found.stderr.count("\n") == 1
+    found = find_videos.list_inputs(tmp_path)
+    assert found == [("b.mp4", "b.mp4"), ("sub/a.webm", "sub/a.webm")]
+    message = capsys.readouterr().err
+    assert message.startswith("25 files are no clips by their suffix (2 without one, 1 .")
+    assert message.count("\n") == 1
     # Folders of features that were begun before the rule go on with all files but tables and texts.
     old = [name for name, _ in find_videos.list_inputs(tmp_path, rule=1)]
-    wanted = [n for n in BESIDE.split() if not n.endswith((".md", ".json", ".csv"))]
-    assert old == sorted(["b.mp4", "sub/a.webm", *wanted])
+    expected = [name for name in BESIDE if not name.endswith((".md", ".json", ".csv"))]
+    assert old == sorted(["b.mp4", "sub/a.webm", *expected])
     assert find_videos.clips_of([str(tmp_path)]) == [f"{tmp_path}/b.mp4", f"{tmp_path}/sub/a.webm"]
     assert find_videos.clips_of([f"{tmp_path}/s.srt"]) == [f"{tmp_path}/s.srt"]  # named: tried
 
@@ -427,59 +392,39 @@ def test_long_folders_are_listed_in_linear_time(tmp_path):
     assert seconds[1] < 5 and seconds[1] < 8 * 3 * seconds[0] + 0.1
 
 
-def test_by_products_of_a_sample(tmp_path):
-    folder = TESTS.parents[1] / "shared" / "strangers" / "13-ytdlp-beside"
-    if not folder.is_dir():
-        pytest.skip("no 13-ytdlp-beside in ../shared/strangers")
-    assert find_videos.files_below(folder) == ["p3.mkv", "p4.mp4"]
-
-
-def names_of_all_kinds(folder, source):
-    """Copies of a clip under names that no table can hold, and some that look like them."""
-    names = [
-        b"a.mp4",
-        b"caf\xe9.mp4",
-        rb"caf\xe9.mp4",
-        b"a\nb.mp4",
-        b"\x1b[31m.mp4",
-        b"c\xc2\x85.mp4",
-    ]
-    names += ["caf\u00e9.mp4".encode(), "cafe\u0301.mp4".encode(), b"c\x85.mp4", b"\xff\xfe.mp4"]
-    for name in names:
-        shutil.copy(source, os.path.join(os.fsencode(folder), name))
-    return names
+# A clip may have such a name, or one that looks like its spelling.
+NAMES = [b"a.mp4", b"caf\xe9.mp4", rb"caf\xe9.mp4", b"a\nb.mp4", b"\x1b[31m.mp4", b"c\xc2\x85.mp4"]
+NAMES += ["caf\u00e9.mp4".encode(), "cafe\u0301.mp4".encode(), b"c\x85.mp4", b"\xff\xfe.mp4"]
 
 
 def test_every_name_has_its_own_printable_spelling(folder, tmp_path):
-    names = names_of_all_kinds(tmp_path, folder / "1.mp4")
+    for name in NAMES:
+        shutil.copy(folder / "1.mp4", os.path.join(os.fsencode(tmp_path), name))
     listed = find_videos.list_inputs(tmp_path)
-    assert len(listed) == len({video_id for video_id, _ in listed}) == len(names)
-    assert {os.fsencode(path) for _, path in listed} == set(names)
+    ids = {video_id for video_id, _ in listed}
+    assert len(listed) == len(ids) and {os.fsencode(path) for _, path in listed} == set(NAMES)
     for video_id, path in listed:
         video_id.encode()
         assert "\n" not in video_id and "\x1b" not in video_id
-        name = video_id
-        if video_id.startswith("./"):  # undo it
+        if video_id.startswith("./"):  # undo the spelling
             name = video_id[2:].encode().decode("unicode_escape").encode("latin-1")
             assert name == os.fsencode(path)
         else:
-            assert name == path
+            assert video_id == path
     output = tmp_path / "out"
     summary = run(tmp_path, output, listed)
-    assert summary.counts["ok"] == len(names)
-    assert {e.video_id for e in ledger.read_ledger(output)} == {v for v, _ in listed}
+    assert summary.counts["ok"] == len(NAMES)
+    assert {entry.video_id for entry in ledger.read_ledger(output)} == ids
     assert all(entry.path.encode() for entry in summary.entries)
-    assert set(FrameStore.open(output).video_ids) == {v for v, _ in listed}
+    assert set(FrameStore.open(output).video_ids) == ids
 
 
 @given(st.lists(st.binary(min_size=1, max_size=9), unique=True))
 def test_spellings_are_unambiguous(names):
     names = {os.fsdecode(name) for name in names if b"/" not in name} | {"a\\n", "\\xe9", "\udce9"}
     assert len({clip_file.printable(name) for name in names}) == len(names)
-    for name in names:
-        assert all(
-            ord(c) >= 32 and not "\ud800" <= c <= "\udfff" for c in clip_file.printable(name)
-        )
+    for name in map(clip_file.printable, names):
+        assert all(ord(c) >= 32 and not "\ud800" <= c <= "\udfff" for c in name)
 
 
 SMALL_COMMAND = """if True:
@@ -493,125 +438,74 @@ SMALL_COMMAND = """if True:
 """
 
 
-def test_a_folder_whose_names_are_not_utf8(folder, tmp_path):
-    """The command line; the folder's own name is of that kind too, that of the features is not."""
-    root = os.path.join(os.fsencode(tmp_path), b"f\xf6lder")
-    os.mkdir(root)
-    shutil.copy(folder / "1.mp4", os.path.join(root, b"a.mp4"))
-    shutil.copy(folder / "1.mp4", os.path.join(root, b"caf\xe9.mp4"))
-    check_two_clips(root, tmp_path / "features")
-    refused = preprocess_command(root)
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("--output must be a name in UTF-8, got ")
-
-
-def test_sample_of_a_name_that_is_not_utf8(folder, tmp_path):
-    script = TESTS.parents[1] / "shared" / "strangers" / "19-name-not-utf8.py"
-    if not script.exists():
-        pytest.skip("no 19-name-not-utf8.py in ../shared/strangers")
-    command = [sys.executable, script, folder / "1.mp4"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    check_two_clips(os.fsencode(tmp_path / "names"), tmp_path / "features")
-
-
 def preprocess_command(root, *arguments):
-    """Runs the command line."""
     environ = environment() | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
     command = [sys.executable, "-c", SMALL_COMMAND, b"--root=" + root, "--calibration_frames=0"]
     return subprocess.run([*command, *arguments], env=environ, capture_output=True, text=True)
 
 
-def check_two_clips(root, output):
-    """Runs the command line on a folder of two clips."""
+def test_a_folder_whose_names_are_not_utf8(folder, tmp_path):
+    """The command line; the name of the folder is not UTF-8 either."""
+    root, output = os.path.join(os.fsencode(tmp_path), b"f\xf6lder"), tmp_path / "features"
+    os.mkdir(root)
+    shutil.copy(folder / "1.mp4", os.path.join(root, b"a.mp4"))
+    shutil.copy(folder / "1.mp4", os.path.join(root, b"caf\xe9.mp4"))
     found = preprocess_command(root, f"--output={output}")
     assert found.returncode == 0, found.stderr
     assert "ok                  2" in found.stdout and "Traceback" not in found.stderr
-    ledger_file = output / "ledger.jsonl"
-    names = [json.loads(line)["video_id"] for line in ledger_file.read_text().splitlines()]
+    names = [entry.video_id for entry in ledger.read_ledger(output)]
     assert names == ["./caf\\xe9.mp4", "a.mp4"]
+    refused = preprocess_command(root)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("--output must be a name in UTF-8, got ")
 
 
 def test_old_folders_keep_their_rules_and_new_ones_record_theirs(tmp_path, monkeypatch):
-    """A clip of two pieces: all of it under the new rule, the first under the old one."""
+    """A clip of two pieces: rule 2 samples both, rule 1 only the first."""
     root = tmp_path / "clips"
     root.mkdir()
-    parts = []
     for gray in (50, 200):
-        part = clips.write_clip(
-            tmp_path / f"{gray}", [clips.gray(gray)] * 25, range(0, 1000, 40), "mpeg4",
-            container="mpegts",
-        )  # fmt: skip
-        parts.append(Path(part).read_bytes())
-    (root / "a.ts").write_bytes(b"".join(parts))
+        images, times = [clips.gray(gray)] * 25, range(0, 1000, 40)
+        part = clips.write_clip(tmp_path / f"{gray}", images, times, container="mpegts")
+        with open(root / "a.ts", "ab") as file:
+            file.write(Path(part).read_bytes())
     (root / "b.srt").touch()
-    config = {"max_frames": 16}
-    frames = {}
-    for kind in ("old", "new"):
-        output = tmp_path / kind
-        if kind == "old":
-            output.mkdir()
-            settings = ledger.settings(small_config(**config))
-            ledger.write_json(output / "settings.json", {"settings": settings})
-        rule = ledger.frame_times(output)
-        listed = find_videos.list_inputs(root, rule)
-        summary = run(root, output, listed, **config)
-        frames[kind] = [(entry.video_id, entry.frames) for entry in summary.entries]
-        facts = [json.loads((output / n).read_text()) for n in ("settings.json", "extractor.json")]
-        found = [facts[0].get("frame_times", 1), facts[1]["info"].get("frame_times", 1)]
-        assert found == [rule, rule] == ([1, 1] if kind == "old" else [2, 2])
-        assert "frame_times" not in facts[0]["settings"]
-        assert pipeline.is_complete(output, listed, small_config(**config), root)
-        assert ledger.frame_times(output) == rule
-        assert run(root, output, listed, **config).reused == len(listed)
-        command = (sys.executable, str(TESTS / "small_network.py"), "serve")
-        monkeypatch.setattr(feature_client, "COMMAND", command)
-        with feature_client.OnDemand(output, small_config(**config)) as client:
+    config = small_config(max_frames=16)
+    command = (sys.executable, str(TESTS / "small_network.py"), "serve")
+    monkeypatch.setattr(feature_client, "COMMAND", command)
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    ledger.write_json(old / "settings.json", {"settings": ledger.settings(config)})
+    for output, rule, expected in ((old, 1, {"a.ts": 5, "b.srt": 0}), (new, 2, {"a.ts": 10})):
+        listed = find_videos.list_inputs(root, ledger.frame_times(output))
+        summary = run(root, output, listed, max_frames=16)
+        assert {entry.video_id: entry.frames for entry in summary.entries} == expected
+        settings, info = (ledger.read_json(output / n) for n in ("settings.json", "extractor.json"))
+        assert ledger.frame_times(output) == rule and "frame_times" not in settings["settings"]
+        assert [x.get("frame_times", 1) for x in (settings, info["info"])] == [rule, rule]
+        assert pipeline.is_complete(output, listed, config, root)
+        assert run(root, output, listed, max_frames=16).reused == len(listed)
+        with feature_client.OnDemand(output, config) as client:
             (encoded,) = client.encode([root / "a.ts"])
-        assert encoded.record is not None
-        assert len(encoded.record.times_F) == dict(frames[kind])["a.ts"]
-    assert frames == {"old": [("a.ts", 5), ("b.srt", 0)], "new": [("a.ts", 10)]}
-    (tmp_path / "new" / "settings.json").write_text('{"frame_times": 3}')
+        assert len(encoded.record.times_F) == expected["a.ts"]
+    ledger.write_json(new / "settings.json", {"frame_times": 3})
     with pytest.raises(UserError, match="frame_times must be 1 or 2 in .*got 3; use the version"):
-        ledger.frame_times(tmp_path / "new")
+        ledger.frame_times(new)
 
 
 def test_shards_made_before_a_fault_of_the_library_was_found_are_made_again(
     folder, tmp_path, monkeypatch
 ):
-    real, calls = shard_builder.Making._decode, []
+    def five_clips_and_a_fault(pool, real=DecoderPool.__iter__):
+        yield from itertools.islice(real(pool), 5)
+        raise LibraryFault("av 99 must decode our clip")
 
-    def decode(self, videos, max_frames):
-        pool = real(self, videos, max_frames)
-
-        def clips_and_fault():
-            for i, clip in enumerate(pool):
-                if i == 5:
-                    raise LibraryFault("av 99 must decode our clip")
-                yield clip
-
-        return FaultyPool(pool, clips_and_fault())
-
-    class FaultyPool:
-        busy_seconds = 0.0
-
-        def __init__(self, pool, iterator):
-            self.pool, self.iterator = pool, iterator
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *exc):
-            calls.append(1)
-            self.pool.close()
-
-        def __iter__(self):
-            return self.iterator
-
-    monkeypatch.setattr(shard_builder.Making, "_decode", decode)
-    with pytest.raises(LibraryFault, match="av 99"):
-        run(folder, tmp_path)
-    monkeypatch.undo()
-    assert calls and not list((tmp_path / "ledger").glob("*.jsonl"))
+    with monkeypatch.context() as patch:
+        patch.setattr(DecoderPool, "__iter__", five_clips_and_a_fault)
+        with pytest.raises(LibraryFault, match="av 99"):
+            run(folder, tmp_path)
+    assert len(list(tmp_path.glob("*.tfrecord-*"))) == 2
+    assert not list((tmp_path / "ledger").glob("*.jsonl"))
     summary = run(folder, tmp_path)
     assert summary.reused == 0 and summary.counts["ok"] == 5
 

@@ -1,4 +1,4 @@
-"""Replaces the backbone in tests of preprocessing; also the programs that they kill."""
+"""A small backbone and faulty decoders for tests; as a program, the processes that they start."""
 
 import dataclasses
 import hashlib
@@ -64,18 +64,28 @@ def small_config(**changes):
     return PreprocessConfig(**(values | {"calibration_frames": 0} | changes))
 
 
-def encode(root, output, **changes):
-    """Preprocesses a folder, or a bucket's, with the small network."""
+def encode(
+    root, output, inputs=None, *, network=SmallNetwork, retry=(), part=None, beam=None, **changes
+):
+    """Preprocesses a folder, or a folder of a bucket, with the small network."""
     from uhman_jax import storage
     from uhman_jax.preprocess import find_videos, pipeline
 
-    videos = find_videos.list_inputs(storage.path(root))
-    how = {"network": SmallNetwork, "progress": False}
-    return pipeline.preprocess(root, videos, output, small_config(**changes), **how)
+    return pipeline.preprocess(
+        root,
+        find_videos.list_inputs(storage.path(root)) if inputs is None else inputs,
+        output,
+        small_config(**changes),
+        network=network,
+        progress=False,
+        retry=retry,
+        part=part,
+        beam_options=beam,
+    )
 
 
 def misbehave(path, **options):
-    """A decoder for `child.serve` that hangs or crashes on files named so."""
+    """A decoder for `decode_worker.serve` that hangs or crashes on files named so."""
     from uhman_jax.preprocess.decode import sample_frames
 
     name = os.path.basename(path)
@@ -89,18 +99,18 @@ def misbehave(path, **options):
         np.ones(1 << 33, np.uint8)
     if "surprise" in name:
         raise ZeroDivisionError("a defect of a library")
-    if "odd" in name:  # each says something else, at one place
+    if "odd" in name:  # messages differ, the line does not
         raise AttributeError(f"no such box in {name}")
     return sample_frames(path, **options)
 
 
 def outdated(path, **options):
-    """A decoder of a library of another version, which lacks what is called."""
+    """A decoder on a library of another version, which lacks an argument."""
     raise TypeError("open() got an unexpected keyword argument")
 
 
 def turning(path, **options):
-    """A decoder that works until the file beside it is there."""
+    """A decoder that works until the file $TURNED exists."""
     from uhman_jax.preprocess.decode import sample_frames
 
     if os.path.exists(os.environ["TURNED"]):
@@ -138,5 +148,5 @@ if __name__ == "__main__":
     else:
         from uhman_jax.preprocess import decode_worker
 
-        decoders = {"child": misbehave, "outdated": outdated, "turning": turning}
+        decoders = {"misbehave": misbehave, "outdated": outdated, "turning": turning}
         decode_worker.serve(decoders[sys.argv.pop(1)])

@@ -44,10 +44,7 @@ def test_all_commands_guard_their_streams():
     for folder in ("uhman_jax", "tools", "experiments"):
         for path in (ROOT / folder).rglob("*.py"):
             text = path.read_text("utf-8")
-            if 'if __name__ == "__main__":' not in text or path.name in (
-                "decode_worker.py",
-                "feature_worker.py",
-            ):
+            if 'if __name__ == "__main__":' not in text or path.name.endswith("_worker.py"):
                 continue
             assert "run_app(" in text or "streams.guarded()" in text, path
 

@@ -1,8 +1,8 @@
 """The networks that turn images into region features, one record each.
 
-A further network of keras.applications is one more record here and no edit elsewhere: the setting
-`preprocess.backbone`, the sizes of images and shards and the tests follow the records. Keras is
-imported when a network is built.
+To add a network of keras.applications, add a record here: the setting `preprocess.backbone`, the
+sizes of images and shards and the tests follow the records. Keras is imported when a network is
+built.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ class Backbone:
         grid: regions along a side of the map; a frame has `grid`**2 regions, row by row.
         num_channels: channels of a region.
         scale: maps float32 images with values from 0 to 255 to the network's input.
-        application: builds the network from the module keras.applications and arguments that all
-            its functions take.
+        application: builds the network, given the module keras.applications and arguments that
+            all its networks take.
     """
 
     name: str
@@ -49,11 +49,11 @@ class Backbone:
 
     @property
     def network(self) -> str:
-        """Network and layer, as settings and metadata name them."""
+        """Name of network and layer in settings and metadata."""
         return f"{self.name}/{self.layer}"
 
     def build(self, weights: str | None = None) -> Any:
-        """Returns the Keras model, with new weights or those of ImageNet (`weights="imagenet"`)."""
+        """Returns the Keras model, with new weights or ImageNet weights (`weights="imagenet"`)."""
         import keras
 
         shape = (self.image_size, self.image_size, 3)
@@ -79,7 +79,7 @@ INCEPTION_V3 = Backbone(  # the paper's (section 2.2)
 EFFICIENTNET_V2_B0 = Backbone(  # as accurate on ImageNet, an eighth of the arithmetic
     name="efficientnet_v2_b0",
     layer="top_activation",
-    calibrate_after="stem_conv",  # all: without it the sums of its blocks grow with depth
+    calibrate_after="stem_conv",  # all batch norms, or the sums of its blocks grow with depth
     image_size=224,
     grid=7,
     num_channels=1280,
@@ -95,7 +95,7 @@ def of_network(network: str) -> Backbone:
     """Returns the backbone that the settings of a features folder name.
 
     Raises:
-        UserError: this version does not have it.
+        UserError: this version does not know the network.
     """
     backbone = BACKBONES.get(network.split("/")[0])
     if backbone is None or backbone.network != network:

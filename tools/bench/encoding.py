@@ -95,7 +95,7 @@ def run(raw: RawDataset) -> None:
 
     def extraction() -> float:
         with tempfile.TemporaryDirectory() as folder, Meter(len(inputs), 0, show=False) as meter:
-            work = shard_builder.Making(raw.root, pathlib.Path(folder), config, None, meter)
+            work = shard_builder.ShardBuilder(raw.root, pathlib.Path(folder), config, None, meter)
             work.run(shards, len(shards), extractor)
         if meter.frames != num_frames:
             sys.exit(f"extraction saw {meter.frames} frames instead of {num_frames}")

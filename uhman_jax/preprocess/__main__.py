@@ -1,9 +1,10 @@
-"""`python -m uhman_jax.preprocess --root=FOLDER`: videos to TFRecord shards of region features.
+"""Makes TFRecord shards of region features from videos.
 
 With --runner=NAME the shards are made on Apache Beam, and unknown flags are passed to Beam.
 
-Without it several machines that share the folders can each make a part: first --part=0/16, which
-keeps the weights that all need; then 1/16 to 16/16, at once; last the same command without --part.
+Without --runner several machines that share the folders can each make a part: first --part=0/16,
+which stores the weights that all parts need; then 1/16 to 16/16, at once; last the same command
+without --part.
 """
 
 import dataclasses
@@ -22,11 +23,13 @@ from uhman_jax.streams import run_app
 _ROOT = flags.DEFINE_string(
     "root",
     None,
-    "Folder of the videos; only those that its videos.csv lists, if it has one.",
+    "Folder of the videos; if it has a videos.csv, only the listed videos are used.",
     required=True,
 )
 _OUTPUT = flags.DEFINE_string("output", "", "Folder of the shards; default: ROOT/features/<hash>.")
-_RETRY = flags.DEFINE_list("retry", [], "States (e.g. timeout) whose shards are made again.")
+_RETRY = flags.DEFINE_list(
+    "retry", [], "States (e.g. timeout): shards with such clips are made again."
+)
 _RUNNER = flags.DEFINE_string(
     "runner", "", "Beam runner, e.g. DirectRunner, FlinkRunner, SparkRunner, DataflowRunner."
 )
@@ -35,7 +38,7 @@ _DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEF
 
 
 def _define_flags() -> dict[str, flags.FlagHolder]:
-    """Defines a flag for every setting but `output_dir`; its help is the comment in config.py."""
+    """Defines a flag per setting except `output_dir`; the comment in config.py is its help."""
     comments = dict(re.findall(r"(\w+):.*  # (.*)", inspect.getsource(PreprocessConfig)))
     holders = {}
     for field in dataclasses.fields(PreprocessConfig):
@@ -51,10 +54,10 @@ _FIELDS = _define_flags()
 
 
 def run(beam_arguments: list[str]) -> None:
-    """Makes the features and prints the ledger's counts.
+    """Makes the features and prints the counts of the ledger.
 
     Args:
-        beam_arguments: the part of the command line that is for Beam.
+        beam_arguments: flags that are passed to Beam.
 
     Raises:
         UserError: as `pipeline.preprocess`.
@@ -66,7 +69,7 @@ def run(beam_arguments: list[str]) -> None:
     config = Config(preprocess=PreprocessConfig(**{k: f.value for k, f in _FIELDS.items()}))
     try:
         validate(config)
-    except UserError as error:  # its text names settings by their path in a config
+    except UserError as error:  # the message names settings by their path in a config
         raise UserError(str(error).replace("preprocess.", "--")) from error
     if unknown := set(_RETRY.value) - set(ledger.STATES):
         raise UserError(
@@ -76,9 +79,7 @@ def run(beam_arguments: list[str]) -> None:
     part = pipeline.Part.parse(_PART.value) if _PART.value else None
     if part and (_RUNNER.value or _RETRY.value):
         other = "--runner" if _RUNNER.value else "--retry"
-        raise UserError(
-            f"--part goes with neither --runner nor --retry, got {other}; leave one out"
-        )
+        raise UserError(f"--part must not be combined with {other}, got both; leave one out")
     beam_options = None
     if _RUNNER.value:
         try:
@@ -119,7 +120,7 @@ def run(beam_arguments: list[str]) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Reports a user's mistake with exit status 2, a signal with 75."""
+    """Runs the command; ends with status 2 on a user's mistake, with 75 on a signal."""
     with exit_on_user_error(), stop.exit_on_signal():
         if len(argv) > 1 and not _RUNNER.value:
             raise UserError(f"everything is a flag, got {argv[1]!r}; write e.g. --root=FOLDER")
@@ -127,7 +128,6 @@ def main(argv: list[str]) -> None:
 
 
 def _for_beam(argv: list[str]) -> bool:
-    """Returns whether unknown flags are passed to Beam."""
     return any(word.lstrip("-").split("=")[0] == "runner" for word in argv[1:])
 
 

@@ -1,25 +1,17 @@
 """Makes shards on Apache Beam: on any of its runners, the same bytes as without it.
 
 The elements are the shards. Each is a pure function of its videos, the settings and the weights,
-and is written whole or not at all: a shard that an engine makes twice, makes on two machines at
-once or abandons does no harm. Workers need this package, and the folders under the same paths.
+and is written whole or not at all: an engine may make a shard twice, make it on two machines at
+once or abandon it. Workers need this package, and the folders under the same paths.
 """
 
-import contextlib
-import queue
 import threading
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
-from apache_beam.options.pipeline_options import (
-    DirectOptions,
-    PipelineOptions,
-    TypeOptions,
-    WorkerOptions,
-)
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState, create_runner
 
 from uhman_jax.config import Backend
@@ -30,6 +22,14 @@ from uhman_jax.preprocess.ledger import Shard
 
 NAMESPACE = "uhman_jax"  # of the metrics
 _LOOK_EVERY = 1.0  # seconds between updates of the progress bar
+_DIRECT_RUNNER = (  # defaults; of options with one name the last counts
+    "direct_running_mode=multi_processing",
+    "direct_num_workers=0",  # one per core
+    "default_sdk_harness_log_level=ERROR",
+    # With this option the direct runner does not look for an engine to download. It has no other
+    # effect: this pipeline has no triggers.
+    "allow_unsafe_triggers",
+)
 
 
 def options_of(arguments: Sequence[str]) -> PipelineOptions:
@@ -40,32 +40,22 @@ def options_of(arguments: Sequence[str]) -> PipelineOptions:
     Raises:
         UserError: Beam does not know an argument, or the runner.
     """
-    options = PipelineOptions(list(arguments))
     try:
-        runner = options.get_all_options()["runner"]
-    except SystemExit:  # argparse has said why
+        runner = PipelineOptions(list(arguments)).get_all_options()["runner"]
+    except SystemExit:  # argparse has printed the reason
         raise UserError(f"Beam must know its options, got {' '.join(arguments)}") from None
     try:
         create_runner(runner)
     except (ValueError, ImportError) as error:
         raise UserError(f"--runner must be one that Beam has: {error}") from error
-    if runner == "DirectRunner":
-        if not any("direct_running_mode" in word for word in arguments):
-            options.view_as(DirectOptions).direct_running_mode = "multi_processing"
-        if not any("direct_num_workers" in word for word in arguments):
-            options.view_as(DirectOptions).direct_num_workers = 0  # one per core
-        if not any("sdk_harness_log_level" in word for word in arguments):
-            options.view_as(WorkerOptions).default_sdk_harness_log_level = "ERROR"
-        # With this option the direct runner does not look for an engine to download. It has no
-        # other effect: this pipeline has no triggers.
-        options.view_as(TypeOptions).allow_unsafe_triggers = True
-    return options
+    defaults = _DIRECT_RUNNER if runner == "DirectRunner" else ()
+    return PipelineOptions([*(f"--{option}" for option in defaults), *arguments])
 
 
 class MakeShard(beam.DoFn):
     """Makes one shard; loads the network once per worker."""
 
-    def __init__(self, work: shard_builder.Making, num_shards: int):
+    def __init__(self, work: shard_builder.ShardBuilder, num_shards: int):
         self._arguments = work.root, work.directory, work.config, work.network
         self._num_shards = num_shards
         self._extractor: Any = None
@@ -82,21 +72,20 @@ class MakeShard(beam.DoFn):
     def process(self, shard: Shard) -> Iterator[int]:
         """Makes a shard and counts; yields its index."""
         meter = Meter(len(shard.videos), 0, show=False)
-        work = shard_builder.Making(*self._arguments, meter)
+        work = shard_builder.ShardBuilder(*self._arguments, meter)
         (entries,) = work.run([shard], self._num_shards, self._extractor).values()
-        for state, count in ledger.counts(entries).items():
-            Metrics.counter(NAMESPACE, f"clips_{state}").inc(count)
-        Metrics.counter(NAMESPACE, "frames").inc(meter.frames)
-        for name, seconds in (
-            ("decoding_ms", meter.decoding_seconds),
-            ("network_ms", meter.network_seconds),
-        ):
-            Metrics.counter(NAMESPACE, name).inc(round(1000 * seconds))
+        counts = {f"clips_{state}": count for state, count in ledger.counts(entries).items()} | {
+            "frames": meter.frames,
+            "decoding_ms": round(1000 * meter.decoding_seconds),
+            "network_ms": round(1000 * meter.network_seconds),
+        }
+        for name, count in counts.items():
+            Metrics.counter(NAMESPACE, name).inc(count)
         yield shard.index
 
 
 def make(
-    work: shard_builder.Making,
+    work: shard_builder.ShardBuilder,
     missing: Sequence[Shard],
     num_shards: int,
     options: PipelineOptions,
@@ -124,67 +113,50 @@ def make(
         | "Spread" >> beam.Reshuffle()
         | "Make" >> beam.ParDo(MakeShard(work, num_shards))
     )
-    with _shown(work.directory, missing, num_shards, meter):
-        result = _run(pipeline)
+    waiting = list(missing)
+
+    def show_finished() -> None:
+        for shard in list(waiting):
+            if ledger.read_finished(work.directory, shard, num_shards):
+                waiting.remove(shard)
+                for _ in shard.videos:
+                    meter.add_clip()
+
+    result = _run(pipeline, show_finished)
+    show_finished()
     counters = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(NAMESPACE))
     return {counter.key.metric.name: counter.result for counter in counters["counters"]}
 
 
-def _run(pipeline: beam.Pipeline) -> Any:
-    """Runs a pipeline to its end and returns its result.
+def _run(pipeline: beam.Pipeline, look: Callable[[], None]) -> Any:
+    """Runs a pipeline to its end and returns its result; calls `look` every second.
 
-    The direct runner waits forever for a worker that has died, but its thread raises an exception.
-
-    Raises:
-        UserError: the pipeline failed.
+    The direct runner waits forever for a worker that has died, but one of its threads raises an
+    exception.
     """
-    ends: queue.Queue = queue.Queue()
+    result, failure, ended = None, "a worker is lost", threading.Event()
 
     def target() -> None:
+        nonlocal result, failure
         try:
             result = pipeline.run()
             state = result.wait_until_finish()
-        except Exception as error:  # runners raise what they like
-            ends.put((None, str(error) or type(error).__name__))
-        else:
-            ends.put((result, "" if state == PipelineState.DONE else f"it ended as {state}"))
+            failure = "" if state == PipelineState.DONE else f"it ended as {state}"
+        except Exception as error:  # runners raise exceptions of any type
+            failure = str(error) or type(error).__name__
+        ended.set()
 
     hook = threading.excepthook
-    threading.excepthook = lambda failure: ends.put((None, "a worker is lost"))
+    threading.excepthook = lambda arguments: ended.set()
     try:
         threading.Thread(target=target, daemon=True).start()
-        result, trouble = ends.get()
+        while not ended.wait(_LOOK_EVERY):
+            look()
     finally:
         threading.excepthook = hook
-    if trouble:
+    if failure:
         raise UserError(
-            f"the Beam pipeline must come to its end, got {trouble.strip().splitlines()[-1]!r}; "
+            f"the Beam pipeline must come to its end, got {failure.strip().splitlines()[-1]!r}; "
             "finished shards stay, the same command makes the others"
         )
     return result
-
-
-@contextlib.contextmanager
-def _shown(
-    directory: Path, missing: Sequence[Shard], num_shards: int, meter: Meter
-) -> Iterator[None]:
-    """Counts the clips of finished shards while the block runs, by reading the ledgers."""
-    ended = threading.Event()
-
-    def look() -> None:
-        waiting, last = list(missing), False
-        while waiting and not last:
-            last = ended.wait(_LOOK_EVERY)
-            for shard in list(waiting):
-                if ledger.read_finished(directory, shard, num_shards):
-                    waiting.remove(shard)
-                    for _ in shard.videos:
-                        meter.add_clip()
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()

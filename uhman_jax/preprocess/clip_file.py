@@ -1,6 +1,6 @@
 """A clip: its file's name and checks, and the result of decoding it.
 
-Nothing here imports PyAV: the parent of the decoding processes does not need it.
+This module does not import PyAV, which the parent of the decoding processes does not need.
 """
 
 import dataclasses
@@ -10,10 +10,10 @@ import stat
 
 import numpy as np
 
-FRAME_TIMES = 2  # the current rule for the times of frames, see `packets.read_index`
+FRAME_TIMES = 2  # the current rule for the times of frames, see `video_index.read_index`
 _PROTECTION = re.compile(rb"sinf\0\0\0.frma", re.DOTALL)  # of an encrypted MP4 track
 _ASF = bytes.fromhex("3026b2758e66cf11")  # start of an ASF (WMV) file
-_ASF_ENCRYPTION = (  # the objects of its header that say so
+_ASF_ENCRYPTION = (  # objects in the header of an encrypted ASF file
     bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"),
     bytes.fromhex("14e68a292226174cb935dae07ee9289c"),
 )
@@ -49,7 +49,7 @@ class DecodedClip:
 
 
 class DecodeError(Exception):
-    """A file that yields no frame.
+    """A file yields no frame.
 
     Attributes:
         kind: "short" (a video stream without one frame), "corrupt", "no_video" or "unsupported".
@@ -58,8 +58,7 @@ class DecodeError(Exception):
 
     def __init__(self, kind: str, reason: str):
         super().__init__(f"{kind}: {reason}")
-        self.kind = kind
-        self.reason = reason
+        self.kind, self.reason = kind, reason
 
 
 def require_regular_file(path: str, max_megabytes: float) -> None:
@@ -67,9 +66,8 @@ def require_regular_file(path: str, max_megabytes: float) -> None:
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
-        raise DecodeError(
-            "corrupt", f"the file cannot be read: {getattr(error, 'strerror', error)}"
-        ) from None
+        reason = f"the file cannot be read: {getattr(error, 'strerror', error)}"
+        raise DecodeError("corrupt", reason) from None
     if not stat.S_ISREG(status.st_mode):
         raise DecodeError("corrupt", "not a regular file")
     require_size(status.st_size, max_megabytes)
@@ -85,11 +83,11 @@ def require_size(num_bytes: int, max_megabytes: float) -> None:
 
 
 def printable(name: str) -> str:
-    r"""Returns a file's name, or a reversible spelling of one with bytes that cannot be printed.
+    r"""Returns a file's name, or a unique spelling of a name that cannot be printed.
 
-    These are bytes that are not UTF-8, and control characters. Each is written as \xe9, and each
-    backslash twice, after "./". No relative path is listed with "./", so two files never share a
-    spelling.
+    It is part of ids in shards, so two files never share a spelling; `storage.escape_name` is for
+    messages, and may spell two names alike. Bytes that are not UTF-8 and control characters are
+    written as \xe9, and backslashes twice, after "./", with which no listed path begins.
 
     >>> print(printable("caf\udce9.mp4"), printable("clip.mp4"))
     ./caf\xe9.mp4 clip.mp4
@@ -108,7 +106,7 @@ def printable(name: str) -> str:
 def is_encrypted(path: str) -> bool:
     """Returns whether the container says that its content is encrypted: MP4, WMV and MPEG-TS.
 
-    It reads both ends of the file; Matroska's mark comes from FFmpeg, see `packets`.
+    It reads both ends of the file; `video_index` recognises encrypted Matroska files.
     """
     with open(path, "rb") as file:
         head = file.read(_SEARCHED)
@@ -142,46 +140,43 @@ def shortage(path: str, *, decoded: bool = False) -> str:
         decoded: its frames were read without a fault. Then an MP4 file passes: it lists the offset
             of every frame, so the missing bytes hold no frame.
     """
-    size = os.stat(path).st_size
+    size, announced = os.stat(path).st_size, 0
     with open(path, "rb") as file:
         head = file.read(64)
         if head[4:8] in _MP4_FIRST:
-            announced = 0 if decoded else _mp4_end(file, size)
+            announced = 0 if decoded else _end_of_chunks(file, size, _mp4_box)
         elif head.startswith(b"RIFF"):
-            announced = _riff_end(file, size)
+            announced = _end_of_chunks(file, size, _riff_chunk)
         elif head.startswith(b"\x1a\x45\xdf\xa3"):
             announced = _matroska_end(head)
-        else:
-            announced = 0
     if announced <= size:
         return ""
     return f"the file is cut short: it announces {announced:,} bytes and holds {size:,}"
 
 
-def _mp4_end(file, size: int) -> int:
+def _end_of_chunks(file, size: int, length_of) -> int:
+    """Returns the end of the last chunk; `length_of` reads a header, 0: the chunk has no length."""
     begin = 0
     while begin + 8 <= size:
         file.seek(begin)
-        box = file.read(16)
-        length = int.from_bytes(box[:4], "big")
-        if length == 1:
-            length = int.from_bytes(box[8:16], "big")
-        if length < 8 or not re.fullmatch(rb"[\w ]{4}", box[4:8]):  # 0: until the end of the file
-            return begin
+        length = length_of(file.read(16))
+        if not length:
+            break
         begin += length
     return begin
 
 
-def _riff_end(file, size: int) -> int:
-    begin = 0
-    while begin + 8 <= size:
-        file.seek(begin)
-        chunk = file.read(8)
-        length = int.from_bytes(chunk[4:], "little")
-        if chunk[:4] != b"RIFF" or length in (0, 0xFFFFFFFF):  # a recording that was not ended
-            return begin
-        begin += 8 + length
-    return begin
+def _mp4_box(header: bytes) -> int:
+    length = int.from_bytes(header[:4], "big")
+    if length == 1:
+        length = int.from_bytes(header[8:], "big")
+    return length if length >= 8 and re.fullmatch(rb"[\w ]{4}", header[4:8]) else 0
+
+
+def _riff_chunk(header: bytes) -> int:
+    length = int.from_bytes(header[4:8], "little")
+    # The length of a recording that was interrupted is 0 or all ones.
+    return 8 + length if header[:4] == b"RIFF" and length not in (0, 0xFFFFFFFF) else 0
 
 
 def _matroska_end(head: bytes) -> int:

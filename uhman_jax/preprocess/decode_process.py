@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from uhman_jax.errors import UserError
 from uhman_jax.preprocess.clip_file import DecodedClip
 
 COMMAND = (sys.executable, "-m", "uhman_jax.preprocess.decode_worker")
-NICE = 5  # the network's threads have priority: decoding uses idle time and runs ahead
+_NICE = 5  # the network's threads have priority: decoding uses idle time and runs ahead
 # NumPy's OpenBLAS reserves 40 MB of address space per core, and decoders multiply no matrices.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _START_LIMIT = 300.0  # seconds for a child's imports, on the busiest machine
@@ -27,13 +27,14 @@ _NO_MEMORY = ("MemoryError", "Cannot allocate memory", "failed to map segment")
 
 
 class LibraryFault(UserError):
-    """A decoding process cannot decode our own clip: the library is at fault, not a clip."""
+    """A decoding process fails its self-test: the library is at fault, not a clip."""
 
 
 def usable_cores() -> int:
     """Returns the number of cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def environment() -> dict[str, str]:
@@ -44,48 +45,60 @@ def environment() -> dict[str, str]:
 
 
 class Worker:
-    """One decoding process and the memory it shares with this one; used by one thread.
+    """One decoding process and the memory that it shares with this one; used by one thread.
+
+    The process starts with the first job. Waiting for an answer ends when `cancelled` returns True.
 
     Attributes:
         unexpected: type, text and source line of the exception that ended the last clip, unless
             damaged files cause such exceptions.
     """
 
-    def __init__(self, command: Sequence[str], num_bytes: int, memory_bytes: int):
-        self._command = command
-        self._num_bytes = num_bytes
-        self._memory_bytes = memory_bytes
+    def __init__(
+        self,
+        command: Sequence[str],
+        num_bytes: int,
+        memory_bytes: int,
+        timeout: float,
+        cancelled: Callable[[], bool],
+    ):
+        self.unexpected: list[str] = []
         with _unnamed_file() as file:
             self._descriptor = os.dup(file.fileno())
         os.ftruncate(self._descriptor, num_bytes)
         self._shared = np.frombuffer(mmap.mmap(self._descriptor, num_bytes), np.uint8)
+        self._command = command
+        self._num_bytes, self._memory_bytes = num_bytes, memory_bytes
+        self._timeout, self._cancelled = timeout, cancelled
         self._process: subprocess.Popen | None = None
         self._cause = ""
-        self.unexpected: list[str] = []
 
-    def decode(self, path: str, options: dict, timeout: float, cancelled) -> DecodedClip:
+    def decode(self, path: str, options: dict) -> DecodedClip:
         """Decodes a file; a process that hangs or dies is ended.
 
-        A clip is blamed for a crash only if it crashes a fresh process: damage by an earlier clip
-        may show late.
+        A clip is blamed for a crash only if it crashes a new process: damage by an earlier clip may
+        show late.
+
+        Raises:
+            UserError: the process does not start, or fails its self-test (LibraryFault).
         """
         fresh = self._process is None
-        self.unexpected = []
-        clip = self._decode(path, options, timeout, cancelled)
+        clip = self._decode(path, options)
         if clip is None and not fresh:
-            clip = self._decode(path, options, timeout, cancelled)
+            clip = self._decode(path, options)
         return clip or DecodedClip("corrupt", f"the decoder died ({self._cause})")
 
-    def _decode(self, path: str, options: dict, timeout: float, cancelled) -> DecodedClip | None:
-        process = self._process or self._start(cancelled)
-        job = {"path": str(path), "options": options, "timeout": timeout}
-        line = _ask(process, job, timeout, cancelled)
+    def _decode(self, path: str, options: dict) -> DecodedClip | None:
+        """Returns the answer to a job; None if the process died."""
+        self.unexpected = []
+        process = self._process or self._start()
+        line = self._ask(process, {"path": path, "options": options, "timeout": self._timeout})
         if line is None:
-            self.stop()
-            return DecodedClip("timeout", f"decoding took longer than {timeout:g} s")
+            self._stop()
+            return DecodedClip("timeout", f"decoding took longer than {self._timeout:g} s")
         if not line.endswith(b"\n"):
             self._cause = _cause(process.wait())
-            self.stop()
+            self._stop()
             return None
         answer = json.loads(line)
         self.unexpected = answer.pop("unexpected", [])
@@ -95,35 +108,34 @@ class Worker:
             answer["times_F"] = np.array(answer["times_F"], np.float32)
         return DecodedClip(**answer)
 
-    def check(self, timeout: float, cancelled) -> None:
-        """Decodes our own clip again.
+    def check(self) -> None:
+        """Repeats the self-test; a process that is not running yet starts with it.
 
         Raises:
-            LibraryFault: that fails.
+            LibraryFault: it fails.
         """
         if self._process is None:
-            return  # a fresh process starts with this check
-        line = _ask(self._process, {}, timeout, cancelled) or b""
+            return
+        line = self._ask(self._process, {}) or b""
         if not line.endswith(b"\n"):
-            self.stop()
+            self._stop()
         elif fault := json.loads(line)["fault"]:
             raise LibraryFault(fault)
 
-    def stop(self) -> None:
-        """Ends the process, if there is one."""
+    def close(self) -> None:
+        """Ends the process and releases the memory."""
+        self._stop()
+        os.close(self._descriptor)
+
+    def _stop(self) -> None:
         if self._process is None:
             return
         with self._process:  # closes the pipes and waits
             self._process.kill()
         self._process = None
 
-    def close(self) -> None:
-        """Ends the process and releases the memory."""
-        self.stop()
-        os.close(self._descriptor)
-
-    def _start(self, cancelled) -> subprocess.Popen:
-        arguments = (self._descriptor, self._num_bytes, self._memory_bytes, NICE)
+    def _start(self) -> subprocess.Popen:
+        arguments = self._descriptor, self._num_bytes, self._memory_bytes, _NICE
         with _unnamed_file() as errors:
             self._process = subprocess.Popen(
                 [*self._command, *map(str, arguments)],
@@ -134,9 +146,9 @@ class Worker:
                 pass_fds=(self._descriptor,),
                 env=environment() | _ONE_THREAD,
             )
-            line = _read_line(self._process.stdout, time.monotonic() + _START_LIMIT, cancelled)
-            if line != b"{}\n" and not cancelled():
-                self.stop()
+            line = self._read_line(self._process, _START_LIMIT)
+            if line != b"{}\n" and not self._cancelled():
+                self._stop()
                 errors.seek(0)
                 raise self._not_started(line or b"", errors.read().decode(errors="replace"))
         return self._process
@@ -144,11 +156,11 @@ class Worker:
     def _not_started(self, answer: bytes, errors: str) -> UserError:
         if answer.endswith(b"\n"):
             return LibraryFault(json.loads(answer)["fault"])
-        said = errors.strip().splitlines()
+        lines = errors.strip().splitlines()
         command = " ".join(self._command)
-        if said and not any(text in said[-1] for text in _NO_MEMORY):
+        if lines and not any(text in lines[-1] for text in _NO_MEMORY):
             return UserError(
-                f"a decoding process must start, it ended with {said[-1].strip()!r}; repair the "
+                f"a decoding process must start, it ended with {lines[-1].strip()!r}; repair the "
                 f"installation, or see the output of: {command}"
             )
         limit = f"{self._memory_bytes / 2**30:g} GiB (0: no limit)"
@@ -157,30 +169,28 @@ class Worker:
             f"that, or see the output of: {command}"
         )
 
+    def _ask(self, process: subprocess.Popen, job: dict) -> bytes | None:
+        assert process.stdin is not None
+        try:
+            os.write(process.stdin.fileno(), json.dumps(job).encode() + b"\n")
+        except BrokenPipeError:
+            pass  # it died: reading its answer says how
+        return self._read_line(process, self._timeout)
 
-def _ask(process: subprocess.Popen, job: dict, timeout: float, cancelled) -> bytes | None:
-    """Returns the answer to a job, see `_read_line`."""
-    assert process.stdin is not None and process.stdout is not None
-    try:
-        os.write(process.stdin.fileno(), json.dumps(job).encode() + b"\n")
-    except BrokenPipeError:
-        pass  # it died: reading its answer says how
-    return _read_line(process.stdout, time.monotonic() + timeout, cancelled)
-
-
-def _read_line(pipe, deadline: float, cancelled) -> bytes | None:
-    """Returns a line, or its beginning if the pipe ends early; None after the deadline."""
-    line = b""
-    while not line.endswith(b"\n"):
-        left = deadline - time.monotonic()
-        if left <= 0 or cancelled():
-            return None
-        if select.select([pipe], [], [], min(left, 0.2))[0]:
-            part = os.read(pipe.fileno(), 1 << 16)
-            if not part:
-                break
-            line += part
-    return line
+    def _read_line(self, process: subprocess.Popen, timeout: float) -> bytes | None:
+        """Returns a line, or its beginning if the process ends; None after the timeout."""
+        assert process.stdout is not None
+        line, deadline = b"", time.monotonic() + timeout
+        while not line.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or self._cancelled():
+                return None
+            if select.select([process.stdout], [], [], min(left, 0.2))[0]:
+                part = os.read(process.stdout.fileno(), 1 << 16)
+                if not part:
+                    break
+                line += part
+        return line
 
 
 def _unnamed_file():
@@ -191,7 +201,5 @@ def _unnamed_file():
 
 
 def _cause(status: int) -> str:
-    try:
-        return signal.Signals(-status).name if status < 0 else f"exit status {status}"
-    except ValueError:
-        return f"signal {-status}"
+    names = {-number: number.name for number in signal.Signals}
+    return names.get(status, f"exit status {status}")

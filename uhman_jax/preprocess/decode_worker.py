@@ -5,7 +5,7 @@ It reads one JSON job per line from standard input, writes the images to the sha
 descriptor FD and answers with one JSON line on standard output: a DecodedClip, with the shape of
 its images. It imports neither TensorFlow nor JAX.
 
-Its first line, and the answer to a job without a path, says whether it can decode our own clip.
+Its first line, and the answer to a job without a path, are the result of the self-test.
 """
 
 import gc
@@ -15,7 +15,9 @@ import os
 import resource
 import signal
 import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import av
 import numpy as np
@@ -24,7 +26,7 @@ from uhman_jax.preprocess import self_test
 from uhman_jax.preprocess.clip_file import DecodedClip, DecodeError
 from uhman_jax.preprocess.decode import sample_frames
 
-# Exceptions for a damaged file; every other one may be a defect of the library.
+# Exceptions that a damaged file causes; any other may be a defect of the library.
 _EXPECTED = (av.FFmpegError, OSError, EOFError, UnicodeError, MemoryError)
 _GRACE = 5.0  # seconds beyond a job's limit after which an orphan ends itself
 
@@ -38,17 +40,17 @@ def serve(decode: Callable[..., DecodedClip] = sample_frames) -> None:
     descriptor, num_bytes, memory_bytes, nice = map(int, sys.argv[1:5])
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="ascii")
     os.dup2(2, 1)  # a library that prints must not garble the answers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     av.logging.set_level(av.logging.PANIC)
     os.nice(nice)
     fault = self_test.trouble(decode)  # before the limit, so that lack of memory is not the cause
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     shared = np.frombuffer(mmap.mmap(descriptor, num_bytes), np.uint8)
-    # Ready: the clock of a clip does not count the start.
+    # The parent waits for this line, so a clip's time limit does not include the start.
     answers.write(json.dumps({"fault": fault} if fault else {}) + "\n")
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)  # the parent reads messages of imports, not of decoding
+    with open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), 2)  # the parent reads messages of imports, not of decoding
     for line in sys.stdin:
         job = json.loads(line)
         if "path" not in job:
@@ -74,11 +76,10 @@ def _answer(decode: Callable[..., DecodedClip], job: dict, shared: np.ndarray) -
     try:
         clip = decode(job["path"], **job["options"])
     except DecodeError as error:
-        answer = {"state": error.kind, "reason": error.reason}
-        return answer | _unexpected(error.__cause__)
+        return {"state": error.kind, "reason": error.reason} | _unexpected(error.__cause__)
     except Exception as error:  # no file may stop the next clip
-        answer = {"state": "corrupt", "reason": f"{type(error).__name__}: {error}"}
-        return answer | _unexpected(error)
+        reason = f"{type(error).__name__}: {error}"
+        return {"state": "corrupt", "reason": reason} | _unexpected(error)
     shared[: clip.images.size] = clip.images.reshape(-1)
     return vars(clip) | {"images": clip.images.shape, "times_F": clip.times_F.tolist()}
 
@@ -87,20 +88,17 @@ def _unexpected(error: BaseException | None) -> dict:
     """Returns type, text and source line of an exception that may not be the file's fault."""
     if error is None or isinstance(error, _EXPECTED):
         return {}
-    line, trace = "", error.__traceback__
-    while trace is not None:
-        line = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
-        trace = trace.tb_next
+    trace = traceback.extract_tb(error.__traceback__)
+    line = f"{trace[-1].filename}:{trace[-1].lineno}" if trace else ""
     return {"unexpected": [type(error).__name__, str(error), line]}
 
 
 def _peak_bytes() -> int:
     """Returns the peak of this process's address space; 0 where the system does not report it."""
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            lines = [line.split() for line in file if line.startswith("VmPeak:")]
-        return int(lines[0][1]) * 1024
-    except (OSError, IndexError, ValueError):
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.partition("VmPeak:")[2].split()[0]) * 1024
+    except (OSError, IndexError):
         return 0
 
 

@@ -31,18 +31,12 @@ class Meter:
         self.frames = 0
         self.seconds = self.decoding_seconds = self.network_seconds = 0.0
         self._begin = 0.0
-        self._total, self._done, self._show = total, done, show
+        self._settings = {"total": total, "initial": done, "disable": not show}
         self._bar = progress_bar(disable=True)
 
     def __enter__(self) -> "Meter":
         """Shows the bar."""
-        self._bar = progress_bar(
-            total=self._total,
-            initial=self._done,
-            unit="clip",
-            desc="features",
-            disable=not self._show,
-        )
+        self._bar = progress_bar(unit="clip", desc="features", **self._settings)
         return self
 
     def __exit__(self, *exc):
@@ -65,15 +59,6 @@ class Meter:
         self._bar.set_postfix_str(f"{self.frames / self.seconds:.1f} frames/s")
 
 
-@dataclasses.dataclass
-class _Pending:
-    """A clip, without its images, whose frames are in the network."""
-
-    clip: DecodedClip
-    left: int  # frames without features
-    parts: list[np.ndarray] = dataclasses.field(default_factory=list)  # features, [frames, M, C]
-
-
 def encode(
     clips: Iterable[DecodedClip], extractor: Any, storage: str, meter: Meter
 ) -> Iterator[tuple[DecodedClip, dict[str, np.ndarray]]]:
@@ -89,76 +74,68 @@ def encode(
         storage: as `quantize.pack` takes it.
         meter: counts clips and frames.
     """
-    waiting: collections.deque[_Pending] = collections.deque()
+    size, num_packers = extractor.batch_frames, min(_MAX_PACKERS, usable_cores())
+    batch: list[tuple[list, np.ndarray]] = []  # (parts of a clip's features, its images)
+    running: collections.deque = collections.deque()  # (features, number of frames) of batches
+    waiting: collections.deque = collections.deque()  # (clip, parts) that are not packed yet
     packed: collections.deque[concurrent.futures.Future] = collections.deque()
 
-    def features(images):
+    def features(images: np.ndarray) -> np.ndarray:
         begin = time.monotonic()
         features_NMC = extractor.features(images)
         meter.network_seconds += time.monotonic() - begin
         return features_NMC
 
-    def pack(pending: _Pending) -> tuple[DecodedClip, dict[str, np.ndarray]]:
-        if not pending.parts:
-            return pending.clip, {}
-        codes_FMC, scale_C, offset_C = quantize.pack(np.concatenate(pending.parts), storage)
+    def settle() -> None:
+        future, count = running.popleft()
+        future.result()
+        meter.add_frames(count)
+
+    def submit() -> None:
+        """Starts the network on the batch; then all frames of the waiting clips are in it."""
+        future = network.submit(features, np.concatenate([images for _, images in batch]))
+        end = 0
+        for parts, images in batch:
+            begin, end = end, end + len(images)
+            parts.append((future, slice(begin, end)))
+        batch.clear()
+        running.append((future, end))
+        if len(running) > extractor.calls_at_once:
+            settle()
+
+    def pack(clip: DecodedClip, parts: list) -> tuple[DecodedClip, dict[str, np.ndarray]]:
+        if not parts:
+            return clip, {}
+        features_FMC = np.concatenate([future.result()[rows] for future, rows in parts])
+        codes_FMC, scale_C, offset_C = quantize.pack(features_FMC, storage)
         arrays = {"codes_FMC": codes_FMC, "scale_C": scale_C, "offset_C": offset_C}
-        return pending.clip, arrays | {"times_F": pending.clip.times_F}
+        return clip, arrays | {"times_F": clip.times_F}
 
-    def pack_complete() -> None:
-        while waiting and not waiting[0].left:
-            packed.append(packers.submit(pack, waiting.popleft()))
+    def pack_waiting() -> None:
+        while waiting:
+            packed.append(packers.submit(pack, *waiting.popleft()))
 
-    def settle(batch) -> None:
-        slots, future = batch
-        features_NMC = future.result()
-        begin = 0
-        for pending, count in slots:
-            pending.parts.append(features_NMC[begin : begin + count])
-            pending.left -= count
-            begin += count
-        meter.add_frames(begin)
-        pack_complete()
-
-    num_packers = min(_MAX_PACKERS, usable_cores())
     with (
         concurrent.futures.ThreadPoolExecutor(extractor.calls_at_once) as network,
         concurrent.futures.ThreadPoolExecutor(num_packers) as packers,
     ):
-        running: collections.deque = collections.deque()
-        for slots, images in _batches(clips, extractor.batch_frames, waiting, meter):
-            running.append((slots, network.submit(features, images)))
-            if len(running) > extractor.calls_at_once:
-                settle(running.popleft())
+        for clip in clips:
+            meter.add_clip()
+            images, parts = clip.images, []
+            while len(images):
+                room = size - sum(len(images) for _, images in batch)
+                batch.append((parts, images[:room]))
+                images = images[room:]
+                if len(batch[-1][1]) == room:
+                    submit()
+                    pack_waiting()
+            waiting.append((dataclasses.replace(clip, images=images.copy()), parts))
             while packed and (packed[0].done() or len(packed) > 2 * num_packers):
                 yield packed.popleft().result()
+        if batch:
+            submit()
+        pack_waiting()
         while running:
-            settle(running.popleft())
-        pack_complete()
+            settle()
         while packed:
             yield packed.popleft().result()
-
-
-def _batches(clips: Iterable[DecodedClip], size: int, waiting, meter: Meter):
-    """Yields full batches over the frames of the clips; the last may be smaller.
-
-    Yields:
-        ([(pending clip, number of its frames)], images).
-    """
-    slots, parts, room = [], [], size
-    for clip in clips:
-        meter.add_clip()
-        count = len(clip.images)
-        pending = _Pending(dataclasses.replace(clip, images=clip.images[:0].copy()), count)
-        waiting.append(pending)
-        begin = 0
-        while begin < count:
-            taken = min(room, count - begin)
-            slots.append((pending, taken))
-            parts.append(clip.images[begin : begin + taken])
-            begin, room = begin + taken, room - taken
-            if not room:
-                yield slots, np.concatenate(parts)
-                slots, parts, room = [], [], size
-    if slots:
-        yield slots, np.concatenate(parts)

@@ -10,7 +10,7 @@ import json
 import os
 import warnings
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +32,8 @@ with quiet():
     engine = importlib.import_module(f"uhman_jax.preprocess.keras_{keras.backend.backend()}")
 
 _CHOICES = 'use "random" (no download), "imagenet" (downloads) or the path of a Keras .h5 file'
-_WINDOW_TAPS = 0.6  # deviation of the window over the taps of a random kernel
+_POLICIES = {Precision.FLOAT32: "float32", Precision.BFLOAT16: "mixed_bfloat16"}
+_WINDOW_TAPS = 0.6  # standard deviation of the window of a random kernel, in taps
 _CALIBRATION_CHUNK = 32  # frames per pass in training mode: bounds memory
 _LOAD_ERRORS = (ValueError, OSError, KeyError, TypeError, AttributeError, IndexError, RuntimeError)
 
@@ -47,7 +48,7 @@ class Extractor:
         batch_frames: images per call of the network. It is fixed, so the features of an image do
             not depend on the other images of the batch, bit for bit, on one machine. They may
             depend on its index in the batch, by rounding: some processors split a batch unevenly.
-        calls_at_once: useful number of concurrent calls of `features`: an accelerator computes one
+        calls_at_once: useful number of concurrent calls of `features`: an accelerator computes a
             batch while another is copied.
     """
 
@@ -75,7 +76,7 @@ class Extractor:
         batch_frames: int = 16,
         precision: Precision = Precision.FLOAT32,
     ) -> "Extractor":
-        """Builds the network with these weights, never with others.
+        """Builds the network with exactly these weights.
 
         Args:
             backbone: the network.
@@ -90,23 +91,26 @@ class Extractor:
         Raises:
             UserError: the weights cannot be loaded.
         """
-        with quiet():
-            engine.prepare_devices()
         if weights == "imagenet":
-            model = _download(backbone, precision)
+            try:
+                model = _network(backbone, precision, "imagenet")
+            except Exception as error:  # Keras raises bare Exception when a download fails
+                raise UserError(
+                    "weights=imagenet needs Keras' download or its copy in ~/.keras/models, which "
+                    f'failed ({error}); use "random" (no download) or the path of a Keras .h5 file'
+                ) from error
             return cls(backbone, model, "ImageNet weights of Keras", batch_frames)
         if weights != "random":
             description = f"weights of {Path(weights).name}"
             path = storage.cached_copy(weights)
             return cls.restore(backbone, path, description, batch_frames, precision)
-        with quiet():
-            model = _network(backbone, precision)
+        model = _network(backbone, precision)
         _randomise(model, seed)
-        description = f"random weights (seed {seed}), not calibrated"
+        calibrated = "not calibrated"
         if calibration_images is not None and len(calibration_images):
             calibrate(backbone, model, calibration_images)
-            count = len(calibration_images)
-            description = f"random weights (seed {seed}), calibrated on {count} frames"
+            calibrated = f"calibrated on {len(calibration_images)} frames"
+        description = f"random weights (seed {seed}), {calibrated}"
         return cls(backbone, model, description, batch_frames)
 
     @classmethod
@@ -118,15 +122,13 @@ class Extractor:
         batch_frames: int,
         precision: Precision = Precision.FLOAT32,
     ) -> "Extractor":
-        """Returns the extractor that `save` wrote, or one with other weights of the same network.
+        """Returns the extractor with the weights in a file, e.g. one that `save` wrote.
 
         Raises:
             UserError: the file is damaged or missing.
         """
         _require_hdf5(os.fspath(path))
-        with quiet():
-            engine.prepare_devices()
-            model = _network(backbone, precision)
+        model = _network(backbone, precision)
         load_weights(backbone, model, os.fspath(path))
         return cls(backbone, model, description, batch_frames)
 
@@ -170,7 +172,7 @@ def load_weights(backbone: Backbone, model: "keras.Model", path: str) -> None:
     """Fills the model from a Keras .h5 file.
 
     Raises:
-        UserError: weights of another network, or not finite.
+        UserError: the weights are of another network, damaged or not finite.
     """
     for weight in model.weights:
         weight.assign(np.full(weight.shape, np.nan, np.float32))  # Keras only warns of gaps
@@ -178,7 +180,8 @@ def load_weights(backbone: Backbone, model: "keras.Model", path: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.load_weights(path)
-        problem = _first_unfit(model)
+        bad = [w.path for w in model.weights if not np.isfinite(w.numpy()).all()]
+        problem = f"{bad[0]} is missing or not finite" if bad else ""
     except _LOAD_ERRORS as error:
         problem = next(iter(str(error).splitlines()), type(error).__name__)
     if problem:
@@ -188,50 +191,30 @@ def load_weights(backbone: Backbone, model: "keras.Model", path: str) -> None:
         )
 
 
-def _first_unfit(model: "keras.Model") -> str:
-    names = [w.path for w in model.weights if not np.isfinite(w.numpy()).all()]
-    return f"{names[0]} is missing or not finite" if names else ""
-
-
 def _network(
     backbone: Backbone, precision: Precision = Precision.FLOAT32, weights: str | None = None
 ) -> "keras.Model":
     before = keras.config.dtype_policy()
-    match precision:
-        case Precision.FLOAT32:
-            policy = "float32"
-        case Precision.BFLOAT16:
-            policy = "mixed_bfloat16"
-        case _:
-            assert_never(precision)
-    keras.config.set_dtype_policy(policy)
+    keras.config.set_dtype_policy(_POLICIES[precision])
     try:
-        return backbone.build(weights)
+        with quiet():
+            engine.prepare_devices()
+            return backbone.build(weights)
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _download(backbone: Backbone, precision: Precision) -> "keras.Model":
-    try:
-        return _network(backbone, precision, "imagenet")
-    except Exception as error:  # Keras raises bare Exception when a download fails
-        raise UserError(
-            "weights=imagenet needs Keras' download or its copy in ~/.keras/models, which failed "
-            f'({error}); use "random" (no download) or the path of a Keras .h5 file'
-        ) from error
 
 
 def _randomise(model: "keras.Model", seed: int) -> None:
     """Sets random kernels that mix channels at random and average neighbours smoothly.
 
     A kernel is a Gaussian window over its taps, of sum 1, times a He-normal matrix over channels
-    (ReLU follows), from NumPy, so that no Keras release changes it. With independent random taps a
+    (ReLU follows). NumPy draws it, so no Keras release changes it. With independent random taps a
     network of this depth scrambles the content of a region; with a centred window colour and coarse
     form stay readable at their position (the idea of delta-orthogonal initialisation, Xiao et al.
     2018; measured in experiments/recipe/random_features.py). A depthwise kernel is only the window:
     the convolutions around it mix the channels. A kernel over a pooled map (squeeze and excitation)
-    is 0, a gate of 1/2: with random gates a relative change of the image by 1e-6 changed features
-    of EfficientNet by more than their deviation, without them by 1e-4 of it.
+    is 0, which makes the gate 1/2: with random gates a relative change of the image by 1e-6 changed
+    features of EfficientNet by more than their standard deviation, without them by 1e-4 of it.
     """
     rng = np.random.default_rng(seed)
     for layer in model.layers:
@@ -256,13 +239,13 @@ def _window(size: int) -> np.ndarray:
 def calibrate(
     backbone: Backbone, model: "keras.Model", images: np.ndarray, after: str = ""
 ) -> None:
-    """Sets the mean and variance of the last batch norms to those of their input.
+    """Sets the mean and variance of the last batch norms to the statistics of their input.
 
     Only the batch norms after the layer `after` (default: `backbone.calibrate_after`) are set: with
     calibration from the first layer on, a random network of this depth is so chaotic that a linear
-    model reads the content of a region less well (experiments/recipe/random_features.py). One pass
-    in training mode with momentum 0, in chunks that interleave the images; the statistics of the
-    chunks are averaged.
+    model reads the content of a region less well (experiments/recipe/random_features.py). There is
+    one pass in training mode with momentum 0, in chunks that interleave the images; the statistics
+    of the chunks are averaged.
     """
     norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     last_block = model.layers.index(model.get_layer(after or backbone.calibrate_after))
@@ -292,7 +275,7 @@ def calibrate(
 def _fingerprint(backbone: Backbone, model: "keras.Model") -> str:
     facts = {"network": backbone.name, "layer": backbone.layer, "size": backbone.image_size}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for weight in model.weights:  # names count layers of the process; the order is the network's
+    for weight in model.weights:  # in order; a name depends on earlier networks of the process
         values = np.ascontiguousarray(weight.numpy())
         digest.update(f"{values.dtype}{values.shape}".encode())
         digest.update(values.tobytes())

@@ -1,7 +1,7 @@
 """Encodes single clips in a separate process that stays ready for the next.
 
-The extractor is the one of a features folder. After its conversion (see `litert`) features equal
-those of the folder up to rounding: about one quantised code in 2,000 differs, by 1.
+The extractor is the one of a features folder. After its conversion (see `litert`) its features
+equal the folder's up to rounding: about one quantised code in 2,000 differs, by 1.
 """
 
 import contextlib
@@ -40,21 +40,16 @@ class Encoded(NamedTuple):
     reason: str
 
 
-class _Question:
-    """The clips that one caller of `encode` still waits for.
-
-    Attributes:
-        left: absolute paths by their index in the request.
-        sent: index of each clip of the job that the process works on.
-    """
+class _Request:
+    """The clips for which one caller of `encode` still waits."""
 
     def __init__(self, paths: Sequence[str | os.PathLike[str]]):
         self.left = {index: os.path.abspath(path) for index, path in enumerate(paths)}
-        self.sent: list[int] = []
+        self.sent: list[int] = []  # index of each clip of the job that the process works on
         self.answered = False
 
 
-class OnDemand:
+class OnDemand(contextlib.AbstractContextManager["OnDemand"]):
     """Encodes clips on request; use it as a context manager, or call `close`.
 
     The process starts with the object, and loads the network in parallel. Any number of iterators
@@ -63,7 +58,7 @@ class OnDemand:
 
     Args:
         directory: features folder whose extractor is used.
-        config: of those features, with the limits for clips of unknown origin.
+        config: of the features, with the limits for clips of unknown origin.
         first: clips of the first call of `encode`, if they are known: work on them starts with the
             process.
     """
@@ -78,16 +73,12 @@ class OnDemand:
         self._lock = threading.Lock()  # held while one answer is read, never while one is consumed
         self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
-        self._question: _Question | None = None  # the one that the process works on
+        self._request: _Request | None = None  # the one that the process works on
         self._start()
-        self._first = _Question(first)
+        self._first = _Request(first)
         if first:
             with contextlib.suppress(BrokenPipeError):  # reading the answer reports it
                 self._send(self._first)
-
-    def __enter__(self) -> "OnDemand":
-        """Returns itself."""
-        return self
 
     def __exit__(self, *exc: object) -> None:
         """Ends the process."""
@@ -97,36 +88,43 @@ class OnDemand:
         """Yields the result for each clip, as they are done.
 
         Without a path it waits until the network is loaded. A call during the use of another
-        iterator interrupts its work; when that iterator continues, its remaining clips are encoded
-        from then on. An iterator may be abandoned at any point.
+        iterator interrupts its work; when that iterator continues, so does the work on its
+        remaining clips. An iterator may be abandoned at any point.
 
         Raises:
             UserError: the extractor cannot be loaded, its process has died, or this is closed.
         """
-        question = _Question(paths)
+        request = _Request(paths)
         try:
             while True:
                 with self._lock:
-                    answer = self._answer(question)
+                    answer = self._answer(request)
                 if answer is None:
                     return
                 yield answer
         finally:
-            self._abandon(question)
+            # A finaliser may run this at any point, so it does not wait for the lock: if that is
+            # taken, a later request or `close` ends the work.
+            if self._request is request and self._lock.acquire(blocking=False):
+                try:
+                    if self._request is request:
+                        self._end()
+                finally:
+                    self._lock.release()
 
     def close(self) -> None:
         """Ends the process at once, unless it is converting its network for later processes.
 
-        It also returns at once, whatever other threads or iterators do; they get a UserError.
+        It also returns at once, even if other threads or iterators wait; they get a UserError.
         """
-        self._closed = True  # before the lock: its holder looks at this before it releases it
+        self._closed = True  # before the lock: its holder reads this before releasing it
         if not self._lock.acquire(blocking=False):  # another thread waits for an answer
             if process := self._process:
                 process.kill()
             if not self._lock.acquire(timeout=1):
                 return
         try:
-            if self._question is not None:  # its answers will not be read
+            if self._request is not None:  # its answers will not be read
                 self._end()
             elif process := self._process:
                 self._process = None
@@ -138,22 +136,22 @@ class OnDemand:
         finally:
             self._lock.release()
 
-    def _answer(self, question: _Question) -> Encoded | None:
-        """Returns the next answer to a question; None after the last. The caller holds the lock."""
-        if question.answered:
+    def _answer(self, request: _Request) -> Encoded | None:
+        """Returns the next answer to a request; None after the last. The caller holds the lock."""
+        if request.answered:
             return None
         try:
             if self._closed:
                 raise _closed()
-            process = self._working_on(question)
+            process = self._working_on(request)
             header, answer = _header(process), None
             if not header.get("done"):
-                answer = _encoded(process, header, question.sent[header["index"]])
-                del question.left[answer.index]
-                if not question.left:  # so that finished work needs no interruption
+                answer = _encoded(process, header, request.sent[header["index"]])
+                del request.left[answer.index]
+                if not request.left:  # read the end too, so finished work need not be interrupted
                     header = _header(process)
             if header.get("done"):
-                question.answered, self._question = True, None
+                request.answered, self._request = True, None
             if self._closed:
                 self._end()
             return answer
@@ -166,52 +164,37 @@ class OnDemand:
                 raise _died(process) from None
             raise
 
-    def _working_on(self, question: _Question) -> subprocess.Popen[bytes]:
-        """Returns the process, which works on a question's remaining clips."""
-        if self._question is self._first and question.left == self._first.left:
-            question.sent, self._question = self._first.sent, question
-        if self._question is not question:
-            if self._question is not None:
+    def _working_on(self, request: _Request) -> subprocess.Popen[bytes]:
+        """Returns the process, which works on a request's remaining clips."""
+        if self._request is self._first and request.left == self._first.left:
+            request.sent, self._request = self._first.sent, request
+        if self._request is not request:
+            if self._request is not None:
                 self._end()
             if self._process is None:
                 self._start()
-            self._send(question)
+            self._send(request)
         assert self._process is not None
         return self._process
 
-    def _send(self, question: _Question) -> None:
+    def _send(self, request: _Request) -> None:
         assert self._process is not None and self._process.stdin is not None
-        self._question, question.sent = question, list(question.left)
-        job = json.dumps({"paths": list(question.left.values())})
+        self._request, request.sent = request, list(request.left)
+        job = json.dumps({"paths": list(request.left.values())})
         self._process.stdin.write(job.encode() + b"\n")
         self._process.stdin.flush()
 
-    def _abandon(self, question: _Question) -> None:
-        """Ends the work on a question whose iterator is closed.
-
-        A finaliser may call it at any point, so it does not wait for the lock: if that is taken, a
-        later question or `close` ends the work.
-        """
-        if self._question is question and self._lock.acquire(blocking=False):
-            try:
-                if self._question is question:
-                    self._end()
-            finally:
-                self._lock.release()
-
     def _start(self) -> None:
-        self._process = process = subprocess.Popen(
-            self._arguments,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment(),
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            self._arguments, stdin=pipe, stdout=pipe, env=environment()
         )
         if self._closed:
-            process.kill()
+            self._process.kill()
 
     def _end(self) -> None:
         """Kills the process."""
-        self._question = None
+        self._request = None
         if process := self._process:
             self._process = None
             process.kill()
@@ -247,9 +230,8 @@ def _encoded(process: subprocess.Popen[bytes], header: dict, index: int) -> Enco
 def _died(process: subprocess.Popen[bytes]) -> UserError:
     process.kill()
     return UserError(
-        "clips are encoded in a process of its own, which ended with status "
-        f"{process.wait()}; -9 means that the system took its memory: close other programs, "
-        "and try again"
+        f"the process that encodes clips must not end, it ended with status {process.wait()}; -9 "
+        "means that the system took its memory: close other programs, and try again"
     )
 
 

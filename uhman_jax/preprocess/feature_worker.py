@@ -1,9 +1,9 @@
-"""A process that encodes clips on request; `feature_client` starts it.
+"""Encodes clips on request, in a process that `feature_client` starts.
 
-Run as `python -m uhman_jax.preprocess.feature_worker DIRECTORY CONFIG`: the features folder whose
-extractor is used, and a PreprocessConfig as JSON. It reads one JSON job per line from standard
-input and answers on standard output: one JSON line per clip, followed by the bytes of its arrays,
-in the order in which the line names them. TensorFlow, and a crash, stay in this process.
+Run it as `python -m uhman_jax.preprocess.feature_worker DIRECTORY CONFIG`: the features folder
+whose extractor is used, and a PreprocessConfig as JSON. It reads one JSON job per line from
+standard input and answers on standard output: one JSON line per clip, followed by the bytes of its
+arrays, in the order in which the line names them. TensorFlow, and a crash, stay in this process.
 """
 
 import concurrent.futures
@@ -11,9 +11,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -38,32 +38,48 @@ def serve(network: Any = None) -> None:
     streams.prepare()  # the parent may have closed its streams
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not garble the answers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     loading = concurrent.futures.ThreadPoolExecutor(1).submit(_load, directory, network)
-    is_new = network is None
+    convert = network is None
+
+    def send(header: dict[str, Any], arrays: Iterable[np.ndarray] = ()) -> None:
+        answers.write(json.dumps(header).encode() + b"\n")
+        for array in arrays:
+            answers.write(np.ascontiguousarray(array).tobytes())
+        answers.flush()
+
+    def answer(paths: list[str]) -> None:
+        size, rule = backbone_of(directory, network).image_size, ledger.frame_times(directory)
+        with (
+            decoder_pool(paths, config, config.max_frames, size, rule) as pool,
+            Meter(len(paths), 0, show=False) as meter,
+        ):  # the decoders work while the network is loaded
+            encoded = encode(pool, loading.result(), config.storage.value, meter)
+            for index, (clip, arrays) in enumerate(encoded):
+                shapes = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
+                header = {"index": index, "state": clip.state, "reason": clip.reason}
+                send(header | {"arrays": shapes}, arrays.values())
+        send({"done": True})
 
     for line in sys.stdin:
         try:
-            paths = json.loads(line)["paths"]
-            for header, arrays in _answers(paths, config, directory, network, loading.result):
-                _send(answers, header, arrays)
-            _send(answers, {"done": True})
+            answer(json.loads(line)["paths"])
         except BrokenPipeError:
-            os._exit(1)  # the reader is gone: neither an answer nor a message helps
+            os._exit(1)  # the reader is gone, and with it the use of a message
         except Exception as error:
             if not (message := user_message(error)):
                 raise
-            _send(answers, {"error": message})
+            send({"error": message})
             continue
-        if is_new:  # after the answers, so that no one waits for it
+        if convert:  # after the answers, which must not wait for it
             litert.keep(loading.result())
-            is_new = False
+            convert = False
 
 
 def _load(directory: Path, network: Any) -> Any:
-    """Returns the extractor of a features folder, the converted one if it is in the cache.
+    """Returns the extractor of a features folder, converted if the cache has it.
 
-    It runs in float32 on the CPU, however the features were made: the process that ranks uses the
+    It always runs in float32 on the CPU, with small batches: the process that ranks uses the
     accelerator, and large batches would mostly be padding.
     """
     facts = ledger.read_json(directory / ledger.SETTINGS_FILE)
@@ -73,35 +89,6 @@ def _load(directory: Path, network: Any) -> Any:
         if found := litert.load(backbone, facts["fingerprint"], batch_frames):
             return found
     return restore_extractor(directory, network, batch_frames=batch_frames)
-
-
-def _answers(
-    paths: list[str],
-    config: PreprocessConfig,
-    directory: Path,
-    network: Any,
-    load: Callable[[], Any],
-) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
-    """Yields one (header, arrays) per clip, in order; the decoders start before `load` returns."""
-    size, rule = backbone_of(directory, network).image_size, ledger.frame_times(directory)
-    with (
-        decoder_pool(paths, config, config.max_frames, size, rule) as pool,
-        Meter(len(paths), 0, show=False) as meter,
-    ):
-        encoded = encode(pool, load(), config.storage.value, meter)
-        for index, (clip, arrays) in enumerate(encoded):
-            shapes = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
-            facts = {"state": clip.state, "reason": clip.reason, "arrays": shapes}
-            yield {"index": index, **facts}, arrays
-
-
-def _send(
-    answers: BinaryIO, header: dict[str, Any], arrays: dict[str, np.ndarray] | None = None
-) -> None:
-    answers.write(json.dumps(header).encode() + b"\n")
-    for array in (arrays or {}).values():
-        answers.write(np.ascontiguousarray(array).tobytes())
-    answers.flush()
 
 
 if __name__ == "__main__":

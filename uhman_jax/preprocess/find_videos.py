@@ -3,14 +3,14 @@
 import collections
 import sys
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from uhman_jax import storage
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess.clip_file import FRAME_TIMES, printable
 
-# Suffixes of the containers and streams that FFmpeg decodes as video; the last two are names that
-# yt-dlp and our list for aria2c give to an unknown container. Sound, subtitles, pictures, partial
+# Suffixes of the containers and streams that FFmpeg decodes as video. With the last two yt-dlp and
+# our list for aria2c name files of an unknown container. Sound, subtitles, pictures, partial
 # downloads, links and tables beside clips have other suffixes.
 VIDEO_SUFFIXES = frozenset(
     "3g2 3gp 3gp2 3gpp 264 265 amv asf avi avc dav divx dv dvr-ms f4v flv gif gifv h264 h265 hevc "
@@ -18,9 +18,8 @@ VIDEO_SUFFIXES = frozenset(
     "mpg mpv mts mxf nsv nut obu ogm ogv qt rm rmvb rv tod tp trp ts vob vro webm wmv wtv xvid y4m "
     "unknown_video video".split()
 )
-# Under rule 1 all files were listed but these; folders of features of that time still use it.
+# Rule 1 lists all files except these; folders of features from that time still use it.
 _NOT_VIDEOS = {".csv", ".json", ".jsonl", ".txt", ".md", ".html", ".parquet", ".h5", ".npz"}
-_SHARD = ".tfrecord-"
 
 
 def list_inputs(root: Path, rule: int = FRAME_TIMES) -> list[tuple[str, str]]:
@@ -30,11 +29,11 @@ def list_inputs(root: Path, rule: int = FRAME_TIMES) -> list[tuple[str, str]]:
 
     Args:
         root: the folder.
-        rule: `ledger.frame_times` of the folder of features; 1: every file but tables and texts,
+        rule: `ledger.frame_times` of the folder of features; 1: every file except tables and texts,
             and tables by rules 1 (see `dataset.rules`).
 
     Raises:
-        UserError: root is no folder, or the tables cannot be used.
+        UserError: root is not a folder, or the tables cannot be used.
     """
     if not root.is_dir():
         raise UserError(f"--root must be a folder of videos, got {str(root)!r}; correct the path")
@@ -47,13 +46,11 @@ def list_inputs(root: Path, rule: int = FRAME_TIMES) -> list[tuple[str, str]]:
         for problem in raw.problems:
             print(problem, file=sys.stderr)
         return [(video.video_id, video.path) for video in raw.videos]
-    if rule == 1:
-        others = [name for name in _files(root) if name.suffix.lower() not in _NOT_VIDEOS]
-        names = [name.as_posix() for name in others]
-        return [(_text(name), name) for name in names]
     names, others = _clips(root)
+    if rule == 1:
+        return [(_id_by_rule_1(name), name) for name in sorted([*names, *others], key=Path)]
     if others:
-        kinds = collections.Counter(PurePosixPath(name).suffix.lower() for name in others)
+        kinds = collections.Counter(Path(name).suffix.lower() for name in others)
         listing = ", ".join(f"{n} {kind or 'without one'}" for kind, n in kinds.most_common(5))
         print(
             f"{len(others)} {'file is' if len(others) == 1 else 'files are'} no clips by their "
@@ -64,8 +61,7 @@ def list_inputs(root: Path, rule: int = FRAME_TIMES) -> list[tuple[str, str]]:
     return [(printable(name), name) for name in names]
 
 
-def _text(name: str) -> str:
-    """Returns the id of a file under rule 1: its name, if it is valid in UTF-8."""
+def _id_by_rule_1(name: str) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -83,10 +79,13 @@ def files_below(root: Path) -> list[str]:
 
 
 def _clips(root: Path) -> tuple[list[str], list[str]]:
-    """Returns names of the clips below a folder, and of other files but tables and texts."""
+    """Returns names of the clips below a folder, and of other files except tables and texts."""
     clips, others = [], []
-    for name in _files(root):
-        suffix = name.suffix.lower()
+    for name in storage.files_below(root):
+        suffix, hidden = name.suffix.lower(), any(part.startswith(".") for part in name.parts)
+        # Features may have been written below the clips.
+        if hidden or name.parts[0] == "features" or ".tfrecord-" in name.name:
+            continue
         if suffix[1:] in VIDEO_SUFFIXES:
             clips.append(name.as_posix())
         elif suffix not in _NOT_VIDEOS:
@@ -94,22 +93,11 @@ def _clips(root: Path) -> tuple[list[str], list[str]]:
     return clips, others
 
 
-def _files(root: Path) -> list[PurePosixPath]:
-    """Returns all files below a folder but hidden ones, the folder `features`, and shards."""
-    return [
-        name
-        for name in storage.files_below(root)
-        if not any(part.startswith(".") for part in name.parts)
-        and name.parts[0] != "features"
-        and _SHARD not in name.name  # features that were written below the clips
-    ]
-
-
 def clips_of(names: Iterable[str]) -> list[str]:
     """Returns the named files, and the clips below the named folders.
 
     Raises:
-        UserError: there are none, or a name does not exist.
+        UserError: there is no clip, or a name does not exist.
     """
     clips: list[str] = []
     for name in names:

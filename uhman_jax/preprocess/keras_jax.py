@@ -12,7 +12,7 @@ CALLS_AT_ONCE = 3  # images being copied, in the network, and features being cop
 
 
 def prepare_devices() -> None:
-    """Does nothing: JAX needs no preparation."""
+    """Has no effect, because JAX needs no preparation."""
 
 
 class Compiled:
@@ -34,22 +34,22 @@ class Compiled:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Returns the features of images on the host, on the host."""
-        # They are copied in the type of the activations: bfloat16 is half as large.
+        # The copy has the type of the activations: bfloat16 is half as large.
         return np.asarray(self.on_device(images)).astype(np.float32)
 
 
 def batch_statistics(
     model: Any, scale: Callable[[Any], Any], variables: Sequence[Any]
 ) -> Callable[[np.ndarray], list]:
-    """Returns a function of uint8 images: these variables after a pass in training mode."""
+    """Returns a function from uint8 images to these variables after a pass in training mode."""
     ids = [id(variable) for variable in model.non_trainable_variables]
-    wanted = [ids.index(id(variable)) for variable in variables]
+    indices = [ids.index(id(variable)) for variable in variables]
 
     @jax.jit
     def after(weights: Any, images: Any) -> list:
         images = scale(images.astype(jnp.float32))
         updated = model.stateless_call(*weights, images, training=True)[1]
-        return [updated[index] for index in wanted]
+        return [updated[index] for index in indices]
 
     return lambda images: [np.asarray(value) for value in after(_weights(model), images)]
 

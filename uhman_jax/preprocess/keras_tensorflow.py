@@ -11,7 +11,7 @@ CALLS_AT_ONCE = 1  # a call uses all cores
 
 
 def prepare_devices() -> None:
-    """Limits the use of GPU memory to what is needed and makes GPU kernels deterministic."""
+    """Lets GPU memory grow with its use, and makes GPU kernels deterministic."""
     devices = tf.config.list_physical_devices("GPU")
     for device in devices:
         with contextlib.suppress(RuntimeError):  # already in use
@@ -21,10 +21,7 @@ def prepare_devices() -> None:
 
 
 class Compiled:
-    """The network as a function of uint8 images of one shape; returns float32.
-
-    The first call traces it.
-    """
+    """The network for uint8 images of one shape; returns float32. The first call traces it."""
 
     def __init__(self, model: Any, scale: Callable[[Any], Any], shape: tuple[int, ...]):
         self._call = _traced(model, scale, shape)
@@ -46,7 +43,7 @@ def _traced(model: Any, scale: Callable[[Any], Any], shape: tuple[int, ...]) -> 
 def batch_statistics(
     model: Any, scale: Callable[[Any], Any], variables: Sequence[Any]
 ) -> Callable[[np.ndarray], list]:
-    """Returns a function of uint8 images: these variables after a pass in training mode."""
+    """Returns a function from uint8 images to these variables after a pass in training mode."""
     run = tf.function(
         lambda images: tf.reduce_mean(model(scale(tf.cast(images, tf.float32)), training=True)),
         input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)],

@@ -1,22 +1,23 @@
-"""The outcome of every input video, shard by shard, and which shards are finished.
+"""Records the outcome of every input video, shard by shard, and which shards are finished.
 
 A folder of features holds, besides the shards and their metadata,
 
     settings.json            how the features are made; written first
     extractor.weights.h5     the network's weights, so that every later clip gets the same features
-    ledger/00012.jsonl       the entries of one shard; written after it, which marks it as finished
+    ledger/00012.jsonl       the entries of a shard; written after the shard, marks it as finished
     ledger.jsonl             all entries; written when every shard is finished
 
-No file is ever half written. Nothing here imports TensorFlow.
+Each file is written whole or not at all. This module does not import TensorFlow.
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from uhman_jax import storage
@@ -44,7 +45,7 @@ class Entry:
         frames: number of encoded frames.
         seconds: how long the clip is shown.
         reason: "" or one sentence; an "ok" clip has one if its decoding failed after some frames.
-        content: hash of the video stream, equal for copies of one file; "": not known.
+        content: hash of the video stream, equal for copies of one file; "": unknown.
     """
 
     video_id: str
@@ -79,7 +80,7 @@ def plan(
     """Divides the videos, in order of id, into shards; without `root` no file size is read.
 
     Raises:
-        UserError: no input, or an id twice.
+        UserError: there is no input, or an id is empty or not unique.
     """
     videos = sorted(inputs)
     if not videos:
@@ -89,22 +90,22 @@ def plan(
         raise UserError(f"each video_id must be given once, got {twice[0]!r} twice; rename one")
     if not all(ids):
         raise UserError("a video_id must not be empty; name every video")
-    size_of = _sizes(root) if root else None
+    sizes = _sizes(root, [path for _, path in videos]) if root else []
     shards = []
     for begin in range(0, len(videos), videos_per_shard):
-        part = tuple(videos[begin : begin + videos_per_shard])
-        sizes = _hash([size_of(path) for _, path in part]) if size_of else ""
-        shards.append(Shard(len(shards), part, _hash(part), sizes))
+        rows = slice(begin, begin + videos_per_shard)
+        part, key = tuple(videos[rows]), _hash(sizes[rows]) if root else ""
+        shards.append(Shard(len(shards), part, _hash(part), key))
     return shards
 
 
 def frame_times(directory: Path) -> int:
     """Returns the rule for the times of frames by which the features of a folder are made.
 
-    A new folder has the current rule; a folder that names none was begun under rule 1.
+    A new folder has the current rule; a folder that names no rule was begun under rule 1.
 
     Raises:
-        UserError: the folder was made by a later version, under a rule that this one lacks.
+        UserError: the folder was made by a later version, under a rule that this version lacks.
     """
     path = directory / SETTINGS_FILE
     rule = read_json(path).get("frame_times", 1) if path.exists() else FRAME_TIMES
@@ -120,23 +121,20 @@ def _hash(facts: Sequence) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _sizes(root: Path) -> Callable[[str], int]:
-    """Returns a function of a path below the root: the size of the file, -1 if it is unknown."""
+def _sizes(root: Path, paths: Sequence[str]) -> list[int]:
+    """Returns the sizes of files below the root; -1 if a size is unknown."""
     if storage.is_remote(root):
-        sizes = storage.sizes(root)
-        return lambda path: sizes.get(os.path.normpath(path), -1)
-
-    def size(path: str) -> int:
-        try:
-            return os.stat(root / path).st_size
-        except (OSError, ValueError):
-            return -1
-
-    return size
+        listed = storage.sizes(root)
+        return [listed.get(os.path.normpath(path), -1) for path in paths]
+    sizes = [-1] * len(paths)
+    for i, path in enumerate(paths):
+        with contextlib.suppress(OSError, ValueError):
+            sizes[i] = os.stat(root / path).st_size
+    return sizes
 
 
 def settings(config: PreprocessConfig) -> dict:
-    """Returns all settings that decide the features of a video; JSON values.
+    """Returns all settings that decide the features of a video, as JSON values.
 
     Raises:
         UserError: the weights file cannot be read.
@@ -165,16 +163,16 @@ def settings(config: PreprocessConfig) -> dict:
 
 @functools.lru_cache(maxsize=8)
 def _digest(path: str, *state: int) -> str:
-    """Returns the SHA-256 of a file; it is read once per process unless its state changes."""
+    """Returns the SHA-256 of a file, cached by its state."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_settings(directory: Path, wanted: dict) -> dict:
+def check_settings(directory: Path, new: dict) -> dict:
     """Marks a folder as made with these settings; returns the content of its settings file.
 
     Raises:
-        UserError: it was made with other settings, or is not a folder of features.
+        UserError: the folder was made with other settings, or holds other shards.
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / SETTINGS_FILE
@@ -184,15 +182,15 @@ def check_settings(directory: Path, wanted: dict) -> dict:
                 f"features must go to a folder of their own, {directory} holds shards that this "
                 "command did not write; name another folder for them"
             )
-        write_json(path, {"settings": wanted, "frame_times": FRAME_TIMES})
+        write_json(path, {"settings": new, "frame_times": FRAME_TIMES})
         return {}
     found = read_json(path)
     old = found.get("settings", {})
-    differing = sorted(k for k in old.keys() | wanted.keys() if old.get(k) != wanted.get(k))
-    if differing:
-        changes = ", ".join(f"{k} {old.get(k)!r} -> {wanted.get(k)!r}" for k in differing)
+    names = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+    if names:
+        changes = ", ".join(f"{k} {old.get(k)!r} -> {new.get(k)!r}" for k in names)
         raise UserError(
-            f"{directory} was made with other settings ({changes}); keep those or name another "
+            f"{directory} was made with other settings ({changes}); use these or name another "
             "folder for the features"
         )
     return found
@@ -208,9 +206,8 @@ def read_finished(
     """
     try:
         lines = _shard_ledger(directory, shard.index).read_text(encoding="utf-8").splitlines()
-        header, *entries = map(json.loads, lines)
-        entries = [Entry(**entry) for entry in entries]
-    except (OSError, ValueError, TypeError):
+        header, entries = json.loads(lines[0]), [Entry(**json.loads(line)) for line in lines[1:]]
+    except (OSError, ValueError, TypeError, IndexError):
         return None
     same = header.get("key") == shard.key and len(entries) == len(shard.videos)
     same = same and shard.sizes in ("", header.get("sizes"))
@@ -221,16 +218,16 @@ def read_finished(
 
 
 def _adopt_shard(directory: Path, index: int, path: Path) -> bool:
-    others = sorted(directory.glob(store.shard_path(directory, index, 99_999).name[:-5] + "*"))
-    if len(others) != 1:
+    found = list(directory.glob(store.shard_path(directory, index, 99_999).name[:-5] + "*"))
+    if len(found) != 1:
         return False
     (directory / store.INFO_FILE).unlink(missing_ok=True)  # no longer complete
-    others[0].replace(path)
+    found[0].replace(path)
     return True
 
 
 def write_shard_ledger(directory: Path, shard: Shard, weights: str, entries: list[Entry]) -> None:
-    """Marks a shard, which must be in place, as finished."""
+    """Marks a shard, whose file must exist, as finished."""
     path = _shard_ledger(directory, shard.index)
     path.parent.mkdir(exist_ok=True)
     header = {"key": shard.key, "sizes": shard.sizes, "weights": weights}
@@ -244,9 +241,9 @@ def mark_unfinished(directory: Path, shard: Shard) -> None:
 
 def merge(directory: Path, entries: Sequence[Entry], num_shards: int) -> None:
     """Writes the ledger of all videos and removes files of shards that no longer exist."""
-    kept = {store.shard_path(directory, i, num_shards).name for i in range(num_shards)}
+    names = {store.shard_path(directory, i, num_shards).name for i in range(num_shards)}
     for path in directory.glob("*.tfrecord-*-of-*"):
-        if path.name not in kept:
+        if path.name not in names:
             path.unlink()
     storage.remove_leftovers(directory / _SHARD_LEDGERS)
     for path in (directory / _SHARD_LEDGERS).glob("*.jsonl"):
@@ -295,10 +292,10 @@ def write_json(path: Path, value: dict) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """Reads what `write_json` wrote.
+    """Returns the object that `write_json` wrote.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is missing or damaged.
     """
     try:
         value = json.loads(path.read_bytes())

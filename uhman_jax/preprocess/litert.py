@@ -1,7 +1,7 @@
-"""An extractor converted to LiteRT: ready in half a second, equal features up to rounding.
+"""Runs an extractor converted to LiteRT: ready in half a second, features equal up to rounding.
 
-Importing TensorFlow, building the network in Keras and tracing it takes up to nine seconds. Where
-single clips are encoded, the converted network is therefore kept in the user's cache, by
+Importing TensorFlow, building the network in Keras and tracing it takes up to nine seconds. The
+process that encodes single clips therefore keeps the converted network in the user's cache, by
 fingerprint, and later processes run that file without TensorFlow.
 """
 
@@ -20,7 +20,7 @@ from uhman_jax.storage import atomic_write, user_cache
 
 
 class LiteExtractor:
-    """A converted network; it has the attributes of `extractor.Extractor` that `encode` reads.
+    """A converted network, with the attributes of `extractor.Extractor` that `encode` reads.
 
     Raises:
         ValueError: the file is damaged.
@@ -49,12 +49,12 @@ class LiteExtractor:
 
 
 def cache_file(fingerprint: str, batch_frames: int) -> Path:
-    """Returns the name of the converted network in the user's cache."""
+    """Returns the file of the converted network in the user's cache."""
     return user_cache("networks") / f"{fingerprint[:24]}-{batch_frames}.tflite"
 
 
 def load(backbone: Backbone, fingerprint: str, batch_frames: int) -> LiteExtractor | None:
-    """Returns the converted network of an extractor; None, and no file, where it is damaged."""
+    """Returns the converted network of an extractor; None if missing; a damaged file is removed."""
     path = cache_file(fingerprint, batch_frames)
     if not path.is_file():
         return None
@@ -67,12 +67,11 @@ def load(backbone: Backbone, fingerprint: str, batch_frames: int) -> LiteExtract
 
 
 def keep(extractor: Any) -> None:
-    """Converts an extractor for later processes; without it they only start more slowly."""
+    """Converts an extractor for later processes; if that fails, they only start more slowly."""
     if isinstance(extractor, LiteExtractor):
         return
     path = cache_file(extractor.fingerprint, extractor.batch_frames)
-    # The disk is full, the cache is not writable, or the converter lacks an operation.
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception):  # full disk, read-only cache, unknown operation, ...
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
             file.write(extractor.to_litert())
@@ -80,16 +79,16 @@ def keep(extractor: Any) -> None:
 
 @contextlib.contextmanager
 def quiet():
-    """Discards what is written to file descriptor 2: TensorFlow and LiteRT log from C++."""
+    """Discards output to file descriptor 2, where the C++ code of TensorFlow and LiteRT logs."""
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(null, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 def in_batches(
@@ -109,7 +108,6 @@ def in_batches(
         batch = images[begin : begin + size]
         count = len(batch)
         if count < size:
-            padding = np.zeros((size - count, *batch.shape[1:]), np.uint8)
-            batch = np.concatenate([batch, padding])
+            batch = np.concatenate([batch, np.zeros((size - count, *batch.shape[1:]), np.uint8)])
         features[begin : begin + count] = call(batch).reshape(size, *shape)[:count]
     return features

@@ -1,4 +1,4 @@
-"""Finds when each packet of a video is shown, also where timestamps of a file start again."""
+"""Finds when each packet of a video is shown, also if a file's timestamps start again."""
 
 import array
 import dataclasses
@@ -26,8 +26,8 @@ class Index:
         time_base: seconds per unit of `key`.
         last_duration: of the packet shown last, in units of `key`; 0 = unknown.
         content: hash of all packets, in hexadecimal: equal for copies of one file.
-        moved: `key` differs from the file: its timestamps start again somewhere, or wrap.
-        encrypted: bool, packets that are encrypted; None: there is none.
+        encrypted: bool, True for encrypted packets.
+        moved: `key` differs from the file, whose timestamps start again somewhere, or wrap.
     """
 
     key: np.ndarray
@@ -37,8 +37,8 @@ class Index:
     time_base: float
     last_duration: int
     content: str
+    encrypted: np.ndarray
     moved: bool = False
-    encrypted: np.ndarray | None = None
 
     def starts(self) -> np.ndarray:
         """Returns the distinct keys of the shown frames, in the order in which they are shown."""
@@ -48,14 +48,14 @@ class Index:
 class PacketTimes:
     """Collects 26 bytes of each packet of a stream while it is read.
 
+    Args:
+        time_base: seconds per unit of a timestamp.
+        gap_seconds: longer gaps separate two pieces; 0: all is one piece.
+        wraps: timestamps have 33 bits, as in MPEG's streams.
+
     Attributes:
         encrypted: 1 for an encrypted packet.
         pieces: numbers of the packets at which timestamps start again, from 0.
-
-    Args:
-        time_base: seconds per unit of a timestamp.
-        gap_seconds: gap between two pieces; 0: all is one piece.
-        wraps: timestamps have 33 bits, as in MPEG's streams.
     """
 
     def __init__(self, time_base: float, gap_seconds: float, *, wraps: bool = False):
@@ -76,7 +76,7 @@ class PacketTimes:
         return len(self._pts)
 
     def add(self, packet) -> None:
-        """Adds the facts of a packet."""
+        """Adds a packet."""
         pts, dts, shown = packet.pts, packet.dts, not packet.is_discard
         if self._wraps:
             pts = self._unwrap(pts, self._last_pts)
@@ -91,8 +91,7 @@ class PacketTimes:
         if shown and pts is not None:
             self._low, self._high = min(self._low, pts), max(self._high, pts)
         self._pts.append(_UNKNOWN if pts is None else pts)
-        time = self._last_pts if self._last_dts is None else self._last_dts
-        self._dts.append(time or 0)
+        self._dts.append((self._last_pts if self._last_dts is None else self._last_dts) or 0)
         self._durations.append(packet.duration or 0)
         self._key_frames.append(packet.is_keyframe)
         self._shown.append(shown)
@@ -117,7 +116,7 @@ class PacketTimes:
         return _step(self._last_dts, dts) * self._time_base < -_BACK
 
     def too_long(self, max_seconds: float) -> str:
-        """Returns why the clip is refused as too long so far; "" if it is not."""
+        """Returns why the packets so far are too many or shown for too long; "" if not."""
         span = (self._span + max(0, self._high - self._low)) * self._time_base
         if span > max_seconds:
             return TOO_LONG.format(max_seconds)
@@ -130,9 +129,9 @@ class PacketTimes:
         Args:
             rate: frames per second, for files without timestamps.
             content: see `Index`.
-            frame_times: see `packets.read_index`.
+            frame_times: see `video_index.read_index`.
         """
-        keys, durations = (np.array(a, np.int64) for a in (self._pts, self._durations))
+        keys, durations = np.array(self._pts), np.array(self._durations)
         shown = np.array(self._shown, bool) | (not any(self._shown))
         time_base, pieces = self._time_base, self.pieces
         counted = time_base <= 0 or bool((keys[shown] == _UNKNOWN).any())
@@ -141,28 +140,26 @@ class PacketTimes:
             pieces = [0]
         keys[keys == _UNKNOWN] = 0
         if len(pieces) > 1:
-            times = np.array(self._dts, np.int64)
-            gap = _usual_gap(times, pieces) or max(1, round(1 / (rate * time_base)))
+            gap = _median_step(self._dts, pieces) or max(1, round(1 / (rate * time_base)))
             keys = _join(keys, shown, pieces, gap)
         last = int(np.argmax(np.where(shown, keys, _UNKNOWN)))
         last_duration = max(0, int(durations[last]))
         span = int(keys[shown].max() - keys[shown].min())
         if frame_times > 1 and span and durations[shown].sum() - durations[last] > 2 * span:
-            last_duration = 0  # the header's rate, which is wrong
+            last_duration = 0  # the rate in the header is wrong
         segment = np.cumsum(np.array(self._key_frames, np.int64))
-        encrypted = np.array(self.encrypted, bool) if any(self.encrypted) else None
+        encrypted = np.array(self.encrypted, bool)
         moved = len(pieces) > 1 or (self._unwrapped and not counted)
         return Index(
-            keys, segment, shown, counted, time_base, last_duration, content, moved, encrypted
+            keys, segment, shown, counted, time_base, last_duration, content, encrypted, moved
         )
 
 
 def _step(before: int | None, after: int | None) -> int:
-    """Returns the difference of two timestamps; 0 if one is missing."""
     return 0 if before is None or after is None else after - before
 
 
-def _usual_gap(times: np.ndarray, pieces: list[int]) -> int:
+def _median_step(times: array.array, pieces: list[int]) -> int:
     """Returns the median of the steps forward within pieces; 0 if there is none."""
     steps = np.delete(np.diff(times), np.array(pieces[1:]) - 1)
     steps = steps[steps > 0]

@@ -1,21 +1,20 @@
-"""Videos to shards of region features: decodes ahead, encodes in fixed batches, resumes by shard.
+"""Makes shards of region features from videos, and continues after any interruption.
 
 A shard is a pure function of its videos, the settings and the weights: each shard starts with a new
-batch, and a finished shard is never made again. After any interruption the same command continues.
+batch, and a finished shard is never made again.
 """
 
 import contextlib
 import dataclasses
 import errno
 import hashlib
-import itertools
 import json
 import os
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from uhman_jax import lock, storage
 from uhman_jax.config import PreprocessConfig
@@ -46,17 +45,11 @@ class Summary:
     seconds: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """Some of a folder's shards, for one of several machines.
+class Part(NamedTuple):
+    """Some of a folder's shards, for one of several machines."""
 
-    Attributes:
-        number: from 1; 0: no shard, but the weights that the other parts need.
-        count: number of parts, without part 0.
-    """
-
-    number: int
-    count: int
+    number: int  # from 1; 0: only the weights that the other parts need
+    count: int  # parts, without part 0
 
     def __str__(self) -> str:
         """Returns the text that `parse` reads, e.g. "2/16"."""
@@ -64,10 +57,10 @@ class Part:
 
     @classmethod
     def parse(cls, text: str) -> "Part":
-        """Reads e.g. "2/16".
+        """Returns the part that a text such as "2/16" names.
 
         Raises:
-            UserError: the text is no part.
+            UserError: the text names no part.
         """
         match = re.fullmatch(r"(\d{1,9})/([1-9]\d{0,8})", text)
         if not match or int(match[1]) > int(match[2]):
@@ -79,7 +72,7 @@ class Part:
 
 
 def features_dir(root: str | os.PathLike, config: PreprocessConfig) -> Path:
-    """Returns ROOT/features/<12 hex digits of all settings that decide the features>."""
+    """Returns ROOT/features/<12 hex digits of a hash of all settings that decide the features>."""
     text = json.dumps(ledger.settings(config), sort_keys=True)
     return storage.path(root) / "features" / hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -90,16 +83,13 @@ def is_complete(
     config: PreprocessConfig,
     root: str | os.PathLike | None = None,
 ) -> bool:
-    """Returns whether `preprocess` would have nothing to do; it reads only small files.
+    """Returns whether `preprocess` would have no work; it reads only small files.
 
     With `root` it also notices a file whose size has changed.
     """
     directory = storage.path(output_dir)
-    if not (directory / ledger.SETTINGS_FILE).exists():
-        return False
-    if ledger.read_json(directory / ledger.SETTINGS_FILE).get("settings") != ledger.settings(
-        config
-    ):
+    path = directory / ledger.SETTINGS_FILE
+    if not path.exists() or ledger.read_json(path).get("settings") != ledger.settings(config):
         return False
     shards = ledger.plan(storage.path(root) if root else None, inputs, config.videos_per_shard)
     return _has_summaries(directory, len(shards)) and all(
@@ -137,33 +127,35 @@ def preprocess(
         progress: shows clips, frames/s and time left on standard error.
         retry: states, e.g. "timeout": finished shards that hold such a clip are made again.
         beam_options: makes the shards on Apache Beam, see `beam.options_of`; None: in this process.
-        part: makes only some shards; parts may run at once, and a call without one ends the work.
+        part: makes only some shards; parts may run at once, and a call without a part completes
+            the folder.
 
     Raises:
-        UserError: weights that cannot be loaded, other settings or another process in `output_dir`,
-            or no clip that could be decoded (the ledger is written in that case too).
+        UserError: weights cannot be loaded, `output_dir` has other settings or is used by another
+            process, or no clip could be decoded (the ledger is written in that case too).
     """
     root, directory = storage.path(root), storage.path(output_dir)
     with _exclusive(directory, part):
         shards = ledger.plan(root, inputs, config.videos_per_shard)
         facts = ledger.check_settings(directory, ledger.settings(config))
         has_weights = (directory / ledger.WEIGHTS_FILE).exists()
-        mine = shards
+        chosen = shards
         if part and part.number:
             if not has_weights or "fingerprint" not in facts:
                 raise UserError(
                     f"--part={part} needs the weights that --part=0/{part.count} keeps in "
                     f"{directory}, got none; run that first, with the same settings"
                 )
-            mine = shards[part.number - 1 :: part.count]
-        entries = _finished(directory, mine, len(shards), facts, retry, adopt_shard=mine is shards)
-        if len(entries) < len(mine) and not has_weights:
+            chosen = shards[part.number - 1 :: part.count]
+        is_all = chosen is shards
+        entries = _finished(directory, chosen, len(shards), facts, retry, adopt_shard=is_all)
+        if len(entries) < len(chosen) and not has_weights:
             entries = {}  # the weights of the finished shards are lost
-        missing = [shard for shard in mine if shard.index not in entries]
+        missing = [shard for shard in chosen if shard.index not in entries]
         reused = sum(map(len, entries.values()))
-        meter = Meter(sum(len(shard.videos) for shard in mine), reused, progress)
-        work = shard_builder.Making(root, directory, config, network, meter)
-        if missing and mine is shards:
+        meter = Meter(sum(len(shard.videos) for shard in chosen), reused, progress)
+        work = shard_builder.ShardBuilder(root, directory, config, network, meter)
+        if missing and is_all:
             (directory / store.INFO_FILE).unlink(missing_ok=True)
         if part and not part.number:
             with meter:
@@ -177,7 +169,7 @@ def preprocess(
                     entries |= _on_beam(work, missing, len(shards), beam_options, meter)
         if not part and (missing or not _has_summaries(directory, len(shards))):
             _finish(directory, config, entries, len(shards))
-        flat = tuple(itertools.chain.from_iterable(entries[i] for i in sorted(entries)))
+        flat = _in_order(entries)
         return Summary(flat, ledger.counts(flat), reused, meter.frames, meter.seconds)
 
 
@@ -200,7 +192,7 @@ def _exclusive(directory: Path, part: Part | None) -> Iterator[None]:
 def _on_beam(work, missing, num_shards: int, options, meter: Meter) -> dict[int, list[Entry]]:
     from uhman_jax.preprocess import beam  # seconds, and an extra
 
-    for shard in missing:  # else a shard to be made again would count as finished
+    for shard in missing:  # a retried shard would count as finished
         ledger.mark_unfinished(work.directory, shard)
     begin = time.monotonic()
     meter.frames = beam.make(work, missing, num_shards, options, meter).get("frames", 0)
@@ -218,21 +210,18 @@ def _on_beam(work, missing, num_shards: int, options, meter: Meter) -> dict[int,
 
 
 def _finished(
-    directory: Path, shards, num_shards: int, facts: dict, retry=(), *, adopt_shard: bool = False
+    directory: Path, shards, num_shards: int, facts: dict, retry, *, adopt_shard: bool
 ) -> dict[int, list[Entry]]:
-    """Returns the entries of those shards that need not be made again."""
-    entries = {}
+    """Returns the entries of the shards that need not be made again."""
+    finished = {}
     for shard in shards:
-        found = ledger.read_finished(directory, shard, num_shards, adopt_shard=adopt_shard)
-        if found and _is_valid(found, facts, retry):
-            entries[shard.index] = found[1]
-    return entries
-
-
-def _is_valid(found: tuple[dict, list[Entry]], facts: dict, retry: Collection[str]) -> bool:
-    header, entries = found
-    same = header.get("weights") == facts.get("fingerprint")
-    return same and not any(entry.state in retry for entry in entries)
+        header, entries = ledger.read_finished(
+            directory, shard, num_shards, adopt_shard=adopt_shard
+        ) or ({}, [])
+        same = header and header.get("weights") == facts.get("fingerprint")
+        if same and not any(entry.state in retry for entry in entries):
+            finished[shard.index] = entries
+    return finished
 
 
 def _finish(
@@ -240,30 +229,28 @@ def _finish(
 ) -> None:
     for path in directory.glob(f"{lock.LOCK_FILE}.*-of-*"):  # of parts
         path.unlink()
-    flat = [entry for i in range(num_shards) for entry in entries[i]]
+    flat = _in_order(entries)
     ledger.merge(directory, flat, num_shards)
-    if not any(entry.state == "ok" for entry in flat):
+    counts = ledger.counts(flat)
+    if not counts["ok"]:
+        states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         raise UserError(
-            f"at least one clip must be decodable, got {_words(ledger.counts(flat))}; the reasons "
-            f"are in {directory / ledger.LEDGER_FILE}"
+            f"at least one clip must be decodable, got {states}; the reasons are in "
+            f"{directory / ledger.LEDGER_FILE}"
         )
     facts = ledger.read_json(directory / ledger.SETTINGS_FILE)
     schema = Schema(facts["channels"], config.storage.value, facts["regions"])
-    rule = {name: facts[name] for name in ("frame_times",) if name in facts}
-    info = (
-        facts["settings"]
-        | rule
-        | {
-            "extractor": facts["description"],
-            "fingerprint": facts["fingerprint"],
-            "versions": facts["versions"],
-        }
-    )
+    info = facts["settings"] | {
+        **{name: facts[name] for name in ("frame_times",) if name in facts},
+        "extractor": facts["description"],
+        "fingerprint": facts["fingerprint"],
+        "versions": facts["versions"],
+    }
     lengths = None
     if storage.is_remote(directory):
         lengths = [ledger.counts(entries[i])["ok"] for i in range(num_shards)]
     store.write_metadata(directory, num_shards, schema, info, lengths)
 
 
-def _words(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+def _in_order(entries: dict[int, list[Entry]]) -> tuple[Entry, ...]:
+    return tuple(entry for index in sorted(entries) for entry in entries[index])

@@ -1,7 +1,7 @@
-"""Decodes a clip of our own, `own_clip.mp4`: if that fails, the library is at fault and no clip is.
+"""Checks the video library: decodes the package's own clip and compares it with the known content.
 
-It holds three H.264 pictures, 0.2 s each, of uncompressed macroblocks (I_PCM). It has 32x16 pixels,
-a left and a right half of different colours, and a display rotation of a quarter turn.
+`own_clip.mp4` holds three H.264 pictures, 0.2 s each, of uncompressed macroblocks (I_PCM). It has
+32x16 pixels, a left and a right half of different colours, and a display rotation of 90 degrees.
 """
 
 from collections.abc import Callable
@@ -20,25 +20,30 @@ _COLOURS = (  # RGB of the left and the right half of each frame
 
 
 def trouble(decode: Callable[..., DecodedClip]) -> str:
-    """Decodes the clip; returns "" if the result is right, else a message for the user.
+    """Returns "" if the clip is decoded correctly, else a message for the user.
 
     Args:
         decode: `decode.sample_frames`.
     """
     try:
-        wrong = _wrong(decode(str(_FILE), frames_per_second=5.0, max_frames=4, size=16))
+        difference = _difference(decode(str(_FILE), frames_per_second=5.0, max_frames=4, size=16))
     except Exception as error:  # a library of another version may raise anything
-        wrong = f"{type(error).__name__}: {error}"
-    if not wrong:
+        difference = f"{type(error).__name__}: {error}"
+    if not difference:
         return ""
+    try:
+        import av
+
+        library = f"av {av.__version__} (FFmpeg {getattr(av, 'ffmpeg_version_info', '?')})"
+    except Exception as error:
+        library = f"av ({error})"
     return (
-        f"{_library()} must decode a clip that this program brings with it, got {wrong}; install a "
-        "version that it knows, e.g. pip install 'av>=17.1,<20'"
+        f"{library} must decode a clip that this program brings with it, got {difference}; install "
+        "a version that it knows, e.g. pip install 'av>=17.1,<20'"
     )
 
 
-def _wrong(clip: DecodedClip) -> str:
-    """Returns the first difference from the expected result, or ""."""
+def _difference(clip: DecodedClip) -> str:
     if clip.reason:
         return repr(clip.reason)
     if clip.images.shape != (3, 16, 16, 3) or (clip.width, clip.height) != (16, 32):
@@ -47,18 +52,9 @@ def _wrong(clip: DecodedClip) -> str:
     if times != [0.0, 0.2, 0.4] or round(clip.seconds, 3) != 0.6:
         return f"frames at {times} of {clip.seconds:.3f} s"
     for image, colours in zip(clip.images, _COLOURS, strict=True):
-        # A quarter turn clockwise: the left half is shown on top.
+        # Turned by 90 degrees clockwise, the left half is on top.
         for half, colour in zip((image[:6], image[10:]), colours, strict=True):
             found = half.reshape(-1, 3).mean(0)
             if np.abs(found - colour).max() > 8:
                 return f"the colour {found.round().astype(int).tolist()} for {list(colour)}"
     return ""
-
-
-def _library() -> str:
-    try:
-        import av
-
-        return f"av {av.__version__} (FFmpeg {getattr(av, 'ffmpeg_version_info', '?')})"
-    except Exception as error:
-        return f"av ({error})"

@@ -1,5 +1,6 @@
-"""Makes shards: decoders ahead, one network, one writer."""
+"""Builds shards: decoders ahead, one network, one writer."""
 
+import contextlib
 import functools
 import importlib.metadata
 import itertools
@@ -7,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import assert_never
 
 import numpy as np
 
@@ -67,7 +67,7 @@ def restore_extractor(
 
 
 def backbone_of(directory: Path, network=None) -> Backbone:
-    """Returns the backbone of a folder's features, or that of a `network` which replaces it."""
+    """Returns the backbone of a folder's features, or of a `network` which replaces it."""
     if network:
         return network.BACKBONE
     return of_network(ledger.read_json(directory / ledger.SETTINGS_FILE)["settings"]["network"])
@@ -79,15 +79,10 @@ def extractor_class(backend: Backend):
     Raises:
         UserError: Keras runs on another backend in this process already.
     """
-    match backend:
-        case Backend.AUTO:
-            import jax  # only for AUTO: it initialises every device
+    if backend is Backend.AUTO:
+        import jax  # only for AUTO: it initialises every device
 
-            backend = Backend.TENSORFLOW if jax.default_backend() == "cpu" else Backend.JAX
-        case Backend.TENSORFLOW | Backend.JAX:
-            pass
-        case _:
-            assert_never(backend)
+        backend = Backend.TENSORFLOW if jax.default_backend() == "cpu" else Backend.JAX
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = backend.value
     from uhman_jax.preprocess import extractor
@@ -109,18 +104,11 @@ def decoder_pool(
     locate: Callable[[str], str] = str,
 ) -> DecoderPool:
     """Returns decoders of these files, with the limits of a config; see `ledger.frame_times`."""
-    options = {
-        "frames_per_second": config.frames_per_second,
-        "max_frames": max_frames,
-        "size": size,
-        "max_megabytes": config.max_megabytes,
-        "max_seconds": config.max_seconds,
-        "max_megapixels": config.max_megapixels,
-        "frame_times": frame_times,
-    }
+    limits = ("frames_per_second", "max_megabytes", "max_seconds", "max_megapixels")
+    options = {name: getattr(config, name) for name in limits}
     return DecoderPool(
         paths,
-        options,
+        options | {"max_frames": max_frames, "size": size, "frame_times": frame_times},
         num_decoders=config.num_decoders or min(8, usable_cores()),
         timeout=config.clip_timeout,
         memory_bytes=int(config.decoder_memory * 2**30),
@@ -128,60 +116,81 @@ def decoder_pool(
     )
 
 
-class Making:
-    """Makes shards: decoders, network and writer together."""
+class ShardBuilder:
+    """Builds the shards of `directory` from the videos below `root`; see `pipeline.preprocess`."""
 
     def __init__(
         self, root: Path, directory: Path, config: PreprocessConfig, network, meter: Meter
     ):
-        self.root = root
-        self.directory = directory
-        self.config = config
-        self.network = network
+        self.root, self.directory = root, directory
+        self.config, self.network = config, network
         self._meter = meter
+        self._backbone = network.BACKBONE if network else BACKBONES[config.backbone.value]
 
     def first_extractor(self, shards: Sequence[Shard]):
-        """Loads the weights and stores them in the folder; None where it has them already."""
+        """Loads the weights and stores them in the folder; None if it has them already."""
         facts = ledger.read_json(self.directory / ledger.SETTINGS_FILE)
         if (self.directory / ledger.WEIGHTS_FILE).exists() and "fingerprint" in facts:
             return None
-        return self._load([video for shard in shards for video in shard.videos])
+        config, images = self.config, None
+        self._meter.stage("loading the network")
+        if config.weights == "random" and config.calibration_frames:
+            self._meter.stage("calibrating the network")
+            images = self._calibration_images([path for s in shards for _, path in s.videos])
+        extractor = (self.network or extractor_class(config.backend)).load(
+            self._backbone,
+            config.weights,
+            seed=config.weights_seed,
+            calibration_images=images,
+            batch_frames=config.batch_frames,
+            precision=config.precision,
+        )
+        extractor.save(self.directory / ledger.WEIGHTS_FILE)
+        facts |= {
+            "settings": ledger.settings(config),
+            "description": extractor.description,
+            "fingerprint": extractor.fingerprint,
+            "channels": extractor.backbone.num_channels,
+            "regions": extractor.backbone.num_regions,
+            "versions": _versions(),
+        }
+        ledger.write_json(self.directory / ledger.SETTINGS_FILE, facts)
+        return extractor
 
     def run(
         self, missing: Sequence[Shard], num_shards: int, extractor=None
     ) -> dict[int, list[Entry]]:
-        """Makes the missing shards; returns their entries.
+        """Builds the missing shards of `num_shards`; returns their entries by index.
 
         Args:
-            missing: shards to make.
+            missing: shards to build.
             num_shards: of the folder.
             extractor: if it is loaded already.
+
+        Raises:
+            LibraryFault: the decoders fail their self-test; no shard then counts as finished.
         """
-        videos = [video for shard in missing for video in shard.videos]
-        made = {}
+        entries = {}
         self._meter.stage("features")
         # The decoders start before Keras is imported, and work in parallel.
-        with self._decode(videos, self.config.max_frames) as pool:
+        paths = [path for shard in missing for _, path in shard.videos]
+        with self._decode(paths, self.config.max_frames) as pool:
             if extractor is None:
-                extractor = restore_extractor(
-                    self.directory,
-                    self.network,
-                    precision=self.config.precision,
-                    backend=self.config.backend,
-                )
+                how = {"precision": self.config.precision, "backend": self.config.backend}
+                extractor = restore_extractor(self.directory, self.network, **how)
             clips = iter(pool)
             try:
                 for shard in missing:
-                    mine = itertools.islice(clips, len(shard.videos))
-                    made[shard.index] = self._make(shard, num_shards, mine, extractor)
+                    of_shard = itertools.islice(clips, len(shard.videos))
+                    entries[shard.index] = self._build(shard, num_shards, of_shard, extractor)
             except LibraryFault:
                 for shard in missing:  # earlier entries may call good clips broken
                     ledger.mark_unfinished(self.directory, shard)
                 raise
         self._meter.decoding_seconds += pool.busy_seconds
-        return made
+        return entries
 
-    def _make(
+    def _build(
         self, shard: Shard, num_shards: int, clips: Iterator[DecodedClip], extractor
     ) -> list[Entry]:
         entries: list[Entry] = []
@@ -200,56 +209,18 @@ class Making:
         ledger.write_shard_ledger(self.directory, shard, extractor.fingerprint, entries)
         return entries
 
-    def _decode(self, videos, max_frames: int) -> DecoderPool:
-        return decoder_pool(
-            [path for _, path in videos],
-            self.config,
-            max_frames,
-            self._backbone.image_size,
-            ledger.frame_times(self.directory),
-            functools.partial(_file_below, self.root),
-        )
+    def _decode(self, paths: Sequence[str], max_frames: int) -> DecoderPool:
+        rule, locate = ledger.frame_times(self.directory), functools.partial(_file_below, self.root)
+        size = self._backbone.image_size
+        return decoder_pool(paths, self.config, max_frames, size, rule, locate)
 
-    @property
-    def _backbone(self) -> Backbone:
-        return self.network.BACKBONE if self.network else BACKBONES[self.config.backbone.value]
-
-    def _load(self, videos):
-        """Loads the weights of the config and stores them in the folder."""
-        config = self.config
-        images = None
-        self._meter.stage("loading the network")
-        if config.weights == "random" and config.calibration_frames:
-            self._meter.stage("calibrating the network")
-            images = self._calibration_images(videos)
-        extractor = (self.network or extractor_class(config.backend)).load(
-            self._backbone,
-            config.weights,
-            seed=config.weights_seed,
-            calibration_images=images,
-            batch_frames=config.batch_frames,
-            precision=config.precision,
-        )
-        extractor.save(self.directory / ledger.WEIGHTS_FILE)
-        facts = ledger.read_json(self.directory / ledger.SETTINGS_FILE) | {
-            "settings": ledger.settings(config),
-            "description": extractor.description,
-            "fingerprint": extractor.fingerprint,
-            "channels": extractor.backbone.num_channels,
-            "regions": extractor.backbone.num_regions,
-            "versions": _versions(),
-        }
-        ledger.write_json(self.directory / ledger.SETTINGS_FILE, facts)
-        return extractor
-
-    def _calibration_images(self, videos) -> np.ndarray:
-        """Returns frames spread over the clips, several per clip where clips are few."""
+    def _calibration_images(self, paths: Sequence[str]) -> np.ndarray:
+        """Returns frames spread over the clips; if clips are few, several frames per clip."""
         total = self.config.calibration_frames
-        chosen = spread(len(videos), total)
-        rest = sorted(set(range(len(videos))) - set(chosen))  # replace clips that fail
-        per_clip = -(-total // len(chosen))
+        chosen = spread(len(paths), total)
+        rest = sorted(set(range(len(paths))) - set(chosen))  # replace clips that fail
         images: list[np.ndarray] = []
-        with self._decode([videos[i] for i in [*chosen, *rest]], per_clip) as pool:
+        with self._decode([paths[i] for i in [*chosen, *rest]], -(-total // len(chosen))) as pool:
             for clip in pool:
                 images.extend(clip.images)
                 if len(images) >= total:
@@ -264,19 +235,18 @@ def _file_below(root: Path, path: str) -> str:
     Raises:
         DecodeError: the path, or a link on it, leads out of the root.
     """
-    outside = DecodeError("unsupported", "the file lies outside the folder")
     if storage.is_remote(root):
         name = os.path.normpath(path)
-        if name.startswith(("/", "..")):
-            raise outside
-        return str(root / name)
-    try:
-        target = (root / path).resolve()
-        inside = target.is_relative_to(root.resolve())
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DecodeError("corrupt", f"the path cannot be followed: {error}") from None
+        inside = not name.startswith(("/", ".."))
+        target = root / name if inside else root
+    else:
+        try:
+            target = (root / path).resolve()
+            inside = target.is_relative_to(root.resolve())
+        except (OSError, ValueError, RuntimeError) as error:
+            raise DecodeError("corrupt", f"the path cannot be followed: {error}") from None
     if not inside:
-        raise outside
+        raise DecodeError("unsupported", "the file lies outside the folder")
     return str(target)
 
 
@@ -293,8 +263,6 @@ def spread(count: int, total: int) -> list[int]:
 def _versions() -> dict[str, str]:
     found = {}
     for package in _PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found

@@ -15,7 +15,7 @@ from uhman_jax.preprocess.packet_times import TOO_LONG, Index, PacketTimes
 # metadata, AttributeError on a missing header box, EOFError, plain OSError.
 LIBRARY_ERRORS = (av.FFmpegError, OSError, AttributeError, EOFError, ValueError, OverflowError)
 
-# Demuxers that open other files, addresses or devices, or that render text as video.
+# Demuxers that open other files, addresses or devices, or that draw text as video.
 _DENIED_FORMATS = frozenset(
     "adf aptx bin concat concatf dash fbdev ffmetadata hls idf image2 image2pipe imf kmsgrab lavfi "
     "oss alsa rawvideo rtp rtsp sap sdp smoothstreaming tty v4l2 video4linux2 vapoursynth avisynth "
@@ -28,18 +28,18 @@ _METADATA: dict[str, Any] = (
 )
 _EPSILON = 1e-6  # of a sampling interval: timestamps are rounded to the container's time base
 ENCRYPTED = "the video is encrypted; without its key no frame can be decoded"
-# Gap in seconds after which times start again: for formats that are made to be cut and joined, and
-# for the others, where a picture may stand still for a while.
+# Gap in seconds that separates two pieces. True: in formats that are made to be cut and joined. In
+# other formats (False) a picture may be shown for a while.
 _GAPS = {True: 10.0, False: 3600.0}
 _MPEG_CLOCK = fractions.Fraction(1, 90_000)  # of timestamps with 33 bits
 
 
 def open_stream(path: str, max_megapixels: float):
-    """Opens a file and its best video stream, single-threaded: (container, stream).
+    """Returns (container, stream) of a file and its best video stream, single-threaded.
 
     Only the file itself is read: other protocols, and formats that open further files, are off.
-    FFmpeg gets a descriptor: a name could be read as a protocol or a pattern, its suffix would
-    influence the format, and its bytes may not be UTF-8.
+    FFmpeg gets a file descriptor, because a name could be taken for a protocol or a pattern, may
+    not be UTF-8, and its suffix would influence the format.
 
     Raises:
         DecodeError: there is no video that can be decoded.
@@ -73,11 +73,10 @@ def _select_stream(container, max_megapixels: float):
     covers = av.stream.Disposition.attached_pic
     streams = [s for s in container.streams.video if not s.disposition & covers]
     if not streams:
-        held = sorted({s.type for s in container.streams}) or ["nothing"]
-        raise DecodeError("no_video", f"no video stream; the file holds {', '.join(held)}")
+        found = sorted({s.type for s in container.streams}) or ["nothing"]
+        raise DecodeError("no_video", f"no video stream; the file holds {', '.join(found)}")
     best = container.streams.best("video")
-    stream = best if any(best is not None and s.index == best.index for s in streams) else None
-    stream = stream or streams[0]
+    stream = next((s for s in streams if best is not None and s.index == best.index), streams[0])
     context = stream.codec_context
     if context is None:
         raise DecodeError("unsupported", "this FFmpeg has no decoder for the video's codec")
@@ -89,9 +88,9 @@ def _select_stream(container, max_megapixels: float):
             f"pictures of {context.width}x{context.height} pixels exceed the limit of"
             f" {max_megapixels:g} megapixels",
         )
-    # For pictures that grow within the stream; the codec counts its padding too.
+    # Pictures may grow within the stream; the codec's limit includes padding.
     context.options = {"max_pixels": str(int(max_megapixels * 2e6) + (1 << 20))}
-    context.thread_count = 1  # parallel over clips, and memory is predictable
+    context.thread_count = 1  # clips are decoded in parallel, and memory is predictable
     stream.thread_type = "NONE"
     return stream
 
@@ -114,12 +113,12 @@ def read_index(
         path: the file.
         max_megapixels: larger pictures are refused.
         max_seconds: longer clips are refused, and clips with more packets than such a clip has.
-        frame_times: rule for the times of frames. 1: as the file says. 2: where timestamps start
-            again or jump, later frames are shown after earlier ones; and the last frame is shown as
-            long as others where the header makes packets longer than they are.
+        frame_times: rule for the times of frames. 1: the timestamps of the file. 2: where they
+            start again or jump, later frames follow earlier ones; and the last frame is shown as
+            long as the others if the header gives packets a duration that is too long.
 
     Raises:
-        DecodeError: no frame, or a clip that is too long, at which reading stops.
+        DecodeError: the clip has no frame, or is too long; reading stops at the limit.
     """
     container, stream = open_stream(path, max_megapixels)
     note, latest = "", 0.0
@@ -128,9 +127,9 @@ def read_index(
         joins = bool(container.format.flags & av.format.Flags.ts_discont.value)
         rate = float(stream.average_rate or stream.guessed_rate or 25)
         time_base = float(stream.time_base or 0)
-        own = float(stream.duration * stream.time_base) if stream.duration else 0.0
-        # The total length in the header; for formats with `joins` it is a guess of FFmpeg.
-        whole = 0.0 if own or joins else (container.duration or 0) / av.time_base
+        stream_seconds = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        # The header's length of the file; where pieces are joined, FFmpeg only estimates it.
+        whole = 0.0 if stream_seconds or joins else (container.duration or 0) / av.time_base
         gap_seconds = _GAPS[joins] if frame_times > 1 else 0.0
         packets = PacketTimes(
             time_base, gap_seconds, wraps=joins and stream.time_base == _MPEG_CLOCK
@@ -164,23 +163,22 @@ def read_index(
         raise DecodeError("unsupported", TOO_LONG.format(max_seconds))
     notes = [note] if note else []
     # Lengths in headers count from the first frame, or from 0 where that is earlier.
-    held = max(seconds, latest, float(starts[-1] + _last_duration(index)) * index.time_base)
-    if not note and (own or whole) > 1.1 * held + 0.5 and not index.counted and not index.moved:
-        notes.append(f"the header promises {own or whole:.1f} s, the file ends at {held:.1f} s")
+    end = max(seconds, latest, float(starts[-1] + _last_duration(index)) * index.time_base)
+    promised = stream_seconds or whole
+    if not note and promised > 1.1 * end + 0.5 and not index.counted and not index.moved:
+        notes.append(f"the header promises {promised:.1f} s, the file ends at {end:.1f} s")
     if index.moved and (times := len(packets.pieces) - 1):
         notes.append(
-            f"timestamps start again {'once' if times == 1 else f'{times} times'}; what follows "
-            "is shown after what came before"
+            f"timestamps start again {'once' if times == 1 else f'{times} times'}; later frames "
+            "are shown after earlier ones"
         )
     return index, seconds, "; ".join(notes)
 
 
 def _last_duration(index: Index) -> float:
-    """Returns how long the last frame is shown, in units of the key; the usual gap if unknown."""
-    starts = index.starts()
-    if index.last_duration:
-        return index.last_duration
-    return float(np.median(np.diff(starts))) if len(starts) > 1 else 0.0
+    """Returns how long the last frame is shown, in units of the key; if unknown, the median gap."""
+    gaps = np.diff(index.starts())
+    return index.last_duration or (float(np.median(gaps)) if len(gaps) else 0.0)
 
 
 def choose(index: Index, frames_per_second: float, max_frames: int) -> dict[int, float]:
@@ -194,18 +192,17 @@ def choose(index: Index, frames_per_second: float, max_frames: int) -> dict[int,
     hit = sample < end - _EPSILON
     hit[0] = True
     (rows,) = np.nonzero(hit)
-    count = len(rows)
-    if count > max_frames:
+    if (count := len(rows)) > max_frames:
         rows = rows[(2 * np.arange(max_frames) + 1) * count // (2 * max_frames)]
     return {int(starts[row]): float(sample[row] / frames_per_second) for row in rows}
 
 
-def needed_segments(index: Index, wanted: dict[int, float]) -> frozenset[int]:
-    """Returns the groups of pictures that must be decoded for the wanted frames.
+def needed_segments(index: Index, chosen: dict[int, float]) -> frozenset[int]:
+    """Returns the groups of pictures that must be decoded for the chosen frames.
 
     A frame shown before the key frame of its group (open group) also refers to the group before.
     """
-    rows = np.isin(index.key, np.array(list(wanted), np.int64))
+    rows = np.isin(index.key, np.array(list(chosen), np.int64))
     segments, first = np.unique(index.segment, return_index=True)
     begin = index.key[first][np.searchsorted(segments, index.segment)]
     leading = rows & (index.key < begin)

@@ -1,4 +1,4 @@
-"""Arrays whose memory is used again when nothing refers to them."""
+"""Arrays whose memory is used again when no array refers to it."""
 
 import math
 import sys
@@ -6,29 +6,28 @@ import threading
 
 import numpy as np
 
-ALIGNMENT = 64  # bytes; what JAX needs to use NumPy memory on a CPU without a copy
+ALIGNMENT = 64  # bytes; with it JAX uses NumPy memory on a CPU without a copy
 
 
 def _references(owners, index):
     return sys.getrefcount(owners[index])
 
 
-_UNUSED = _references([object()], 0)  # what the list and the call themselves count
+_UNUSED = _references([object()], 0)  # references of the list and of the call itself
 
 
 class Recycler:
-    """Makes large arrays without paying for fresh memory each time.
+    """Makes large arrays from memory that it uses again.
 
-    The first touch of new pages costs as much as reading a batch from the page cache.  Memory is
-    used again only when its reference count says that nothing refers to it: no array, no view or
-    slice of one, no JAX array made from one without a copy.  Safe to use from several threads.
+    The first touch of new pages costs as much as reading a batch from the page cache. A block of
+    memory is used again only when its reference count shows no user: no array, no view or slice of
+    an array, no JAX array that shares its memory. Several threads may use one recycler.
 
     Args:
-        max_arrays: blocks of memory kept; arrays beyond that are ordinary ones.
+        max_arrays: blocks of memory kept; further arrays are ordinary arrays.
     """
 
     def __init__(self, max_arrays: int = 8):
-        """Starts with no memory."""
         self._max_arrays = max_arrays
         self._owners: list[np.ndarray] = []
         self._lock = threading.Lock()
@@ -47,7 +46,7 @@ class Recycler:
             if self._owners[index].size == size:
                 return self._owners[index]
         owner = np.empty(size, np.uint8)
-        if unused:  # of another size: that batch shape is gone
+        if unused:  # of another size, which is no longer in use
             self._owners[unused[0]] = owner
         elif len(self._owners) < self._max_arrays:
             self._owners.append(owner)

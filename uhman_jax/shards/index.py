@@ -1,4 +1,4 @@
-"""The index of a folder of shards: where each record lies, and where its arrays begin."""
+"""The index of a folder of shards: the position of each record and of its arrays."""
 
 import io
 import json
@@ -16,14 +16,14 @@ Index = tuple[tuple[str, ...], np.ndarray]  # ids and facts (`fact_type`) of all
 
 
 def fact_type(schema: Schema) -> np.dtype:
-    """Returns the type of what the index has of a record: begins are those of its arrays."""
+    """Returns the type of a record's entry in the index; `begin_*` are positions of its arrays."""
     facts = [("shard", "<i4"), ("num_frames", "<i4"), ("offset", "<i8"), ("size", "<i8")]
     begins = [(f"begin_{field.name}", "<i4") for field in schema.fields.values()]
     return np.dtype([*facts, ("crc32c", "<u4"), *begins])
 
 
 def write_index(path: Path, index: Index) -> None:
-    """Writes an index, whole or not at all: .npz and a checksum; equal ones have equal bytes."""
+    """Writes an index as .npz and a checksum, whole or not at all; its bytes are reproducible."""
     buffer = io.BytesIO()
     ids = np.frombuffer(json.dumps(index[0]).encode(), np.uint8)
     np.savez(buffer, video_ids=ids, facts=index[1])
@@ -32,7 +32,7 @@ def write_index(path: Path, index: Index) -> None:
 
 
 def read_index(path: Path, data: Sequence[np.ndarray], schema: Schema) -> Index | None:
-    """Returns the index in a file; None if it is missing, damaged or not of these shards."""
+    """Returns the index in a file; None if it is missing, damaged or of other shards."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -44,8 +44,7 @@ def read_index(path: Path, data: Sequence[np.ndarray], schema: Schema) -> Index 
     if facts.dtype != fact_type(schema):
         return None
     ends = np.zeros(len(data), np.int64)
-    records = facts["offset"] + facts["size"] + tfrecord.FRAMING
-    np.maximum.at(ends, facts["shard"], records)
+    np.maximum.at(ends, facts["shard"], facts["offset"] + facts["size"] + tfrecord.FRAMING)
     return (ids, facts) if ends.tolist() == [content.size for content in data] else None
 
 
@@ -54,7 +53,7 @@ def _checksum(content: bytes) -> bytes:
 
 
 def scan_shards(paths: Sequence[Path], data: Sequence[np.ndarray], schema: Schema) -> Index:
-    """Returns the index of shards with this content, from framing and heads of the records.
+    """Returns the index of shards with this content, read from framing and heads of the records.
 
     Raises:
         DamagedRecordError: a file is cut short, or a head is damaged or does not fit the schema.

@@ -1,4 +1,4 @@
-"""Files by which TFDS reads a folder of shards: its features and its dataset description."""
+"""Writes the files with which TFDS reads a folder of shards: features and dataset description."""
 
 import os
 import tempfile

@@ -36,9 +36,9 @@ def encode(features_FMC: np.ndarray) -> Quantized:
     """Quantises one clip to 256 levels between each channel's minimum and maximum.
 
     With q = encode(x): `encode(decode(q)).codes_FMC` equals `q.codes_FMC`, and every value moves
-    by at most scale / 2 plus float32 rounding (2 ** -23 of the channel's largest magnitude).  A
-    constant channel is exact: code 0, scale 0, its value as offset.  So is stored, at its middle, a
-    channel whose levels would be subnormal (its whole range is below 3.1e-36).
+    by at most scale / 2 plus float32 rounding (2 ** -23 of the channel's largest magnitude). A
+    constant channel is exact: code 0, scale 0, its value as offset. A channel whose levels would be
+    subnormal (its whole range is below 3.1e-36) is stored as constant, at the middle of its range.
 
     >>> q = encode(np.float32([[[0, 7]], [[255, 7]], [[100.4, 7]]]))
     >>> q.codes_FMC[:, 0, 0].tolist(), q.scale_C.tolist(), q.offset_C.tolist()
@@ -48,7 +48,7 @@ def encode(features_FMC: np.ndarray) -> Quantized:
         features_FMC: float32 with F >= 1 and M >= 1.
 
     Raises:
-        ValueError: a value is NaN or infinite, or there is none.
+        ValueError: a value is NaN or infinite, or there is no value.
     """
     features_FMC = np.asarray(features_FMC, np.float32)
     _check(features_FMC)
@@ -81,7 +81,7 @@ def decode(quantized: Quantized) -> np.ndarray:
 
 
 def pack(features_FMC: np.ndarray, storage: str) -> Quantized:
-    """Returns one clip as it is stored: quantised, or the values with scale 1 and offset 0.
+    """Returns one clip in its stored form: quantised, or the values with scale 1 and offset 0.
 
     Args:
         features_FMC: float32 with F >= 1 and M >= 1.
@@ -90,18 +90,16 @@ def pack(features_FMC: np.ndarray, storage: str) -> Quantized:
     Raises:
         ValueError: another storage; a value is NaN or infinite, or becomes so in bfloat16.
     """
-    match storage:
-        case "uint8":
-            return encode(features_FMC)
-        case "bfloat16" | "float32":
-            features_FMC = np.asarray(features_FMC, np.float32)
-            _check(features_FMC)
-            codes_FMC = features_FMC.astype(DTYPES[storage])
-            _check(codes_FMC)
-            ones_C = np.ones(codes_FMC.shape[2], np.float32)
-            return Quantized(codes_FMC, ones_C, np.zeros_like(ones_C))
-        case _:
-            raise ValueError(f"storage must be one of {', '.join(DTYPES)}, got {storage!r}")
+    if storage not in DTYPES:
+        raise ValueError(f"storage must be one of {', '.join(DTYPES)}, got {storage!r}")
+    if storage == "uint8":
+        return encode(features_FMC)
+    features_FMC = np.asarray(features_FMC, np.float32)
+    _check(features_FMC)
+    codes_FMC = features_FMC.astype(DTYPES[storage])
+    _check(codes_FMC)
+    ones_C = np.ones(codes_FMC.shape[2], np.float32)
+    return Quantized(codes_FMC, ones_C, np.zeros_like(ones_C))
 
 
 def _check(features_FMC):
@@ -112,8 +110,8 @@ def _check(features_FMC):
         )
     if not np.isfinite(features_FMC).all():
         bad_FMC = ~np.isfinite(features_FMC)
-        place = tuple(int(i) for i in np.argwhere(bad_FMC)[0])
+        first = tuple(int(i) for i in np.argwhere(bad_FMC)[0])
         raise ValueError(
-            f"features must be finite, got {features_FMC[place]} at (frame, region, channel) "
-            f"{place} and {int(bad_FMC.sum())} such values in all; check the weights and the frames"
+            f"features must be finite, got {features_FMC[first]} at (frame, region, channel) "
+            f"{first} and {int(bad_FMC.sum())} such values in all; check the weights and the frames"
         )

@@ -23,7 +23,7 @@ class FrameRecord(NamedTuple):
 
     Attributes:
         video_id: not empty.
-        codes_FMC: uint8, bfloat16 or float32; F >= 1.  A value is `code * scale + offset`.
+        codes_FMC: uint8, bfloat16 or float32; F >= 1. A value is `code * scale + offset`.
         scale_C: float32; ones unless the codes are uint8.
         offset_C: float32; zeros unless the codes are uint8.
         times_F: float32 seconds from the start of the clip.
@@ -45,7 +45,7 @@ class Field(NamedTuple):
     doc: str  # for TFDS
 
     def shape_of(self, num_frames: int) -> tuple[int, ...]:
-        """Returns the shape in a record of so many frames."""
+        """Returns the shape in a record of `num_frames` frames."""
         return tuple(num_frames if size is None else size for size in self.shape)
 
 
@@ -85,8 +85,8 @@ class Schema:
     def fields(self) -> dict[str, Field]:
         """Returns the arrays by attribute of `FrameRecord`, in the order of the file.
 
-        Times are the first, codes the last. Another input is one more entry between them and one
-        more attribute of `FrameRecord`.
+        Times are first, codes last. To add an input, add an entry between them and an attribute to
+        `FrameRecord`.
         """
         float32, channels = np.dtype("<f4"), (self.num_channels,)
         regions = (None, self.num_regions, self.num_channels)
@@ -128,8 +128,8 @@ def serialize(record: FrameRecord, schema: Schema) -> bytearray:
     schema.check(record)
     fields = schema.fields.items()
     times, *arrays = (message(f.name, getattr(record, key).tobytes()) for key, f in fields)
-    # Joined messages of one feature each are the message of all, in this order instead of that of
-    # the names. A message inside a message is encoded as bytes are.
+    # Joining messages of one feature each gives a message of all features in this order; protobuf
+    # would sort them by name. A message inside a message is encoded as bytes are.
     features = [message(ID, record.video_id.encode()), times, message(HEAD, bytes(4)), *arrays]
     example = tf_feature_pb2.BytesList(value=[b"".join(features)])  # type: ignore[missing-attribute]
     data = bytearray(example.SerializeToString())
@@ -140,9 +140,9 @@ def serialize(record: FrameRecord, schema: Schema) -> bytearray:
 
 
 def locate(payload: np.ndarray, schema: Schema) -> tuple[str, int, tuple[int, ...]]:
-    """Returns id, number of frames and where each array of `Schema.fields` begins in a record.
+    """Returns id, number of frames and the position of each array of `Schema.fields` in a record.
 
-    Reads no array, and verifies the head only.
+    It reads no array, and verifies only the head.
 
     Raises:
         ValueError: the head is damaged, or the record does not fit the schema.
@@ -165,7 +165,7 @@ def locate(payload: np.ndarray, schema: Schema) -> tuple[str, int, tuple[int, ..
 
 @functools.lru_cache(maxsize=4096)
 def array_spans(schema: Schema, num_frames: int, begins: tuple[int, ...]) -> dict[str, slice]:
-    """Returns where the arrays of a record lie, by attribute; see `locate`."""
+    """Returns the positions of the arrays of a record, by attribute; see `locate`."""
     spans = {}
     for begin, (attribute, field) in zip(begins, schema.fields.items(), strict=True):
         size = math.prod(field.shape_of(num_frames)) * field.dtype.itemsize
@@ -179,7 +179,7 @@ def _head_checksum(payload: np.ndarray, spans: dict[str, slice]) -> np.ndarray:
 
 
 def _spans(payload: np.ndarray) -> dict[str, slice]:
-    """Returns where the value of each feature lies; protobuf's parser would copy the values."""
+    """Returns the positions of the features' values; protobuf's parser would copy the values."""
     data, spans = payload.data, {}
     (features,) = _lengths(data, slice(0, len(data)))
     for entry in _lengths(data, features):
@@ -190,7 +190,7 @@ def _spans(payload: np.ndarray) -> dict[str, slice]:
 
 
 def _lengths(data: memoryview, message: slice) -> Iterator[slice]:
-    """Yields where each field of a message lies; each is a tag, its length and its bytes."""
+    """Yields the position of each field of a message; a field is a tag, a length and bytes."""
     begin = message.start
     while begin < message.stop:
         size = 0

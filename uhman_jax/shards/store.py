@@ -1,7 +1,7 @@
 """Folders of shards: `frames-train.tfrecord-00012-of-00064` with TFDS metadata, read at random.
 
-Each shard is written whole or not at all; metadata and index follow when all are there. TFDS reads
-the folder with `tfds.builder_from_directory(DIR)`; training reads it with `FrameStore`.
+Each shard is written whole or not at all; metadata and index follow when all shards are written.
+TFDS reads the folder with `tfds.builder_from_directory(DIR)`; training reads it with `FrameStore`.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from uhman_jax.shards import record as record_lib
 from uhman_jax.shards.index import INDEX_FILE, Index, read_index, scan_shards, write_index
 from uhman_jax.shards.record import FrameRecord, Schema
 
-INFO_FILE = "extractor.json"  # ours; written last, so a folder that has it is complete
-_REBUILD = "run preprocessing again, it rebuilds what is missing"
+INFO_FILE = "extractor.json"  # written last, so a folder that has it is complete
+_REBUILD = "run preprocessing again, it makes missing files again"
 
 
 def shard_path(directory: str | os.PathLike, index: int, num_shards: int) -> Path:
@@ -77,29 +77,29 @@ def write_metadata(
 ) -> None:
     """Completes a folder whose shards are all written: TFDS metadata, index and `extractor.json`.
 
-    Also removes files of interrupted writers, so no shard may be in the making.
+    It also removes files of interrupted writers, so no process may be writing a shard.
 
     Args:
         directory: of the shards.
-        num_shards: all of them.
+        num_shards: of the folder.
         schema: of the records.
         info: how the features were made, JSON values; kept in `FrameStore.info`.
-        lengths: records of each shard. With them the shards are not read (a bucket's would be
-            copied), and the first `FrameStore` of the folder writes the index.
+        lengths: records of each shard. If they are given, no shard is read (shards of a bucket
+            would be copied), and the first `FrameStore` of the folder writes the index.
 
     Raises:
         UserError: a shard is missing or damaged.
     """
     directory = storage.path(directory)
-    paths = [shard_path(directory, index, num_shards) for index in range(num_shards)]
+    paths = [shard_path(directory, number, num_shards) for number in range(num_shards)]
     if missing := [path.name for path in paths if not path.exists()]:
         raise UserError(f"all shards must be there, {_list(missing)} missing; {_REBUILD}")
     storage.remove_leftovers(directory)
     (directory / INDEX_FILE).unlink(missing_ok=True)
     if lengths is None:
-        made = scan_shards(paths, list(map(tfrecord.map_file, paths)), schema)
-        write_index(directory / INDEX_FILE, made)
-        lengths = _lengths(made, num_shards)
+        index = scan_shards(paths, list(map(tfrecord.map_file, paths)), schema)
+        write_index(directory / INDEX_FILE, index)
+        lengths = _lengths(index, num_shards)
     metadata.write(directory, lengths, sum(path.stat().st_size for path in paths), schema)
     content = {
         "storage": schema.storage,
@@ -116,13 +116,13 @@ def write_metadata(
 class FrameStore:
     """Random access to the records of a folder of shards, through memory maps and an index.
 
-    Every record that is read is verified by its checksum.  A store can be pickled (as its folder)
-    and used from several threads.  Do not change the folder of an open store.
+    Every record that is read is verified by its checksum. A store can be pickled (as its folder)
+    and used from several threads. Do not change the folder of an open store.
 
     Attributes:
         directory: of the shards.
         schema: of the records.
-        info: what `write_metadata` was given.
+        info: the argument of `write_metadata`.
         video_ids: of the records, in the order of the folder; unique.
         num_frames_V: int32, of each record.
     """
@@ -131,7 +131,7 @@ class FrameStore:
         """Reads the index; makes it if it is missing (older versions), damaged or out of date.
 
         Raises:
-            UserError: the folder is not there, not complete, or damaged; names the file.
+            UserError: the folder is missing, incomplete or damaged; the message names the file.
         """
         self.directory = storage.path(directory)
         content = _read_info(self.directory)
@@ -204,7 +204,8 @@ class FrameStore:
     def copy(self, index: int, codes_FMC: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
         """Copies the codes of record `index`, and verifies the copy.
 
-        The checksum reads bytes that are in the cache by then: half the time of verifying first.
+        The copy brings the bytes into the cache before the checksum reads them, which takes half
+        the time of verifying first.
 
         Args:
             index: of the record.
@@ -225,7 +226,7 @@ class FrameStore:
         return num_frames, scale_C, offset_C
 
     def _open_index(self, lengths: list[int]) -> Index:
-        """Returns the index of the file or, if need be, of a scan, which the file then has."""
+        """Returns the index in the file; if it cannot be used, scans the shards and writes it."""
         if index := read_index(self.directory / INDEX_FILE, self._data, self.schema):
             return index
         index = scan_shards(self._paths, self._data, self.schema)
@@ -238,7 +239,7 @@ class FrameStore:
         return index
 
     def _locate(self, index: int) -> tuple[tuple[int, ...], np.ndarray, dict[str, slice]]:
-        """Returns the facts of a record, its data and where the arrays lie in it, by attribute."""
+        """Returns the index entry of a record, its data, and the positions of its arrays."""
         facts = self._facts[index].item()
         shard, num_frames, offset, size = facts[:4]
         payload = self._data[shard][(begin := offset + tfrecord.HEADER.size) : begin + size]

@@ -29,17 +29,17 @@ class DamagedRecordError(UserError):
         offset: byte at which the damaged record begins.
     """
 
-    def __init__(self, path: str | os.PathLike, offset: int, what: str):
-        self.path, self.offset, self.what = storage.path(path), int(offset), what
+    def __init__(self, path: str | os.PathLike, offset: int, damage: str):
+        self.path, self.offset, self.damage = storage.path(path), int(offset), damage
         super().__init__(
             f"{path}: every record must be as it was written, but the one at byte {offset} is "
-            f"damaged ({what}); delete this file and run preprocessing again, it rebuilds only "
+            f"damaged ({damage}); delete this file and run preprocessing again, it rebuilds only "
             "this shard"
         )
 
     def __reduce__(self):
         """Pickles, so that worker processes can raise it."""
-        return type(self), (self.path, self.offset, self.what)
+        return type(self), (self.path, self.offset, self.damage)
 
 
 def masked_crc32c(parts: Iterable[bytes | bytearray | np.ndarray]) -> int:
@@ -75,7 +75,7 @@ def map_file(path: str | os.PathLike) -> np.ndarray:
 def records(data: np.ndarray, path: str | os.PathLike) -> Iterator[tuple[int, np.ndarray, int]]:
     """Yields the first byte, the data and the checksum of each record in `map_file(path)`.
 
-    Reads the framing only: damage inside the data shows in `verify`.
+    It reads only the framing; `verify` detects damage inside the data.
 
     Raises:
         DamagedRecordError: a length fails its checksum or the file ends within a record.
@@ -94,7 +94,7 @@ def verify(
     """Returns the checksum of the record at byte `offset` of `map_file(path)`.
 
     Raises:
-        DamagedRecordError: its data is not that of the joined parts, contiguous uint8 arrays.
+        DamagedRecordError: its data differs from the joined parts, contiguous uint8 arrays.
     """
     length, crc = _length(data, offset, path), masked_crc32c(parts)
     if length != sum(map(len, parts)):
