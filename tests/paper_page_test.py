@@ -9,7 +9,7 @@ import tiny_world
 from fake_study import LEVELS, NUM_SEEDS, SYSTEMS, make_cell, make_study, plain
 from PIL import Image
 
-from experiments.paper import breakdowns, drawing, figures, layout, overview, page, tables
+from experiments.paper import breakdowns, drawing, figures, layout, page, tables
 from uhman_jax.config import Distribution
 
 
@@ -84,7 +84,7 @@ def test_rows_name_missing_datasets():
 
 def test_overview(study):
     cells, folder = study
-    rows = parse(layout.markdown(overview.build_overview(cells)))
+    rows = parse(layout.markdown(breakdowns.build_overview(cells)))
     assert list(rows)[:4] == [
         f"selection, {view}, plus" for view in ("natural", "balanced", "temporal", "cold_user")
     ]
@@ -101,9 +101,9 @@ def test_what_uhman_is_ahead_by():
     scores = {("BL", 0): 0.1, ("BL", 1): 0.2, ("UHMAN", 0): 0.15, ("UHMAN", 1): 0.3}
     scores[("UHMAN", 2)] = 0.9  # in a world without BL
     cells = [plain([score], system=name, world_seed=w) for (name, w), score in scores.items()]
-    rows = parse(layout.markdown(overview.build_gaps(cells)))
+    rows = parse(layout.markdown(breakdowns.build_gaps(cells)))
     assert rows == {"selection, natural, plus": {"BL": "+0.0750"}}
-    assert parse(layout.markdown(overview.build_gaps(cells[:2]))) == {
+    assert parse(layout.markdown(breakdowns.build_gaps(cells[:2]))) == {
         "selection, natural, plus": {"BL": "–"}
     }
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from experiments.paper import published, summary
 from experiments.paper.breakdowns import (
     build_attention,
+    build_gaps,
+    build_overview,
     build_recipe,
     build_samples,
     build_slices,
@@ -17,7 +19,6 @@ from experiments.paper.breakdowns import (
 )
 from experiments.paper.claims import PAIR, Claim, Verdict, corrected, p_text, signed
 from experiments.paper.layout import Entry, Row, Table, markdown, score, setting, share
-from experiments.paper.overview import build_gaps, build_overview
 from experiments.paper.stats import MIN_WORLDS
 from experiments.paper.summary import Cell
 from uhman_jax.storage import atomic_write
