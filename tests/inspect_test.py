@@ -132,7 +132,7 @@ def test_what_decides_nothing_shows_no_difference(inspected):
     values, text = inspected
     kinds = [kind for kind in values["differences"]["kinds"] if kind["attribute"] == "gender"]
     assert kinds and all(kind["num_sure"] == 0 for kind in kinds)
-    assert "No difference that is clear of chance" in text
+    assert "No significant difference" in text
 
 
 def test_intervals_are_corrected_for_their_number(inspected):
@@ -222,9 +222,9 @@ def test_the_page_stands_alone(inspected):
     values, text = inspected
     assert "default-src 'none'" in text and "<script" not in text
     assert not re.search(r"(?:src|href)=|url\(", text)
-    assert "Real data" in text and "Simulated data" not in text and "nothing of real" not in text
+    assert "Real data" in text and "Simulated data" not in text and "not real people" not in text
     simulated = page.render(values | {"simulated": True})
-    assert "Simulated data" in simulated and "nothing of real people" in simulated
+    assert "Simulated data" in simulated and "not real people" in simulated
     assert all(entry["name"] in text for entry in values["slices"])
 
 

@@ -171,7 +171,7 @@ def test_run_below_popularity_is_told_plainly(simulated, tmp_path):
     metrics["gap_closed/P@5"] = -0.042
     (tmp_path / "run/metrics.json").write_text(json.dumps(metrics))
     page = read_page(tmp_path / "run")
-    assert "UHMAN is below it" in page.text and "closes" not in page.text
+    assert "UHMAN is below the band" in page.text and "closes" not in page.text
     assert "−4\u202f%" in page.text
 
 
@@ -328,7 +328,7 @@ def test_real_data_and_one_seed(tmp_path):
     page = read_page(*make_run(tmp_path, simulated=False, num_seeds=1))
     cells = page.cells()
     assert {row for row, column in cells if column == "P@10"} >= {"Popularity", "UHMAN"}
-    assert "Real data" in page.text and "nobody knows the best possible ranking" in page.text
+    assert "Real data" in page.text and "the best possible ranking is unknown" in page.text
     assert "Oracle" not in page.text and "Does it look" not in page.text
     assert "±" not in page.text and "Every seed" not in page.text and "Seed 0" not in page.text
 
