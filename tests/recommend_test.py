@@ -486,7 +486,7 @@ def test_command_line(trained, tmp_path):
         ([], "suggestions need a clip, got none"),
         (
             ["--video=.", "--json", "--csv"],
-            "output is one of --json, --csv and --explain, got several",
+            "output must be one of --json, --csv and --explain, got several",
         ),
         (["--video="], "--video must name a file or a folder, got an empty name"),
         (["--video={clip}", "--top_k=0"], "top_k must be at least 1, got 0"),
@@ -495,7 +495,7 @@ def test_command_line(trained, tmp_path):
         (["--video={clip}", "--features=absent"], "got none in absent; name their folder"),
         (["--video={clip}", "--versus=age=3"], "--versus needs --explain"),
         (["--video={clip}", "--explain=why.pdf"], "--explain must name a .html or .png file"),
-        (["--video={clip}", "--explain=x.html", "--json"], "output is one of --json, --csv and"),
+        (["--video={clip}", "--explain=x.html", "--json"], "output must be one of --json, --csv and"),
     ],
 )
 def test_mistakes_are_one_sentence(trained, arguments, told):

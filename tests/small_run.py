@@ -15,7 +15,7 @@ from uhman_jax.dataset.raw import User, Video, write_raw_dataset
 from uhman_jax.preprocess import feature_client, pipeline
 from uhman_jax.recommend import Recommender
 
-COMMAND = (sys.executable, small_network.__file__, "serve")  # stands in for `on_demand.COMMAND`
+COMMAND = (sys.executable, small_network.__file__, "serve")  # replaces `feature_client.COMMAND`
 NUM_CLIPS = 48
 
 
@@ -95,6 +95,6 @@ def plant(params, view):
 def code(module):
     """A program that is `python -m MODULE` with the small network."""
     return (
-        "import runpy, sys; from uhman_jax.preprocess import on_demand; "
-        f"on_demand.COMMAND = {COMMAND!r}; runpy.run_module({module!r}, run_name='__main__')"
+        "import runpy, sys; from uhman_jax.preprocess import feature_client; "
+        f"feature_client.COMMAND = {COMMAND!r}; runpy.run_module({module!r}, run_name='__main__')"
     )
