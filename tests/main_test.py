@@ -47,7 +47,7 @@ def call(*argv):
 # Flags
 
 
-def test_help_tells_the_command_and_the_flags(capsys):
+def test_help_names_the_command_and_the_flags(capsys):
     assert main_lib.main(["--help"]) == 0
     output = capsys.readouterr().out
     for word in ("--config", "--workdir", "--mode", "train_and_evaluate|evaluate", "75"):
@@ -190,8 +190,7 @@ def test_an_installation_without_its_source_says_where_configs_are(tmp_path):
         env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "folder configs of its source, beside tools, which an installation leaves" in done.stderr
-    assert "work in a clone, or give the path of one's file" in done.stderr
+    assert "configs of the project are in its source, which is not installed" in done.stderr
 
 
 # A run

@@ -36,7 +36,7 @@ def test_features_are_those_of_the_run(workdir):
 
 
 def test_frames_and_regions(workdir):
-    assert open_run(workdir).shown() == (3, 64)
+    assert open_run(workdir).max_frames_and_regions() == (3, 64)
 
 
 def test_a_run_without_checkpoints(workdir):
