@@ -20,6 +20,7 @@ import re
 import runpy
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -92,9 +93,10 @@ def parse(argv: Sequence[str]) -> Arguments:
     config: Config = values["config"].value  # type: ignore[bad-assignment]
     validate(config)
     workdir = str(values["workdir"].value) or os.path.join("runs", config.name)
-    cluster = Cluster(
-        **{field.name: values[field.name].value for field in dataclasses.fields(Cluster)}
-    )
+    given: dict[str, Any] = {
+        field.name: values[field.name].value for field in dataclasses.fields(Cluster)
+    }
+    cluster = Cluster(**given)
     cluster.check()
     return Arguments(config, storage.path(workdir), str(values["mode"].value), cluster)
 

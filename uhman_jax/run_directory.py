@@ -40,19 +40,12 @@ _EXAMPLES = ("video_ids", "times_EF", "frame_mask_EF", "regions_EFM", "frames_EF
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
-    """A trained and evaluated run.
-
-    Attributes:
-        workdir: the run directory.
-        config: the settings.
-        facts: versions and fingerprints, the other part of config.json.
-        metrics: the content of metrics.json.
-    """
+    """A trained and evaluated run."""
 
     workdir: pathlib.Path
     config: Config
-    facts: dict[str, Any]
-    metrics: dict[str, Any]
+    facts: dict[str, Any]  # versions and fingerprints, the other part of config.json
+    metrics: dict[str, Any]  # content of metrics.json
 
     @functools.cached_property
     def scores(self) -> Scores:

@@ -22,17 +22,11 @@ MODEL = "test"  # the trained model on the test split
 
 
 class System(NamedTuple):
-    """A ranking with scores.
+    """A ranking with scores."""
 
-    Attributes:
-        key: first part of the keys in metrics.json.
-        title: name in tables; "" for the trained model, whose settings give its name.
-        css: class in pages.
-    """
-
-    key: str
-    title: str
-    css: str
+    key: str  # first part of the keys in metrics.json
+    title: str  # name in tables; "" for the trained model, whose settings give its name
+    css: str  # class in pages
 
 
 SYSTEMS = (  # in the order of the tables
@@ -47,17 +41,11 @@ SYSTEMS = (  # in the order of the tables
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """One metric of one system.
+    """One metric of one system."""
 
-    Attributes:
-        mean: mean over seeds; NaN if undefined or not measured.
-        interval: half-width of the 95 % interval of the mean; None for fewer than two seeds.
-        seeds: value of each seed; empty for a ranking without seeds.
-    """
-
-    mean: float = math.nan
-    interval: float | None = None
-    seeds: tuple[float, ...] = ()
+    mean: float = math.nan  # over seeds; NaN if undefined or not measured
+    interval: float | None = None  # half-width of the 95 % interval; None for fewer than two seeds
+    seeds: tuple[float, ...] = ()  # value of each seed; empty for a ranking without seeds
 
     @classmethod
     def over_seeds(cls, seeds: Sequence[float]) -> "Score":
@@ -120,19 +108,12 @@ class Scores(dict[tuple[str, str], Score]):
 
 
 class Slice(NamedTuple):
-    """A group of test clips.
+    """A group of test clips."""
 
-    Attributes:
-        by: "frequency" of the hashtags, or "user".
-        name: name of the group.
-        num_videos: number of its clips.
-        means: scores of the trained model, by metric.
-    """
-
-    by: str
+    by: str  # "frequency" of the hashtags, or "user"
     name: str
     num_videos: int
-    means: dict[str, float]
+    means: dict[str, float]  # scores of the trained model, by metric
 
 
 def read_slices(entries: Sequence[Mapping[str, Any]] | None) -> list[Slice]:

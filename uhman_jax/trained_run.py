@@ -19,13 +19,9 @@ from uhman_jax.shards.store import FrameStore
 
 @dataclasses.dataclass(frozen=True)
 class Trained(FinishedRun):
-    """A finished run with a view.
+    """A finished run with a view."""
 
-    Attributes:
-        view: hashtags, splits and histories.
-    """
-
-    view: View
+    view: View  # hashtags, splits and histories
 
     @property
     def located(self) -> Config:

@@ -44,21 +44,11 @@ REFERENCE_LINES = {
 }
 # Dark colours for the light ones, for the dark mode of the page.
 _DARK = {
-    "#8c8577": "#a8a193",
-    "#d98a00": "#f0ad3a",
-    "#0f8a6d": "#3fc0a0",
-    "#5aaee6": "#7cc4f5",
-    "#c86fb0": "#e093cc",
-    "#b5562f": "#e58b66",
-    "#4b50d5": "#949bff",
-    "#c9540f": "#f0935a",
-    "#10886c": "#3fc0a0",
-    "#9a9fab": "#858b99",
-    "#7d8390": "#9aa1af",
-    "#b07a0b": "#e0ad3d",
-    "#c2571b": "#f0935a",
-    "#3f6fd1": "#82a6f5",
-}
+    "#8c8577": "#a8a193", "#d98a00": "#f0ad3a", "#0f8a6d": "#3fc0a0", "#5aaee6": "#7cc4f5",
+    "#c86fb0": "#e093cc", "#b5562f": "#e58b66", "#4b50d5": "#949bff", "#c9540f": "#f0935a",
+    "#10886c": "#3fc0a0", "#9a9fab": "#858b99", "#7d8390": "#9aa1af", "#b07a0b": "#e0ad3d",
+    "#c2571b": "#f0935a", "#3f6fd1": "#82a6f5",
+}  # fmt: skip
 COLORS = PAGE_COLORS | {OTHER_COLOR: "var(--ink)"}
 COLORS |= {light: f"light-dark({light},{dark})" for light, dark in _DARK.items()}
 STYLE = plots.STYLE | {
@@ -89,30 +79,14 @@ def system_style(system: str) -> dict[str, Any]:
 
 
 def line(
-    axes: Axes,
-    points: Mapping[int, Estimate | None],
-    *,
-    color: str,
-    marker: str,
-    label: str,
-    linestyle: Any = "-",
-    linewidth: float = 1.8,
+    axes: Axes, points: Mapping[int, Estimate | None], *, linewidth: float = 1.8, **style: Any
 ) -> None:
     """Draws means with intervals over sizes; missing measurements are left out."""
     known = {size: score for size, score in points.items() if score is not None}
-    axes.errorbar(
-        list(known),
-        [score.mean for score in known.values()],
-        yerr=[score.half_width or 0 for score in known.values()],
-        color=color,
-        marker=marker,
-        label=label,
-        linestyle=linestyle,
-        linewidth=linewidth,
-        elinewidth=1.2,
-        markersize=5.5,
-        capsize=3,
-    )
+    means = [score.mean for score in known.values()]
+    widths = [score.half_width or 0 for score in known.values()]
+    style |= {"linewidth": linewidth, "elinewidth": 1.2, "markersize": 5.5, "capsize": 3}
+    axes.errorbar(list(known), means, yerr=widths, **style)
 
 
 def sizes(axes: Axes, values: Sequence[int]) -> None:

@@ -31,10 +31,7 @@ def hashtags(
 ) -> list[pathlib.Path]:
     """Draws Fig. 3, `figure3`: training uses of the hashtags, most used first, in both views.
 
-    Args:
-        natural_T: uses of each hashtag, in any order.
-        balanced_T: the same after downsampling; the vocabulary may be smaller.
-        folder: folder of the files.
+    The vocabulary of the balanced view may be smaller.
     """
     with mpl.rc_context(STYLE):
         figure = drawing.canvas(7.4, 3.5)
@@ -89,29 +86,18 @@ def _sweep_figure(cells, folder, part, key, title, chosen) -> list[pathlib.Path]
         for axes, metric in zip(figure.subplots(1, 3), ("P@10", "R@10", "F1@10"), strict=True):
             for (world, recipe), rows in lines.items():
                 points = {size: summary.estimate(row, metric) for size, row in rows.items()}
-                drawing.line(
-                    axes,
-                    points,
-                    color=drawing.WORLD_COLORS.get(world, drawing.OTHER_COLOR),
-                    marker=drawing.MARKERS.get(world, "o"),
-                    linestyle=drawing.RECIPE_LINES.get(recipe, "-"),
-                    label=f"{world}, {recipe}",
-                )
+                color = drawing.WORLD_COLORS.get(world, drawing.OTHER_COLOR)
+                marker = drawing.MARKERS.get(world, "o")
+                style = {"linestyle": drawing.RECIPE_LINES.get(recipe, "-"), "marker": marker}
+                drawing.line(axes, points, color=color, label=f"{world}, {recipe}", **style)
             axes.axvline(chosen, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
             axes.set_title(metric)
             drawing.sizes(axes, sorted({size for rows in lines.values() for size in rows}))
             axes.set_xlabel(title)
             drawing.from_zero(axes)
-        first = figure.axes[0]
-        first.annotate(
-            "the paper's choice",
-            (chosen, 0.03),
-            (4, 0),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            color=MUTED,
-            fontsize=8,
-        )
+        first, text = figure.axes[0], {"color": MUTED, "fontsize": 8}
+        at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        first.annotate("the paper's choice", (chosen, 0.03), (4, 0), **at, **text)
         drawing.legend(figure, first)
         return drawing.save(figure, folder, part)
 
@@ -196,18 +182,10 @@ def _dots(axes, cells: Sequence[Cell], names: Sequence[str]) -> None:
             if score is None:
                 continue
             color = SYSTEM_COLORS[name]
-            axes.errorbar(
-                score.mean,
-                y + 0.17 * ((len(recipes) - 1) / 2 - index),
-                xerr=score.half_width,
-                color=color,
-                marker=marker,
-                markersize=6.5,
-                markerfacecolor=color if filled else CARD,
-                markeredgewidth=1.4,
-                elinewidth=2,
-                zorder=4,
-            )
+            style = {"color": color, "marker": marker, "markersize": 6.5, "markeredgewidth": 1.4}
+            style |= {"markerfacecolor": color if filled else CARD, "elinewidth": 2, "zorder": 4}
+            height = y + 0.17 * ((len(recipes) - 1) / 2 - index)
+            axes.errorbar(score.mean, height, xerr=score.half_width, **style)
         face = INK if filled else CARD
         axes.plot([], [], marker, color=INK, label=f"recipe {recipe}", markerfacecolor=face)
     axes.set_yticks(range(len(names)), names)

@@ -29,28 +29,19 @@ class Row:
 class Table:
     """A table.
 
-    Attributes:
-        kind: "claims", "overview", "evidence", "main", "views", "attention", "slices", "recipe",
-            "sweep" or "sizes".
-        title: title without the setting.
-        columns: heads of all columns but the first.
-        rows: rows, in order.
-        setting: phrase for world and recipe; "" if there are several.
-        notes: sentences below the table.
-        label: head of the first column.
-        paper: number of columns at the end with the paper's numbers.
-        prose: whether the columns have words instead of numbers.
+    `kind` is "claims", "overview", "evidence", "main", "views", "attention", "slices", "recipe",
+    "sweep" or "sizes".
     """
 
     kind: str
-    title: str
-    columns: tuple[str, ...]
+    title: str  # without the setting
+    columns: tuple[str, ...]  # heads of all columns but the first
     rows: tuple[Row, ...]
-    setting: str = ""
-    notes: tuple[str, ...] = ()
-    label: str = "System"
-    paper: int = 0
-    prose: bool = False
+    setting: str = ""  # phrase for world and recipe; "" if there are several
+    notes: tuple[str, ...] = ()  # sentences below the table
+    label: str = "System"  # head of the first column
+    paper: int = 0  # number of columns at the end with the paper's numbers
+    prose: bool = False  # whether the columns have words instead of numbers
 
 
 def markdown(table: Table) -> str:

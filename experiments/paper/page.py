@@ -25,9 +25,7 @@ _TEMPLATES = pathlib.Path(__file__).parent / "templates"
 
 
 def write_all(
-    cells: Sequence[Cell],
-    folder: str | pathlib.Path,
-    results: str | pathlib.Path | None = None,
+    cells: Sequence[Cell], folder: str | pathlib.Path, results: str | pathlib.Path | None = None
 ) -> list[pathlib.Path]:
     """Writes `tables.md`, every figure with cells, and `study.html`; returns their paths.
 
@@ -71,10 +69,7 @@ def hashtag_counts(
 
 
 def render(
-    cells: Sequence[Cell],
-    found: Sequence[Claim],
-    built: Sequence[Table],
-    drawn: dict[str, str],
+    cells: Sequence[Cell], found: Sequence[Claim], built: Sequence[Table], drawn: dict[str, str]
 ) -> str:
     """Returns the page as text, given SVG documents by name."""
     done = summary.select(cells, part=None)

@@ -118,7 +118,7 @@ def by_world(cells: Iterable[Cell]) -> dict[int, Cell]:
 
 
 def values(cells: Iterable[Cell], metric: str, split: str = "test") -> dict[int, list[float]]:
-    """Returns the values of the seeds by world seed; omits cells with a value that is not finite."""
+    """Returns the seeds' values by world seed, without cells with a value that is not finite."""
     found = {
         world: list((cell.get(split) or {}).get(metric) or [])
         for world, cell in by_world(cells).items()
@@ -175,10 +175,7 @@ def _over_worlds(worlds: stats.Worlds) -> Estimate | None:
 
 
 def compare(
-    first: Iterable[Cell],
-    second: Iterable[Cell],
-    results: str | pathlib.Path,
-    metric: str = "P@10",
+    first: Iterable[Cell], second: Iterable[Cell], results: str | pathlib.Path, metric: str = "P@10"
 ) -> tuple[Estimate | None, float | None]:
     """Compares two systems by their difference and a randomisation test over videos.
 

@@ -82,14 +82,7 @@ class Answers:
 
 
 def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool) -> Any:
-    """Returns the page, a gradio.Blocks.
-
-    Args:
-        answers: answers the requests.
-        view: has the values of the attributes.
-        examples: paths of example clips.
-        simulated: whether the run was trained on simulated data.
-    """
+    """Returns the page, a gradio.Blocks; `view` has the values of the attributes."""
     import gradio as gr
 
     def choice(label: str, names: Sequence[str]) -> Any:
@@ -167,28 +160,17 @@ def _plain(error: UserError, clip: str | None) -> str:
 
 
 def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float) -> str:
-    """Starts the server in threads and returns its address.
-
-    Args:
-        blocks: the page.
-        host: address to listen on.
-        port: port to listen on; 0: any free port.
-        folder: folder with the files that may be shown.
-        max_megabytes: larger uploads are refused.
+    """Starts the server in threads and returns its address; it may show the files in `folder`.
 
     Raises:
         UserError: the port is in use, or the address does not belong to this machine.
     """
     import gradio as gr
 
-    theme = gr.themes.Base(
-        primary_hue="indigo",
-        font=["system-ui", "sans-serif"],
-        font_mono=["ui-monospace", "monospace"],
-    )
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     try:
         with socket.create_server((host, 0)) as free:
-            port = port or free.getsockname()[1]  # Gradio would take port 0 literally
+            port = port or free.getsockname()[1]  # Gradio does not accept port 0
     except OSError as error:
         raise UserError(
             f"--host must be an address of this machine, got {host!r}; use 127.0.0.1 or 0.0.0.0"
@@ -201,7 +183,7 @@ def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float)
             quiet=True,
             share=False,
             ssr_mode=False,
-            theme=theme,
+            theme=gr.themes.Base(primary_hue="indigo", **fonts),
             css=_CSS,
             allowed_paths=[folder],
             prevent_thread_lock=True,

@@ -15,14 +15,7 @@ _MOST_FRAMES = 8  # the frames with the highest weights
 
 
 def draw(clip: Path, times_F: np.ndarray, images: list[Image.Image], sides: list[Side]) -> bytes:
-    """Returns a PNG with one row per profile.
-
-    Args:
-        clip: gives the title.
-        times_F: times of the frames in seconds.
-        images: the frames; empty if they cannot be shown.
-        sides: suggestions and explanation for each profile.
-    """
+    """Returns a PNG with one row per profile, for the arguments of `page.render`."""
     from matplotlib.figure import Figure
 
     shown_F = np.sort(np.argsort(-sides[0].attention.frames_F, kind="stable")[:_MOST_FRAMES])

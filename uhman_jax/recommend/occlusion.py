@@ -22,19 +22,12 @@ _VARIANTS = 256  # occlusions per batch
 
 @dataclasses.dataclass(frozen=True)
 class Why:
-    """An explanation for one clip and one user; F are the real frames.
+    """An explanation for one clip (F real frames) and one user; all values are float32."""
 
-    Attributes:
-        regions_FM: float32, attention over regions, mean over heads; rows sum to 1.
-        frames_F: float32, attention over frames, mean over heads; sums to 1.
-        lost_TFM: float32, decrease of the scores of T hashtags without a region.
-        lost_TF: float32, the same without a frame.
-    """
-
-    regions_FM: np.ndarray
-    frames_F: np.ndarray
-    lost_TFM: np.ndarray
-    lost_TF: np.ndarray
+    regions_FM: np.ndarray  # attention over regions, mean over heads; rows sum to 1
+    frames_F: np.ndarray  # attention over frames, mean over heads; sums to 1
+    lost_TFM: np.ndarray  # decrease of the scores of T hashtags without a region
+    lost_TF: np.ndarray  # the same without a frame
 
 
 class Explainer:

@@ -20,19 +20,12 @@ _IMAGE_BYTES = 30_000  # of one frame
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """The suggestions for one profile.
-
-    Attributes:
-        profile: the user.
-        suggestions: best first.
-        why: explanation of these suggestions, in their order; None without attention.
-        notes: parts of the profile that the model could not use.
-    """
+    """The suggestions for one profile."""
 
     profile: Profile
-    suggestions: list[Suggestion]
-    why: Why | None
-    notes: list[str]
+    suggestions: list[Suggestion]  # best first
+    why: Why | None  # explains the suggestions, in their order; None without attention
+    notes: list[str]  # parts of the profile that the model could not use
 
     @property
     def attention(self) -> Why:

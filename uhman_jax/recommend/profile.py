@@ -20,19 +20,14 @@ if TYPE_CHECKING:
 class Profile:
     """A user, in their own words; every field may be left out.
 
-    `ProfileEncoder` applies the same normalisation as the training data had.
-
-    Attributes:
-        gender: any spelling of `dataset.attributes`.
-        age: years.
-        country: any spelling of `dataset.attributes`.
-        history: hashtags used before; one text may list several.
+    Gender and country may have any spelling of `dataset.attributes`: `ProfileEncoder` normalises
+    values as the training data were.
     """
 
     gender: str = ""
-    age: int | None = None
+    age: int | None = None  # in years
     country: str = ""
-    history: tuple[str, ...] = ()
+    history: tuple[str, ...] = ()  # hashtags used before; one text may list several
 
     @classmethod
     def parse(

@@ -29,32 +29,22 @@ _UNKNOWN_USER = Profile()
 class Suggestion(NamedTuple):
     """A hashtag for a clip.
 
-    Attributes:
-        hashtag: in the spelling of most users, without '#'.
-        score: orders the hashtags of one clip; it has no unit.
-        confidence: probability that the user attaches the hashtag, fitted on the validation split;
-            None if it was not fitted.
+    The confidence is the probability that the user attaches the hashtag, fitted on the validation
+    split; None if it was not fitted.
     """
 
-    hashtag: str
-    score: float
+    hashtag: str  # in the spelling of most users, without '#'
+    score: float  # orders the hashtags of one clip; it has no unit
     confidence: float | None
 
 
 class Answer(NamedTuple):
-    """The result for one of several clips.
+    """The result for one of several clips."""
 
-    Attributes:
-        index: index of the clip in the request.
-        readable: whether the clip has a readable frame.
-        suggestions: best first; empty if it has not.
-        problem: error of the clip, also one after its first frames; "" if there is none.
-    """
-
-    index: int
-    readable: bool
-    suggestions: list[Suggestion]
-    problem: str
+    index: int  # of the clip in the request
+    readable: bool  # whether the clip has a readable frame
+    suggestions: list[Suggestion]  # best first
+    problem: str  # error of the clip, also one after its first frames; "" if there is none
 
 
 class Recommender:

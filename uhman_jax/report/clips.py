@@ -16,25 +16,15 @@ _BUDGET = 1_500_000  # bytes of all thumbnails before base64; keeps the page und
 
 
 class Clip(NamedTuple):
-    """A test clip with the output of the first seed's model.
-
-    Attributes:
-        video_id: id of the clip.
-        frames: real frames in time order.
-        problem: why the frames cannot be shown, or "".
-        profile: gender, age and country as encoded for the model; "unknown" if empty.
-        history: hashtags used before, most used first; all hashtags in their display spelling.
-        true: hashtags of the clip.
-        suggested: hashtags, best first.
-    """
+    """A test clip with the output of the first seed's model; hashtags in display spelling."""
 
     video_id: str
-    frames: list[Frame]
-    problem: str
-    profile: dict[str, str]
-    history: tuple[str, ...]
+    frames: list[Frame]  # real frames in time order
+    problem: str  # why the frames cannot be shown, or ""
+    profile: dict[str, str]  # gender, age and country as encoded for the model
+    history: tuple[str, ...]  # hashtags used before, most used first
     true: list[str]
-    suggested: list[str]
+    suggested: list[str]  # best first
 
 
 def read_clips(run: FinishedRun, root: pathlib.Path | None) -> list[Clip]:

@@ -22,12 +22,9 @@ _TABLES = {
 
 
 def render(run: FinishedRun, curve: list[dict[str, Any]], root: pathlib.Path | None) -> str:
-    """Returns the page as text.
+    """Returns the page as text; see `write_report`.
 
-    Args:
-        run: the run.
-        curve: one entry per validation, in step order.
-        root: raw dataset with the videos of the test clips; None: only attention maps.
+    `curve` has one entry per validation, in step order.
     """
     config, metrics, scores = run.config, run.metrics, run.scores
     reliability, data = metrics.get("reliability"), metrics.get("data") or {}

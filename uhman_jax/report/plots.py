@@ -18,13 +18,9 @@ from matplotlib.ticker import MaxNLocator
 INK, MUTED, LINE, CARD = "#1b1d22", "#5f6571", "#dfdcd2", "#fffefb"
 MODEL, TRAIN = "#4a4fd4", "#c2571a"
 PAGE_COLORS = {
-    INK: "var(--ink)",
-    MUTED: "var(--muted)",
-    LINE: "var(--line)",
-    CARD: "var(--card)",
-    MODEL: "var(--model)",
-    TRAIN: "var(--train)",
-}
+    INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)", CARD: "var(--card)",
+    MODEL: "var(--model)", TRAIN: "var(--train)",
+}  # fmt: skip
 GROUPS = ("said", "hits", "count")  # keys of "reliability" in metrics.json
 _DASHES = (0, (4, 1.5))
 STYLE = {

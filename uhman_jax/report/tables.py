@@ -45,19 +45,12 @@ def count(value: Any) -> str:
 
 
 class SliceTable(NamedTuple):
-    """Metrics by group of test clips.
-
-    Attributes:
-        title: title of the table.
-        note: a sentence below it, or "".
-        names: names of the metrics.
-        rows: each group with its values, and their fractions of the best group's values.
-    """
+    """Metrics by group of test clips."""
 
     title: str
-    note: str
-    names: list[str]
-    rows: list[tuple[Slice, list[tuple[Any, float]]]]
+    note: str  # a sentence below the table, or ""
+    names: list[str]  # of the metrics
+    rows: list[tuple[Slice, list[tuple[Any, float]]]]  # values, and fractions of the best group's
 
 
 def slice_tables(groups: list[Slice]) -> list[SliceTable]:

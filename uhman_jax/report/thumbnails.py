@@ -42,20 +42,19 @@ def heat_png(levels: np.ndarray, *, smooth: bool) -> str:
         picture = picture.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     codes = np.clip(np.rint(np.asarray(picture) * (_LEVELS - 1)), 0, _LEVELS - 1)
     paletted = Image.fromarray(codes.astype(np.uint8), mode="P")
-    palette, alphas = _palette(opaque=not smooth)
-    paletted.putpalette(palette)
+    # From violet to pale yellow.
+    stops = np.array([[84, 20, 120], [200, 44, 110], [250, 120, 40], [255, 235, 120]])
+    heat, at = np.linspace(0, 1, _LEVELS), np.linspace(0, 1, len(stops))
+    colors = np.stack([np.interp(heat, at, stops[:, i]) for i in range(3)], axis=1)
+    alphas = 255 * (0.78 * heat**0.6 if smooth else 0.12 + 0.88 * heat)
+    paletted.putpalette(_bytes(colors))
     buffer = io.BytesIO()
-    paletted.save(buffer, "PNG", transparency=alphas, bits=8, optimize=True)
+    paletted.save(buffer, "PNG", transparency=_bytes(alphas), bits=8, optimize=True)
     return _data_uri("png", buffer.getvalue())
 
 
-def _palette(*, opaque: bool) -> tuple[bytes, bytes]:
-    """Returns colours from violet to pale yellow, and their alphas."""
-    stops = np.array([[84, 20, 120], [200, 44, 110], [250, 120, 40], [255, 235, 120]], np.float64)
-    heat, at = np.linspace(0, 1, _LEVELS), np.linspace(0, 1, len(stops))
-    colors = np.stack([np.interp(heat, at, stops[:, i]) for i in range(3)], axis=1)
-    alphas = 255 * (0.12 + 0.88 * heat if opaque else 0.78 * heat**0.6)
-    return colors.round().astype(np.uint8).tobytes(), alphas.round().astype(np.uint8).tobytes()
+def _bytes(values: np.ndarray) -> bytes:
+    return values.round().astype(np.uint8).tobytes()
 
 
 def frames_at(
