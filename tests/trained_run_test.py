@@ -30,7 +30,7 @@ def test_features_are_those_of_the_run(workdir):
     opened = open_run(workdir)
     assert len(opened.features()) >= len(opened.view.video_ids)
     opened.facts["features"]["extractor"] = "another"
-    with pytest.raises(UserError, match="features must be those of the run"):
+    with pytest.raises(UserError, match="features must be the features of the run"):
         opened.features()
     assert open_run(workdir).max_frames_and_regions() == (3, 64)
 

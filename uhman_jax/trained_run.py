@@ -84,7 +84,7 @@ class Trained(FinishedRun):
         store = FrameStore.open(directory)
         if store.info != self.facts["features"]:
             raise UserError(
-                f"features must be those of the run, got others in {store.directory}; "
+                f"features must be the features of the run, got others in {store.directory}; "
                 "start the run again to see the differences"
             )
         store.rows(self.view.video_ids)
