@@ -39,7 +39,7 @@ def run(
     report: bool = True,
     cluster: Cluster = _ONE_DEVICE,
 ) -> bool:
-    """Does the work that is missing in a run directory and prints the table of its scores.
+    """Does the remaining work of a run directory and prints the table of its scores.
 
     Args:
         config: a valid config.

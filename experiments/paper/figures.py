@@ -31,7 +31,10 @@ def hashtags(
 ) -> list[pathlib.Path]:
     """Draws Fig. 3, `figure3`: training uses of the hashtags, most used first, in both views.
 
-    The vocabulary of the balanced view may be smaller.
+    Args:
+        natural_T: uses of each hashtag, in any order.
+        balanced_T: the same after downsampling; the vocabulary may be smaller.
+        folder: folder of the files.
     """
     with mpl.rc_context(STYLE):
         figure = drawing.canvas(7.4, 3.5)

@@ -82,7 +82,14 @@ class Answers:
 
 
 def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool) -> Any:
-    """Returns the page, a gradio.Blocks; `view` has the values of the attributes."""
+    """Returns the page, a gradio.Blocks.
+
+    Args:
+        answers: answers the requests.
+        view: has the values of the attributes.
+        examples: paths of example clips.
+        simulated: whether the run was trained on simulated data.
+    """
     import gradio as gr
 
     def choice(label: str, names: Sequence[str]) -> Any:
@@ -160,7 +167,14 @@ def _plain(error: UserError, clip: str | None) -> str:
 
 
 def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float) -> str:
-    """Starts the server in threads and returns its address; it may show the files in `folder`.
+    """Starts the server in threads and returns its address.
+
+    Args:
+        blocks: the page.
+        host: address to listen on.
+        port: port to listen on; 0: any free port.
+        folder: folder with the files that may be shown.
+        max_megabytes: larger uploads are refused.
 
     Raises:
         UserError: the port is in use, or the address does not belong to this machine.

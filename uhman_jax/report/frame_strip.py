@@ -55,7 +55,15 @@ def frame_strip(
 def picture(
     image: Image.Image | None, levels_YX: np.ndarray, time: str, peak: str, max_bytes: int
 ) -> Picture:
-    """Returns a frame, if it can be shown, with its heat map in [0, 1]; `peak` describes that."""
+    """Returns a frame with its heat map.
+
+    Args:
+        image: the frame; None: it cannot be shown.
+        levels_YX: heat in [0, 1] per cell.
+        time: formatted time of the frame.
+        peak: description of the heat map.
+        max_bytes: size limit of the frame.
+    """
     heat = thumbnails.heat_png(levels_YX, smooth=image is not None)
     if image is None:
         return Picture(heat, "", peak)
