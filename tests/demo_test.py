@@ -24,21 +24,16 @@ def trained(tmp_path_factory):
     return root
 
 
-def serve(trained, *arguments, **options):
-    command = [sys.executable, "-c", CODE, f"--run={trained / 'run'}", "--port=0"]
-    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
-    return subprocess.Popen(
-        [*command, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment | options,
-    )
+def serve(trained, *arguments, **environment):
+    command = [sys.executable, "-c", CODE, f"--run={trained / 'run'}", "--port=0", *arguments]
+    environment |= {"PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, env=os.environ | environment, **pipes)
 
 
 @pytest.fixture(scope="module")
 def server(trained, tmp_path_factory):
-    """Address and process of a server with small limits; its temporary files are in `.folder`."""
+    """A server with small limits, its `.address`, and the `.folder` of its temporary files."""
     pytest.importorskip("gradio", reason="the page needs gradio, which is not installed")
     folder = tmp_path_factory.mktemp("uploads")
     process = serve(trained, "--max_megabytes=0.2", "--max_seconds=20", TMPDIR=str(folder))
@@ -73,7 +68,7 @@ def browser():
 
 
 def visit(browser, server, clip=None, width=1280, height=900):
-    """A new page, with a clip that is uploaded."""
+    """Opens the page and uploads a clip."""
     page = browser.new_page(viewport={"width": width, "height": height})
     page.goto(server.address)
     page.wait_for_selector("#go", timeout=WAIT)
@@ -108,9 +103,9 @@ def test_a_clip_a_profile_and_another_one(page, trained):
     upload(page, trained / "c00.mp4")
     page.wait_for_selector("#clip video", timeout=WAIT)
     ask(page)
-    nobody = listed(page)
-    assert sorted(nobody) == ["#bright", "#dark", "#w"]
-    assert page.locator("#copy textarea").input_value() == " ".join(nobody)
+    hashtags = listed(page)
+    assert sorted(hashtags) == ["#bright", "#dark", "#w"]
+    assert page.locator("#copy textarea").input_value() == " ".join(hashtags)
     assert page.locator("#shown .strip .frame").count() >= 2
     assert page.locator("#shown .carried article").count() == 3
 
@@ -127,7 +122,7 @@ def test_a_clip_a_profile_and_another_one(page, trained):
     assert page.locator("#shown h3").first.inner_text() == "male"
 
 
-def test_what_is_wrong_is_said_in_plain_words(page, trained, tmp_path):
+def test_mistakes_have_messages_on_the_page(page, trained, tmp_path):
     page.locator("#go").click()
     page.wait_for_selector("#shown .trouble", timeout=WAIT)
     assert "a clip must be given first" in page.locator("#shown").inner_text()
@@ -150,9 +145,8 @@ def test_a_large_clip_is_refused_before_it_is_stored(page, server, tmp_path):
     large = tmp_path / "large.mp4"
     large.write_bytes(b"\0" * 400_000)
     upload(page, large)
-    page.get_by_text(re.compile("too large|exceeds|maximum", re.IGNORECASE)).first.wait_for(
-        timeout=WAIT
-    )
+    refused = page.get_by_text(re.compile("too large|exceeds|maximum", re.IGNORECASE))
+    refused.first.wait_for(timeout=WAIT)
     assert not list(server.folder.glob("**/large.mp4"))
 
 
@@ -163,8 +157,8 @@ def test_two_users_at_once(browser, server, trained):
         page.locator("#go").click()
     for page, clip in zip(pages, clips, strict=True):
         page.wait_for_selector("#shown .list", timeout=WAIT)
-        alone = call(server, clip, "unknown", "", "unknown", "", 3)
-        assert listed(page) == [f"#{s['hashtag']}" for s in alone["suggestions"]]
+        answer = call(server, clip, "unknown", "", "unknown", "", 3)
+        assert listed(page) == [f"#{s['hashtag']}" for s in answer["suggestions"]]
         page.close()
 
 
@@ -176,7 +170,7 @@ def test_a_phone_scrolls_one_way(browser, server, trained):
 
 
 def call(server, clip, *values):
-    """The three steps of the API, as the module's docstring and the README have them."""
+    """Sends the three requests of the API."""
     boundary = "x" * 20
     body = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="{clip.name}"\r\n'
@@ -192,7 +186,7 @@ def call(server, clip, *values):
 
 
 def events(server, file, *values):
-    """The events that answer a question about a file."""
+    """Returns the events that answer a question about a file."""
     question = json.dumps({"data": [file, *values]}).encode()
     asked = f"{server.address}/gradio_api/call/suggest"
     identity = json.loads(fetch(asked, question, {"Content-Type": "application/json"}))["event_id"]
@@ -213,7 +207,7 @@ def test_the_api_answers_as_documented(server, trained):
     assert len(answer["suggestions"]) == 1 and any("'other'" in note for note in answer["notes"])
 
 
-def test_no_file_of_the_machine_can_be_asked_for(server, trained):
+def test_no_other_file_of_the_machine_is_readable(server, trained):
     file = {"path": str(trained / "c00.mp4"), "meta": {"_type": "gradio.FileData"}}
     assert "event: error" in events(server, file, "", "", "", "", 3)
 
@@ -236,7 +230,6 @@ def test_mistakes_are_one_sentence(trained, server, arguments, message):
 
 
 def test_examples_of_any_name_have_an_address(tmp_path):
-    """Kind: a clip whose name is no UTF-8 or holds a line break, on the page."""
     (tmp_path / "clips").mkdir()
     (tmp_path / "page").mkdir()
     for name in (b"caf\xe9.mp4", b"two\nlines.mp4", "日本.mp4".encode()):

@@ -1,9 +1,9 @@
-"""Run directories with the files of the contract and made-up contents, for the report's tests."""
+"""Makes run directories with synthetic files, for the tests of the report."""
 
 import dataclasses
 import json
 
-import av
+import clips
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,88 +20,83 @@ METRICS += ["NDCG@10", "MRR", "MAP", "kP/R@10"]
 
 
 def write_clip(path, shade, num_frames=24, width=90, height=160):
-    """A square that moves over a gradient, as H.264."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=12, options={"preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        rows = np.linspace(40, 200, height)[:, None]
-        for t in range(num_frames):
-            image = np.zeros((height, width, 3), np.uint8)
-            image[..., 0], image[..., 1] = rows, 220 - rows
-            image[..., 2] = shade
-            x, y = int(t / num_frames * (width - 30)), int(t / num_frames * (height - 30))
-            image[y : y + 30, x : x + 30] = (250, 240, 90)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
+    """Writes a square that moves over a gradient."""
+    images = []
+    for t in range(num_frames):
+        image = np.full((height, width, 3), shade, np.uint8)
+        image[..., 0] = np.linspace(40, 200, height)[:, None]
+        image[..., 1] = 220 - image[..., 0]
+        x, y = int(t / num_frames * (width - 30)), int(t / num_frames * (height - 30))
+        image[y : y + 30, x : x + 30] = (250, 240, 90)
+        images.append(image)
+    clips.write_clip(path, images, [1000 * t // 12 for t in range(num_frames)])
 
 
 def make_metrics(rng, num_seeds, simulated):
-    """Different numbers everywhere, so that a swapped cell shows."""
+    """Returns metrics that all differ, so that a swapped cell shows."""
     metrics = {
         "simulated": simulated,
         "num_seeds": num_seeds,
         "extractor": "Inception-v3 mixed10, random weights (seed 0), calibrated",
         "data": {"videos": 10291, "train_videos": 7410, "hashtags": 669, "users": 6500},
-    }
+        "calibration/error@10": 0.0417,
+        "reliability": {
+            "said": [0.04, 0.13, 0.62], "hits": [0.03, 0.2, 0.5], "count": [7000, 3000, 370]
+        },
+    }  # fmt: skip
+    ranges = {"popularity": (0.05, 0.15), "user_history": (0.05, 0.15)}
+    ranges |= {"user_attributes": (0.1, 0.2)}
+    if simulated:
+        ranges |= {"observable_oracle": (0.5, 0.6), "oracle": (0.65, 0.8)}
     for metric in METRICS:
         seeds = rng.uniform(0.2, 0.4, num_seeds)
         metrics[f"test/{metric}"] = float(seeds.mean())
         metrics[f"test/{metric}/seeds"] = seeds.tolist()
         metrics[f"test/{metric}/interval"] = float(2.1 * seeds.std()) if num_seeds > 1 else None
-        metrics[f"popularity/{metric}"] = float(rng.uniform(0.05, 0.15))
-        metrics[f"user_history/{metric}"] = float(rng.uniform(0.05, 0.15))
-        metrics[f"user_attributes/{metric}"] = float(rng.uniform(0.1, 0.2))
-        if simulated:
-            metrics[f"observable_oracle/{metric}"] = float(rng.uniform(0.5, 0.6))
-            metrics[f"oracle/{metric}"] = float(rng.uniform(0.65, 0.8))
+        metrics |= {f"{key}/{metric}": float(rng.uniform(*ends)) for key, ends in ranges.items()}
     if simulated:
         low, high = metrics["popularity/P@5"], metrics["oracle/P@5"]
-        metrics["gap_closed/P@5"] = (metrics["test/P@5"] - low) / (high - low)
-        metrics["gap_closed/P@5/interval"] = 0.037 if num_seeds > 1 else None
-        metrics |= {"attention/object_mass": 0.503, "attention/object_chance": 0.161}
-        metrics |= {"attention/tagged_mass": 0.274, "attention/tagged_frame_mass": 0.731}
-        metrics["attention/tagged_frame_chance"] = 0.52
-    names = [("frequency", "10 to 29 uses"), ("frequency", "30 to 99 uses")]
-    names += [("frequency", "100 uses or more"), ("user", "full profile, history")]
-    names += [("user", "no history"), ("user", "missing attributes")]
+        metrics |= {
+            "gap_closed/P@5": (metrics["test/P@5"] - low) / (high - low),
+            "gap_closed/P@5/interval": 0.037 if num_seeds > 1 else None,
+            "attention/object_mass": 0.503, "attention/object_chance": 0.161,
+            "attention/tagged_mass": 0.274, "attention/tagged_frame_mass": 0.731,
+            "attention/tagged_frame_chance": 0.52,
+        }  # fmt: skip
+    names = {"frequency": ("10 to 29 uses", "30 to 99 uses", "100 uses or more")}
+    names |= {"user": ("full profile, history", "no history", "missing attributes")}
+    groups = [(by, name) for by in names for name in names[by]]
     metrics["slices"] = [
         {"by": by, "name": name, "num_videos": 1037 + i}
         | {"P@10": float(rng.uniform(0.1, 0.3)), "R@10": float(rng.uniform(0.3, 0.6))}
-        for i, (by, name) in enumerate(names)
+        for i, (by, name) in enumerate(groups)
     ]
-    metrics["calibration/error@10"] = 0.0417
-    metrics["reliability"] = {"said": [0.04, 0.13, 0.62], "hits": [0.03, 0.2, 0.5]}
-    metrics["reliability"]["count"] = [7000, 3000, 370]
     return metrics
 
 
 def make_curve(rng, num_seeds):
+    def rise(start, end, epochs, noise):
+        return (end + (start - end) * epochs + rng.normal(0, noise, num_seeds)).tolist()
+
     for epoch in range(1, 21):
         yield {
             "step": 40 * epoch,
             "epoch": epoch,
-            "loss": (2.5 * np.exp(-epoch / 8) + rng.uniform(0.3, 0.5, num_seeds)).tolist(),
+            "loss": rise(2.9, 0.4, np.exp(-epoch / 8), 0.05),
             "learning_rate": [0.1 if epoch < 12 else 0.01] * num_seeds,
-            "validation/P@10": (
-                0.2 - 0.15 * np.exp(-epoch / 4) + rng.normal(0, 0.006, num_seeds)
-            ).tolist(),
-            "train/P@10": (
-                0.28 - 0.22 * np.exp(-epoch / 6) + rng.normal(0, 0.004, num_seeds)
-            ).tolist(),
-            "seconds": 1.5 * epoch,
-            "steps_per_second": 26.0,
+            "validation/P@10": rise(0.05, 0.2, np.exp(-epoch / 4), 0.006),
+            "train/P@10": rise(0.06, 0.28, np.exp(-epoch / 6), 0.004),
         }
 
 
 def make_view(rng, video_ids, hashtags):
     num_videos, num_hashtags = len(video_ids), len(hashtags)
-    # The first clip's user is wholly unknown and has no history.
+    # The user of the first clip is unknown and has no history.
     lengths = np.r_[0, rng.integers(2, num_hashtags, num_videos - 1)]
     history = [rng.permutation(num_hashtags)[:n] for n in lengths]
     offsets = np.r_[0, np.cumsum(lengths)].astype(np.int64)
     known = (np.arange(num_videos) > 0).astype(np.int32)
+    gender_V, age_V, country_V = known * rng.integers(1, 3, (3, num_videos), dtype=np.int32)
     return View(
         hashtags=tuple(hashtags),
         spellings=tuple(hashtags),
@@ -113,9 +108,9 @@ def make_view(rng, video_ids, hashtags):
         video_ids=tuple(video_ids),
         user_ids=tuple(f"user-{v}" for v in range(num_videos)),
         split_V=np.full(num_videos, 2, np.int8),
-        gender_V=known * rng.integers(1, 3, num_videos, dtype=np.int32),
-        age_V=known * rng.integers(1, 3, num_videos, dtype=np.int32),
-        country_V=known * rng.integers(1, 3, num_videos, dtype=np.int32),
+        gender_V=gender_V,
+        age_V=age_V,
+        country_V=country_V,
         history=Ragged(np.concatenate(history).astype(np.int32), offsets),
         positives=Ragged(
             np.arange(num_videos, dtype=np.int32) % num_hashtags,
@@ -130,7 +125,7 @@ def make_view(rng, video_ids, hashtags):
 
 
 def make_examples(rng, video_ids):
-    """Attention near the moving square; the last clip has five real frames only."""
+    """Returns attention near the moving square; the last clip has only five real frames."""
     times_EF = np.tile(np.arange(NUM_FRAMES, dtype=np.float32) / 8, (len(video_ids), 1))
     mask_EF = np.ones((len(video_ids), NUM_FRAMES), bool)
     mask_EF[-1, 5:] = False
@@ -150,7 +145,7 @@ def make_examples(rng, video_ids):
 
 
 def make_run(folder, *, num_seeds=3, simulated=True, videos=True, hashtags=WORDS):
-    """A run directory and its raw dataset, with every file that the report reads."""
+    """Makes a run directory and its raw dataset, with every file that the report reads."""
     rng = np.random.default_rng(7)
     workdir, root = folder / "run", folder / "root"
     workdir.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Synthetic cells of a study: every number follows from the levels below."""
+"""Makes synthetic cells of a study; every number follows from the levels below."""
 
 import itertools
 
@@ -55,18 +55,20 @@ def make_cell(
     return cell | fields
 
 
+REGION_FACTS = {  # value and level of chance
+    "object_mass": (0.58, 0.237), "tagged_mass": (0.31, 0.14), "top_region_tagged": (0.44, 0.14)
+}  # fmt: skip
+FRAME_FACTS = {"tagged_frame_mass": (0.71, 0.5), "top_frame_tagged": (0.83, 0.5)}
+
+
 def attention_of(rng, system):
     """Returns region and frame attention, each only if the system has it."""
-    facts = {"object_mass": 0.58, "tagged_mass": 0.31, "top_region_tagged": 0.44}
-    frames = {"tagged_frame_mass": 0.71, "top_frame_tagged": 0.83}
-    chance = {"object": 0.237, "tagged": 0.14, "tagged_frame": 0.5}
-    values = facts if system != "UHMAN(a)" else {}
-    values = values | (frames if system != "UHMAN(b)" else {})
-    result = {key: rng.normal(value, 0.02, NUM_SEEDS).tolist() for key, value in values.items()}
-    for key in list(result):
-        level = chance.get(key.removesuffix("_mass"), 0.14 if "region" in key else 0.5)
-        name = f"{key}_chance" if key.startswith("top") else key.replace("_mass", "_chance")
-        result[name] = [level] * NUM_SEEDS
+    facts = REGION_FACTS if system != "UHMAN(a)" else {}
+    facts = facts | (FRAME_FACTS if system != "UHMAN(b)" else {})
+    result = {}
+    for key, (value, chance) in facts.items():
+        result[key] = rng.normal(value, 0.02, NUM_SEEDS).tolist()
+        result[f"{key.removesuffix('_mass')}_chance"] = [chance] * NUM_SEEDS
     return result
 
 

@@ -68,7 +68,7 @@ def test_a_difference_by_hand():
 def test_the_interval_has_its_level_for_users_with_several_clips():
     rng = np.random.default_rng(0)
     covered = []
-    for _ in range(400):  # a user's clips are alike: 3 clips of one are no 3 users
+    for _ in range(400):  # the clips of a user are not independent
         preference_U = rng.beta(1.0, 2.0, 60)
         rates_UX = rng.binomial(3, preference_U)[:, None] / 3
         (found,) = rates.compare(rates_UX, np.arange(60) < 25, 1.96)
@@ -83,7 +83,7 @@ def test_each_user_counts_once():
     assert rates_UX.mean() == 0.5
 
 
-def test_hashtags_of_few_users_are_not_looked_at():
+def test_hashtags_of_few_users_are_left_out():
     enough = rates.MIN_USERS
     user_V = np.array([*range(enough), 0, 0, 0, 0, 0])
     first = [np.array([7, 3])] * enough + [np.array([4])] * 5
@@ -107,11 +107,11 @@ def test_the_rates_follow_from_the_predictions(trained, inspected):
             assert found == pytest.approx([here, elsewhere, here - elsewhere])
 
 
-def test_a_country_gets_its_own_words_and_such_users_write_them(inspected):
+def test_users_of_a_country_get_and_write_its_hashtags(inspected):
     values, text = inspected
     sure = [entry for entry in kind_of(values, "country", "land0")["strongest"] if entry["sure"]]
     assert len(sure) >= 4
-    for entry in sure[:4]:  # among weaker ones one in twenty is sure by chance
+    for entry in sure[:4]:  # of weaker ones one in twenty is significant by chance
         own = entry["hashtag"].endswith("land0")
         assert own or entry["hashtag"].endswith("land1")
         for name in ("suggested", "used"):
@@ -122,11 +122,11 @@ def test_a_country_gets_its_own_words_and_such_users_write_them(inspected):
         assert f"#{entry['hashtag']}" in text
 
 
-def test_what_decides_nothing_shows_no_difference(inspected):
+def test_an_attribute_without_effect_shows_no_difference(inspected):
     values, text = inspected
     kinds = [kind for kind in values["differences"]["kinds"] if kind["attribute"] == "gender"]
     assert kinds and all(kind["num_sure"] == 0 for kind in kinds)
-    assert "No difference that is clear of chance" in text
+    assert "No significant difference" in text
 
 
 def test_intervals_are_corrected_for_their_number(inspected):
@@ -149,7 +149,9 @@ def test_a_swapped_country_swaps_the_words(trained, inspected):
     for here, there in (("land0", "land1"), ("land1", "land0")):
         swap = swaps["country", here]
         assert swap["num_clips"] == np.sum(view.country_V[rows] != view.countries.index(here))
-        assert swap["changed"] == swap["replaced"] == 1, "the word of every clip, never all"
+        assert swap["changed"] == swap["replaced"] == 1, (
+            "the hashtag of the country changes on every clip, #all on none"
+        )
         assert {name for name, _ in swap["enter"]} == {f"thing{kind}{here}" for kind in range(4)}
         assert {name for name, _ in swap["leave"]} == {f"thing{kind}{there}" for kind in range(4)}
         for name, share in swap["enter"]:
@@ -171,7 +173,7 @@ def test_nearest_hashtags_and_map(trained, inspected):
     assert 0 < values["map"]["share_of_variance"] <= 1
 
 
-def test_the_plane_keeps_what_lies_in_a_plane():
+def test_the_principal_plane_keeps_distances_in_a_plane():
     rng = np.random.default_rng(0)
     flat = rng.normal(size=(30, 2)) @ np.linalg.qr(rng.normal(size=(5, 5)))[0][:2]
     points_T2, share = space.principal_plane(flat)
@@ -193,7 +195,7 @@ def test_names_on_the_map_cover_no_other_name():
     for dot in dots:
         if dot.label:
             width, height = dot.label.right - dot.label.left, dot.label.bottom - dot.label.top
-            assert width > 6 * len(f"#{dot.name}") and height >= 14, "there is room for the name"
+            assert width > 6 * len(f"#{dot.name}") and height >= 14, "the name fits"
     for (left, top, right, bottom), other in itertools.combinations(labels, 2):
         beside = right <= other.left or other.right <= left
         assert beside or bottom <= other.top or other.bottom <= top
@@ -206,13 +208,13 @@ def test_names_on_the_page_are_text(inspected):
     assert text.count("#$x$&lt;b&gt;") == 2, "its name, and the title of its dot"
 
 
-def test_the_page_stands_alone(inspected):
+def test_the_page_is_self_contained(inspected):
     values, text = inspected
     assert "default-src 'none'" in text and "<script" not in text
     assert not re.search(r"(?:src|href)=|url\(", text)
-    assert "Real data" in text and "Simulated data" not in text and "nothing of real" not in text
+    assert "Real data" in text and "Simulated data" not in text and "not real people" not in text
     simulated = page.render(values | {"simulated": True})
-    assert "Simulated data" in simulated and "nothing of real people" in simulated
+    assert "Simulated data" in simulated and "not real people" in simulated
     assert all(entry["name"] in text for entry in values["slices"])
 
 

@@ -1,4 +1,4 @@
-"""What an installation contains, and the scripts that try it."""
+"""The content of an installation, and the scripts that test it."""
 
 import os
 import pathlib
@@ -35,7 +35,7 @@ def built(tmp_path_factory):
     return tracked, wheel
 
 
-def test_a_wheel_has_every_file_of_the_package_and_no_other(built):
+def test_a_wheel_has_every_file_of_the_package_but_guides(built):
     tracked, wheel = built
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert names == {name for name in tracked if re.match(r"uhman_jax/.*(?<!\.md)$", name)}

@@ -1,7 +1,7 @@
-"""Runs every command of the README and of the guides beside the rooms, as written, on less data.
+"""Runs every command of the README and of the guides, as written, on less data.
 
-EXTRA says what is appended to each command; a new command fails until it is there.
-`own_clips_test.py` runs the five steps on real clips. `readme_test.py` checks the flags of all
+EXTRA has the arguments that are appended to each command; a new command needs an entry.
+`readme_steps_test.py` runs the five steps on real clips. `readme_test.py` checks the flags of all
 pages, also of the experiments, whose commands take hours.
 """
 
@@ -37,7 +37,8 @@ OWN = (
     "--config.preprocess.calibration_frames=4 --config.preprocess.weights=random"
 ).split()
 FEATURES = ["--max_frames=1", "--calibration_frames=4"]
-# What makes a command small, by its module and a word of it.
+BEAM = ["--output=on_beam", "--direct_num_workers=1"]
+# Arguments that reduce a command, by its module and one of its arguments.
 EXTRA = {
     ("uhman_jax.main", "--config=configs/natural.py"): SMALL,
     ("uhman_jax.main", "--workdir=runs/mine"): OWN,
@@ -47,11 +48,7 @@ EXTRA = {
     ("uhman_jax.demo", "--run=runs/natural"): ["--port=0"],
     ("uhman_jax.demo", "--run=runs/mine"): ["--port=0"],
     ("uhman_jax.preprocess", "--output=features"): FEATURES,
-    ("uhman_jax.preprocess", "--runner=DirectRunner"): [
-        *FEATURES,
-        "--output=on_beam",
-        "--direct_num_workers=1",
-    ],
+    ("uhman_jax.preprocess", "--runner=DirectRunner"): FEATURES + BEAM,
     ("tools.import_ytdlp", "--folder=clips"): [],
     ("tools.import_yfcc100m", "--root=yfcc"): [],
     ("tools.inspect_run", "--run=runs/natural"): [],
@@ -66,21 +63,21 @@ EXTRA = {
 
 
 def commands():
-    """(module, arguments) of every command of the guides, each once, in order."""
+    """Returns module and arguments of every command of the guides, each once, in order."""
     pages = [words for page, words in readme_test.COMMANDS if not page.startswith("experiments/")]
     return [(words[0], list(words[1:])) for words in dict.fromkeys(map(tuple, pages))]
 
 
 def extra_of(module, rest):
-    """What is appended to a command: of the entries that fit, the last."""
+    """Returns the arguments to append to a command, from the last matching entry."""
     fitting = [extra for (name, word), extra in EXTRA.items() if name == module and word in rest]
-    assert fitting, f"{module} {' '.join(rest)}: say in EXTRA how to run it small"
+    assert fitting, f"{module} {' '.join(rest)}: add an entry to EXTRA"
     return fitting[-1]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A working folder as a reader has it, with clips of their own."""
+    """The working folder of a reader, with their own clips."""
     root = tmp_path_factory.mktemp("readme")
     shutil.copytree(ROOT / "configs", root / "configs")
     (root / "clips").mkdir()
@@ -91,9 +88,8 @@ def folder(tmp_path_factory):
         facts["description"] = "made up #test " + ("#light" if number > 3 else "#dark")
         (root / "clips" / f"v{number}.info.json").write_text(json.dumps(facts))
     users = ["user0,female,21,US,#light", "user1,male,,PT,", "user2,,30,,"]
-    (root / "clips" / "users.csv").write_text(
-        "\n".join(["user_id,gender,age,country,history", *users])
-    )
+    rows = "\n".join(["user_id,gender,age,country,history", *users])
+    (root / "clips" / "users.csv").write_text(rows)
     shutil.copy(root / "clips" / "v1.mp4", root / "new.mp4")
     shutil.copy(root / "clips" / "v2.mp4", root / "clip.mp4")
     columns = ["1", "9@N0", "Al", "2008-01-10 10:00:00.0", "1200000000", "Canon", "title", "words"]
@@ -103,48 +99,33 @@ def folder(tmp_path_factory):
     return root
 
 
-def start(folder, module, arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        cwd=folder,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_every_command_runs(folder):
     outputs = {}
     for module, rest in commands():
         extra = extra_of(module, rest)
         if "--" in rest:  # what follows belongs to another command
             extra = []
-        process = start(folder, module, [*rest, *extra])
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        command = [sys.executable, "-m", module, *rest, *extra]
+        process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, **pipes)
         if module == "uhman_jax.demo":
             outputs[module, *rest] = use_the_page(process, folder)
             continue
-        told, complaints = process.communicate()
-        assert process.returncode == 0, (module, rest, told, complaints)
-        outputs[module, *rest] = told
+        output, errors = process.communicate()
+        assert process.returncode == 0, (module, rest, output, errors)
+        outputs[module, *rest] = output
 
-    told = {f"{module} {' '.join(rest)}": text for (module, *rest), text in outputs.items()}
-    assert len(told) == len(EXTRA), "an entry of EXTRA has no command any more"
-    for command, text in told.items():
+    texts = {" ".join(words): text for words, text in outputs.items()}
+    assert len(texts) == len(EXTRA), "an entry of EXTRA has no command any more"
+    for command, text in texts.items():
         if ".recommend " in command:
             assert re.search(r"^ +1  #\w+", text, re.M), command
         if "--dry_run" in command:
             assert re.search("sbatch|gcloud", text), command
-    for path in (
-        "runs/natural/report.html",
-        "runs/mine/report.html",
-        "clips/dropped.csv",
-        "why.html",
-    ):
-        assert (folder / path).is_file()
-    assert (folder / "runs/natural/inspect.html").is_file()
-    assert (folder / "exported" / "load.py").is_file() and (folder / "yfcc/download.txt").is_file()
-    assert (folder / "runs/paper-quick/study.html").is_file()
+    files = "runs/natural/report.html runs/mine/report.html clips/dropped.csv why.html "
+    files += "runs/natural/inspect.html exported/load.py yfcc/download.txt "
+    files += "runs/paper-quick/study.html"
+    assert not [path for path in files.split() if not (folder / path).is_file()]
     shards = {path.name: path.read_bytes() for path in (folder / "features").glob("*.tfrecord*")}
     on_beam = {path.name: path.read_bytes() for path in (folder / "on_beam").glob("*.tfrecord*")}
     assert shards and shards == on_beam
@@ -152,20 +133,20 @@ def test_every_command_runs(folder):
 
 
 def use_the_page(process, folder):
-    """Waits for the page's address, asks as the README's curl lines do, and ends it."""
-    said = ""
+    """Waits for the address of the page, runs the curl lines of the guide, and ends the server."""
+    output = ""
     try:
-        while not (found := re.search(r"Open (http://\S+)", said)):
+        while not (found := re.search(r"Open (http://\S+)", output)):
             line = process.stdout.readline()
             assert line, process.stderr.read()
-            said += line
+            output += line
         if shutil.which("curl"):
-            said += ask_with_curl(found[1].rstrip("/"), folder)
+            output += ask_with_curl(found[1].rstrip("/"), folder)
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 0
-    return said
+    return output
 
 
 def ask_with_curl(address, folder):
@@ -189,16 +170,11 @@ def ask_with_curl(address, folder):
 
 
 def run_the_python(folder):
-    """The page's lines of Python, with what they return printed."""
+    """Runs the Python lines of the README and prints their result."""
     text = (ROOT / "README.md").read_text()
     begin = text.index("    from uhman_jax.recommend import")
     code = textwrap.dedent(text[begin : text.index("\n\nMore:", begin)])
     code = code.replace("recommender.recommend(", "print(recommender.recommend(") + ")"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.count("Suggestion(") == 5, done.stderr

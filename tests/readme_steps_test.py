@@ -1,4 +1,4 @@
-"""The five steps of the guide to own clips, on real clips with invented users."""
+"""The five steps of the guide to own clips, on real clips with synthetic users."""
 
 import json
 import os
@@ -17,7 +17,7 @@ WEIGHTS = ROOT.parent / "shared" / "weights" / "inception_v3_imagenet_partial.we
 
 
 def commands_of_the_guide():
-    """Arguments of the Python commands of the section, in order."""
+    """Returns the arguments of the Python commands of the section, in order."""
     text = (ROOT / "uhman_jax" / "dataset" / "README.md").read_text()
     section = text.split("## Five steps")[1].split("## The tables")[0]
     return [
@@ -46,13 +46,8 @@ def test_five_steps(tmp_path):
     trainer = [word.replace("=imagenet", f"={WEIGHTS}") for word in trainer]
     trainer += ["--config.view.min_count=1", "--config.train.num_epochs=2"]
     for arguments in (importer, trainer, recommender):
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )
+        options = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
+        done = subprocess.run([sys.executable, *arguments], capture_output=True, **options)
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
     assert len(re.findall(r"^ +\d+  #", done.stdout, re.M)) >= 4
     assert (tmp_path / "runs" / "mine" / "report.html").exists()

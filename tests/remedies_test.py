@@ -31,8 +31,8 @@ READ_AT = {
     "uhman_jax/preprocess/pipeline.py": {PREPROCESS},  # only --part
     "uhman_jax/preprocess/find_videos.py root": {PREPROCESS},
     "uhman_jax/preprocess/find_videos.py video": {RECOMMEND},
-    "uhman_jax/recommend/output.py": {RECOMMEND},
     "uhman_jax/recommend/start.py": {RECOMMEND, DEMO},
+    "uhman_jax/recommend/start.py explain": {RECOMMEND},
     "uhman_jax/demo/server.py": {DEMO},
     "tools/export/folder.py": {EXPORT},
     "tools/inspect_run/study.py": {INSPECT},

@@ -16,7 +16,7 @@ def test_another_config_is_refused_before_any_work(tmp_path):
     other = tiny_world.make_config("/nowhere", learning_rate=0.5)
     with pytest.raises(UserError, match="these differ: train.learning_rate: .* before, 0.5 now"):
         run.run(other, tmp_path, log=print)
-    # The same config gets past the guard, to the dataset that is not there.
+    # The same config passes the guard and fails at the missing dataset.
     with pytest.raises(UserError, match="/nowhere"):
         run.run(config, tmp_path, log=print)
 
@@ -31,10 +31,10 @@ def test_another_config_is_refused_before_any_work(tmp_path):
         (Duplicates.TOGETHER, Duplicates.TOGETHER, ""),
     ],
 )
-def test_a_run_older_than_a_field_goes_on_as_it_began(
+def test_a_run_older_than_a_field_continues_unchanged(
     tmp_path, monkeypatch, stored, command, difference
 ):
-    """A command that says nothing of duplicates goes on with a run that is older than they are."""
+    """An old run without the field continues with the field's old behaviour."""
     config = tiny_world.make_config("/nowhere")
     values = to_dict(config) | {"run": {}}
     del values["data"]["duplicates"]

@@ -1,4 +1,4 @@
-"""Scores between metrics.json and those who show them."""
+"""Scores: metrics.json, intervals and tables."""
 
 import json
 import math
@@ -49,7 +49,7 @@ def test_a_score_that_is_undefined_or_was_not_measured_is_no_number():
     assert math.isnan(scores["oracle", "P@5"].mean) and ("oracle", "P@5") not in scores
 
 
-def test_a_new_metric_needs_no_entry_here():
+def test_a_new_metric_needs_no_change_of_the_module():
     scores = Scores.from_metrics({"test/Hit@3": 0.5, "test/Hit@3/seeds": [0.5]})
     assert scores.of("test") == {"Hit@3": Score(0.5, None, (0.5,))}
 

@@ -1,3 +1,5 @@
+"""Trained runs: models, features and damaged files."""
+
 import jax
 import numpy as np
 import pytest
@@ -10,32 +12,26 @@ from uhman_jax.trained_run import open_run
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    config, workdir = tiny_world.finished_run(
-        tmp_path_factory.mktemp("trained"), num_epochs=2, num_seeds=2
-    )
-    return workdir
+    folder = tmp_path_factory.mktemp("trained")
+    return tiny_world.finished_run(folder, num_epochs=2, num_seeds=2)[1]
 
 
 def test_a_seed_has_its_best_parameters(workdir):
     opened = open_run(workdir)
-    channels = tiny_world.NUM_CHANNELS
     state = train.restore(opened.config, opened.view, workdir)
     for seed in range(2):
         _, variables = opened.model(seed)
         expected = jax.tree.map(lambda leaf, s=seed: leaf[s], state.best_params)
         jax.tree.map(np.testing.assert_array_equal, variables["params"], expected)
-        assert variables["statistics"]["mean_C"].shape == (channels,)
+        assert variables["statistics"]["mean_C"].shape == (tiny_world.NUM_CHANNELS,)
 
 
 def test_features_are_those_of_the_run(workdir):
     opened = open_run(workdir)
     assert len(opened.features()) >= len(opened.view.video_ids)
     opened.facts["features"]["extractor"] = "another"
-    with pytest.raises(UserError, match="features must be those of the run"):
+    with pytest.raises(UserError, match="features must be the features of the run"):
         opened.features()
-
-
-def test_frames_and_regions(workdir):
     assert open_run(workdir).max_frames_and_regions() == (3, 64)
 
 

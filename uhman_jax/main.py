@@ -1,17 +1,18 @@
-"""Trains and evaluates hashtag recommendation: prepares what is missing, then prints a table.
+"""Trains and evaluates a hashtag recommender: creates missing data, then prints a table of scores.
 
     python -m uhman_jax.main --config=configs/natural.py [--workdir=DIR] [--config.FIELD=VALUE]
 
 Every field of uhman_jax/config.py can be set, e.g. --config.train.learning_rate=0.05, or
---config.data.root=FOLDER for a folder with a videos.csv. Whatever an earlier start has finished is
-reused. Exit status: 0 done; 2 something to mend, told in one sentence; 75 stopped by Ctrl-C or
-SIGTERM, and the same command continues from there; 141 nobody reads the output any more.
+--config.data.root=FOLDER for a folder with a videos.csv. The results of an earlier start are
+reused. Exit status: 0 finished; 2 a mistake of the user, reported in one sentence; 75 stopped by
+Ctrl-C or SIGTERM, the same command continues the run; 141 the reader of the output has gone.
 
-The folders configs and tools (importers, inspect_run, export, launchers) are no part of an
-installation: start `python -m tools.NAME` in a clone of the source.
+The folders configs and tools (importers, inspect_run, export, launchers) are not installed: run
+`python -m tools.NAME` in a clone of the source.
 """
 
 import dataclasses
+import functools
 import gc
 import os
 import pathlib
@@ -31,13 +32,13 @@ from uhman_jax.config_checks import validate
 from uhman_jax.errors import UserError, only_flags, user_message
 
 MODES = ("train_and_evaluate", "evaluate")
-_ALLOCATIONS = 20_000  # between collections: with 700 a tenth of a start goes into collecting
+_ALLOCATIONS = 20_000  # between garbage collections; with the default 700 a start takes 10 % longer
 _HELP = ("-h", "-help", "--help", "--helpfull", "--helpshort")
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """What the command line says."""
+    """The parsed command line."""
 
     config: Config
     workdir: pathlib.Path
@@ -46,7 +47,7 @@ class Arguments:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs a command line (without the program's name); returns the exit status."""
+    """Runs a command line (without the name of the program) and returns the exit status."""
     if set(argv) & set(_HELP):
         print(f"{__doc__}\n{_flags().get_help()}")
         return 0
@@ -55,17 +56,19 @@ def main(argv: Sequence[str]) -> int:
     try:
         arguments = parse(argv)
         with stop.exit_on_signal():
-            from uhman_jax import run  # everything heavy comes in here
+            from uhman_jax import run  # imports all that is slow to load
 
             finished = run.run(
                 arguments.config, arguments.workdir, arguments.mode, cluster=arguments.cluster
             )
     except Exception as error:
-        if not (told := user_message(error)):
+        if not (message := user_message(error)):
             raise
-        print(f"error: {told}", file=sys.stderr, flush=True)
+        print(f"error: {message}", file=sys.stderr, flush=True)
         if arguments and arguments.cluster.coordinator:
-            os._exit(streams.WRONG)  # else the others would be waited for, which wait for this one
+            os._exit(
+                streams.WRONG
+            )  # a normal exit waits for the other processes, which wait for us
         return streams.WRONG
     if not finished:
         print(stop.MESSAGE, file=sys.stderr)
@@ -99,32 +102,28 @@ def parse(argv: Sequence[str]) -> Arguments:
 
 
 def _flags(config: Config | None = None, argv: Sequence[str] = ()) -> flags.FlagValues:
-    """The flags; with a config, one for each of its fields instead of one for its file."""
+    """Defines the flags: one for the config file, or with a config one for each of its fields."""
     values = flags.FlagValues()
+    string = functools.partial(flags.DEFINE_string, flag_values=values)
+    integer = functools.partial(flags.DEFINE_integer, flag_values=values)
     if config is None:
-        text = "file whose get_config() returns the settings"
-        flags.DEFINE_string("config", None, text, flag_values=values)
+        string("config", None, "file whose get_config() returns the settings")
     else:
         config_flags.DEFINE_config_dataclass(
             "config", config, flag_values=values, sys_argv=["main", *argv]
         )
-    flags.DEFINE_string(
-        "workdir", "", "run directory; runs/<config name> if empty", flag_values=values
-    )
-    flags.DEFINE_enum(
-        "mode", MODES[0], MODES, "evaluate: of the newest checkpoint", flag_values=values
-    )
-    text = "devices that share a batch x devices that share the hashtags, e.g. 4x2"
-    flags.DEFINE_string("mesh", "", text, flag_values=values)
-    text = "HOST:PORT of process 0 of several; auto: as a TPU slice or SLURM says"
-    flags.DEFINE_string("coordinator", "", text, flag_values=values)
-    flags.DEFINE_integer("num_processes", 1, "that train this run together", flag_values=values)
-    flags.DEFINE_integer("process", 0, "which of them this is", flag_values=values)
+    string("workdir", "", "run directory; runs/<config name> if empty")
+    text = "evaluate: only evaluates the newest checkpoint"
+    flags.DEFINE_enum("mode", MODES[0], MODES, text, flag_values=values)
+    string("mesh", "", "devices that share a batch x devices that share the hashtags, e.g. 4x2")
+    string("coordinator", "", "HOST:PORT of process 0; auto: from the TPU slice or SLURM")
+    integer("num_processes", 1, "number of processes that train this run together")
+    integer("process", 0, "index of this process")
     return values
 
 
 def _config_path(argv: Sequence[str]) -> tuple[str, list[str]]:
-    """Path of the config file, which must exist, and the other arguments."""
+    """Returns the path of the config file, which must exist, and the other arguments."""
     path, rest, after = None, [], iter(argv)
     for arg in after:
         if arg in ("--config", "-config"):
@@ -140,19 +139,19 @@ def _config_path(argv: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _known_configs() -> str:
-    """Where config files are, for a message."""
+    """Returns the second half of a message: the config files, or where to find them."""
     source = pathlib.Path(__file__).parents[1]
     for folder in (pathlib.Path(), *([source] if (source / "pyproject.toml").exists() else [])):
         if found := sorted(map(str, folder.glob("configs/*.py"))):
             return f"there are {', '.join(found)}"
     return (
-        "those of the project are in the folder configs of its source, beside tools, which an "
-        "installation leaves out: work in a clone, or give the path of one's file"
+        "the configs of the project are in its source, which is not installed; work in a clone, or "
+        "give the path of your own file"
     )
 
 
 def _check_fields(argv: Sequence[str]) -> None:
-    """Raises UserError for a setting that does not exist; names the nearest one that does."""
+    """Raises UserError for an unknown setting; the message names the nearest known one."""
     known = flatten(Config())
     for arg in argv:
         match = re.match(r"--?(no)?config\.([^=]*)", arg)
@@ -163,16 +162,15 @@ def _check_fields(argv: Sequence[str]) -> None:
 
 
 def _load_config(path: str) -> Config:
-    """Runs `get_config()` of a file, which may import others of its folder: `configs.NAME`."""
+    """Runs `get_config()` of a file, which may import other configs as `configs.NAME`."""
     source = str(pathlib.Path(path).resolve().parents[1])
     sys.path.append(source)
     try:
         config = runpy.run_path(path)["get_config"]()
-    except Exception as error:  # whatever the code of a config file may raise
-        what = f"{type(error).__name__}: {error}"
+    except Exception as error:  # the code of a config file may raise anything
         raise UserError(
             f"--config must name a Python file with a get_config() that returns a Config, but "
-            f"running {path} ended with {what}; mend the file"
+            f"running {path} ended with {type(error).__name__}: {error}; correct the file"
         ) from error
     finally:
         sys.path.remove(source)
@@ -185,7 +183,7 @@ def _load_config(path: str) -> Config:
 
 
 def _flag_message(message: str) -> str:
-    """The message of the flags library; for a setting, the rule, the value and an example."""
+    """Rewrites a message of the flags library: rule, value and example for a setting."""
     match = re.match(r"flag --config\.([\w.]+)=(.*?): ", message, re.DOTALL)
     if match and match[1] in flatten(Config()):
         rule, example = flag_rule(match[1])

@@ -1,12 +1,12 @@
-"""The files of a run directory: their names, and how each one is read and written.
+"""Names, reads and writes the files of a run directory.
 
     config.json          settings, versions and fingerprints of the data
     view.npz             hashtags, splits and histories, see `dataset.view`
     metrics.jsonl        one JSON object per validation, written by `train.log`
     checkpoints/         states of the training, see `train.checkpoints`
-    metrics.json         scores, see `scores`, and facts about the evaluation
-    predictions.parquet  best hashtags for each test video by the model of each seed
-    examples.npz         attention of the first seed's model over a few test videos
+    metrics.json         scores, see `scores`, and facts of the evaluation
+    predictions.parquet  best hashtags of each test video, by seed
+    examples.npz         attention over a few test videos, first seed
     report.html          the page, see `report`
 
 `confidence` reads and writes calibration.json, which only some runs have.
@@ -40,23 +40,16 @@ _EXAMPLES = ("video_ids", "times_EF", "frame_mask_EF", "regions_EFM", "frames_EF
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
-    """A run directory that has been trained and evaluated.
-
-    Attributes:
-        workdir: the directory.
-        config: its settings.
-        facts: versions and fingerprints, as config.json has them besides the settings.
-        metrics: the content of metrics.json.
-    """
+    """A trained and evaluated run."""
 
     workdir: pathlib.Path
     config: Config
-    facts: dict[str, Any]
-    metrics: dict[str, Any]
+    facts: dict[str, Any]  # versions and fingerprints, the other part of config.json
+    metrics: dict[str, Any]  # content of metrics.json
 
     @functools.cached_property
     def scores(self) -> Scores:
-        """The scores of the evaluation."""
+        """Scores of the evaluation."""
         return Scores.from_metrics(self.metrics)
 
     @property
@@ -77,7 +70,7 @@ def read_run(workdir: pathlib.Path) -> FinishedRun:
 
 
 def read_config(workdir: pathlib.Path) -> tuple[Config, dict[str, Any]]:
-    """Returns the settings of a run, and the facts that its config.json states besides.
+    """Returns the settings and the facts in config.json.
 
     Raises:
         FileNotFoundError: there is no config.json.
@@ -104,7 +97,7 @@ def write_config(workdir: pathlib.Path, config: Config, facts: dict[str, Any]) -
 
 
 def which_seed(config: Config, seed: int | None) -> int:
-    """Returns the seed of a run that a person asked for, or the first.
+    """Returns `seed`, or the first seed of the run if it is None.
 
     Raises:
         UserError: the run has no such seed.
@@ -121,9 +114,10 @@ def which_seed(config: Config, seed: int | None) -> int:
 
 
 def read_log(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """Returns the last entry of each step of metrics.jsonl, in order; none without the file.
+    """Returns the entries of metrics.jsonl in step order; empty if there is no file.
 
-    A resumed run may have written a step twice, and an interrupted one half a last line.
+    Of a step that a resumed run wrote twice, the last entry counts. An interrupted run may leave
+    half a line at the end, which is skipped.
 
     Raises:
         UserError: another line is damaged.
@@ -145,7 +139,7 @@ def read_log(workdir: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def final_metrics(workdir: pathlib.Path) -> dict[str, Any] | None:
-    """Returns metrics.json of the last step; None if training or evaluation has work left."""
+    """Returns metrics.json, or None if training or evaluation is not finished."""
     try:
         metrics = json.loads((workdir / METRICS).read_text("utf-8"))
         return metrics if metrics["step"] == metrics["num_steps"] else None
@@ -156,12 +150,12 @@ def final_metrics(workdir: pathlib.Path) -> dict[str, Any] | None:
 def read_predictions(
     workdir: pathlib.Path, seed: int | None = None, video_ids: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
-    """Returns `video_id`, `seed`, `true_hashtags` and `hashtags` (best first) of predictions.
+    """Returns predictions as dicts of `video_id`, `seed`, `true_hashtags`, `hashtags` (best first).
 
     Args:
         workdir: the run directory.
-        seed: whose model predicted; None: each seed's.
-        video_ids: of some test videos; None: all.
+        seed: selects the model of one seed; None: all seeds.
+        video_ids: selects test videos; None: all.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -189,15 +183,15 @@ def write_predictions(
     top_scores_SVT: np.ndarray,
     first_seed: int,
 ) -> None:
-    """Writes one row per seed and video; hashtags are spelled as people are shown them.
+    """Writes one row per seed and video, with hashtags in their display spelling.
 
     Args:
         workdir: the run directory.
-        view: of the run.
+        view: the view of the run.
         rows_V: view rows of the videos.
         top_SVT: ids of the best hashtags, best first.
-        top_scores_SVT: their scores.
-        first_seed: of the S seeds.
+        top_scores_SVT: scores of these hashtags.
+        first_seed: the first of the S consecutive seeds.
     """
     names = np.array(view.spellings, dtype=object)
     num_seeds, num_videos, top_k = top_SVT.shape
@@ -217,7 +211,7 @@ def write_predictions(
 
 
 def read_examples(workdir: pathlib.Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of examples.npz, as `evaluate.attention.examples` makes them.
+    """Returns the arrays of `evaluate.attention.examples`.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -234,7 +228,7 @@ def require(path: pathlib.Path) -> pathlib.Path:
     """Returns the path of a file that a finished run must have.
 
     Raises:
-        UserError: it does not exist, or libraries cannot read its name.
+        UserError: the file does not exist, or libraries cannot read its name.
     """
     storage.check_name(path.parent, "--run")
     if not path.is_file():
@@ -246,7 +240,7 @@ def require(path: pathlib.Path) -> pathlib.Path:
 
 
 def damaged(path: pathlib.Path, reason: object) -> UserError:
-    """Returns the error for a file of a finished run that is not as it was written."""
+    """Returns the error for a damaged file of a finished run."""
     return UserError(
         f"{path} must be as the run wrote it, got a damaged file ({reason}); evaluate the run again"
     )
@@ -256,7 +250,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     """Reads a JSON object of a finished run.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged.
     """
     try:
         values = json.loads(path.read_text("utf-8"))
@@ -268,7 +262,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
-    """Writes strict JSON: a number that is not finite becomes null."""
+    """Writes strict JSON: NaN and infinity become null."""
     text = json.dumps(_finite(values), indent=2, allow_nan=False, ensure_ascii=False)
     with storage.atomic_write(path) as file:
         file.write((text + "\n").encode())

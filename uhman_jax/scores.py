@@ -1,12 +1,12 @@
-"""Scores of a run: metrics of the trained model and of the reference rankings.
+"""Reads and writes the scores of a run: metrics of the model and of the reference rankings.
 
-Only this module reads and writes the keys of scores in metrics.json:
+No other module parses the keys of scores in metrics.json:
 
     SYSTEM/METRIC           mean over seeds; null if it is undefined
     SYSTEM/METRIC/seeds     value of each seed; absent for a ranking without seeds
     SYSTEM/METRIC/interval  half-width of the 95 % interval of the mean; null for one seed
 
-It imports nothing of the package, because `evaluate` writes scores and must not import `report`.
+It imports no module of the package: `evaluate` writes scores and must not import `report`.
 """
 
 import dataclasses
@@ -17,22 +17,16 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 
 COLUMNS = ("P@1", "P@5", "P@10", "P@50", "R@10", "R@50", "F1@10", "NDCG@10", "MRR", "MAP")
-RATIO = "kP/R@10"  # about equal for all systems on the same clips
+RATIO = "kP/R@10"  # k P@k / R@k, nearly equal for all systems on the same clips
 MODEL = "test"  # the trained model on the test split
 
 
 class System(NamedTuple):
-    """A ranking that a run has scores of.
+    """A ranking with scores."""
 
-    Attributes:
-        key: first part of its keys in metrics.json.
-        title: in tables; "" for the trained model, which is titled by its settings.
-        css: class in pages.
-    """
-
-    key: str
-    title: str
-    css: str
+    key: str  # first part of the keys in metrics.json
+    title: str  # name in tables; "" for the trained model, whose settings give its name
+    css: str  # class in pages
 
 
 SYSTEMS = (  # in the order of the tables
@@ -47,29 +41,23 @@ SYSTEMS = (  # in the order of the tables
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """One metric of one system.
+    """One metric of one system."""
 
-    Attributes:
-        mean: over seeds; NaN if it is undefined or was not measured.
-        interval: half-width of its 95 % interval; None for fewer than two seeds.
-        seeds: value of each seed; empty for a ranking without seeds.
-    """
-
-    mean: float = math.nan
-    interval: float | None = None
-    seeds: tuple[float, ...] = ()
+    mean: float = math.nan  # over seeds; NaN if undefined or not measured
+    interval: float | None = None  # half-width of the 95 % interval; None for fewer than two seeds
+    seeds: tuple[float, ...] = ()  # value of each seed; empty for a ranking without seeds
 
     @classmethod
     def over_seeds(cls, seeds: Sequence[float]) -> "Score":
-        """Returns the mean of some seeds with its interval."""
+        """Returns the mean over seeds with its interval."""
         return cls(float(np.mean(seeds)), interval(seeds), tuple(seeds))
 
 
 class Scores(dict[tuple[str, str], Score]):
-    """Scores by (system, metric), in the order of metrics.json; a missing one is `Score()`.
+    """Scores by (system, metric), in the order of metrics.json; a missing score is `Score()`.
 
-    A system is the key of one in `SYSTEMS` or of another oracle; "gap_closed", "attention" and
-    "calibration" hold further figures of the trained model.
+    Besides the keys of `SYSTEMS`, a system can be another oracle, or "gap_closed", "attention" or
+    "calibration" for further figures of the trained model.
 
     >>> scores = Scores.from_metrics({"test/P@5": 0.5, "test/P@5/seeds": [0.25, 0.75], "step": 9})
     >>> scores["test", "P@5"].seeds, scores["oracle", "P@5"].mean
@@ -77,12 +65,12 @@ class Scores(dict[tuple[str, str], Score]):
     """
 
     def __missing__(self, key: tuple[str, str]) -> Score:
-        """Returns the score of a metric that was not measured."""
+        """Returns an undefined score: the metric was not measured."""
         return Score()
 
     @classmethod
     def over_seeds(cls, system: str, values: Mapping[str, Sequence[float]]) -> "Scores":
-        """Returns the scores of one system from the values of its seeds by metric."""
+        """Returns the scores of one system, given the values of its seeds by metric."""
         return cls({(system, name): Score.over_seeds(seeds) for name, seeds in values.items()})
 
     @classmethod
@@ -91,7 +79,7 @@ class Scores(dict[tuple[str, str], Score]):
         scores = cls()
         for key, mean in metrics.items():
             system, slash, metric = key.partition("/")
-            if slash and not _is_part(key):
+            if slash and not key.endswith(("/seeds", "/interval")):
                 width = metrics.get(f"{key}/interval")
                 scores[system, metric] = Score(
                     _number(mean),
@@ -115,24 +103,17 @@ class Scores(dict[tuple[str, str], Score]):
         return {metric: score for (name, metric), score in self.items() if name == system}
 
     def systems(self, model: str) -> list[System]:
-        """Returns the systems of the tables that have scores; `model` titles the trained one."""
+        """Returns the systems with scores, in table order; `model` titles the trained model."""
         return [s._replace(title=s.title or model) for s in SYSTEMS if self.of(s.key)]
 
 
 class Slice(NamedTuple):
-    """A group of test clips.
+    """A group of test clips."""
 
-    Attributes:
-        by: kind of the group, "frequency" or "user".
-        name: of the group.
-        num_videos: in it.
-        means: of the trained model, by metric.
-    """
-
-    by: str
+    by: str  # "frequency" of the hashtags, or "user"
     name: str
     num_videos: int
-    means: dict[str, float]
+    means: dict[str, float]  # scores of the trained model, by metric
 
 
 def read_slices(entries: Sequence[Mapping[str, Any]] | None) -> list[Slice]:
@@ -193,8 +174,3 @@ def _cell(value: float | None) -> str:
 
 def _number(value: Any) -> float:
     return value if is_number(value) else math.nan
-
-
-def _is_part(key: str) -> bool:
-    """Returns whether a key holds the seeds or the interval of a score."""
-    return key.endswith(("/seeds", "/interval"))

@@ -1,4 +1,4 @@
-"""A finished run with its view, its models and its features."""
+"""Opens a finished run: its view, models, calibration and features."""
 
 import dataclasses
 import pathlib
@@ -19,24 +19,20 @@ from uhman_jax.shards.store import FrameStore
 
 @dataclasses.dataclass(frozen=True)
 class Trained(FinishedRun):
-    """A finished run from which models are read.
+    """A finished run with a view."""
 
-    Attributes:
-        view: hashtags, splits and histories.
-    """
-
-    view: View
+    view: View  # hashtags, splits and histories
 
     @property
     def located(self) -> Config:
-        """The settings with absolute paths, wherever this process was started."""
+        """The settings with absolute paths."""
         return located(self.config, self.facts, self.workdir)
 
     def model(self, seed: int) -> tuple[nn.Module, dict[str, Any]]:
-        """Returns the model and variables ("params" and "statistics") of a seed: its best ones.
+        """Returns the model of a seed and its best variables, "params" and "statistics".
 
         Raises:
-            UserError: there is no checkpoint that can be read.
+            UserError: there is no readable checkpoint.
         """
         import jax
 
@@ -49,7 +45,7 @@ class Trained(FinishedRun):
         if state is None:
             raise UserError(f"a trained run must have a checkpoint, got none in {folder}")
         index = seed - self.config.seed
-        # In NumPy: JAX would compile a program for every shape.
+        # NumPy, because JAX would compile a program for every shape.
         params = jax.tree.map(lambda leaf: np.asarray(leaf)[index], state.kept)
         variables = {"params": jax.device_put(params), "statistics": state.statistics}
         return train.build_model(self.config.model, self.view), variables
@@ -63,9 +59,9 @@ class Trained(FinishedRun):
         return confidence.load(self.workdir, seed - self.config.seed)
 
     def max_frames_and_regions(self) -> tuple[int, int]:
-        """Returns the largest number of frames of a clip (F) and the regions of a frame (M).
+        """Returns the largest number of frames of a clip (F) and the number of regions (M).
 
-        Both hold for the examples too, which are there when the features are gone.
+        Works without the features: it reads the examples, too.
 
         Raises:
             UserError: examples.npz is missing or damaged.
@@ -88,7 +84,7 @@ class Trained(FinishedRun):
         store = FrameStore.open(directory)
         if store.info != self.facts["features"]:
             raise UserError(
-                f"features must be those of the run, got others in {store.directory}; "
+                f"features must be the features of the run, got others in {store.directory}; "
                 "start the run again to see the differences"
             )
         store.rows(self.view.video_ids)

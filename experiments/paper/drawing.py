@@ -1,7 +1,7 @@
-"""Styles of the study's figures: colours, lines, axes and files.
+"""Defines the style of the study's figures: colours, lines, axes and files.
 
-Colours differ in lightness too and every line has its own marker, so that no reader depends on hue.
-Trained systems are in colour, rankings without training in grey, and the best possible in gold.
+Colours also differ in lightness, and every line has its own marker, for readers who cannot tell the
+hues apart. Trained systems have colours, rankings without training are grey, the oracle is golden.
 """
 
 import pathlib
@@ -32,9 +32,7 @@ SYSTEM_COLORS = {
 WORLD_COLORS = {"selection": "#4b50d5", "additive": "#c9540f", "everything": "#10886c"}
 OTHER_COLOR = "#33363d"
 VIEW_COLORS = {"natural": "#c2571b", "balanced": "#3f6fd1"}
-MARKERS = {"BL": "v", "UA": "s", "3WM": "D", "UHMAN(a)": "<", "UHMAN(b)": ">", "UHMAN(c)": "^"}
-MARKERS |= {"UHMAN": "o"}
-MARKERS |= {"selection": "o", "additive": "s", "everything": "D"}
+MARKERS = dict(zip((*SYSTEM_COLORS, *WORLD_COLORS), "vsD<>^oosD", strict=True))
 RECIPE_LINES = {"plus": "-", "warp": (0, (5, 1.6)), "paper": (0, (1.4, 1.4))}
 # Rankings without training: colour and dashes of their lines.
 REFERENCE_LINES = {
@@ -44,23 +42,13 @@ REFERENCE_LINES = {
     "observable_oracle": (OTHER_COLOR, "-"),
     "oracle": ("#b07a0b", "-"),
 }
-# How the page writes each colour, so that figures follow its dark mode.
+# Dark colours for the light ones, for the dark mode of the page.
 _DARK = {
-    "#8c8577": "#a8a193",
-    "#d98a00": "#f0ad3a",
-    "#0f8a6d": "#3fc0a0",
-    "#5aaee6": "#7cc4f5",
-    "#c86fb0": "#e093cc",
-    "#b5562f": "#e58b66",
-    "#4b50d5": "#949bff",
-    "#c9540f": "#f0935a",
-    "#10886c": "#3fc0a0",
-    "#9a9fab": "#858b99",
-    "#7d8390": "#9aa1af",
-    "#b07a0b": "#e0ad3d",
-    "#c2571b": "#f0935a",
-    "#3f6fd1": "#82a6f5",
-}
+    "#8c8577": "#a8a193", "#d98a00": "#f0ad3a", "#0f8a6d": "#3fc0a0", "#5aaee6": "#7cc4f5",
+    "#c86fb0": "#e093cc", "#b5562f": "#e58b66", "#4b50d5": "#949bff", "#c9540f": "#f0935a",
+    "#10886c": "#3fc0a0", "#9a9fab": "#858b99", "#7d8390": "#9aa1af", "#b07a0b": "#e0ad3d",
+    "#c2571b": "#f0935a", "#3f6fd1": "#82a6f5",
+}  # fmt: skip
 COLORS = PAGE_COLORS | {OTHER_COLOR: "var(--ink)"}
 COLORS |= {light: f"light-dark({light},{dark})" for light, dark in _DARK.items()}
 STYLE = plots.STYLE | {
@@ -85,40 +73,24 @@ STYLE = plots.STYLE | {
 
 
 def system_style(system: str) -> dict[str, Any]:
-    """Returns colour and marker of a system; UHMAN stands out."""
+    """Returns colour, marker and width of a system's line; the line of UHMAN is wider."""
     width = 2.2 if system == "UHMAN" else 1.5
     return {"color": SYSTEM_COLORS[system], "marker": MARKERS[system], "linewidth": width}
 
 
 def line(
-    axes: Axes,
-    points: Mapping[int, Estimate | None],
-    *,
-    color: str,
-    marker: str,
-    label: str,
-    linestyle: Any = "-",
-    linewidth: float = 1.8,
+    axes: Axes, points: Mapping[int, Estimate | None], *, linewidth: float = 1.8, **style: Any
 ) -> None:
-    """Draws means over sizes with their intervals; a missing measurement is left out."""
+    """Draws means with intervals over sizes; missing measurements are left out."""
     known = {size: score for size, score in points.items() if score is not None}
-    axes.errorbar(
-        list(known),
-        [score.mean for score in known.values()],
-        yerr=[score.half_width or 0 for score in known.values()],
-        color=color,
-        marker=marker,
-        label=label,
-        linestyle=linestyle,
-        linewidth=linewidth,
-        elinewidth=1.2,
-        markersize=5.5,
-        capsize=3,
-    )
+    means = [score.mean for score in known.values()]
+    widths = [score.half_width or 0 for score in known.values()]
+    style |= {"linewidth": linewidth, "elinewidth": 1.2, "markersize": 5.5, "capsize": 3}
+    axes.errorbar(list(known), means, yerr=widths, **style)
 
 
 def sizes(axes: Axes, values: Sequence[int]) -> None:
-    """Makes the axis logarithmic, with a mark at every measured size."""
+    """Makes the x axis logarithmic, with a tick at every measured size."""
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(list(values)))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -127,7 +99,7 @@ def sizes(axes: Axes, values: Sequence[int]) -> None:
 
 
 def from_zero(axes: Axes) -> None:
-    """Scales from 0, so that lines compare by height."""
+    """Scales the y axis from 0."""
     axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
 
@@ -135,7 +107,7 @@ def from_zero(axes: Axes) -> None:
 def reference_lines(
     axes: Axes, cells: Sequence[Cell], draw: Callable[..., Any], names: Iterable[str]
 ) -> None:
-    """Draws a line for each reference of the cells; `draw` is the axes' axvline or axhline."""
+    """Draws a line for each reference with scores; `draw` is axvline or axhline of the axes."""
     for name in names:
         score = summary.reference(cells, name, "P@10")
         if score is not None:
@@ -145,7 +117,7 @@ def reference_lines(
 
 
 def canvas(width: float, height: float) -> Figure:
-    """Returns an empty figure, in inches, whose panels keep their distance."""
+    """Returns an empty figure of a size in inches, with padding between its panels."""
     figure = Figure(figsize=(width, height), layout="constrained")
     engine: Any = figure.get_layout_engine()
     engine.set(w_pad=0.09, h_pad=0.09, wspace=0.02, hspace=0.05)
@@ -155,14 +127,9 @@ def canvas(width: float, height: float) -> Figure:
 def grid(
     count: int, *, width: float, height: float, columns: int = 3, margin: float = 0
 ) -> tuple[Figure, list[Axes]]:
-    """Returns a figure with `count` panels, row by row; they share y, labelled on the left.
+    """Returns a figure with `count` panels of a size in inches, row by row, with a shared y axis.
 
-    Args:
-        count: of panels.
-        width: of a panel, inches.
-        height: of a panel.
-        columns: most panels in a row.
-        margin: further width for long labels on the left.
+    `margin` is additional width for long labels on the left.
     """
     columns = min(count, columns)
     rows = -(-count // columns)
@@ -174,19 +141,17 @@ def grid(
 
 
 def legend(figure: Figure, *panels: Axes) -> None:
-    """Draws one legend for all panels, under them."""
+    """Draws one legend for all panels, below them."""
     found: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    room = max(2, int(figure.get_figwidth() / 1.75))
-    figure.legend(
-        list(found.values()), list(found), loc="outside lower center", ncols=min(len(found), room)
-    )
+    columns = min(len(found), max(2, int(figure.get_figwidth() / 1.75)))
+    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
 
 
 def save(figure: Figure, folder: str | pathlib.Path, name: str) -> list[pathlib.Path]:
-    """Writes `name.png` and `name.svg`, whole or not at all; equal figures are equal bytes."""
+    """Writes `name.png` and `name.svg` atomically; equal figures have equal bytes."""
     paths = [pathlib.Path(folder) / f"{name}.{kind}" for kind in ("png", "svg")]
     with mpl.rc_context({"svg.hashsalt": name}):
         for path, metadata in zip(paths, ({"Software": None}, {"Date": None}), strict=True):

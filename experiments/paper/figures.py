@@ -1,7 +1,7 @@
-"""The study's figures, each as PNG (150 dpi) and as SVG that is the same bytes every time.
+"""Draws the study's figures, each as PNG (150 dpi) and as reproducible SVG.
 
-Every function draws one figure into a folder and returns the paths; it returns no paths and writes
-nothing where no cell has what the figure shows.
+Every function draws one figure into a folder and returns the paths of its files: none, if no cell
+has the values of the figure.
 """
 
 import pathlib
@@ -21,7 +21,7 @@ from uhman_jax.report.plots import CARD, INK, MUTED
 
 
 def write_figures(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathlib.Path]:
-    """All figures that come from cells; Fig. 3 needs `hashtags`."""
+    """Draws all figures except Fig. 3, see `hashtags`."""
     draw = (systems, hidden_size, embedding_size, sample_size, attention_bars)
     return [path for figure in draw for path in figure(cells, folder)]
 
@@ -29,12 +29,12 @@ def write_figures(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pat
 def hashtags(
     natural_T: np.ndarray, balanced_T: np.ndarray, folder: str | pathlib.Path
 ) -> list[pathlib.Path]:
-    """Fig. 3, `figure3`: training uses of the hashtags, most used first, in both versions.
+    """Draws Fig. 3, `figure3`: training uses of the hashtags, most used first, in both views.
 
     Args:
         natural_T: uses of each hashtag, in any order.
-        balanced_T: the same after downsampling, of a vocabulary that may be smaller.
-        folder: where the files go.
+        balanced_T: the same after downsampling; the vocabulary may be smaller.
+        folder: folder of the files.
     """
     with mpl.rc_context(STYLE):
         figure = drawing.canvas(7.4, 3.5)
@@ -44,19 +44,13 @@ def hashtags(
         ):
             color = drawing.VIEW_COLORS[name]
             counts_T = np.sort(np.asarray(counts_T))[::-1]
-            places_T = np.arange(1, len(counts_T) + 1)
-            axes.fill_between(
-                places_T,
-                counts_T,
-                1,
-                step="mid",
-                color=color,
-                alpha=0.16,
-                linewidth=0,
-                zorder=layer,
-            )
-            label = f"{name}: {len(counts_T)} hashtags, entropy {_entropy(counts_T):.1f} bits"
-            axes.step(places_T, counts_T, where="mid", color=color, label=label, zorder=layer)
+            rank_T = np.arange(1, len(counts_T) + 1)
+            area = {"color": color, "alpha": 0.16, "linewidth": 0, "zorder": layer}
+            axes.fill_between(rank_T, counts_T, 1, step="mid", **area)
+            prob_T = counts_T[counts_T > 0] / counts_T.sum()
+            entropy = -(prob_T * np.log2(prob_T)).sum()
+            label = f"{name}: {len(counts_T)} hashtags, entropy {entropy:.1f} bits"
+            axes.step(rank_T, counts_T, where="mid", color=color, label=label, zorder=layer)
         axes.set_yscale("log")
         lowest = min(int(np.min(natural_T)), int(np.min(balanced_T)))
         axes.set_ylim(max(0.8 * lowest, 0.8), 1.35 * float(np.max(natural_T)))
@@ -70,19 +64,14 @@ def hashtags(
         return drawing.save(figure, folder, "figure3")
 
 
-def _entropy(counts_T: np.ndarray) -> float:
-    prob_T = counts_T[counts_T > 0] / counts_T.sum()
-    return float(-(prob_T * np.log2(prob_T)).sum())
-
-
 def hidden_size(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathlib.Path]:
-    """Fig. 4a, `figure4a`: P@10, R@10 and F1@10 of UHMAN over K, a line per world and recipe."""
+    """Draws Fig. 4a, `figure4a`: P@10, R@10 and F1@10 of UHMAN over K, by world and recipe."""
     part, title = summary.HIDDEN_SIZE, "Hidden size K"
     return _sweep_figure(cells, folder, part, "hidden_size", title, published.K)
 
 
 def embedding_size(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathlib.Path]:
-    """Fig. 4b, `figure4b`: the same over d."""
+    """Draws Fig. 4b, `figure4b`: the same over d."""
     part, title = summary.EMBEDDING_SIZE, "Embedding size d"
     return _sweep_figure(cells, folder, part, "embedding_size", title, published.D)
 
@@ -90,8 +79,8 @@ def embedding_size(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pa
 def _sweep_figure(cells, folder, part, key, title, chosen) -> list[pathlib.Path]:
     lines = {}
     for world, recipe in summary.settings(cells):
-        fitting = [c for c in cells if (c["world"], c["recipe"]) == (world, recipe)]
-        if len(rows := sweep(fitting, part, key)) > 1:
+        rows = sweep(summary.where(cells, world=world, recipe=recipe), part, key)
+        if len(rows) > 1:
             lines[world, recipe] = rows
     if not lines:
         return []
@@ -100,35 +89,24 @@ def _sweep_figure(cells, folder, part, key, title, chosen) -> list[pathlib.Path]
         for axes, metric in zip(figure.subplots(1, 3), ("P@10", "R@10", "F1@10"), strict=True):
             for (world, recipe), rows in lines.items():
                 points = {size: summary.estimate(row, metric) for size, row in rows.items()}
-                drawing.line(
-                    axes,
-                    points,
-                    color=drawing.WORLD_COLORS.get(world, drawing.OTHER_COLOR),
-                    marker=drawing.MARKERS.get(world, "o"),
-                    linestyle=drawing.RECIPE_LINES.get(recipe, "-"),
-                    label=f"{world}, {recipe}",
-                )
+                color = drawing.WORLD_COLORS.get(world, drawing.OTHER_COLOR)
+                marker = drawing.MARKERS.get(world, "o")
+                style = {"linestyle": drawing.RECIPE_LINES.get(recipe, "-"), "marker": marker}
+                drawing.line(axes, points, color=color, label=f"{world}, {recipe}", **style)
             axes.axvline(chosen, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
             axes.set_title(metric)
             drawing.sizes(axes, sorted({size for rows in lines.values() for size in rows}))
             axes.set_xlabel(title)
             drawing.from_zero(axes)
-        first = figure.axes[0]
-        first.annotate(
-            "the paper's choice",
-            (chosen, 0.03),
-            (4, 0),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            color=MUTED,
-            fontsize=8,
-        )
+        first, text = figure.axes[0], {"color": MUTED, "fontsize": 8}
+        at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        first.annotate("the paper's choice", (chosen, 0.03), (4, 0), **at, **text)
         drawing.legend(figure, first)
         return drawing.save(figure, folder, part)
 
 
 def sample_size(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathlib.Path]:
-    """`sample_size`: P@10 over the number of training videos; a panel per world and recipe."""
+    """Draws `sample_size`: P@10 over training videos, a panel per world and recipe."""
     panels = {}
     for world, recipe in summary.settings(cells):
         lines: dict[str, dict[int, Estimate | None]] = {}
@@ -138,12 +116,9 @@ def sample_size(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathl
                 system=system,
             )  # fmt: skip
             if len(groups := _same_worlds(chosen)) > 1:
-                lines[system] = {
-                    round(np.mean([cell["train_videos"] for cell in group])): summary.estimate(
-                        group, "P@10"
-                    )
-                    for group in groups
-                }
+                sizes = [round(np.mean([c["train_videos"] for c in group])) for group in groups]
+                scores = [summary.estimate(group, "P@10") for group in groups]
+                lines[system] = dict(zip(sizes, scores, strict=True))
         if lines:
             panels[world, recipe] = lines
     if not panels:
@@ -153,8 +128,9 @@ def sample_size(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathl
         for axes, ((world, recipe), lines) in zip(grid, panels.items(), strict=True):
             for system, points in lines.items():
                 drawing.line(axes, points, **drawing.system_style(system), label=system)
-            where = summary.select(cells, world=world, view="natural", recipe=recipe)
-            drawing.reference_lines(axes, where, axes.axhline, ("popularity", "observable_oracle"))
+            fitting = summary.select(cells, world=world, view="natural", recipe=recipe)
+            names = ("popularity", "observable_oracle")
+            drawing.reference_lines(axes, fitting, axes.axhline, names)
             drawing.sizes(axes, sorted({size for points in lines.values() for size in points}))
             axes.set_xlabel("Training videos")
             axes.set_title(f"P@10 · {world}, {recipe}")
@@ -164,20 +140,20 @@ def sample_size(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathl
 
 
 def _same_worlds(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """The cells of each data share, over the world seeds that all shares have."""
-    shares = sorted({cell["data_share"] for cell in cells})
-    seeds = [{c["world_seed"] for c in cells if c["data_share"] == share} for share in shares]
-    common = set.intersection(*seeds) if seeds else set()
-    kept = [cell for cell in cells if cell["world_seed"] in common]
-    return [[c for c in kept if c["data_share"] == share] for share in shares if kept]
+    """Returns the cells of each fraction of the data, on the datasets that all fractions have."""
+    fractions = sorted({cell["data_share"] for cell in cells})
+    groups = [summary.where(cells, data_share=fraction) for fraction in fractions]
+    seeds = [{cell["world_seed"] for cell in group} for group in groups]
+    kept = [[c for c in group if c["world_seed"] in set.intersection(*seeds)] for group in groups]
+    return [group for group in kept if group]
 
 
 def systems(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathlib.Path]:
-    """`systems`: P@10 by world and view; recipes have their markers, references are lines."""
+    """Draws `systems`: P@10 by world and view, a marker per recipe, a line per reference."""
     chosen = summary.select(cells)
     worlds = summary.present(chosen, "world", summary.WORLDS)
-    views = [v for v in ("natural", "balanced") if any(c["view"] == v for c in chosen)]
-    names = [n for n in reversed(summary.SYSTEMS) if any(c["system"] == n for c in chosen)]
+    views = [view for view in ("natural", "balanced") if summary.where(chosen, view=view)]
+    names = [name for name in reversed(summary.SYSTEMS) if summary.where(chosen, system=name)]
     if not worlds or not views:
         return []
     with mpl.rc_context(STYLE):
@@ -186,7 +162,7 @@ def systems(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathlib.P
         grid = figure.subplots(len(views), len(worlds), squeeze=False, sharey=True, sharex="col")
         for row, view in zip(grid, views, strict=True):
             for axes, world in zip(row, worlds, strict=True):
-                fitting = [c for c in chosen if (c["world"], c["view"]) == (world, view)]
+                fitting = summary.where(chosen, world=world, view=view)
                 _dots(axes, fitting, names)
                 drawing.reference_lines(axes, fitting, axes.axvline, tuple(drawing.REFERENCE_LINES))
                 axes.set_title(f"{world} world, {view}" if world in summary.WORLDS else view)
@@ -201,37 +177,25 @@ def systems(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathlib.P
 
 def _dots(axes, cells: Sequence[Cell], names: Sequence[str]) -> None:
     recipes = summary.present(cells, "recipe", summary.RECIPES)
-    for place, name in enumerate(names):
-        for index, recipe in enumerate(recipes):
-            row = [c for c in cells if (c["system"], c["recipe"]) == (name, recipe)]
-            score = summary.estimate(row, "P@10")
+    for index, recipe in enumerate(recipes):
+        marker = "os^"[index % 3]
+        filled = recipe == summary.RECIPES[0] or len(recipes) == 1
+        for y, name in enumerate(names):
+            score = summary.estimate(summary.where(cells, system=name, recipe=recipe), "P@10")
             if score is None:
                 continue
             color = SYSTEM_COLORS[name]
-            filled = recipe == summary.RECIPES[0] or len(recipes) == 1
-            axes.errorbar(
-                score.mean,
-                place + 0.17 * ((len(recipes) - 1) / 2 - index),
-                xerr=score.half_width,
-                color=color,
-                marker="os^"[index % 3],
-                markersize=6.5,
-                markerfacecolor=color if filled else CARD,
-                markeredgewidth=1.4,
-                elinewidth=2,
-                zorder=4,
-            )
-    for index, recipe in enumerate(recipes):
-        filled = recipe == summary.RECIPES[0] or len(recipes) == 1
-        axes.plot(
-            [], [], "os^"[index % 3], color=INK, label=f"recipe {recipe}",
-            markerfacecolor=INK if filled else CARD,
-        )  # fmt: skip
+            style = {"color": color, "marker": marker, "markersize": 6.5, "markeredgewidth": 1.4}
+            style |= {"markerfacecolor": color if filled else CARD, "elinewidth": 2, "zorder": 4}
+            height = y + 0.17 * ((len(recipes) - 1) / 2 - index)
+            axes.errorbar(score.mean, height, xerr=score.half_width, **style)
+        face = INK if filled else CARD
+        axes.plot([], [], marker, color=INK, label=f"recipe {recipe}", markerfacecolor=face)
     axes.set_yticks(range(len(names)), names)
 
 
 def attention_bars(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pathlib.Path]:
-    """`attention`: share of attention on what matters, a tick where chance is; panel per world."""
+    """Draws `attention`: fraction of attention on objects, with chance level, by world."""
     chosen = [
         cell
         for cell in summary.select(cells, view="natural")
@@ -243,12 +207,15 @@ def attention_bars(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pa
     with mpl.rc_context(STYLE):
         figure, grid = drawing.grid(len(panels), width=2.9, height=4.6, margin=1.7)
         for axes, (world, recipe) in zip(grid, panels, strict=True):
-            fitting = [c for c in chosen if (c["world"], c["recipe"]) == (world, recipe)]
-            for name in summary.ATTENDING:  # in their order for the legend
-                if any(c["system"] == name for c in fitting):
-                    axes.barh([0], [0], color=SYSTEM_COLORS[name], label=name)
-            for place, fact in enumerate(FACTS):
-                _bars(axes, fitting, fact, place)
+            rows = {
+                name: row
+                for name in summary.ATTENDING
+                if (row := summary.where(chosen, world=world, recipe=recipe, system=name))
+            }
+            for name in rows:
+                axes.barh([0], [0], color=SYSTEM_COLORS[name], label=name)
+            for middle, fact in enumerate(FACTS):
+                _bars(axes, rows, fact, middle)
             axes.set_yticks(range(len(FACTS)), [title for _, _, title in FACTS.values()])
             axes.set_ylim(len(FACTS) - 0.5, -0.5)
             axes.set_xlim(0, 1)
@@ -261,14 +228,13 @@ def attention_bars(cells: Sequence[Cell], folder: str | pathlib.Path) -> list[pa
         return drawing.save(figure, folder, "attention")
 
 
-def _bars(axes, cells: Sequence[Cell], fact: str, place: int) -> None:
-    """Bars of the systems that have the fact, centred on its place."""
-    rows = {n: [c for c in cells if c["system"] == n] for n in summary.ATTENDING}
-    facts = {name: attention(row, fact) for name, row in rows.items() if row}
+def _bars(axes, rows: dict[str, list[Cell]], fact: str, middle: int) -> None:
+    """Draws bars of the systems with the fact, centred on `middle`."""
+    facts = {name: attention(row, fact) for name, row in rows.items()}
     shown = [(name, mass, chance) for name, (mass, chance) in facts.items() if mass is not None]
     height = 0.17
     for index, (name, mass, chance) in enumerate(shown):
-        y = place + (index - (len(shown) - 1) / 2) * (height + 0.03)
+        y = middle + (index - (len(shown) - 1) / 2) * (height + 0.03)
         axes.barh(y, mass.mean, height, color=SYSTEM_COLORS[name], zorder=2)
         axes.errorbar(mass.mean, y, xerr=mass.half_width, color=INK, capsize=2, zorder=3)
         if chance is not None:

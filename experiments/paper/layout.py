@@ -1,4 +1,4 @@
-"""A table as data, and as Markdown; the page writes the same data as HTML."""
+"""Represents tables as data, and formats them as Markdown; the page formats them as HTML."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from uhman_jax.report.tables import number
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What stands in one place of a table: a text, and a smaller one beside it."""
+    """A cell of a table: a text, and a smaller text beside it."""
 
     text: str = "–"
     small: str = ""
@@ -29,32 +29,23 @@ class Row:
 class Table:
     """A table.
 
-    Attributes:
-        kind: "claims", "overview", "evidence", "main", "views", "attention", "slices", "recipe",
-            "sweep" or "sizes".
-        title: without the setting.
-        columns: heads of all but the first one.
-        rows: in order.
-        setting: world and recipe in words; "" where it has several.
-        notes: sentences below.
-        label: head of the first column.
-        paper: how many of the last columns hold the paper's numbers.
-        prose: whether columns hold words and not numbers.
+    `kind` is "claims", "overview", "evidence", "main", "views", "attention", "slices", "recipe",
+    "sweep" or "sizes".
     """
 
     kind: str
-    title: str
-    columns: tuple[str, ...]
+    title: str  # without the setting
+    columns: tuple[str, ...]  # heads of all columns but the first
     rows: tuple[Row, ...]
-    setting: str = ""
-    notes: tuple[str, ...] = ()
-    label: str = "System"
-    paper: int = 0
-    prose: bool = False
+    setting: str = ""  # phrase for world and recipe; "" if there are several
+    notes: tuple[str, ...] = ()  # sentences below the table
+    label: str = "System"  # head of the first column
+    paper: int = 0  # number of columns at the end with the paper's numbers
+    prose: bool = False  # whether the columns have words instead of numbers
 
 
 def markdown(table: Table) -> str:
-    """A table under its title, notes below."""
+    """Formats a table with its title and notes."""
     own = len(table.columns) - table.paper
     marks = ["---" if table.prose else "---:"] * len(table.columns)
     heads = [table.label, *table.columns[:own], *(f"*paper {x}*" for x in table.columns[own:])]
@@ -73,7 +64,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def setting(world: str, recipe: str) -> str:
-    """World and recipe in words.
+    """Returns a phrase for world and recipe.
 
     >>> setting("selection", "plus"), setting("data", "plus")
     ('selection world, recipe plus', 'data, recipe plus')
@@ -82,7 +73,7 @@ def setting(world: str, recipe: str) -> str:
 
 
 def score(estimate: Estimate | None) -> Entry:
-    """A metric and its interval."""
+    """Formats a metric and its interval."""
     if estimate is None:
         return Entry()
     width = "" if estimate.half_width is None else f"±\u202f{estimate.half_width:.4f}"
@@ -90,7 +81,7 @@ def score(estimate: Estimate | None) -> Entry:
 
 
 def share(estimate: Estimate | None) -> Entry:
-    """A share as a percentage, and its interval."""
+    """Formats a fraction as a percentage with its interval."""
     if estimate is None:
         return Entry()
     width = "" if estimate.half_width is None else f"±\u202f{100 * estimate.half_width:.1f}"
@@ -98,7 +89,7 @@ def share(estimate: Estimate | None) -> Entry:
 
 
 def percent(value: float) -> str:
-    r"""A share with one decimal.
+    r"""Formats a fraction as a percentage with one decimal.
 
     >>> percent(0.6035)
     '60.4\u202f%'

@@ -1,4 +1,4 @@
-"""Writes the study as one self-contained page, with its tables and figures beside it."""
+"""Writes the study as one self-contained page, and its tables and figures as files."""
 
 import pathlib
 from collections import Counter
@@ -25,18 +25,16 @@ _TEMPLATES = pathlib.Path(__file__).parent / "templates"
 
 
 def write_all(
-    cells: Sequence[Cell],
-    folder: str | pathlib.Path,
-    results: str | pathlib.Path | None = None,
+    cells: Sequence[Cell], folder: str | pathlib.Path, results: str | pathlib.Path | None = None
 ) -> list[pathlib.Path]:
-    """Writes `tables.md`, every figure that has cells, and `study.html`; returns their paths.
+    """Writes `tables.md`, every figure with cells, and `study.html`; returns their paths.
 
     Args:
-        cells: finished and failed ones; may be empty.
-        folder: of the files; created if it does not exist.
+        cells: finished and failed cells; may be empty.
+        folder: folder of the files; created if it does not exist.
         results: folder that the cells' `per_video` paths are relative to; None: `folder`. Fig. 3
-            is drawn from `runs/<cell>/<fingerprint>/view.npz` in it; without, the page shows the
-            one that `folder` has.
+            is drawn from `runs/<cell>/<fingerprint>/view.npz` in it; without these files, the page
+            shows the figure in `folder`.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +54,7 @@ def write_all(
 def hashtag_counts(
     cells: Sequence[Cell], results: str | pathlib.Path
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns training uses of the hashtags of one world, natural and balanced, from the views."""
+    """Returns the training uses of hashtags in the natural and the balanced view of one dataset."""
     for world in summary.present(cells, "world", summary.WORLDS):
         counts = []
         for view in ("natural", "balanced"):
@@ -71,12 +69,9 @@ def hashtag_counts(
 
 
 def render(
-    cells: Sequence[Cell],
-    found: Sequence[Claim],
-    built: Sequence[Table],
-    drawn: dict[str, str],
+    cells: Sequence[Cell], found: Sequence[Claim], built: Sequence[Table], drawn: dict[str, str]
 ) -> str:
-    """Returns the whole page as text; `drawn` holds SVG documents by name."""
+    """Returns the page as text, given SVG documents by name."""
     done = summary.select(cells, part=None)
     trained = list({cell.get("fingerprint") or cell["cell"]: cell for cell in done}.values())
     models = sum(len(cell.get("seeds") or []) for cell in trained)
@@ -104,7 +99,7 @@ def render(
 
 
 def _best(judged: Sequence[Claim]) -> dict[str, str]:
-    """Returns the first recipe that was judged, and in which worlds UHMAN wins under it."""
+    """Returns the first judged recipe, and a sentence about the worlds in which UHMAN wins."""
     rows = [claim for claim in judged if claim.name == "UHMAN above BL, UA and 3WM, natural"]
     rows = [claim for claim in rows if claim.recipe == rows[0].recipe]
     parts = []
@@ -120,23 +115,20 @@ def _best(judged: Sequence[Claim]) -> dict[str, str]:
 
 
 def _settings(cells: Sequence[Cell]) -> list[tuple[str, list[tuple[str, Any]]]]:
-    """Returns the settings that the cells of a world and recipe share, and the size of the data."""
+    """Returns the size of the data and the shared settings of each world and recipe."""
     found = []
     for world, recipe in summary.settings(cells):
         chosen = summary.select(cells, world=world, view="natural", recipe=recipe)
         if not chosen:
             continue
-        configs = [cell.get("config") or {} for cell in chosen]
-        values = {
-            "test videos": chosen[0].get("test_videos"),
-            "training videos": chosen[0].get("train_videos"),
-            "hashtags": chosen[0].get("hashtags"),
-        }
-        values |= {
-            key: value
-            for key, value in configs[0].items()
-            if all(config.get(key) == value for config in configs)
-        }
-        known = [(key, value) for key, value in values.items() if value is not None]
+        first, *configs = (cell.get("config") or {} for cell in chosen)
+        sizes = {"test videos": "test_videos", "training videos": "train_videos"}
+        values = [(name, chosen[0].get(sizes.get(name, name))) for name in (*sizes, "hashtags")]
+        values += [
+            (key, value)
+            for key, value in first.items()
+            if all(c.get(key) == value for c in configs)
+        ]
+        known = [(key, value) for key, value in values if value is not None]
         found.append((layout.setting(world, recipe), known))
     return found

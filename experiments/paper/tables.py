@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from experiments.paper import breakdowns, published, summary
 from experiments.paper.claims import PAIR, Claim, Verdict, corrected, p_text, signed
 from experiments.paper.layout import Entry, Row, Table, markdown, score, setting, share
-from experiments.paper.overview import build_gaps, build_overview
 from experiments.paper.stats import MIN_WORLDS
 from experiments.paper.summary import Cell
 from uhman_jax.storage import atomic_write
@@ -145,7 +144,7 @@ def build_evidence(found: Sequence[Claim]) -> list[Table]:
 
 def build_all(cells: Sequence[Cell], results: str | pathlib.Path = ".") -> list[Table]:
     """Returns every table that has a measured row, in the order of the page."""
-    built = [build_overview(cells), build_gaps(cells)]
+    built = [breakdowns.build_overview(cells), breakdowns.build_gaps(cells)]
     for world, recipe in summary.settings(cells):
         where = {"world": world, "recipe": recipe}
         views = summary.present(cells, "view", summary.VIEWS)

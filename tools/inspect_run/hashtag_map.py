@@ -1,12 +1,13 @@
-"""A map of hashtags as dots, with names that do not cover each other."""
+"""Draws hashtags as dots, with names that do not overlap."""
 
-import math
 import unicodedata
 from typing import Any, NamedTuple
 
+import numpy as np
+
 _WIDTH, _HEIGHT, _EDGE = 900.0, 600.0, 46.0
-_LETTER, _LINE = 6.4, 14.0  # pixels of a letter and of a line of the names
-MAX_NAMES, MUST_NAME = 90, 20  # the most used ones may cover dots, but no name
+_LETTER, _LINE = 6.4, 14.0  # pixels of a letter and of a line
+MAX_NAMES, MUST_NAME = 90, 20  # the most used hashtags' names may cover dots, but no name
 
 
 class Box(NamedTuple):
@@ -24,7 +25,7 @@ class Box(NamedTuple):
 
 
 class Dot(NamedTuple):
-    """A hashtag on the map; `label` is where its name stands, None where it has no room."""
+    """A hashtag on the map; `label` is the box of its name, None if there is no space."""
 
     name: str
     uses: int
@@ -35,12 +36,14 @@ class Dot(NamedTuple):
 
 
 def dots(found: dict[str, Any]) -> list[Dot]:
-    """Returns a dot for every hashtag; names of the most used ones cover no other name.
+    """Returns a dot for every hashtag; the names of the most used ones cover no other name.
 
     Args:
         found: `hashtags`, most used first, their `uses` and `places`.
     """
-    points, radii = _on_paper(found["places"]), _radii(found["uses"])
+    points = _to_pixels(np.array(found["places"], np.float64))
+    most = max(max(found["uses"]), 1)
+    radii = [2.5 + 6.5 * (uses / most) ** 0.25 for uses in found["uses"]]  # 2.5 to 9 pixels
     covered = [
         Box(x - radius, y - radius, x + radius, y + radius)
         for (x, y), radius in zip(points[:MAX_NAMES], radii, strict=False)
@@ -60,28 +63,17 @@ def dots(found: dict[str, Any]) -> list[Dot]:
     return result
 
 
-def _on_paper(places: list[list[float]]) -> list[tuple[float, float]]:
-    """Returns the places in pixels, both axes on one scale."""
-    columns = list(zip(*places, strict=True))
-    lows, highs = [min(column) for column in columns], [max(column) for column in columns]
-    sides = _WIDTH - 2 * _EDGE, _HEIGHT - 2 * _EDGE
-    spans = [high - low for low, high in zip(lows, highs, strict=True)]
-    scale = min(side / max(span, 1e-9) for side, span in zip(sides, spans, strict=True))
-    middle = [(low + high) / 2 for low, high in zip(lows, highs, strict=True)]
-    return [
-        (_WIDTH / 2 + scale * (x - middle[0]), _HEIGHT / 2 - scale * (y - middle[1]))
-        for x, y in places
-    ]
-
-
-def _radii(uses: list[int]) -> list[float]:
-    """Returns radii whose areas grow with the root of the uses, from 2.5 to 9 pixels."""
-    most = max(max(uses), 1)
-    return [2.5 + 6.5 * math.sqrt(math.sqrt(count / most)) for count in uses]
+def _to_pixels(places_T2: np.ndarray) -> list[list[float]]:
+    """Centres the places on the map, with one scale for both axes."""
+    low, high = places_T2.min(axis=0), places_T2.max(axis=0)
+    sides = np.array([_WIDTH, _HEIGHT]) - 2 * _EDGE
+    scale = (sides / np.maximum(high - low, 1e-9)).min() * np.array([1, -1])
+    middle = np.array([_WIDTH, _HEIGHT]) / 2
+    return (middle + scale * (places_T2 - (low + high) / 2)).tolist()
 
 
 def _free_box(name: str, x: float, y: float, radius: float, taken: list[Box]) -> Box | None:
-    """Returns a place for a name beside, above or below its dot; None if all of them are taken."""
+    """Returns a free box for a name beside, above or below its dot; None if there is no space."""
     width = _LETTER * (1 + sum((unicodedata.east_asian_width(c) in "WF") + 1 for c in name))
     for left, top in (
         (x + radius + 3, y - _LINE / 2),

@@ -1,4 +1,4 @@
-"""The page: the numbers of `study` in words, bars and one map."""
+"""Renders the results of `study` as a page."""
 
 import pathlib
 from typing import Any
@@ -9,12 +9,12 @@ from uhman_jax.report.rendering import render_page
 from uhman_jax.report.tables import slice_tables
 from uhman_jax.scores import read_slices
 
-SHOWN = 5  # differences of a kind of user
+SHOWN = 5  # differences per kind of user
 _TEMPLATES = pathlib.Path(__file__).parent / "templates"
 
 
 def render(values: dict[str, Any]) -> str:
-    """Returns the whole page as text; `values` are those of `study`."""
+    """Returns the page as text, given the values of `study`."""
     kinds = [
         kind | {"shown": [entry for entry in kind["strongest"] if entry["sure"]][:SHOWN]}
         for kind in values["differences"]["kinds"]
@@ -26,7 +26,7 @@ def render(values: dict[str, Any]) -> str:
         for name in ("suggested", "used")
         for bound in entry[name]["interval"]
     ]
-    most: dict[str, float] = {}  # that an attribute changes, by the value that changes most
+    most: dict[str, float] = {}  # largest change of an attribute, over its values
     for swap in values["swaps"].get("values", []):
         if swap["value"] != "unknown":
             attribute = swap["attribute"]
@@ -43,7 +43,7 @@ def render(values: dict[str, Any]) -> str:
 
 
 def points(value: float) -> str:
-    r"""Returns a difference in percentage points.
+    r"""Formats a difference in percentage points.
 
     >>> points(0.123), points(-0.5), points(0.001)
     ('+12', '−50', '0')

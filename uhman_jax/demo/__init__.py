@@ -1,1 +1,1 @@
-"""A web page for a trained run: drop a clip, say who posts it, see hashtags and why."""
+"""Serves a trained run as a web page: takes a clip and a profile, shows and explains hashtags."""

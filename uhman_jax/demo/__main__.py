@@ -2,9 +2,9 @@
 
     python -m uhman_jax.demo --run=runs/natural
 
-Listens on http://127.0.0.1:7860, only for this machine by default (see --host). Needs the extra
-[demo]. Other programs use three requests: the clip, the question, the answer (PATH and ID come from
-the previous answer).
+Listens on http://127.0.0.1:7860, by default only for this machine (see --host). Needs the extra
+[demo]. Other programs send three requests: the first returns PATH, the second ID, the third the
+suggestions.
 
     curl -F files=@clip.mp4 http://127.0.0.1:7860/gradio_api/upload
     curl http://127.0.0.1:7860/gradio_api/call/suggest -H "Content-Type: application/json" -d
@@ -26,14 +26,16 @@ from uhman_jax.streams import run_app
 
 _RUN = flags.DEFINE_string("run", None, "Directory of a trained run.", required=True)
 _FEATURES = flags.DEFINE_string(
-    "features", "", "Folder of the run's features, whose extractor is used; default: its config's."
+    "features",
+    "",
+    "Folder of the run's features, whose extractor is used; default: as in its config.",
 )
-_SEED = flags.DEFINE_integer("seed", None, "Which of the run's models; default: the first.")
+_SEED = flags.DEFINE_integer("seed", None, "Seed of the model; default: the first.")
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0: all networks.")
 _PORT = flags.DEFINE_integer(
-    "port", 7860, "To listen on; 0: any.", lower_bound=0, upper_bound=65535
+    "port", 7860, "Port to listen on; 0: any.", lower_bound=0, upper_bound=65535
 )
-_EXAMPLES = flags.DEFINE_string("examples", "", "Folder of clips to try; default: test clips.")
+_EXAMPLES = flags.DEFINE_string("examples", "", "Folder of example clips; default: test clips.")
 _MEGABYTES = flags.DEFINE_float(
     "max_megabytes", 100.0, "Larger clips are refused.", lower_bound=0.1
 )
@@ -45,11 +47,7 @@ _QUEUE = flags.DEFINE_integer(
 
 
 def run() -> None:
-    """Serves until a signal arrives; then the uploads are deleted.
-
-    Raises:
-        UserError: a mistake in flags, files or installation.
-    """
+    """Serves the page until a signal arrives, then deletes the uploads."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         import gradio  # noqa: F401
@@ -84,7 +82,7 @@ def run() -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Turns a user's mistake into one sentence and exit status 2."""
+    """Runs the command line; a mistake of the user becomes one sentence and exit status 2."""
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error("error: "), stop.exit_on_signal():
         only_flags(argv)

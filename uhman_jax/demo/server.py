@@ -1,4 +1,4 @@
-"""The page and its server, for one loaded run."""
+"""Builds and serves the page of one loaded run."""
 
 import functools
 import html
@@ -17,8 +17,9 @@ from uhman_jax.recommend.profile import Profile
 
 TITLE = "Hashtags for a clip"
 _NUM_EXAMPLES = 4
-_REMEMBERED = 8  # clips whose features are cached for further profiles
+_CACHED = 8  # clips with cached features, for further profiles
 _KEEP = 600  # seconds after which an upload is deleted
+_EMPTY = "<p style='opacity:.65'>The suggestions and their explanation appear here.</p>"
 _CSS = """
 footer{display:none!important}
 .gradio-container{max-width:1180px!important;width:100%!important;margin:0 auto!important}
@@ -29,29 +30,25 @@ footer{display:none!important}
 
 
 class Answers:
-    """Answers the requests of the page, one at a time.
-
-    Args:
-        recommender: of the run.
-    """
+    """Answers the requests of the page, one at a time."""
 
     def __init__(self, recommender: Any):
-        """Compiles nothing."""
+        """Takes the Recommender of the run."""
         from uhman_jax.recommend.occlusion import Explainer
 
         self._recommender = recommender
         self._turn = threading.Lock()
-        self._read = functools.lru_cache(_REMEMBERED)(self._features_and_frames)
+        self._read = functools.lru_cache(_CACHED)(self._features_and_frames)
         try:
             self._explainer: Any = Explainer(recommender.model)
         except UserError:  # a baseline without attention
             self._explainer = None
 
     def suggest(self, clip: str, profile: Profile, top_k: int) -> dict[str, Any]:
-        """Returns suggestions as JSON values: the answer of the API.
+        """Returns the suggestions as JSON values, for the API.
 
         Raises:
-            UserError: the clip has no frame that can be read.
+            UserError: the clip has no readable frame.
         """
         with self._turn:
             record, _ = self._read(clip)
@@ -60,10 +57,10 @@ class Answers:
         return {"suggestions": [suggestion._asdict() for suggestion in found], "notes": notes}
 
     def page(self, clip: str, profiles: Sequence[Profile], top_k: int) -> tuple[str, str]:
-        """Returns the answer of the page, as HTML, and the first profile's hashtags as text.
+        """Returns the answer as HTML, and the hashtags of the first profile as text.
 
         Raises:
-            UserError: the clip has no frame that can be read.
+            UserError: the clip has no readable frame.
         """
         from uhman_jax.recommend import page
         from uhman_jax.recommend.explain import side_of
@@ -85,24 +82,28 @@ class Answers:
 
 
 def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool) -> Any:
-    """Builds the page, a gradio.Blocks to be launched.
+    """Returns the page, a gradio.Blocks.
 
     Args:
-        answers: of the run.
+        answers: answers the requests.
         view: has the values of the attributes.
-        examples: clips to choose from.
+        examples: paths of example clips.
         simulated: whether the run was trained on simulated data.
     """
     import gradio as gr
 
+    def choice(label: str, names: Sequence[str]) -> Any:
+        choices = [("–", UNKNOWN), *((name, name) for name in names[1:])]
+        # A custom value counts as unknown.
+        return gr.Dropdown(
+            choices, value=UNKNOWN, label=label, min_width=80, allow_custom_value=True
+        )
+
     def profile_inputs() -> list[Any]:
-        nothing = [("–", UNKNOWN)]
-        genders, countries = nothing + _pairs(view.genders), nothing + _pairs(view.countries)
         with gr.Row():
-            own = {"allow_custom_value": True}  # other values count as unknown
-            gender = gr.Dropdown(genders, value=UNKNOWN, label="Gender", min_width=80, **own)
+            gender = choice("Gender", view.genders)
             age = gr.Textbox(label="Age", placeholder="years", min_width=60)
-            country = gr.Dropdown(countries, value=UNKNOWN, label="Country", min_width=80, **own)
+            country = choice("Country", view.countries)
         history = gr.Textbox(label="Hashtags used before", placeholder="#dance #ootd")
         return [gender, age, country, history]
 
@@ -128,8 +129,8 @@ def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool)
             raise gr.Error(_plain(error, clip), print_exception=False) from error
 
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, _KEEP)) as blocks:
-        warning = " **Trained on simulated clips**: it knows no real ones." if simulated else ""
-        gr.Markdown(f"# {TITLE}\nDrop a short video and say who posts it.{warning}")
+        warning = " **Trained on simulated clips.**" if simulated else ""
+        gr.Markdown(f"# {TITLE}\nDrop a short video and describe the user who posts it.{warning}")
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
                 clip = gr.Video(sources=["upload"], label="Clip", height=330, elem_id="clip")
@@ -160,42 +161,30 @@ def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool)
     return blocks
 
 
-def _pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns the choices of a list: all values but the first, "unknown"."""
-    return [(name, name) for name in names[1:]]
-
-
-_EMPTY = "<p style='opacity:.65'>The suggestions, and what the model looked at, appear here.</p>"
-
-
 def _plain(error: UserError, clip: str | None) -> str:
-    """Returns a message for visitors: with the clip's name instead of its path."""
+    """Returns a message with the name of the clip instead of its path."""
     return str(error).replace(clip, os.path.basename(clip)) if clip else str(error)
 
 
 def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float) -> str:
-    """Starts the server in its own threads and returns its address.
+    """Starts the server in threads and returns its address.
 
     Args:
         blocks: the page.
         host: address to listen on.
-        port: port to listen on; 0: any free one.
-        folder: folder of files that may be shown.
+        port: port to listen on; 0: any free port.
+        folder: folder with the files that may be shown.
         max_megabytes: larger uploads are refused.
 
     Raises:
-        UserError: the port is in use, or the address is not one of this machine.
+        UserError: the port is in use, or the address does not belong to this machine.
     """
     import gradio as gr
 
-    theme = gr.themes.Base(
-        primary_hue="indigo",
-        font=["system-ui", "sans-serif"],
-        font_mono=["ui-monospace", "monospace"],
-    )
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     try:
         with socket.create_server((host, 0)) as free:
-            port = port or free.getsockname()[1]  # Gradio would take port 0 literally
+            port = port or free.getsockname()[1]  # Gradio does not accept port 0
     except OSError as error:
         raise UserError(
             f"--host must be an address of this machine, got {host!r}; use 127.0.0.1 or 0.0.0.0"
@@ -208,7 +197,7 @@ def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float)
             quiet=True,
             share=False,
             ssr_mode=False,
-            theme=theme,
+            theme=gr.themes.Base(primary_hue="indigo", **fonts),
             css=_CSS,
             allowed_paths=[folder],
             prevent_thread_lock=True,
@@ -219,7 +208,7 @@ def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float)
 
 
 def examples_of(recommender: Any, folder: str, given: str) -> list[str]:
-    """Copies a few clips into a folder: those of a given folder, or the run's first test clips."""
+    """Copies example clips into `folder`, from the folder `given` or else the first test clips."""
     from uhman_jax.dataset.raw import read_raw_dataset
     from uhman_jax.dataset.view import TEST
     from uhman_jax.prepare import dataset_root
@@ -233,19 +222,19 @@ def examples_of(recommender: Any, folder: str, given: str) -> list[str]:
             )
         paths = [root / name for name in files_below(root)]
     else:
-        view = recommender.view
-        wanted = [view.video_ids[row] for row in view.rows(TEST)[:_NUM_EXAMPLES]]
         try:
             root = dataset_root(recommender.trained.located)
             raw = read_raw_dataset(root, strict=False, check_files=False)
         except UserError:
             return []
         known = {video.video_id: root / video.path for video in raw.videos}
-        paths = [known[name] for name in wanted if name in known]
+        view = recommender.view
+        names = [view.video_ids[row] for row in view.rows(TEST)[:_NUM_EXAMPLES]]
+        paths = [known[name] for name in names if name in known]
     copies = []
-    for place, path in enumerate(paths[:_NUM_EXAMPLES]):
+    for index, path in enumerate(paths[:_NUM_EXAMPLES]):
         if path.is_file():
-            own = os.path.join(folder, str(place))  # names may be equal
+            own = os.path.join(folder, str(index))  # names may be equal
             os.mkdir(own)
             with storage.temporary_copy(path) as local:
                 name = storage.escape_name(path.name).replace("\\", "_")  # for its URL

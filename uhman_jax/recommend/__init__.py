@@ -1,4 +1,4 @@
-"""A trained run, a clip and a profile in; ranked hashtags, and what the model looked at, out.
+"""Suggests hashtags for a clip and a user profile with a trained run, and explains them.
 
     from uhman_jax.recommend import Profile, Recommender
 
@@ -19,7 +19,7 @@ __all__ = ["Answer", "Profile", "Recommender", "Suggestion"]
 
 
 def __getattr__(name: str):
-    """Imports JAX only when something is loaded: `--help` must not wait for it."""
+    """Imports the recommender, and with it JAX, only when it is used; `--help` must be fast."""
     if name in __all__:
         from uhman_jax.recommend import recommender
 

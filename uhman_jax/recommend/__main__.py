@@ -4,9 +4,9 @@ r"""Suggests hashtags for clips.
         --gender=female --age=21 --country=US --history="#dance #ootd"
 
 Every attribute is optional; --video may be a folder and may be repeated, and further clips may
-follow the flags. --explain=why.html (or .png) shows the model's attention, next to that for another
-profile with --versus="gender=male, age=40, history=#football". Exit status: 0 done; 2 a mistake, or
-no clip could be read; 75 stopped; 141 the reader of the output is gone.
+follow the flags. --explain=why.html (or .png) explains the suggestions; with --versus="gender=male,
+age=40, history=#football" it compares two profiles. Exit status: 0 finished; 2 a mistake, or no
+readable clip; 75 stopped; 141 the reader of the output has gone.
 """
 
 import csv
@@ -19,29 +19,33 @@ from absl import flags, logging
 from uhman_jax import stop
 from uhman_jax.errors import UserError, exit_on_user_error
 from uhman_jax.preprocess.find_videos import clips_of
-from uhman_jax.recommend.output import check_choice, check_output
 from uhman_jax.recommend.profile import Profile
+from uhman_jax.recommend.start import check_choice, check_output, start_extractor
 from uhman_jax.storage import escape_name
 from uhman_jax.streams import is_utf8, run_app
 
 _RUN = flags.DEFINE_string("run", None, "Directory of a trained run.", required=True)
 _VIDEO = flags.DEFINE_multi_string("video", [], "A clip, or a folder of clips.")
 _FEATURES = flags.DEFINE_string(
-    "features", "", "Folder of the run's features, whose extractor is used; default: its config's."
+    "features",
+    "",
+    "Folder of the run's features, whose extractor is used; default: as in its config.",
 )
-_SEED = flags.DEFINE_integer("seed", None, "Which of the run's models; default: the first.")
+_SEED = flags.DEFINE_integer("seed", None, "Seed of the model; default: the first.")
 _PROFILE = {
-    "gender": flags.DEFINE_string("gender", "", "E.g. female or F."),
-    "age": flags.DEFINE_string("age", "", "Years."),
-    "country": flags.DEFINE_string("country", "", "Its name or ISO code, e.g. US."),
+    "gender": flags.DEFINE_string("gender", "", "Gender, e.g. female or F."),
+    "age": flags.DEFINE_string("age", "", "Age in years."),
+    "country": flags.DEFINE_string("country", "", "Name or ISO code of the country, e.g. US."),
     "history": flags.DEFINE_string("history", "", 'Hashtags used before, e.g. "#dance #ootd".'),
 }
 _TOP_K = flags.DEFINE_integer("top_k", 10, "Suggestions per clip.")
 _EXCLUDE = flags.DEFINE_multi_string("exclude", [], 'Hashtags not to suggest, e.g. "#fyp #viral".')
-_MIN_CONFIDENCE = flags.DEFINE_float("min_confidence", 0.0, "Leaves out suggestions below, 0 to 1.")
+_MIN_CONFIDENCE = flags.DEFINE_float(
+    "min_confidence", 0.0, "Omits less confident suggestions, 0 to 1."
+)
 _JSON = flags.DEFINE_bool("json", False, "Prints one JSON object per clip and line.")
 _CSV = flags.DEFINE_bool("csv", False, "Prints video,rank,hashtag,score,confidence.")
-_EXPLAIN = flags.DEFINE_string("explain", "", "Page (.html) or picture (.png) that shows why.")
+_EXPLAIN = flags.DEFINE_string("explain", "", "Page (.html) or picture (.png) to write.")
 _VERSUS = flags.DEFINE_string(
     "versus", "", 'Another profile for --explain, e.g. "gender=male, age=40, history=#a #b".'
 )
@@ -54,12 +58,12 @@ def run(rest: list[str]) -> bool:
         UserError: a mistake in flags or files.
     """
     if _JSON.value + _CSV.value + bool(_EXPLAIN.value) > 1:
-        raise UserError("output is one of --json, --csv and --explain, got several; leave some out")
+        raise UserError("output must be one of --json, --csv and --explain, got several; use one")
     profile = Profile.parse(**{name: flag.value for name, flag in _PROFILE.items()})
     check_choice(_TOP_K.value, _MIN_CONFIDENCE.value)
     clips = clips_of([*_VIDEO.value, *rest])
     if _VERSUS.value and not _EXPLAIN.value:
-        raise UserError("--versus needs --explain, got none; write e.g. --explain=why.html")
+        raise UserError("--versus needs --explain, got none; add e.g. --explain=why.html")
     choice = {"exclude": _EXCLUDE.value, "min_confidence": _MIN_CONFIDENCE.value}
     if _EXPLAIN.value:
         return _run_explain(clips, profile, choice)
@@ -81,7 +85,9 @@ def run(rest: list[str]) -> bool:
             if answer.problem:
                 bar.write(escape_name(f"{clip}: {answer.problem}"), file=sys.stderr)
             if _JSON.value:
-                print(json.dumps(_as_json(clip, answer), ensure_ascii=not is_utf8()))
+                suggestions = [suggestion._asdict() for suggestion in answer.suggestions]
+                values = {"video": clip, "suggestions": suggestions, "problem": answer.problem}
+                print(json.dumps(values, ensure_ascii=not is_utf8()))
             elif _CSV.value:
                 for rank, suggestion in enumerate(answer.suggestions, start=1):
                     writer.writerow((clip, rank, *suggestion))
@@ -91,9 +97,7 @@ def run(rest: list[str]) -> bool:
 
 
 def _load(videos: list[str]) -> Any:
-    """Returns the Recommender of the flags; its extractor starts before JAX is imported."""
-    from uhman_jax.recommend.start import start_extractor
-
+    """Returns the Recommender; its extractor starts before JAX is imported."""
     clips = start_extractor(_RUN.value, _FEATURES.value, first=videos, seed=_SEED.value)
     try:
         from uhman_jax.recommend.recommender import Recommender
@@ -122,25 +126,20 @@ def _run_explain(clips: list[str], profile: Profile, choice: dict[str, Any]) -> 
     return True
 
 
-def _as_json(clip: str, answer: Any) -> dict[str, Any]:
-    suggestions = [suggestion._asdict() for suggestion in answer.suggestions]
-    return {"video": clip, "suggestions": suggestions, "problem": answer.problem}
-
-
 def _as_table(clip: str, profile: Profile, suggestions: list[Any]) -> str:
-    """Returns the suggestions as a table: rank, hashtag, confidence, score."""
+    """Formats rank, hashtag, confidence and score of the suggestions."""
     lines = [escape_name(f"{clip} ({profile.describe()})")]
     width = max((len(suggestion.hashtag) for suggestion in suggestions), default=0) + 1
     for rank, (hashtag, score, confidence) in enumerate(suggestions, start=1):
         percent = "     -" if confidence is None else f"{100 * confidence:4.0f} %"
         lines.append(f"{rank:4d}  {'#' + hashtag:{width}s}  {percent}  {score:8.3f}")
     if not suggestions:
-        lines.append("      nothing is left to suggest")
+        lines.append("      no suggestion is left")
     return "\n".join(lines)
 
 
 def main(argv: list[str]) -> None:
-    """Turns a user's mistake into one sentence and exit status 2, a signal into 75."""
+    """Runs the command line; a mistake of the user becomes one sentence and exit status 2."""
     logging.set_verbosity(logging.ERROR)
     only_prints = not _EXPLAIN.value
     with exit_on_user_error("error: "), stop.exit_on_signal(for_reader=only_prints):

@@ -1,4 +1,4 @@
-"""Explains the suggestions of a run for one clip, as a page or as a picture."""
+"""Explains the suggestions for one clip, as a page or as a picture."""
 
 import os
 import pathlib
@@ -10,10 +10,10 @@ from PIL import Image
 from uhman_jax.preprocess.decode import DecodeError
 from uhman_jax.recommend.figure import draw
 from uhman_jax.recommend.occlusion import Explainer
-from uhman_jax.recommend.output import check_output
 from uhman_jax.recommend.page import Side, render
 from uhman_jax.recommend.profile import Profile
 from uhman_jax.recommend.recommender import Recommender
+from uhman_jax.recommend.start import check_output
 from uhman_jax.report.thumbnails import frames_at
 from uhman_jax.shards.record import FrameRecord
 from uhman_jax.storage import atomic_write
@@ -32,16 +32,16 @@ def explain(
     """Writes a page (.html) or a picture (.png) and returns its content.
 
     Args:
-        recommender: of the run.
-        video: the clip.
+        recommender: the recommender of the run.
+        video: path of the clip.
         users: one profile, or two to compare.
-        output: the file; replaced if it exists.
-        top_k: suggestions per profile.
-        exclude: hashtags that are not suggested.
+        output: path of the file; an existing file is replaced.
+        top_k: number of suggestions per profile.
+        exclude: hashtags to leave out.
         min_confidence: less confident suggestions are left out.
 
     Raises:
-        UserError: the clip has no frame that can be read, or the model has no attention.
+        UserError: the clip has no readable frame, or the model has no attention.
     """
     path, clip = check_output(output), pathlib.Path(video)
     explainer = Explainer(recommender.model)
@@ -66,13 +66,12 @@ def side_of(
     user: Profile,
     **choice: Any,
 ) -> Side:
-    """Returns suggestions and attention for one clip and profile; `choice` goes to `suggest`."""
+    """Returns the suggestions for a profile, explained; passes `choice` to `suggest`."""
     (suggestions,) = recommender.suggest(record, [user], **choice)
     user_input, notes = recommender.encode([user]), list(recommender.notes)
     if explainer is None:
         return Side(user, suggestions, None, notes)
-    names = [suggestion.hashtag for suggestion in suggestions]
-    vectors_TD = recommender.vectors(names)
+    vectors_TD = recommender.vectors([suggestion.hashtag for suggestion in suggestions])
     why = explainer(recommender.variables, recommender.video_input(record), user_input, vectors_TD)
     return Side(user, suggestions, why, notes)
 
@@ -80,7 +79,7 @@ def side_of(
 def frames_of(
     recommender: Recommender, clip: pathlib.Path, record: FrameRecord
 ) -> list[Image.Image]:
-    """Returns the upright frames that the model saw; none if the file is gone."""
+    """Returns the frames that the model saw, upright; empty if the file cannot be read."""
     settings = recommender.config.preprocess
     try:
         return frames_at(clip, record.times_F, settings.frames_per_second, settings.max_frames)

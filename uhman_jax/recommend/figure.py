@@ -1,4 +1,4 @@
-"""Draws an explanation as one picture: frames with attention, their weights, and suggestions."""
+"""Draws an explanation as a picture: frames with attention, frame weights, suggestions."""
 
 import io
 from pathlib import Path
@@ -11,18 +11,11 @@ from uhman_jax.recommend.page import Side
 from uhman_jax.report import thumbnails
 
 _INK, _MODEL, _MUTED = "#1b1d22", "#4a4fd4", "#5f6571"
-_MOST_FRAMES = 8  # side by side; of more frames those with the highest weights are shown
+_MOST_FRAMES = 8  # the frames with the highest weights
 
 
 def draw(clip: Path, times_F: np.ndarray, images: list[Image.Image], sides: list[Side]) -> bytes:
-    """Returns a PNG with one row per profile.
-
-    Args:
-        clip: for its name.
-        times_F: seconds of the frames.
-        images: the frames; empty where they can't be shown.
-        sides: the output of the model for each profile.
-    """
+    """Returns a PNG with one row per profile, for the arguments of `page.render`."""
     from matplotlib.figure import Figure
 
     shown_F = np.sort(np.argsort(-sides[0].attention.frames_F, kind="stable")[:_MOST_FRAMES])
@@ -73,20 +66,20 @@ def _plain(text: str) -> str:
 
 
 def _suggestions(axes, side: Side) -> None:
-    """Draws bars of confidence, or of score where no confidence was fitted."""
+    """Draws bars of confidence, or of scores if there is no fitted confidence."""
     plot, below = axes
     below.axis("off")
     shown = side.suggestions[:10]
     names = [_plain(f"#{suggestion.hashtag}") for suggestion in shown]
-    said = [s.confidence for s in shown if s.confidence is not None]
-    known = len(said) == len(shown)
-    values = said if known else [s.score for s in shown]
-    places = np.arange(len(names))[::-1]
-    plot.barh(places, values, color=_MODEL, height=0.6)
-    plot.set_yticks(places, names, size=9)
-    for place, value in zip(places, values, strict=True):
+    confidences = [s.confidence for s in shown if s.confidence is not None]
+    known = len(confidences) == len(shown)
+    values = confidences if known else [s.score for s in shown]
+    heights = np.arange(len(names))[::-1]
+    plot.barh(heights, values, color=_MODEL, height=0.6)
+    plot.set_yticks(heights, names, size=9)
+    for y, value in zip(heights, values, strict=True):
         text = f" {100 * value:.0f} %" if known else f" {value:.2f}"
-        plot.text(max(value, 0), place, text, va="center", size=8, color=_INK)
+        plot.text(max(value, 0), y, text, va="center", size=8, color=_INK)
     plot.set_xticks([])
     plot.margins(x=0.18)
     plot.spines[["top", "right", "bottom"]].set_visible(False)

@@ -1,9 +1,8 @@
-"""Explains a suggested hashtag by the model's attention and by occlusion.
+"""Explains suggested hashtags by the model's attention and by occlusion.
 
-Attention shows where a model looks for one user, independent of the hashtag. Occlusion (Zeiler and
-Fergus 2014) measures the evidence for a hashtag: one region, or one frame, is left out of both
-attentions, and its contribution is the decrease of the score. The weight of the hidden region goes
-to the others, as if it did not exist.
+Attention shows where the model looks for one user; it does not depend on the hashtag. Occlusion
+(Zeiler and Fergus 2014) hides one region or one frame from both attentions; its contribution to a
+hashtag is the decrease of the score. The attention of the hidden part goes to the other parts.
 """
 
 import dataclasses
@@ -18,51 +17,43 @@ from uhman_jax.errors import UserError
 from uhman_jax.layers import score
 from uhman_jax.model import UHMAN
 
-_VARIANTS = 256  # occlusions of a clip that are scored at once
+_VARIANTS = 256  # occlusions per batch
 
 
 @dataclasses.dataclass(frozen=True)
 class Why:
-    """An explanation for one clip and one user; F are the real frames.
+    """An explanation for one clip (F real frames) and one user; all values are float32."""
 
-    Attributes:
-        regions_FM: float32, attention of each frame over its regions, mean over heads; rows sum to
-            1.
-        frames_F: float32, attention over the frames, mean over heads; sums to 1.
-        lost_TFM: float32, decrease of the score of each of T hashtags without a region.
-        lost_TF: float32, the same without a whole frame.
-    """
-
-    regions_FM: np.ndarray
-    frames_F: np.ndarray
-    lost_TFM: np.ndarray
-    lost_TF: np.ndarray
+    regions_FM: np.ndarray  # attention over regions, mean over heads; rows sum to 1
+    frames_F: np.ndarray  # attention over frames, mean over heads; sums to 1
+    lost_TFM: np.ndarray  # decrease of the scores of T hashtags without a region
+    lost_TF: np.ndarray  # the same without a frame
 
 
 class Explainer:
-    """Explains the clips of a model; compiles once for all clips.
+    """Explains a model; compiles once for all clips.
 
     Raises:
         UserError: the model has no attention.
     """
 
     def __init__(self, model: Any):
-        """Compiles nothing."""
+        """Does not compile yet."""
         if not isinstance(model, UHMAN):
             raise UserError(
-                "explanations show attention, which UHMAN has, got a run of "
+                "explanations need a model with attention, UHMAN, got "
                 f"{type(model).__name__}; use a run with model.name=uhman"
             )
         self._look = jax.jit(functools.partial(_look, model))
         self._hide = jax.jit(functools.partial(_hide, model))
 
     def __call__(self, variables: Any, video: Any, user: Any, hashtags_TD: Any) -> Why:
-        """Explains the scores of some hashtags.
+        """Explains the scores of hashtags.
 
         Args:
-            variables: of the model.
+            variables: parameters and constants of the model.
             video: VideoInput of one clip (B = 1).
-            user: UserInput of one user.
+            user: UserInput of one user (B = 1).
             hashtags_TD: vectors of the hashtags to explain.
         """
         regions_FM, frames_F = map(np.asarray, self._look(variables, video, user))
@@ -72,7 +63,7 @@ class Explainer:
         region_NFM = np.eye(size, all_frames * num_regions, dtype=bool)
         region_NFM = region_NFM.reshape(-1, all_frames, num_regions)
         frame_NFM = np.eye(num_frames, all_frames, dtype=bool)[:, :, None].repeat(num_regions, 2)
-        # First nothing is hidden, then each region, then each frame; padded to whole batches.
+        # No part is hidden, then each region, then each frame; padded to whole batches.
         hidden_NFM = np.concatenate([np.zeros_like(frame_NFM[:1]), region_NFM, frame_NFM])
         padding = -len(hidden_NFM) % _VARIANTS
         padded_NFM = np.pad(hidden_NFM, ((0, padding), (0, 0), (0, 0)))
@@ -91,13 +82,13 @@ class Explainer:
 
 
 def _look(model, variables, video, user):
-    """Returns (regions_FM, frames_F), means over heads."""
+    """Returns regions_FM and frames_F, means over heads."""
     _, attention = model.apply(variables, video, user, with_attention=True, method="query")
     return jnp.mean(attention.regions_BFHM[0], axis=1), jnp.mean(attention.frames_BHF[0], axis=0)
 
 
 def _hide(model, variables, video, user, hashtags_TD, hidden_NFM):
-    """Returns scores_NT of one clip with each set of regions hidden, which may be whole frames."""
+    """Returns scores_NT of one clip with each of N sets of regions hidden."""
 
     def one(hidden_FM):
         seen_FM = ~hidden_FM

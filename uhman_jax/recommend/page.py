@@ -1,4 +1,4 @@
-"""The page that explains suggestions: attention over frames, and what carried each hashtag."""
+"""Renders the page that explains suggestions by attention and by occlusion."""
 
 import dataclasses
 import pathlib
@@ -20,23 +20,16 @@ _IMAGE_BYTES = 30_000  # of one frame
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """One profile's part of the page.
-
-    Attributes:
-        profile: the user.
-        suggestions: best first.
-        why: explains these suggestions, in their order; None if the model has no attention.
-        notes: parts of the profile that the model could not use.
-    """
+    """The suggestions for one profile."""
 
     profile: Profile
-    suggestions: list[Suggestion]
-    why: Why | None
-    notes: list[str]
+    suggestions: list[Suggestion]  # best first
+    why: Why | None  # explains the suggestions, in their order; None without attention
+    notes: list[str]  # parts of the profile that the model could not use
 
     @property
     def attention(self) -> Why:
-        """`why`, where it is known to be there."""
+        """The explanation of a model with attention."""
         assert self.why is not None
         return self.why
 
@@ -51,11 +44,11 @@ def render(
     """Returns the page as text.
 
     Args:
-        clip: for its name; None: only the sections, to stand within another page.
-        times_F: seconds of the frames.
-        images: the frames; empty where they can't be shown.
-        sides: of one profile, or of two to compare; the first is explained.
-        metrics: of the run, for how often its attention was right.
+        clip: gives the title; None: only the sections, for use in another page.
+        times_F: times of the frames in seconds.
+        images: the frames; empty if they cannot be shown.
+        sides: one profile, or two to compare; only the first has occlusions.
+        metrics: metrics.json of the run, which says how often its attention was right.
     """
     explained = sides[0].why is not None
     return render_page(
@@ -75,7 +68,7 @@ def render(
 
 
 def _carried(times_F: np.ndarray, images: list[Image.Image], side: Side) -> list[dict[str, Any]]:
-    """Returns a card for each suggestion, with the frame that it loses most without."""
+    """Returns a card for each suggestion, with the frame that contributes most."""
     why, cards = side.attention, []
     for suggestion, lost_F, lost_FM in zip(
         side.suggestions, why.lost_TF, why.lost_TFM, strict=True
@@ -85,12 +78,11 @@ def _carried(times_F: np.ndarray, images: list[Image.Image], side: Side) -> list
         top = int(np.argmax(lost_F))
         image, time = images[top] if images else None, seconds(times_F[top])
         levels_YX = lost_levels(lost_FM)[top]
-        lengths_F = np.maximum(lost_F / max(float(lost_F[top]), 1e-9), 0)
         cards.append(
             {
                 "hashtag": suggestion.hashtag,
                 "picture": picture(image, levels_YX, time, f"Regions at {time}", _IMAGE_BYTES),
-                "lengths": lengths_F.tolist(),
+                "lengths": np.maximum(lost_F / max(float(lost_F[top]), 1e-9), 0).tolist(),
                 "top": top,
                 "time": time,
                 "lost": float(lost_F[top]),
@@ -101,7 +93,7 @@ def _carried(times_F: np.ndarray, images: list[Image.Image], side: Side) -> list
 
 
 def lost_levels(lost_FM: np.ndarray) -> np.ndarray:
-    """Returns the heat in [0, 1] per frame and cell: the loss, in units of the clip's largest.
+    """Returns the heat in [0, 1] per frame and cell: the loss relative to the clip's largest.
 
     >>> lost_levels(np.array([[0.0, 2.0, -1.0, 1.0]])).tolist()
     [[[0.0, 1.0], [0.0, 0.5]]]
@@ -112,10 +104,7 @@ def lost_levels(lost_FM: np.ndarray) -> np.ndarray:
 
 
 def _measured(metrics: dict[str, Any]) -> list[float]:
-    """Returns how often the top region held an object, and the tagged one, each with chance.
-
-    Empty if the truth is not known.
-    """
+    """Returns how often the top region held an object and the tagged object, each with chance."""
     scores = Scores.from_metrics(metrics)
     names = [f"top_region_{kind}{end}" for kind in ("object", "tagged") for end in ("", "_chance")]
     means = [scores["attention", name].mean for name in names]

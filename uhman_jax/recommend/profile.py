@@ -1,4 +1,4 @@
-"""Who posts: what a person says of themselves, and the numbers that a model takes."""
+"""Describes a user, and encodes users as the input of a model."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,21 +18,16 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """A user as the model knows users; every field may be left out.
+    """A user, in their own words; every field may be left out.
 
-    Values are as their user writes them; the encoder reads them as the training data were read.
-
-    Attributes:
-        gender: any spelling of `dataset.attributes`.
-        age: years.
-        country: any spelling of `dataset.attributes`.
-        history: hashtags used before; one text may list several.
+    Gender and country may have any spelling of `dataset.attributes`: `ProfileEncoder` normalises
+    values as the training data were.
     """
 
     gender: str = ""
-    age: int | None = None
+    age: int | None = None  # in years
     country: str = ""
-    history: tuple[str, ...] = ()
+    history: tuple[str, ...] = ()  # hashtags used before; one text may list several
 
     @classmethod
     def parse(
@@ -42,13 +37,13 @@ class Profile:
         country: str | None = "",
         history: str | Sequence[str] | None = "",
     ) -> "Profile":
-        """A profile from what a person types.
+        """Returns the profile that a person typed.
 
         >>> Profile.parse(age="21", history="#Dance #ootd")
         Profile(gender='', age=21, country='', history=('#Dance #ootd',))
 
         Raises:
-            UserError: the age is no number of years.
+            UserError: the age is not a number of years.
         """
         text = str("" if age is None else age)
         try:
@@ -64,13 +59,13 @@ class Profile:
 
     @classmethod
     def parse_line(cls, text: str) -> "Profile":
-        """A profile in one field.
+        """Returns a profile that is written in one line.
 
         >>> Profile.parse_line("gender=male, history=#ball, #goal")
         Profile(gender='male', age=None, country='', history=('#ball, #goal',))
 
         Raises:
-            UserError: something else than the four attributes.
+            UserError: a part does not belong to one of the four attributes.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         values: dict[str, str] = {}
@@ -90,7 +85,7 @@ class Profile:
         return cls.parse(**values)
 
     def describe(self) -> str:
-        """In a line, for people.
+        """Returns the profile as a phrase.
 
         >>> Profile(age=21, history=("dance",)).describe()
         'age 21, used #dance before'
@@ -106,11 +101,11 @@ class ProfileEncoder:
     """Turns profiles into the input of a run's model.
 
     Attributes:
-        notes: after each call of `encode`: what the model can't use and why, a sentence each.
+        notes: one sentence for each value in the last call of `encode` that the model cannot use.
     """
 
     def __init__(self, view: View):
-        """Takes over a view's attribute values and hashtags."""
+        """Reads the attribute values and hashtags of a view."""
         self.notes: list[str] = []
         self._rules = view.rules
         self._genders, self._ages, self._countries = view.genders, view.ages, view.countries
@@ -118,10 +113,10 @@ class ProfileEncoder:
         self._hashtags = {name: t for t, name in enumerate(view.hashtags)}
 
     def encode(self, profiles: Sequence[Profile]) -> "UserInput":
-        """One row per profile.
+        """Returns one row per profile.
 
-        A value that the training data lack counts as unknown, as in training and evaluation; of a
-        history only the hashtags of the vocabulary are used, the first `max_history` of them.
+        A value that the training data do not have counts as unknown, as in training and
+        evaluation. Of a history, the first `max_history` hashtags of the vocabulary are used.
         """
         from uhman_jax.input_pipeline import pad  # imports JAX, which parsing does not need
         from uhman_jax.layers import UserInput
@@ -144,36 +139,37 @@ class ProfileEncoder:
                 self.notes.append(f"of the history the first {self._width} hashtags are used")
             histories.append([self._hashtags[name] for name in names[: self._width]])
 
-        def numbers(kind, values, names):
-            return np.array([self._number(kind, value, names) for value in values], np.int32)
+        def ids(kind, values, names):
+            return np.array([self._id(kind, value, names) for value in values], np.int32)
 
         offsets = np.cumsum([0, *map(len, histories)])
         ragged = Ragged(np.array(sum(histories, []), np.int32), offsets)
         return UserInput(
-            numbers("gender", [profile.gender for profile in profiles], self._genders),
-            numbers("age", [age_bucket(profile.age) for profile in profiles], self._ages),
-            numbers("country", [profile.country for profile in profiles], self._countries),
+            ids("gender", [profile.gender for profile in profiles], self._genders),
+            ids("age", [age_bucket(profile.age) for profile in profiles], self._ages),
+            ids("country", [profile.country for profile in profiles], self._countries),
             *pad(ragged, np.arange(len(profiles)), self._width),
         )
 
     def _read(self, history: str | Sequence[str]) -> Hashtags:
-        """The hashtags of a history by the view's rules."""
+        """Reads a history by the rules of the view."""
         texts = [history] if isinstance(history, str) else history
         if self._rules > 1:
             return read_hashtags(*texts)
         keys = split_hashtags(" ".join(texts), self._rules)
         return Hashtags(keys, keys, ())
 
-    def _number(self, kind: str, value: str, names: Sequence[str]) -> int:
-        """Place of a value among those of the training data, however spelled; 0 where it is not."""
+    def _id(self, kind: str, value: str, names: Sequence[str]) -> int:
+        """Returns the index of a value, in any spelling, among `names`; 0 if it is not there."""
         if value in names:
             return names.index(value)
         folds = {"gender": fold_gender, "country": fold_country} if self._rules > 1 else {}
         fold = folds.get(kind, str.casefold)
-        if (wanted := fold(value)) in ("", UNKNOWN):
+        folded = fold(value)
+        if folded in ("", UNKNOWN):
             return 0
-        place = next((i for i, name in enumerate(names) if i and fold(name) == wanted), 0)
-        if not place:
+        index = next((i for i, name in enumerate(names) if i and fold(name) == folded), 0)
+        if not index:
             known = ", ".join(names[1:6]) + (", ..." if len(names) > 6 else "") or "none"
             self.notes.append(f"{kind} {value!r} is not in the training data ({known}): unknown")
-        return place
+        return index

@@ -1,4 +1,4 @@
-"""A trained run that answers: which hashtags would this user attach to this clip?"""
+"""Suggests the hashtags that a user would attach to a clip, with a trained run."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,46 +16,35 @@ from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import pad_videos
 from uhman_jax.layers import VideoInput, score
 from uhman_jax.preprocess.feature_client import OnDemand
-from uhman_jax.recommend.output import check_choice
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
-from uhman_jax.recommend.start import start_extractor
+from uhman_jax.recommend.start import check_choice, start_extractor
 from uhman_jax.run import keep_compiled_programs
 from uhman_jax.run_directory import which_seed
 from uhman_jax.shards.record import FrameRecord, Schema
 from uhman_jax.trained_run import Trained, open_run
 
-NOBODY = Profile()
+_UNKNOWN_USER = Profile()
 
 
 class Suggestion(NamedTuple):
     """A hashtag for a clip.
 
-    Attributes:
-        hashtag: without '#', spelled as most users write it.
-        score: orders the hashtags of one clip, and means nothing by itself.
-        confidence: probability that the user attaches it, fitted on validation; None where the run
-            has no validation split or was evaluated before the model's confidences were fitted.
+    The confidence is the probability that the user attaches the hashtag, fitted on the validation
+    split; None if it was not fitted.
     """
 
-    hashtag: str
-    score: float
+    hashtag: str  # in the spelling of most users, without '#'
+    score: float  # orders the hashtags of one clip; it has no unit
     confidence: float | None
 
 
 class Answer(NamedTuple):
-    """What became of one of several clips.
+    """The result for one of several clips."""
 
-    Attributes:
-        index: its place among those asked for.
-        readable: whether it has a frame that can be read.
-        suggestions: best first; empty where it has none.
-        problem: "", or why the clip could not be used, or what went wrong after its first frames.
-    """
-
-    index: int
-    readable: bool
-    suggestions: list[Suggestion]
-    problem: str
+    index: int  # of the clip in the request
+    readable: bool  # whether the clip has a readable frame
+    suggestions: list[Suggestion]  # best first
+    problem: str  # error of the clip, also one after its first frames; "" if there is none
 
 
 class Recommender:
@@ -64,16 +53,15 @@ class Recommender:
     >>> with Recommender.load("runs/natural") as recommender:           # doctest: +SKIP
     ...     recommender.recommend("clip.mp4", Profile(age=21), top_k=3)
 
-    New users need no retraining: a profile is all that the model knows of anybody.
+    New users need no retraining: the model knows a user only by the profile.
 
     Attributes:
         trained: the run.
-        config: of the run.
+        config: settings of the run.
         view: vocabulary and attribute values.
         model: the network.
-        variables: its parameters and constants.
-        metrics: of the run.
-        notes: of the last profiles: what the model could not use, a sentence each.
+        variables: parameters and constants of the network.
+        metrics: metrics.json of the run.
     """
 
     def __init__(
@@ -110,14 +98,14 @@ class Recommender:
 
         Args:
             run: the run directory.
-            features: folder of the features that the run was trained on; "": where its config
-                says. Only the extractor's settings and weights are read.
-            seed: which of the run's models; None: the first.
-            bounds: limits on clips, fields of PreprocessConfig; None: those of the run.
-            clips: what `start_extractor` gave; then `features` and `bounds` are not looked at.
+            features: folder of the run's features, of which only the extractor's settings and
+                weights are read; "": the folder in the config.
+            seed: seed of the model; None: the first.
+            bounds: limits on clips, fields of PreprocessConfig; None: the limits of the run.
+            clips: an extractor of `start_extractor`; then `features` and `bounds` are ignored.
 
         Raises:
-            UserError: no trained run, or not the extractor that made its features.
+            UserError: the run is not trained, or the extractor differs from the run's.
         """
         clips = clips or start_extractor(run, features, bounds, seed=seed)
         try:
@@ -130,11 +118,11 @@ class Recommender:
             raise
 
     def __enter__(self) -> "Recommender":
-        """Itself."""
+        """Returns itself."""
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Ends the extractor's process."""
+        """Closes the extractor."""
         self.close()
 
     def close(self) -> None:
@@ -143,63 +131,63 @@ class Recommender:
 
     @property
     def notes(self) -> list[str]:
-        """What the model could not use of the last profiles."""
+        """One sentence for each value of the last profiles that the model could not use."""
         return self._profiles.notes
 
     def recommend(
         self,
         video: str | os.PathLike[str],
-        user: Profile = NOBODY,
+        user: Profile = _UNKNOWN_USER,
         top_k: int = 10,
         *,
         exclude: Iterable[str] = (),
         min_confidence: float = 0.0,
     ) -> list[Suggestion]:
-        """The best hashtags for a clip, best first.
+        """Returns the best hashtags for a clip, best first.
 
         Args:
             video: any file that FFmpeg reads.
-            user: who posts it.
-            top_k: how many; fewer where the vocabulary or the other arguments leave fewer.
-            exclude: hashtags that are not suggested, in any spelling; one text may list several.
-            min_confidence: suggestions below are left out.
+            user: the user who posts it.
+            top_k: largest number of suggestions.
+            exclude: hashtags to leave out, in any spelling; one text may list several.
+            min_confidence: less confident suggestions are left out.
 
         Raises:
-            UserError: the clip has no frame that can be read, or an argument is wrong.
+            UserError: the clip has no readable frame, or an argument is wrong.
         """
-        record = self.features(video)
-        return self.suggest(record, [user], top_k, exclude=exclude, min_confidence=min_confidence)[
-            0
-        ]
+        (suggestions,) = self.suggest(
+            self.features(video), [user], top_k, exclude=exclude, min_confidence=min_confidence
+        )
+        return suggestions
 
     def recommend_many(
         self,
         videos: Sequence[str | os.PathLike[str]],
-        user: Profile = NOBODY,
+        user: Profile = _UNKNOWN_USER,
         top_k: int = 10,
         *,
         exclude: Iterable[str] = (),
         min_confidence: float = 0.0,
     ) -> Iterator[Answer]:
-        """Like `recommend` for many clips, at the speed of encoding; a bad one costs no other.
+        """Yields the answers for many clips as they finish; a broken clip affects no other.
 
-        Yields an answer per clip as they are done; those without a frame may come late.
+        The answer for a clip without a readable frame may come late. See `recommend`.
         """
         excluded = (exclude,) if isinstance(exclude, str) else tuple(exclude)
         for clip in self._clips.encode(videos):
             suggestions = []
             if clip.record is not None:
-                suggestions = self.suggest(
+                (suggestions,) = self.suggest(
                     clip.record, [user], top_k, exclude=excluded, min_confidence=min_confidence
-                )[0]
+                )
             problem = clip.reason if clip.state == "ok" else f"{clip.state}: {clip.reason}"
             yield Answer(clip.index, clip.record is not None, suggestions, problem)
 
     def features(self, video: str | os.PathLike[str]) -> FrameRecord:
-        """Region features of a clip, as the run's own.
+        """Extracts the region features of a clip with the run's extractor.
 
         Raises:
-            UserError: the clip has no frame that can be read.
+            UserError: the clip has no readable frame.
         """
         (clip,) = self._clips.encode([video])
         if clip.record is None:
@@ -209,18 +197,20 @@ class Recommender:
             )
         return clip.record
 
-    def compile(self, user: Profile = NOBODY, top_k: int = 10, exclude: Iterable[str] = ()) -> None:
-        """Compiles what an answer needs: time well spent while the first clip is being encoded."""
+    def compile(
+        self, user: Profile = _UNKNOWN_USER, top_k: int = 10, exclude: Iterable[str] = ()
+    ) -> None:
+        """Compiles the model for an answer, for example while the first clip is encoded."""
         zeros_C = np.zeros(self.variables["statistics"]["mean_C"].shape, np.float32)
         backbone = BACKBONES[self.config.preprocess.backbone.value]
         storage = self.config.preprocess.storage.value
         schema = Schema(len(zeros_C), storage, backbone.num_regions)
         codes_FMC = np.zeros((1, schema.num_regions, schema.num_channels), schema.dtype)
-        nothing = FrameRecord("", codes_FMC, zeros_C, zeros_C, np.zeros(1, np.float32))
-        self.suggest(nothing, [user], top_k, exclude=exclude)
+        record = FrameRecord("", codes_FMC, zeros_C, zeros_C, np.zeros(1, np.float32))
+        self.suggest(record, [user], top_k, exclude=exclude)
 
     def warm_up(self) -> None:
-        """Waits until the network is loaded and all is compiled."""
+        """Compiles the model and waits until the extractor is loaded."""
         self.compile()
         list(self._clips.encode([]))
 
@@ -233,12 +223,12 @@ class Recommender:
         exclude: Iterable[str] = (),
         min_confidence: float = 0.0,
     ) -> list[list[Suggestion]]:
-        """The best hashtags for one clip's features and each of several users; see `recommend`."""
+        """Returns the best hashtags for the features of one clip and each user; see `recommend`."""
         check_choice(top_k, min_confidence)
         if min_confidence and self._calibration is None:
             raise UserError(
-                "min_confidence needs a model whose confidence was fitted, this one has none; "
-                "evaluate it again with uhman_jax.main --mode=evaluate, with a validation split"
+                "min_confidence needs a run with fitted confidences, got one without; evaluate it "
+                "again with uhman_jax.main --mode=evaluate, with a validation split"
             )
         excluded = self._excluded(exclude)
         many = min(max(top_k, 50) + len(excluded), len(self.view.hashtags))
@@ -264,11 +254,7 @@ class Recommender:
         return answers
 
     def _excluded(self, exclude: Iterable[str]) -> set[str]:
-        """Keys of hashtags that are not suggested.
-
-        Raises:
-            UserError: a part cannot be a hashtag.
-        """
+        """Returns the keys of the hashtags to leave out."""
         lists = [exclude] if isinstance(exclude, str) else list(exclude)
         if self.view.rules == 1:
             return {name for field in lists for name in split_hashtags(field, self.view.rules)}
@@ -281,10 +267,10 @@ class Recommender:
         return set(found.keys)
 
     def vectors(self, hashtags: Sequence[str]) -> np.ndarray:
-        """hashtags_TD, float32, of some hashtags of the vocabulary, in any spelling.
+        """Returns vectors_TD, float32, of hashtags in any spelling.
 
         Raises:
-            UserError: the vocabulary lacks one.
+            UserError: a hashtag is not in the vocabulary.
         """
         rows = [self.view.find(name) for name in hashtags]
         if None in rows:
@@ -295,11 +281,11 @@ class Recommender:
         return np.asarray(self._hashtags_TD)[np.array(rows, np.int64)]
 
     def encode(self, users: Sequence[Profile]):
-        """The model's input for profiles, a UserInput; `notes` says what could not be used."""
+        """Returns the UserInput of profiles; `notes` lists the values that could not be used."""
         return self._profiles.encode(users)
 
     def video_input(self, record: FrameRecord, count: int = 1) -> VideoInput:
-        """Returns the model's input for a clip, repeated for several users."""
+        """Returns the VideoInput of a clip, repeated for `count` users."""
         num_frames = len(record.codes_FMC)
 
         def copy(codes_FMC: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
@@ -311,5 +297,5 @@ class Recommender:
 
 
 def _rank(query_BD, hashtags_TD, top_k: int):
-    """(scores_BT, top_BT) of the best hashtags, best first."""
+    """Returns scores_BT and top_BT of the best hashtags, best first."""
     return jax.lax.top_k(score(query_BD, hashtags_TD).astype(jnp.float32), top_k)

@@ -1,4 +1,4 @@
-"""Starts a run's extractor before heavy imports: it takes the longest to be ready."""
+"""Checks arguments and starts the extractor of a run, before slow imports: neither needs JAX."""
 
 import dataclasses
 import os
@@ -15,6 +15,36 @@ from uhman_jax.preprocess.feature_client import OnDemand
 from uhman_jax.run_directory import CONFIG, read_config, require, which_seed
 
 
+def check_choice(top_k: int, min_confidence: float) -> None:
+    """Raises UserError if `top_k` or `min_confidence` is out of range."""
+    if top_k < 1:
+        raise UserError(f"top_k must be at least 1, got {top_k}; use e.g. 10")
+    if not 0 <= min_confidence <= 1:
+        raise UserError(f"min_confidence must be in [0, 1], got {min_confidence}; use e.g. 0.1")
+
+
+def check_output(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Returns the path of an explanation: a page or a picture.
+
+    Raises:
+        UserError: the ending is wrong, the path is a folder, or its folder does not exist.
+    """
+    output = pathlib.Path(path)
+    if output.suffix.lower() not in (".html", ".png"):
+        raise UserError(
+            f"--explain must name a .html or .png file, got {os.fspath(path)!r}; "
+            "write e.g. --explain=why.html"
+        )
+    if output.is_dir():
+        raise UserError(f"--explain must name a file, got the folder {output}; use another name")
+    if not output.parent.is_dir():
+        raise UserError(
+            f"--explain must be in an existing folder, got {output.parent}; create the folder"
+        )
+    storage.check_folder(output.parent, "the folder of --explain")
+    return output
+
+
 def start_extractor(
     run: str | os.PathLike[str],
     features: str | os.PathLike[str] = "",
@@ -24,10 +54,10 @@ def start_extractor(
 ) -> OnDemand:
     """Starts the process that encodes clips with a run's extractor; see `Recommender.load`.
 
-    It starts with the clips `first` at once; they must be its first request.
+    The process starts at once with the clips `first`, which must be its first request.
 
     Raises:
-        UserError: no run, no such seed, or not the extractor that made its features.
+        UserError: there is no such run or seed, or the extractor differs from the run's.
     """
     workdir = storage.path(run)
     require(workdir / CONFIG)
@@ -42,11 +72,10 @@ def start_extractor(
 
 
 def _check_extractor(directory: pathlib.Path, facts: dict[str, Any]) -> None:
-    """Raises UserError if a folder does not hold the extractor of a run's features."""
-    wanted = facts.get("features", {}).get("fingerprint")
-    if not wanted:
+    expected = facts.get("features", {}).get("fingerprint")
+    if not expected:
         raise UserError(
-            "clips can be given to a run that was trained on clips, this one was trained on "
+            "suggestions need a run that was trained on clips, got one that was trained on "
             "simulated features; train another with uhman_jax.main --config=configs/natural.py"
         )
     if not (directory / ledger.SETTINGS_FILE).exists():
@@ -54,9 +83,9 @@ def _check_extractor(directory: pathlib.Path, facts: dict[str, Any]) -> None:
             "suggestions need the extractor that made the run's features, got none in "
             f"{directory}; name their folder with --features"
         )
-    settings = ledger.read_json(directory / ledger.SETTINGS_FILE)
-    if settings.get("fingerprint") != wanted:
+    found = str(ledger.read_json(directory / ledger.SETTINGS_FILE).get("fingerprint"))
+    if found != expected:
         raise UserError(
-            f"the extractor must be the run's, of fingerprint {wanted[:12]}, got "
-            f"{str(settings.get('fingerprint'))[:12]} in {directory}; name another with --features"
+            f"the extractor must be the run's, of fingerprint {expected[:12]}, got {found[:12]} in "
+            f"{directory}; name another with --features"
         )

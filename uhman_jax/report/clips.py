@@ -1,73 +1,94 @@
-"""Test clips: the videos behind the examples of a run, and their frames with the attention."""
+"""Reads the test clips of the report: frames with attention, suggestions and profiles."""
 
 import pathlib
 from typing import NamedTuple
 
+from uhman_jax import run_directory
 from uhman_jax.dataset.raw import read_raw_dataset
+from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
 from uhman_jax.preprocess.decode import DecodeError
 from uhman_jax.report import thumbnails
-from uhman_jax.report.examples import Example
 from uhman_jax.report.frame_strip import Frame, frame_strip
+from uhman_jax.run_directory import EXAMPLES, PREDICTIONS, VIEW, FinishedRun
 
 _BUDGET = 1_500_000  # bytes of all thumbnails before base64; keeps the page under 3 MB
 
 
 class Clip(NamedTuple):
-    """An example with its frames in time order; `problem` says why they can't be shown, if so."""
+    """A test clip with the output of the first seed's model; hashtags in display spelling."""
 
-    example: Example
-    frames: list[Frame]
-    problem: str
+    video_id: str
+    frames: list[Frame]  # real frames in time order
+    problem: str  # why the frames cannot be shown, or ""
+    profile: dict[str, str]  # gender, age and country as encoded for the model
+    history: tuple[str, ...]  # hashtags used before, most used first
+    true: list[str]
+    suggested: list[str]  # best first
 
 
-def read_clips(
-    examples: list[Example], root: pathlib.Path | None, sampling: tuple[float, int]
-) -> list[Clip]:
-    """Returns the examples with their frames.
+def read_clips(run: FinishedRun, root: pathlib.Path | None) -> list[Clip]:
+    """Returns the clips of examples.npz, joined with view.npz, predictions.parquet and videos.
 
-    A clip whose video is missing or unreadable says why; a dataset without videos shows only the
-    attention maps.
+    A clip without a readable video has a problem; without `root`, and in a dataset of features,
+    only the attention maps are drawn.
 
-    Args:
-        examples: the clips.
-        root: raw dataset; None: none is known.
-        sampling: frames per second and most frames per clip, as the features were extracted.
+    Raises:
+        UserError: a file of the run is missing or damaged; the message names it.
     """
-    paths, reason = _paths(examples, root)
-    num_frames = sum(len(example.times_F) for example in examples)
-    max_bytes = _BUDGET // max(num_frames, 1)
+    arrays = run_directory.read_examples(run.workdir)
+    video_ids = arrays["video_ids"].tolist()
+    view = View.load(run_directory.require(run.workdir / VIEW))
+    rows = {video_id: row for row, video_id in enumerate(view.video_ids)}
+    found = run_directory.read_predictions(run.workdir, run.config.seed, video_ids)
+    predictions = {prediction["video_id"]: prediction for prediction in found}
+    paths, reason = _paths(video_ids, root)
+    max_bytes = _BUDGET // max(int(arrays["frame_mask_EF"].sum()), 1)
+    sampling = run.config.preprocess.frames_per_second, run.config.preprocess.max_frames
     clips = []
-    for example in examples:
+    for e, video_id in enumerate(video_ids):
+        if video_id not in rows or video_id not in predictions:
+            text = f"video {video_id!r} is not in {VIEW} and {PREDICTIONS}"
+            raise run_directory.damaged(run.workdir / EXAMPLES, text)
+        row, prediction = rows[video_id], predictions[video_id]
+        real_F = arrays["frame_mask_EF"][e].astype(bool)
+        times_F = arrays["times_EF"][e][real_F]
         images, problem = [], reason
-        if example.video_id in paths:
-            path = paths[example.video_id]
+        if path := paths.get(video_id):
             try:
-                if path is not None:
-                    images = thumbnails.frames_at(path, example.times_F, *sampling)
+                images = thumbnails.frames_at(path, times_F, *sampling)
             except DecodeError as error:
                 problem = f"The clip cannot be shown: {error.reason}."
-        elif root is not None and not problem:
+        elif root is not None and not problem and video_id not in paths:
             problem = "The clip cannot be shown: the raw dataset no longer lists it."
-        attention = example.regions_FM, example.weights_F
-        frames = frame_strip(example.times_F, *attention, images, max_bytes)
-        clips.append(Clip(example, frames, problem))
+        attention = arrays["regions_EFM"][e][real_F], arrays["frames_EF"][e][real_F]
+        clips.append(
+            Clip(
+                video_id,
+                frame_strip(times_F, *attention, images, max_bytes),
+                problem,
+                profile={
+                    "Gender": view.genders[int(view.gender_V[row])],
+                    "Age": view.ages[int(view.age_V[row])],
+                    "Country": view.countries[int(view.country_V[row])],
+                },
+                history=tuple(view.spellings[int(t)] for t in view.history.row(row)),
+                true=prediction["true_hashtags"],
+                suggested=prediction["hashtags"],
+            )
+        )
     return clips
 
 
 def _paths(
-    examples: list[Example], root: pathlib.Path | None
+    video_ids: list[str], root: pathlib.Path | None
 ) -> tuple[dict[str, pathlib.Path | None], str]:
-    """Returns the video files of the examples (None: only features), or why none is known."""
+    """Returns the video files (None: only features) and, if they cannot be listed, why."""
     if root is None:
         return {}, ""
     try:
-        raw = read_raw_dataset(root, strict=False, check_files=False)
+        videos = read_raw_dataset(root, strict=False, check_files=False).videos
     except (UserError, OSError) as error:
         return {}, f"The clips cannot be shown: {error}"
-    wanted = {example.video_id for example in examples}
-    return {
-        video.video_id: root / video.path if video.path else None
-        for video in raw.videos
-        if video.video_id in wanted
-    }, ""
+    known = {video.video_id: root / video.path if video.path else None for video in videos}
+    return {video_id: known[video_id] for video_id in video_ids if video_id in known}, ""

@@ -1,4 +1,4 @@
-"""A clip in pictures: its frames in time order, with the attention over them."""
+"""Prepares the frames of a clip, in time order, with the attention over them."""
 
 from typing import NamedTuple
 
@@ -9,26 +9,20 @@ from uhman_jax.report import thumbnails
 
 
 class Picture(NamedTuple):
-    """A frame and the heat over it, as data URIs.
-
-    Attributes:
-        heat: the heat map.
-        frame: the frame; "" where it can't be shown.
-        text: describes the frame, or the heat map where there is no frame.
-    """
+    """A frame and its heat map, as data URIs; `text` describes the frame, or else the heat map."""
 
     heat: str
-    frame: str
+    frame: str  # "" if it cannot be shown
     text: str
 
 
 class Frame(NamedTuple):
-    """A frame of a strip: its time in words, and its fraction of the clip's attention."""
+    """A frame of a strip; `weight` is its fraction of the clip's attention."""
 
     time: str
     weight: float
     picture: Picture
-    wide: bool  # wider than high
+    wide: bool  # the frame is wider than high
 
 
 def frame_strip(
@@ -41,11 +35,11 @@ def frame_strip(
     """Returns the frames of a clip.
 
     Args:
-        times_F: seconds.
-        regions_FM: attention of each frame over its regions; rows sum to 1.
-        weights_F: attention over the frames; sums to 1.
+        times_F: times in seconds.
+        regions_FM: attention over regions; rows sum to 1.
+        weights_F: attention over frames; sums to 1.
         images: the frames; empty: only the attention is drawn.
-        max_bytes: of one image.
+        max_bytes: size limit of one image.
     """
     levels_FYX = thumbnails.heat_levels(regions_FM)
     frames = []
@@ -61,14 +55,14 @@ def frame_strip(
 def picture(
     image: Image.Image | None, levels_YX: np.ndarray, time: str, peak: str, max_bytes: int
 ) -> Picture:
-    """Returns a frame under its heat.
+    """Returns a frame with its heat map.
 
     Args:
-        image: the frame; None: it can't be shown.
-        levels_YX: strength of the heat in [0, 1] per cell.
-        time: of the frame, in words.
-        peak: describes the heat.
-        max_bytes: of the frame.
+        image: the frame; None: it cannot be shown.
+        levels_YX: heat in [0, 1] per cell.
+        time: formatted time of the frame.
+        peak: description of the heat map.
+        max_bytes: size limit of the frame.
     """
     heat = thumbnails.heat_png(levels_YX, smooth=image is not None)
     if image is None:
@@ -77,7 +71,7 @@ def picture(
 
 
 def seconds(time: float) -> str:
-    r"""Returns a time in words.
+    r"""Formats a time.
 
     >>> seconds(1.25)
     '1.2\u202fs'

@@ -1,4 +1,4 @@
-"""Puts the report page of a run together."""
+"""Prepares the values of the report page and renders it."""
 
 import pathlib
 from typing import Any
@@ -7,13 +7,12 @@ from uhman_jax.config import to_dict
 from uhman_jax.dataset.duplicates import describe_copies
 from uhman_jax.report import plots
 from uhman_jax.report.clips import read_clips
-from uhman_jax.report.examples import Example
 from uhman_jax.report.rendering import render_page
 from uhman_jax.report.tables import slice_tables
 from uhman_jax.run_directory import FinishedRun
 from uhman_jax.scores import MODEL, is_number, read_slices
 
-_HEADLINE = "P@5"  # the metric of the headline and of the gap
+_HEADLINE = "P@5"
 _RATIO = "kP/R"
 _TABLES = {
     "P": "Precision: how many of the first k are right",
@@ -22,24 +21,14 @@ _TABLES = {
 }
 
 
-def render(
-    run: FinishedRun,
-    curve: list[dict[str, Any]],
-    examples: list[Example],
-    root: pathlib.Path | None,
-) -> str:
-    """Returns the page as text.
+def render(run: FinishedRun, curve: list[dict[str, Any]], root: pathlib.Path | None) -> str:
+    """Returns the page as text; see `write_report`.
 
-    Args:
-        run: its settings and scores.
-        curve: one entry per validation, in step order.
-        examples: test clips to show.
-        root: raw dataset whose clips are drawn; None: only attention maps.
+    `curve` has one entry per validation, in step order.
     """
     config, metrics, scores = run.config, run.metrics, run.scores
     reliability, data = metrics.get("reliability"), metrics.get("data") or {}
     settings = to_dict(config) | ({"run": run.facts} if run.facts else {})
-    sampling = config.preprocess.frames_per_second, config.preprocess.max_frames
     return render_page(
         "report.html",
         name=config.name,
@@ -61,7 +50,7 @@ def render(
         slices=slice_tables(read_slices(metrics.get("slices"))),
         reliability=reliability and list(zip(*map(reliability.get, plots.GROUPS), strict=True)),
         reliability_plot=reliability and plots.reliability_plot(reliability),
-        clips=read_clips(examples, root, sampling),
+        clips=read_clips(run, root),
         data=[(key.replace("_", " "), value) for key, value in _flatten(data)],
         copies=describe_copies(data, config.data.duplicates),
         settings=[(key, str(value)) for key, value in _flatten(settings)],
@@ -69,7 +58,7 @@ def render(
 
 
 def _full_length(run: FinishedRun) -> float:
-    """Returns the value that a bar of full length stands for in the figure of the headline."""
+    """Returns the value of a bar of full length in the first figure."""
     model = run.scores[MODEL, _HEADLINE]
     drawn = [run.scores[system.key, _HEADLINE].mean for system in run.scores.systems("")]
     drawn += [*model.seeds, model.mean + (model.interval or 0)]
@@ -77,7 +66,7 @@ def _full_length(run: FinishedRun) -> float:
 
 
 def _metric_tables(names: list[str]) -> list[tuple[str, list[str]]]:
-    """Returns the metrics of each table under its title."""
+    """Returns the title and the metrics of each table."""
     kinds = {name: name.partition("@")[0] for name in names}
     tables = [
         (title, [name for name in names if kinds[name] == kind]) for kind, title in _TABLES.items()
@@ -90,8 +79,6 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Returns the leaves of nested dicts with dotted keys."""
     leaves = []
     for key, value in tree.items():
-        if isinstance(value, dict):
-            leaves += _flatten(value, f"{prefix}{key}.")
-        else:
-            leaves.append((f"{prefix}{key}", value))
+        nested = isinstance(value, dict)
+        leaves += _flatten(value, f"{prefix}{key}.") if nested else [(prefix + key, value)]
     return leaves

@@ -1,6 +1,6 @@
-"""Plots of a run as SVG in the colours and fonts of the page.
+"""Draws plots of a run as SVG, in the colours and fonts of the page.
 
-Figures are made without pyplot, so that nothing of Matplotlib's global state changes.
+Figures are made without pyplot, which would change the global state of Matplotlib.
 """
 
 import io
@@ -14,18 +14,15 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Colours of the page's style sheet, as figures are drawn and as the page writes them.
+# Light colours of the style sheet, and its variables for them.
 INK, MUTED, LINE, CARD = "#1b1d22", "#5f6571", "#dfdcd2", "#fffefb"
 MODEL, TRAIN = "#4a4fd4", "#c2571a"
 PAGE_COLORS = {
-    INK: "var(--ink)",
-    MUTED: "var(--muted)",
-    LINE: "var(--line)",
-    CARD: "var(--card)",
-    MODEL: "var(--model)",
-    TRAIN: "var(--train)",
-}
-GROUPS = ("said", "hits", "count")  # of metrics.json's "reliability"
+    INK: "var(--ink)", MUTED: "var(--muted)", LINE: "var(--line)", CARD: "var(--card)",
+    MODEL: "var(--model)", TRAIN: "var(--train)",
+}  # fmt: skip
+GROUPS = ("said", "hits", "count")  # keys of "reliability" in metrics.json
+_DASHES = (0, (4, 1.5))
 STYLE = {
     "svg.fonttype": "none",
     "font.size": 9,
@@ -44,52 +41,42 @@ STYLE = {
 
 
 def loss_curve(curve: list[dict[str, Any]]) -> str:
-    """Returns the training loss over epochs: thin lines for seeds, a thick one for their mean."""
+    """Draws the training loss over epochs: thin lines for seeds, a thick line for their mean."""
     with mpl.rc_context(STYLE | {"svg.hashsalt": "loss"}):
         figure, axes = _figure("Epoch", "Training loss")
-        _draw_seeds(axes, *_series(curve, "loss"), color=TRAIN, label="train", dashed=True)
-        _mark_decays(axes, curve)
-        _start_at_zero(axes)
+        _draw_seeds(axes, *_series(curve, "loss"), color=TRAIN, label="train", linestyle=_DASHES)
+        _finish_curve(axes, curve)
         return _svg(figure)
 
 
 def score_curve(curve: list[dict[str, Any]], metric: str) -> str:
-    """Returns a metric on train and validation videos over epochs; a dot marks each seed's best."""
+    """Draws a metric on train and validation videos over epochs; a dot marks each seed's best."""
     with mpl.rc_context(STYLE | {"svg.hashsalt": "score"}):
         figure, axes = _figure("Epoch", metric)
-        epochs, train = _series(curve, f"train/{metric}")
-        _draw_seeds(axes, epochs, train, color=TRAIN, label="train", dashed=True)
+        train = _series(curve, f"train/{metric}")
+        _draw_seeds(axes, *train, color=TRAIN, label="train", linestyle=_DASHES)
         epochs, validation = _series(curve, f"validation/{metric}")
         _draw_seeds(axes, epochs, validation, color=MODEL, label="validation")
+        dot = {"color": MODEL, "markeredgecolor": CARD, "markeredgewidth": 1.2, "zorder": 5}
         for scores in validation.T:
             if np.isfinite(scores).any():
                 best = int(np.nanargmax(scores))
-                axes.plot(
-                    epochs[best],
-                    scores[best],
-                    marker="o",
-                    markersize=5,
-                    color=MODEL,
-                    markeredgecolor=CARD,
-                    markeredgewidth=1.2,
-                    zorder=5,
-                )
-        _mark_decays(axes, curve)
-        _start_at_zero(axes)
+                axes.plot(epochs[best], scores[best], marker="o", markersize=5, **dot)
+        _finish_curve(axes, curve)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="best", frameon=False)
         return _svg(figure)
 
 
 def reliability_plot(reliability: dict[str, list[float]]) -> str:
-    """Returns the fraction of right suggestions by confidence; larger dots are more suggestions."""
+    """Draws the fraction of right suggestions by confidence; larger dots are more suggestions."""
     with mpl.rc_context(STYLE | {"svg.hashsalt": "reliability", "axes.grid.axis": "both"}):
         figure, axes = _figure("Confidence", "Share that was right")
-        said, hits, count = (np.array(reliability[name]) for name in GROUPS)
+        confidence, hits, count = (np.array(reliability[name]) for name in GROUPS)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=":")
-        axes.plot(said, hits, color=MODEL, linewidth=1.2)
+        axes.plot(confidence, hits, color=MODEL, linewidth=1.2)
         size = 12 + 160 * count / max(count.max(initial=0), 1)
-        axes.scatter(said, hits, size, color=MODEL, edgecolor=CARD, zorder=5)
+        axes.scatter(confidence, hits, size, color=MODEL, edgecolor=CARD, zorder=5)
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
         return _svg(figure)
@@ -117,54 +104,42 @@ def _series(curve: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarr
     return epochs, np.stack(values) if values else np.zeros((0, 0))
 
 
-def _draw_seeds(axes, epochs, values, *, color, label, dashed=False) -> None:
-    """Draws thin lines for seeds under a thick one for their mean; one seed is its own mean."""
+def _draw_seeds(axes, epochs, values, *, color, label, linestyle="solid") -> None:
+    """Draws thin lines for seeds under a thick line for their mean."""
     if not len(epochs):
         return
-    style = (0, (4, 1.5)) if dashed else "solid"
+    line = {"color": color, "linestyle": linestyle}
     if values.shape[1] > 1:
-        axes.plot(epochs, values, color=color, alpha=0.4, linewidth=0.9, linestyle=style)
+        axes.plot(epochs, values, alpha=0.4, linewidth=0.9, **line)
     marker = "o" if len(epochs) == 1 else None
-    axes.plot(
-        epochs,
-        values.mean(axis=1),
-        color=color,
-        linewidth=2,
-        linestyle=style,
-        label=label,
-        marker=marker,
-    )
+    axes.plot(epochs, values.mean(axis=1), linewidth=2, label=label, marker=marker, **line)
 
 
-def _mark_decays(axes, curve: list[dict[str, Any]]) -> None:
-    """Draws dotted verticals where the learning rate, mean over seeds, fell by a third or more."""
+def _finish_curve(axes, curve: list[dict[str, Any]]) -> None:
+    """Scales from 0; dotted verticals mark where the mean learning rate fell by a third or more."""
     epochs, rates = _series(curve, "learning_rate")
     rates = rates.mean(axis=1) if len(rates) else rates
     for before, epoch, after in zip(rates, epochs[1:], rates[1:], strict=False):
         if after < before / 1.5:
             axes.axvline(epoch, color=MUTED, linewidth=0.8, linestyle=":", zorder=0)
-
-
-def _start_at_zero(axes) -> None:
-    """Scales from 0, so that curves compare by height, to a little over the highest value."""
     axes.set_ylim(0, 1.05 * max(axes.get_ylim()[1], 1e-6))
 
 
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # equal runs give equal bytes
-    figure.savefig(buffer, format="svg", metadata=nothing)
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # none: equal bytes each time
+    figure.savefig(buffer, format="svg", metadata=metadata)
     return inline_svg(buffer.getvalue())
 
 
 def inline_svg(svg: str, colors: Mapping[str, str] = PAGE_COLORS) -> str:
-    """Returns a figure of Matplotlib as a part of a page, in the colours of the page.
+    """Returns an SVG document of Matplotlib as a part of a page, in the colours of the page.
 
     Args:
         svg: the document; figures of one page need different values of `svg.hashsalt`.
-        colors: how the page writes each colour of the figure.
+        colors: CSS for each colour of the figure.
     """
-    # Names of groups are the same in all figures; clip paths and markers keep theirs.
+    # Ids of groups are equal in all figures; clip paths and markers keep their ids.
     svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg[svg.index("<svg") :])
     for color, name in colors.items():
         svg = svg.replace(color, name)

@@ -1,4 +1,4 @@
-"""Renders the HTML pages of this project from templates, in one style."""
+"""Renders HTML pages from templates, in one style."""
 
 import functools
 import pathlib
@@ -15,12 +15,12 @@ _HERE = pathlib.Path(__file__).parent
 
 
 def render_page(template: str, *folders: pathlib.Path, **values: Any) -> str:
-    """Returns a page, or a part of one, as text.
+    """Returns a page, or a part of a page, as text.
 
-    Values are escaped, so any text stays text. A value that the template misses is an error.
+    All values are escaped. A missing variable is an error.
 
     Args:
-        template: name of a file, in one of `folders` or among the templates of this package.
+        template: name of a file in `folders` or in the templates of this package.
         folders: further folders of templates.
         values: variables of the template.
     """
@@ -45,7 +45,7 @@ def _environment(*folders: pathlib.Path) -> jinja2.Environment:
 
 
 def length_of(fraction: float) -> str:
-    """Returns a fraction as a length in CSS.
+    """Formats a fraction as a CSS length.
 
     >>> length_of(0.125)
     '12.50%'

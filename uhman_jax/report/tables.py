@@ -1,14 +1,16 @@
-"""Numbers as pages write them, and the tables of a run's metrics by group of test clips."""
+"""Formats numbers for pages, and builds the tables of metrics by group of test clips."""
 
 from typing import Any, NamedTuple
 
 from uhman_jax.scores import Slice, is_number
 
 _TITLES = {
-    "frequency": "By how often a hashtag was used in training",
-    "user": "By what is known of the user",
+    "frequency": "By the training uses of a hashtag",
+    "user": "By the known profile of the user",
 }
-_NOTES = {"frequency": "Only the hashtags of a group count as right, over clips that have one."}
+_NOTES = {
+    "frequency": "Only hashtags of the group count as right, over the clips with such a hashtag."
+}
 
 
 def number(value: Any) -> str:
@@ -20,19 +22,19 @@ def number(value: Any) -> str:
     return f"{value:.4f}" if is_number(value) else "–"
 
 
-def percent(share: Any) -> str:
+def percent(fraction: Any) -> str:
     r"""Formats a fraction as a whole percentage; a dash if there is no finite number.
 
     >>> percent(0.125), percent(-0.031)
     ('12\u202f%', '−3\u202f%')
     """
-    if not is_number(share):
+    if not is_number(fraction):
         return "–"
-    return f"{100 * share:.0f}\u202f%".replace("-", "−")
+    return f"{100 * fraction:.0f}\u202f%".replace("-", "−")
 
 
 def count(value: Any) -> str:
-    r"""Formats an integer with thousands set apart, anything else as text.
+    r"""Formats an integer with separated thousands, and any other value as text.
 
     >>> count(10291), count("natural")
     ('10\u202f291', 'natural')
@@ -43,23 +45,16 @@ def count(value: Any) -> str:
 
 
 class SliceTable(NamedTuple):
-    """Metrics by group of test clips.
-
-    Attributes:
-        title: says how the clips are grouped.
-        note: a sentence below, or "".
-        names: of the metrics.
-        rows: each group with the values of its metrics, and their fractions of the best group's.
-    """
+    """Metrics by group of test clips."""
 
     title: str
-    note: str
-    names: list[str]
-    rows: list[tuple[Slice, list[tuple[Any, float]]]]
+    note: str  # a sentence below the table, or ""
+    names: list[str]  # of the metrics
+    rows: list[tuple[Slice, list[tuple[Any, float]]]]  # values, and fractions of the best group's
 
 
 def slice_tables(groups: list[Slice]) -> list[SliceTable]:
-    """Returns one table for each kind of group."""
+    """Returns a table for each kind of group."""
     tables = []
     for by in dict.fromkeys(group.by for group in groups):
         own = [group for group in groups if group.by == by]
@@ -69,8 +64,8 @@ def slice_tables(groups: list[Slice]) -> list[SliceTable]:
             values = [group.means.get(name) for group in own]
             top = max(filter(is_number, values), default=0)
             for row, value in zip(cells, values, strict=True):
-                share = value / top if is_number(value) and top else 0.0
-                row.append((value, max(share, 0.0)))
+                fraction = value / top if is_number(value) and top else 0.0
+                row.append((value, max(fraction, 0.0)))
         rows = list(zip(own, cells, strict=True))
         tables.append(SliceTable(_TITLES.get(by, f"By {by}"), _NOTES.get(by, ""), names, rows))
     return tables

@@ -1,4 +1,4 @@
-"""Draws small pictures as data URIs: frames of a clip and the attention over them."""
+"""Draws frames and heat maps as small data URIs."""
 
 import base64
 import io
@@ -12,65 +12,63 @@ from uhman_jax import storage
 from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.preprocess.video_index import DecodeError
 
-_WIDTH = 140  # pixels of a thumbnail
-_DECODED = 256  # pixels of the square that a clip is decoded to
+_WIDTH = 140  # pixels
+_DECODED = 256  # pixels of the decoded square
 _LEVELS = 32  # shades of the heat map; few, so that its PNG stays under a kilobyte
-_SIDE = 32  # pixels of the smooth heat map's side
-_FULL = 4.0  # attention, in units of an even share, that is drawn at full strength at the latest
+_SIDE = 32  # pixels of a smooth heat map
+_FULL = 4.0  # attention of full strength, at most, in units of uniform attention
 
 
 def heat_levels(regions_FM: np.ndarray) -> np.ndarray:
-    """Returns the strength of the heat in [0, 1] per frame and cell of the square grid of regions.
+    """Returns the heat in [0, 1] per frame and cell of the square grid of regions.
 
-    An even share (1/M) or less is 0; 1 is the attention of the clip's top hundredth of cells, but
-    at least four even shares, so that flat attention looks flat.
+    Uniform attention (1/M) or less is 0. The 99th percentile of the clip, but at least four times
+    uniform attention, is 1, so that flat attention looks flat.
 
     >>> heat_levels(np.array([[0.25, 0.25, 0.25, 0.25]])).tolist()
     [[[0.0, 0.0], [0.0, 0.0]]]
     """
     num_frames, num_regions = regions_FM.shape
     side = math.isqrt(num_regions)
-    shares = regions_FM.astype(np.float64) * num_regions
-    top = max(float(np.quantile(shares, 0.99)) if shares.size else 0.0, _FULL)
-    return np.clip((shares - 1) / (top - 1), 0, 1).reshape(num_frames, side, side)
+    relative = regions_FM.astype(np.float64) * num_regions
+    top = max(float(np.quantile(relative, 0.99)) if relative.size else 0.0, _FULL)
+    return np.clip((relative - 1) / (top - 1), 0, 1).reshape(num_frames, side, side)
 
 
 def heat_png(levels: np.ndarray, *, smooth: bool) -> str:
-    """Returns the data URI of a translucent heat map, upsampled with cubic splines if `smooth`."""
+    """Returns a translucent heat map as a data URI, upsampled with cubic splines if `smooth`."""
     picture = Image.fromarray(levels.astype(np.float32))
     if smooth:
         picture = picture.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     codes = np.clip(np.rint(np.asarray(picture) * (_LEVELS - 1)), 0, _LEVELS - 1)
     paletted = Image.fromarray(codes.astype(np.uint8), mode="P")
-    palette, alphas = _palette(opaque=not smooth)
-    paletted.putpalette(palette)
+    # From violet to pale yellow.
+    stops = np.array([[84, 20, 120], [200, 44, 110], [250, 120, 40], [255, 235, 120]])
+    heat, at = np.linspace(0, 1, _LEVELS), np.linspace(0, 1, len(stops))
+    colors = np.stack([np.interp(heat, at, stops[:, i]) for i in range(3)], axis=1)
+    alphas = 255 * (0.78 * heat**0.6 if smooth else 0.12 + 0.88 * heat)
+    paletted.putpalette(_bytes(colors))
     buffer = io.BytesIO()
-    paletted.save(buffer, "PNG", transparency=alphas, bits=8, optimize=True)
+    paletted.save(buffer, "PNG", transparency=_bytes(alphas), bits=8, optimize=True)
     return _data_uri("png", buffer.getvalue())
 
 
-def _palette(*, opaque: bool) -> tuple[bytes, bytes]:
-    """Returns colours from violet over orange to pale yellow, and their alphas."""
-    stops = np.array([[84, 20, 120], [200, 44, 110], [250, 120, 40], [255, 235, 120]], np.float64)
-    strength = np.linspace(0, 1, _LEVELS)
-    where = np.linspace(0, 1, len(stops))
-    colors = np.stack([np.interp(strength, where, stops[:, i]) for i in range(3)], axis=1)
-    alphas = 255 * (0.12 + 0.88 * strength if opaque else 0.78 * strength**0.6)
-    return colors.round().astype(np.uint8).tobytes(), alphas.round().astype(np.uint8).tobytes()
+def _bytes(values: np.ndarray) -> bytes:
+    return values.round().astype(np.uint8).tobytes()
 
 
 def frames_at(
     path: pathlib.Path, times_F: np.ndarray, frames_per_second: float, max_frames: int
 ) -> list[Image.Image]:
-    """Returns the frames that the model saw, upright, in their true proportions, one per time.
+    """Returns the frames that the model saw, upright and undistorted.
 
-    Decodes in this process: a clip with features was decoded before without a crash.
+    Decodes in this process: extraction has decoded the clip before without a crash.
 
     Args:
         path: the video file.
-        times_F: seconds, as the features carry them; the sampled frame nearest to each is taken.
+        times_F: times of the features in seconds; the nearest sampled frames are returned.
         frames_per_second: sampling rate of the features.
-        max_frames: frames kept per clip at their extraction.
+        max_frames: largest number of frames of the features.
 
     Raises:
         DecodeError: the clip cannot be read.
@@ -80,22 +78,16 @@ def frames_at(
             clip = sample_frames(file, frames_per_second, max_frames, size=_DECODED)
     except FileNotFoundError as error:  # of an object
         raise DecodeError("corrupt", f"the file cannot be read: {error.strerror}") from None
-    width, height = _fit(clip.width, clip.height)
+    ratio = min(max(clip.height / clip.width, 0.4), 2.2)  # limits the height of a strip
+    size = _WIDTH, round(_WIDTH * ratio)
     nearest_F = [int(np.argmin(abs(clip.times_F - time))) for time in times_F]
     return [
-        Image.fromarray(clip.images[f]).resize((width, height), Image.Resampling.LANCZOS)
-        for f in nearest_F
+        Image.fromarray(clip.images[f]).resize(size, Image.Resampling.LANCZOS) for f in nearest_F
     ]
 
 
-def _fit(width: int, height: int) -> tuple[int, int]:
-    """Returns the size of a thumbnail; extreme shapes are squeezed to keep strips of one height."""
-    ratio = min(max(height / width, 0.4), 2.2)
-    return _WIDTH, round(_WIDTH * ratio)
-
-
 def frame_jpeg(image: Image.Image, max_bytes: int) -> str:
-    """Returns the data URI of a frame; quality falls until it fits `max_bytes` or is minimal."""
+    """Returns a frame as a data URI, at the best quality that fits `max_bytes`, if one does."""
     data = b""
     for quality in (78, 65, 50, 35, 20, 8):
         buffer = io.BytesIO()
