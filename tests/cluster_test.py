@@ -4,6 +4,7 @@ import pytest
 
 from uhman_jax.cluster import Cluster
 from uhman_jax.config import Config, Features
+from uhman_jax.config_checks import check_mesh
 from uhman_jax.errors import UserError
 
 
@@ -45,12 +46,12 @@ def test_settings_must_fit_the_mesh():
         ("3x1", "evaluate.batch_size must be a multiple of the 3 devices .*, got 4; use e.g. 6"),
     ):
         with pytest.raises(UserError, match=message):
-            Cluster(mesh=mesh).check_config(config)
-    Cluster(mesh="2x1").check_config(config)
+            check_mesh(config, Cluster(mesh=mesh).shape())
+    check_mesh(config, (2, 1))
     config.train.features = Features.DEVICE
-    Cluster().check_config(config)
+    check_mesh(config, None)
     with pytest.raises(UserError, match="needs a run on one device, got a mesh of 2"):
-        Cluster(mesh="1x2").check_config(config)
+        check_mesh(config, (1, 2))
 
 
 def test_a_single_process_does_not_wait_and_writes():

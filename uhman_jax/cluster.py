@@ -7,7 +7,6 @@ checkpoints, metrics and report. All processes read the same folders and take ev
 import dataclasses
 import re
 
-from uhman_jax.config import Config, Features
 from uhman_jax.errors import UserError
 
 AUTO = "auto"
@@ -53,24 +52,6 @@ class Cluster:
             raise UserError(
                 f"--num_processes {self.num_processes} needs --coordinator, got none; write "
                 "HOST:PORT of process 0, the same for all"
-            )
-
-    def check_config(self, config: Config) -> None:
-        """Raises UserError if settings do not fit the mesh; call it after `initialize`."""
-        if not (shape := self.shape()):
-            return
-        data, model = shape
-        sizes = {"train": config.train.batch_size, "evaluate": config.evaluate.batch_size}
-        for name, size in sizes.items():
-            if size % data:
-                raise UserError(
-                    f"{name}.batch_size must be a multiple of the {data} devices that share a "
-                    f"batch, got {size}; use e.g. {-(-size // data) * data}"
-                )
-        if config.train.features is Features.DEVICE:
-            raise UserError(
-                "train.features=device needs a run on one device, got a mesh of "
-                f"{data * model}; use auto or stream, or leave --mesh out"
             )
 
     def check_devices(self) -> None:

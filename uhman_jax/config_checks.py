@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from uhman_jax.config import Config, flag_text, flatten, kind_of, ranges
+from uhman_jax.config import Config, Features, flag_text, flatten, kind_of, ranges
 from uhman_jax.errors import UserError
 
 SCORES = tuple(f"{name}@{k}" for name in ("P", "R", "F1") for k in (1, 5, 10, 50))
@@ -105,10 +105,25 @@ def _same_kind(value: object, default: object) -> bool:
     return type(value) is type(default)
 
 
-def check_batch(name: str, size: int, num_devices: int) -> None:
-    """Raises UserError if the devices along `data` cannot share a batch evenly."""
-    if size % num_devices:
+def check_mesh(config: Config, shape: tuple[int, int] | None) -> None:
+    """Raises UserError if settings do not fit the devices along `data` and `model`.
+
+    Args:
+        config: a valid config.
+        shape: numbers of devices; None for one device.
+    """
+    if not shape:
+        return
+    data, model = shape
+    sizes = {"train": config.train.batch_size, "evaluate": config.evaluate.batch_size}
+    for name, size in sizes.items():
+        if size % data:
+            raise UserError(
+                f"{name}.batch_size must be a multiple of the {data} devices that share a "
+                f"batch, got {size}; use e.g. {-(-size // data) * data}"
+            )
+    if config.train.features is Features.DEVICE:
         raise UserError(
-            f"{name} must be a multiple of the {num_devices} devices that share a batch, got "
-            f"{size}; use e.g. {-(-size // num_devices) * num_devices}"
+            "train.features=device needs a run on one device, got a mesh of "
+            f"{data * model}; use auto or stream, or leave --mesh out"
         )

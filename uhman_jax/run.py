@@ -12,10 +12,10 @@ from typing import Any
 from uhman_jax import __version__, lock, run_directory, stop, storage
 from uhman_jax.cluster import Cluster
 from uhman_jax.config import Config, differences, flatten, go_on_with
+from uhman_jax.config_checks import check_mesh
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
-from uhman_jax.located import FOLDER, PATHS, located, same_path
 from uhman_jax.prepare import (
     Prepared,
     channel_statistics,
@@ -24,6 +24,7 @@ from uhman_jax.prepare import (
     features_dir,
     prepare,
 )
+from uhman_jax.relative_paths import FOLDER, PATHS, located, same_path
 from uhman_jax.run_directory import CHECKPOINTS, CONFIG, REPORT, VIEW, read_config
 from uhman_jax.scores import Scores, table
 from uhman_jax.shards.store import INFO_FILE
@@ -61,7 +62,7 @@ def run(
         os.environ.setdefault("JAX_CUDA_VISIBLE_DEVICES", "0")
     cluster.initialize()
     cluster.check_devices()
-    cluster.check_config(config)
+    check_mesh(config, cluster.shape())
     if cluster.is_main_process:
         storage.check_folder(workdir, "--workdir")
     config, facts = _check_same_config(config, workdir)

@@ -11,8 +11,8 @@ from uhman_jax import confidence, run_directory, train
 from uhman_jax.config import Config
 from uhman_jax.dataset.view import View
 from uhman_jax.errors import UserError
-from uhman_jax.located import located
 from uhman_jax.prepare import features_dir
+from uhman_jax.relative_paths import located
 from uhman_jax.run_directory import CHECKPOINTS, CONFIG, VIEW, FinishedRun
 from uhman_jax.shards.store import FrameStore
 

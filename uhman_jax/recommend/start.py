@@ -8,10 +8,10 @@ from typing import Any
 
 from uhman_jax import storage
 from uhman_jax.errors import UserError
-from uhman_jax.located import located
 from uhman_jax.prepare import features_dir
 from uhman_jax.preprocess import ledger
 from uhman_jax.preprocess.feature_client import OnDemand
+from uhman_jax.relative_paths import located
 from uhman_jax.run_directory import CONFIG, read_config, require, which_seed
 
 

@@ -92,7 +92,7 @@ def train(
         workdir: holds `checkpoints/` and `metrics.jsonl`.
         should_stop: called after every step and before every batch of a validation.
         log: takes lines for a person.
-        devices: a mesh that shares the work (checked by `Cluster.check_config`); None for one
+        devices: a mesh that shares the work (checked by `config_checks.check_mesh`); None for one
             device. The state is the same up to rounding, and a run may be resumed on another mesh.
 
     Returns:

@@ -12,7 +12,7 @@ import tiny_world
 
 from uhman_jax import main as main_lib
 from uhman_jax.errors import UserError
-from uhman_jax.located import located
+from uhman_jax.relative_paths import located
 from uhman_jax.run import read_config
 from uhman_jax.trained_run import open_run
 
