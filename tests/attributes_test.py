@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uhman_jax.dataset.attributes import country_names, fold_country, fold_gender, is_unknown
-from uhman_jax.dataset.simulator.names import COUNTRIES, GENDERS
+from uhman_jax.simulator.names import COUNTRIES, GENDERS
 
 NOTHING = ["", " ", "-", "--", "?", "unknown", "Unknown ", "UNKNOWN", "nan", "NaN", "null", "NULL"]
 NOTHING += ["none", "None", "n/a", "N/A", "#N/A", "<NA>", "NA", "na", "n.a.", "undefined", "ｎａｎ"]

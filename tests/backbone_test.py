@@ -8,9 +8,9 @@ import tiny_world
 from uhman_jax import backbone, run
 from uhman_jax.config import BackboneName, Config, PreprocessConfig
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
-from uhman_jax.errors import UserError
 from uhman_jax.preprocess import ledger, litert, shard_builder
 from uhman_jax.recommend import Profile, Recommender
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards.store import FrameStore
 
 

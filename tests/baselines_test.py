@@ -27,11 +27,11 @@ from model_inputs import (
 )
 
 from uhman_jax import input_pipeline, metrics, train
-from uhman_jax.baselines import Bilinear, ThreeWay, UserAdditive, mean_features
 from uhman_jax.config import ModelConfig, ModelName, Precision
 from uhman_jax.evaluate import evaluate
-from uhman_jax.layers import ChannelStatistics
-from uhman_jax.model import UHMAN
+from uhman_jax.kernels.video_input import ChannelStatistics
+from uhman_jax.models.baselines import Bilinear, ThreeWay, UserAdditive, mean_features
+from uhman_jax.models.uhman import UHMAN
 from uhman_jax.train.state import build_model
 
 SYSTEMS = [Bilinear, UserAdditive, ThreeWay]

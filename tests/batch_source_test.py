@@ -9,7 +9,7 @@ import tiny_world
 from uhman_jax import input_pipeline, train
 from uhman_jax.config import Features, ModelName, RankWeight
 from uhman_jax.dataset.view import TRAIN
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.train import batch_source, device_dataset, sparse_update
 
 SIZE = 10

@@ -12,7 +12,7 @@ import pytest
 from clips import contents
 from small_network import encode as run
 
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 pytest.importorskip("apache_beam", reason="needs the extra [beam]")
 from uhman_jax.preprocess import beam  # noqa: E402

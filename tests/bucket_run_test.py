@@ -21,10 +21,11 @@ from buckets import Buckets, register, unregister
 from small_network import encode
 
 from uhman_jax import main as main_lib
-from uhman_jax import run, storage, train
+from uhman_jax import run, train
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.view import View
-from uhman_jax.errors import UserError
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.train.checkpoints import Checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]

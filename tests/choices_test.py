@@ -20,11 +20,11 @@ from uhman_jax.config import (
     ViewConfig,
     to_dict,
 )
-from uhman_jax.dataset.simulator import simulate
 from uhman_jax.dataset.view import build_view
 from uhman_jax.losses import make_loss
 from uhman_jax.preprocess import ledger, shard_builder
 from uhman_jax.shards import quantize
+from uhman_jax.simulator import simulate
 from uhman_jax.train import device_dataset, state, step
 
 

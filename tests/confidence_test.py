@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from uhman_jax.confidence import FILE, load, save
-from uhman_jax.errors import UserError
 from uhman_jax.evaluate import calibration
+from uhman_jax.evaluate.confidence import FILE, load, save
+from uhman_jax.runtime.errors import UserError
 
 
 def suggestions(rng, num_videos, num_best=20):

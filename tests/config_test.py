@@ -23,8 +23,8 @@ from uhman_jax.config import (
     to_dict,
 )
 from uhman_jax.config_checks import validate
-from uhman_jax.errors import UserError
 from uhman_jax.losses import make_loss
+from uhman_jax.runtime.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -93,7 +93,7 @@ def test_every_field_is_read_somewhere():
     unread = [
         path
         for path in flatten(Config())
-        if path not in taken and not re.search(rf"\.{path.rsplit('.', 1)[-1]}\b", sources)
+        if path not in taken and not re.search(rf"[.\"]{path.rsplit('.', 1)[-1]}\b", sources)
     ]
     assert not unread
 

@@ -23,7 +23,8 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 import tiny_world  # noqa: E402
 
-from uhman_jax import input_pipeline, storage  # noqa: E402
+from uhman_jax import input_pipeline  # noqa: E402
+from uhman_jax.runtime import storage  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

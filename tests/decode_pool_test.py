@@ -14,11 +14,11 @@ import clips
 import numpy as np
 import pytest
 
-from uhman_jax.errors import UserError
 from uhman_jax.preprocess import decode_process, decode_worker, self_test
 from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.preprocess.decode_pool import DecoderPool
 from uhman_jax.preprocess.decode_process import LibraryFault
+from uhman_jax.runtime.errors import UserError
 
 TESTS = Path(__file__).parent
 
@@ -122,8 +122,8 @@ def test_a_library_that_fails_later_is_found_by_the_self_test(clip, tmp_path, mo
             found.append(one)
             turned.touch()
     assert found[0].state == "ok" and found[-1].state == "corrupt"
-    # Twenty in all, of which a few may be later ones, and the last is never classed.
-    assert 10 <= sum(one.state == "corrupt" for one in found) <= 21
+    # Twenty in a row, of which a few may be later ones; a slow good clip may restart the count.
+    assert 10 <= sum(one.state == "corrupt" for one in found) <= 20 + 4 * 2
 
 
 def test_a_folder_of_odd_files_is_read_to_its_end(clip, tmp_path, monkeypatch):

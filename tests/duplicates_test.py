@@ -14,7 +14,7 @@ from uhman_jax.dataset.duplicates import describe_copies, find_copies, leave_out
 from uhman_jax.dataset.raw import Video
 from uhman_jax.dataset.split import assign_splits, stateless_hash
 from uhman_jax.dataset.view import SPLIT_NAMES, TEST, TRAIN, VALIDATION, build_view
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 
 def video(video_id, user_id="u", timestamp=None):

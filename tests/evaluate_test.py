@@ -13,8 +13,8 @@ from fake_truth import make_truth
 
 from uhman_jax import input_pipeline, metrics, train
 from uhman_jax.dataset.view import TEST
-from uhman_jax.errors import UserError
 from uhman_jax.evaluate import evaluate, ranking, reference_rankings, slices
+from uhman_jax.runtime.errors import UserError
 
 NOTHING = lambda line: None  # noqa: E731
 

@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 from tools import cli
 from tools.export import folder as export_lib
 from tools.export import load as load_lib
-from uhman_jax import confidence as confidence_lib
 from uhman_jax.dataset.attributes import country_names
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.view import TEST, View
-from uhman_jax.errors import UserError
+from uhman_jax.evaluate import confidence as confidence_lib
 from uhman_jax.input_pipeline import eval_batches
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards.store import FrameStore
 from uhman_jax.trained_run import open_run
 

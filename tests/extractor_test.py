@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from uhman_jax.backbone import BACKBONES, EFFICIENTNET_V2_B0, INCEPTION_V3
-from uhman_jax.errors import UserError
 from uhman_jax.preprocess import litert
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards import quantize
 
 pytest.importorskip("tensorflow")

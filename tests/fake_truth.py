@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from uhman_jax.dataset import truth as truth_lib
+from uhman_jax.simulator import truth as truth_lib
 
 
 def make_truth(view, *, seed=0):

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tools import import_yfcc100m, import_ytdlp, ytdlp_info, ytdlp_users
 from tools.import_report import Dropped
 from uhman_jax.dataset.raw import User, Video, fault_of, read_raw_dataset, write_raw_dataset
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 SAMPLES = pathlib.Path(__file__).parents[2] / "shared" / "strangers"

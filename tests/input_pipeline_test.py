@@ -9,7 +9,7 @@ from small_view import ragged, small_view
 
 from uhman_jax import input_pipeline
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards import quantize, store, tfrecord
 
 V, C, M, T = 11, 7, 64, 5

@@ -18,7 +18,7 @@ import tiny_world
 from tools.inspect_run import hashtag_map, page, rates, space, study
 from uhman_jax import run
 from uhman_jax.dataset.view import TEST, View
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from uhman_jax.config import Backend
-from uhman_jax.errors import UserError
 from uhman_jax.preprocess import shard_builder
+from uhman_jax.runtime.errors import UserError
 
 SMALL = """
 import importlib, sys

@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 from model_inputs import HEADS, B, C, F, M, R, make_inputs, make_model, sizes_of
 
-from uhman_jax.baselines import Bilinear, ThreeWay, UserAdditive
-from uhman_jax.layers import (
-    ChannelStatistics,
-    VideoInput,
-    lookup,
-    orthogonal,
-    score,
-    standardise,
-    unit_length,
-)
-from uhman_jax.model import UHMAN
+from uhman_jax.kernels.video_input import ChannelStatistics, VideoInput, standardise
+from uhman_jax.models.baselines import Bilinear, ThreeWay, UserAdditive
+from uhman_jax.models.layers import lookup, orthogonal, score, unit_length
+from uhman_jax.models.uhman import UHMAN
 
 SYSTEMS = [UHMAN, Bilinear, UserAdditive, ThreeWay]
 

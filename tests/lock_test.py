@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from uhman_jax import lock
-from uhman_jax.errors import UserError
+from uhman_jax.runtime import lock
+from uhman_jax.runtime.errors import UserError
 
 HOLDER = """
 import sys, time
-from uhman_jax import lock
+from uhman_jax.runtime import lock
 with lock.hold(sys.argv[1], "wait"):
     print("held", flush=True)
     time.sleep(60)

@@ -239,7 +239,7 @@ def test_sigterm_saves_and_exits_with_75_and_the_same_command_goes_on(config_fil
     process.send_signal(signal.SIGTERM)
     output, error = process.communicate(timeout=60)
     assert process.returncode == 75, error
-    assert "Saved at step" in output and "the same command goes on" in error
+    assert "Saved at step" in output and "the same command continues" in error
     assert "Traceback" not in error
     result = call(*flags)
     assert result.returncode == 0, result.stderr

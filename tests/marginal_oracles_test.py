@@ -8,11 +8,11 @@ import pytest
 import small_worlds
 from small_worlds import WORLDS, precision, with_clips
 
+from uhman_jax import simulator
 from uhman_jax.config import Config, SimulatorConfig, World
-from uhman_jax.dataset import simulator
-from uhman_jax.dataset.simulator import marginal_oracles, observable_oracle, posts
-from uhman_jax.dataset.truth import load_truth
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
+from uhman_jax.simulator import marginal_oracles, observable_oracle, posts
+from uhman_jax.simulator.truth import load_truth
 
 
 def tiny(**changes) -> SimulatorConfig:

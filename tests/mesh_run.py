@@ -25,8 +25,8 @@ from tools.bench import synthetic  # noqa: E402
 from uhman_jax import input_pipeline, train  # noqa: E402
 from uhman_jax.config import Estimator, Optimiser  # noqa: E402
 from uhman_jax.dataset.view import TEST  # noqa: E402
-from uhman_jax.devices import Devices  # noqa: E402
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos  # noqa: E402
+from uhman_jax.runtime.mesh import Devices  # noqa: E402
 
 
 def config_of(root, estimator="exact"):

@@ -6,7 +6,8 @@ import pytest
 
 from uhman_jax import microbatch
 from uhman_jax.input_pipeline import Batch
-from uhman_jax.layers import UserInput, VideoInput
+from uhman_jax.kernels.video_input import VideoInput
+from uhman_jax.models.layers import UserInput
 
 
 def make_batch(size, num_channels, num_frames=8):

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from uhman_jax import losses
-from uhman_jax.layers import UserInput, VideoInput
-from uhman_jax.model import UHMAN
+from uhman_jax.kernels.video_input import VideoInput
+from uhman_jax.models.layers import UserInput
+from uhman_jax.models.uhman import UHMAN
 
 B, F, M, C, R, T = 3, 5, 7, 11, 13, 23
 GENDERS, AGES, COUNTRIES = 29, 31, 37

@@ -19,7 +19,7 @@ from experiments.paper.json_lines import read_lines
 from experiments.paper.results_log import Rows
 from experiments.paper.trials import Cell, Study
 from uhman_jax.config import flatten
-from uhman_jax.errors import DivergedError, UserError
+from uhman_jax.runtime.errors import DivergedError, UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 CELL = Cell("selection", 0, "natural", "plus", "UHMAN")

@@ -7,9 +7,9 @@ import pytest
 from clips import contents
 from small_network import encode as run
 
-from uhman_jax import lock
-from uhman_jax.errors import UserError
 from uhman_jax.preprocess.pipeline import Part
+from uhman_jax.runtime import lock
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards.store import INFO_FILE
 
 

@@ -17,8 +17,8 @@ from uhman_jax import input_pipeline, prepare
 from uhman_jax.config import Config, Duplicates, SimulatorConfig, SimulatorOutput, Split
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
 from uhman_jax.dataset.view import TRAIN, View
-from uhman_jax.errors import UserError
 from uhman_jax.preprocess import ledger, pipeline
+from uhman_jax.runtime.errors import UserError
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from small_network import SmallNetwork, small_config
 from small_network import encode as run
 
 from uhman_jax.config import Storage
-from uhman_jax.errors import UserError
 from uhman_jax.preprocess import (
     clip_file,
     feature_client,
@@ -29,6 +28,7 @@ from uhman_jax.preprocess import (
 )
 from uhman_jax.preprocess.decode_pool import DecoderPool
 from uhman_jax.preprocess.decode_process import LibraryFault
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards import quantize
 from uhman_jax.shards.store import FrameStore
 
@@ -430,7 +430,7 @@ def test_spellings_are_unambiguous(names):
 SMALL_COMMAND = """if True:
     import sys
     from small_network import SmallNetwork
-    from uhman_jax import streams
+    from uhman_jax.runtime import streams
     from uhman_jax.preprocess import __main__ as command, pipeline
     real = pipeline.preprocess
     pipeline.preprocess = lambda *a, **k: real(*a, network=SmallNetwork, **k)

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 from views import build, random_world
 
-from uhman_jax.errors import UserError
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
+from uhman_jax.runtime.errors import UserError
 
 HASHTAGS = ("sea", "sun", "sea|sun", "strasse")
 

@@ -1,7 +1,7 @@
 import io
 import sys
 
-from uhman_jax.progress import progress_bar
+from uhman_jax.runtime.progress import progress_bar
 
 
 class Terminal(io.StringIO):

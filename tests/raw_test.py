@@ -17,7 +17,7 @@ from uhman_jax.dataset.raw import (
     summarise_problems,
     write_raw_dataset,
 )
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 VIDEOS = "video_id,path,user_id,hashtags,timestamp\n"
 USERS = "user_id,gender,age,country,history\n"

@@ -16,14 +16,14 @@ import pytest
 import small_run
 import tiny_world
 
-from uhman_jax import streams
 from uhman_jax.config import Config
-from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import eval_batches
 from uhman_jax.preprocess import feature_client
 from uhman_jax.preprocess.find_videos import clips_of
 from uhman_jax.recommend import Profile, Recommender
 from uhman_jax.recommend.start import start_extractor
+from uhman_jax.runtime import streams
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.trained_run import open_run
 
 CODE = small_run.code("uhman_jax.recommend")

@@ -10,11 +10,11 @@ from fake_truth import make_truth
 from small_view import small_view
 
 from uhman_jax.config import Distribution, ViewConfig
-from uhman_jax.dataset import truth as truth_lib
 from uhman_jax.dataset.raw import RawDataset, Video
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, build_view
-from uhman_jax.errors import UserError
 from uhman_jax.evaluate import ranking, reference_rankings
+from uhman_jax.runtime.errors import UserError
+from uhman_jax.simulator import truth as truth_lib
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from uhman_jax import region_projection
-from uhman_jax.layers import ChannelStatistics, UserInput, VideoInput, standardise
-from uhman_jax.model import UHMAN
+from uhman_jax.kernels import region_projection
+from uhman_jax.kernels.video_input import ChannelStatistics, VideoInput, standardise
+from uhman_jax.models.layers import UserInput
+from uhman_jax.models.uhman import UHMAN
 
 V, N, C = 6, 128, 192  # two blocks of 64 rows; three of 64 channels
 SLOTS = [4, 0, 4, 5, 1, 2]  # of which a CPU takes three at once

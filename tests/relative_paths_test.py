@@ -11,9 +11,9 @@ import pytest
 import tiny_world
 
 from uhman_jax import main as main_lib
-from uhman_jax.errors import UserError
 from uhman_jax.relative_paths import located
 from uhman_jax.run import read_config
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.trained_run import open_run
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from uhman_jax.cluster import Cluster
 from uhman_jax.config import Config, PreprocessConfig, flatten
+from uhman_jax.runtime.processes import Cluster
 
 ROOT = pathlib.Path(__file__).parents[1]
 # The commands that print the messages of a module, or of its flags; by default its own command.
@@ -18,8 +18,8 @@ MAIN, PREPROCESS, RECOMMEND, DEMO, EXPORT, INSPECT = (
 )
 TRAINED = {RECOMMEND, DEMO, EXPORT, INSPECT}
 READ_AT = {
-    "uhman_jax/cluster.py": {MAIN},
-    "uhman_jax/devices.py": {MAIN},
+    "uhman_jax/runtime/processes.py": {MAIN},
+    "uhman_jax/runtime/mesh.py": {MAIN},
     "uhman_jax/prepare.py": {MAIN},
     "uhman_jax/dataset/duplicates.py": {MAIN},
     "uhman_jax/dataset/split.py": {MAIN},

@@ -18,11 +18,11 @@ from html_page import Page
 from PIL import Image
 
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
-from uhman_jax.errors import UserError
 from uhman_jax.report import write_report
 from uhman_jax.report.plots import PAGE_COLORS, loss_curve, score_curve
 from uhman_jax.report.tables import number
 from uhman_jax.report.thumbnails import heat_levels, heat_png
+from uhman_jax.runtime.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 

@@ -19,7 +19,7 @@ from short_runs import assert_same_bytes, log_of, run, without_times
 from uhman_jax import input_pipeline, run_directory, train
 from uhman_jax.config import Features
 from uhman_jax.dataset.view import TRAIN, View
-from uhman_jax.errors import DivergedError, UserError
+from uhman_jax.runtime.errors import DivergedError, UserError
 from uhman_jax.train import checkpoints as checkpoints_lib
 from uhman_jax.train import loop
 from uhman_jax.train import metrics_log as log_lib
@@ -153,7 +153,7 @@ def test_sigterm_saves_and_another_process_ends_with_the_bytes_of_an_unbroken_ru
         sys.path.insert(0, "tests")
         import tiny_world
         from uhman_jax import input_pipeline, train
-        from uhman_jax.stop import graceful_stop
+        from uhman_jax.runtime.signals import graceful_stop
         root, workdir = map(pathlib.Path, sys.argv[1:])
         config = tiny_world.make_config(root, num_epochs=40, eval_every=60)
         view, store = tiny_world.load(root, config)

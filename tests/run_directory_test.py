@@ -12,7 +12,7 @@ import views
 from uhman_jax import run_directory
 from uhman_jax.config import Config, ModelConfig, ModelName
 from uhman_jax.dataset.view import TEST
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 
 def test_config_and_facts_come_back(tmp_path):

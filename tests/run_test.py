@@ -5,9 +5,10 @@ import json
 import pytest
 import tiny_world
 
-from uhman_jax import run, storage
+from uhman_jax import run
 from uhman_jax.config import Duplicates, to_dict
-from uhman_jax.errors import UserError
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 
 
 def test_another_config_is_refused_before_any_work(tmp_path):

@@ -8,12 +8,12 @@ import pytest
 from clips import contents
 from small_worlds import tiny
 
+from uhman_jax import simulator
 from uhman_jax.config import SimulatorOutput
-from uhman_jax.dataset import simulator
 from uhman_jax.dataset.raw import read_raw_dataset
-from uhman_jax.dataset.simulator import motion, posts, render_features, render_videos
-from uhman_jax.dataset.truth import SIMULATED_FEATURES, load_truth
 from uhman_jax.shards.store import FrameStore
+from uhman_jax.simulator import motion, posts, render_features, render_videos
+from uhman_jax.simulator.truth import SIMULATED_FEATURES, load_truth
 
 # --- video files
 

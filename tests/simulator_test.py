@@ -9,13 +9,13 @@ import pytest
 from clips import contents
 from small_worlds import WORLDS, precision, tiny, with_clips
 
+from uhman_jax import simulator
 from uhman_jax.config import SimulatorConfig, SimulatorOutput, World
-from uhman_jax.dataset import simulator
 from uhman_jax.dataset.raw import read_raw_dataset
-from uhman_jax.dataset.simulator import laws as laws_lib
-from uhman_jax.dataset.simulator import names, observable_oracle, posts
-from uhman_jax.dataset.truth import load_truth
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
+from uhman_jax.simulator import laws as laws_lib
+from uhman_jax.simulator import names, observable_oracle, posts
+from uhman_jax.simulator.truth import load_truth
 
 # --- the whole
 

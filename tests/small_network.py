@@ -12,8 +12,8 @@ import numpy as np
 
 from uhman_jax.backbone import INCEPTION_V3
 from uhman_jax.config import PreprocessConfig
-from uhman_jax.errors import UserError, user_message
-from uhman_jax.storage import atomic_write
+from uhman_jax.runtime.errors import UserError, user_message
+from uhman_jax.runtime.storage import atomic_write
 
 
 class SmallNetwork:
@@ -68,8 +68,8 @@ def encode(
     root, output, inputs=None, *, network=SmallNetwork, retry=(), part=None, beam=None, **changes
 ):
     """Preprocesses a folder, or a folder of a bucket, with the small network."""
-    from uhman_jax import storage
     from uhman_jax.preprocess import find_videos, pipeline
+    from uhman_jax.runtime import storage
 
     return pipeline.preprocess(
         root,

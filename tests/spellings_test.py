@@ -29,10 +29,10 @@ from uhman_jax.dataset.raw import Video
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View, build_view
 from uhman_jax.dataset.vocabulary import choose_spellings
 from uhman_jax.demo.server import Answers
-from uhman_jax.errors import UserError
 from uhman_jax.recommend import Profile
 from uhman_jax.recommend.explain import explain
 from uhman_jax.report import write_report
+from uhman_jax.runtime.errors import UserError
 
 
 def use(number, user, hashtag, spelling):

@@ -5,17 +5,17 @@ from unittest import mock
 import jax
 import numpy as np
 from model_inputs import make_inputs
-from model_test import SIZES
+from uhman_test import SIZES
 
 from experiments.recipe import starts
-from uhman_jax import model
+from uhman_jax.models import uhman
 
 
 def initial(name=None):
     """Returns the initial parameters of a model, flat."""
-    attention = starts.attention_of(*starts.STARTS[name]) if name else model.MultiHead
-    with mock.patch.object(model, "MultiHead", attention):
-        init = jax.jit(model.UHMAN(**SIZES).init)
+    attention = starts.attention_of(*starts.STARTS[name]) if name else uhman.MultiHead
+    with mock.patch.object(uhman, "MultiHead", attention):
+        init = jax.jit(uhman.UHMAN(**SIZES).init)
         return jax.tree.leaves_with_path(init(jax.random.key(0), *make_inputs())["params"])
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from small_network import SmallNetwork, encode, small_config
 
-from uhman_jax import storage
-from uhman_jax.errors import UserError
 from uhman_jax.preprocess import pipeline
 from uhman_jax.report import thumbnails
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards.store import FrameStore
 
 # Single files
@@ -85,7 +85,7 @@ def test_a_bucket_answers_as_a_folder_does(bucket, tmp_path):
 def test_only_leftovers_of_killed_processes_are_removed(tmp_path, how):
     code = f"""if True:
         import os, pathlib, signal
-        from uhman_jax import storage
+        from uhman_jax.runtime import storage
         with storage.{how}({str(tmp_path / "x.npz")!r}) as made:
             made.write(b"half") if {how == "atomic_write"} else made.write_bytes(b"half")
             os.kill(os.getpid(), signal.SIGKILL)

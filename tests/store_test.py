@@ -12,7 +12,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards import metadata, quantize, store, tfrecord
 from uhman_jax.shards import record as record_lib
 from uhman_jax.shards.index import read_index

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import small_network
 
-from uhman_jax import run, storage
+from uhman_jax import run
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import View
-from uhman_jax.errors import UserError
 from uhman_jax.preprocess import feature_client, find_videos, pipeline
 from uhman_jax.recommend import Profile, Recommender
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 
 ARCHIVE = pathlib.Path(__file__).parent / "fixtures" / "stored_run.tar.xz"
 SERVER = (sys.executable, small_network.__file__, "serve")

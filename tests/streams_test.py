@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from uhman_jax import streams
+from uhman_jax.runtime import streams
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMMANDS = [
@@ -51,7 +51,7 @@ def test_all_commands_guard_their_streams():
 
 def code(*lines):
     body = "\n    ".join(lines)
-    start = "import os, sys; from uhman_jax import errors, streams"
+    start = "import os, sys; from uhman_jax.runtime import errors, streams"
     return ["-c", f"{start}\nwith streams.guarded():\n    {body}"]
 
 

@@ -16,9 +16,9 @@ from uhman_jax import input_pipeline, train
 from uhman_jax.config import Decay, Loss, Optimiser, RankWeight, to_dict
 from uhman_jax.dataset.raw import read_raw_dataset, write_raw_dataset
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION
-from uhman_jax.errors import UserError
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
 from uhman_jax.losses import make_loss
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.train import state as state_lib
 from uhman_jax.train import step as step_lib
 

@@ -6,7 +6,7 @@ import pytest
 import tiny_world
 
 from uhman_jax import train
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.trained_run import open_run
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from uhman_jax.dataset import truth as truth_lib
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
+from uhman_jax.simulator import truth as truth_lib
 
 
 def cells(mask_M) -> set[tuple[int, int]]:

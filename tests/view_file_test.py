@@ -11,7 +11,7 @@ from views import build, random_world
 
 from uhman_jax.dataset.raw import User, Video
 from uhman_jax.dataset.view import View
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 
 def assert_equal(one, two):

@@ -25,7 +25,7 @@ from uhman_jax.config import Distribution, Split, ViewConfig
 from uhman_jax.dataset.history import index_in_row
 from uhman_jax.dataset.raw import User, Video
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, build_view
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 # ---- Worked by hand
 

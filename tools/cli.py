@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from absl import logging
 
-from uhman_jax.errors import UserError, exit_on_user_error, only_flags
+from uhman_jax.runtime.errors import UserError, exit_on_user_error, only_flags
 
 
 def print_report(argv: Sequence[str], work: Callable[[], Iterable[str]]) -> None:

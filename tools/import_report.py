@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from tools import cli
-from uhman_jax.errors import count_of
-from uhman_jax.storage import atomic_write, escape_name
+from uhman_jax.runtime.errors import count_of
+from uhman_jax.runtime.storage import atomic_write, escape_name
 
 FILE = "dropped.csv"
 _EXAMPLES = 3

@@ -34,10 +34,10 @@ from uhman_jax.dataset.attributes import country_names
 from uhman_jax.dataset.field_checks import parse_time
 from uhman_jax.dataset.hashtags import keyword_hashtag, normalise_hashtag
 from uhman_jax.dataset.raw import User, Video, fault_of, write_raw_dataset
-from uhman_jax.errors import UserError, count_of
-from uhman_jax.progress import progress_bar
-from uhman_jax.storage import atomic_write, escape_name
-from uhman_jax.streams import run_app
+from uhman_jax.runtime.errors import UserError, count_of
+from uhman_jax.runtime.progress import progress_bar
+from uhman_jax.runtime.storage import atomic_write, escape_name
+from uhman_jax.runtime.streams import run_app
 
 _ROOT = flags.DEFINE_string("root", None, "Folder of the dataset.", required=True)
 _METADATA = flags.DEFINE_list("metadata", None, "Files of the dataset's metadata.", required=True)

@@ -35,9 +35,9 @@ from uhman_jax.dataset.raw import (
     read_users,
     write_raw_dataset,
 )
-from uhman_jax.errors import UserError, count_of
-from uhman_jax.storage import escape_name
-from uhman_jax.streams import run_app
+from uhman_jax.runtime.errors import UserError, count_of
+from uhman_jax.runtime.storage import escape_name
+from uhman_jax.runtime.streams import run_app
 
 _FOLDER = flags.DEFINE_string(
     "folder", None, "Folder of clips and .info.json files.", required=True

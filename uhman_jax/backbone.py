@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of red, green and blue in [0, 1]
 _IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)

@@ -16,7 +16,7 @@ from dataclasses import field
 from typing import Any
 
 from uhman_jax.backbone import BACKBONES
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 
 class SimulatorOutput(enum.Enum):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from uhman_jax.config import Config, Features, flag_text, flatten, kind_of, ranges
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 SCORES = tuple(f"{name}@{k}" for name in ("P", "R", "F1") for k in (1, 5, 10, 50))
 SCORES += ("NDCG@10", "MRR", "MAP")

@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from uhman_jax.dataset.view import TRAIN, Ragged, View
-from uhman_jax.errors import UserError
-from uhman_jax.layers import ChannelStatistics, UserInput, VideoInput
-from uhman_jax.progress import progress_bar
+from uhman_jax.kernels.video_input import ChannelStatistics, VideoInput
+from uhman_jax.models.layers import UserInput
+from uhman_jax.runtime.errors import UserError
+from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.shards.buffer_pool import Recycler
 from uhman_jax.shards.store import FrameStore
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uhman_jax.layers import score
+from uhman_jax.models.layers import score
 
 _RANK_WEIGHTS = ("none", "wsabie")
 

@@ -25,11 +25,11 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from uhman_jax import stop, storage, streams
-from uhman_jax.cluster import Cluster
 from uhman_jax.config import Config, flag_rule, flatten, nearest_field
 from uhman_jax.config_checks import validate
-from uhman_jax.errors import UserError, only_flags, user_message
+from uhman_jax.runtime import signals, storage, streams
+from uhman_jax.runtime.errors import UserError, only_flags, user_message
+from uhman_jax.runtime.processes import Cluster
 
 MODES = ("train_and_evaluate", "evaluate")
 _ALLOCATIONS = 20_000  # between garbage collections; with the default 700 a start takes 10 % longer
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = None
     try:
         arguments = parse(argv)
-        with stop.exit_on_signal():
+        with signals.exit_on_signal():
             from uhman_jax import run  # imports all that is slow to load
 
             finished = run.run(
@@ -71,8 +71,8 @@ def main(argv: Sequence[str]) -> int:
             )  # a normal exit waits for the other processes, which wait for us
         return streams.WRONG
     if not finished:
-        print(stop.MESSAGE, file=sys.stderr)
-    return 0 if finished else stop.STOPPED
+        print(signals.MESSAGE, file=sys.stderr)
+    return 0 if finished else signals.STOPPED
 
 
 def parse(argv: Sequence[str]) -> Arguments:

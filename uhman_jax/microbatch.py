@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from uhman_jax.input_pipeline import Batch, take
-from uhman_jax.layers import VideoInput
-from uhman_jax.region_projection import goes_by_video, largest_divisor
+from uhman_jax.kernels.cpu import largest_divisor
+from uhman_jax.kernels.region_projection import goes_by_video
+from uhman_jax.kernels.video_input import VideoInput
 
 CACHE_BYTES = 20 * 2**20  # measured best on two cores; 10 to 40 MiB are about equal
 GRADIENTS = 4  # minimum size of a microbatch's activations, in multiples of the gradient

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from uhman_jax import lock, storage
 from uhman_jax.config import Config, Duplicates, SimulatorOutput
 from uhman_jax.dataset.duplicates import describe_copies, find_copies
 from uhman_jax.dataset.raw import RawDataset, read_raw_dataset, summarise_problems
 from uhman_jax.dataset.rules import CURRENT
-from uhman_jax.dataset.truth import SIMULATED_FEATURES, Truth, load_truth
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View, build_view
-from uhman_jax.errors import UserError, count_of, storage_error
+from uhman_jax.runtime import lock, storage
+from uhman_jax.runtime.errors import UserError, count_of, storage_error
 from uhman_jax.shards.store import INFO_FILE, FrameStore
+from uhman_jax.simulator.truth import SIMULATED_FEATURES, Truth, load_truth
 
 if TYPE_CHECKING:
-    from uhman_jax.layers import ChannelStatistics  # imports JAX
+    from uhman_jax.kernels.video_input import ChannelStatistics
 
 Log = Callable[[str], object]
 MAX_PROBLEMS = 5  # lines that are logged about problems of one kind
@@ -109,7 +109,7 @@ def _raw_dataset(config: Config, log: Log, rules: int) -> RawDataset:
 
 def simulated_root(config: Config, log: Log = print) -> pathlib.Path:
     """Returns the folder of a config's simulated dataset; simulates it if it does not exist."""
-    from uhman_jax.dataset import simulator  # imports PyAV: not needed for real data
+    from uhman_jax import simulator  # imports PyAV: not needed for real data
 
     root = dataset_root(config)
     if not simulator.is_simulated(root):
@@ -125,7 +125,7 @@ def dataset_root(config: Config) -> pathlib.Path:
     """Returns the folder of a config's raw dataset, which may not exist."""
     if config.data.root:
         return storage.path(config.data.root)
-    from uhman_jax.dataset import simulator
+    from uhman_jax import simulator
 
     fingerprint = simulator.simulated_fingerprint(config.simulator)
     return pathlib.Path(config.data.simulated_dir) / f"{config.simulator.door.value}-{fingerprint}"

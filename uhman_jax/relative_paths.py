@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from uhman_jax.config import Config
-from uhman_jax.errors import UserError
 from uhman_jax.prepare import dataset_root, features_dir
+from uhman_jax.runtime.errors import UserError
 
 FOLDER = "folder"  # key in config.json, beside the settings
 PATHS = ("data.root", "data.simulated_dir", "preprocess.output_dir", "preprocess.weights")

@@ -9,13 +9,11 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from uhman_jax import __version__, lock, run_directory, stop, storage
-from uhman_jax.cluster import Cluster
+from uhman_jax import __version__, run_directory
 from uhman_jax.config import Config, differences, flatten, go_on_with
 from uhman_jax.config_checks import check_mesh
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import View
-from uhman_jax.errors import UserError
 from uhman_jax.prepare import (
     Prepared,
     channel_statistics,
@@ -26,6 +24,9 @@ from uhman_jax.prepare import (
 )
 from uhman_jax.relative_paths import FOLDER, PATHS, located, same_path
 from uhman_jax.run_directory import CHECKPOINTS, CONFIG, REPORT, VIEW, read_config
+from uhman_jax.runtime import lock, signals, storage
+from uhman_jax.runtime.errors import UserError
+from uhman_jax.runtime.processes import Cluster
 from uhman_jax.scores import Scores, table
 from uhman_jax.shards.store import INFO_FILE
 
@@ -131,8 +132,8 @@ def _train_and_evaluate(
 ) -> dict[str, Any] | None:
     """Trains unless `mode` is "evaluate", and evaluates; returns None if a signal stopped it."""
     from uhman_jax import train  # imports JAX
-    from uhman_jax.devices import Devices
     from uhman_jax.evaluate import evaluate
+    from uhman_jax.runtime.mesh import Devices
 
     keep_compiled_programs()
 
@@ -150,7 +151,7 @@ def _train_and_evaluate(
             log(f"No validation before step {int(state.step)}: its parameters are evaluated.")
     else:
         statistics = channel_statistics(prepared, log)
-        with stop.graceful_stop() as stopped:
+        with signals.graceful_stop() as stopped:
             try:
                 state = train.train(
                     config,

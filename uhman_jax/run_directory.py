@@ -25,10 +25,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from uhman_jax import storage
 from uhman_jax.config import Config, from_dict, to_dict
 from uhman_jax.dataset.view import View
-from uhman_jax.errors import UserError
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.scores import Scores
 
 CONFIG, VIEW, LOG, CHECKPOINTS = "config.json", "view.npz", "metrics.jsonl", "checkpoints"

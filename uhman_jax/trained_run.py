@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from flax import linen as nn
 
-from uhman_jax import confidence, run_directory, train
+from uhman_jax import run_directory, train
 from uhman_jax.config import Config
 from uhman_jax.dataset.view import View
-from uhman_jax.errors import UserError
+from uhman_jax.evaluate import confidence
 from uhman_jax.prepare import features_dir
 from uhman_jax.relative_paths import located
 from uhman_jax.run_directory import CHECKPOINTS, CONFIG, VIEW, FinishedRun
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards.store import FrameStore
 
 

@@ -22,10 +22,10 @@ from experiments.paper.results_log import Rows
 from experiments.paper.trials import SYSTEMS, WORLDS, Cell, Study, prepare_world, run_cell
 from experiments.paper.tune import Tuning
 from experiments.paper.workers import Interrupted, Workers, num_workers
-from uhman_jax import lock, stop
-from uhman_jax.errors import UserError, exit_on_user_error, only_flags
-from uhman_jax.progress import progress_bar
-from uhman_jax.streams import run_app
+from uhman_jax.runtime import lock, signals
+from uhman_jax.runtime.errors import UserError, exit_on_user_error, only_flags
+from uhman_jax.runtime.progress import progress_bar
+from uhman_jax.runtime.streams import run_app
 
 PARTS = ("tables", "recipe", "figure4a", "figure4b", "sizes", "views")
 COMPARED = ("BL", "UA", "3WM", "UHMAN")  # systems without the ablations
@@ -136,8 +136,8 @@ def run_cells(cells: list[Cell], study: Study) -> None:
     rows.add_equals(cells, study)
     write_all(rows.of(cells, study), study.folder)
     if stopped:
-        print(stop.MESSAGE, file=sys.stderr)
-        sys.exit(stop.STOPPED)
+        print(signals.MESSAGE, file=sys.stderr)
+        sys.exit(signals.STOPPED)
     print(f"{len(cells)} cells; tables.md, study.html and the figures are in {study.folder}")
 
 

@@ -18,7 +18,7 @@ from experiments.paper.stats import Estimate
 from experiments.paper.summary import Cell
 from uhman_jax.report import plots
 from uhman_jax.report.plots import CARD, INK, PAGE_COLORS
-from uhman_jax.storage import atomic_write
+from uhman_jax.runtime.storage import atomic_write
 
 SYSTEM_COLORS = {
     "BL": "#8c8577",

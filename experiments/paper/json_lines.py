@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
-from uhman_jax.storage import atomic_write
+from uhman_jax.runtime.storage import atomic_write
 
 
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -14,12 +14,12 @@ from experiments.paper.drawing import COLORS
 from experiments.paper.layout import Table
 from experiments.paper.summary import Cell
 from uhman_jax.dataset.view import View
-from uhman_jax.errors import count_of
 from uhman_jax.report.plots import inline_svg
 from uhman_jax.report.rendering import render_page
 from uhman_jax.report.tables import count
 from uhman_jax.run_directory import VIEW
-from uhman_jax.storage import atomic_write
+from uhman_jax.runtime.errors import count_of
+from uhman_jax.runtime.storage import atomic_write
 
 _TEMPLATES = pathlib.Path(__file__).parent / "templates"
 

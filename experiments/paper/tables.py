@@ -12,7 +12,7 @@ from experiments.paper.claims import PAIR, Claim, Verdict, corrected, p_text, si
 from experiments.paper.layout import Entry, Row, Table, markdown, score, setting, share
 from experiments.paper.stats import MIN_WORLDS
 from experiments.paper.summary import Cell
-from uhman_jax.storage import atomic_write
+from uhman_jax.runtime.storage import atomic_write
 
 INTRODUCTION = """# The paper's tables, measured again
 

@@ -16,10 +16,10 @@ from experiments.paper.recipes import RECIPES, VARIANTS, set_values
 from experiments.paper.workers import Interrupted
 from uhman_jax.config import Config, Distribution, ModelName, Split, flatten
 from uhman_jax.config_checks import validate
-from uhman_jax.errors import DivergedError
 from uhman_jax.prepare import prepare
 from uhman_jax.run import run
 from uhman_jax.run_directory import read_log, read_predictions, read_run, write_npz
+from uhman_jax.runtime.errors import DivergedError
 from uhman_jax.scores import MODEL
 
 METRICS = ("P@1", "P@5", "P@10", "P@50", "R@5", "R@10", "R@50")

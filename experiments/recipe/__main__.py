@@ -17,14 +17,14 @@ from absl import flags, logging
 from configs.paper_features import get_config
 from experiments.paper.json_lines import read_lines, write_lines
 from experiments.paper.recipes import set_values
-from uhman_jax import stop
 from uhman_jax.config import Config, Decay, Estimator, RankWeight
 from uhman_jax.config_checks import validate
-from uhman_jax.errors import DivergedError, UserError, exit_on_user_error, only_flags
 from uhman_jax.run import run
 from uhman_jax.run_directory import read_log, read_run
+from uhman_jax.runtime import signals
+from uhman_jax.runtime.errors import DivergedError, UserError, exit_on_user_error, only_flags
+from uhman_jax.runtime.streams import run_app
 from uhman_jax.scores import MODEL, Scores
-from uhman_jax.streams import run_app
 
 RESULTS = pathlib.Path(__file__).parent / "results.jsonl"
 KEYS = ("P@5", "P@10", "R@10", "NDCG@10")
@@ -66,8 +66,8 @@ def outcome(name: str, config: Config, workdir: pathlib.Path) -> dict[str, Any]:
     except DivergedError as error:  # that is a result
         return row | {"failed": str(error)}
     if not finished:
-        print(stop.MESSAGE, file=sys.stderr)
-        sys.exit(stop.STOPPED)
+        print(signals.MESSAGE, file=sys.stderr)
+        sys.exit(signals.STOPPED)
     log, scores = read_log(workdir), read_run(workdir).scores
     for key in KEYS:
         best = zip(*(entry[f"validation/{key}"] for entry in log), strict=True)

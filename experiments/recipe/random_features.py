@@ -15,11 +15,11 @@ from absl import flags
 
 from uhman_jax.backbone import INCEPTION_V3
 from uhman_jax.dataset.raw import read_raw_dataset
-from uhman_jax.dataset.truth import load_truth
-from uhman_jax.errors import UserError, exit_on_user_error, only_flags
 from uhman_jax.preprocess.decode import sample_frames
-from uhman_jax.progress import progress_bar
-from uhman_jax.streams import run_app
+from uhman_jax.runtime.errors import UserError, exit_on_user_error, only_flags
+from uhman_jax.runtime.progress import progress_bar
+from uhman_jax.runtime.streams import run_app
+from uhman_jax.simulator.truth import load_truth
 
 _ROOT = flags.DEFINE_string("root", None, "Simulated dataset with clips.", required=True)
 _WEIGHTS = flags.DEFINE_string("weights", "", "Keras .h5 file to compare with; empty: none.")

@@ -18,13 +18,14 @@ from flax import linen as nn
 
 from configs import plus
 from experiments.paper.workers import Interrupted, Workers, num_workers
-from uhman_jax import model, stop
-from uhman_jax.errors import exit_on_user_error, only_flags
-from uhman_jax.layers import orthogonal
-from uhman_jax.progress import progress_bar
+from uhman_jax.models import uhman
+from uhman_jax.models.layers import orthogonal
 from uhman_jax.run import run
 from uhman_jax.run_directory import read_log, read_run
-from uhman_jax.streams import run_app
+from uhman_jax.runtime import signals
+from uhman_jax.runtime.errors import exit_on_user_error, only_flags
+from uhman_jax.runtime.progress import progress_bar
+from uhman_jax.runtime.streams import run_app
 
 _WORLDS = flags.DEFINE_integer("worlds", 3, "Number of datasets, from seed 0 on.", lower_bound=1)
 _DATA = flags.DEFINE_string("simulated_dir", "data", "Folder of simulated datasets.")
@@ -48,7 +49,7 @@ def _normal(scale: float, inputs: tuple[int, ...] = (0,), outputs: tuple[int, ..
 def attention_of(queries: float, values: float, isometries: bool) -> type[nn.Module]:
     """Returns MultiHead with another start."""
 
-    class Other(model.MultiHead):
+    class Other(uhman.MultiHead):
         def setup(self):
             width, num_heads = self.hidden_size, self.num_heads
             heads = (width, num_heads, width // num_heads)
@@ -68,7 +69,7 @@ def run_start(name: str, world_seed: int, data: str, runs: str) -> dict[str, flo
     config.name, config.data.simulated_dir = "start", data
     config.simulator.seed, config.train.num_seeds = world_seed, 1
     workdir = pathlib.Path(runs) / name.replace(" ", "-") / str(world_seed)
-    with mock.patch.object(model, "MultiHead", attention_of(*STARTS[name])):
+    with mock.patch.object(uhman, "MultiHead", attention_of(*STARTS[name])):
         if not run(config, workdir, log=lambda line: None, report=False):
             raise Interrupted
     validation = [entry["validation/P@10"][0] for entry in read_log(workdir)]
@@ -93,8 +94,8 @@ def main(argv: list[str]) -> None:
                     found[index] = result
                     bar.update()
         except Interrupted:
-            print(stop.MESSAGE, file=sys.stderr)
-            sys.exit(stop.STOPPED)
+            print(signals.MESSAGE, file=sys.stderr)
+            sys.exit(signals.STOPPED)
     columns = ("P@10", *COLUMNS)
     print(f"| start | validation {' | '.join(columns)} | epoch that doubles popularity |")
     print("|---" * (2 + len(columns)) + "|")

@@ -15,8 +15,8 @@ import matplotlib
 import numpy as np
 from absl import flags
 
-from uhman_jax.progress import progress_bar
-from uhman_jax.streams import run_app
+from uhman_jax.runtime.progress import progress_bar
+from uhman_jax.runtime.streams import run_app
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402

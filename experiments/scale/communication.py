@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from uhman_jax.streams import run_app
+from uhman_jax.runtime.streams import run_app
 
 _MESH = flags.DEFINE_string("mesh", "8x1", "Devices along data x model.")
 _HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "Size of the vocabulary, T.")
@@ -95,7 +95,7 @@ def measure(shape: tuple[int, int]) -> dict:
     from tools.bench import synthetic
     from uhman_jax import train
     from uhman_jax.config import Estimator, Precision
-    from uhman_jax.devices import Devices
+    from uhman_jax.runtime.mesh import Devices
     from uhman_jax.train.state import abstract_state
 
     config = synthetic.config_of(hidden_size=_HIDDEN.value, batch_size=_BATCH.value)

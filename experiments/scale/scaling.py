@@ -20,8 +20,8 @@ from typing import Any
 from absl import flags
 
 from tools.bench.table import machine
-from uhman_jax.progress import progress_bar
-from uhman_jax.streams import run_app
+from uhman_jax.runtime.progress import progress_bar
+from uhman_jax.runtime.streams import run_app
 
 _MEASURE = flags.DEFINE_integer(
     "measure", 0, "Number of devices to time in this process; 0: time all and draw."
@@ -40,8 +40,9 @@ def measure(count: int, steps: int) -> dict[str, float]:
     import jax
 
     from tools.bench import synthetic
-    from uhman_jax import region_projection, train
-    from uhman_jax.devices import Devices
+    from uhman_jax import train
+    from uhman_jax.kernels import region_projection
+    from uhman_jax.runtime.mesh import Devices
 
     product: Any = region_projection
     product.goes_by_video = lambda *_: False  # whole batches on one device, as on several

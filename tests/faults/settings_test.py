@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from uhman_jax import main as main_lib
 from uhman_jax.config import Config, flatten, from_dict, to_dict
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 FIELDS = flatten(Config())
 WORDS = ("nan", "inf", "-inf", "1e400", "1e-400", "0x10", "1_000", "٣", "", " 1", "None", "true")

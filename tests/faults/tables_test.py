@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from uhman_jax.dataset.raw import Video, read_raw_dataset
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 USUAL = ["", "a1", "clips/x.mp4", "../x", "#sea #sun", "1700000000", "-1", "nan", "1e9"]
 AWKWARD = ["x" * 200_000, '"', ",", "\n", "\r\n", "\0", "\ufeff", "\u202e", "=1+1", "\\"]

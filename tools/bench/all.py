@@ -12,8 +12,8 @@ import sys
 
 from absl import flags
 
-from uhman_jax.errors import exit_on_user_error, only_flags
-from uhman_jax.streams import run_app
+from uhman_jax.runtime.errors import exit_on_user_error, only_flags
+from uhman_jax.runtime.streams import run_app
 
 _FOLDER = flags.DEFINE_string("folder", "runs/bench", "Folder of the JSON files.")
 _ONLY = flags.DEFINE_list("only", [], "Names of the benchmarks to run; empty: all.")

@@ -31,9 +31,9 @@ from uhman_jax.prepare import simulated_root
 from uhman_jax.preprocess import ledger, shard_builder
 from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.preprocess.extract_features import Meter, encode
+from uhman_jax.runtime.streams import run_app
 from uhman_jax.shards import store
 from uhman_jax.shards.record import FrameRecord, Schema
-from uhman_jax.streams import run_app
 
 _ROOT = flags.DEFINE_string("root", "", "Raw dataset with clips; empty: simulated ones.")
 _NUM_CLIPS = flags.DEFINE_integer("num_clips", 48, "Clips to use.")

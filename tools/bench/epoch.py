@@ -19,7 +19,7 @@ from absl import flags
 
 from tools.bench import synthetic, table
 from uhman_jax.input_pipeline import TrainOrder
-from uhman_jax.streams import run_app
+from uhman_jax.runtime.streams import run_app
 from uhman_jax.train.batch_source import MOST_STEPS, multi_step
 from uhman_jax.train.device_dataset import DeviceDataset, device_memory
 from uhman_jax.train.state import build_model, init_state

@@ -22,9 +22,9 @@ from absl import flags
 from tools.bench import synthetic, table
 from uhman_jax.dataset.view import Ragged
 from uhman_jax.input_pipeline import iterate, train_batches
+from uhman_jax.runtime.streams import run_app
 from uhman_jax.shards import store
 from uhman_jax.shards.record import FrameRecord, Schema
-from uhman_jax.streams import run_app
 
 _CLIPS = flags.DEFINE_integer("num_clips", 512, "Clips in the shards.")
 _FRAMES = flags.DEFINE_integer("num_frames", 8, "Frames per clip.")

@@ -20,7 +20,7 @@ from pathlib import Path
 from absl import flags
 
 from tools.bench import table
-from uhman_jax.streams import run_app
+from uhman_jax.runtime.streams import run_app
 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")

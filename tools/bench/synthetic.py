@@ -9,7 +9,8 @@ import scipy.sparse
 
 from uhman_jax.config import Config, Precision
 from uhman_jax.input_pipeline import Batch
-from uhman_jax.layers import ChannelStatistics, UserInput, VideoInput
+from uhman_jax.kernels.video_input import ChannelStatistics, VideoInput
+from uhman_jax.models.layers import UserInput
 
 NUM_REGIONS, MAX_HISTORY, MAX_POSITIVES = 64, 32, 16
 GENDERS, AGES, COUNTRIES = 3, 6, 60

@@ -24,7 +24,7 @@ from absl import flags
 
 from tools.bench import synthetic, table
 from uhman_jax.config import Estimator
-from uhman_jax.streams import run_app
+from uhman_jax.runtime.streams import run_app
 from uhman_jax.train.state import build_model, init_state
 from uhman_jax.train.step import make_train_step
 

@@ -19,7 +19,7 @@ from absl import flags
 
 from tools.bench import synthetic, table
 from uhman_jax.losses import sample_negatives, warp_exact, warp_sampled
-from uhman_jax.streams import run_app
+from uhman_jax.runtime.streams import run_app
 
 _VIDEOS = flags.DEFINE_integer("num_videos", 8233, "Videos.")
 _HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "T.")

@@ -10,7 +10,7 @@ be new, empty or an earlier export, which is replaced.
 from absl import flags
 
 from tools import cli
-from uhman_jax.streams import run_app
+from uhman_jax.runtime.streams import run_app
 
 _RUN = flags.DEFINE_string("run", None, "Folder of a trained and evaluated run.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write.", required=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from uhman_jax.errors import count_of
+from uhman_jax.runtime.errors import count_of
 from uhman_jax.scores import COLUMNS, is_number, read_slices
 from uhman_jax.trained_run import Trained
 

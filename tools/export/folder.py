@@ -20,10 +20,10 @@ from tools.export.programs import PLATFORMS, Shapes, make_programs
 from uhman_jax.dataset import attributes
 from uhman_jax.dataset.field_checks import MAX_AGE
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
-from uhman_jax.errors import UserError
 from uhman_jax.input_pipeline import eval_batches, iterate
 from uhman_jax.run_directory import which_seed
-from uhman_jax.storage import check_folder
+from uhman_jax.runtime.errors import UserError
+from uhman_jax.runtime.storage import check_folder
 from uhman_jax.trained_run import Trained, open_run
 
 SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}

@@ -10,7 +10,8 @@ import numpy as np
 from flax import linen as nn
 from jax import export
 
-from uhman_jax.layers import UserInput, VideoInput, score
+from uhman_jax.kernels.video_input import VideoInput
+from uhman_jax.models.layers import UserInput, score
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

@@ -11,7 +11,7 @@ the features; without them that part is left out.
 from absl import flags
 
 from tools import cli
-from uhman_jax.streams import run_app
+from uhman_jax.runtime.streams import run_app
 
 _RUN = flags.DEFINE_string("run", None, "Folder of a trained and evaluated run.", required=True)
 _OUTPUT = flags.DEFINE_string("output", "", "The page; default: inspect.html in the run.")

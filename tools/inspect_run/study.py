@@ -9,9 +9,9 @@ import numpy as np
 from tools.inspect_run import page, rates, space, swaps
 from tools.inspect_run.rates import Difference
 from uhman_jax.dataset.view import TEST
-from uhman_jax.errors import UserError
 from uhman_jax.run_directory import PREDICTIONS, damaged, read_predictions, which_seed, write_json
-from uhman_jax.storage import atomic_write, check_folder
+from uhman_jax.runtime.errors import UserError
+from uhman_jax.runtime.storage import atomic_write, check_folder
 from uhman_jax.trained_run import Trained, open_run
 
 KEPT = 20  # strongest differences of a kind of user that are written

@@ -10,7 +10,7 @@ from flax import linen as nn
 from uhman_jax.dataset.view import View
 from uhman_jax.evaluate.ranking import make_ranker
 from uhman_jax.input_pipeline import eval_batches, iterate
-from uhman_jax.progress import progress_bar
+from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.shards.store import FrameStore
 
 MAX_VALUES = 12  # most frequent values of an attribute that are swapped in

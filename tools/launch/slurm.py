@@ -16,7 +16,7 @@ import pathlib
 from absl import flags
 
 from tools.launch import script
-from uhman_jax.streams import run_app
+from uhman_jax.runtime.streams import run_app
 
 _NAME = flags.DEFINE_string("name", "uhman", "Name of the jobs.")
 _PARTITION = flags.DEFINE_string("partition", "", "Partition of the cluster; empty: the default.")

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from absl import flags
 
 from tools.launch import script
-from uhman_jax.streams import run_app
+from uhman_jax.runtime.streams import run_app
 
 _NAME = flags.DEFINE_string("name", "uhman", "Name of the TPU VM and its queued resource.")
 _ZONE = flags.DEFINE_string("zone", "", "Zone, e.g. us-central2-b.")

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 # An open quote swallows the next lines. A longer row is rejected before it reaches the limit of csv
 # on the length of a field, which would be a misleading reason.
 _MAX_LINES_PER_ROW = 100
+_MAX_FIELD = 2**17  # characters
 _SHOWN_CHARACTERS = 80  # of a value in a message
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # undecodable bytes by `surrogateescape`
 
@@ -112,6 +113,7 @@ def _read_record(lines: list[str], start: int) -> tuple[list[str], int, str]:
     """Returns the fields of the record at `start`, its end, and the error if there are none."""
     ahead = (lines[i] for i in range(start, min(start + _MAX_LINES_PER_ROW, len(lines))))
     reader = csv.reader(ahead, strict=True, skipinitialspace=True)
+    csv.field_size_limit(_MAX_FIELD)  # libraries raise this limit of the process
     try:
         return next(reader), start + reader.line_num, ""
     except csv.Error as error:
@@ -147,7 +149,7 @@ def _row_problem(
     value = show(lines[0].rstrip("\r\n"))
     close = 'close each quote in its row, and double a quote inside a field ("")'
     if "limit" in reason:
-        rule = f"a field must hold at most {csv.field_size_limit()} characters"
+        rule = f"a field must hold at most {_MAX_FIELD} characters"
         return Problem("field too long", rule, value, "shorten it")
     if reason:
         return Problem("open quote", f"a row must be well-formed CSV ({reason})", value, close)

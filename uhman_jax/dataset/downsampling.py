@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from uhman_jax.dataset.split import stateless_hash
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 
 def keep_rates(count_T: np.ndarray, num_top: int) -> np.ndarray:

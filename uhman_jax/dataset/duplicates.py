@@ -7,7 +7,7 @@ import numpy as np
 
 from uhman_jax.config import Duplicates
 from uhman_jax.dataset.raw import Video
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 Copies = Sequence[Sequence[Video]]  # one group per content that several videos have
 

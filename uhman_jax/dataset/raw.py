@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from uhman_jax import storage
 from uhman_jax.dataset.attributes import fold_country, fold_gender
 from uhman_jax.dataset.csv_rows import Problem, parse_rows, read_bytes, show
 from uhman_jax.dataset.field_checks import (
@@ -34,7 +33,8 @@ from uhman_jax.dataset.field_checks import (
 )
 from uhman_jax.dataset.hashtags import MISSING
 from uhman_jax.dataset.rules import CURRENT
-from uhman_jax.errors import UserError
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 
 VIDEO_COLUMNS = ("video_id", "path", "user_id", "hashtags", "timestamp")
 USER_COLUMNS = ("user_id", "gender", "age", "country", "history")

@@ -11,7 +11,7 @@ import scipy.sparse.csgraph
 
 from uhman_jax.config import Split
 from uhman_jax.dataset.raw import Video
-from uhman_jax.errors import UserError, count_of
+from uhman_jax.runtime.errors import UserError, count_of
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLIT_NAMES = ("train", "validation", "test")

@@ -12,7 +12,6 @@ from typing import Any, assert_never
 
 import numpy as np
 
-from uhman_jax import storage
 from uhman_jax.config import Duplicates, ViewConfig
 from uhman_jax.dataset.attributes import AGE_BUCKETS, age_bucket, encode_attribute
 from uhman_jax.dataset.duplicates import count_copies, find_copies, leave_out_copies
@@ -28,7 +27,8 @@ from uhman_jax.dataset.split import (
     surplus_train,
 )
 from uhman_jax.dataset.vocabulary import Vocabulary, leave_out, select_hashtags
-from uhman_jax.errors import UserError
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 
 __all__ = ["TEST", "TRAIN", "VALIDATION", "Ragged", "View", "build_view"]
 

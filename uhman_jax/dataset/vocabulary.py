@@ -12,7 +12,7 @@ from uhman_jax.dataset.downsampling import draw_uses, keep_rates
 from uhman_jax.dataset.history import index_in_row
 from uhman_jax.dataset.raw import Video
 from uhman_jax.dataset.split import TRAIN
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -20,9 +20,9 @@ import threading
 
 from absl import flags, logging
 
-from uhman_jax import stop
-from uhman_jax.errors import UserError, exit_on_user_error, only_flags
-from uhman_jax.streams import run_app
+from uhman_jax.runtime import signals
+from uhman_jax.runtime.errors import UserError, exit_on_user_error, only_flags
+from uhman_jax.runtime.streams import run_app
 
 _RUN = flags.DEFINE_string("run", None, "Directory of a trained run.", required=True)
 _FEATURES = flags.DEFINE_string(
@@ -74,7 +74,7 @@ def run() -> None:
             blocks.queue(max_size=_QUEUE.value)
             address = launch(blocks, _HOST.value, _PORT.value, folder, _MEGABYTES.value)
             ended = threading.Event()
-            for number in stop.NUMBERS:
+            for number in signals.NUMBERS:
                 signal.signal(number, lambda *unused: ended.set())
             print(f"Open {address} (Ctrl-C ends it).", flush=True)
             ended.wait()
@@ -84,7 +84,7 @@ def run() -> None:
 def main(argv: list[str]) -> None:
     """Runs the command line; a mistake of the user becomes one sentence and exit status 2."""
     logging.set_verbosity(logging.ERROR)
-    with exit_on_user_error("error: "), stop.exit_on_signal():
+    with exit_on_user_error("error: "), signals.exit_on_signal():
         only_flags(argv)
         run()
 

@@ -10,10 +10,10 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from uhman_jax import storage
 from uhman_jax.dataset.attributes import UNKNOWN
-from uhman_jax.errors import UserError
 from uhman_jax.recommend.profile import Profile
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 
 TITLE = "Hashtags for a clip"
 _NUM_EXAMPLES = 4

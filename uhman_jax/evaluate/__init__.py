@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 from flax import linen as nn
 
-from uhman_jax import confidence, storage
 from uhman_jax.config import Config
-from uhman_jax.dataset.truth import Truth
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
-from uhman_jax.devices import Devices
-from uhman_jax.errors import UserError, count_of
-from uhman_jax.evaluate import attention, calibration, reference_rankings
+from uhman_jax.evaluate import attention, calibration, confidence, reference_rankings
 from uhman_jax.evaluate.ranking import Ranking, make_ranker, rank_videos, summaries
 from uhman_jax.evaluate.slices import slice_metrics
 from uhman_jax.input_pipeline import Batch, eval_batches, iterate
 from uhman_jax.run_directory import EXAMPLES, METRICS, write_json, write_npz, write_predictions
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError, count_of
+from uhman_jax.runtime.mesh import Devices
 from uhman_jax.scores import MODEL, Scores
 from uhman_jax.shards.store import FrameStore
+from uhman_jax.simulator.truth import Truth
 
 __all__ = ["evaluate"]
 

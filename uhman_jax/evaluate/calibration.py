@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from uhman_jax.confidence import Calibration, inputs
 from uhman_jax.dataset.view import View
+from uhman_jax.evaluate.confidence import Calibration, inputs
 from uhman_jax.evaluate.ranking import Ranking
 from uhman_jax.scores import Score, Scores
 

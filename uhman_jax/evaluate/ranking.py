@@ -11,10 +11,10 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec
 
 from uhman_jax import metrics
-from uhman_jax.devices import DATA, MODEL, Devices
 from uhman_jax.input_pipeline import Batch
-from uhman_jax.layers import score
 from uhman_jax.microbatch import map_microbatches
+from uhman_jax.models.layers import score
+from uhman_jax.runtime.mesh import DATA, MODEL, Devices
 
 _SCORES = 2**24  # maximum number of scores in memory, 64 MiB
 # On a CPU 8 MiB, and more scores in blocks of 1 MiB: measured best on two cores.

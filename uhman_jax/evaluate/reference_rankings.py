@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from uhman_jax.dataset.truth import Truth
 from uhman_jax.dataset.view import TRAIN, View
 from uhman_jax.evaluate.ranking import rank_scores, summaries
 from uhman_jax.input_pipeline import pad
 from uhman_jax.scores import Score, Scores
+from uhman_jax.simulator.truth import Truth
 
 
 def positives_of(view: View, rows_V: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,11 +14,11 @@ import re
 
 from absl import flags
 
-from uhman_jax import stop, storage
 from uhman_jax.config import Config, PreprocessConfig
 from uhman_jax.config_checks import validate
-from uhman_jax.errors import UserError, count_of, exit_on_user_error
-from uhman_jax.streams import run_app
+from uhman_jax.runtime import signals, storage
+from uhman_jax.runtime.errors import UserError, count_of, exit_on_user_error
+from uhman_jax.runtime.streams import run_app
 
 _ROOT = flags.DEFINE_string(
     "root",
@@ -121,7 +121,7 @@ def run(beam_arguments: list[str]) -> None:
 
 def main(argv: list[str]) -> None:
     """Runs the command; ends with status 2 on a user's mistake, with 75 on a signal."""
-    with exit_on_user_error(), stop.exit_on_signal():
+    with exit_on_user_error(), signals.exit_on_signal():
         if len(argv) > 1 and not _RUNNER.value:
             raise UserError(f"everything is a flag, got {argv[1]!r}; write e.g. --root=FOLDER")
         run(argv[1:])

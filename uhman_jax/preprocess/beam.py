@@ -15,10 +15,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState, create_runner
 
 from uhman_jax.config import Backend
-from uhman_jax.errors import UserError
 from uhman_jax.preprocess import ledger, shard_builder
 from uhman_jax.preprocess.extract_features import Meter
 from uhman_jax.preprocess.ledger import Shard
+from uhman_jax.runtime.errors import UserError
 
 NAMESPACE = "uhman_jax"  # of the metrics
 _LOOK_EVERY = 1.0  # seconds between updates of the progress bar

@@ -14,9 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from uhman_jax import storage
 from uhman_jax.preprocess.clip_file import DecodedClip, DecodeError, require_size
 from uhman_jax.preprocess.decode_process import COMMAND, Worker
+from uhman_jax.runtime import storage
 
 _MAX_WAITING_FRAMES = 1024  # images that wait for the network, about 270 MB
 _SAME_IN_A_ROW = 20  # clips with one unexpected exception, after which the self-test is repeated

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 import uhman_jax
-from uhman_jax.errors import UserError
 from uhman_jax.preprocess.clip_file import DecodedClip
+from uhman_jax.runtime.errors import UserError
 
 COMMAND = (sys.executable, "-m", "uhman_jax.preprocess.decode_worker")
 _NICE = 5  # the network's threads have priority: decoding uses idle time and runs ahead

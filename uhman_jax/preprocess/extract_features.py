@@ -11,7 +11,7 @@ import numpy as np
 
 from uhman_jax.preprocess.clip_file import DecodedClip
 from uhman_jax.preprocess.decode_process import usable_cores
-from uhman_jax.progress import progress_bar
+from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.shards import quantize
 
 _MAX_PACKERS = 8  # threads that quantise; one keeps up with 700 frames a second

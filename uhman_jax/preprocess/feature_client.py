@@ -17,8 +17,8 @@ import ml_dtypes
 import numpy as np
 
 from uhman_jax.config import PreprocessConfig, to_dict
-from uhman_jax.errors import UserError
 from uhman_jax.preprocess.decode_process import environment
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards.record import FrameRecord
 
 COMMAND = (sys.executable, "-m", "uhman_jax.preprocess.feature_worker")

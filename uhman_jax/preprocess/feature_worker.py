@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from uhman_jax import storage, streams
 from uhman_jax.config import PreprocessConfig, from_dict
-from uhman_jax.errors import user_message
 from uhman_jax.preprocess import ledger, litert
 from uhman_jax.preprocess.extract_features import Meter, encode
 from uhman_jax.preprocess.shard_builder import backbone_of, decoder_pool, restore_extractor
+from uhman_jax.runtime import storage, streams
+from uhman_jax.runtime.errors import user_message
 
 _MAX_BATCH_FRAMES = 16
 

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from uhman_jax import storage
-from uhman_jax.errors import UserError
 from uhman_jax.preprocess.clip_file import FRAME_TIMES, printable
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 
 # Suffixes of the containers and streams that FFmpeg decodes as video. With the last two yt-dlp and
 # our list for aria2c name files of an unknown container. Sound, subtitles, pictures, partial

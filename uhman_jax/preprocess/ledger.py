@@ -20,11 +20,11 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from uhman_jax import storage
 from uhman_jax.backbone import BACKBONES
 from uhman_jax.config import Precision, PreprocessConfig
-from uhman_jax.errors import UserError
 from uhman_jax.preprocess.clip_file import FRAME_TIMES
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards import store
 
 STATES = ("ok", "short", "corrupt", "no_video", "unsupported", "timeout")

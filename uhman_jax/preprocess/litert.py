@@ -16,7 +16,7 @@ import numpy as np
 
 from uhman_jax.backbone import Backbone
 from uhman_jax.preprocess.decode_process import usable_cores
-from uhman_jax.storage import atomic_write, user_cache
+from uhman_jax.runtime.storage import atomic_write, user_cache
 
 
 class LiteExtractor:

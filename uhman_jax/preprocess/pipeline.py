@@ -16,12 +16,12 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from uhman_jax import lock, storage
 from uhman_jax.config import PreprocessConfig
-from uhman_jax.errors import UserError, storage_error
 from uhman_jax.preprocess import ledger, shard_builder
 from uhman_jax.preprocess.extract_features import Meter
 from uhman_jax.preprocess.ledger import Entry
+from uhman_jax.runtime import lock, storage
+from uhman_jax.runtime.errors import UserError, storage_error
 from uhman_jax.shards import metadata, store
 from uhman_jax.shards.record import Schema
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from uhman_jax import storage
 from uhman_jax.backbone import BACKBONES, Backbone, of_network
 from uhman_jax.config import Backend, Precision, PreprocessConfig
-from uhman_jax.errors import UserError
 from uhman_jax.preprocess import ledger
 from uhman_jax.preprocess.clip_file import DecodedClip, DecodeError, printable
 from uhman_jax.preprocess.decode_pool import DecoderPool
 from uhman_jax.preprocess.decode_process import LibraryFault, usable_cores
 from uhman_jax.preprocess.extract_features import Meter, encode
 from uhman_jax.preprocess.ledger import Entry, Shard
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards import store
 from uhman_jax.shards.record import FrameRecord, Schema
 

@@ -16,13 +16,13 @@ from typing import Any
 
 from absl import flags, logging
 
-from uhman_jax import stop
-from uhman_jax.errors import UserError, exit_on_user_error
 from uhman_jax.preprocess.find_videos import clips_of
 from uhman_jax.recommend.profile import Profile
 from uhman_jax.recommend.start import check_choice, check_output, start_extractor
-from uhman_jax.storage import escape_name
-from uhman_jax.streams import is_utf8, run_app
+from uhman_jax.runtime import signals
+from uhman_jax.runtime.errors import UserError, exit_on_user_error
+from uhman_jax.runtime.storage import escape_name
+from uhman_jax.runtime.streams import is_utf8, run_app
 
 _RUN = flags.DEFINE_string("run", None, "Directory of a trained run.", required=True)
 _VIDEO = flags.DEFINE_multi_string("video", [], "A clip, or a folder of clips.")
@@ -67,7 +67,7 @@ def run(rest: list[str]) -> bool:
     choice = {"exclude": _EXCLUDE.value, "min_confidence": _MIN_CONFIDENCE.value}
     if _EXPLAIN.value:
         return _run_explain(clips, profile, choice)
-    from uhman_jax.progress import progress_bar
+    from uhman_jax.runtime.progress import progress_bar
 
     answered = 0
     with _load(clips) as recommender:
@@ -142,7 +142,7 @@ def main(argv: list[str]) -> None:
     """Runs the command line; a mistake of the user becomes one sentence and exit status 2."""
     logging.set_verbosity(logging.ERROR)
     only_prints = not _EXPLAIN.value
-    with exit_on_user_error("error: "), stop.exit_on_signal(for_reader=only_prints):
+    with exit_on_user_error("error: "), signals.exit_on_signal(for_reader=only_prints):
         if not run(argv[1:]):
             sys.exit(2)
 

@@ -15,8 +15,8 @@ from uhman_jax.recommend.profile import Profile
 from uhman_jax.recommend.recommender import Recommender
 from uhman_jax.recommend.start import check_output
 from uhman_jax.report.thumbnails import frames_at
+from uhman_jax.runtime.storage import atomic_write
 from uhman_jax.shards.record import FrameRecord
-from uhman_jax.storage import atomic_write
 
 
 def explain(

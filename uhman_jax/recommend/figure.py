@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from uhman_jax import storage
 from uhman_jax.recommend.page import Side
 from uhman_jax.report import thumbnails
+from uhman_jax.runtime import storage
 
 _INK, _MODEL, _MUTED = "#1b1d22", "#4a4fd4", "#5f6571"
 _MOST_FRAMES = 8  # the frames with the highest weights

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uhman_jax.errors import UserError
-from uhman_jax.layers import score
-from uhman_jax.model import UHMAN
+from uhman_jax.models.layers import score
+from uhman_jax.models.uhman import UHMAN
+from uhman_jax.runtime.errors import UserError
 
 _VARIANTS = 256  # occlusions per batch
 

@@ -12,8 +12,8 @@ from uhman_jax.recommend.profile import Profile
 from uhman_jax.recommend.recommender import Suggestion
 from uhman_jax.report.frame_strip import frame_strip, picture, seconds
 from uhman_jax.report.rendering import render_page
+from uhman_jax.runtime.storage import escape_name
 from uhman_jax.scores import Scores, is_number
-from uhman_jax.storage import escape_name
 
 _IMAGE_BYTES = 30_000  # of one frame
 

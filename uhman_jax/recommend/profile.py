@@ -10,10 +10,10 @@ from uhman_jax.dataset.attributes import UNKNOWN, age_bucket, fold_country, fold
 from uhman_jax.dataset.field_checks import MAX_AGE, parse_age
 from uhman_jax.dataset.hashtags import Hashtags, read_hashtags, split_hashtags
 from uhman_jax.dataset.view import Ragged, View
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from uhman_jax.layers import UserInput
+    from uhman_jax.models.layers import UserInput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ class ProfileEncoder:
         evaluation. Of a history, the first `max_history` hashtags of the vocabulary are used.
         """
         from uhman_jax.input_pipeline import pad  # imports JAX, which parsing does not need
-        from uhman_jax.layers import UserInput
+        from uhman_jax.models.layers import UserInput
 
         self.notes = []
         histories: list[list[int]] = []

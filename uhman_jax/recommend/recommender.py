@@ -8,18 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uhman_jax import storage
 from uhman_jax.backbone import BACKBONES
-from uhman_jax.confidence import Calibration
 from uhman_jax.dataset.hashtags import read_hashtags, split_hashtags
-from uhman_jax.errors import UserError
+from uhman_jax.evaluate.confidence import Calibration
 from uhman_jax.input_pipeline import pad_videos
-from uhman_jax.layers import VideoInput, score
+from uhman_jax.kernels.video_input import VideoInput
+from uhman_jax.models.layers import score
 from uhman_jax.preprocess.feature_client import OnDemand
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
 from uhman_jax.recommend.start import check_choice, start_extractor
 from uhman_jax.run import keep_compiled_programs
 from uhman_jax.run_directory import which_seed
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards.record import FrameRecord, Schema
 from uhman_jax.trained_run import Trained, open_run
 

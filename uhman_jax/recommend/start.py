@@ -6,13 +6,13 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from uhman_jax import storage
-from uhman_jax.errors import UserError
 from uhman_jax.prepare import features_dir
 from uhman_jax.preprocess import ledger
 from uhman_jax.preprocess.feature_client import OnDemand
 from uhman_jax.relative_paths import located
 from uhman_jax.run_directory import CONFIG, read_config, require, which_seed
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 
 
 def check_choice(top_k: int, min_confidence: float) -> None:

@@ -6,9 +6,9 @@
 import os
 import pathlib
 
-from uhman_jax import storage
 from uhman_jax.report.page import render
 from uhman_jax.run_directory import LOG, REPORT, read_log, read_run, require
+from uhman_jax.runtime import storage
 
 __all__ = ["write_report"]
 

@@ -6,11 +6,11 @@ from typing import NamedTuple
 from uhman_jax import run_directory
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.view import View
-from uhman_jax.errors import UserError
 from uhman_jax.preprocess.decode import DecodeError
 from uhman_jax.report import thumbnails
 from uhman_jax.report.frame_strip import Frame, frame_strip
 from uhman_jax.run_directory import EXAMPLES, PREDICTIONS, VIEW, FinishedRun
+from uhman_jax.runtime.errors import UserError
 
 _BUDGET = 1_500_000  # bytes of all thumbnails before base64; keeps the page under 3 MB
 

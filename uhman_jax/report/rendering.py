@@ -7,8 +7,8 @@ from typing import Any
 import jinja2
 
 from uhman_jax import __version__
-from uhman_jax.errors import count_of
 from uhman_jax.report.tables import count, number, percent
+from uhman_jax.runtime.errors import count_of
 from uhman_jax.scores import is_number
 
 _HERE = pathlib.Path(__file__).parent

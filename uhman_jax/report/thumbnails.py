@@ -8,9 +8,9 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from uhman_jax import storage
 from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.preprocess.video_index import DecodeError
+from uhman_jax.runtime import storage
 
 _WIDTH = 140  # pixels
 _DECODED = 256  # pixels of the decoded square

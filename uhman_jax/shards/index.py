@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uhman_jax import storage
+from uhman_jax.runtime import storage
 from uhman_jax.shards import record, tfrecord
 from uhman_jax.shards.record import Schema
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from uhman_jax import storage
-from uhman_jax.errors import UserError
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards import metadata, tfrecord
 from uhman_jax.shards import record as record_lib
 from uhman_jax.shards.index import INDEX_FILE, Index, read_index, scan_shards, write_index

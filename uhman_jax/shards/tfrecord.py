@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import crc32c
 import numpy as np
 
-from uhman_jax import storage
-from uhman_jax.errors import UserError
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 
 HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")

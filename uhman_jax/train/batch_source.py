@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from uhman_jax.dataset.view import View
-from uhman_jax.devices import Devices
 from uhman_jax.input_pipeline import (
     Batch,
     TrainOrder,
@@ -21,6 +20,7 @@ from uhman_jax.input_pipeline import (
     padded_rows,
     train_batches,
 )
+from uhman_jax.runtime.mesh import Devices
 from uhman_jax.shards.store import FrameStore
 from uhman_jax.train.device_dataset import DeviceDataset
 from uhman_jax.train.state import State

@@ -23,9 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uhman_jax import storage
-from uhman_jax.errors import UserError, storage_error
 from uhman_jax.run_directory import CHECKPOINTS
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError, storage_error
 from uhman_jax.train.state import State
 
 _KEPT = 2  # checkpoints

@@ -13,10 +13,10 @@ import numpy as np
 
 from uhman_jax.config import Features
 from uhman_jax.dataset.view import View
-from uhman_jax.errors import UserError, count_of
 from uhman_jax.input_pipeline import PADDING_ROW, Batch, Join, padded_rows, take
-from uhman_jax.layers import VideoInput
-from uhman_jax.progress import progress_bar
+from uhman_jax.kernels.video_input import VideoInput
+from uhman_jax.runtime.errors import UserError, count_of
+from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.shards.store import FrameStore
 
 PoolFeatures = Callable[[VideoInput], VideoInput]

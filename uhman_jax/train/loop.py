@@ -11,15 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uhman_jax import stop, storage
 from uhman_jax.config import Config, Decay
 from uhman_jax.dataset.view import TRAIN, VALIDATION, View
-from uhman_jax.devices import Devices
-from uhman_jax.errors import DivergedError, UserError
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
-from uhman_jax.layers import ChannelStatistics
-from uhman_jax.progress import progress_bar
+from uhman_jax.kernels.video_input import ChannelStatistics
 from uhman_jax.run_directory import CHECKPOINTS
+from uhman_jax.runtime import signals, storage
+from uhman_jax.runtime.errors import DivergedError, UserError
+from uhman_jax.runtime.mesh import Devices
+from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.shards.store import FrameStore
 from uhman_jax.train.batch_source import OnDevice, Streamed, multi_step
 from uhman_jax.train.checkpoints import Checkpoints
@@ -248,7 +248,7 @@ class _Run:
                 dispatched = step, count, metrics
                 step += count
                 bar.update(count)
-        with stop.defer_exit:
+        with signals.defer_exit:
             self._check_finite(dispatched)
             if (step, validated) != saved:
                 self._save(state)

@@ -4,8 +4,8 @@ import json
 import os
 from typing import Any
 
-from uhman_jax import storage
 from uhman_jax.run_directory import LOG, read_log
+from uhman_jax.runtime import storage
 
 
 class MetricsLog:

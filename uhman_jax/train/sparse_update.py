@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from uhman_jax.config import Optimiser, TrainConfig
-from uhman_jax.devices import is_table
 from uhman_jax.input_pipeline import Batch
+from uhman_jax.runtime.mesh import is_table
 
 
 class UsedRows(NamedTuple):

@@ -10,11 +10,12 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from uhman_jax.baselines import BASELINES
 from uhman_jax.config import Config, ModelConfig, Optimiser, TrainConfig
 from uhman_jax.dataset.view import View
-from uhman_jax.layers import ChannelStatistics, UserInput, VideoInput
-from uhman_jax.model import UHMAN
+from uhman_jax.kernels.video_input import ChannelStatistics, VideoInput
+from uhman_jax.models.baselines import BASELINES
+from uhman_jax.models.layers import UserInput
+from uhman_jax.models.uhman import UHMAN
 
 _SYSTEMS: dict[str, Any] = {"uhman": UHMAN, **BASELINES}
 

@@ -17,10 +17,10 @@ from collections.abc import Callable
 import numpy as np
 
 from uhman_jax.config import World
-from uhman_jax.dataset.simulator import names
-from uhman_jax.dataset.simulator.laws import country_prob_A, stream
-from uhman_jax.dataset.simulator.posts import SimulatedWorld
-from uhman_jax.progress import progress_bar
+from uhman_jax.runtime.progress import progress_bar
+from uhman_jax.simulator import names
+from uhman_jax.simulator.laws import country_prob_A, stream
+from uhman_jax.simulator.posts import SimulatedWorld
 
 
 @dataclasses.dataclass(frozen=True)

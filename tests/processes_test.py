@@ -2,10 +2,10 @@
 
 import pytest
 
-from uhman_jax.cluster import Cluster
 from uhman_jax.config import Config, Features
 from uhman_jax.config_checks import check_mesh
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
+from uhman_jax.runtime.processes import Cluster
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from uhman_jax.config import SimulatorConfig
-from uhman_jax.dataset.simulator.laws import stream
-from uhman_jax.dataset.simulator.posts import SimulatedWorld
-from uhman_jax.errors import UserError
-from uhman_jax.progress import progress_bar
+from uhman_jax.runtime.errors import UserError
+from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.shards import quantize, store
+from uhman_jax.simulator.laws import stream
+from uhman_jax.simulator.posts import SimulatedWorld
 
 GRID = 8  # cells per side; regions are its cells row by row
 FRAME_SECONDS = 0.2

@@ -6,8 +6,8 @@ from typing import assert_never
 import numpy as np
 
 from uhman_jax.config import SimulatorConfig, World
-from uhman_jax.dataset.simulator.laws import Language, Laws, build_laws, speak, stream
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
+from uhman_jax.simulator.laws import Language, Laws, build_laws, speak, stream
 
 FIRST_POST = 1_451_606_400  # 2016-01-01, unix seconds
 POSTING_SECONDS = 2 * 365 * 24 * 3600

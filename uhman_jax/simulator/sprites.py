@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from scipy import ndimage
 
-from uhman_jax.dataset.simulator.names import COLOURS, SHAPES, TEXTURES
+from uhman_jax.simulator.names import COLOURS, SHAPES, TEXTURES
 
 SIZE = 384  # pixels of the square canvas
 REACH = 1.5  # the canvas spans [-REACH, REACH] shape units, so a rotated box stays inside it

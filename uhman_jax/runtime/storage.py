@@ -17,7 +17,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 CACHE = "UHMAN_JAX_CACHE"  # environment variable: folder of `cached_copy`
 # Names of temporary files of earlier versions of `atomic_write`, and of `atomic_path`.
@@ -38,7 +38,7 @@ def path(text: str | os.PathLike[str]) -> pathlib.Path:
     if not re.match(r"[a-z][a-z0-9+.-]*://", name):
         return pathlib.Path(name)
     if is_remote(name):
-        from uhman_jax.bucket_path import BucketPath  # takes 0.1 s
+        from uhman_jax.runtime.bucket_path import BucketPath  # takes 0.1 s
 
         return BucketPath.checked(name)  # type: ignore[bad-return]
     raise UserError(f"a path must be local or begin with gs://, got {name!r}; copy it there")

@@ -13,7 +13,8 @@ hashtag that is popular with all clips.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from uhman_jax.layers import Attention, TwoTowers, VideoInput
+from uhman_jax.kernels.video_input import VideoInput
+from uhman_jax.models.layers import Attention, TwoTowers
 
 
 def mean_features(video, statistics):
@@ -23,7 +24,7 @@ def mean_features(video, statistics):
     content of a padding frame has no effect; a video without a real frame gives zeros, which are
     the features of the average clip. The example is ((10 + 30) / 2 * 0.5 + 1 - 2) / 4.
 
-    >>> from uhman_jax.layers import ChannelStatistics
+    >>> from uhman_jax.models.layers import ChannelStatistics
     >>> codes, mask = jnp.array([[[[10], [30]], [[99], [99]]]]), jnp.array([[True, False]])
     >>> video = VideoInput.plain(codes, jnp.array([[0.5]]), jnp.array([[1.0]]), mask)
     >>> mean_features(video, ChannelStatistics(jnp.array([2.0]), jnp.array([4.0]))).tolist()

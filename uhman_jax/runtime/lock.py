@@ -14,8 +14,8 @@ from collections.abc import Iterator
 
 import filelock
 
-from uhman_jax import storage
-from uhman_jax.errors import UserError
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 
 LOCK_FILE = ".lock"
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from uhman_jax import storage
-from uhman_jax.errors import UserError
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 
 FILE = "calibration.json"
 

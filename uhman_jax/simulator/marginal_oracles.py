@@ -13,9 +13,9 @@ import numpy as np
 import scipy.sparse
 
 from uhman_jax.config import World
-from uhman_jax.dataset.simulator.laws import stream
-from uhman_jax.dataset.simulator.observable_oracle import Hypotheses, Posterior, Predict
-from uhman_jax.dataset.simulator.posts import SimulatedWorld, draw_objects, favourite_prob
+from uhman_jax.simulator.laws import stream
+from uhman_jax.simulator.observable_oracle import Hypotheses, Posterior, Predict
+from uhman_jax.simulator.posts import SimulatedWorld, draw_objects, favourite_prob
 
 NUM_DRAWS = 4096  # sampled clips; the same for all users
 

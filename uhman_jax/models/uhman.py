@@ -10,8 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from uhman_jax.layers import FFN, Attention, TwoTowers, drop_regions, orthogonal
-from uhman_jax.region_projection import region_product
+from uhman_jax.kernels.region_projection import region_product
+from uhman_jax.models.layers import FFN, Attention, TwoTowers, drop_regions, orthogonal
 
 
 def masked_softmax(logits_HX, mask_X):

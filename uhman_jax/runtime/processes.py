@@ -7,7 +7,7 @@ checkpoints, metrics and report. All processes read the same folders and take ev
 import dataclasses
 import re
 
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 AUTO = "auto"
 _PORT = re.compile(r"[^:\s]+:\d{1,5}")

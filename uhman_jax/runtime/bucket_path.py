@@ -15,7 +15,7 @@ from typing import Any
 import fsspec
 from upath.implementations.cloud import GCSPath
 
-from uhman_jax.errors import UserError, storage_error
+from uhman_jax.runtime.errors import UserError, storage_error
 
 
 class BucketPath(GCSPath):

@@ -7,8 +7,8 @@ import numpy as np
 
 from uhman_jax.config import Config, SimulatorConfig, SimulatorOutput
 from uhman_jax.config_checks import validate
-from uhman_jax.dataset.simulator import names
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
+from uhman_jax.simulator import names
 
 # Purposes of the independent random streams; a stream depends on its index, so new ones come last.
 STREAMS = ("classes", "words", "preference", "users", "clips", "tags", "history", "posterior")

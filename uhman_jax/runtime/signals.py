@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from uhman_jax import streams
+from uhman_jax.runtime import streams
 
 STOPPED = 75  # exit status, EX_TEMPFAIL of sysexits.h: the same command continues
 GRACE_SECONDS = 8.0

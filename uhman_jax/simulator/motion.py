@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 
 from uhman_jax.config import SimulatorConfig
-from uhman_jax.dataset.simulator import sprites
-from uhman_jax.dataset.simulator.laws import stream
+from uhman_jax.simulator import sprites
+from uhman_jax.simulator.laws import stream
 
 WIDTH, HEIGHT = 360, 640  # pixels, portrait
 RATES = (24, 25, 30)  # frames per second

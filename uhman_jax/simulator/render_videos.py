@@ -10,11 +10,11 @@ import av
 import numpy as np
 from scipy import ndimage
 
-from uhman_jax import storage
-from uhman_jax.dataset.simulator import sprites
-from uhman_jax.dataset.simulator.laws import STREAMS
-from uhman_jax.dataset.simulator.motion import HEIGHT, WIDTH, ClipPlan
-from uhman_jax.progress import progress_bar
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.progress import progress_bar
+from uhman_jax.simulator import sprites
+from uhman_jax.simulator.laws import STREAMS
+from uhman_jax.simulator.motion import HEIGHT, WIDTH, ClipPlan
 
 MARGIN = 48  # pixels by which a background exceeds the frame on every side
 # 1.5 ms and 4 KB per frame; one thread for reproducible bytes.

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from uhman_jax.streams import OutputError
+from uhman_jax.runtime.streams import OutputError
 
 # Failures of the disk that a user can fix.
 _DISK = tuple(

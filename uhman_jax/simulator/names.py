@@ -3,7 +3,7 @@
 import numpy as np
 
 from uhman_jax.config import SimulatorConfig
-from uhman_jax.errors import UserError
+from uhman_jax.runtime.errors import UserError
 
 SHAPES = (
     "star", "heart", "ring", "flower", "leaf", "fish", "moon", "bolt",

@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from uhman_jax import storage
-from uhman_jax.errors import UserError
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
 
 MARKER = "simulated.json"
 SIMULATED_FEATURES = Path("features") / "simulated"  # folder of the features, if there are no clips

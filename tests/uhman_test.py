@@ -8,9 +8,9 @@ from model_inputs import AGES, B, C, D, F, K, M, R, inputs_of, make_inputs, size
 from model_inputs import make_model as make_system
 from slow_model import reference
 
-from uhman_jax import layers
-from uhman_jax.layers import VideoInput
-from uhman_jax.model import UHMAN
+from uhman_jax.kernels.video_input import VideoInput
+from uhman_jax.models import layers
+from uhman_jax.models.uhman import UHMAN
 
 SIZES = sizes_of(UHMAN)
 VARIANTS = [

@@ -25,11 +25,11 @@ from typing import assert_never
 import numpy as np
 import pyarrow as pa
 
-from uhman_jax import storage
 from uhman_jax.config import SimulatorConfig, SimulatorOutput, to_dict
-from uhman_jax.dataset import truth as truth_lib
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
-from uhman_jax.dataset.simulator import (
+from uhman_jax.runtime import storage
+from uhman_jax.runtime.errors import UserError
+from uhman_jax.simulator import (
     marginal_oracles,
     motion,
     names,
@@ -38,7 +38,7 @@ from uhman_jax.dataset.simulator import (
     render_features,
     render_videos,
 )
-from uhman_jax.errors import UserError
+from uhman_jax.simulator import truth as truth_lib
 
 __all__ = ["is_simulated", "simulate", "simulated_fingerprint"]
 

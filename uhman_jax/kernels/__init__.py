@@ -1,0 +1,1 @@
+"""Products over region features, one implementation per backend."""
