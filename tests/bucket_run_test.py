@@ -79,7 +79,7 @@ def test_a_run_in_a_bucket_is_stopped_goes_on_and_ends_as_one_on_a_disk(
 ):
     config, workdir, lines = config_of(bucket.upload(root, "data")), "gs://bucket/runs/one", []
     with monkeypatch.context() as patch:
-        patch.setattr(run.stop, "graceful_stop", lambda: stopped_after(17))
+        patch.setattr(run.signals, "graceful_stop", lambda: stopped_after(17))
         assert not run.run(config, workdir, log=lines.append)
     (step,) = re.findall(r"Saved at step (\d+) in gs://bucket/runs/one/checkpoints.", str(lines))
     assert 5 < int(step) < undisturbed["step"]
@@ -281,7 +281,7 @@ def test_gcsfs_against_an_emulator(root, undisturbed, tmp_path, monkeypatch):
                 storage.path(f"gs://bucket/data/{name}").upload(path)
         config = config_of("gs://bucket/data")
         with monkeypatch.context() as patch:
-            patch.setattr(run.stop, "graceful_stop", lambda: stopped_after(17))
+            patch.setattr(run.signals, "graceful_stop", lambda: stopped_after(17))
             assert not run.run(config, "gs://bucket/runs/one")
         assert run.run(config, "gs://bucket/runs/one")
         assert outcome(config, "gs://bucket/runs/one") == undisturbed

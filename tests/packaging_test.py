@@ -47,7 +47,6 @@ def test_every_page_is_rendered_from_a_wheel(built, tmp_path):
     workdir, _ = fake_run.make_run(tmp_path, videos=False, num_seeds=1)
     code = """if True:
         import pathlib
-import re
         import sys
         import numpy as np
         import uhman_jax
