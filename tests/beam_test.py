@@ -86,6 +86,7 @@ def descendants(process, word):
     return [int(pid) for pid, _, words in rows if int(pid) in family and word in words]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_only_its_shards(folder, local, tmp_path):
     command = [sys.executable, ROOT / "tests" / "small_network.py", "preprocess", folder, tmp_path]
     command += ["--runner=DirectRunner", "--direct_num_workers=2"]

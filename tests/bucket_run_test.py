@@ -74,6 +74,7 @@ def undisturbed(root, tmp_path_factory):
     return outcome(config, workdir)
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket_is_stopped_goes_on_and_ends_as_one_on_a_disk(
     bucket, root, undisturbed, monkeypatch
 ):

@@ -99,6 +99,7 @@ def listed(page, number=0):
     return page.locator("#shown .list").nth(number).locator("bdi").all_inner_texts()
 
 
+@pytest.mark.slow
 def test_a_clip_a_profile_and_another_one(page, trained):
     upload(page, trained / "c00.mp4")
     page.wait_for_selector("#clip video", timeout=WAIT)

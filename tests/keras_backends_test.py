@@ -55,6 +55,7 @@ def run(script: str, path: Path, *arguments: str, **environment: str) -> list[np
         return [arrays[name] for name in arrays.files]
 
 
+@pytest.mark.slow
 def test_both_give_the_same_features_and_statistics(tmp_path):
     one, other = (
         run(SMALL, tmp_path / f"{backend}.npz", "float32", KERAS_BACKEND=backend)

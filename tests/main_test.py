@@ -216,6 +216,7 @@ def test_a_run_is_made_once_reused_and_guarded(config_file, tmp_path):
     assert evaluated.stdout.split("\n\n")[1] == result.stdout.split("\n\n")[1]
 
 
+@pytest.mark.slow
 def test_a_finished_run_imports_neither_jax_nor_tensorflow(config_file, tmp_path):
     flags = [f"--config={config_file}", f"--workdir={tmp_path}", "--config.train.num_epochs=1"]
     assert call(*flags).returncode == 0
@@ -227,6 +228,7 @@ def test_a_finished_run_imports_neither_jax_nor_tensorflow(config_file, tmp_path
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_exits_with_75_and_the_same_command_goes_on(config_file, tmp_path):
     flags = [f"--config={config_file}", f"--workdir={tmp_path}"]
     flags += ["--config.train.num_epochs=40", "--config.train.eval_every=20"]

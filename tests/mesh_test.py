@@ -54,7 +54,11 @@ def assert_ends_alike(got, want):
 
 @pytest.mark.parametrize(
     ("estimator", "shapes"),
-    [("exact", "1 8 2,4"), ("sampled", "4"), pytest.param("exact", "2 4", marks=pytest.mark.long)],
+    [
+        pytest.param("exact", "1 8 2,4", marks=pytest.mark.slow),
+        ("sampled", "4"),
+        pytest.param("exact", "2 4", marks=pytest.mark.long),
+    ],
 )
 def test_every_shape_of_the_mesh_ends_like_one_device(root, tmp_path, estimator, shapes):
     assert jax.device_count() == 1
@@ -152,6 +156,7 @@ def assert_same_figures(workdir, metrics):
         assert got[path] == (pytest.approx(value, abs=1e-5) if isinstance(value, float) else value)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_metrics_of_one(config, metrics, tmp_path):
     first, second = start_two(config, tmp_path / "run")
     assert "UHMAN" in output_of(first)

@@ -191,6 +191,7 @@ def test_mistakes_are_one_sentence(arguments, message):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_study_continues_after_a_stop_and_writes_its_page(tmp_path):
     """Uses a dataset that is too small to mean anything."""
     root = tiny_world.write_dataset(tmp_path / "data")

@@ -99,6 +99,7 @@ def folder(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_every_command_runs(folder):
     outputs = {}
     for module, rest in commands():

@@ -36,7 +36,9 @@ def programs():
     ("features", "stops"),
     [
         (Features.STREAM, (3, 9, 1, 30)),  # 11 steps are an epoch; asked before steps and batches
-        (Features.DEVICE, (1, 4, 6, 5)),  # also while features are loaded; many steps at once
+        pytest.param(  # also while features are loaded; many steps at once
+            Features.DEVICE, (1, 4, 6, 5), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_stopped_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
@@ -144,6 +146,7 @@ def test_two_checkpoints_are_kept(root, world, tmp_path):
     assert steps == [(last - 1) // 5 * 5, last]
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_another_process_ends_with_the_bytes_of_an_unbroken_run(
     root, world, tmp_path
 ):

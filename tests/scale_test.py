@@ -6,6 +6,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 from experiments.scale import __main__ as scale
 from experiments.scale import communication
 
@@ -33,6 +35,7 @@ def test_a_plan_grows_with_its_clips():
     assert abs(hours[2] - 100 * hours[1]) < 100 and hours[1] > 90 * hours[0]
 
 
+@pytest.mark.slow
 def test_a_step_on_sharded_batches_sends_the_gradients():
     small = ["--num_hashtags=50", "--batch_size=8", "--num_frames=1", "--num_channels=16"]
     found = {m: printed("communication", *small, f"--mesh={m}") for m in ("2x1", "4x1")}
@@ -42,6 +45,7 @@ def test_a_step_on_sharded_batches_sends_the_gradients():
         assert 0.9 < found[mesh]["sent"] / (2 * share * parameters) < 1.5
 
 
+@pytest.mark.slow
 def test_a_step_is_timed_on_virtual_devices():
     found = printed("scaling", "--measure=2", "--steps=1")
     assert found.keys() == {"strong", "weak"} and min(found.values()) > 0
