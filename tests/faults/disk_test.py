@@ -17,7 +17,8 @@ try:
 except FileNotFoundError:
     _PROBE = 1
 pytestmark = pytest.mark.skipif(_PROBE != 0, reason="this machine gives no user namespace to mount")
-SIZES = [pytest.param(n, marks=[pytest.mark.long] if n > 2 else []) for n in range(20)]
+MARKS = {0: pytest.mark.slow, 1: pytest.mark.slow, 2: ()}  # the others are long
+SIZES = [pytest.param(n, marks=MARKS.get(n, pytest.mark.long)) for n in range(20)]
 TWICE = """
 mount -t tmpfs -o size="$1" tmpfs "$2"
 folder="$2" results="$3" again="$4"; shift 4

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from tiny_run import left_by, start
 
-MOMENTS = [pytest.param(n, marks=[pytest.mark.long] if n > 2 else []) for n in range(20)]
+MARKS = {0: pytest.mark.slow, 1: pytest.mark.slow, 2: ()}  # the others are long
+MOMENTS = [pytest.param(n, marks=MARKS.get(n, pytest.mark.long)) for n in range(20)]
 
 
 def moment(number, seconds, workdir):
