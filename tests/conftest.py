@@ -4,6 +4,7 @@ import gc
 import importlib.metadata
 import os
 import pathlib
+import shutil
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Many tests, and the processes that they start, compile the same programs.
@@ -49,3 +50,16 @@ def bucket(monkeypatch, tmp_path):
     buckets.register(tmp_path.parent / f"{tmp_path.name}-buckets")
     yield buckets.Buckets
     buckets.unregister()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, or a skip with the reason."""
+    library = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    with library.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()

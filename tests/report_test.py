@@ -160,19 +160,12 @@ def test_page_loads_nothing_and_runs_nothing(simulated, simulated_page):
     assert "url(http" not in text and "@import" not in text
 
 
-def test_a_phone_scrolls_one_way_and_has_dark_mode(simulated, simulated_page):
-    library = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine")
-    with library.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        phone = browser.new_page(viewport={"width": 360, "height": 740}, color_scheme="dark")
-        phone.goto((simulated[0] / "report.html").as_uri())
-        assert phone.evaluate("document.documentElement.scrollWidth") == 360
-        style = "getComputedStyle(document.querySelector('.clip')).backgroundColor"
-        assert phone.evaluate(style) == "rgb(28, 30, 37)", "--card of the style sheet"
-        browser.close()
+def test_a_phone_scrolls_one_way_and_has_dark_mode(browser, simulated, simulated_page):
+    phone = browser.new_page(viewport={"width": 360, "height": 740}, color_scheme="dark")
+    phone.goto((simulated[0] / "report.html").as_uri())
+    assert phone.evaluate("document.documentElement.scrollWidth") == 360
+    style = "getComputedStyle(document.querySelector('.clip')).backgroundColor"
+    assert phone.evaluate(style) == "rgb(28, 30, 37)", "--card of the style sheet"
 
 
 def test_plots_have_the_colours_of_the_page_and_distinct_ids(simulated_page):

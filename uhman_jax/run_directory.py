@@ -2,7 +2,7 @@
 
     config.json          settings, versions and fingerprints of the data
     view.npz             hashtags, splits and histories, see `dataset.view`
-    metrics.jsonl        one JSON object per validation, written by `train.log`
+    metrics.jsonl        one JSON object per validation, written by `train.metrics_log`
     checkpoints/         states of the training, see `train.checkpoints`
     metrics.json         scores, see `scores`, and facts of the evaluation
     predictions.parquet  best hashtags of each test video, by seed

@@ -9,7 +9,7 @@ import sys
 import clips
 import numpy as np
 import pytest
-from tiny_run import ROOT, environment, left_by
+from tiny_run import CASES, ROOT, environment, left_by
 
 UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
 try:
@@ -17,8 +17,6 @@ try:
 except FileNotFoundError:
     _PROBE = 1
 pytestmark = pytest.mark.skipif(_PROBE != 0, reason="this machine gives no user namespace to mount")
-MARKS = {0: pytest.mark.slow, 1: pytest.mark.slow, 2: ()}  # the others are long
-SIZES = [pytest.param(n, marks=MARKS.get(n, pytest.mark.long)) for n in range(20)]
 TWICE = """
 mount -t tmpfs -o size="$1" tmpfs "$2"
 folder="$2" results="$3" again="$4"; shift 4
@@ -50,7 +48,7 @@ def fraction(number):
     return (number % 3 + np.random.default_rng(number).uniform()) / 3
 
 
-@pytest.mark.parametrize("number", SIZES)
+@pytest.mark.parametrize("number", CASES)
 def test_a_run_on_a_full_disk_ends_in_a_sentence_and_goes_on_with_more(
     command, undisturbed, tmp_path, number
 ):

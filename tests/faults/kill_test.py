@@ -8,10 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from tiny_run import left_by, start
-
-MARKS = {0: pytest.mark.slow, 1: pytest.mark.slow, 2: ()}  # the others are long
-MOMENTS = [pytest.param(n, marks=MARKS.get(n, pytest.mark.long)) for n in range(20)]
+from tiny_run import CASES, left_by, start
 
 
 def moment(number, seconds, workdir):
@@ -53,7 +50,7 @@ def disturb(command, workdir, number, seconds, how):
     return process, time.monotonic()
 
 
-@pytest.mark.parametrize("number", MOMENTS)
+@pytest.mark.parametrize("number", CASES)
 def test_a_killed_run_ends_as_if_it_had_not_been(command, undisturbed, tmp_path, number):
     expected, seconds, _ = undisturbed
     process, _ = disturb(command, tmp_path, number, seconds, signal.SIGKILL)
@@ -64,7 +61,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(command, undisturbed, tmp_path,
     assert left_by(tmp_path) == expected
 
 
-@pytest.mark.parametrize("number", MOMENTS[:10])
+@pytest.mark.parametrize("number", CASES[:10])
 def test_a_signal_saves_within_ten_seconds(command, undisturbed, tmp_path, number):
     expected, seconds, _ = undisturbed
     process, sent = disturb(command, tmp_path, 100 + number, seconds, signal.SIGTERM)

@@ -7,9 +7,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import tiny_world
 
 ROOT = pathlib.Path(__file__).parents[2]
+_MARKS = {0: pytest.mark.slow, 1: pytest.mark.slow, 2: ()}  # the others are long
+CASES = [pytest.param(n, marks=_MARKS.get(n, pytest.mark.long)) for n in range(20)]
 
 
 def make_command(folder):

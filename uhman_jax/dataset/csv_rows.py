@@ -83,6 +83,7 @@ def parse_rows(
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{file} must be UTF-8, got UTF-16; save it as 'CSV UTF-8'")
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    csv.field_size_limit(_MAX_FIELD)  # libraries raise this limit of the process
     lines = list(io.StringIO(text, newline=""))  # keeps line ends, which quoted fields may hold
     start = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
     header, start, _ = _read_record(lines, start) if start < len(lines) else ([], start, "")
@@ -113,7 +114,6 @@ def _read_record(lines: list[str], start: int) -> tuple[list[str], int, str]:
     """Returns the fields of the record at `start`, its end, and the error if there are none."""
     ahead = (lines[i] for i in range(start, min(start + _MAX_LINES_PER_ROW, len(lines))))
     reader = csv.reader(ahead, strict=True, skipinitialspace=True)
-    csv.field_size_limit(_MAX_FIELD)  # libraries raise this limit of the process
     try:
         return next(reader), start + reader.line_num, ""
     except csv.Error as error:

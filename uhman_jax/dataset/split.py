@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import assert_never
 
@@ -68,16 +69,11 @@ def assign_splits(
     """
     match split:
         case Split.RANDOM | Split.TEMPORAL:
-            unit, purpose = "videos", "split"
+            unit, purpose, name = "videos", "split", operator.attrgetter("video_id")
         case Split.COLD_USER:
-            unit, purpose = "users", "split users"
+            unit, purpose, name = "users", "split users", operator.attrgetter("user_id")
         case _:
             assert_never(split)
-    cold_user = unit == "users"
-
-    def name(video: Video) -> str:
-        return video.user_id if cold_user else video.video_id
-
     names = sorted(set(map(name, videos)))
     index = {name: i for i, name in enumerate(names)}
     chains = [[index[name(video)] for video in group] for group in copies]

@@ -154,8 +154,6 @@ def _mapped(function, forward):
 
 
 BY_VIDEO = Way(cpu.hidden, cpu.kernel_gradient)
-
-
 KERNELS = Way(gpu.hidden, gpu.kernel_gradient)
 INTERPRETED = Way(  # the same kernels in Pallas's interpreter, on any machine
     functools.partial(gpu.hidden, interpret=True),

@@ -35,7 +35,6 @@ from uhman_jax.preprocess.video_index import (
 )
 
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
-_REST_ENCRYPTED = "the rest is encrypted"
 
 
 def sample_frames(
@@ -83,7 +82,7 @@ def sample_frames(
             raise DecodeError(error.kind, f"{cut} ({error.reason})") from error.__cause__
         raise
     faults = [text for text in (clip.reason, note) if text]
-    if faults and _REST_ENCRYPTED not in clip.reason and is_encrypted(file):
+    if faults and not index.encrypted.any() and is_encrypted(file):
         raise DecodeError("unsupported", ENCRYPTED)  # FFmpeg took an unknown scheme for clear video
     faults += filter(None, [shortage(file, decoded=not faults)])
     reason = "; ".join(faults)
@@ -179,7 +178,7 @@ class _Decoding:
         if not self.missing:
             return f"some packets could not be decoded: {why}" if why else ""
         if self._encrypted:
-            why = _REST_ENCRYPTED
+            why = "the rest is encrypted"
         why = why or "frames that the container announces are missing"
         until = max((self.chosen[key] for key in self.images), default=0.0)
         if min(time for key, time in self.chosen.items() if key not in self.images) > until:
