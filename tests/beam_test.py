@@ -42,7 +42,8 @@ def local(folder, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def workers_find_the_tests(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    tests = ROOT / "tests"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, [ROOT, tests, tests / "fixtures"])))
 
 
 def test_two_processes_make_the_bytes_of_one(folder, local, tmp_path):

@@ -140,7 +140,7 @@ def test_a_run_of_an_earlier_version_in_a_bucket_goes_on(bucket, tmp_path):
 
 KILLED = """
 import os, pathlib, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 import buckets
 buckets.register(pathlib.Path({folder!r}))
 sys.argv[0] = "main"
@@ -155,7 +155,9 @@ def test_a_killed_run_in_a_bucket_ends_as_if_it_had_not_been(
 ):
     monkeypatch.setenv(storage.CACHE, str(tmp_path / "cache"))
     shutil.copytree(root, tmp_path / "bucket" / "data")
-    code = KILLED.format(tests=str(ROOT / "tests"), folder=str(tmp_path))
+    code = KILLED.format(
+        tests=[str(ROOT / "tests"), str(ROOT / "tests" / "fixtures")], folder=str(tmp_path)
+    )
     command = [sys.executable, "-c", code]
     checkpoints = tmp_path / "bucket" / "runs" / "one" / "checkpoints"
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)

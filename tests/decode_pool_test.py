@@ -20,11 +20,11 @@ from uhman_jax.preprocess.decode_pool import DecoderPool
 from uhman_jax.preprocess.decode_process import LibraryFault
 from uhman_jax.runtime.errors import UserError
 
-TESTS = Path(__file__).parent
+FIXTURES = Path(__file__).parent / "fixtures"
 
 
 def child(kind):
-    return (sys.executable, str(TESTS / "small_network.py"), kind)
+    return (sys.executable, str(FIXTURES / "small_network.py"), kind)
 
 
 def pool_of(paths, timeout=60, num_decoders=2, **options):
@@ -73,7 +73,7 @@ def test_memory_of_a_decoder_does_not_grow_and_its_lack_is_named(tmp_path):
     path = clips.write_clip(tmp_path / "4k.mp4", [noise, 255 - noise, noise], [0, 200, 400])
     program = "from uhman_jax.preprocess import decode_worker; print(decode_worker._peak_bytes())"
     command = [sys.executable, "-c", program]
-    one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(TESTS.parent)}
+    one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(FIXTURES.parents[1])}
     bare = subprocess.run(command, env=one_thread, capture_output=True, check=True, text=True)
     found = {}
     for extra in (120, 30):
@@ -159,7 +159,7 @@ def test_a_decoder_that_cannot_start_says_why(clip, program, sentence):
 
 
 def test_the_remedy_names_the_versions_that_the_project_allows(clip):
-    project = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())
+    project = tomllib.loads((FIXTURES.parents[1] / "pyproject.toml").read_text())
     (bound,) = [name for name in project["project"]["dependencies"] if name.startswith("av>")]
 
     def decode(path, **options):

@@ -31,7 +31,7 @@ def config_file(tmp_path_factory):
     folder = tmp_path_factory.mktemp("main")
     root = tiny_world.write_dataset(folder / "data")
     path = folder / "tiny.py"
-    path.write_text(TINY.format(tests=str(ROOT / "tests"), root=str(root)))
+    path.write_text(TINY.format(tests=str(ROOT / "tests" / "fixtures"), root=str(root)))
     return path
 
 

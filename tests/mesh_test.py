@@ -19,8 +19,8 @@ import tiny_world
 from uhman_jax import input_pipeline, train
 from uhman_jax.dataset.view import TEST, VALIDATION
 
-TESTS = pathlib.Path(__file__).parent
-MESH_RUN = TESTS / "mesh_run.py"
+FIXTURES = pathlib.Path(__file__).parent / "fixtures"
+MESH_RUN = FIXTURES / "mesh_run.py"
 
 
 def start(*command, num_devices=8):
@@ -28,7 +28,7 @@ def start(*command, num_devices=8):
     flags += f" --xla_force_host_platform_device_count={num_devices}"
     return subprocess.Popen(
         [sys.executable, *map(str, command)],
-        cwd=TESTS.parent,
+        cwd=FIXTURES.parents[1],
         env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
         text=True,
         stdout=subprocess.PIPE,

@@ -32,7 +32,7 @@ from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards import quantize
 from uhman_jax.shards.store import FrameStore
 
-TESTS = Path(__file__).parent
+FIXTURES = Path(__file__).parent / "fixtures"
 OPTIONS = {"max_frames": 3, "size": 8}
 
 
@@ -138,7 +138,7 @@ def test_killed_work_goes_on(folder, tmp_path, repeat):
     """At a random time: every third time from the start on, else after the first ledger."""
     run(folder, tmp_path / "whole")
     output = tmp_path / "cut"
-    command = [sys.executable, TESTS / "small_network.py", "preprocess", folder, output]
+    command = [sys.executable, FIXTURES / "small_network.py", "preprocess", folder, output]
     slow = environment() | {"SMALL_NETWORK_SECONDS": "0.4"}
     process = subprocess.Popen(command, env=slow, stderr=subprocess.DEVNULL)
     if repeat % 3:
@@ -153,7 +153,7 @@ def test_killed_work_goes_on(folder, tmp_path, repeat):
 
 
 def environment():
-    return os.environ | {"PYTHONPATH": str(TESTS.parent)}
+    return os.environ | {"PYTHONPATH": str(FIXTURES.parents[1])}
 
 
 def test_nothing_is_done_twice(folder, tmp_path):
@@ -328,7 +328,7 @@ def test_decoders_and_checks_import_no_heavy_library(module):
 
 def command_line(*arguments):
     command = [sys.executable, "-m", "uhman_jax.preprocess", *map(str, arguments)]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, cwd=TESTS)
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, cwd=FIXTURES)
 
 
 @pytest.mark.parametrize(
@@ -439,7 +439,7 @@ SMALL_COMMAND = """if True:
 
 
 def preprocess_command(root, *arguments):
-    environ = environment() | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
+    environ = environment() | {"PYTHONPATH": f"{FIXTURES.parents[1]}{os.pathsep}{FIXTURES}"}
     command = [sys.executable, "-c", SMALL_COMMAND, b"--root=" + root, "--calibration_frames=0"]
     return subprocess.run([*command, *arguments], env=environ, capture_output=True, text=True)
 
@@ -471,7 +471,7 @@ def test_old_folders_keep_their_rules_and_new_ones_record_theirs(tmp_path, monke
             file.write(Path(part).read_bytes())
     (root / "b.srt").touch()
     config = small_config(max_frames=16)
-    command = (sys.executable, str(TESTS / "small_network.py"), "serve")
+    command = (sys.executable, str(FIXTURES / "small_network.py"), "serve")
     monkeypatch.setattr(feature_client, "COMMAND", command)
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()

@@ -30,7 +30,7 @@ def get_config():
 def begin(folder):
     """Flags of a run whose paths are relative to a folder, with its dataset there."""
     tiny_world.write_dataset(folder / "data")
-    (folder / "tiny.py").write_text(CONFIG.format(tests=str(ROOT / "tests")))
+    (folder / "tiny.py").write_text(CONFIG.format(tests=str(ROOT / "tests" / "fixtures")))
     return [f"--config={folder / 'tiny.py'}", f"--workdir={folder / 'runs' / 'x'}"]
 
 

@@ -153,7 +153,7 @@ def test_sigterm_saves_and_another_process_ends_with_the_bytes_of_an_unbroken_ru
     script = textwrap.dedent(
         """
         import pathlib, sys
-        sys.path.insert(0, "tests")
+        sys.path.insert(0, "tests/fixtures")
         import tiny_world
         from uhman_jax import input_pipeline, train
         from uhman_jax.runtime.signals import graceful_stop
