@@ -9,6 +9,7 @@ from pathlib import Path
 
 import clips
 import pytest
+import small_network
 from clips import contents
 from small_network import encode as run
 
@@ -89,7 +90,7 @@ def descendants(process, word):
 
 @pytest.mark.slow
 def test_a_killed_worker_costs_only_its_shards(folder, local, tmp_path):
-    command = [sys.executable, ROOT / "tests" / "small_network.py", "preprocess", folder, tmp_path]
+    command = [sys.executable, small_network.__file__, "preprocess", folder, tmp_path]
     command += ["--runner=DirectRunner", "--direct_num_workers=2"]
     slow = os.environ | {"SMALL_NETWORK_SECONDS": "1.5"}
     process = subprocess.Popen(command, env=slow, stderr=subprocess.PIPE, text=True)
@@ -120,7 +121,7 @@ def job_service(tmp_path):
 
 
 def test_a_job_service_makes_the_same_bytes(folder, local, tmp_path, job_service):
-    command = [sys.executable, ROOT / "tests" / "small_network.py", "preprocess", folder]
+    command = [sys.executable, small_network.__file__, "preprocess", folder]
     command += [tmp_path / "out", "--runner=PortableRunner", f"--job_endpoint={job_service}"]
     done = subprocess.run([*command, "--environment_type=LOOPBACK"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -9,6 +9,7 @@ import sys
 import clips
 import numpy as np
 import pytest
+import small_network
 from tiny_run import CASES, ROOT, environment, left_by
 
 UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -67,7 +68,7 @@ def test_features_that_do_not_fit_the_disk_end_in_a_sentence_and_go_on_with_more
     tmp_path, kilobytes
 ):
     clips.write_noise(tmp_path / "clips", 6 * [3])
-    script = [sys.executable, ROOT / "tests" / "small_network.py", "preprocess", tmp_path / "clips"]
+    script = [sys.executable, small_network.__file__, "preprocess", tmp_path / "clips"]
     first, second = run_twice(tmp_path, f"{kilobytes}k", "size=1g", [*script, tmp_path / "disk"])
     assert first[0] == 2 and "No space left on device" in first[2], first
     assert "Traceback" not in first[2]
