@@ -29,6 +29,22 @@ from uhman_jax.runtime import storage  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Modules whose tests start no process, decode no clip and train no model.
+QUICK = """
+    attention attributes buffer_pool choices confidence config downsampling duplicates
+    hashtags input_pipeline losses marked_hashtags metrics microbatch paper_claims
+    paper_stats paper_summary processes profile progress quantize raw reference_rankings remedies
+    run run_directory scores settings split tables tfrecord trained_run truth view view_file
+""".split()
+
+
+def pytest_collection_modifyitems(items):
+    """Marks the tests of `QUICK`, but for those that are slow or long."""
+    for item in items:
+        name = item.path.stem.removesuffix("_test")
+        if name in QUICK and not {"slow", "long"} & {mark.name for mark in item.iter_markers()}:
+            item.add_marker("quick")
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
