@@ -1,4 +1,4 @@
-"""UHMAN(a): the mean over regions instead of image attention (paper, section 3.4).
+"""UHMAN(a): the mean over regions instead of region attention (paper, section 3.4).
 
     python -m uhman_jax.main --config=configs/uhman_a.py
 

@@ -1,4 +1,4 @@
-"""UHMAN(b): the mean over frames instead of video attention (paper, section 3.4).
+"""UHMAN(b): the mean over frames instead of frame attention (paper, section 3.4).
 
     python -m uhman_jax.main --config=configs/uhman_b.py
 

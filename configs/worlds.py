@@ -1,4 +1,4 @@
-"""The study's three worlds as region features at the paper's statistics (section 3.1).
+"""The study's worlds: simulated region features at the paper's statistics (section 3.1).
 
     python -m uhman_jax.main --config=configs/worlds.py
 
@@ -6,7 +6,8 @@ A world is a rule by which simulated users tag clips. All have the same 10,291 c
 and 669 hashtags in a long tail, 3.42 per clip. A clip shows three objects of 100 classes, each in
 two of eight frames, in nine of 64 regions and in one of four styles. Simulation takes half a minute
 on two cores. experiments/paper/README.md lists the scores of models and of rankings by true
-probabilities; only in *selection* do clip and user together tell more than their sum.
+probabilities. The command trains on *selection*, where the user's preference picks which object of
+the clip is tagged; `selection`, `additive` and `everything` below set the three worlds.
 """
 
 from uhman_jax.config import Config, SimulatorOutput, World
