@@ -14,7 +14,7 @@ import clips
 import numpy as np
 import pytest
 
-from uhman_jax.preprocess import decode_process, decode_worker, self_test
+from uhman_jax.preprocess import self_test
 from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.preprocess.decode_pool import DecoderPool
 from uhman_jax.preprocess.decode_process import LibraryFault
@@ -113,34 +113,6 @@ def test_a_library_that_fails_the_self_test_is_at_fault_and_no_clip_is(clip):
     assert "pip install 'av>=" in message and "\n" not in message
 
 
-def test_a_library_that_fails_later_is_found_by_the_self_test(clip, tmp_path, monkeypatch):
-    turned = tmp_path / "turned"
-    monkeypatch.setenv("TURNED", str(turned))
-    found = []
-    options = {"num_decoders": 1, "command": child("turning")}  # a second might start too late
-    with pool_of([clip] * 60, **options) as pool, pytest.raises(LibraryFault):
-        for one in pool:
-            found.append(one)
-            turned.touch()
-    assert found[0].state == "ok" and found[-1].state == "corrupt"
-    assert sum(one.state == "corrupt" for one in found) == 19  # the twentieth is never classed
-
-
-def test_a_folder_of_odd_files_is_read_to_its_end(clip, tmp_path, monkeypatch):
-    """After one exception 45 times the self-test has been repeated twice, and passed."""
-    paths = []
-    for i in range(45):
-        paths.append(str(tmp_path / f"{i}_odd.mp4"))
-        os.link(clip, paths[-1])
-    checks = []
-    real = decode_process.Worker.check
-    monkeypatch.setattr(decode_process.Worker, "check", lambda *a: (checks.append(1), real(*a)))
-    with pool_of([*paths, clip], command=child("misbehave")) as pool:
-        found = list(pool)
-    assert [one.state for one in found] == ["corrupt"] * 45 + ["ok"]
-    assert found[7].reason == "AttributeError: no such box in 7_odd.mp4" and len(checks) == 2
-
-
 @pytest.mark.parametrize(
     ("program", "sentence"),
     [
@@ -166,18 +138,6 @@ def test_the_remedy_names_the_versions_that_the_project_allows(clip):
         raise ZeroDivisionError
 
     assert f"pip install '{bound}'" in self_test.trouble(decode)
-
-
-def test_only_exceptions_that_a_library_should_not_raise_are_unexpected():
-    for error in (OSError(5, "x"), EOFError(), av.error.InvalidDataError(1, "x"), MemoryError()):
-        assert decode_worker._unexpected(error) == {}
-    assert decode_worker._unexpected(None) == {}
-    try:
-        vars(3)
-    except TypeError as error:
-        name, text, line = decode_worker._unexpected(error)["unexpected"]
-    assert name == "TypeError" and "__dict__" in text
-    assert line.startswith(f"{__file__}:")
 
 
 def test_the_self_test_takes_milliseconds():

@@ -5,7 +5,7 @@ It reads one JSON job per line from standard input, writes the images to the sha
 descriptor FD and answers with one JSON line on standard output: a DecodedClip, with the shape of
 its images. It imports neither TensorFlow nor JAX.
 
-Its first line, and the answer to a job without a path, are the result of the self-test.
+Its first line is the result of the self-test.
 """
 
 import gc
@@ -15,7 +15,6 @@ import os
 import resource
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,8 +25,6 @@ from uhman_jax.preprocess import self_test
 from uhman_jax.preprocess.clip_file import DecodedClip, DecodeError
 from uhman_jax.preprocess.decode import sample_frames
 
-# Exceptions that a damaged file causes; any other may be a defect of the library.
-_EXPECTED = (av.FFmpegError, OSError, EOFError, UnicodeError, MemoryError)
 _GRACE = 5.0  # seconds beyond a job's limit after which an orphan ends itself
 
 
@@ -53,9 +50,6 @@ def serve(decode: Callable[..., DecodedClip] = sample_frames) -> None:
         os.dup2(null.fileno(), 2)  # the parent reads messages of imports, not of decoding
     for line in sys.stdin:
         job = json.loads(line)
-        if "path" not in job:
-            answers.write(json.dumps({"fault": self_test.trouble(decode)}) + "\n")
-            continue
         signal.setitimer(signal.ITIMER_REAL, job["timeout"] + _GRACE)
         answer = _answer(decode, job, shared)
         at_limit = bool(memory_bytes) and (
@@ -76,21 +70,11 @@ def _answer(decode: Callable[..., DecodedClip], job: dict, shared: np.ndarray) -
     try:
         clip = decode(job["path"], **job["options"])
     except DecodeError as error:
-        return {"state": error.kind, "reason": error.reason} | _unexpected(error.__cause__)
+        return {"state": error.kind, "reason": error.reason}
     except Exception as error:  # no file may stop the next clip
-        reason = f"{type(error).__name__}: {error}"
-        return {"state": "corrupt", "reason": reason} | _unexpected(error)
+        return {"state": "corrupt", "reason": f"{type(error).__name__}: {error}"}
     shared[: clip.images.size] = clip.images.reshape(-1)
     return vars(clip) | {"images": clip.images.shape, "times_F": clip.times_F.tolist()}
-
-
-def _unexpected(error: BaseException | None) -> dict:
-    """Returns type, text and source line of an exception that may not be the file's fault."""
-    if error is None or isinstance(error, _EXPECTED):
-        return {}
-    trace = traceback.extract_tb(error.__traceback__)
-    line = f"{trace[-1].filename}:{trace[-1].lineno}" if trace else ""
-    return {"unexpected": [type(error).__name__, str(error), line]}
 
 
 def _peak_bytes() -> int:
