@@ -53,7 +53,7 @@ def test_another_backbone_from_clips_to_suggestions(name, tmp_path, monkeypatch)
     )  # fmt: skip
     assert run.run(config, tmp_path / "run", log=lambda line: None, report=False)
     (features,) = (root / "features").iterdir()
-    store = FrameStore.open(features)
+    store = FrameStore(features)
     assert len(store) == 12 and store.info["network"] == chosen.network
     assert (store.num_regions, store.num_channels) == (chosen.grid**2, chosen.num_channels)
 

@@ -60,7 +60,7 @@ def test_every_input_is_in_the_ledger_once_and_the_good_ones_in_the_store(folder
     assert len({line["content"] for line in lines[:5]}) == 5
     assert "empty" in lines[6]["reason"]
     assert ledger.read_ledger(tmp_path) == list(summary.entries)
-    store = FrameStore.open(tmp_path)
+    store = FrameStore(tmp_path)
     assert store.video_ids == tuple(f"{i}.mp4" for i in range(5))
     assert store.info["extractor"] == "random numbers" and store.info["weights"] == "random"
     assert len(store.info["fingerprint"]) == 64 and store.info["max_frames"] == 3
@@ -69,7 +69,7 @@ def test_every_input_is_in_the_ledger_once_and_the_good_ones_in_the_store(folder
 def test_features_of_a_clip_do_not_depend_on_other_clips(folder, tmp_path):
     run(folder, tmp_path, storage=Storage.FLOAT32)
     extractor = shard_builder.restore_extractor(tmp_path, SmallNetwork)
-    store = FrameStore.open(tmp_path)
+    store = FrameStore(tmp_path)
     with DecoderPool(
         [str(folder / n) for n in store.video_ids], OPTIONS, num_decoders=1, timeout=60
     ) as pool:
@@ -81,7 +81,7 @@ def test_features_of_a_clip_do_not_depend_on_other_clips(folder, tmp_path):
 def test_quantised_features_are_near(folder, tmp_path):
     run(folder, tmp_path / "exact", storage=Storage.FLOAT32)
     run(folder, tmp_path / "codes")
-    exact, codes = FrameStore.open(tmp_path / "exact"), FrameStore.open(tmp_path / "codes")
+    exact, codes = FrameStore(tmp_path / "exact"), FrameStore(tmp_path / "codes")
     for i in range(len(exact)):
         record = codes[i]
         near = quantize.decode((record.codes_FMC, record.scale_C, record.offset_C))
@@ -98,7 +98,7 @@ def test_batches_shards_and_decoders_do_not_change_features(folder, tmp_path):
         "c": {"videos_per_shard": 5, "batch_frames": 7},
     }.items():
         run(folder, tmp_path / name, **changes)
-        stores.append(FrameStore.open(tmp_path / name))
+        stores.append(FrameStore(tmp_path / name))
     for store in stores[1:]:
         for i in range(len(store)):
             for one, other in zip(store[i], stores[0][i], strict=True):
@@ -201,7 +201,7 @@ def test_added_and_changed_videos(folder, tmp_path):
     shutil.copy(root / "0.mp4", root / "8.mp4")
     summary = run(root, output)  # 9 videos, 5 shards: only the last two are new
     assert summary.reused == 6 and summary.counts["ok"] == 7
-    assert sorted(FrameStore.open(output).video_ids)[-1] == "8.mp4"
+    assert sorted(FrameStore(output).video_ids)[-1] == "8.mp4"
     assert len(list(output.glob("*-of-00005"))) == 5 == len(list(output.glob("*.tfrecord-*")))
     shutil.copy(root / "2.mp4", root / "0.mp4")
     assert pipeline.is_complete(output, find_videos.list_inputs(root), small_config())
@@ -210,7 +210,7 @@ def test_added_and_changed_videos(folder, tmp_path):
     for name in ("2.mp4", "3.mp4", "4.mp4", "5_text.mp4", "6_empty.mp4", "7.mp4", "8.mp4"):
         (root / name).unlink()
     run(root, output)
-    assert FrameStore.open(output).video_ids == ("0.mp4", "1.mp4")
+    assert FrameStore(output).video_ids == ("0.mp4", "1.mp4")
     assert [path.name for path in output.glob("*.tfrecord-*")] == [
         "frames-train.tfrecord-00000-of-00001"
     ]
@@ -416,7 +416,7 @@ def test_every_name_has_its_own_printable_spelling(folder, tmp_path):
     assert summary.counts["ok"] == len(NAMES)
     assert {entry.video_id for entry in ledger.read_ledger(output)} == ids
     assert all(entry.path.encode() for entry in summary.entries)
-    assert set(FrameStore.open(output).video_ids) == ids
+    assert set(FrameStore(output).video_ids) == ids
 
 
 @given(st.lists(st.binary(min_size=1, max_size=9), unique=True))

@@ -66,7 +66,7 @@ def assert_same(got, want):
 
 @pytest.mark.parametrize("storage", ["uint8", "bfloat16", "float32"])
 def test_reads_and_copies_what_was_written(tmp_path, storage):
-    frames = store.FrameStore.open(write_store(tmp_path / "a", storage))
+    frames = store.FrameStore(write_store(tmp_path / "a", storage))
     assert len(frames) == 5
     assert frames.video_ids == tuple(f"vidéo/{i}" for i in range(5))
     assert frames.num_frames_V.tolist() == [1, 2, 3, 4, 1]
@@ -164,7 +164,7 @@ from uhman_jax.shards import record, store
 builder = tfds.builder_from_directory({os.fspath(directory)!r})
 assert builder.info.splits["train"].shard_lengths == [3, 0, 2]
 assert builder.info.features["codes"].shape == (None, 64, 7)
-frames = store.FrameStore.open({os.fspath(directory)!r})
+frames = store.FrameStore({os.fspath(directory)!r})
 assert len(frames) == 5
 record.serialize(frames[0], frames.schema)
 assert "tensorflow" not in sys.modules
@@ -182,7 +182,7 @@ def test_same_arguments_give_the_same_bytes(tmp_path):
 
 
 def test_can_be_pickled(tmp_path):
-    frames = store.FrameStore.open(write_store(tmp_path / "a"))
+    frames = store.FrameStore(write_store(tmp_path / "a"))
     assert_same(pickle.loads(pickle.dumps(frames))[3], make_record(3))
 
 
@@ -214,7 +214,7 @@ def test_a_damaged_byte_anywhere_is_found(tmp_path, seed, indexed, read):
         if not indexed:
             (directory / "index.npz").unlink(missing_ok=True)
         with pytest.raises(tfrecord.DamagedRecordError) as caught:
-            frames = store.FrameStore.open(directory)
+            frames = store.FrameStore(directory)
             assert frames.video_ids == tuple(f"vidéo/{i}" for i in range(5))  # ids are trusted
             for i in range(len(frames)):
                 read(frames, i)
@@ -231,7 +231,7 @@ def test_every_truncation_of_a_shard_is_found(tmp_path):
     for size in [0, 1, 11, 12, 100, second - 1, second, second + 5, len(whole) - 1]:
         path.write_bytes(whole[:size])
         with pytest.raises(tfrecord.DamagedRecordError) as caught:
-            store.FrameStore.open(directory)
+            store.FrameStore(directory)
         assert path.name in str(caught.value) and "delete this file" in str(caught.value)
 
 
@@ -240,7 +240,7 @@ def test_an_index_is_made_for_shards_of_older_versions(tmp_path):
     path = directory / "index.npz"
     whole = path.read_bytes()
     path.unlink()
-    frames = store.FrameStore.open(directory)
+    frames = store.FrameStore(directory)
     assert path.read_bytes() == whole
     assert_same(frames[3], make_record(3))
 
@@ -254,7 +254,7 @@ def test_a_folder_that_cannot_be_written_is_read_without_its_index(tmp_path, mon
         raise error("read-only")
 
     monkeypatch.setattr(store, "write_index", refuse)
-    assert_same(store.FrameStore.open(directory)[3], make_record(3))
+    assert_same(store.FrameStore(directory)[3], make_record(3))
     assert not (directory / "index.npz").exists()
 
 
@@ -262,7 +262,7 @@ def test_a_store_with_an_index_reads_no_head(tmp_path, monkeypatch):
     directory = write_store(tmp_path / "a")
     monkeypatch.setattr(store, "scan_shards", None)
     monkeypatch.setattr(record_lib, "locate", None)
-    assert_same(store.FrameStore.open(directory)[3], make_record(3))
+    assert_same(store.FrameStore(directory)[3], make_record(3))
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -270,7 +270,7 @@ def test_a_damaged_index_is_made_again(tmp_path, part):
     directory = write_store(tmp_path / "a")
     path, schema = directory / "index.npz", store.Schema(C)
     whole = path.read_bytes()
-    data = store.FrameStore.open(directory)._data
+    data = store.FrameStore(directory)._data
     rng = np.random.default_rng(part)
     for byte in range(part, len(whole), 4):
         damaged = bytearray(whole)
@@ -280,7 +280,7 @@ def test_a_damaged_index_is_made_again(tmp_path, part):
     for size in (0, 1, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
         assert read_index(path, data, schema) is None
-    assert_same(store.FrameStore.open(directory)[3], make_record(3))
+    assert_same(store.FrameStore(directory)[3], make_record(3))
     assert path.read_bytes() == whole
 
 
@@ -288,12 +288,12 @@ def test_an_index_older_than_a_shard_is_made_again_or_named(tmp_path):
     directory, schema = write_store(tmp_path / "a"), store.Schema(C)
     other = make_record(2)._replace(video_id="other")  # three frames instead of four
     store.write_shard(directory, 2, 3, [other, make_record(4)], schema)
-    frames = store.FrameStore.open(directory)
+    frames = store.FrameStore(directory)
     assert frames.video_ids[3] == "other"
     assert_same(frames[3], other)
     same_size = make_record(6)._replace(video_id="other")
     store.write_shard(directory, 2, 3, [same_size, make_record(4)], schema)
-    frames = store.FrameStore.open(directory)
+    frames = store.FrameStore(directory)
     for read in READS:
         with pytest.raises(UserError, match="index.npz must be of the shards .*-00002-.*delete"):
             read(frames, 3)
@@ -317,7 +317,7 @@ def test_another_array_is_one_more_field(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "Schema", WithAudio)
     store.write_shard(tmp_path, 0, 1, [record], WithAudio(C))
     store.write_metadata(tmp_path, 1, WithAudio(C), INFO)
-    assert_same(store.FrameStore.open(tmp_path)[0], record)
+    assert_same(store.FrameStore(tmp_path)[0], record)
     assert metadata.features_dict(WithAudio(C))["audio"].shape == (None, 3)
     with pytest.raises(ValueError, match=r"audio of .* \(4, 3\), got .* \(3, 3\)"):
         store.write_shard(tmp_path, 0, 1, [record._replace(audio_FA=audio_FA[:3])], WithAudio(C))
@@ -328,7 +328,7 @@ def test_records_have_the_bytes_of_earlier_versions(tmp_path):
     with tarfile.open(pathlib.Path(__file__).parent / "fixtures" / "stored_run.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     (directory,) = (tmp_path / "clips" / "features").iterdir()
-    frames = store.FrameStore.open(directory)
+    frames = store.FrameStore(directory)
     records = iter(frames[i] for i in range(len(frames)))
     for number, length in enumerate(np.bincount(frames._facts["shard"])):
         some = itertools.islice(records, int(length))
@@ -341,7 +341,7 @@ def test_missing_shard_is_named(tmp_path):
     path = store.shard_path(directory, 1, 3)
     path.unlink()
     with pytest.raises(UserError, match=f"{path.name} is missing; run preprocessing again"):
-        store.FrameStore.open(directory)
+        store.FrameStore(directory)
     with pytest.raises(UserError, match=f"{path.name} is missing; run preprocessing again"):
         store.write_metadata(directory, 3, store.Schema(C), INFO)
 
@@ -353,18 +353,18 @@ def test_a_rebuilt_shard_makes_the_folder_whole(tmp_path):
     path.unlink()
     store.write_shard(directory, 2, 3, [make_record(3), make_record(4)], store.Schema(C))
     assert path.read_bytes() == before
-    assert_same(store.FrameStore.open(directory)[4], make_record(4))
+    assert_same(store.FrameStore(directory)[4], make_record(4))
 
 
 def test_missing_folder_and_metadata_are_named(tmp_path):
     with pytest.raises(UserError, match="must be a folder of shards, got .*nowhere"):
-        store.FrameStore.open(tmp_path / "nowhere")
+        store.FrameStore(tmp_path / "nowhere")
     directory = write_store(tmp_path / "a")
     for name in ("extractor.json", "features.json", "dataset_info.json"):
         content = (directory / name).read_bytes()
         (directory / name).unlink()
         with pytest.raises(UserError, match=f"needs {name}"):
-            store.FrameStore.open(directory)
+            store.FrameStore(directory)
         (directory / name).write_bytes(content)
 
 
@@ -377,7 +377,7 @@ def test_damaged_extractor_json_is_found(tmp_path):
     for text in ["", "[]", "{}", whole[:-20], whole.replace("5.0", "6.0"), json.dumps(content)]:
         path.write_text(text)
         with pytest.raises(UserError, match="extractor.json must be as it was written"):
-            store.FrameStore.open(directory)
+            store.FrameStore(directory)
 
 
 def test_video_in_two_shards_is_named(tmp_path):
@@ -386,13 +386,13 @@ def test_video_in_two_shards_is_named(tmp_path):
         store.write_shard(tmp_path, index, 2, [make_record(0)], schema)
     store.write_metadata(tmp_path, 2, schema, INFO)
     with pytest.raises(UserError, match="vidéo/0 is in several"):
-        store.FrameStore.open(tmp_path)
+        store.FrameStore(tmp_path)
     with pytest.raises(ValueError, match="once, got 'vidéo/0' twice"):
         store.write_shard(tmp_path, 0, 2, [make_record(0), make_record(0)], schema)
 
 
 def test_unknown_video_is_named(tmp_path):
-    frames = store.FrameStore.open(write_store(tmp_path / "a"))
+    frames = store.FrameStore(write_store(tmp_path / "a"))
     with pytest.raises(UserError, match="needs features in .*, no-1, no-2 are missing"):
         frames.rows(["vidéo/1", "no-1", "no-2"])
 
@@ -404,7 +404,7 @@ def test_shards_of_another_schema_are_found(tmp_path, read):
     records = [make_record(3, num_channels=C + 1), make_record(4, num_channels=C + 1)]
     path = store.write_shard(directory, 2, 3, records, schema)
     with pytest.raises(tfrecord.DamagedRecordError) as caught:
-        frames = store.FrameStore.open(directory)
+        frames = store.FrameStore(directory)
         read(frames, 3)
     assert caught.value.path == path
 
@@ -419,7 +419,7 @@ def test_metadata_sweeps_up_after_interrupted_writers(tmp_path):
 
 
 def test_empty_store(tmp_path):
-    frames = store.FrameStore.open(write_store(tmp_path / "a", lengths=(0, 0)))
+    frames = store.FrameStore(write_store(tmp_path / "a", lengths=(0, 0)))
     assert (len(frames), frames.video_ids, frames.max_frames) == (0, (), 0)
     assert frames.rows([]).tolist() == []
 

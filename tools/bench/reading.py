@@ -55,7 +55,7 @@ def make_shards(folder: Path) -> store.FrameStore:
         last = min(first + _CLIPS_PER_SHARD, _CLIPS.value)
         store.write_shard(folder, index, len(starts), records(first, last), schema)
     store.write_metadata(folder, len(starts), schema, {"extractor": "random numbers"})
-    return store.FrameStore.open(folder)
+    return store.FrameStore(folder)
 
 
 def view_of(frames: store.FrameStore) -> types.SimpleNamespace:
@@ -78,7 +78,7 @@ def view_of(frames: store.FrameStore) -> types.SimpleNamespace:
 
 def batches(folder: Path, num_threads: int) -> Callable[[], None]:
     """Opens the shards; returns a function that reads an epoch of batches."""
-    frames = store.FrameStore.open(folder)
+    frames = store.FrameStore(folder)
     view: Any = view_of(frames)
     rows, size = np.arange(_CLIPS.value), _BATCH.value
     source = train_batches(view, frames, rows=rows, batch_size=size, seed=0)
