@@ -75,7 +75,6 @@ def test_missing_shards_are_made_and_counted(folder, local, tmp_path, monkeypatc
     assert contents(tmp_path) == local
     assert counted["clips_ok"] == 2 and counted["frames"] == 2 + 3
     assert sum(counted[name] for name in counted if name.startswith("clips_")) == 2
-    assert counted["decoding_ms"] > 0 and counted["network_ms"] >= 0
 
 
 def descendants(process, word):

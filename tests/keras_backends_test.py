@@ -5,12 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
 from uhman_jax.config import Backend
-from uhman_jax.preprocess import shard_builder
+from uhman_jax.preprocess.shard_builder import extractor_class
 from uhman_jax.runtime.errors import UserError
 
 SMALL = """
@@ -70,16 +69,12 @@ def test_both_give_the_same_features_and_statistics(tmp_path):
     assert 0 < np.abs(rounded - one[0]).max() < 0.02 * np.abs(one[0]).max()
 
 
-def test_a_process_has_one_of_them(monkeypatch):
-    pytest.importorskip("uhman_jax.preprocess.extractor")
-    assert shard_builder.extractor_class(Backend.TENSORFLOW) is shard_builder.extractor_class(
-        Backend.AUTO
-    )
-    with pytest.raises(UserError, match="preprocess.backend must be tensorflow .* got jax"):
-        shard_builder.extractor_class(Backend.JAX)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    with pytest.raises(UserError, match="got jax"):
-        shard_builder.extractor_class(Backend.AUTO)
+def test_a_process_has_one_of_them():
+    tensorflow = extractor_class(Backend.TENSORFLOW)
+    assert tensorflow is extractor_class(Backend.AUTO, "cpu") is extractor_class(Backend.AUTO)
+    for choice in ((Backend.JAX,), (Backend.AUTO, "gpu")):
+        with pytest.raises(UserError, match="preprocess.backend must be tensorflow .* got jax"):
+            extractor_class(*choice)
 
 
 @pytest.mark.slow

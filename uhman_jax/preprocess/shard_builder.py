@@ -42,8 +42,7 @@ def restore_extractor(
         network: replaces `extractor.Extractor`; tests use a small one.
         batch_frames: images per call of the network; 0: as when the features were made.
         precision: of the activations.
-        backend: library that runs the network. AUTO imports JAX, which takes an accelerator's
-            memory.
+        backend: see `extractor_class`.
 
     Raises:
         UserError: the folder or its weights are missing or damaged.
@@ -73,8 +72,12 @@ def backbone_of(directory: Path, network=None) -> Backbone:
     return of_network(ledger.read_json(directory / ledger.SETTINGS_FILE)["settings"]["network"])
 
 
-def extractor_class(backend: Backend):
+def extractor_class(backend: Backend, platform: str = ""):
     """Returns the class `Extractor`, on Keras with this backend; the import takes seconds.
+
+    Args:
+        backend: AUTO means TensorFlow if `platform` is "cpu", else JAX.
+        platform: of JAX's devices; "": AUTO asks JAX, which takes an accelerator's memory.
 
     Raises:
         UserError: Keras runs on another backend in this process already.
@@ -82,7 +85,8 @@ def extractor_class(backend: Backend):
     if backend is Backend.AUTO:
         import jax  # only for AUTO: it initialises every device
 
-        backend = Backend.TENSORFLOW if jax.default_backend() == "cpu" else Backend.JAX
+        platform = platform or jax.default_backend()
+        backend = Backend.TENSORFLOW if platform == "cpu" else Backend.JAX
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = backend.value
     from uhman_jax.preprocess import extractor
@@ -174,10 +178,11 @@ class ShardBuilder:
         self._meter.stage("features")
         # The decoders start before Keras is imported, and work in parallel.
         paths = [path for shard in missing for _, path in shard.videos]
-        with self._decode(paths, self.config.max_frames) as pool:
-            if extractor is None:
-                how = {"precision": self.config.precision, "backend": self.config.backend}
-                extractor = restore_extractor(self.directory, self.network, **how)
+        config = self.config
+        with self._decode(paths, config.max_frames) as pool:
+            extractor = extractor or restore_extractor(
+                self.directory, self.network, precision=config.precision, backend=config.backend
+            )
             clips = iter(pool)
             try:
                 for shard in missing:
@@ -187,7 +192,6 @@ class ShardBuilder:
                 for shard in missing:  # earlier entries may call good clips broken
                     ledger.mark_unfinished(self.directory, shard)
                 raise
-        self._meter.decoding_seconds += pool.busy_seconds
         return entries
 
     def _build(
