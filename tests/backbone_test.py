@@ -32,6 +32,7 @@ def test_features_of_an_unknown_network_are_refused(network):
         backbone.of_network(network)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(backbone.BACKBONES)[1:])
 def test_another_backbone_from_clips_to_suggestions(name, tmp_path, monkeypatch):
     chosen = backbone.BACKBONES[name]

@@ -119,6 +119,7 @@ def job_service(tmp_path):
         process.terminate()
 
 
+@pytest.mark.slow
 def test_a_job_service_makes_the_same_bytes(folder, local, tmp_path, job_service):
     command = [sys.executable, small_network.__file__, "preprocess", folder]
     command += [tmp_path / "out", "--runner=PortableRunner", f"--job_endpoint={job_service}"]
