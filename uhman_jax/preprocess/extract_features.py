@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,8 +19,8 @@ _MAX_PACKERS = 8  # threads that quantise; one keeps up with 700 frames a second
 _Part = tuple[concurrent.futures.Future, slice]  # features of a batch, rows of one clip
 
 
-class Meter:
-    """The progress bar: clips, frames/s, time left; a context manager.
+class Meter(contextlib.AbstractContextManager["Meter"]):
+    """Counts frames and seconds, and shows a bar: clips, frames/s, time left.
 
     Attributes:
         frames: encoded so far.
@@ -29,13 +30,8 @@ class Meter:
     def __init__(self, total: int, done: int, show: bool):
         self.frames = 0
         self.seconds = self._begin = 0.0
-        self._settings = {"total": total, "initial": done, "disable": not show}
-        self._bar = progress_bar(disable=True)
-
-    def __enter__(self) -> "Meter":
-        """Shows the bar."""
-        self._bar = progress_bar(unit="clip", desc="features", **self._settings)
-        return self
+        options = {"total": total, "initial": done, "disable": not show}
+        self._bar = progress_bar(unit="clip", desc="features", **options)
 
     def __exit__(self, *exc):
         """Ends the bar."""

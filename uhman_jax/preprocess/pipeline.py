@@ -151,15 +151,15 @@ def preprocess(
             entries = {}  # the weights of the finished shards are lost
         missing = [shard for shard in chosen if shard.index not in entries]
         reused = sum(map(len, entries.values()))
-        meter = Meter(sum(len(shard.videos) for shard in chosen), reused, progress)
-        work = shard_builder.ShardBuilder(root, directory, config, network, meter)
+        only_weights = part and not number
         if missing and not number:
             (directory / store.INFO_FILE).unlink(missing_ok=True)
-        if part and not number:
-            with meter:
+        total, show = sum(len(shard.videos) for shard in chosen), bool(missing or only_weights)
+        with Meter(total, reused, progress and show) as meter:
+            work = shard_builder.ShardBuilder(root, directory, config, network, meter)
+            if only_weights:
                 work.first_extractor(shards)
-        elif missing:
-            with meter:
+            elif missing:
                 extractor = work.first_extractor(shards)
                 if beam_options is None:
                     entries |= work.run(missing, len(shards), extractor)
