@@ -1,4 +1,4 @@
-"""Another backbone from clips to suggestions; the table of backbones is the only place to edit."""
+"""Another backbone from clips to suggestions; only the table of backbones is edited for it."""
 
 import clips
 import numpy as np

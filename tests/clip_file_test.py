@@ -58,10 +58,10 @@ def test_encrypted_webm(tmp_path):
         path, [clips.gray(90)] * 25, SECOND, "libvpx", container="webm", muxer={"live": "1"}
     )
     data = path.read_bytes()
-    number = b"\x16\x54\xae\x6b"  # Tracks; the list of places has it too
-    place = data.index(number, data.index(number) + 4)
-    length, width = clip_file._matroska_number(data, place + 4)
-    tracks = data[place + 4 + width : place + 4 + width + length]
+    number = b"\x16\x54\xae\x6b"  # Tracks; the seek head lists it too
+    begin = data.index(number, data.index(number) + 4)
+    length, width = clip_file._matroska_number(data, begin + 4)
+    tracks = data[begin + 4 + width : begin + 4 + width + length]
     tracks = tracks[6 * tracks.startswith(b"\xbf\x84") :]  # a checksum
     inner, inner_width = clip_file._matroska_number(tracks, tracks.index(b"\xae") + 1)
     entry = tracks[tracks.index(b"\xae") + 1 + inner_width :][:inner]
@@ -69,7 +69,7 @@ def test_encrypted_webm(tmp_path):
     encoding = element(b"\x50\x33", b"\x01") + element(b"\x50\x35", key)
     entry += element(b"\x6d\x80", element(b"\x62\x40", encoding))
     rebuilt = element(number, element(b"\xae", entry))
-    path.write_bytes(data[:place] + rebuilt + data[place + 4 + width + length :])
+    path.write_bytes(data[:begin] + rebuilt + data[begin + 4 + width + length :])
     assert refusal(path) == ("unsupported", video_index.ENCRYPTED)
 
 

@@ -14,7 +14,7 @@ from uhman_jax.preprocess import decode, video_index
 from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.preprocess.video_index import DecodeError
 
-# What becomes of the broken ones among the real clips; all others are "ok" without a note.
+# State and reason of the broken ones among the real clips; all others are "ok" without a note.
 BROKEN = {
     "audio_nasa.mp3": ("no_video", "holds audio"),
     "audio_only_aac.mp4": ("no_video", "holds audio"),
@@ -147,8 +147,8 @@ def test_display_matrix(tmp_path, matrix, corner, turned):
         one = 1 << 16
         return struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
 
-    place = data.index(packed(*IDENTITY), data.index(b"tkhd"))
-    data[place : place + 36] = packed(*matrix)
+    begin = data.index(packed(*IDENTITY), data.index(b"tkhd"))
+    data[begin : begin + 36] = packed(*matrix)
     (tmp_path / "a.mp4").write_bytes(data)
     frames = sample_frames(path, size=40)
     assert (frames.width, frames.height) == ((48, 64) if turned else (64, 48))
@@ -171,9 +171,9 @@ def test_damaged_packets_are_noted(tmp_path):
     clips.write_clip(path, images, [40 * i for i in range(25)], "libx264", g="5", bf="0")
     with av.open(str(path)) as container:
         packet = [p for p in container.demux(video=0) if p.size][10]
-        place, size = packet.pos, packet.size
+        begin, size = packet.pos, packet.size
     data = bytearray(path.read_bytes())
-    data[place : place + size] = b"\xff" * size
+    data[begin : begin + size] = b"\xff" * size
     path.write_bytes(data)
     frames = sample_frames(path)
     assert "Invalid data" in frames.reason and str(tmp_path) not in frames.reason

@@ -1,4 +1,4 @@
-"""The backbones with their weights, and what each extractor does, shown on a small network."""
+"""The backbones with their weights, and the extractor around a small network."""
 
 import dataclasses
 
@@ -220,7 +220,7 @@ def test_damaged_weights_are_refused(small, tmp_path):
 
 def test_a_failed_download_names_the_alternatives(monkeypatch):
     def fail(*args, **kwargs):
-        raise Exception("URL fetch failure: no network")  # what Keras raises
+        raise Exception("URL fetch failure: no network")  # as Keras
 
     monkeypatch.setattr(keras.applications, "InceptionV3", fail)
     with pytest.raises(UserError, match="no network.*random.*Keras .h5 file"):

@@ -135,9 +135,9 @@ def test_a_wrong_rate_in_the_header_changes_nothing(tmp_path):
     clips.write_clip(path, [clips.gray(20 + 2 * i) for i in range(100)], times, "flv")
     right = sample_frames(path, size=32, max_seconds=5)
     data = path.read_bytes()
-    place = data.index(b"\x00\x09framerate\x00") + 12
+    begin = data.index(b"\x00\x09framerate\x00") + 12
     for rate in (0.5, 1.0, 1000.0):
-        path.write_bytes(data[:place] + struct.pack(">d", rate) + data[place + 8 :])
+        path.write_bytes(data[:begin] + struct.pack(">d", rate) + data[begin + 8 :])
         frames = sample_frames(path, size=32, max_seconds=5)
         np.testing.assert_array_equal(frames.images, right.images)
         assert frames.seconds == pytest.approx(4.0, abs=0.05) and frames.reason == ""
@@ -145,7 +145,7 @@ def test_a_wrong_rate_in_the_header_changes_nothing(tmp_path):
 
 
 def test_a_wrong_length_of_each_frame_in_the_header_changes_nothing(tmp_path):
-    """Matroska's DefaultDuration: of the last frame nothing else is known."""
+    """Matroska's DefaultDuration is the only hint for the last frame."""
     times = [40 * i for i in range(100)]
     images = [clips.gray(20 + 2 * i) for i in range(100)]
     seconds = {}

@@ -16,13 +16,7 @@ from small_network import SmallNetwork, small_config
 from small_network import encode as run
 
 from uhman_jax.config import Storage
-from uhman_jax.preprocess import (
-    feature_client,
-    find_videos,
-    ledger,
-    pipeline,
-    shard_builder,
-)
+from uhman_jax.preprocess import feature_client, find_videos, ledger, pipeline, shard_builder
 from uhman_jax.preprocess.decode_pool import DecoderPool
 from uhman_jax.preprocess.decode_process import LibraryFault
 from uhman_jax.runtime.errors import UserError
@@ -64,17 +58,15 @@ def copy(whole, tmp_path):
 
 def test_every_input_is_in_the_ledger_once_and_the_good_ones_in_the_store(folder, tmp_path):
     summary = run(folder, tmp_path)
-    assert summary.counts == {
-        "ok": 5, "short": 0, "corrupt": 2, "no_video": 0, "unsupported": 0, "timeout": 0
-    }  # fmt: skip
+    empty = {"short": 0, "no_video": 0, "unsupported": 0, "timeout": 0}
+    assert summary.counts == {"ok": 5, "corrupt": 2} | empty
     lines = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
     assert [line["video_id"] for line in lines] == sorted(p.name for p in folder.glob("*"))
     assert [line["frames"] for line in lines] == [1, 2, 3, 3, 2, 0, 0]
     expected = {"video_id", "path", "state", "frames", "seconds", "reason", "content"}
-    assert set(lines[0]) == expected
-    assert [len(line["content"]) for line in lines] == [32] * 5 + [0] * 2
-    assert len({line["content"] for line in lines[:5]}) == 5
-    assert "empty" in lines[6]["reason"]
+    assert set(lines[0]) == expected and "empty" in lines[6]["reason"]
+    hashes = [line["content"] for line in lines]
+    assert [len(text) for text in hashes] == [32] * 5 + [0] * 2 and len(set(hashes)) == 6
     assert ledger.read_ledger(tmp_path) == list(summary.entries)
     store = FrameStore(tmp_path)
     assert store.video_ids == tuple(f"{i}.mp4" for i in range(5))
@@ -202,9 +194,8 @@ def test_added_and_changed_videos(folder, tmp_path):
         path.unlink()
     run(root, output)
     assert FrameStore(output).video_ids == ("0.mp4", "1.mp4")
-    assert [path.name for path in output.glob("*.tfrecord-*")] == [
-        "frames-train.tfrecord-00000-of-00001"
-    ]
+    (shard,) = output.glob("*.tfrecord-*")
+    assert shard.name == "frames-train.tfrecord-00000-of-00001"
 
 
 @pytest.mark.parametrize(
@@ -255,12 +246,8 @@ def test_nothing_outside_the_folder_is_read(folder, tmp_path):
     (root / "link.mp4").symlink_to(folder / "0.mp4")
     (root / "loop.mp4").symlink_to(root / "loop.mp4")
     os.mkfifo(root / "pipe.mp4")
-    videos = [
-        *find_videos.list_inputs(root),
-        ("dots", "../root/../root/good.mp4"),
-        ("out", str(folder / "0.mp4")),
-    ]
-    summary = run(root, tmp_path / "out", videos)
+    videos = [("dots", "../root/../root/good.mp4"), ("out", str(folder / "0.mp4"))]
+    summary = run(root, tmp_path / "out", find_videos.list_inputs(root) + videos)
     states = {entry.video_id: entry.state for entry in summary.entries}
     assert states == {
         "good.mp4": "ok", "alias.mp4": "ok", "dots": "ok", "link.mp4": "unsupported",
@@ -290,19 +277,6 @@ def test_timeouts_are_kept_until_a_retry_is_asked_for(folder, copy):
     assert run(folder, copy).counts["timeout"] == 2
     summary = run(folder, copy, retry=("timeout",))
     assert summary.counts["timeout"] == 0 and summary.reused == 5
-
-
-@pytest.mark.parametrize(
-    "module", ["uhman_jax.preprocess.decode_worker", "uhman_jax.preprocess.pipeline"]
-)
-def test_decoders_and_checks_import_no_heavy_library(module):
-    program = f"import {module}, sys; print(*sys.modules)"
-    command = [sys.executable, "-c", program]
-    found = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True)
-    loaded = set(found.stdout.split())
-    assert module in loaded and not loaded & {"tensorflow", "keras", "jax", "flax"}
-    # The processes that need a library report that it cannot be imported.
-    assert ("av" in loaded) == module.endswith("decode_worker")
 
 
 def command_line(*arguments, program=("-m", "uhman_jax.preprocess")):
@@ -387,17 +361,14 @@ def test_old_folders_keep_their_rules_and_new_ones_record_theirs(tmp_path, monke
         ledger.frame_times(new)
 
 
-def test_shards_made_before_a_fault_of_the_library_was_found_are_made_again(
-    folder, tmp_path, monkeypatch
-):
+def test_shards_made_before_a_fault_of_the_library_are_made_again(folder, tmp_path, monkeypatch):
     def five_clips_and_a_fault(pool, real=DecoderPool.__iter__):
         yield from itertools.islice(real(pool), 5)
         raise LibraryFault("av 99 must decode our clip")
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, pytest.raises(LibraryFault, match="av 99"):
         patch.setattr(DecoderPool, "__iter__", five_clips_and_a_fault)
-        with pytest.raises(LibraryFault, match="av 99"):
-            run(folder, tmp_path)
+        run(folder, tmp_path)
     assert len(list(tmp_path.glob("*.tfrecord-*"))) == 2
     assert not list((tmp_path / "ledger").glob("*.jsonl"))
     summary = run(folder, tmp_path)

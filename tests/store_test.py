@@ -1,7 +1,6 @@
 import collections
 import functools
 import itertools
-import json
 import os
 import pathlib
 import pickle
@@ -310,38 +309,28 @@ def test_records_have_the_bytes_of_earlier_versions(tmp_path):
         assert path.read_bytes() == (directory / path.name).read_bytes()
 
 
-def edit(text):
-    """Returns a function that edits the content of extractor.json."""
-
-    def apply(directory):
-        path = directory / "extractor.json"
-        path.write_text(text(path.read_text()))
-
-    return apply
-
-
 SHARD = "frames-train.tfrecord-00001-of-00003"
-DAMAGED_INFO = "extractor.json must be as it was written"
+INFO_ERROR = "extractor.json must be as it was written"
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("name", "change", "message"),
     [
-        (shutil.rmtree, "must be a folder of shards, got .*copy; run preprocessing"),
-        (lambda folder: (folder / SHARD).unlink(), f"{SHARD} is missing; run preprocessing again"),
-        (lambda folder: (folder / "extractor.json").unlink(), "needs extractor.json"),
-        (lambda folder: (folder / "features.json").unlink(), "needs features.json"),
-        (lambda folder: (folder / "dataset_info.json").unlink(), "needs dataset_info.json"),
-        (edit(lambda text: ""), DAMAGED_INFO),
-        (edit(lambda text: "[]"), DAMAGED_INFO),
-        (edit(lambda text: "{}"), DAMAGED_INFO),
-        (edit(lambda text: text[:-20]), DAMAGED_INFO),
-        (edit(lambda text: text.replace("5.0", "6.0")), DAMAGED_INFO),
-        (edit(lambda text: json.dumps(json.loads(text) | {"info": {}})), DAMAGED_INFO),
+        (SHARD, None, f"{SHARD} is missing; run preprocessing again"),
+        ("extractor.json", None, "needs extractor.json"),
+        ("features.json", None, "needs features.json"),
+        ("dataset_info.json", None, "needs dataset_info.json"),
+        ("extractor.json", lambda text: "", INFO_ERROR),
+        ("extractor.json", lambda text: "[]", INFO_ERROR),
+        ("extractor.json", lambda text: "{}", INFO_ERROR),
+        ("extractor.json", lambda text: text[:-20], INFO_ERROR),
+        ("extractor.json", lambda text: text.replace("5.0", "6.0"), INFO_ERROR),
+        ("extractor.json", lambda text: text.replace("random", "imagenet"), INFO_ERROR),
     ],
 )
-def test_what_is_missing_or_damaged_is_named(directory, damage, message):
-    damage(directory)
+def test_what_is_missing_or_damaged_is_named(directory, name, change, message):
+    path = directory / name
+    path.write_text(change(path.read_text())) if change else path.unlink()
     with pytest.raises(UserError, match=message):
         store.FrameStore(directory)
 
@@ -354,7 +343,7 @@ def test_a_rebuilt_shard_makes_the_folder_whole(directory):
         store.write_metadata(directory, 3, store.Schema(C), INFO)
     store.write_shard(directory, 2, 3, [make_record(3), make_record(4)], store.Schema(C))
     assert path.read_bytes() == before
-    # Metadata of the whole folder remove what interrupted writers left, and nothing else.
+    # Writing the metadata also removes the files of interrupted writers.
     leftover = directory / ".frames-train.tfrecord-00001-of-00003.12ab34cd.tmp"
     leftover.write_bytes(b"half a shard")
     (directory / "notes.txt").write_text("mine")
@@ -363,7 +352,7 @@ def test_a_rebuilt_shard_makes_the_folder_whole(directory):
     assert_same(store.FrameStore(directory)[4], make_record(4))
 
 
-def test_videos_in_two_shards_or_in_none_are_named(whole, tmp_path):
+def test_unknown_folders_and_videos_in_two_shards_or_none_are_named(whole, tmp_path):
     schema = store.Schema(C)
     for index in range(2):
         store.write_shard(tmp_path, index, 2, [make_record(0)], schema)
@@ -372,6 +361,8 @@ def test_videos_in_two_shards_or_in_none_are_named(whole, tmp_path):
         store.FrameStore(tmp_path)
     with pytest.raises(ValueError, match="once, got 'vidéo/0' twice"):
         store.write_shard(tmp_path, 0, 2, [make_record(0), make_record(0)], schema)
+    with pytest.raises(UserError, match="must be a folder of shards, got .*nowhere; run prep"):
+        store.FrameStore(tmp_path / "nowhere")
     with pytest.raises(UserError, match="needs features in .*, no-1, no-2 are missing"):
         store.FrameStore(whole).rows(["vidéo/1", "no-1", "no-2"])
 
