@@ -66,11 +66,8 @@ def test_missing_shards_are_made_and_counted(folder, local, tmp_path, monkeypatc
     run(folder, tmp_path)
     (shard,) = tmp_path.glob("*.tfrecord-00002-of-*")
     shard.unlink()
-    counted = {}
-    make = beam.make
-    monkeypatch.setattr(
-        beam, "make", lambda *arguments: counted.update(make(*arguments)) or counted
-    )
+    counted, make = {}, beam.make
+    monkeypatch.setattr(beam, "make", lambda *a: counted.update(make(*a)) or counted)
     run(folder, tmp_path, beam=direct("--direct_running_mode=in_memory"))
     assert contents(tmp_path) == local
     assert counted["clips_ok"] == 2 and counted["frames"] == 2 + 3
@@ -146,19 +143,3 @@ def test_the_command_line_hands_the_rest_to_beam(tmp_path):
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 2 and "Beam must know its options" in result.stderr
     assert "Traceback" not in result.stderr
-
-
-@pytest.mark.slow
-def test_four_workers_with_the_real_network_give_the_local_bytes(tmp_path):
-    """The README's command, on 72 real clips and broken files."""
-    command = [sys.executable, "-m", "uhman_jax.preprocess", f"--root={clips.shared_videos()}"]
-    command += ["--weights=random", "--videos_per_shard=8"]
-    for name, more in (
-        ("local", []),
-        ("beam", ["--runner=DirectRunner", "--direct_num_workers=4"]),
-    ):
-        words = [*command, f"--output={tmp_path / name}", *more]
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    local, made = contents(tmp_path / "local"), contents(tmp_path / "beam")
-    assert sum("tfrecord" in name for name in local) >= 7 and made == local

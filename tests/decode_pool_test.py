@@ -14,6 +14,7 @@ import clips
 import numpy as np
 import pytest
 
+from uhman_jax.config import PreprocessConfig
 from uhman_jax.preprocess import decode_process, self_test
 from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.preprocess.decode_pool import DecoderPool
@@ -27,11 +28,11 @@ def child(kind):
     return (sys.executable, str(FIXTURES / "small_network.py"), kind)
 
 
-def pool_of(paths, timeout=60, num_decoders=2, **options):
-    return DecoderPool(paths, OPTIONS, num_decoders=num_decoders, timeout=timeout, **options)
-
-
-OPTIONS = {"max_frames": 3, "size": 8}
+def pool_of(paths, timeout=60, num_decoders=2, memory_bytes=0, command=decode_process.COMMAND):
+    config = PreprocessConfig(
+        num_decoders=num_decoders, clip_timeout=timeout, decoder_memory=memory_bytes / 2**30
+    )
+    return DecoderPool(paths, config, max_frames=3, size=8, command=command)
 
 
 @pytest.fixture(scope="module")

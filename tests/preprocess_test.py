@@ -79,8 +79,7 @@ def test_features_are_those_of_each_clip_by_itself_and_codes_are_near(folder, wh
     extractor = shard_builder.restore_extractor(tmp_path, SmallNetwork)
     exact, codes = FrameStore(tmp_path), FrameStore(whole)
     paths = [str(folder / name) for name in exact.video_ids]
-    options = {"max_frames": 3, "size": 8}
-    with DecoderPool(paths, options, num_decoders=1, timeout=60) as pool:
+    with DecoderPool(paths, small_config(), max_frames=3, size=8) as pool:
         for i, clip in enumerate(pool):
             np.testing.assert_array_equal(exact[i].codes_FMC, extractor.features(clip.images))
             np.testing.assert_array_equal(exact[i].times_F, clip.times_F)

@@ -172,16 +172,6 @@ def test_same_arguments_give_the_same_bytes(whole, tmp_path):
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
 
 
-def test_failing_records_leave_no_shard(tmp_path):
-    def records():
-        yield make_record(0)
-        raise RuntimeError("no more")
-
-    with pytest.raises(RuntimeError, match="no more"):
-        store.write_shard(tmp_path, 0, 1, records(), store.Schema(C))
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize("indexed", [True, False])  # False: as left by older versions
 @pytest.mark.parametrize(

@@ -11,12 +11,15 @@ import clips
 import numpy as np
 import pytest
 
+from uhman_jax.config import PreprocessConfig
 from uhman_jax.preprocess.decode_pool import DecoderPool
 from uhman_jax.preprocess.ledger import STATES
 
-OPTIONS = {"frames_per_second": 5.0, "max_frames": 4, "size": 16, "max_megapixels": 4.0}
-OPTIONS |= {"max_seconds": 600.0, "max_megabytes": 64.0}
 TIMEOUT = 10.0
+CONFIG = PreprocessConfig(
+    max_megapixels=4.0, max_seconds=600.0, max_megabytes=64.0, clip_timeout=TIMEOUT,
+    num_decoders=2, decoder_memory=1.5,
+)  # fmt: skip
 CONTAINERS = {"mp4": "mpeg4", "mkv": "h264", "webm": "vp9", "avi": "mpeg4", "mov": "mjpeg"}
 CONTAINERS |= {"ts": "h264"}
 
@@ -70,7 +73,7 @@ def states_of(bases, folder, count, seed):
         path.write_bytes(mutate(contents[base], rng))
         paths.append(str(path))
     states, last = collections.Counter(), time.monotonic()
-    with DecoderPool(paths, OPTIONS, num_decoders=2, timeout=TIMEOUT, memory_bytes=3 << 29) as pool:
+    with DecoderPool(paths, CONFIG, max_frames=4, size=16) as pool:
         for clip in pool:
             # A clip may time out, and be tried again in a fresh process.
             assert time.monotonic() - last < 3 * TIMEOUT

@@ -29,6 +29,7 @@ from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.prepare import simulated_root
 from uhman_jax.preprocess import ledger, shard_builder
 from uhman_jax.preprocess.decode import sample_frames
+from uhman_jax.preprocess.decode_pool import DecoderPool
 from uhman_jax.preprocess.extract_features import Meter, encode
 from uhman_jax.runtime.streams import run_app
 from uhman_jax.shards import store
@@ -141,7 +142,7 @@ class Encoding:
         begin, frames, config = time.perf_counter(), 0, self.config
         paths = [str(self.root / path) for _, path in self.inputs]
         size = self.extractor.backbone.image_size
-        with shard_builder.decoder_pool(paths, config, config.max_frames, size) as pool:
+        with DecoderPool(paths, config, config.max_frames, size) as pool:
             for clip in pool:
                 begin = begin if frames else time.perf_counter()
                 frames += len(clip.images)

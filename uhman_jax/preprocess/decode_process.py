@@ -20,7 +20,6 @@ from uhman_jax.preprocess.clip_file import DecodedClip
 from uhman_jax.runtime.errors import UserError
 
 COMMAND = (sys.executable, "-m", "uhman_jax.preprocess.decode_worker")
-_NICE = 5  # the network's threads have priority: decoding uses idle time and runs ahead
 # NumPy's OpenBLAS reserves 40 MB of address space per core, and decoders multiply no matrices.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _START_LIMIT = 300.0  # seconds for a child's imports, on the busiest machine
@@ -119,7 +118,7 @@ class Worker:
         self._process = None
 
     def _start(self) -> subprocess.Popen:
-        arguments = self._descriptor, self._num_bytes, self._memory_bytes, _NICE
+        arguments = self._descriptor, self._num_bytes, self._memory_bytes
         with _unnamed_file() as errors:
             self._process = subprocess.Popen(
                 [*self._command, *map(str, arguments)],

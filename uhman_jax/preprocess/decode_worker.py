@@ -1,6 +1,6 @@
 """A decoding process: a hang or a crash in FFmpeg ends here and costs one clip.
 
-`decode_process` starts it as `python -m uhman_jax.preprocess.decode_worker FD BYTES MEMORY NICE`.
+`decode_process` starts it as `python -m uhman_jax.preprocess.decode_worker FD BYTES MEMORY`.
 It reads one JSON job per line from standard input, writes the images to the shared memory of file
 descriptor FD and answers with one JSON line on standard output: a DecodedClip, with the shape of
 its images. It imports neither TensorFlow nor JAX.
@@ -25,6 +25,7 @@ from uhman_jax.preprocess import self_test
 from uhman_jax.preprocess.clip_file import DecodedClip, DecodeError
 from uhman_jax.preprocess.decode import sample_frames
 
+_NICE = 5  # the network's threads have priority: decoding uses idle time and runs ahead
 _GRACE = 5.0  # seconds beyond a job's limit after which an orphan ends itself
 
 
@@ -34,12 +35,12 @@ def serve(decode: Callable[..., DecodedClip] = sample_frames) -> None:
     Args:
         decode: takes the job's "path" and "options"; tests replace it.
     """
-    descriptor, num_bytes, memory_bytes, nice = map(int, sys.argv[1:5])
+    descriptor, num_bytes, memory_bytes = map(int, sys.argv[1:4])
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="ascii")
     os.dup2(2, 1)  # a library that prints must not garble the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     av.logging.set_level(av.logging.PANIC)
-    os.nice(nice)
+    os.nice(_NICE)
     fault = self_test.trouble(decode)  # before the limit, so that lack of memory is not the cause
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))

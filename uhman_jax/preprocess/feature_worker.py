@@ -17,9 +17,10 @@ from typing import Any
 
 from uhman_jax.config import PreprocessConfig, from_dict
 from uhman_jax.preprocess import ledger, litert
+from uhman_jax.preprocess.decode_pool import DecoderPool
 from uhman_jax.preprocess.extract_features import Meter, encode
 from uhman_jax.preprocess.feature_client import Encoded
-from uhman_jax.preprocess.shard_builder import backbone_of, decoder_pool, restore_extractor
+from uhman_jax.preprocess.shard_builder import backbone_of, restore_extractor
 from uhman_jax.runtime import storage, streams
 from uhman_jax.runtime.errors import user_message
 from uhman_jax.shards.record import FrameRecord
@@ -49,7 +50,7 @@ def serve(network: Any = None) -> None:
     def answer(paths: list[str]) -> None:
         size, rule = backbone_of(directory, network).image_size, ledger.frame_times(directory)
         with (
-            decoder_pool(paths, config, config.max_frames, size, rule) as pool,
+            DecoderPool(paths, config, config.max_frames, size, rule) as pool,
             Meter(len(paths), 0, show=False) as meter,
         ):  # the decoders work while the network is loaded
             encoded = encode(pool, loading.result(), config.storage.value, meter)

@@ -6,7 +6,7 @@ import importlib.metadata
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from uhman_jax.config import Backend, Precision, PreprocessConfig
 from uhman_jax.preprocess import ledger
 from uhman_jax.preprocess.clip_file import DecodedClip, DecodeError, printable
 from uhman_jax.preprocess.decode_pool import DecoderPool
-from uhman_jax.preprocess.decode_process import LibraryFault, usable_cores
+from uhman_jax.preprocess.decode_process import LibraryFault
 from uhman_jax.preprocess.extract_features import Meter, encode
 from uhman_jax.preprocess.ledger import Entry, Shard
 from uhman_jax.runtime import storage
@@ -97,27 +97,6 @@ def extractor_class(backend: Backend, platform: str = ""):
             f"got {backend.value}; start another process"
         )
     return extractor.Extractor
-
-
-def decoder_pool(
-    paths: Sequence[str],
-    config: PreprocessConfig,
-    max_frames: int,
-    size: int,
-    frame_times: int = ledger.FRAME_TIMES,
-    locate: Callable[[str], str] = str,
-) -> DecoderPool:
-    """Returns decoders of these files, with the limits of a config; see `ledger.frame_times`."""
-    limits = ("frames_per_second", "max_megabytes", "max_seconds", "max_megapixels")
-    options = {name: getattr(config, name) for name in limits}
-    return DecoderPool(
-        paths,
-        options | {"max_frames": max_frames, "size": size, "frame_times": frame_times},
-        num_decoders=config.num_decoders or min(8, usable_cores()),
-        timeout=config.clip_timeout,
-        memory_bytes=int(config.decoder_memory * 2**30),
-        locate=locate,
-    )
 
 
 class ShardBuilder:
@@ -216,7 +195,7 @@ class ShardBuilder:
     def _decode(self, paths: Sequence[str], max_frames: int) -> DecoderPool:
         rule, locate = ledger.frame_times(self.directory), functools.partial(_file_below, self.root)
         size = self._backbone.image_size
-        return decoder_pool(paths, self.config, max_frames, size, rule, locate)
+        return DecoderPool(paths, self.config, max_frames, size, rule, locate)
 
     def _calibration_images(self, paths: Sequence[str]) -> np.ndarray:
         """Returns frames spread over the clips; if clips are few, several frames per clip."""
