@@ -54,20 +54,14 @@ def test_two_processes_make_the_bytes_of_one(folder, local, tmp_path):
     assert summary.frames == 1 + 2 + 3 + 1 + 2 + 3 + 1
 
 
-def test_a_finished_folder_starts_no_pipeline(folder, local, tmp_path, monkeypatch):
-    run(folder, tmp_path)
-    monkeypatch.setattr(beam, "make", lambda *arguments: pytest.fail("a pipeline began"))
-    assert run(folder, tmp_path, beam=direct()).reused == 8
-    assert contents(tmp_path) == local
-
-
-def test_missing_shards_are_made_and_counted(folder, local, tmp_path, monkeypatch):
+def test_only_missing_shards_are_made_and_counted(folder, local, tmp_path, monkeypatch):
     """In this process, whose metrics can be read."""
-    run(folder, tmp_path)
-    (shard,) = tmp_path.glob("*.tfrecord-00002-of-*")
-    shard.unlink()
     counted, make = {}, beam.make
     monkeypatch.setattr(beam, "make", lambda *a: counted.update(make(*a)) or counted)
+    run(folder, tmp_path)
+    assert run(folder, tmp_path, beam=direct()).reused == 8 and not counted
+    (shard,) = tmp_path.glob("*.tfrecord-00002-of-*")
+    shard.unlink()
     run(folder, tmp_path, beam=direct("--direct_running_mode=in_memory"))
     assert contents(tmp_path) == local
     assert counted["clips_ok"] == 2 and counted["frames"] == 2 + 3
@@ -125,16 +119,9 @@ def test_a_job_service_makes_the_same_bytes(folder, local, tmp_path, job_service
     assert contents(tmp_path / "out") == local
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--runner=NoSuchRunner"], "NoSuchRunner"),
-        (["--runner=DirectRunner", "--direct_num_workers=many"], "Beam must know its options"),
-    ],
-)
-def test_unknown_options_are_reported_in_a_sentence(folder, tmp_path, arguments, sentence):
-    with pytest.raises(UserError, match=sentence):
-        run(folder, tmp_path, beam=beam.options_of(arguments))
+def test_an_unknown_runner_is_reported_in_a_sentence():
+    with pytest.raises(UserError, match="--runner must be one that Beam has: .*NoSuchRunner"):
+        beam.options_of(["--runner=NoSuchRunner"])
 
 
 def test_the_command_line_hands_the_rest_to_beam(tmp_path):

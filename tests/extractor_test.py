@@ -134,22 +134,39 @@ def small():
     return Extractor.load(SMALL, "random", seed=3, calibration_images=few, batch_frames=3)
 
 
-def test_saved_weights_give_the_same_features(small, tmp_path):
+def test_saved_weights_give_the_same_features_and_damaged_ones_are_refused(small, tmp_path):
     path = tmp_path / "x.weights.h5"
     small.save(path)
     assert [p.name for p in tmp_path.iterdir()] == ["x.weights.h5"]
-    again = Extractor.restore(small.backbone, path, "again", 3)
+    again = Extractor.restore(SMALL, path, "again", 3)
     assert again.fingerprint == small.fingerprint and len(again.fingerprint) == 64
-    batch = images(small.backbone, 2, seed=4)
+    batch = images(SMALL, 2, seed=4)
     np.testing.assert_array_equal(again.features(batch), small.features(batch))
     assert small.description == "random weights (seed 3), calibrated on 5 frames"
+    with extractor.h5py.File(path, "r+") as file:
+        names = []
+        file.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
+        file[names[0]][...] = np.nan
+    with pytest.raises(UserError, match="not finite"):
+        Extractor.load(SMALL, str(path))
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    with pytest.raises(UserError, match="x.weights.h5"):
+        Extractor.load(SMALL, str(path))
 
 
 @pytest.mark.parametrize(
     "backbone", [SMALL, pytest.param(INCEPTION_V3, marks=pytest.mark.slow)], ids=["small", "real"]
 )
 def test_converted_it_gives_the_same_codes_but_for_roundings(backbone, tmp_path, monkeypatch):
-    """Converted, damaged, and converted again; `backbone_test` converts the other backbones."""
+    """Converted, damaged, and converted again; `backbone_test` converts the other backbones.
+
+    A network that cannot be kept costs only time.
+    """
+
+    def full():
+        raise OSError(28, "No space left on device")
+
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     few, batch = images(backbone, 5), images(backbone, 4, seed=3)
     first = Extractor.load(backbone, "random", calibration_images=few, batch_frames=3)
@@ -167,21 +184,13 @@ def test_converted_it_gives_the_same_codes_but_for_roundings(backbone, tmp_path,
         path.write_bytes(damaged)
         assert litert.load(backbone, first.fingerprint, 3) is None
         assert not path.exists()
+    monkeypatch.setattr(first, "to_litert", full)
+    litert.keep(first)
+    assert not list(path.parent.iterdir())
+    assert litert.load(backbone, first.fingerprint, 3) is None
     monkeypatch.setattr(first, "to_litert", lambda: whole)
     litert.keep(first)
     assert litert.load(backbone, first.fingerprint, 3) is not None
-
-
-def test_a_network_that_cannot_be_kept_costs_only_time(small, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-    def full():
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(small, "to_litert", full)
-    litert.keep(small)
-    assert not list((tmp_path / "uhman_jax" / "networks").iterdir())
-    assert litert.load(small.backbone, small.fingerprint, 3) is None
 
 
 def test_random_weights_follow_their_seed():
@@ -200,22 +209,6 @@ def test_files_of_no_use_are_refused(tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             Extractor.load(SMALL, str(tmp_path / name))
-
-
-def test_damaged_weights_are_refused(small, tmp_path):
-    path = tmp_path / "x.weights.h5"
-    small.save(path)
-    assert Extractor.load(SMALL, str(path)).fingerprint == small.fingerprint
-    with extractor.h5py.File(path, "r+") as file:
-        names = []
-        file.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
-        file[names[0]][...] = np.nan
-    with pytest.raises(UserError, match="not finite"):
-        Extractor.load(SMALL, str(path))
-    with open(path, "r+b") as file:
-        file.truncate(path.stat().st_size // 2)
-    with pytest.raises(UserError, match="x.weights.h5"):
-        Extractor.load(SMALL, str(path))
 
 
 def test_a_failed_download_names_the_alternatives(monkeypatch):

@@ -111,7 +111,7 @@ class ShardBuilder:
         self._backbone = network.BACKBONE if network else BACKBONES[config.backbone.value]
 
     def first_extractor(self, shards: Sequence[Shard]):
-        """Loads the weights and stores them in the folder; None if it has them already."""
+        """Stores the weights in the folder and returns their extractor; None if it has them."""
         facts = ledger.read_json(self.directory / ledger.SETTINGS_FILE)
         if (self.directory / ledger.WEIGHTS_FILE).exists() and "fingerprint" in facts:
             return None
