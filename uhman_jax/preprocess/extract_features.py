@@ -74,8 +74,8 @@ def encode(
         concurrent.futures.ThreadPoolExecutor(extractor.calls_at_once) as network,
         concurrent.futures.ThreadPoolExecutor(num_packers) as packers,
     ):
-        for clip, parts in _submit(clips, extractor, network, meter):
-            packed.append(packers.submit(_pack, clip, parts, storage))
+        for submitted in _submit(clips, extractor, network, meter):
+            packed.extend(packers.submit(_pack, *clip, storage) for clip in submitted)
             while packed and (packed[0].done() or len(packed) > 2 * num_packers):
                 yield packed.popleft().result()
         while packed:
@@ -87,8 +87,11 @@ def _submit(
     extractor: Any,
     network: concurrent.futures.Executor,
     meter: Meter,
-) -> Iterator[tuple[DecodedClip, list[_Part]]]:
-    """Yields each clip, without its images, when the network has begun on all its frames."""
+) -> Iterator[list[tuple[DecodedClip, list[_Part]]]]:
+    """Yields, for each clip that is read, the clips whose last frames went to the network.
+
+    They come in order, without their images; the last list follows the last clip.
+    """
     batch: list[tuple[list[_Part], np.ndarray]] = []  # (parts of a clip, its images)
     waiting: list[tuple[DecodedClip, list[_Part]]] = []  # clips with frames in this batch
     running: collections.deque = collections.deque()  # (features, number of frames) of batches
@@ -110,7 +113,7 @@ def _submit(
 
     for clip in clips:
         meter.add_clip()
-        images, parts = clip.images, []
+        images, parts, submitted = clip.images, [], []
         while len(images):
             room = extractor.batch_frames - sum(len(images) for _, images in batch)
             batch.append((parts, images[:room]))
@@ -118,12 +121,13 @@ def _submit(
             if len(batch[-1][1]) == room:
                 submit()
                 wait(extractor.calls_at_once)
-                yield from waiting
+                submitted += waiting
                 waiting.clear()
         waiting.append((dataclasses.replace(clip, images=images.copy()), parts))  # frees the others
+        yield submitted
     if batch:
         submit()
-    yield from waiting
+    yield waiting
     wait(0)
 
 
