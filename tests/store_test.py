@@ -342,8 +342,6 @@ def test_unknown_folders_and_videos_in_two_shards_or_none_are_named(whole, tmp_p
     store.write_metadata(tmp_path, 2, schema, INFO)
     with pytest.raises(UserError, match="vidéo/0 is in several"):
         store.FrameStore(tmp_path)
-    with pytest.raises(ValueError, match="once, got 'vidéo/0' twice"):
-        store.write_shard(tmp_path, 0, 2, [make_record(0), make_record(0)], schema)
     with pytest.raises(UserError, match="must be a folder of shards, got .*nowhere; run prep"):
         store.FrameStore(tmp_path / "nowhere")
     with pytest.raises(UserError, match="needs features in .*, no-1, no-2 are missing"):

@@ -47,19 +47,10 @@ def write_shard(
     The shard is written whole or, if `records` raises, not at all.
 
     Raises:
-        ValueError: a record does not fit the schema, or an id comes twice.
+        ValueError: a record does not fit the schema.
     """
     path = shard_path(directory, index, num_shards)
-    seen = set()
-
-    def serialized():
-        for record in records:
-            if record.video_id in seen:
-                raise ValueError(f"a video must be in a shard once, got {record.video_id!r} twice")
-            seen.add(record.video_id)
-            yield record_lib.serialize(record, schema)
-
-    tfrecord.write(path, serialized())
+    tfrecord.write(path, (record_lib.serialize(record, schema) for record in records))
     return path
 
 
