@@ -1,4 +1,4 @@
-"""Another backbone from clips to suggestions; the table of backbones is the only place to edit."""
+"""Another backbone from clips to suggestions; only the table of backbones is edited for it."""
 
 import clips
 import numpy as np
@@ -32,6 +32,7 @@ def test_features_of_an_unknown_network_are_refused(network):
         backbone.of_network(network)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(backbone.BACKBONES)[1:])
 def test_another_backbone_from_clips_to_suggestions(name, tmp_path, monkeypatch):
     chosen = backbone.BACKBONES[name]
@@ -53,7 +54,7 @@ def test_another_backbone_from_clips_to_suggestions(name, tmp_path, monkeypatch)
     )  # fmt: skip
     assert run.run(config, tmp_path / "run", log=lambda line: None, report=False)
     (features,) = (root / "features").iterdir()
-    store = FrameStore.open(features)
+    store = FrameStore(features)
     assert len(store) == 12 and store.info["network"] == chosen.network
     assert (store.num_regions, store.num_channels) == (chosen.grid**2, chosen.num_channels)
 

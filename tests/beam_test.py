@@ -54,28 +54,18 @@ def test_two_processes_make_the_bytes_of_one(folder, local, tmp_path):
     assert summary.frames == 1 + 2 + 3 + 1 + 2 + 3 + 1
 
 
-def test_a_finished_folder_starts_no_pipeline(folder, local, tmp_path, monkeypatch):
-    run(folder, tmp_path)
-    monkeypatch.setattr(beam, "make", lambda *arguments: pytest.fail("a pipeline began"))
-    assert run(folder, tmp_path, beam=direct()).reused == 8
-    assert contents(tmp_path) == local
-
-
-def test_missing_shards_are_made_and_counted(folder, local, tmp_path, monkeypatch):
+def test_only_missing_shards_are_made_and_counted(folder, local, tmp_path, monkeypatch):
     """In this process, whose metrics can be read."""
+    counted, make = {}, beam.make
+    monkeypatch.setattr(beam, "make", lambda *a: counted.update(make(*a)) or counted)
     run(folder, tmp_path)
+    assert run(folder, tmp_path, beam=direct()).reused == 8 and not counted
     (shard,) = tmp_path.glob("*.tfrecord-00002-of-*")
     shard.unlink()
-    counted = {}
-    make = beam.make
-    monkeypatch.setattr(
-        beam, "make", lambda *arguments: counted.update(make(*arguments)) or counted
-    )
     run(folder, tmp_path, beam=direct("--direct_running_mode=in_memory"))
     assert contents(tmp_path) == local
     assert counted["clips_ok"] == 2 and counted["frames"] == 2 + 3
     assert sum(counted[name] for name in counted if name.startswith("clips_")) == 2
-    assert counted["decoding_ms"] > 0 and counted["network_ms"] >= 0
 
 
 def descendants(process, word):
@@ -120,6 +110,7 @@ def job_service(tmp_path):
         process.terminate()
 
 
+@pytest.mark.slow
 def test_a_job_service_makes_the_same_bytes(folder, local, tmp_path, job_service):
     command = [sys.executable, small_network.__file__, "preprocess", folder]
     command += [tmp_path / "out", "--runner=PortableRunner", f"--job_endpoint={job_service}"]
@@ -128,16 +119,9 @@ def test_a_job_service_makes_the_same_bytes(folder, local, tmp_path, job_service
     assert contents(tmp_path / "out") == local
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--runner=NoSuchRunner"], "NoSuchRunner"),
-        (["--runner=DirectRunner", "--direct_num_workers=many"], "Beam must know its options"),
-    ],
-)
-def test_unknown_options_are_reported_in_a_sentence(folder, tmp_path, arguments, sentence):
-    with pytest.raises(UserError, match=sentence):
-        run(folder, tmp_path, beam=beam.options_of(arguments))
+def test_an_unknown_runner_is_reported_in_a_sentence():
+    with pytest.raises(UserError, match="--runner must be one that Beam has: .*NoSuchRunner"):
+        beam.options_of(["--runner=NoSuchRunner"])
 
 
 def test_the_command_line_hands_the_rest_to_beam(tmp_path):
@@ -146,19 +130,3 @@ def test_the_command_line_hands_the_rest_to_beam(tmp_path):
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 2 and "Beam must know its options" in result.stderr
     assert "Traceback" not in result.stderr
-
-
-@pytest.mark.slow
-def test_four_workers_with_the_real_network_give_the_local_bytes(tmp_path):
-    """The README's command, on 72 real clips and broken files."""
-    command = [sys.executable, "-m", "uhman_jax.preprocess", f"--root={clips.shared_videos()}"]
-    command += ["--weights=random", "--videos_per_shard=8"]
-    for name, more in (
-        ("local", []),
-        ("beam", ["--runner=DirectRunner", "--direct_num_workers=4"]),
-    ):
-        words = [*command, f"--output={tmp_path / name}", *more]
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    local, made = contents(tmp_path / "local"), contents(tmp_path / "beam")
-    assert sum("tfrecord" in name for name in local) >= 7 and made == local

@@ -8,7 +8,7 @@ from uhman_jax.shards.buffer_pool import Recycler
 SHAPE, DTYPE = (3, 5, 100_003), np.dtype(np.uint8)
 
 
-def place(array):
+def address(array):
     return array.ctypes.data
 
 
@@ -16,11 +16,11 @@ def test_memory_comes_back_when_nothing_holds_it():
     recycler = Recycler()
     array = recycler.empty(SHAPE, DTYPE)
     assert array.shape == SHAPE and array.dtype == DTYPE and array.flags.c_contiguous
-    first = place(array)
+    first = address(array)
     assert first % 64 == 0
-    assert place(recycler.empty(SHAPE, DTYPE)) != first  # still held
+    assert address(recycler.empty(SHAPE, DTYPE)) != first  # still held
     del array
-    assert place(recycler.empty(SHAPE, DTYPE)) == first
+    assert address(recycler.empty(SHAPE, DTYPE)) == first
 
 
 @pytest.mark.parametrize(
@@ -35,12 +35,12 @@ def test_memory_comes_back_when_nothing_holds_it():
 def test_a_view_keeps_the_memory(hold):
     recycler = Recycler()
     array = recycler.empty(SHAPE, DTYPE)
-    first = place(array)
+    first = address(array)
     held = hold(array)
     del array
-    assert place(recycler.empty(SHAPE, DTYPE)) != first
+    assert address(recycler.empty(SHAPE, DTYPE)) != first
     del held
-    assert first in {place(a) for a in [recycler.empty(SHAPE, DTYPE) for _ in range(3)]}
+    assert first in {address(a) for a in [recycler.empty(SHAPE, DTYPE) for _ in range(3)]}
 
 
 @pytest.mark.parametrize("make", [jnp.asarray, jax.device_put, jax.jit(lambda x: x)])
@@ -75,19 +75,15 @@ def test_computations_still_running_keep_the_memory():
 def test_at_most_max_arrays_are_kept():
     recycler = Recycler(max_arrays=2)
     arrays = [recycler.empty(SHAPE, DTYPE) for _ in range(5)]
-    assert len(recycler._owners) == 2
-    assert len({place(array) for array in arrays}) == 5
+    assert len(recycler._owners) == 2 and len({address(array) for array in arrays}) == 5
+    assert recycler.empty((0, 3), DTYPE).shape == (0, 3)
 
 
-def test_another_shape_takes_the_place_of_unused_memory():
-    recycler = Recycler(max_arrays=1)
+def test_another_shape_replaces_unused_memory():
+    recycler, shape, dtype = Recycler(max_arrays=1), (7,), np.dtype(np.float32)
     recycler.empty(SHAPE, DTYPE)
-    other = recycler.empty((7,), np.dtype(np.float32))
-    assert other.shape == (7,) and len(recycler._owners) == 1
-    place_of_other = place(other)
+    other = recycler.empty(shape, dtype)
+    assert other.shape == shape and len(recycler._owners) == 1
+    first = address(other)
     del other
-    assert place(recycler.empty((7,), np.dtype(np.float32))) == place_of_other
-
-
-def test_an_empty_array():
-    assert Recycler().empty((0, 3), DTYPE).shape == (0, 3)
+    assert address(recycler.empty(shape, dtype)) == first

@@ -68,7 +68,7 @@ def asked(trained, exported):
     """
     view = View.load(trained / "view.npz")
     raw = read_raw_dataset(trained.parent / "data", strict=True, check_files=False)
-    store = FrameStore.open(trained.parent / "data" / "features" / "simulated")
+    store = FrameStore(trained.parent / "data" / "features" / "simulated")
     clips, profiles = {}, []
     for i, row in enumerate(view.rows(TEST)):
         record = store[store.rows([view.video_ids[row]])[0]]

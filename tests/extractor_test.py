@@ -1,3 +1,7 @@
+"""The backbones with their weights, and the extractor around a small network."""
+
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,6 +13,20 @@ from uhman_jax.shards import quantize
 pytest.importorskip("tensorflow")
 extractor = pytest.importorskip("uhman_jax.preprocess.extractor")
 Extractor, keras = extractor.Extractor, extractor.keras
+
+
+def small_application(applications, include_top, weights, input_shape):
+    inputs = keras.Input(input_shape)
+    outputs = keras.layers.Conv2D(5, 3, strides=4, padding="same", name="first")(inputs)
+    outputs = keras.layers.BatchNormalization()(outputs)
+    outputs = keras.layers.Conv2D(7, 3, padding="same", activation="relu", name="last")(outputs)
+    return keras.Model(inputs, outputs)
+
+
+SMALL = dataclasses.replace(
+    INCEPTION_V3, image_size=16, grid=4, num_channels=7, layer="last", calibrate_after="first",
+    application=small_application,
+)  # fmt: skip
 
 
 def images(backbone, count, seed=0):
@@ -90,68 +108,6 @@ def test_calibration_gives_the_last_block_the_statistics_of_its_input(calibrated
     assert 0.1 < inference.std() < 10
 
 
-def test_saved_weights_give_the_same_features(calibrated, tmp_path):
-    path = tmp_path / "x.weights.h5"
-    calibrated.save(path)
-    assert [p.name for p in tmp_path.iterdir()] == ["x.weights.h5"]
-    again = Extractor.restore(calibrated.backbone, path, "again", 3)
-    assert again.fingerprint == calibrated.fingerprint and len(again.fingerprint) == 64
-    batch = images(calibrated.backbone, 2, seed=4)
-    np.testing.assert_array_equal(again.features(batch), calibrated.features(batch))
-    assert calibrated.description == "random weights (seed 3), calibrated on 5 frames"
-
-
-def test_converted_it_gives_the_same_codes_but_for_roundings(calibrated, tmp_path, monkeypatch):
-    """Converted, damaged, and converted again; `backbone_test` converts the other backbones."""
-    if calibrated.backbone is not INCEPTION_V3:
-        return
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    backbone, batch = calibrated.backbone, images(calibrated.backbone, 4, seed=3)
-    assert litert.load(backbone, calibrated.fingerprint, 3) is None
-    litert.keep(calibrated)
-    loaded = litert.load(backbone, calibrated.fingerprint, 3)
-    litert.keep(loaded)  # has no effect
-    codes, found = (quantize.encode(one.features(batch))[0] for one in (calibrated, loaded))
-    steps = np.abs(codes.astype(int) - found)
-    # Measured: 0.07 % of the codes differ, by 1.
-    assert steps.max() <= 1 and steps.mean() < 0.005
-    (path,) = (tmp_path / "uhman_jax" / "networks").iterdir()
-    whole = path.read_bytes()
-    for damaged in (b"", b"\xff" * 100, whole[: len(whole) // 2]):
-        path.write_bytes(damaged)
-        assert litert.load(backbone, calibrated.fingerprint, 3) is None
-        assert not path.exists()
-    monkeypatch.setattr(calibrated, "to_litert", lambda: whole)
-    litert.keep(calibrated)
-    assert litert.load(backbone, calibrated.fingerprint, 3) is not None
-
-
-def test_a_network_that_cannot_be_kept_costs_only_time(calibrated, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-    def full():
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(calibrated, "to_litert", full)
-    litert.keep(calibrated)
-    assert not list((tmp_path / "uhman_jax" / "networks").iterdir())
-    assert litert.load(calibrated.backbone, calibrated.fingerprint, 3) is None
-
-
-@pytest.fixture(scope="module")
-def spare():
-    """A network to spoil."""
-    return extractor._network(INCEPTION_V3)
-
-
-def test_random_weights_follow_their_seed(spare):
-    fingerprints = []
-    for seed in (1, 1, 2):
-        extractor._randomise(spare, seed)
-        fingerprints.append(extractor._fingerprint(INCEPTION_V3, spare))
-    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
-
-
 def test_random_features_say_where_an_object_of_one_colour_is(calibrated):
     """A direction fitted on four pictures with a red and a green square finds the red of others."""
     batch, grid = images(calibrated.backbone, 8, seed=7), calibrated.backbone.grid
@@ -172,42 +128,92 @@ def test_random_features_say_where_an_object_of_one_colour_is(calibrated):
     assert better > 0.75, f"area under the ROC curve on held-out pictures: {better:.3f}"
 
 
-def test_files_of_no_use_are_refused(tmp_path):
-    (tmp_path / "text.h5").write_text("no weights")
-    with pytest.raises(UserError, match='must be a Keras .h5 file.*text.h5.*use "random"'):
-        Extractor.load(INCEPTION_V3, str(tmp_path / "text.h5"))
-    with pytest.raises(UserError, match="does not exist"):
-        Extractor.load(INCEPTION_V3, str(tmp_path / "nowhere.h5"))
+@pytest.fixture(scope="module")
+def small():
+    few = images(SMALL, 5)
+    return Extractor.load(SMALL, "random", seed=3, calibration_images=few, batch_frames=3)
 
 
-def test_weights_of_another_network_are_refused(spare, tmp_path):
-    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    other.save_weights(tmp_path / "other.weights.h5")
-    with pytest.raises(UserError, match="must fit inception_v3 .*other.weights.h5"):
-        extractor.load_weights(INCEPTION_V3, spare, str(tmp_path / "other.weights.h5"))
-
-
-def test_damaged_weights_are_refused(tmp_path):
-    path, spare = tmp_path / "x.weights.h5", extractor._network(INCEPTION_V3)
-    before = extractor._fingerprint(INCEPTION_V3, spare)
-    spare.save_weights(path)
-    extractor.load_weights(INCEPTION_V3, spare, str(path))
-    assert extractor._fingerprint(INCEPTION_V3, spare) == before
+def test_saved_weights_give_the_same_features_and_damaged_ones_are_refused(small, tmp_path):
+    path = tmp_path / "x.weights.h5"
+    small.save(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.weights.h5"]
+    again = Extractor.restore(SMALL, path, "again", 3)
+    assert again.fingerprint == small.fingerprint and len(again.fingerprint) == 64
+    batch = images(SMALL, 2, seed=4)
+    np.testing.assert_array_equal(again.features(batch), small.features(batch))
+    assert small.description == "random weights (seed 3), calibrated on 5 frames"
     with extractor.h5py.File(path, "r+") as file:
         names = []
         file.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
         file[names[0]][...] = np.nan
     with pytest.raises(UserError, match="not finite"):
-        extractor.load_weights(INCEPTION_V3, spare, str(path))
+        Extractor.load(SMALL, str(path))
     with open(path, "r+b") as file:
         file.truncate(path.stat().st_size // 2)
     with pytest.raises(UserError, match="x.weights.h5"):
-        extractor.load_weights(INCEPTION_V3, spare, str(path))
+        Extractor.load(SMALL, str(path))
+
+
+@pytest.mark.parametrize(
+    "backbone", [SMALL, pytest.param(INCEPTION_V3, marks=pytest.mark.slow)], ids=["small", "real"]
+)
+def test_converted_it_gives_the_same_codes_but_for_roundings(backbone, tmp_path, monkeypatch):
+    """Converted, damaged, and converted again; `backbone_test` converts the other backbones.
+
+    A network that cannot be kept costs only time.
+    """
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    few, batch = images(backbone, 5), images(backbone, 4, seed=3)
+    first = Extractor.load(backbone, "random", calibration_images=few, batch_frames=3)
+    assert litert.load(backbone, first.fingerprint, 3) is None
+    litert.keep(first)
+    loaded = litert.load(backbone, first.fingerprint, 3)
+    litert.keep(loaded)  # has no effect
+    codes, found = (quantize.encode(one.features(batch))[0] for one in (first, loaded))
+    steps = np.abs(codes.astype(int) - found)
+    # Measured on Inception-v3: 0.07 % of the codes differ, by 1.
+    assert steps.max() <= 1 and steps.mean() < 0.005
+    (path,) = (tmp_path / "uhman_jax" / "networks").iterdir()
+    whole = path.read_bytes()
+    for damaged in (b"", b"\xff" * 100, whole[: len(whole) // 2]):
+        path.write_bytes(damaged)
+        assert litert.load(backbone, first.fingerprint, 3) is None
+        assert not path.exists()
+    monkeypatch.setattr(first, "to_litert", full)
+    litert.keep(first)
+    assert not list(path.parent.iterdir())
+    assert litert.load(backbone, first.fingerprint, 3) is None
+    monkeypatch.setattr(first, "to_litert", lambda: whole)
+    litert.keep(first)
+    assert litert.load(backbone, first.fingerprint, 3) is not None
+
+
+def test_random_weights_follow_their_seed():
+    fingerprints = [Extractor.load(SMALL, "random", seed=seed).fingerprint for seed in (1, 1, 2)]
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+
+
+def test_files_of_no_use_are_refused(tmp_path):
+    (tmp_path / "text.h5").write_text("no weights")
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    other.save_weights(tmp_path / "other.weights.h5")
+    for name, message in (
+        ("text.h5", 'must be a Keras .h5 file.*text.h5.*use "random"'),
+        ("nowhere.h5", "does not exist"),
+        ("other.weights.h5", "must fit inception_v3 .*other.weights.h5"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Extractor.load(SMALL, str(tmp_path / name))
 
 
 def test_a_failed_download_names_the_alternatives(monkeypatch):
     def fail(*args, **kwargs):
-        raise Exception("URL fetch failure: no network")  # what Keras raises
+        raise Exception("URL fetch failure: no network")  # as Keras
 
     monkeypatch.setattr(keras.applications, "InceptionV3", fail)
     with pytest.raises(UserError, match="no network.*random.*Keras .h5 file"):

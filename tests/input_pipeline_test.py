@@ -55,7 +55,7 @@ def write_store(directory, storage="uint8", numbers=range(V)):
 
 @pytest.fixture
 def frames(tmp_path):
-    return store.FrameStore.open(write_store(tmp_path / "shards"))
+    return store.FrameStore(write_store(tmp_path / "shards"))
 
 
 def assert_same(got, want):
@@ -77,7 +77,7 @@ def train(view, frames, batch_size=3, seed=5, **kwargs):
 
 @pytest.mark.parametrize("storage", ["uint8", "bfloat16", "float32"])
 def test_batch_holds_the_rows_asked_for(tmp_path, view, storage):
-    frames = store.FrameStore.open(write_store(tmp_path / "shards", storage))
+    frames = store.FrameStore(write_store(tmp_path / "shards", storage))
     rows = [7, 0, -1, 3]
     batch = input_pipeline.Join(view, frames)(np.array(rows))
     assert batch.video.codes_BFMC.shape == (4, MAX_FRAMES, M, C)
@@ -187,7 +187,7 @@ def test_a_fresh_iterator_goes_on_where_another_stopped(tmp_path, view, frames, 
     unbroken = input_pipeline.iterate(train(view, frames))
     for _ in range(start):
         next(unbroken)
-    reopened = store.FrameStore.open(frames.directory)
+    reopened = store.FrameStore(frames.directory)
     fresh = input_pipeline.iterate(train(view, reopened), start, num_threads=1, prefetch=1)
     for step in range(start, start + 6):  # over the border of an epoch
         batch = next(fresh)
@@ -227,7 +227,7 @@ def test_a_damaged_record_stops_the_iterator_and_is_named(view, frames):
     data = bytearray(path.read_bytes())
     data[offset + 500] ^= 4
     path.write_bytes(data)
-    reopened = store.FrameStore.open(frames.directory)
+    reopened = store.FrameStore(frames.directory)
     batches = input_pipeline.eval_batches(view, reopened, rows=np.arange(V), batch_size=2)
     with pytest.raises(tfrecord.DamagedRecordError) as caught:
         list(input_pipeline.iterate(batches))
@@ -235,7 +235,7 @@ def test_a_damaged_record_stops_the_iterator_and_is_named(view, frames):
 
 
 def test_a_video_without_features_is_named(tmp_path, view):
-    frames = store.FrameStore.open(write_store(tmp_path / "shards", numbers=range(V - 1)))
+    frames = store.FrameStore(write_store(tmp_path / "shards", numbers=range(V - 1)))
     with pytest.raises(UserError, match="needs features in .*, v10 is missing"):
         input_pipeline.Join(view, frames)
 
@@ -254,7 +254,7 @@ def test_rows_wider_than_the_padding_are_refused():
 
 @pytest.mark.parametrize("storage", ["uint8", "bfloat16", "float32"])
 def test_channel_statistics(tmp_path, view, storage):
-    frames = store.FrameStore.open(write_store(tmp_path / "shards", storage))
+    frames = store.FrameStore(write_store(tmp_path / "shards", storage))
     mean_C, std_C = input_pipeline.channel_statistics(view, frames, progress=False)
     values_NC = np.concatenate(
         [
@@ -290,7 +290,7 @@ def test_channel_statistics_when_nothing_varies(tmp_path, view):
     records = [store.FrameRecord(f"v{v}", *packed, times_F) for v in range(V)]
     store.write_shard(directory, 0, 1, records, store.Schema(C))
     store.write_metadata(directory, 1, store.Schema(C), {})
-    frames = store.FrameStore.open(directory)
+    frames = store.FrameStore(directory)
     mean_C, std_C = input_pipeline.channel_statistics(view, frames, progress=False)
     np.testing.assert_array_equal(mean_C, np.full(C, 2.5, np.float32))
     np.testing.assert_array_equal(std_C, np.ones(C, np.float32))
@@ -305,6 +305,6 @@ def test_channel_statistics_read_only_train_rows(tmp_path, view, frames):
         data = bytearray(path.read_bytes())
         data[int(frames._facts["offset"][index]) + 500] ^= 1
         path.write_bytes(data)
-    reopened = store.FrameStore.open(frames.directory)
+    reopened = store.FrameStore(frames.directory)
     got = input_pipeline.channel_statistics(view, reopened, progress=False)
     np.testing.assert_array_equal(got, want)

@@ -61,22 +61,17 @@ def test_uses_the_whole_range_of_each_channel():
     quantized = quantize.encode(features_FMC)
     np.testing.assert_array_equal(quantized.offset_C, [-1, 10])
     np.testing.assert_array_equal(quantized.scale_C, np.float32([5 / 255, 20 / 255]))
-    # (0 + 1) / 5 * 255 = 51; (1.5 + 1) / 5 * 255 = 127.5, even neighbour 128; 20: 127.5 likewise.
+    # (0 + 1) / 5 * 255 = 51; (1.5 + 1) / 5 * 255 = 127.5, even neighbour 128; 20: also 127.5.
     assert quantized.codes_FMC[:, :, 0].tolist() == [[0, 51], [255, 128]]
     assert quantized.codes_FMC[:, :, 1].tolist() == [[0, 255], [128, 0]]
 
 
-def test_constant_channel_is_exact():
-    features_FMC = np.full((2, 3, 1), 0.1, np.float32)
+def test_constant_channels_and_the_extremes_of_float32_are_exact():
+    features_FMC = np.full((2, 3, 2), 0.1, np.float32)
+    features_FMC[:, :, 1] = np.finfo(np.float32).max * np.float32([[-1], [1]])
     quantized = quantize.encode(features_FMC)
-    assert quantized.scale_C.tolist() == [0]
+    assert (quantized.scale_C > 0).tolist() == [False, True]
     np.testing.assert_array_equal(quantize.decode(quantized), features_FMC)
-
-
-def test_extremes_of_float32():
-    most = np.finfo(np.float32).max
-    features_FMC = np.float32([-most, most]).reshape(2, 1, 1)
-    np.testing.assert_array_equal(quantize.decode(quantize.encode(features_FMC)), features_FMC)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -88,20 +83,16 @@ def test_rejects_what_is_not_finite_and_says_where(bad, storage):
         quantize.pack(features_FMC, storage)
 
 
-def test_rejects_a_clip_without_frames():
-    with pytest.raises(ValueError, match=r"one value or more, got shape \(0, 3, 4\)"):
-        quantize.encode(np.zeros((0, 3, 4), np.float32))
-
-
-def test_rejects_values_beyond_bfloat16():
-    features_FMC = np.full((1, 1, 1), np.finfo(np.float32).max, np.float32)
-    with pytest.raises(ValueError, match="must be finite"):
-        quantize.pack(features_FMC, "bfloat16")
-
-
-def test_rejects_another_storage():
-    with pytest.raises(ValueError, match="uint8, bfloat16, float32, got 'int4'"):
-        quantize.pack(np.zeros((1, 1, 1), np.float32), "int4")
+@pytest.mark.parametrize(
+    "shape, value, storage, message",
+    [
+        ((0, 3, 4), 0, "uint8", r"one value or more, got shape \(0, 3, 4\)"),
+        ((1, 1, 1), np.finfo(np.float32).max, "bfloat16", "must be finite, got inf"),
+    ],
+)
+def test_rejects_what_it_cannot_store(shape, value, storage, message):
+    with pytest.raises(ValueError, match=message):
+        quantize.pack(np.full(shape, value, np.float32), storage)
 
 
 @pytest.mark.parametrize("storage, dtype", [("bfloat16", ml_dtypes.bfloat16), ("float32", "f4")])
@@ -124,15 +115,3 @@ def test_codes_survive_where_float32_is_coarse(top):
         np.testing.assert_array_equal(quantize.encode(decoded_FMC).codes_FMC, first.codes_FMC)
         if width <= 127:  # each value has a code of its own
             np.testing.assert_array_equal(decoded_FMC, features_FMC)
-
-
-def test_codes_survive_at_the_smallest_range():
-    """Steps around the smallest normal number, below which a channel counts as constant."""
-    rng = np.random.default_rng(0)
-    step_C = np.finfo(np.float32).tiny * (1 + rng.normal(size=20_000) * 2.0**-20)
-    values_MC = rng.integers(0, 256, (9, len(step_C))) * step_C
-    values_MC[:2] = [0 * step_C, 255 * step_C]
-    first = quantize.encode(values_MC[np.newaxis].astype(np.float32))
-    assert 0.1 < np.mean(first.scale_C == 0) < 0.9
-    again = quantize.encode(quantize.decode(first))
-    np.testing.assert_array_equal(again.codes_FMC, first.codes_FMC)

@@ -181,7 +181,7 @@ def test_features_are_read_back_from_shards(tmp_path, monkeypatch):
     config = tiny()
     simulator.simulate(tmp_path, config)
     directory = tmp_path / SIMULATED_FEATURES
-    frames = FrameStore.open(directory)
+    frames = FrameStore(directory)
     assert frames.video_ids == load_truth(tmp_path).video_ids
     assert (frames.num_channels, frames.num_regions, frames.max_frames) == (11, 64, 5)
     assert frames.info["weights"] == "simulated"

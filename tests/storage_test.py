@@ -187,7 +187,7 @@ def test_features_of_a_bucket_are_those_of_a_folder(bucket, tmp_path):
     assert encode(root, "gs://bucket/features", **limits).reused == 7  # no clip is encoded again
     assert encode(root, tmp_path / "mixed", **limits).entries == local.entries
 
-    store, again = FrameStore.open("gs://bucket/features"), FrameStore.open(tmp_path / "features")
+    store, again = FrameStore("gs://bucket/features"), FrameStore(tmp_path / "features")
     assert bucket.contents("features")["index.npz"] == index
     assert store.video_ids == again.video_ids and store.info == again.info
     for i in range(len(store)):

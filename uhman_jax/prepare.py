@@ -165,7 +165,7 @@ def _features(config: Config, raw: RawDataset, log: Log) -> tuple[FrameStore, di
     directory = features_dir(config)
     if _has_simulated_features(config):
         log(f"Features: written by the simulator, reused {directory}.")
-        return FrameStore.open(directory), {}
+        return FrameStore(directory), {}
     from uhman_jax.preprocess import pipeline  # imports TensorFlow only if clips are encoded
     from uhman_jax.preprocess.ledger import LEDGER_FILE, frame_times, read_ledger
 
@@ -184,7 +184,7 @@ def _features(config: Config, raw: RawDataset, log: Log) -> tuple[FrameStore, di
         lines = [f"{storage.escape_name(e.path)}: {e.state}, {e.reason}" for e in lost]
         _log_first(log, lines, f" ({directory / LEDGER_FILE} lists all)")
     contents = {entry.video_id: entry.content for entry in entries if entry.state == "ok"}
-    return FrameStore.open(directory), contents
+    return FrameStore(directory), contents
 
 
 def channel_statistics(prepared: Prepared, log: Log = print) -> "ChannelStatistics":

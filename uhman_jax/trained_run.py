@@ -82,7 +82,7 @@ class Trained(FinishedRun):
                 f"the features of the run must be where they were, in {directory}, got none; put "
                 "them back there, or a link to them"
             )
-        store = FrameStore.open(directory)
+        store = FrameStore(directory)
         if store.info != self.facts["features"]:
             raise UserError(
                 f"features must be the features of the run, got others in {store.directory}; "

@@ -11,13 +11,12 @@ loop", the peer: decodes a clip, calls `predict` of Keras' InceptionV3 on its fr
 nothing, clip by clip. Loading and compiling the network is not counted.
 """
 
-import itertools
 import os
-import pathlib
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -26,10 +25,11 @@ from absl import flags
 from tools.bench import table
 from uhman_jax.backbone import BACKBONES
 from uhman_jax.config import Backend, Config, Precision, PreprocessConfig
-from uhman_jax.dataset.raw import RawDataset, read_raw_dataset
+from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.prepare import simulated_root
 from uhman_jax.preprocess import ledger, shard_builder
 from uhman_jax.preprocess.decode import sample_frames
+from uhman_jax.preprocess.decode_pool import DecoderPool
 from uhman_jax.preprocess.extract_features import Meter, encode
 from uhman_jax.runtime.streams import run_app
 from uhman_jax.shards import store
@@ -54,100 +54,105 @@ def main(_: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = Config()
         config.data.simulated_dir, config.simulator.num_videos = folder, _NUM_CLIPS.value
-        run(read_raw_dataset(_ROOT.value or simulated_root(config), strict=False))
+        raw = read_raw_dataset(_ROOT.value or simulated_root(config), strict=False)
+        work = Encoding(raw.root, [video.path for video in raw.videos[: _NUM_CLIPS.value]])
+        contestants = {
+            "extraction": work.extraction,
+            "decoded beforehand": work.decoded_beforehand,
+            "decoding": work.decoding,
+            "Inception alone": work.network,
+        }
+        ratios = [(name, "Inception alone") for name in ("extraction", "decoded beforehand")]
+        if _PEERS.value:
+            contestants["plain loop"] = plain_loop(work)
+            ratios.append(("extraction", "plain loop"))
+        facts = {
+            "clips": len(work.inputs),
+            "frames": work.num_frames,
+            "batch": work.config.batch_frames,
+            "precision": work.config.precision.value,
+            "device": jax.devices()[0].device_kind,
+            "keras on": os.environ["KERAS_BACKEND"],
+        } | table.machine(("jax", "keras", "av"))
+        rounds, path = _ROUNDS.value, _JSON.value
+        table.compare("Encoding clips", "frames/s", contestants, rounds, ratios, facts, path)
 
 
-def run(raw: RawDataset) -> None:
-    """Measures all contestants on the clips of a dataset."""
-    paths = [video.path for video in raw.videos[: _NUM_CLIPS.value]]
-    inputs = [(f"{i}", path) for i, path in enumerate(paths * _REPEATS.value)]
-    config = PreprocessConfig(
-        max_frames=_MAX_FRAMES.value,
-        calibration_frames=0,
-        batch_frames=_BATCH_FRAMES.value,
-        precision=_PRECISION.value,
-        num_decoders=_NUM_DECODERS.value,
-    )
-    on_accelerator = jax.default_backend() != "cpu"
-    backbone = BACKBONES[config.backbone.value]
-    extractor = shard_builder.extractor_class(Backend.AUTO).load(
-        backbone, "random", batch_frames=config.batch_frames, precision=config.precision
-    )
-    decoded = {path: sample_frames(raw.root / path, max_frames=config.max_frames) for path in paths}
-    clips = [decoded[path] for _, path in inputs]
-    num_frames = sum(len(clip.images) for clip in clips)
-    images = np.concatenate([decoded[path].images for path in paths])
-    extractor.features(images[:1])
-    starts = range(0, len(images), config.batch_frames)
-    batches = [images[start : start + config.batch_frames] for start in starts]
-    if on_accelerator:  # only full batches: the program has one shape
-        batches = jax.device_put(batches[: len(images) // config.batch_frames])
+class Encoding:
+    """The clips, the network and the contestants; each contestant returns frames per second."""
 
-    def network() -> float:
-        begin, out = time.perf_counter(), None
-        for batch in itertools.chain.from_iterable([batches] * _REPEATS.value):
-            out = extractor.on_device(batch) if on_accelerator else extractor.features(batch)
+    def __init__(self, root: Path, paths: list[str]):
+        self.root, self.paths = root, paths
+        self.inputs = [(f"{i}", path) for i, path in enumerate(paths * _REPEATS.value)]
+        self.config = config = PreprocessConfig(
+            max_frames=_MAX_FRAMES.value,
+            calibration_frames=0,
+            batch_frames=_BATCH_FRAMES.value,
+            precision=_PRECISION.value,
+            num_decoders=_NUM_DECODERS.value,
+        )
+        self.extractor = shard_builder.extractor_class(Backend.AUTO).load(
+            BACKBONES[config.backbone.value],
+            "random",
+            batch_frames=config.batch_frames,
+            precision=config.precision,
+        )
+        decoded = [sample_frames(root / path, max_frames=config.max_frames) for path in paths]
+        self._clips = decoded * _REPEATS.value
+        self.num_frames = sum(len(clip.images) for clip in self._clips)
+        images = np.concatenate([clip.images for clip in decoded])
+        self.extractor.features(images[:1])  # compiles
+        starts = range(0, len(images), config.batch_frames)
+        self._batches = [images[start : start + config.batch_frames] for start in starts]
+        self._features = self.extractor.features
+        if jax.default_backend() != "cpu":  # only full batches: the program has one shape
+            self._batches = jax.device_put(self._batches[: len(images) // config.batch_frames])
+            self._features = self.extractor.on_device
+
+    def network(self) -> float:
+        """Only the network, on batches in memory."""
+        begin, frames, out = time.perf_counter(), 0, None
+        for batch in self._batches * _REPEATS.value:
+            out, frames = self._features(batch), frames + len(batch)
         jax.block_until_ready(out)
-        frames = sum(map(len, batches)) * _REPEATS.value
         return frames / (time.perf_counter() - begin)
 
-    shards = ledger.plan(raw.root, inputs, config.videos_per_shard)
-
-    def extraction() -> float:
-        with tempfile.TemporaryDirectory() as folder, Meter(len(inputs), 0, show=False) as meter:
-            work = shard_builder.ShardBuilder(raw.root, pathlib.Path(folder), config, None, meter)
-            work.run(shards, len(shards), extractor)
-        if meter.frames != num_frames:
-            sys.exit(f"extraction saw {meter.frames} frames instead of {num_frames}")
+    def extraction(self) -> float:
+        """Decoders, network, quantisation and shards."""
+        shards = ledger.plan(self.root, self.inputs, self.config.videos_per_shard)
+        with tempfile.TemporaryDirectory() as folder, self._meter() as meter:
+            work = shard_builder.ShardBuilder(self.root, Path(folder), self.config, None, meter)
+            work.run(shards, len(shards), self.extractor)
+        if meter.frames != self.num_frames:
+            sys.exit(f"extraction saw {meter.frames} frames instead of {self.num_frames}")
         return meter.frames / meter.seconds
 
-    def decoded_beforehand() -> float:
-        schema = Schema(backbone.num_channels, config.storage.value, backbone.num_regions)
-        with tempfile.TemporaryDirectory() as folder, Meter(len(inputs), 0, show=False) as meter:
-            encoded = encode(clips, extractor, config.storage.value, meter)
-            named = zip(inputs, encoded, strict=True)
-            records = (FrameRecord(video_id, **arrays) for (video_id, _), (_, arrays) in named)
-            store.write_shard(pathlib.Path(folder), 0, 1, records, schema)
+    def decoded_beforehand(self) -> float:
+        """Extraction without decoders."""
+        backbone, storage = self.extractor.backbone, self.config.storage.value
+        schema = Schema(backbone.num_channels, storage, backbone.num_regions)
+        with tempfile.TemporaryDirectory() as folder, self._meter() as meter:
+            encoded = enumerate(encode(self._clips, self.extractor, storage, meter))
+            records = (FrameRecord(f"{i}", **arrays) for i, (_, arrays) in encoded)
+            store.write_shard(folder, 0, 1, records, schema)
             return meter.frames / meter.seconds
 
-    def decoding() -> float:
-        begin, frames = time.perf_counter(), 0
-        absolute = [str(raw.root / path) for _, path in inputs]
-        with shard_builder.decoder_pool(
-            absolute, config, config.max_frames, backbone.image_size
-        ) as pool:
+    def decoding(self) -> float:
+        """Only the decoders, from the first clip on: the processes have started then."""
+        begin, frames, config = time.perf_counter(), 0, self.config
+        paths = [str(self.root / path) for _, path in self.inputs]
+        size = self.extractor.backbone.image_size
+        with DecoderPool(paths, config, config.max_frames, size) as pool:
             for clip in pool:
-                begin = begin if frames else time.perf_counter()  # the children have started
+                begin = begin if frames else time.perf_counter()
                 frames += len(clip.images)
         return frames / (time.perf_counter() - begin)
 
-    contestants = {
-        "extraction": extraction,
-        "decoded beforehand": decoded_beforehand,
-        "decoding": decoding,
-        "Inception alone": network,
-    }
-    if _PEERS.value:
-        contestants["plain loop"] = plain_loop(raw, paths, config.max_frames)
-    ratios = [
-        ("extraction", "Inception alone"),
-        ("decoded beforehand", "Inception alone"),
-        ("extraction", "plain loop"),
-    ]
-    facts = {
-        "clips": len(inputs),
-        "frames": num_frames,
-        "batch": config.batch_frames,
-        "precision": config.precision.value,
-        "device": jax.devices()[0].device_kind,
-        "keras on": os.environ["KERAS_BACKEND"],
-    } | table.machine(("jax", "keras", "av"))
-    ratios = ratios if _PEERS.value else ratios[:2]
-    rounds, path = _ROUNDS.value, _JSON.value
-    table.compare("Encoding clips", "frames/s", contestants, rounds, ratios, facts, path)
+    def _meter(self) -> Meter:
+        return Meter(len(self.inputs), 0, show=False)
 
 
-def plain_loop(raw: RawDataset, paths: list[str], max_frames: int) -> Callable[[], float]:
+def plain_loop(work: Encoding) -> Callable[[], float]:
     """Returns the peer, compiled: decodes a clip, calls Keras on it, takes the next."""
     import keras  # after its backend was chosen
 
@@ -155,8 +160,8 @@ def plain_loop(raw: RawDataset, paths: list[str], max_frames: int) -> Callable[[
 
     def measure() -> float:
         begin, frames = time.perf_counter(), 0
-        for path in paths:
-            clip = sample_frames(raw.root / path, max_frames=max_frames).images
+        for path in work.paths:
+            clip = sample_frames(work.root / path, max_frames=work.config.max_frames).images
             model.predict(clip.astype(np.float32) / 127.5 - 1, verbose=0)
             frames += len(clip)
         return frames / (time.perf_counter() - begin)

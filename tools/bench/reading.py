@@ -8,6 +8,7 @@ checksums and joined with a view. Warm: the files are in the page cache. Cold: t
 from it (Linux), so that the disk decides.
 """
 
+import functools
 import os
 import tempfile
 import time
@@ -55,7 +56,7 @@ def make_shards(folder: Path) -> store.FrameStore:
         last = min(first + _CLIPS_PER_SHARD, _CLIPS.value)
         store.write_shard(folder, index, len(starts), records(first, last), schema)
     store.write_metadata(folder, len(starts), schema, {"extractor": "random numbers"})
-    return store.FrameStore.open(folder)
+    return store.FrameStore(folder)
 
 
 def view_of(frames: store.FrameStore) -> types.SimpleNamespace:
@@ -78,7 +79,7 @@ def view_of(frames: store.FrameStore) -> types.SimpleNamespace:
 
 def batches(folder: Path, num_threads: int) -> Callable[[], None]:
     """Opens the shards; returns a function that reads an epoch of batches."""
-    frames = store.FrameStore.open(folder)
+    frames = store.FrameStore(folder)
     view: Any = view_of(frames)
     rows, size = np.arange(_CLIPS.value), _BATCH.value
     source = train_batches(view, frames, rows=rows, batch_size=size, seed=0)
@@ -98,6 +99,23 @@ def drop_from_cache(paths: list[Path]) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def read_raw(paths: list[Path], buffer: memoryview) -> None:
+    """Reads the files in sequence by system calls."""
+    for path in paths:
+        with open(path, "rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+
+
+def read_mapped(paths: list[Path], buffer: memoryview) -> None:
+    """Reads the files in sequence from memory maps."""
+    for path in paths:
+        whole = np.memmap(path, np.uint8, "r")
+        for start in range(0, len(whole), len(buffer)):
+            part = whole[start : start + len(buffer)]
+            np.frombuffer(buffer, np.uint8)[: len(part)] = part
+
+
 def main(_: list[str]) -> None:
     """Prints the table."""
     with tempfile.TemporaryDirectory(dir=_FOLDER.value or None) as name:
@@ -106,19 +124,6 @@ def main(_: list[str]) -> None:
         num_bytes = sum(path.stat().st_size for path in paths)
         buffer = memoryview(bytearray(_BATCH.value * frames.max_frames * frames.schema.frame_bytes))
         del frames  # its memory maps would keep the files in the page cache
-
-        def raw() -> None:
-            for path in paths:
-                with open(path, "rb", buffering=0) as file:
-                    while file.readinto(buffer):
-                        pass
-
-        def mapped() -> None:
-            for path in paths:
-                whole = np.memmap(path, np.uint8, "r")
-                for start in range(0, len(whole), len(buffer)):
-                    part = whole[start : start + len(buffer)]
-                    np.frombuffer(buffer, np.uint8)[: len(part)] = part
 
         def rate(open_shards: Callable[[], Callable[[], None]], cold: bool) -> Callable[[], float]:
             def measure() -> float:
@@ -133,8 +138,8 @@ def main(_: list[str]) -> None:
             return measure
 
         readers: dict[str, Callable[[], Callable[[], None]]] = {
-            "raw": lambda: raw,
-            "raw, mapped": lambda: mapped,
+            "raw": lambda: functools.partial(read_raw, paths, buffer),
+            "raw, mapped": lambda: functools.partial(read_mapped, paths, buffer),
             "1 thread": lambda: batches(Path(name), 1),
             "2 threads": lambda: batches(Path(name), 2),
         }

@@ -11,6 +11,8 @@ import dataclasses
 import enum
 import inspect
 import re
+from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -80,15 +82,7 @@ def run(beam_arguments: list[str]) -> None:
     if part and (_RUNNER.value or _RETRY.value):
         other = "--runner" if _RUNNER.value else "--retry"
         raise UserError(f"--part must not be combined with {other}, got both; leave one out")
-    beam_options = None
-    if _RUNNER.value:
-        try:
-            from uhman_jax.preprocess import beam
-        except ImportError as error:
-            raise UserError(
-                "--runner needs Apache Beam, which is not installed; pip install -e '.[beam]'"
-            ) from error
-        beam_options = beam.options_of([f"--runner={_RUNNER.value}", *beam_arguments])
+    beam_options = _beam_options(beam_arguments) if _RUNNER.value else None
     directory = storage.path(_OUTPUT.value or pipeline.features_dir(root, config.preprocess))
     if _OUTPUT.value or root.is_dir():
         storage.check_folder(directory, "--output")
@@ -104,7 +98,21 @@ def run(beam_arguments: list[str]) -> None:
     )
     if part and not part.number:
         print(f"the weights are in {directory}; go on with --part=1/{part.count}")
-        return
+    else:
+        _print_summary(summary, directory, part)
+
+
+def _beam_options(arguments: list[str]) -> Any:
+    try:
+        from uhman_jax.preprocess import beam
+    except ImportError as error:
+        raise UserError(
+            "--runner needs Apache Beam, which is not installed; pip install -e '.[beam]'"
+        ) from error
+    return beam.options_of([f"--runner={_RUNNER.value}", *arguments])
+
+
+def _print_summary(summary: Any, directory: Path, part: Any) -> None:
     for state, count in summary.counts.items():
         print(f"{state:12s} {count:8d}")
     if summary.seconds:

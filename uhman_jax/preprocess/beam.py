@@ -74,12 +74,8 @@ class MakeShard(beam.DoFn):
         meter = Meter(len(shard.videos), 0, show=False)
         work = shard_builder.ShardBuilder(*self._arguments, meter)
         (entries,) = work.run([shard], self._num_shards, self._extractor).values()
-        counts = {f"clips_{state}": count for state, count in ledger.counts(entries).items()} | {
-            "frames": meter.frames,
-            "decoding_ms": round(1000 * meter.decoding_seconds),
-            "network_ms": round(1000 * meter.network_seconds),
-        }
-        for name, count in counts.items():
+        counts = {f"clips_{state}": count for state, count in ledger.counts(entries).items()}
+        for name, count in (counts | {"frames": meter.frames}).items():
             Metrics.counter(NAMESPACE, name).inc(count)
         yield shard.index
 
@@ -101,7 +97,7 @@ def make(
         meter: shows how many clips are in finished shards.
 
     Returns:
-        The metrics: clips by state, frames, milliseconds of decoding and of the network.
+        The metrics: clips by state, and frames.
 
     Raises:
         UserError: the pipeline failed; finished shards stay.

@@ -30,7 +30,7 @@ class DecodedClip:
     Attributes:
         state: "ok", "short", "corrupt", "no_video", "unsupported" or "timeout".
         reason: "" or one sentence; of an "ok" clip, the fault after at least one good frame.
-        images: uint8 [F, size, size, 3], RGB, display rotation applied, aspect ratio given up.
+        images: uint8 [F, size, size, 3], RGB, upright, stretched to a square.
         times_F: float32, seconds from the first frame at which each is sampled, ascending.
         seconds: how long the clip is shown.
         content: hash of the packets of the video stream, in hexadecimal.

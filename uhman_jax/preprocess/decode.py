@@ -65,7 +65,7 @@ def sample_frames(
         frame_times: rule for the times of frames, see `video_index.read_index`.
 
     Raises:
-        DecodeError: no frame could be decoded. Its cause, if any, is the library's exception.
+        DecodeError: no frame could be decoded.
     """
     file = os.fspath(path)
     require_regular_file(file, max_megabytes)
@@ -79,7 +79,7 @@ def sample_frames(
         if is_encrypted(file):
             raise DecodeError("unsupported", ENCRYPTED) from None
         if cut := shortage(file):
-            raise DecodeError(error.kind, f"{cut} ({error.reason})") from error.__cause__
+            raise DecodeError(error.kind, f"{cut} ({error.reason})") from None
         raise
     faults = [text for text in (clip.reason, note) if text]
     if faults and not index.encrypted.any() and is_encrypted(file):

@@ -8,18 +8,16 @@ import collections
 import concurrent.futures
 import contextlib
 import itertools
-import math
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 
-from uhman_jax.preprocess.clip_file import DecodedClip, DecodeError, require_size
-from uhman_jax.preprocess.decode_process import COMMAND, Worker
+from uhman_jax.config import PreprocessConfig
+from uhman_jax.preprocess.clip_file import FRAME_TIMES, DecodedClip, DecodeError, require_size
+from uhman_jax.preprocess.decode_process import COMMAND, Worker, usable_cores
 from uhman_jax.runtime import storage
 
 _MAX_WAITING_FRAMES = 1024  # images that wait for the network, about 270 MB
-_SAME_IN_A_ROW = 20  # clips with one unexpected exception, after which the self-test is repeated
 
 
 class DecoderPool(contextlib.AbstractContextManager["DecoderPool"]):
@@ -29,48 +27,41 @@ class DecoderPool(contextlib.AbstractContextManager["DecoderPool"]):
 
     Args:
         paths: of the clips.
-        options: of `decode.sample_frames`, the same for every clip; `max_frames` and `size` are
-            required.
-        num_decoders: child processes.
-        timeout: seconds of wall time for one clip.
-        memory_bytes: address space of a child process; 0: no limit.
+        config: limits of a clip, number of child processes and their memory.
+        max_frames: kept of a clip.
+        size: width and height of the images.
+        frame_times: see `video_index.read_index`.
         locate: returns the file of a path, or an object (gs://), which is copied and decoded; it
             raises DecodeError where the path is not allowed.
         command: starts a child process; the arguments of `decode_worker` follow it.
-
-    Attributes:
-        busy_seconds: time of decoding, summed over the child processes.
     """
 
     def __init__(
         self,
         paths: Sequence[str],
-        options: dict,
-        *,
-        num_decoders: int,
-        timeout: float,
-        memory_bytes: int = 0,
+        config: PreprocessConfig,
+        max_frames: int,
+        size: int,
+        frame_times: int = FRAME_TIMES,
         locate: Callable[[str], str] = str,
         command: Sequence[str] = COMMAND,
     ):
-        self.busy_seconds = 0.0
         self._paths = iter(paths)
-        self._options = options
+        limits = ("frames_per_second", "max_megabytes", "max_seconds", "max_megapixels")
+        self._options = {name: getattr(config, name) for name in limits}
+        self._options |= {"max_frames": max_frames, "size": size, "frame_times": frame_times}
         self._locate = locate
         self._closing = threading.Event()
-        self._lock = threading.Lock()  # of the counters
-        self._last_unexpected: list[str] = []
-        self._num_same = 0
-        num_bytes = options["max_frames"] * options["size"] ** 2 * 3
-        arguments = command, num_bytes, memory_bytes, timeout, self._closing.is_set
+        num_decoders = config.num_decoders or min(8, usable_cores())
+        sizes = max_frames * size**2 * 3, int(config.decoder_memory * 2**30)
+        arguments = command, *sizes, config.clip_timeout, self._closing.is_set
         self._workers = [Worker(*arguments) for _ in range(num_decoders)]
         self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
         self._threads = concurrent.futures.ThreadPoolExecutor(num_decoders)
         self._clips: collections.deque[concurrent.futures.Future] = collections.deque()
-        fitting = _MAX_WAITING_FRAMES // options["max_frames"]
-        self._submit(max(num_decoders, min(4 * num_decoders, fitting)))
+        self._submit(max(num_decoders, min(4 * num_decoders, _MAX_WAITING_FRAMES // max_frames)))
 
     def __exit__(self, *exc):
         """Ends the child processes; clips that were not taken are lost."""
@@ -96,38 +87,17 @@ class DecoderPool(contextlib.AbstractContextManager["DecoderPool"]):
             self._clips.append(self._threads.submit(self._decode, path))
 
     def _decode(self, path: str) -> DecodedClip:
-        worker, begin = self._idle.get(), time.monotonic()
+        worker = self._idle.get()
         try:
             path = self._locate(path)
             if storage.is_remote(path):  # an object that is too large is not copied
                 size = storage.path(path).stat().st_size
-                require_size(size, self._options.get("max_megabytes", math.inf))
+                require_size(size, self._options["max_megabytes"])
             with storage.temporary_copy(storage.path(path)) as file:
-                clip = worker.decode(str(file), self._options)
-            if self._recurs(worker.unexpected):
-                worker.check()
-            return clip
+                return worker.decode(str(file), self._options)
         except DecodeError as error:
             return DecodedClip(error.kind, error.reason)
         except FileNotFoundError as error:  # of an object; the child process reports files
             return DecodedClip("corrupt", f"the file cannot be read: {error.strerror}")
         finally:
             self._idle.put(worker)
-            with self._lock:
-                self.busy_seconds += time.monotonic() - begin
-
-    def _recurs(self, unexpected: list[str]) -> bool:
-        """Returns whether many clips in a row end with one exception; then the count restarts.
-
-        Exceptions are the same if their type and either their text or their line are.
-        """
-        with self._lock:
-            last, self._last_unexpected = self._last_unexpected, unexpected
-            same = unexpected[:1] == last[:1] and any(
-                a == b for a, b in zip(unexpected[1:], last[1:], strict=False)
-            )
-            self._num_same = (self._num_same if same else 0) + bool(unexpected)
-            recurs = self._num_same >= _SAME_IN_A_ROW
-            if recurs:
-                self._num_same = 0
-            return recurs

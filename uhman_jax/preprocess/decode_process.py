@@ -1,5 +1,6 @@
 """Starts one decoding process, sends it jobs, and reports why it ended."""
 
+import contextlib
 import json
 import mmap
 import os
@@ -19,7 +20,6 @@ from uhman_jax.preprocess.clip_file import DecodedClip
 from uhman_jax.runtime.errors import UserError
 
 COMMAND = (sys.executable, "-m", "uhman_jax.preprocess.decode_worker")
-_NICE = 5  # the network's threads have priority: decoding uses idle time and runs ahead
 # NumPy's OpenBLAS reserves 40 MB of address space per core, and decoders multiply no matrices.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _START_LIMIT = 300.0  # seconds for a child's imports, on the busiest machine
@@ -48,10 +48,6 @@ class Worker:
     """One decoding process and the memory that it shares with this one; used by one thread.
 
     The process starts with the first job. Waiting for an answer ends when `cancelled` returns True.
-
-    Attributes:
-        unexpected: type, text and source line of the exception that ended the last clip, unless
-            damaged files cause such exceptions.
     """
 
     def __init__(
@@ -62,7 +58,6 @@ class Worker:
         timeout: float,
         cancelled: Callable[[], bool],
     ):
-        self.unexpected: list[str] = []
         with _unnamed_file() as file:
             self._descriptor = os.dup(file.fileno())
         os.ftruncate(self._descriptor, num_bytes)
@@ -90,9 +85,12 @@ class Worker:
 
     def _decode(self, path: str, options: dict) -> DecodedClip | None:
         """Returns the answer to a job; None if the process died."""
-        self.unexpected = []
         process = self._process or self._start()
-        line = self._ask(process, {"path": path, "options": options, "timeout": self._timeout})
+        assert process.stdin is not None
+        job = {"path": path, "options": options, "timeout": self._timeout}
+        with contextlib.suppress(BrokenPipeError):  # it died: reading its answer says how
+            os.write(process.stdin.fileno(), json.dumps(job).encode() + b"\n")
+        line = self._read_line(process, self._timeout)
         if line is None:
             self._stop()
             return DecodedClip("timeout", f"decoding took longer than {self._timeout:g} s")
@@ -101,26 +99,11 @@ class Worker:
             self._stop()
             return None
         answer = json.loads(line)
-        self.unexpected = answer.pop("unexpected", [])
         if answer["state"] == "ok":
             shape = tuple(answer["images"])
             answer["images"] = self._shared[: int(np.prod(shape))].reshape(shape).copy()
             answer["times_F"] = np.array(answer["times_F"], np.float32)
         return DecodedClip(**answer)
-
-    def check(self) -> None:
-        """Repeats the self-test; a process that is not running yet starts with it.
-
-        Raises:
-            LibraryFault: it fails.
-        """
-        if self._process is None:
-            return
-        line = self._ask(self._process, {}) or b""
-        if not line.endswith(b"\n"):
-            self._stop()
-        elif fault := json.loads(line)["fault"]:
-            raise LibraryFault(fault)
 
     def close(self) -> None:
         """Ends the process and releases the memory."""
@@ -135,7 +118,7 @@ class Worker:
         self._process = None
 
     def _start(self) -> subprocess.Popen:
-        arguments = self._descriptor, self._num_bytes, self._memory_bytes, _NICE
+        arguments = self._descriptor, self._num_bytes, self._memory_bytes
         with _unnamed_file() as errors:
             self._process = subprocess.Popen(
                 [*self._command, *map(str, arguments)],
@@ -168,14 +151,6 @@ class Worker:
             f"a decoding process must start within decoder_memory, {limit}, it did not; raise "
             f"that, or see the output of: {command}"
         )
-
-    def _ask(self, process: subprocess.Popen, job: dict) -> bytes | None:
-        assert process.stdin is not None
-        try:
-            os.write(process.stdin.fileno(), json.dumps(job).encode() + b"\n")
-        except BrokenPipeError:
-            pass  # it died: reading its answer says how
-        return self._read_line(process, self._timeout)
 
     def _read_line(self, process: subprocess.Popen, timeout: float) -> bytes | None:
         """Returns a line, or its beginning if the process ends; None after the timeout."""

@@ -1,11 +1,11 @@
 """A decoding process: a hang or a crash in FFmpeg ends here and costs one clip.
 
-`decode_process` starts it as `python -m uhman_jax.preprocess.decode_worker FD BYTES MEMORY NICE`.
+`decode_process` starts it as `python -m uhman_jax.preprocess.decode_worker FD BYTES MEMORY`.
 It reads one JSON job per line from standard input, writes the images to the shared memory of file
 descriptor FD and answers with one JSON line on standard output: a DecodedClip, with the shape of
 its images. It imports neither TensorFlow nor JAX.
 
-Its first line, and the answer to a job without a path, are the result of the self-test.
+Its first line is the result of the self-test.
 """
 
 import gc
@@ -15,7 +15,6 @@ import os
 import resource
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,8 +25,7 @@ from uhman_jax.preprocess import self_test
 from uhman_jax.preprocess.clip_file import DecodedClip, DecodeError
 from uhman_jax.preprocess.decode import sample_frames
 
-# Exceptions that a damaged file causes; any other may be a defect of the library.
-_EXPECTED = (av.FFmpegError, OSError, EOFError, UnicodeError, MemoryError)
+_NICE = 5  # the network's threads have priority: decoding uses idle time and runs ahead
 _GRACE = 5.0  # seconds beyond a job's limit after which an orphan ends itself
 
 
@@ -37,12 +35,12 @@ def serve(decode: Callable[..., DecodedClip] = sample_frames) -> None:
     Args:
         decode: takes the job's "path" and "options"; tests replace it.
     """
-    descriptor, num_bytes, memory_bytes, nice = map(int, sys.argv[1:5])
+    descriptor, num_bytes, memory_bytes = map(int, sys.argv[1:4])
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="ascii")
     os.dup2(2, 1)  # a library that prints must not garble the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     av.logging.set_level(av.logging.PANIC)
-    os.nice(nice)
+    os.nice(_NICE)
     fault = self_test.trouble(decode)  # before the limit, so that lack of memory is not the cause
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
@@ -53,9 +51,6 @@ def serve(decode: Callable[..., DecodedClip] = sample_frames) -> None:
         os.dup2(null.fileno(), 2)  # the parent reads messages of imports, not of decoding
     for line in sys.stdin:
         job = json.loads(line)
-        if "path" not in job:
-            answers.write(json.dumps({"fault": self_test.trouble(decode)}) + "\n")
-            continue
         signal.setitimer(signal.ITIMER_REAL, job["timeout"] + _GRACE)
         answer = _answer(decode, job, shared)
         at_limit = bool(memory_bytes) and (
@@ -76,21 +71,11 @@ def _answer(decode: Callable[..., DecodedClip], job: dict, shared: np.ndarray) -
     try:
         clip = decode(job["path"], **job["options"])
     except DecodeError as error:
-        return {"state": error.kind, "reason": error.reason} | _unexpected(error.__cause__)
+        return {"state": error.kind, "reason": error.reason}
     except Exception as error:  # no file may stop the next clip
-        reason = f"{type(error).__name__}: {error}"
-        return {"state": "corrupt", "reason": reason} | _unexpected(error)
+        return {"state": "corrupt", "reason": f"{type(error).__name__}: {error}"}
     shared[: clip.images.size] = clip.images.reshape(-1)
     return vars(clip) | {"images": clip.images.shape, "times_F": clip.times_F.tolist()}
-
-
-def _unexpected(error: BaseException | None) -> dict:
-    """Returns type, text and source line of an exception that may not be the file's fault."""
-    if error is None or isinstance(error, _EXPECTED):
-        return {}
-    trace = traceback.extract_tb(error.__traceback__)
-    line = f"{trace[-1].filename}:{trace[-1].lineno}" if trace else ""
-    return {"unexpected": [type(error).__name__, str(error), line]}
 
 
 def _peak_bytes() -> int:

@@ -2,9 +2,10 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,29 +16,22 @@ from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.shards import quantize
 
 _MAX_PACKERS = 8  # threads that quantise; one keeps up with 700 frames a second
+_Part = tuple[concurrent.futures.Future, slice]  # features of a batch, rows of one clip
 
 
-class Meter:
-    """The progress bar: clips, frames/s, time left; a context manager.
+class Meter(contextlib.AbstractContextManager["Meter"]):
+    """Counts frames and seconds, and shows a bar: clips, frames/s, time left.
 
     Attributes:
         frames: encoded so far.
         seconds: from the first clip to the last frame.
-        decoding_seconds: busy time, summed over the decoders.
-        network_seconds: busy time, summed over the calls of the network.
     """
 
     def __init__(self, total: int, done: int, show: bool):
         self.frames = 0
-        self.seconds = self.decoding_seconds = self.network_seconds = 0.0
-        self._begin = 0.0
-        self._settings = {"total": total, "initial": done, "disable": not show}
-        self._bar = progress_bar(disable=True)
-
-    def __enter__(self) -> "Meter":
-        """Shows the bar."""
-        self._bar = progress_bar(unit="clip", desc="features", **self._settings)
-        return self
+        self.seconds = self._begin = 0.0
+        options = {"total": total, "initial": done, "disable": not show}
+        self._bar = progress_bar(unit="clip", desc="features", **options)
 
     def __exit__(self, *exc):
         """Ends the bar."""
@@ -74,68 +68,95 @@ def encode(
         storage: as `quantize.pack` takes it.
         meter: counts clips and frames.
     """
-    size, num_packers = extractor.batch_frames, min(_MAX_PACKERS, usable_cores())
-    batch: list[tuple[list, np.ndarray]] = []  # (parts of a clip's features, its images)
-    running: collections.deque = collections.deque()  # (features, number of frames) of batches
-    waiting: collections.deque = collections.deque()  # (clip, parts) that are not packed yet
+    num_packers = min(_MAX_PACKERS, usable_cores())
     packed: collections.deque[concurrent.futures.Future] = collections.deque()
+    with (
+        concurrent.futures.ThreadPoolExecutor(extractor.calls_at_once) as network,
+        concurrent.futures.ThreadPoolExecutor(num_packers) as packers,
+    ):
+        for submitted in _submit(clips, extractor, network, meter):
+            packed.extend(packers.submit(_pack, *clip, storage) for clip in submitted)
+            while packed and (packed[0].done() or len(packed) > 2 * num_packers):
+                yield packed.popleft().result()
+        while packed:
+            yield packed.popleft().result()
 
-    def features(images: np.ndarray) -> np.ndarray:
-        begin = time.monotonic()
-        features_NMC = extractor.features(images)
-        meter.network_seconds += time.monotonic() - begin
-        return features_NMC
 
-    def settle() -> None:
-        future, count = running.popleft()
-        future.result()
-        meter.add_frames(count)
+def _submit(
+    clips: Iterable[DecodedClip],
+    extractor: Any,
+    network: concurrent.futures.Executor,
+    meter: Meter,
+) -> Iterator[list[tuple[DecodedClip, list[_Part]]]]:
+    """Yields, for each clip that is read, the clips whose last frames went to the network.
+
+    They come in order, without their images; the last list follows the last clip.
+    """
+    batch: list[tuple[list[_Part], np.ndarray]] = []  # (parts of a clip, its images)
+    waiting: list[tuple[DecodedClip, list[_Part]]] = []  # clips with frames in this batch
+    running: collections.deque = collections.deque()  # (features, number of frames) of batches
 
     def submit() -> None:
-        """Starts the network on the batch; then all frames of the waiting clips are in it."""
-        future = network.submit(features, np.concatenate([images for _, images in batch]))
-        end = 0
+        images = np.concatenate([images for _, images in batch])
+        future, end = network.submit(extractor.features, images), 0
         for parts, images in batch:
             begin, end = end, end + len(images)
             parts.append((future, slice(begin, end)))
         batch.clear()
         running.append((future, end))
-        if len(running) > extractor.calls_at_once:
-            settle()
 
-    def pack(clip: DecodedClip, parts: list) -> tuple[DecodedClip, dict[str, np.ndarray]]:
-        if not parts:
-            return clip, {}
-        features_FMC = np.concatenate([future.result()[rows] for future, rows in parts])
-        codes_FMC, scale_C, offset_C = quantize.pack(features_FMC, storage)
-        arrays = {"codes_FMC": codes_FMC, "scale_C": scale_C, "offset_C": offset_C}
-        return clip, arrays | {"times_F": clip.times_F}
+    def wait(most_running: int) -> None:
+        while len(running) > most_running:
+            future, count = running.popleft()
+            future.result()
+            meter.add_frames(count)
 
-    def pack_waiting() -> None:
-        while waiting:
-            packed.append(packers.submit(pack, *waiting.popleft()))
+    for clip in clips:
+        meter.add_clip()
+        images, parts, submitted = clip.images, [], []
+        while len(images):
+            room = extractor.batch_frames - sum(len(images) for _, images in batch)
+            batch.append((parts, images[:room]))
+            images = images[room:]
+            if len(batch[-1][1]) == room:
+                submit()
+                wait(extractor.calls_at_once)
+                submitted += waiting
+                waiting.clear()
+        waiting.append((dataclasses.replace(clip, images=images.copy()), parts))  # frees the others
+        yield submitted
+    if batch:
+        submit()
+    yield waiting
+    wait(0)
 
-    with (
-        concurrent.futures.ThreadPoolExecutor(extractor.calls_at_once) as network,
-        concurrent.futures.ThreadPoolExecutor(num_packers) as packers,
-    ):
-        for clip in clips:
-            meter.add_clip()
-            images, parts = clip.images, []
-            while len(images):
-                room = size - sum(len(images) for _, images in batch)
-                batch.append((parts, images[:room]))
-                images = images[room:]
-                if len(batch[-1][1]) == room:
-                    submit()
-                    pack_waiting()
-            waiting.append((dataclasses.replace(clip, images=images.copy()), parts))
-            while packed and (packed[0].done() or len(packed) > 2 * num_packers):
-                yield packed.popleft().result()
-        if batch:
-            submit()
-        pack_waiting()
-        while running:
-            settle()
-        while packed:
-            yield packed.popleft().result()
+
+def _pack(
+    clip: DecodedClip, parts: list[_Part], storage: str
+) -> tuple[DecodedClip, dict[str, np.ndarray]]:
+    if not parts:
+        return clip, {}
+    features_FMC = np.concatenate([future.result()[rows] for future, rows in parts])
+    return clip, quantize.pack(features_FMC, storage)._asdict() | {"times_F": clip.times_F}
+
+
+def in_batches(
+    call: Callable[[np.ndarray], np.ndarray], images: np.ndarray, extractor: Any
+) -> np.ndarray:
+    """Returns the features of images, float32 [N, M, C].
+
+    Args:
+        call: the network for `extractor.batch_frames` images; the last batch is padded with zeros.
+        images: uint8 [N, size, size, 3].
+        extractor: has `batch_frames` and `backbone`.
+    """
+    size, backbone = extractor.batch_frames, extractor.backbone
+    shape = (backbone.num_regions, backbone.num_channels)
+    features = np.empty((len(images), *shape), np.float32)
+    for begin in range(0, len(images), size):
+        batch = images[begin : begin + size]
+        count = len(batch)
+        if count < size:
+            batch = np.pad(batch, [(0, size - count), (0, 0), (0, 0), (0, 0)])
+        features[begin : begin + count] = call(batch).reshape(size, *shape)[:count]
+    return features

@@ -16,9 +16,10 @@ import numpy as np
 
 from uhman_jax.backbone import Backbone
 from uhman_jax.config import Precision
-from uhman_jax.preprocess.litert import in_batches, quiet
+from uhman_jax.preprocess.extract_features import in_batches
 from uhman_jax.runtime import storage
 from uhman_jax.runtime.errors import UserError
+from uhman_jax.runtime.streams import quiet
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if os.environ.get("KERAS_BACKEND") != "jax":

@@ -7,14 +7,12 @@ equal the folder's up to rounding: about one quantised code in 2,000 differs, by
 import contextlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
-
-import ml_dtypes
-import numpy as np
 
 from uhman_jax.config import PreprocessConfig, to_dict
 from uhman_jax.preprocess.decode_process import environment
@@ -144,13 +142,12 @@ class OnDemand(contextlib.AbstractContextManager["OnDemand"]):
             if self._closed:
                 raise _closed()
             process = self._working_on(request)
-            header, answer = _header(process), None
-            if not header.get("done"):
-                answer = _encoded(process, header, request.sent[header["index"]])
+            answer = _receive(process)
+            if answer:
+                answer = answer._replace(index=request.sent[answer.index])
                 del request.left[answer.index]
-                if not request.left:  # read the end too, so finished work need not be interrupted
-                    header = _header(process)
-            if header.get("done"):
+            # After the last clip, read the end too: then finished work need not be interrupted.
+            if not answer or (not request.left and not _receive(process)):
                 request.answered, self._request = True, None
             if self._closed:
                 self._end()
@@ -202,29 +199,16 @@ class OnDemand(contextlib.AbstractContextManager["OnDemand"]):
                 pass
 
 
-def _header(process: subprocess.Popen[bytes]) -> dict:
+def _receive(process: subprocess.Popen[bytes]) -> Encoded | None:
+    """Returns the next result that the process sends; None at the end of a job."""
     assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line.endswith(b"\n"):
-        raise _died(process)
-    header = json.loads(line)
-    if message := header.get("error"):
+    try:
+        message = pickle.load(process.stdout)
+    except (EOFError, pickle.UnpicklingError):
+        raise _died(process) from None
+    if isinstance(message, str):
         raise UserError(message)
-    return header
-
-
-def _encoded(process: subprocess.Popen[bytes], header: dict, index: int) -> Encoded:
-    assert process.stdout is not None
-    arrays = {}
-    for name, (kind, shape) in header.get("arrays", {}).items():
-        dtype = np.dtype(getattr(ml_dtypes, kind, kind))
-        data = process.stdout.read(int(np.prod(shape)) * dtype.itemsize)
-        try:
-            arrays[name] = np.frombuffer(data, dtype).reshape(shape)
-        except ValueError:
-            raise _died(process) from None
-    record = FrameRecord("", **arrays) if arrays else None
-    return Encoded(index, record, header["state"], header["reason"])
+    return message
 
 
 def _died(process: subprocess.Popen[bytes]) -> UserError:

@@ -2,27 +2,28 @@
 
 Run it as `python -m uhman_jax.preprocess.feature_worker DIRECTORY CONFIG`: the features folder
 whose extractor is used, and a PreprocessConfig as JSON. It reads one JSON job per line from
-standard input and answers on standard output: one JSON line per clip, followed by the bytes of its
-arrays, in the order in which the line names them. TensorFlow, and a crash, stay in this process.
+standard input and answers on standard output with pickles: an `Encoded` per clip and None at the
+end, or a message for the user. TensorFlow, and a crash, stay in this process.
 """
 
 import concurrent.futures
 import json
 import os
+import pickle
 import signal
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from uhman_jax.config import PreprocessConfig, from_dict
 from uhman_jax.preprocess import ledger, litert
+from uhman_jax.preprocess.decode_pool import DecoderPool
 from uhman_jax.preprocess.extract_features import Meter, encode
-from uhman_jax.preprocess.shard_builder import backbone_of, decoder_pool, restore_extractor
+from uhman_jax.preprocess.feature_client import Encoded
+from uhman_jax.preprocess.shard_builder import backbone_of, restore_extractor
 from uhman_jax.runtime import storage, streams
 from uhman_jax.runtime.errors import user_message
+from uhman_jax.shards.record import FrameRecord
 
 _MAX_BATCH_FRAMES = 16
 
@@ -42,24 +43,21 @@ def serve(network: Any = None) -> None:
     loading = concurrent.futures.ThreadPoolExecutor(1).submit(_load, directory, network)
     convert = network is None
 
-    def send(header: dict[str, Any], arrays: Iterable[np.ndarray] = ()) -> None:
-        answers.write(json.dumps(header).encode() + b"\n")
-        for array in arrays:
-            answers.write(np.ascontiguousarray(array).tobytes())
+    def send(message: Encoded | str | None) -> None:
+        pickle.dump(message, answers)
         answers.flush()
 
     def answer(paths: list[str]) -> None:
         size, rule = backbone_of(directory, network).image_size, ledger.frame_times(directory)
         with (
-            decoder_pool(paths, config, config.max_frames, size, rule) as pool,
+            DecoderPool(paths, config, config.max_frames, size, rule) as pool,
             Meter(len(paths), 0, show=False) as meter,
         ):  # the decoders work while the network is loaded
             encoded = encode(pool, loading.result(), config.storage.value, meter)
             for index, (clip, arrays) in enumerate(encoded):
-                shapes = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
-                header = {"index": index, "state": clip.state, "reason": clip.reason}
-                send(header | {"arrays": shapes}, arrays.values())
-        send({"done": True})
+                record = FrameRecord("", **arrays) if arrays else None
+                send(Encoded(index, record, clip.state, clip.reason))
+        send(None)
 
     for line in sys.stdin:
         try:
@@ -69,7 +67,7 @@ def serve(network: Any = None) -> None:
         except Exception as error:
             if not (message := user_message(error)):
                 raise
-            send({"error": message})
+            send(message)
             continue
         if convert:  # after the answers, which must not wait for it
             litert.keep(loading.result())

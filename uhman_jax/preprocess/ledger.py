@@ -241,13 +241,12 @@ def mark_unfinished(directory: Path, shard: Shard) -> None:
 
 def merge(directory: Path, entries: Sequence[Entry], num_shards: int) -> None:
     """Writes the ledger of all videos and removes files of shards that no longer exist."""
-    names = {store.shard_path(directory, i, num_shards).name for i in range(num_shards)}
-    for path in directory.glob("*.tfrecord-*-of-*"):
+    folder, numbers = directory / _SHARD_LEDGERS, range(num_shards)
+    names = {store.shard_path(directory, i, num_shards).name for i in numbers}
+    names |= {_shard_ledger(directory, i).name for i in numbers}
+    storage.remove_leftovers(folder)
+    for path in [*directory.glob("*.tfrecord-*-of-*"), *folder.glob("*.jsonl")]:
         if path.name not in names:
-            path.unlink()
-    storage.remove_leftovers(directory / _SHARD_LEDGERS)
-    for path in (directory / _SHARD_LEDGERS).glob("*.jsonl"):
-        if not path.stem.isdigit() or int(path.stem) >= num_shards:
             path.unlink()
     _write_lines(directory / LEDGER_FILE, map(dataclasses.asdict, entries))
 

@@ -7,8 +7,6 @@ fingerprint, and later processes run that file without TensorFlow.
 
 import contextlib
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,9 @@ import numpy as np
 
 from uhman_jax.backbone import Backbone
 from uhman_jax.preprocess.decode_process import usable_cores
+from uhman_jax.preprocess.extract_features import in_batches
 from uhman_jax.runtime.storage import atomic_write, user_cache
+from uhman_jax.runtime.streams import quiet
 
 
 class LiteExtractor:
@@ -75,39 +75,3 @@ def keep(extractor: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
             file.write(extractor.to_litert())
-
-
-@contextlib.contextmanager
-def quiet():
-    """Discards output to file descriptor 2, where the C++ code of TensorFlow and LiteRT logs."""
-    sys.stderr.flush()
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
-
-
-def in_batches(
-    call: Callable[[np.ndarray], np.ndarray], images: np.ndarray, extractor: Any
-) -> np.ndarray:
-    """Returns the features of images, float32 [N, M, C].
-
-    Args:
-        call: the network for `extractor.batch_frames` images; the last batch is padded with zeros.
-        images: uint8 [N, size, size, 3].
-        extractor: has `batch_frames` and `backbone`.
-    """
-    size, backbone = extractor.batch_frames, extractor.backbone
-    shape = (backbone.num_regions, backbone.num_channels)
-    features = np.empty((len(images), *shape), np.float32)
-    for begin in range(0, len(images), size):
-        batch = images[begin : begin + size]
-        count = len(batch)
-        if count < size:
-            batch = np.concatenate([batch, np.zeros((size - count, *batch.shape[1:]), np.uint8)])
-        features[begin : begin + count] = call(batch).reshape(size, *shape)[:count]
-    return features

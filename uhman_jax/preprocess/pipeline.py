@@ -139,29 +139,27 @@ def preprocess(
         shards = ledger.plan(root, inputs, config.videos_per_shard)
         facts = ledger.check_settings(directory, ledger.settings(config))
         has_weights = (directory / ledger.WEIGHTS_FILE).exists()
-        chosen = shards
-        if part and part.number:
-            if not has_weights or "fingerprint" not in facts:
-                raise UserError(
-                    f"--part={part} needs the weights that --part=0/{part.count} keeps in "
-                    f"{directory}, got none; run that first, with the same settings"
-                )
-            chosen = shards[part.number - 1 :: part.count]
-        is_all = chosen is shards
-        entries = _finished(directory, chosen, len(shards), facts, retry, adopt_shard=is_all)
+        number, count = part or (0, 0)
+        if number and not (has_weights and "fingerprint" in facts):
+            raise UserError(
+                f"--part={part} needs the weights that --part=0/{count} keeps in {directory}, got "
+                "none; run that first, with the same settings"
+            )
+        chosen = shards[number - 1 :: count] if number else shards
+        entries = _finished(directory, chosen, len(shards), facts, retry, adopt_shard=not number)
         if len(entries) < len(chosen) and not has_weights:
             entries = {}  # the weights of the finished shards are lost
         missing = [shard for shard in chosen if shard.index not in entries]
         reused = sum(map(len, entries.values()))
-        meter = Meter(sum(len(shard.videos) for shard in chosen), reused, progress)
-        work = shard_builder.ShardBuilder(root, directory, config, network, meter)
-        if missing and is_all:
+        only_weights = part and not number
+        if missing and not number:
             (directory / store.INFO_FILE).unlink(missing_ok=True)
-        if part and not part.number:
-            with meter:
+        total, show = sum(len(shard.videos) for shard in chosen), bool(missing or only_weights)
+        with Meter(total, reused, progress and show) as meter:
+            work = shard_builder.ShardBuilder(root, directory, config, network, meter)
+            if only_weights:
                 work.first_extractor(shards)
-        elif missing:
-            with meter:
+            elif missing:
                 extractor = work.first_extractor(shards)
                 if beam_options is None:
                     entries |= work.run(missing, len(shards), extractor)
@@ -215,10 +213,9 @@ def _finished(
     """Returns the entries of the shards that need not be made again."""
     finished = {}
     for shard in shards:
-        header, entries = ledger.read_finished(
-            directory, shard, num_shards, adopt_shard=adopt_shard
-        ) or ({}, [])
-        same = header and header.get("weights") == facts.get("fingerprint")
+        found = ledger.read_finished(directory, shard, num_shards, adopt_shard=adopt_shard)
+        header, entries = found or ({}, [])
+        same = found and header.get("weights") == facts.get("fingerprint")
         if same and not any(entry.state in retry for entry in entries):
             finished[shard.index] = entries
     return finished

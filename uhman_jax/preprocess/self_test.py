@@ -51,10 +51,10 @@ def _difference(clip: DecodedClip) -> str:
     times = [round(float(time), 3) for time in clip.times_F]
     if times != [0.0, 0.2, 0.4] or round(clip.seconds, 3) != 0.6:
         return f"frames at {times} of {clip.seconds:.3f} s"
-    for image, colours in zip(clip.images, _COLOURS, strict=True):
-        # Turned by 90 degrees clockwise, the left half is on top.
-        for half, colour in zip((image[:6], image[10:]), colours, strict=True):
-            found = half.reshape(-1, 3).mean(0)
-            if np.abs(found - colour).max() > 8:
-                return f"the colour {found.round().astype(int).tolist()} for {list(colour)}"
+    # Turned by 90 degrees clockwise, the left half is on top.
+    halves = np.stack([clip.images[:, :6], clip.images[:, 10:]], axis=1)
+    means = halves.mean(axis=(2, 3)).reshape(-1, 3)
+    for found, colour in zip(means, np.reshape(_COLOURS, (-1, 3)), strict=True):
+        if np.abs(found - colour).max() > 8:
+            return f"the colour {found.round().astype(int).tolist()} for {colour.tolist()}"
     return ""

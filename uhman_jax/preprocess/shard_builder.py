@@ -6,7 +6,7 @@ import importlib.metadata
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from uhman_jax.config import Backend, Precision, PreprocessConfig
 from uhman_jax.preprocess import ledger
 from uhman_jax.preprocess.clip_file import DecodedClip, DecodeError, printable
 from uhman_jax.preprocess.decode_pool import DecoderPool
-from uhman_jax.preprocess.decode_process import LibraryFault, usable_cores
+from uhman_jax.preprocess.decode_process import LibraryFault
 from uhman_jax.preprocess.extract_features import Meter, encode
 from uhman_jax.preprocess.ledger import Entry, Shard
 from uhman_jax.runtime import storage
@@ -42,8 +42,7 @@ def restore_extractor(
         network: replaces `extractor.Extractor`; tests use a small one.
         batch_frames: images per call of the network; 0: as when the features were made.
         precision: of the activations.
-        backend: library that runs the network. AUTO imports JAX, which takes an accelerator's
-            memory.
+        backend: see `extractor_class`.
 
     Raises:
         UserError: the folder or its weights are missing or damaged.
@@ -73,8 +72,12 @@ def backbone_of(directory: Path, network=None) -> Backbone:
     return of_network(ledger.read_json(directory / ledger.SETTINGS_FILE)["settings"]["network"])
 
 
-def extractor_class(backend: Backend):
+def extractor_class(backend: Backend, platform: str = ""):
     """Returns the class `Extractor`, on Keras with this backend; the import takes seconds.
+
+    Args:
+        backend: AUTO means TensorFlow if `platform` is "cpu", else JAX.
+        platform: of JAX's devices; "": AUTO asks JAX, which takes an accelerator's memory.
 
     Raises:
         UserError: Keras runs on another backend in this process already.
@@ -82,7 +85,8 @@ def extractor_class(backend: Backend):
     if backend is Backend.AUTO:
         import jax  # only for AUTO: it initialises every device
 
-        backend = Backend.TENSORFLOW if jax.default_backend() == "cpu" else Backend.JAX
+        platform = platform or jax.default_backend()
+        backend = Backend.TENSORFLOW if platform == "cpu" else Backend.JAX
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = backend.value
     from uhman_jax.preprocess import extractor
@@ -93,27 +97,6 @@ def extractor_class(backend: Backend):
             f"got {backend.value}; start another process"
         )
     return extractor.Extractor
-
-
-def decoder_pool(
-    paths: Sequence[str],
-    config: PreprocessConfig,
-    max_frames: int,
-    size: int,
-    frame_times: int = ledger.FRAME_TIMES,
-    locate: Callable[[str], str] = str,
-) -> DecoderPool:
-    """Returns decoders of these files, with the limits of a config; see `ledger.frame_times`."""
-    limits = ("frames_per_second", "max_megabytes", "max_seconds", "max_megapixels")
-    options = {name: getattr(config, name) for name in limits}
-    return DecoderPool(
-        paths,
-        options | {"max_frames": max_frames, "size": size, "frame_times": frame_times},
-        num_decoders=config.num_decoders or min(8, usable_cores()),
-        timeout=config.clip_timeout,
-        memory_bytes=int(config.decoder_memory * 2**30),
-        locate=locate,
-    )
 
 
 class ShardBuilder:
@@ -128,7 +111,7 @@ class ShardBuilder:
         self._backbone = network.BACKBONE if network else BACKBONES[config.backbone.value]
 
     def first_extractor(self, shards: Sequence[Shard]):
-        """Loads the weights and stores them in the folder; None if it has them already."""
+        """Stores the weights in the folder and returns their extractor; None if it has them."""
         facts = ledger.read_json(self.directory / ledger.SETTINGS_FILE)
         if (self.directory / ledger.WEIGHTS_FILE).exists() and "fingerprint" in facts:
             return None
@@ -174,10 +157,11 @@ class ShardBuilder:
         self._meter.stage("features")
         # The decoders start before Keras is imported, and work in parallel.
         paths = [path for shard in missing for _, path in shard.videos]
-        with self._decode(paths, self.config.max_frames) as pool:
-            if extractor is None:
-                how = {"precision": self.config.precision, "backend": self.config.backend}
-                extractor = restore_extractor(self.directory, self.network, **how)
+        config = self.config
+        with self._decode(paths, config.max_frames) as pool:
+            extractor = extractor or restore_extractor(
+                self.directory, self.network, precision=config.precision, backend=config.backend
+            )
             clips = iter(pool)
             try:
                 for shard in missing:
@@ -187,7 +171,6 @@ class ShardBuilder:
                 for shard in missing:  # earlier entries may call good clips broken
                     ledger.mark_unfinished(self.directory, shard)
                 raise
-        self._meter.decoding_seconds += pool.busy_seconds
         return entries
 
     def _build(
@@ -212,7 +195,7 @@ class ShardBuilder:
     def _decode(self, paths: Sequence[str], max_frames: int) -> DecoderPool:
         rule, locate = ledger.frame_times(self.directory), functools.partial(_file_below, self.root)
         size = self._backbone.image_size
-        return decoder_pool(paths, self.config, max_frames, size, rule, locate)
+        return DecoderPool(paths, self.config, max_frames, size, rule, locate)
 
     def _calibration_images(self, paths: Sequence[str]) -> np.ndarray:
         """Returns frames spread over the clips; if clips are few, several frames per clip."""

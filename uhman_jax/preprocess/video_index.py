@@ -161,18 +161,22 @@ def read_index(
     seconds = float(starts[-1] - starts[0] + _last_duration(index)) * index.time_base
     if seconds > max_seconds:
         raise DecodeError("unsupported", TOO_LONG.format(max_seconds))
-    notes = [note] if note else []
     # Lengths in headers count from the first frame, or from 0 where that is earlier.
     end = max(seconds, latest, float(starts[-1] + _last_duration(index)) * index.time_base)
-    promised = stream_seconds or whole
-    if not note and promised > 1.1 * end + 0.5 and not index.counted and not index.moved:
-        notes.append(f"the header promises {promised:.1f} s, the file ends at {end:.1f} s")
+    notes = [note or _missing_end(index, stream_seconds or whole, end)]
     if index.moved and (times := len(packets.pieces) - 1):
         notes.append(
             f"timestamps start again {'once' if times == 1 else f'{times} times'}; later frames "
             "are shown after earlier ones"
         )
-    return index, seconds, "; ".join(notes)
+    return index, seconds, "; ".join(filter(None, notes))
+
+
+def _missing_end(index: Index, promised: float, end: float) -> str:
+    """Returns a note if the header promises more seconds than the file has, else ""."""
+    if promised <= 1.1 * end + 0.5 or index.counted or index.moved:
+        return ""
+    return f"the header promises {promised:.1f} s, the file ends at {end:.1f} s"
 
 
 def _last_duration(index: Index) -> float:

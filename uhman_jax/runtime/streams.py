@@ -131,3 +131,17 @@ def run_app(
 def is_utf8() -> bool:
     """Returns whether standard output can encode every character."""
     return sys.stdout.encoding.lower().replace("-", "") == "utf8"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Discards output to file descriptor 2, where the C++ code of TensorFlow and LiteRT logs."""
+    sys.stderr.flush()
+    saved, null = os.dup(STDERR), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, STDERR)
+        yield
+    finally:
+        os.dup2(saved, STDERR)
+        os.close(saved)
+        os.close(null)

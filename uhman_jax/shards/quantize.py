@@ -88,10 +88,8 @@ def pack(features_FMC: np.ndarray, storage: str) -> Quantized:
         storage: "uint8", "bfloat16" or "float32".
 
     Raises:
-        ValueError: another storage; a value is NaN or infinite, or becomes so in bfloat16.
+        ValueError: a value is NaN or infinite, or becomes so in bfloat16.
     """
-    if storage not in DTYPES:
-        raise ValueError(f"storage must be one of {', '.join(DTYPES)}, got {storage!r}")
     if storage == "uint8":
         return encode(features_FMC)
     features_FMC = np.asarray(features_FMC, np.float32)

@@ -63,14 +63,6 @@ class Schema:
     storage: str = "uint8"
     num_regions: int = 64
 
-    def __post_init__(self):
-        """Raises ValueError on an unknown storage or an empty axis."""
-        if self.storage not in quantize.DTYPES:
-            known = ", ".join(quantize.DTYPES)
-            raise ValueError(f"storage must be one of {known}, got {self.storage!r}")
-        if self.num_channels < 1 or self.num_regions < 1:
-            raise ValueError(f"a schema needs a region and a channel or more, got {self}")
-
     @property
     def dtype(self) -> np.dtype:
         """Returns the type of the codes."""

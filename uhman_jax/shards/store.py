@@ -47,19 +47,10 @@ def write_shard(
     The shard is written whole or, if `records` raises, not at all.
 
     Raises:
-        ValueError: a record does not fit the schema, or an id comes twice.
+        ValueError: a record does not fit the schema.
     """
     path = shard_path(directory, index, num_shards)
-    seen = set()
-
-    def serialized():
-        for record in records:
-            if record.video_id in seen:
-                raise ValueError(f"a video must be in a shard once, got {record.video_id!r} twice")
-            seen.add(record.video_id)
-            yield record_lib.serialize(record, schema)
-
-    tfrecord.write(path, serialized())
+    tfrecord.write(path, (record_lib.serialize(record, schema) for record in records))
     return path
 
 
@@ -91,13 +82,11 @@ def write_metadata(
         UserError: a shard is missing or damaged.
     """
     directory = storage.path(directory)
-    paths = [shard_path(directory, number, num_shards) for number in range(num_shards)]
-    if missing := [path.name for path in paths if not path.exists()]:
-        raise UserError(f"all shards must be there, {_list(missing)} missing; {_REBUILD}")
+    paths = _shard_paths(directory, num_shards)
     storage.remove_leftovers(directory)
     (directory / INDEX_FILE).unlink(missing_ok=True)
     if lengths is None:
-        index = scan_shards(paths, list(map(tfrecord.map_file, paths)), schema)
+        index = scan_shards(paths, _map(paths), schema)
         write_index(directory / INDEX_FILE, index)
         lengths = _lengths(index, num_shards)
     metadata.write(directory, lengths, sum(path.stat().st_size for path in paths), schema)
@@ -139,13 +128,8 @@ class FrameStore:
         self.num_regions, self.num_channels = self.schema.num_regions, self.schema.num_channels
         self.info: dict = content["info"]
         lengths = content["shard_lengths"]
-        self._paths = [shard_path(self.directory, i, len(lengths)) for i in range(len(lengths))]
-        try:
-            self._data = [tfrecord.map_file(path) for path in self._paths]
-        except FileNotFoundError as error:
-            raise UserError(
-                f"all shards must be there, {error.filename} is missing; {_REBUILD}"
-            ) from None
+        self._paths = _shard_paths(self.directory, len(lengths))
+        self._data = _map(self._paths)
         self.video_ids, self._facts = self._open_index(lengths)
         self.num_frames_V = self._facts["num_frames"].astype(np.int32)
         self._index = {video_id: i for i, video_id in enumerate(self.video_ids)}
@@ -155,11 +139,6 @@ class FrameStore:
                 f"a video must be in one shard of {self.directory}, {_list(twice)} in several; "
                 "delete the folder and run preprocessing again"
             )
-
-    @classmethod
-    def open(cls, directory: str | os.PathLike) -> "FrameStore":
-        """Returns the store of a folder; see `__init__` for errors."""
-        return cls(directory)
 
     def __len__(self):
         """Returns the number of records."""
@@ -253,6 +232,19 @@ class FrameStore:
                 f"{self.directory / INDEX_FILE} must be of the shards beside it, but {path.name} "
                 "was replaced; delete the index and run again"
             )
+
+
+def _shard_paths(directory: Path, num_shards: int) -> list[Path]:
+    return [shard_path(directory, index, num_shards) for index in range(num_shards)]
+
+
+def _map(paths: list[Path]) -> list[np.ndarray]:
+    try:
+        return [tfrecord.map_file(path) for path in paths]
+    except FileNotFoundError as error:
+        raise UserError(
+            f"all shards must be there, {error.filename} is missing; {_REBUILD}"
+        ) from None
 
 
 def _lengths(index: Index, num_shards: int) -> list[int]:
