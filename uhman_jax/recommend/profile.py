@@ -1,7 +1,7 @@
 """Describes a user, and encodes users as the input of a model."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,6 +97,20 @@ class Profile:
         return ", ".join(filter(None, parts)) or "nothing known"
 
 
+def read_list(texts: str | Iterable[str], rules: int) -> Hashtags:
+    """Returns the hashtags that a person listed, in one text or several.
+
+    Args:
+        texts: lists of hashtags in any notation.
+        rules: version of the rules by which the run reads them, see `dataset.rules`.
+    """
+    texts = [texts] if isinstance(texts, str) else texts
+    if rules > 1:
+        return read_hashtags(*texts)
+    keys = split_hashtags(" ".join(texts), rules)
+    return Hashtags(keys, keys, ())
+
+
 class ProfileEncoder:
     """Turns profiles into the input of a run's model.
 
@@ -124,7 +138,7 @@ class ProfileEncoder:
         self.notes = []
         histories: list[list[int]] = []
         for profile in profiles:
-            used = self._read(profile.history)
+            used = read_list(profile.history, self._rules)
             names = [name for name in used.keys if name in self._hashtags]
             pairs = zip(used.keys, used.spellings, strict=True)
             missing = [f"#{written}" for name, written in pairs if name not in self._hashtags]
@@ -150,14 +164,6 @@ class ProfileEncoder:
             ids("country", [profile.country for profile in profiles], self._countries),
             *pad(ragged, np.arange(len(profiles)), self._width),
         )
-
-    def _read(self, history: str | Sequence[str]) -> Hashtags:
-        """Reads a history by the rules of the view."""
-        texts = [history] if isinstance(history, str) else history
-        if self._rules > 1:
-            return read_hashtags(*texts)
-        keys = split_hashtags(" ".join(texts), self._rules)
-        return Hashtags(keys, keys, ())
 
     def _id(self, kind: str, value: str, names: Sequence[str]) -> int:
         """Returns the index of a value, in any spelling, among `names`; 0 if it is not there."""
