@@ -22,6 +22,7 @@ gc.set_threshold(20_000)  # as in `main`
 import buckets  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+import small_run  # noqa: E402
 import tiny_world  # noqa: E402
 
 from uhman_jax import input_pipeline  # noqa: E402
@@ -41,6 +42,20 @@ def world(root):
     """Its view and store, and the mean and deviation of its channels."""
     view, store = tiny_world.load(root, tiny_world.make_config(root))
     return view, store, input_pipeline.channel_statistics(view, store, progress=False)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """Directory of a run of the tiny world, of two seeds. Tests leave it as it is."""
+    return tiny_world.finished_run(tmp_path_factory.mktemp("finished"), num_seeds=2)[1]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """Folder of small clips and of a run on them. Tests leave them as they are."""
+    root = tmp_path_factory.mktemp("trained")
+    small_run.make(root)
+    return root
 
 
 @pytest.fixture

@@ -54,8 +54,6 @@ class Answers:
         self, clip: str | None, gender: str, age: Any, country: str, history: str, top_k: Any
     ) -> dict[str, Any]:
         """Returns the suggestions as JSON values, for the API; raises gradio.Error for mistakes."""
-        import gradio as gr
-
         try:
             if not clip or top_k is None:
                 raise UserError("a clip and a number of suggestions must be given; see the README")
@@ -65,6 +63,8 @@ class Answers:
                 (found,) = self._recommender.suggest(record, [profile], int(top_k))
                 notes = list(self._recommender.notes)
         except UserError as error:
+            import gradio as gr
+
             raise gr.Error(_plain(error, clip), print_exception=False) from error
         return {"suggestions": [suggestion._asdict() for suggestion in found], "notes": notes}
 
