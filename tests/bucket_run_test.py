@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import json
 import os
 import pathlib
 import re
@@ -19,6 +18,7 @@ import pytest
 import tiny_world
 from buckets import Buckets, register, unregister
 from small_network import encode
+from tiny_run import left_by
 
 from uhman_jax import main as main_lib
 from uhman_jax import run, train
@@ -31,9 +31,12 @@ from uhman_jax.train.checkpoints import Checkpoints
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+HOW = {"num_epochs": 3, "eval_every": 5, "checkpoint_every": 5}
+
+
 def config_of(root):
-    config = tiny_world.make_config(root, num_seeds=2, num_epochs=3, eval_every=5)
-    config.train.checkpoint_every = 5
+    """Returns the config of `tiny_world.write_config` for the arguments `HOW`."""
+    config = tiny_world.smooth(tiny_world.make_config(root, num_seeds=2, **HOW))
     config.model.dropout = 0.1
     return config
 
@@ -45,33 +48,12 @@ def stopped_after(count):
     yield lambda: next(asked, None) is None
 
 
-def outcome(config, workdir):
-    """Returns the results of a run: metrics, predictions, examples and the arrays of its state."""
-    path = storage.path(workdir)
-    log = [json.loads(line) for line in (path / "metrics.jsonl").read_text("utf-8").splitlines()]
-    prepared = run.prepare(config, lambda line: None)
-    state = train.restore(config, prepared.view, workdir)
-    times = ("seconds", "steps_per_second")
-    with (path / "examples.npz").open("rb") as file:
-        examples = {name: part.tobytes() for name, part in np.load(file).items()}
-    return {
-        "log": [{key: entry[key] for key in entry if key not in times} for entry in log],
-        "metrics": json.loads((path / "metrics.json").read_text("utf-8")),
-        "predictions": (path / "predictions.parquet").read_bytes(),
-        "examples": examples,
-        "view": (path / "view.npz").read_bytes(),
-        "step": int(state.step),
-        "state": [np.asarray(leaf).tobytes() for leaf in train.state.jax.tree.leaves(state)],
-    }
-
-
 @pytest.fixture(scope="module")
 def undisturbed(root, tmp_path_factory):
-    """Returns the outcome of a run on a disk."""
+    """Returns the content of a run on a disk."""
     workdir = tmp_path_factory.mktemp("local") / "run"
-    config = config_of(root)
-    run.run(config, workdir, log=lambda line: None)
-    return outcome(config, workdir)
+    run.run(config_of(root), workdir, log=lambda line: None)
+    return left_by(workdir)
 
 
 @pytest.mark.slow
@@ -83,11 +65,11 @@ def test_a_run_in_a_bucket_is_stopped_goes_on_and_ends_as_one_on_a_disk(
         patch.setattr(run.signals, "graceful_stop", lambda: stopped_after(17))
         assert not run.run(config, workdir, log=lines.append)
     (step,) = re.findall(r"Saved at step (\d+) in gs://bucket/runs/one/checkpoints.", str(lines))
-    assert 5 < int(step) < undisturbed["step"]
+    assert 5 < int(step) < int(undisturbed["step"].removesuffix(".npz"))
     assert "metrics.json" not in bucket.contents("runs/one")
     assert run.run(config, workdir, log=lines.append)
     assert f"Resumed at step {step}" in str(lines)
-    assert outcome(config, workdir) == undisturbed
+    assert left_by(workdir) == undisturbed
     assert len(steps_in(bucket)) == 2
 
     before, page = bucket.contents("runs/one"), bucket.contents("runs/one")["report.html"]
@@ -99,7 +81,7 @@ def test_a_run_in_a_bucket_is_stopped_goes_on_and_ends_as_one_on_a_disk(
 
     bucket.file("runs/one/metrics.json").unlink()
     assert run.run(config, workdir, mode="evaluate", log=lines.append)
-    assert outcome(config, workdir) == undisturbed
+    assert left_by(workdir) == undisturbed
 
 
 def steps_in(bucket):
@@ -110,7 +92,7 @@ def steps_in(bucket):
 
 def test_of_two_checkpoints_in_a_bucket_the_whole_one_is_used(bucket, root, undisturbed):
     config, workdir, lines = config_of(bucket.upload(root, "data")), "gs://bucket/runs/one", []
-    run.run(config, workdir, log=lines.append, report=False)
+    run.run(config, workdir, log=lines.append)
     first, last = steps_in(bucket)
     newest = bucket.file(f"runs/one/checkpoints/{last}.npz")
     damaged = bytearray(newest.read_bytes())
@@ -118,8 +100,8 @@ def test_of_two_checkpoints_in_a_bucket_the_whole_one_is_used(bucket, root, undi
     newest.write_bytes(bytes(damaged))
     bucket.file("runs/one/metrics.json").unlink()
     lines.clear()
-    assert run.run(config, workdir, log=lines.append, report=False)
-    assert outcome(config, workdir) == undisturbed and steps_in(bucket) == [first, last]
+    assert run.run(config, workdir, log=lines.append)
+    assert left_by(workdir) == undisturbed and steps_in(bucket) == [first, last]
     said = "\n".join(lines)
     assert f"Passed over a damaged checkpoint (step {last}: " in said
     assert f"Resumed at step {first}" in said
@@ -139,14 +121,11 @@ def test_a_run_of_an_earlier_version_in_a_bucket_goes_on(bucket, tmp_path):
 
 
 KILLED = """
-import os, pathlib, sys
-sys.path[:0] = {tests!r}
+import pathlib, sys
 import buckets
-buckets.register(pathlib.Path({folder!r}))
-sys.argv[0] = "main"
-import bucket_run_test
-from uhman_jax import run
-sys.exit(not run.run(bucket_run_test.config_of("gs://bucket/data"), "gs://bucket/runs/one"))
+from uhman_jax import main
+buckets.register(pathlib.Path(sys.argv[1]))
+sys.exit(main.main(sys.argv[2:]))
 """
 
 
@@ -154,23 +133,23 @@ def test_a_killed_run_in_a_bucket_ends_as_if_it_had_not_been(
     root, undisturbed, tmp_path, monkeypatch
 ):
     monkeypatch.setenv(storage.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests" / "fixtures")]))
     shutil.copytree(root, tmp_path / "bucket" / "data")
-    code = KILLED.format(
-        tests=[str(ROOT / "tests"), str(ROOT / "tests" / "fixtures")], folder=str(tmp_path)
-    )
-    command = [sys.executable, "-c", code]
+    config = tiny_world.write_config(tmp_path / "tiny.py", "gs://bucket/data", **HOW)
+    flags = [f"--config={config}", "--workdir=gs://bucket/runs/one"]
+    command = [sys.executable, "-c", KILLED, str(tmp_path), *flags]
     checkpoints = tmp_path / "bucket" / "runs" / "one" / "checkpoints"
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    while process.poll() is None and not any(checkpoints.glob("*.npz")):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert "Resumed at step" in result.stdout
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not any(checkpoints.glob("*.npz")):
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
     register(tmp_path)
     try:
-        assert outcome(config_of("gs://bucket/data"), "gs://bucket/runs/one") == undisturbed
+        lines = []
+        assert run.run(config_of("gs://bucket/data"), "gs://bucket/runs/one", log=lines.append)
+        assert "Resumed at step" in str(lines)
+        assert left_by("gs://bucket/runs/one") == undisturbed
     finally:
         unregister()
 
@@ -287,7 +266,7 @@ def test_gcsfs_against_an_emulator(root, undisturbed, tmp_path, monkeypatch):
             patch.setattr(run.signals, "graceful_stop", lambda: stopped_after(17))
             assert not run.run(config, "gs://bucket/runs/one")
         assert run.run(config, "gs://bucket/runs/one")
-        assert outcome(config, "gs://bucket/runs/one") == undisturbed
+        assert left_by("gs://bucket/runs/one") == undisturbed
         clips.write_noise(tmp_path / "clips", (1, 4, 2))
         for path in (tmp_path / "clips").iterdir():
             storage.path(f"gs://bucket/clips/{path.name}").upload(path)

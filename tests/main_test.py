@@ -1,10 +1,7 @@
 """The command line: messages, exit status, and what a second start reuses."""
 
 import json
-import os
 import pathlib
-import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -17,29 +14,11 @@ from uhman_jax import run
 from uhman_jax.config import Distribution, Estimator
 
 ROOT = pathlib.Path(__file__).parents[1]
-TINY = """
-import pathlib, sys
-sys.path.insert(0, {tests!r})
-import tiny_world
-def get_config():
-    return tiny_world.make_config({root!r})
-"""
 
 
 @pytest.fixture(scope="module")
-def config_file(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("main")
-    root = tiny_world.write_dataset(folder / "data")
-    path = folder / "tiny.py"
-    path.write_text(TINY.format(tests=str(ROOT / "tests" / "fixtures"), root=str(root)))
-    return path
-
-
-def call(*argv, code=("-m", "uhman_jax.main"), cwd=ROOT, **environment):
-    """Runs the command line in its own process."""
-    command = [sys.executable, *code, *map(str, argv)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"} | environment
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment)
+def config_file(root, tmp_path_factory):
+    return tiny_world.write_config(tmp_path_factory.mktemp("main") / "tiny.py", root)
 
 
 # Flags
@@ -162,90 +141,56 @@ def test_a_config_of_another_folder_may_import_its_neighbours(tmp_path, monkeypa
     assert arguments.config.name == "ua" and str(ROOT) not in sys.path
 
 
-def test_an_installation_without_its_source_names_the_source(tmp_path):
-    shutil.copytree(ROOT / "uhman_jax", tmp_path / "site" / "uhman_jax")
-    (tmp_path / "work").mkdir()
-    environment = {"PYTHONPATH": str(tmp_path / "site")}
-    done = call("--config=configs/natural.py", cwd=tmp_path / "work", **environment)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "configs of the project are in its source, which is not installed" in done.stderr
+def test_an_installation_without_its_source_names_the_source(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(main_lib, "__file__", str(tmp_path / "site" / "uhman_jax" / "main.py"))
+    monkeypatch.chdir(tmp_path)
+    assert main_lib.main(["--config=configs/natural.py"]) == 2
+    message = "configs of the project are in its source, which is not installed"
+    assert message in capsys.readouterr().err
 
 
 # A run
 
 
-def test_a_run_is_made_once_reused_and_guarded(config_file, tmp_path):
-    workdir = tmp_path / "run"
-    flags = [f"--config={config_file}", f"--workdir={workdir}"]
-
-    result = call(*flags, "--mode=evaluate")
-    assert result.returncode == 2
-    assert "--mode=evaluate needs a trained run, got no checkpoint" in result.stderr
-
-    result = call(*flags)
-    assert result.returncode == 0, result.stderr
-    for column in ("P@1", "P@50", "R@10", "F1@10", "NDCG@10", "MRR", "MAP", "kP/R"):
-        assert column in result.stdout
-    assert "popularity" in result.stdout and "UHMAN" in result.stdout
-    assert f"Report: {workdir / 'report.html'}" in result.stdout
-    assert "step/s" in result.stderr or "it/s" in result.stderr
-    names = {path.name for path in workdir.iterdir()}
-    assert names == {
+def test_a_run_is_made_once_and_reused(config_file, tmp_path, capsys):
+    flags = [f"--config={config_file}", f"--workdir={tmp_path}"]
+    assert main_lib.main(flags) == 0
+    output, errors = capsys.readouterr()
+    for word in ("P@1", "P@50", "R@10", "F1@10", "NDCG@10", "MRR", "MAP", "kP/R", "popularity"):
+        assert word in output
+    assert "UHMAN" in output and f"Report: {tmp_path / 'report.html'}" in output
+    assert "step/s" in errors or "it/s" in errors
+    assert {path.name for path in tmp_path.iterdir()} == {
         *(".lock", "config.json", "view.npz", "metrics.jsonl", "metrics.json", "checkpoints"),
         *("predictions.parquet", "calibration.json", "examples.npz", "report.html"),
     }
-    config = json.loads((workdir / "config.json").read_text())
+    config = json.loads((tmp_path / "config.json").read_text())
     assert config["name"] == "tiny" and config["run"]["versions"]["jax"]
-    before = {path: path.stat().st_mtime_ns for path in workdir.glob("[!.]*")}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("[!.]*")}
+    table = output.split("\n\n")[1]
 
     started = time.monotonic()
-    again = call(*flags)
-    assert again.returncode == 0 and "reused" in again.stdout
-    assert again.stdout.split("\n\n")[1] == result.stdout.split("\n\n")[1], "the same table"
+    assert main_lib.main(flags) == 0
+    again = capsys.readouterr().out
+    assert "reused" in again and again.split("\n\n")[1] == table
     assert time.monotonic() - started < 20
-    assert {path: path.stat().st_mtime_ns for path in workdir.glob("[!.]*")} == before
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("[!.]*")} == before
 
-    other = call(*flags, "--config.train.learning_rate=0.3", "--config.seed=4")
-    assert other.returncode == 2 and "Traceback" not in other.stderr
-    assert "train.learning_rate: " in other.stderr and " before, 0.3 now" in other.stderr
-    assert "seed: 0 before, 4 now" in other.stderr and "use another --workdir" in other.stderr
-
-    (workdir / "report.html").unlink()
-    evaluated = call(*flags, "--mode=evaluate")
-    assert evaluated.returncode == 0 and (workdir / "report.html").exists()
-    assert evaluated.stdout.split("\n\n")[1] == result.stdout.split("\n\n")[1]
+    (tmp_path / "report.html").unlink()
+    assert main_lib.main([*flags, "--mode=evaluate"]) == 0
+    assert capsys.readouterr().out.split("\n\n")[1] == table
+    assert (tmp_path / "report.html").exists()
 
 
 @pytest.mark.slow
 def test_a_finished_run_imports_neither_jax_nor_tensorflow(config_file, tmp_path):
     flags = [f"--config={config_file}", f"--workdir={tmp_path}", "--config.train.num_epochs=1"]
-    assert call(*flags).returncode == 0
+    assert main_lib.main(flags) == 0
     code = (
         "import sys; from uhman_jax import main; status = main.main(sys.argv[1:]); "
         "assert not {'jax', 'tensorflow', 'keras'} & set(sys.modules); sys.exit(status)"
     )
-    result = call(*flags, code=("-c", code))
-    assert result.returncode == 0, result.stderr
-
-
-@pytest.mark.slow
-def test_sigterm_saves_and_exits_with_75_and_the_same_command_goes_on(config_file, tmp_path):
-    flags = [f"--config={config_file}", f"--workdir={tmp_path}"]
-    flags += ["--config.train.num_epochs=40", "--config.train.eval_every=20"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    command = [sys.executable, "-m", "uhman_jax.main", *flags]
-    process = subprocess.Popen(command, cwd=ROOT, **pipes)
-    log = tmp_path / "metrics.jsonl"
-    while process.poll() is None and not (log.exists() and log.stat().st_size):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    output, error = process.communicate(timeout=60)
-    assert process.returncode == 75, error
-    assert "Saved at step" in output and "the same command continues" in error
-    assert "Traceback" not in error
-    result = call(*flags)
-    assert result.returncode == 0, result.stderr
-    assert "Resumed at step" in result.stdout
+    subprocess.run([sys.executable, "-c", code, *flags], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize(

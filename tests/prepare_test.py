@@ -16,7 +16,7 @@ import tiny_world
 from uhman_jax import input_pipeline, prepare
 from uhman_jax.config import Config, Duplicates, SimulatorConfig, SimulatorOutput, Split
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
-from uhman_jax.dataset.view import TRAIN, View
+from uhman_jax.dataset.view import TRAIN
 from uhman_jax.preprocess import ledger, pipeline
 from uhman_jax.runtime.errors import UserError
 
@@ -147,18 +147,6 @@ def test_channel_statistics_that_cannot_be_kept_are_used_all_the_same(root, said
     assert np.shape(statistics) == (2, tiny_world.NUM_CHANNELS)
     assert said[-1].startswith("Channel statistics are not kept in ")
     assert said[-1].endswith(": Read-only file system.")
-
-
-def test_other_data_than_those_of_the_run_are_noticed(root, tmp_path, said):
-    view = prepare.prepare(tiny_world.make_config(root), said.append).view
-    view.save(tmp_path / "view.npz")
-    before, path = View.load(tmp_path / "view.npz"), tmp_path / "view.npz"
-    prepare.check_same_view(before, view, path)
-    config = tiny_world.make_config(root)
-    config.view.seed = 1
-    other = prepare.prepare(config, said.append).view
-    with pytest.raises(UserError, match="must stay as they were when the run began"):
-        prepare.check_same_view(before, other, path)
 
 
 # ---- Duplicates

@@ -22,7 +22,6 @@ from absl.testing import flagsaver
 from uhman_jax.config import Config
 from uhman_jax.input_pipeline import eval_batches
 from uhman_jax.preprocess import feature_client
-from uhman_jax.preprocess.find_videos import clips_of
 from uhman_jax.recommend import Profile, Recommender
 from uhman_jax.recommend import __main__ as command_line
 from uhman_jax.recommend.explain import explain
@@ -367,14 +366,6 @@ def test_the_command_ends_silently_if_its_reader_goes(trained, paths, lines, out
         assert time.monotonic() - begun < 2
         errors = process.stderr.read().decode()
     assert "Traceback" not in errors and "rror" not in errors
-
-
-def test_folders_and_files(tmp_path):
-    (tmp_path / "in").mkdir()
-    for name in ("in/b.mp4", "in/a.mp4", "in/users.csv", "c.mp4"):
-        (tmp_path / name).write_bytes(b"")
-    found = clips_of([str(tmp_path / "c.mp4"), str(tmp_path / "in")])
-    assert [pathlib.Path(name).name for name in found] == ["c.mp4", "a.mp4", "b.mp4"]
 
 
 def test_command_line(paths, bad, command):

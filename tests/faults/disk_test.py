@@ -63,7 +63,7 @@ def test_a_run_on_a_full_disk_ends_in_a_sentence_and_goes_on_with_more(
     assert left_by(tmp_path / "left") == expected
 
 
-@pytest.mark.parametrize("kilobytes", [4, 12, 20, 28])
+@pytest.mark.parametrize("kilobytes", [pytest.param(4, marks=pytest.mark.slow), 12, 28])
 def test_features_that_do_not_fit_the_disk_end_in_a_sentence_and_go_on_with_more(
     tmp_path, kilobytes
 ):
@@ -77,6 +77,7 @@ def test_features_that_do_not_fit_the_disk_end_in_a_sentence_and_go_on_with_more
     assert clips.contents(tmp_path / "left") == clips.contents(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_done_needs_no_disk_to_write_to(command, undisturbed, tmp_path):
     command = [*command, f"--workdir={tmp_path / 'disk'}"]
     first, second = run_twice(tmp_path, "1g", "ro", command)
