@@ -1,4 +1,4 @@
-"""Settings of every test: JAX on the CPU unless told otherwise, and no silent broadcasting."""
+"""Settings and fixtures of every test: by default JAX on the CPU; no silent broadcasting."""
 
 import gc
 import importlib.metadata
@@ -6,9 +6,12 @@ import os
 import pathlib
 import shutil
 
+ROOT = pathlib.Path(__file__).parents[1]
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Processes that tests start import the package and the fixtures, in any working folder.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "fixtures")])
 # Many tests, and the processes that they start, compile the same programs.
-_CACHE = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"
+_CACHE = ROOT / ".pytest_cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.02")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")

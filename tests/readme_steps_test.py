@@ -1,7 +1,6 @@
 """The five steps of the guide to own clips, on real clips with synthetic users."""
 
 import json
-import os
 import pathlib
 import re
 import shlex
@@ -46,8 +45,8 @@ def test_five_steps(tmp_path):
     trainer = [word.replace("=imagenet", f"={WEIGHTS}") for word in trainer]
     trainer += ["--config.view.min_count=1", "--config.train.num_epochs=2"]
     for arguments in (importer, trainer, recommender):
-        options = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
-        done = subprocess.run([sys.executable, *arguments], capture_output=True, **options)
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
     assert len(re.findall(r"^ +\d+  #", done.stdout, re.M)) >= 4
     assert (tmp_path / "runs" / "mine" / "report.html").exists()

@@ -30,8 +30,6 @@ from uhman_jax.runtime import streams
 from uhman_jax.runtime.errors import UserError
 from uhman_jax.trained_run import open_run
 
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
-
 
 @pytest.fixture(scope="module")
 def recommender(trained):
@@ -210,7 +208,7 @@ def test_closing_ends_work_without_a_reader(paths, extractor, capfd):
 
 def test_an_extractor_ends_silently_if_its_reader_has_gone(paths, recommender):
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen(recommender._clips._arguments, env=ENVIRONMENT, **pipes) as process:
+    with subprocess.Popen(recommender._clips._arguments, **pipes) as process:
         process.stdout.close()
         process.stdin.write((json.dumps({"paths": paths}) + "\n").encode())
         process.stdin.flush()
@@ -222,21 +220,14 @@ def test_an_extractor_ends_silently_if_its_reader_has_gone(paths, recommender):
 NAMES = [b"caf\xe9.mp4", b"two\nlines.mp4", b"\x1b[31mred.mp4", b"\xff.mp4", "日本.mp4".encode()]
 
 
-@pytest.fixture(scope="module")
-def named(trained, tmp_path_factory):
-    """A folder of clips whose names are not UTF-8, or have a line break or an escape sequence."""
-    folder = tmp_path_factory.mktemp("named")
+def test_clips_of_any_name_are_answered_or_named(trained, command, tmp_path):
+    """With --json the name is exact."""
     for name in NAMES:
         try:
-            os.link(trained / "c00.mp4", os.fsencode(folder) + b"/" + name)
+            os.link(trained / "c00.mp4", os.fsencode(tmp_path) + b"/" + name)
         except OSError:
             pytest.skip("this file system takes no such names")
-    return folder
-
-
-def test_clips_of_any_name_are_answered_or_named(named, command):
-    """With --json the name is exact."""
-    status, output, errors = command(f"--video={named}", "--top_k=1", "--json")
+    status, output, errors = command(f"--video={tmp_path}", "--top_k=1", "--json")
     assert status == 0, errors
     answers = [json.loads(line) for line in output.splitlines()]
     by_name = {os.path.basename(os.fsencode(answer["video"])): answer for answer in answers}
@@ -244,8 +235,8 @@ def test_clips_of_any_name_are_answered_or_named(named, command):
     assert all(answer["suggestions"] or answer["problem"] for answer in answers)
     for name in (b"two\nlines.mp4", "日本.mp4".encode()):
         assert by_name[name]["suggestions"]
-    assert command(f"--video={named}", "--top_k=1", "--csv")[0] == 0
-    status, output, errors = command(f"--video={named}", "--top_k=1")
+    assert command(f"--video={tmp_path}", "--top_k=1", "--csv")[0] == 0
+    _, output, errors = command(f"--video={tmp_path}", "--top_k=1")
     assert "\x1b" not in output + errors and "\nlines" not in output
     assert r"two\nlines.mp4 (nothing known)" in output
 
@@ -275,7 +266,7 @@ def test_a_run_whose_name_libraries_cannot_read_is_not_called_damaged(
     path = os.fsencode(tmp_path) + b"/" + name
     os.symlink(trained / "run", path)
     arguments = script(trained, f"--video={trained / 'c00.mp4'}", b"--run=" + path)
-    done = subprocess.run(arguments, capture_output=True, text=True, env=ENVIRONMENT | locale)
+    done = subprocess.run(arguments, capture_output=True, text=True, env=os.environ | locale)
     assert done.returncode == 2 and re.search(message, done.stderr), done.stderr
     assert "damaged" not in done.stderr and done.stderr.count("\n") == 1
 
@@ -354,7 +345,7 @@ def test_an_abandoned_iterator_ends_its_work(paths, extractor):
 @pytest.mark.parametrize(("lines", "output"), [(0, "--json"), (1, "--csv")])
 def test_the_command_ends_silently_if_its_reader_goes(trained, paths, lines, output):
     """As in `recommend | head -1` and `recommend | true`; an answer takes a second."""
-    slow = ENVIRONMENT | {"SMALL_NETWORK_SECONDS": "1"}
+    slow = os.environ | {"SMALL_NETWORK_SECONDS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     arguments = script(trained, "--top_k=1", output, *paths[:3])
     with subprocess.Popen(arguments, env=slow, **pipes) as process:
@@ -402,18 +393,13 @@ def test_mistakes_are_one_sentence(paths, command, arguments, message):
     assert status == 2 and message in errors and errors.count("\n") == 1
 
 
-def test_simulated_features_have_no_extractor(finished):
+def test_another_extractor_is_refused(trained, finished, tmp_path):
     with pytest.raises(UserError, match="trained on simulated features"):
         Recommender.load(finished)
-
-
-def test_another_extractor_is_refused(trained, tmp_path):
-    folder = tmp_path / "other"
-    folder.mkdir()
     settings = json.loads((trained / "features/small/settings.json").read_text())
-    (folder / "settings.json").write_text(json.dumps(settings | {"fingerprint": "0" * 64}))
+    (tmp_path / "settings.json").write_text(json.dumps(settings | {"fingerprint": "0" * 64}))
     with pytest.raises(UserError, match="the extractor must be the run's, of fingerprint .*000000"):
-        Recommender.load(trained / "run", features=folder)
+        Recommender.load(trained / "run", features=tmp_path)
 
 
 def test_loading_does_not_change_the_run(trained, recommender):

@@ -57,11 +57,7 @@ def run(
         UserError: a setting, the data or the run directory is wrong.
     """
     workdir = storage.path(workdir)
-    if not cluster.mesh and not cluster.coordinator:
-        # If JAX sees several devices, the region projection does not use its own kernels.
-        os.environ.setdefault("JAX_CUDA_VISIBLE_DEVICES", "0")
-    cluster.initialize()
-    cluster.check_devices()
+    _connect(cluster)
     check_mesh(config, cluster.shape())
     if cluster.is_main_process:
         storage.check_folder(workdir, "--workdir")
@@ -90,6 +86,15 @@ def run(
             _show(FinishedRun(workdir, config, facts, metrics), prepared.raw.root, log, report)
         cluster.barrier("done")  # some engines kill all processes when one of them exits
         return bool(metrics)
+
+
+def _connect(cluster: Cluster) -> None:
+    """Connects to the other processes and checks the devices."""
+    if not cluster.mesh and not cluster.coordinator:
+        # If JAX sees several devices, the region projection does not use its own kernels.
+        os.environ.setdefault("JAX_CUDA_VISIBLE_DEVICES", "0")
+    cluster.initialize()
+    cluster.check_devices()
 
 
 def _prepare(
@@ -151,7 +156,7 @@ def _train_and_evaluate(
         statistics = channel_statistics(prepared, log)
         with signals.graceful_stop() as stopped:
             try:
-                how = {"should_stop": stopped, "log": log, "devices": devices}
+                how: dict[str, Any] = {"should_stop": stopped, "log": log, "devices": devices}
                 state = train.train(config, view, store, statistics, workdir, **how)
             except train.Interrupted as interrupted:
                 log(f"Saved at step {interrupted.step} in {workdir / CHECKPOINTS}.")

@@ -1,5 +1,6 @@
 """Builds and serves the page of one loaded run."""
 
+import errno
 import functools
 import html
 import os
@@ -177,29 +178,28 @@ def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float)
     """
     import gradio as gr
 
-    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     try:
-        with socket.create_server((host, 0)) as free:
-            port = port or free.getsockname()[1]  # Gradio does not accept port 0
+        with socket.create_server((host, port)) as free:
+            port = free.getsockname()[1]  # Gradio does not accept port 0
     except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise UserError(f"--port must be free on {host}, got {port}; use another") from error
         raise UserError(
             f"--host must be an address of this machine, got {host!r}; use 127.0.0.1 or 0.0.0.0"
         ) from error
-    try:
-        _, address, _ = blocks.launch(
-            server_name=host,
-            server_port=port,
-            max_file_size=int(max_megabytes * 2**20),
-            quiet=True,
-            share=False,
-            ssr_mode=False,
-            theme=gr.themes.Base(primary_hue="indigo", **fonts),
-            css=_CSS,
-            allowed_paths=[folder],
-            prevent_thread_lock=True,
-        )
-    except OSError as error:
-        raise UserError(f"--port must be free on {host}, got {port}; use another") from error
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    _, address, _ = blocks.launch(
+        server_name=host,
+        server_port=port,
+        max_file_size=int(max_megabytes * 2**20),
+        quiet=True,
+        share=False,
+        ssr_mode=False,
+        theme=gr.themes.Base(primary_hue="indigo", **fonts),
+        css=_CSS,
+        allowed_paths=[folder],
+        prevent_thread_lock=True,
+    )
     return address
 
 
