@@ -1,8 +1,7 @@
 """Runs every command of the README and of the guides, as written, on less data.
 
 EXTRA has the arguments that are appended to each command; a new command needs an entry.
-`readme_steps_test.py` runs the five steps on real clips. `readme_test.py` checks the flags of all
-pages, also of the experiments, whose commands take hours.
+`readme_test.py` checks the flags of all pages, also of the experiments, whose commands take hours.
 """
 
 import bz2

@@ -1,6 +1,6 @@
 """Every command of every README: the module exists and knows every flag as written.
 
-`readme_commands_test.py` runs the commands, `readme_steps_test.py` the five steps on real clips.
+`readme_commands_test.py` runs the commands.
 """
 
 import pathlib

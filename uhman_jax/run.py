@@ -57,7 +57,7 @@ def run(
         UserError: a setting, the data or the run directory is wrong.
     """
     workdir = storage.path(workdir)
-    _connect(cluster)
+    cluster.initialize()
     check_mesh(config, cluster.shape())
     if cluster.is_main_process:
         storage.check_folder(workdir, "--workdir")
@@ -86,15 +86,6 @@ def run(
             _show(FinishedRun(workdir, config, facts, metrics), prepared.raw.root, log, report)
         cluster.barrier("done")  # some engines kill all processes when one of them exits
         return bool(metrics)
-
-
-def _connect(cluster: Cluster) -> None:
-    """Connects to the other processes and checks the devices."""
-    if not cluster.mesh and not cluster.coordinator:
-        # If JAX sees several devices, the region projection does not use its own kernels.
-        os.environ.setdefault("JAX_CUDA_VISIBLE_DEVICES", "0")
-    cluster.initialize()
-    cluster.check_devices()
 
 
 def _prepare(

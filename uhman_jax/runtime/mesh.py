@@ -26,7 +26,7 @@ class Devices:
 
     Args:
         num_hashtags: T.
-        shape: devices along `data` and `model`, as checked by `Cluster.check_devices`.
+        shape: devices along `data` and `model`, as checked by `Cluster.initialize`.
 
     Attributes:
         mesh: `data` x `model`.
