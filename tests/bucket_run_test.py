@@ -16,7 +16,6 @@ import tiny_world
 from buckets import Buckets
 from tiny_run import left_by
 
-from uhman_jax import main as main_lib
 from uhman_jax import run, train
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.view import View
@@ -136,19 +135,14 @@ def test_a_killed_run_in_a_bucket_ends_as_if_it_had_not_been(bucket, root, local
 
 
 @pytest.fixture
-def mistake(bucket, root, tmp_path, capsys):
-    """Returns a function that runs a command line, by default on a bucket; returns its error."""
+def mistake(bucket, root, tmp_path, refused):
+    """A function that runs a wrong command line, by default on a bucket."""
     config = tiny_world.write_config(tmp_path / "tiny.py", bucket.upload(root, "data"))
 
-    def run_with(*flags, workdir="gs://bucket/run"):
-        assert main_lib.main([f"--config={config}", f"--workdir={workdir}", *flags]) == 2
-        error = capsys.readouterr().err
-        assert "Traceback" not in error
-        last = error.splitlines()[-1]  # after progress bars
-        assert last.startswith("error: ")
-        return last
+    def call(*flags, workdir="gs://bucket/run"):
+        return refused(f"--config={config}", f"--workdir={workdir}", *flags)
 
-    return run_with
+    return call
 
 
 def test_a_missing_bucket_is_reported_in_one_sentence(mistake):

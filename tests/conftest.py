@@ -28,7 +28,7 @@ import pytest  # noqa: E402
 import small_run  # noqa: E402
 import tiny_world  # noqa: E402
 
-from uhman_jax import input_pipeline  # noqa: E402
+from uhman_jax import input_pipeline, main  # noqa: E402
 from uhman_jax.runtime import storage  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -68,6 +68,20 @@ def bucket(monkeypatch, tmp_path):
     buckets.register(tmp_path.parent / f"{tmp_path.name}-buckets")
     yield buckets.Buckets
     buckets.unregister()
+
+
+@pytest.fixture
+def refused(capsys):
+    """A function that runs a wrong command line in this process, and returns its one sentence."""
+
+    def call(*argv):
+        capsys.readouterr()
+        assert main.main(list(map(str, argv))) == 2
+        *bars, message = capsys.readouterr().err.splitlines()
+        assert message.startswith("error: ") and all("%" in line for line in bars if line)
+        return message
+
+    return call
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ import sys
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
 import small_run
 from absl import flags
 from absl.testing import flagsaver
 
-from uhman_jax.config import Config
 from uhman_jax.input_pipeline import eval_batches
 from uhman_jax.preprocess import feature_client
 from uhman_jax.recommend import Profile, Recommender
@@ -98,8 +98,7 @@ def test_suggestions_are_those_of_the_evaluation(trained, recommender):
     rows = np.flatnonzero(view.split_V == 2)[:5]
     (batch,) = eval_batches(view, store, rows=rows, batch_size=len(rows))
     model, variables = opened.model(0)
-    query_BD = model.apply(variables, batch.video, batch.user, method="query")
-    scores_BT = np.asarray(query_BD @ model.apply(variables, method="hashtags").T)
+    scores_BT = np.asarray(jax.jit(model.apply)(variables, batch.video, batch.user))
     for b, row in enumerate(rows):
         user = Profile(
             view.genders[view.gender_V[row]],
@@ -108,9 +107,9 @@ def test_suggestions_are_those_of_the_evaluation(trained, recommender):
         )
         found = recommender.recommend(trained / f"{view.video_ids[row]}.mp4", user, top_k=2)
         order = np.argsort(-scores_BT[b])[:2]
-        assert [suggestion.hashtag for suggestion in found] == [view.hashtags[t] for t in order]
-        scores = [suggestion.score for suggestion in found]
-        np.testing.assert_allclose(scores, scores_BT[b][order], rtol=1e-5, atol=1e-5)
+        assert [s.hashtag for s in found] == [view.hashtags[t] for t in order]
+        scores = scores_BT[b][order]
+        np.testing.assert_allclose([s.score for s in found], scores, rtol=1e-5, atol=1e-5)
 
 
 def test_the_profile_and_the_clip_decide(trained, recommender):
@@ -148,20 +147,13 @@ def test_excluded_and_unlikely_hashtags_are_left_out(trained, recommender):
 
 def test_a_broken_clip_affects_no_other(trained, recommender, bad, tmp_path):
     paths = [trained / "c00.mp4", bad, trained / "c01.mp4", tmp_path / "absent.mp4"]
-    answers = {answer.index: answer for answer in recommender.recommend_many(paths, top_k=1)}
-    assert sorted(answers) == [0, 1, 2, 3]
-    assert [answers[i].readable for i in range(4)] == [True, False, True, False]
+    answers = sorted(recommender.recommend_many(paths, top_k=1))
+    assert [answer.index for answer in answers] == [0, 1, 2, 3]
+    assert [answer.readable for answer in answers] == [True, False, True, False]
     assert answers[1].problem.startswith(("corrupt", "unsupported")) and not answers[1].suggestions
     assert answers[2].suggestions == recommender.recommend(paths[2], top_k=1)
     with pytest.raises(UserError, match="a clip must have a frame that can be read, got .*bad.mp4"):
         recommender.recommend(bad)
-
-
-def test_an_iterator_can_be_closed_early(paths, recommender):
-    many = recommender.recommend_many(paths, top_k=1)
-    first = next(many)
-    many.close()
-    assert recommender.recommend(paths[first.index], top_k=1) == first.suggestions
 
 
 def test_a_killed_extractor_is_one_sentence_and_starts_again(trained, recommender):
@@ -174,16 +166,14 @@ def test_a_killed_extractor_is_one_sentence_and_starts_again(trained, recommende
 
 def test_the_process_starts_with_the_first_clips(paths, recommender, extractor):
     clips = paths[:3]
-    expected = [recommender.features(clip) for clip in clips]
+    expected = {clip: recommender.features(clip).codes_FMC for clip in clips}
     for first, asked in ((clips[:2], clips[:2]), (clips[:2], clips[2:3]), (clips[2:3], [])):
         with extractor(first) as started:
             for _ in range(2):
                 found = list(started.encode(asked))
                 assert [clip.index for clip in found] == list(range(len(asked)))
                 for path, clip in zip(asked, found, strict=True):
-                    np.testing.assert_array_equal(
-                        clip.record.codes_FMC, expected[clips.index(path)].codes_FMC
-                    )
+                    np.testing.assert_array_equal(clip.record.codes_FMC, expected[path])
 
 
 def test_closing_does_not_wait_for_the_process(extractor, tmp_path):
@@ -214,8 +204,6 @@ def test_an_extractor_ends_silently_if_its_reader_has_gone(paths, recommender):
         process.stdin.flush()
         assert process.wait(60) == 1 and not process.stderr.read()
 
-
-# Names that are not text
 
 NAMES = [b"caf\xe9.mp4", b"two\nlines.mp4", b"\x1b[31mred.mp4", b"\xff.mp4", "日本.mp4".encode()]
 
@@ -255,23 +243,19 @@ def test_a_clip_of_any_name_is_explained(trained, recommender, tmp_path, suffix)
 
 @pytest.mark.parametrize(
     ("locale", "name", "message"),
-    [
-        ({"LC_ALL": "C", "PYTHONUTF8": "0"}, "é".encode(), "the locale must be UTF-8 for the name"),
-        ({"LC_ALL": "C.UTF-8"}, b"\xe9", "--run must be a name in UTF-8, got .*; rename it"),
-    ],
-)
-def test_a_run_whose_name_libraries_cannot_read_is_not_called_damaged(
-    trained, tmp_path, locale, name, message
+    [("C", "é".encode(), "the locale must be UTF-8 for the name"),
+     ("C.UTF-8", b"\xe9", "--run must be a name in UTF-8, got .*; rename it")],
+)  # fmt: skip
+def test_a_run_whose_name_libraries_cannot_read_is_no_damage(
+    trained, paths, tmp_path, locale, name, message
 ):
     path = os.fsencode(tmp_path) + b"/" + name
     os.symlink(trained / "run", path)
-    arguments = script(trained, f"--video={trained / 'c00.mp4'}", b"--run=" + path)
-    done = subprocess.run(arguments, capture_output=True, text=True, env=os.environ | locale)
+    environment = os.environ | {"LC_ALL": locale, "PYTHONUTF8": "0"}
+    arguments = script(trained, paths[0], b"--run=" + path)
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment)
     assert done.returncode == 2 and re.search(message, done.stderr), done.stderr
     assert "damaged" not in done.stderr and done.stderr.count("\n") == 1
-
-
-# Consumers that stop reading
 
 
 def promptly(call, seconds=2.0):
@@ -285,38 +269,44 @@ def promptly(call, seconds=2.0):
 def test_closing_does_not_wait_for_a_half_consumed_iterator(paths, extractor):
     with extractor() as clips:
         answers = clips.encode(paths)
-        first = next(answers)
-        assert first.state == "ok"
+        assert next(answers).state == "ok"
         process = clips._process
         promptly(clips.close)
         assert process.returncode == -signal.SIGKILL
-        with pytest.raises(UserError, match="until the extractor is closed; load the run again"):
-            next(answers)
-        with pytest.raises(UserError, match="until the extractor is closed"):
-            list(clips.encode(paths))
+        for later in (answers, clips.encode(paths)):
+            with pytest.raises(UserError, match="until the extractor is closed; load the run"):
+                next(later)
 
 
 def test_closing_ends_a_thread_that_waits_for_an_answer(paths, extractor):
     silent = "import sys; sys.stdin.readline(); import time; time.sleep(1000)"
     clips = extractor(command=(sys.executable, "-c", silent))
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        asked = pool.submit(lambda: list(clips.encode(paths)))
-        while not clips._lock.locked():
-            time.sleep(0.01)
-        promptly(clips.close)
+    ended = threading.Event()
+
+    def ask():
         with pytest.raises(UserError, match="until the extractor is closed"):
-            asked.result(5)
+            list(clips.encode(paths))
+        ended.set()
+
+    threading.Thread(target=ask, daemon=True).start()
+    while not clips._lock.locked():
+        time.sleep(0.01)
+    promptly(clips.close)
+    assert ended.wait(5)
 
 
 def test_answers_of_two_iterators_at_once_are_those_of_one_after_another(paths, extractor):
     with extractor(first=paths) as clips:
         expected = [clip.record.codes_FMC for clip in clips.encode(paths)]
-        one, other = clips.encode(paths), clips.encode(paths[::-1])
+        one, other, first, last = clips.encode(paths), clips.encode(paths[::-1]), [], []
 
-        first, last = [next(one)], [next(other)]
-        first.append(next(one))
-        last += other
-        first += one
+        def take():
+            for found, answers in ((first, one), (last, other), (first, one)):
+                found.append(next(answers))
+            last.extend(other)
+            first.extend(one)
+
+        promptly(take, 60)
     for found, order in ((first, expected), (last, expected[::-1])):
         assert sorted(clip.index for clip in found) == list(range(len(paths)))
         for clip in found:
@@ -340,6 +330,7 @@ def test_an_abandoned_iterator_ends_its_work(paths, extractor):
         assert process.returncode == -signal.SIGKILL
         with clips._lock:  # as where a collection starts in the middle of an answer
             promptly(clips.encode(paths).close)
+        assert next(clips.encode(paths)).state == "ok"
 
 
 @pytest.mark.parametrize(("lines", "output"), [(0, "--json"), (1, "--csv")])
@@ -355,8 +346,7 @@ def test_the_command_ends_silently_if_its_reader_goes(trained, paths, lines, out
         begun = time.monotonic()
         assert process.wait(60) == streams.READER_GONE
         assert time.monotonic() - begun < 2
-        errors = process.stderr.read().decode()
-    assert "Traceback" not in errors and "rror" not in errors
+        assert b"rror" not in process.stderr.read()
 
 
 def test_command_line(paths, bad, command):
@@ -402,9 +392,8 @@ def test_another_extractor_is_refused(trained, finished, tmp_path):
         Recommender.load(trained / "run", features=tmp_path)
 
 
-def test_loading_does_not_change_the_run(trained, recommender):
+def test_loading_does_not_change_the_run(trained):
     unfinished = trained / "run" / "checkpoints" / ".9.npz.01234567.tmp"
     unfinished.touch()  # another process may be writing it
     Recommender.load(trained / "run").close()
     unfinished.unlink()
-    assert isinstance(recommender.config, Config) and recommender.config.preprocess.max_frames == 3
