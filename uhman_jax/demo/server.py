@@ -42,7 +42,6 @@ class Answers:
     """Answers the requests of the page, one at a time."""
 
     def __init__(self, recommender: Recommender):
-        """Takes the Recommender of the run."""
         self._recommender = recommender
         self._turn = threading.Lock()
         self._read = functools.lru_cache(_CACHED)(self._features_and_frames)

@@ -73,7 +73,6 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         clips: OnDemand,
         calibration: Calibration | None = None,
     ):
-        """Keeps the parts; see `load`."""
         self.trained = trained
         self.config, self.metrics = trained.config, trained.metrics
         self.view = view = trained.view

@@ -35,7 +35,6 @@ class Devices:
     """
 
     def __init__(self, num_hashtags: int, shape: tuple[int, int]):
-        """Makes the mesh."""
         self.mesh: Mesh = jax.make_mesh(shape, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
         self.num_hashtags = num_hashtags
         self.num_rows = -(-num_hashtags // shape[1]) * shape[1]
