@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tiny_world
 from buckets import Buckets
+from small_network import encode
 from tiny_run import left_by
 
 from uhman_jax import run, train
@@ -219,6 +220,15 @@ def test_gcsfs_against_an_emulator(root, local, tmp_path, monkeypatch):
             assert not run.run(config, WORKDIR)
         assert run.run(config, WORKDIR)
         assert left_by(WORKDIR) == left_by(local)
+        clips.write_noise(tmp_path / "clips", (1, 4, 2))
+        for path in (tmp_path / "clips").iterdir():
+            storage.path(f"gs://bucket/clips/{path.name}").upload(path)
+        encode(tmp_path / "clips", tmp_path / "features")
+        encode("gs://bucket/clips", "gs://bucket/features")
+        remote = storage.path("gs://bucket/features")
+        expected = clips.contents(tmp_path / "features")
+        del expected[".lock"], expected["index.npz"]  # of the first store
+        assert {name: (remote / name).read_bytes() for name in storage.sizes(remote)} == expected
         with pytest.raises(UserError, match="in a bucket that exists, got no bucket 'none'"):
             storage.path("gs://none/file").upload(root / "videos.csv")
     finally:

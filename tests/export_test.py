@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import pickle
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,6 @@ from uhman_jax.evaluate import confidence as confidence_lib
 from uhman_jax.input_pipeline import eval_batches
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
 from uhman_jax.runtime.errors import UserError
-from uhman_jax.shards.store import FrameStore
 from uhman_jax.trained_run import open_run
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -60,33 +60,26 @@ def asked(finished, exported):
 
     Users are as in users.csv, except for the history, which is the view's.
     """
-    view = View.load(finished / "view.npz")
+    run, requests = open_run(finished), []
+    view, store = run.view, run.features()
     raw = read_raw_dataset(finished.parent / "data", strict=True, check_files=False)
-    store = FrameStore.open(finished.parent / "data" / "features" / "simulated")
-    clips, profiles = {}, []
-    for i, row in enumerate(view.rows(TEST)):
+    for row in view.rows(TEST):
         record = store[store.rows([view.video_ids[row]])[0]]
-        clips |= {f"codes{i}": record.codes_FMC, f"scale{i}": record.scale_C}
-        clips |= {f"offset{i}": record.offset_C}
         user = raw.users[view.user_ids[row]]
         past = [f" #{view.hashtags[t].upper()}" for t in view.history.row(row)]
         profile = {"age": user.age, "country": user.country.upper(), "history": past}
-        profiles.append(profile | ({"gender": user.gender} if user.gender else {}))
+        profile |= {"gender": user.gender} if user.gender else {}
+        requests.append(((record.codes_FMC, record.scale_C, record.offset_C), profile))
     work = exported.parents[1]
-    np.savez(work / "clips.npz", **clips)
-    (work / "profiles.json").write_text(json.dumps(profiles))
+    (work / "requests").write_bytes(pickle.dumps(requests))
     script = f"""
-    import json, sys
-    import numpy as np
+    import json, pickle, sys
     sys.path[:] = [path for path in sys.path if path not in ("", {str(ROOT)!r})]
     sys.path.insert(0, {str(exported)!r})
     from load import load
-    model = load({str(exported)!r})
-    clips, found = np.load("clips.npz"), []
-    for i, profile in enumerate(json.load(open("profiles.json"))):
-        clip = [clips[f"{{name}}{{i}}"] for name in ("codes", "scale", "offset")]
-        nobody = model.recommend(*clip)
-        found.append([model.recommend(*clip, **profile), nobody])
+    model, found = load({str(exported)!r}), []
+    for clip, profile in pickle.load(open("requests", "rb")):
+        found.append([model.recommend(*clip, **profile), model.recommend(*clip)])
         found[-1].append(model.query(*clip, **profile).tolist())
     json.dump(found, open("found.json", "w"))
     print(sorted(sys.modules))
@@ -116,20 +109,20 @@ def test_the_folder_ranks_as_the_run_did(finished, asked):
 
 def scores_by_the_package(finished, user):
     """Scores of five test clips by the second seed's model, for a changed user."""
-    view = View.load(finished / "view.npz")
-    rows = view.rows(TEST)[:5]
-    model, variables = open_run(finished).model(1)
-    batch = next(iter(eval_batches(view, open_run(finished).features(), rows=rows, batch_size=5)))
+    run = open_run(finished)
+    model, variables = run.model(1)
+    rows = run.view.rows(TEST)[:5]
+    (batch,) = eval_batches(run.view, run.features(), rows=rows, batch_size=5)
     scores = jax.jit(model.apply)(variables, batch.video, user(batch.user))
     return batch.video, np.asarray(scores)
 
 
 def test_a_user_without_attributes_is_unknown(finished, asked):
     _, scores_BT = scores_by_the_package(finished, lambda user: jax.tree.map(np.zeros_like, user))
-    for scores_T, (_, nobody, _) in zip(scores_BT, asked, strict=False):
-        found = [value for _, value, _ in nobody]
+    for scores_T, (_, unknown, _) in zip(scores_BT, asked, strict=False):
+        found = [value for _, value, _ in unknown]
         np.testing.assert_allclose(found, np.sort(scores_T)[::-1][: len(found)], atol=1e-5)
-    assert any(found != nobody for found, nobody, _ in asked)
+    assert any(found != unknown for found, unknown, _ in asked)
 
 
 def test_a_history_consists_of_known_hashtags(finished, exported):
@@ -236,7 +229,7 @@ def test_ages_fall_into_the_buckets_of_the_package(exported):
     buckets = json.loads((exported / "encodings.json").read_text())["ages"]
     begins = [(bucket["name"], bucket["from"]) for bucket in buckets]
     assert begins[:3] == [("<13", 0), ("13-17", 13), ("18-24", 18)] and begins[-1] == ("45+", 45)
-    assert [bucket["id"] for bucket in buckets[:3]] == [0, 0, 1], "nobody is younger than 20"
+    assert [bucket["id"] for bucket in buckets[:3]] == [0, 0, 1], "no user is younger than 20"
 
 
 AWKWARD = "##＃﹟ \n&;:/.?()[]{},|_·・־״\"\\'“”"

@@ -1,4 +1,4 @@
-"""The command line: messages, exit status, and what a second start reuses."""
+"""The command line: messages, exit status, and a second start, which reuses results."""
 
 import json
 import pathlib

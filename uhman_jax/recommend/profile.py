@@ -79,7 +79,7 @@ class Profile:
             if not equals or name not in names:
                 raise UserError(
                     f"a profile must be written as {', '.join(f'{n}=...' for n in names)}, "
-                    f"got {part!r}; leave out what is not known"
+                    f"got {part!r}; leave out unknown parts"
                 )
             values[name] = value
         return cls.parse(**values)
