@@ -14,7 +14,7 @@ import small_network
 import tiny_world
 
 from uhman_jax import input_pipeline, prepare
-from uhman_jax.config import Config, Duplicates, SimulatorConfig, SimulatorOutput, Split
+from uhman_jax.config import Config, Duplicates, SimulatorConfig, SimulatorOutput
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
 from uhman_jax.dataset.view import TRAIN
 from uhman_jax.preprocess import ledger, pipeline
@@ -190,46 +190,26 @@ def copied(tmp_path_factory):
     return config
 
 
-def parts_of(view):
-    return dict(zip(view.video_ids, view.split_V.tolist(), strict=True))
-
-
-@pytest.mark.parametrize("split", list(Split))
-def test_copies_of_a_clip_are_kept_in_one_part_and_named(copied, logged, split):
+def test_copies_of_a_clip_are_named_and_used_as_the_setting_says(copied, logged):
     config = copy.deepcopy(copied)
-    config.view.split = split
-    for seed in range(5):
-        config.view.seed = seed
-        logged.clear()
-        view = prepare.prepare(config, logged.append).view
-        part = parts_of(view)
-        assert len(part) == 16
-        assert part["v00"] == part["w0"] == part["w1"] == part["w2"] and part["v01"] == part["w3"]
-        (line,) = (line for line in logged if line.startswith("Duplicates: "))
-        assert "2 contents have several ids, 6 videos in all. All videos of a content" in line
-        assert logged[logged.index(line) + 1 :] == [
-            "  other.mkv (w2) = again.avi (w1) and 2 more",
-            "  1.mp4 (w3) = 1.mp4 (v01)",
-        ]
-        config.data.duplicates = Duplicates.KEEP
-        kept = parts_of(prepare.prepare(config, logged.append).view)
-        config.data.duplicates = Duplicates.TOGETHER
-        groups = ("v00", "w0", "w1", "w2"), ("v01", "w3")
-        apart = sum(len({kept[name] for name in group}) > 1 for group in groups)
-        assert f"{apart} of the contents would otherwise be in several" in line
-        assert view.report["duplicate_contents_in_several_parts_if_kept"] == apart
-
-
-def test_only_the_first_copy_is_kept_where_that_is_asked_for(copied, logged):
-    config = copy.deepcopy(copied)
+    view = prepare.prepare(config, logged.append).view
+    part = dict(zip(view.video_ids, view.split_V.tolist(), strict=True))
+    assert len(part) == 16
+    assert part["v00"] == part["w0"] == part["w1"] == part["w2"] and part["v01"] == part["w3"]
+    (line,) = (line for line in logged if line.startswith("Duplicates: "))
+    assert "2 contents have several ids, 6 videos in all. All videos of a content" in line
+    apart = view.report["duplicate_contents_in_several_parts_if_kept"]
+    assert f"{apart} of the contents would otherwise be in several" in line
+    assert logged[logged.index(line) + 1 :] == [
+        "  other.mkv (w2) = again.avi (w1) and 2 more",
+        "  1.mp4 (w3) = 1.mp4 (v01)",
+    ]
     config.data.duplicates = Duplicates.DROP
     view = prepare.prepare(config, logged.append).view
     assert len(view.video_ids) == 12
     assert {"w2", "w3"} <= set(view.video_ids)  # of the earliest time
     assert view.report["duplicate_videos_left_out"] == 4
-    assert any(
-        "Only the first video of each is kept, which leaves out 4" in line for line in logged
-    )
+    assert "Only the first video of each is kept, which leaves out 4" in "\n".join(logged)
 
 
 def test_a_users_folder_called_simulated_is_not_the_simulators(copied, logged, tmp_path):
