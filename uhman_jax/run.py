@@ -6,7 +6,6 @@ import os
 import pathlib
 import platform
 import subprocess
-from collections.abc import Callable
 from typing import Any
 
 from uhman_jax import __version__, run_directory
@@ -15,6 +14,7 @@ from uhman_jax.config_checks import check_mesh
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import View
 from uhman_jax.prepare import (
+    Log,
     Prepared,
     channel_statistics,
     dataset_root,
@@ -36,7 +36,7 @@ def run(
     config: Config,
     workdir: str | os.PathLike[str],
     mode: str = "train_and_evaluate",
-    log: Callable[[str], object] = print,
+    log: Log = print,
     report: bool = True,
     cluster: Cluster = _ONE_DEVICE,
 ) -> bool:
@@ -92,7 +92,7 @@ def _prepare(
     config: Config,
     here: Config,
     workdir: pathlib.Path,
-    log: Callable[[str], object],
+    log: Log,
     cluster: Cluster,
 ) -> Prepared:
     """Prepares the data in the first process, then in the others; `here` has absolute paths."""
@@ -107,9 +107,7 @@ def _prepare(
     return prepared
 
 
-def _show(
-    finished: FinishedRun, root: pathlib.Path, log: Callable[[str], object], report: bool
-) -> None:
+def _show(finished: FinishedRun, root: pathlib.Path, log: Log, report: bool) -> None:
     """Logs the table of scores; with `report`, writes a missing report.html."""
     path = finished.workdir / REPORT
     if report and not path.exists():
@@ -126,7 +124,7 @@ def _train_and_evaluate(
     prepared: Prepared,
     workdir: pathlib.Path,
     mode: str,
-    log: Callable[[str], object],
+    log: Log,
     cluster: Cluster,
 ) -> dict[str, Any] | None:
     """Trains unless `mode` is "evaluate", and evaluates; returns None if a signal stopped it."""
