@@ -13,14 +13,7 @@ from uhman_jax.config import Config, differences, flatten, go_on_with
 from uhman_jax.config_checks import check_mesh
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import View
-from uhman_jax.prepare import (
-    Log,
-    Prepared,
-    channel_statistics,
-    dataset_root,
-    features_dir,
-    prepare,
-)
+from uhman_jax.prepare import Log, Prepared, channel_statistics, dataset_root, features_dir, prepare
 from uhman_jax.relative_paths import FOLDER, PATHS, located, same_path
 from uhman_jax.run_directory import CHECKPOINTS, CONFIG, REPORT, VIEW, FinishedRun, read_config
 from uhman_jax.runtime import lock, signals, storage
@@ -89,11 +82,7 @@ def run(
 
 
 def _prepare(
-    config: Config,
-    here: Config,
-    workdir: pathlib.Path,
-    log: Log,
-    cluster: Cluster,
+    config: Config, here: Config, workdir: pathlib.Path, log: Log, cluster: Cluster
 ) -> Prepared:
     """Prepares the data in the first process, then in the others; `here` has absolute paths."""
     if not cluster.is_main_process:
@@ -120,12 +109,7 @@ def _show(finished: FinishedRun, root: pathlib.Path, log: Log, report: bool) -> 
 
 
 def _train_and_evaluate(
-    config: Config,
-    prepared: Prepared,
-    workdir: pathlib.Path,
-    mode: str,
-    log: Log,
-    cluster: Cluster,
+    config: Config, prepared: Prepared, workdir: pathlib.Path, mode: str, log: Log, cluster: Cluster
 ) -> dict[str, Any] | None:
     """Trains unless `mode` is "evaluate", and evaluates; returns None if a signal stopped it."""
     from uhman_jax import train  # imports JAX
