@@ -335,17 +335,17 @@ def test_an_abandoned_iterator_ends_its_work(paths, extractor):
 
 @pytest.mark.parametrize(("lines", "output"), [(0, "--json"), (1, "--csv")])
 def test_the_command_ends_silently_if_its_reader_goes(trained, paths, lines, output):
-    """As in `recommend | head -1` and `recommend | true`; an answer takes a second."""
+    """As in `recommend | head -1` and `recommend | true`; all answers would take six seconds."""
     slow = os.environ | {"SMALL_NETWORK_SECONDS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    arguments = script(trained, "--top_k=1", output, *paths[:3])
+    arguments = script(trained, "--top_k=1", output, *paths)
     with subprocess.Popen(arguments, env=slow, **pipes) as process:
         for _ in range(lines):
             assert process.stdout.readline()
         process.stdout.close()
         begun = time.monotonic()
         assert process.wait(60) == streams.READER_GONE
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 5
         assert b"rror" not in process.stderr.read()
 
 
