@@ -1,12 +1,8 @@
 """Runs in buckets: they end as on a disk, or report a mistake in one sentence."""
 
 import contextlib
-import importlib.util
-import json
-import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +13,10 @@ import clips
 import numpy as np
 import pytest
 import tiny_world
-from buckets import Buckets, register, unregister
+from buckets import Buckets
 from small_network import encode
+from tiny_run import left_by
 
-from uhman_jax import main as main_lib
 from uhman_jax import run, train
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.dataset.view import View
@@ -31,11 +27,8 @@ from uhman_jax.train.checkpoints import Checkpoints
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def config_of(root):
-    config = tiny_world.make_config(root, num_seeds=2, num_epochs=3, eval_every=5)
-    config.train.checkpoint_every = 5
-    config.model.dropout = 0.1
-    return config
+WORKDIR = "gs://bucket/runs/one"
+HOW = {"num_epochs": 3, "eval_every": 5, "checkpoint_every": 5}
 
 
 @contextlib.contextmanager
@@ -45,61 +38,39 @@ def stopped_after(count):
     yield lambda: next(asked, None) is None
 
 
-def outcome(config, workdir):
-    """Returns the results of a run: metrics, predictions, examples and the arrays of its state."""
-    path = storage.path(workdir)
-    log = [json.loads(line) for line in (path / "metrics.jsonl").read_text("utf-8").splitlines()]
-    prepared = run.prepare(config, lambda line: None)
-    state = train.restore(config, prepared.view, workdir)
-    times = ("seconds", "steps_per_second")
-    with (path / "examples.npz").open("rb") as file:
-        examples = {name: part.tobytes() for name, part in np.load(file).items()}
-    return {
-        "log": [{key: entry[key] for key in entry if key not in times} for entry in log],
-        "metrics": json.loads((path / "metrics.json").read_text("utf-8")),
-        "predictions": (path / "predictions.parquet").read_bytes(),
-        "examples": examples,
-        "view": (path / "view.npz").read_bytes(),
-        "step": int(state.step),
-        "state": [np.asarray(leaf).tobytes() for leaf in train.state.jax.tree.leaves(state)],
-    }
-
-
 @pytest.fixture(scope="module")
-def undisturbed(root, tmp_path_factory):
-    """Returns the outcome of a run on a disk."""
+def local(root, tmp_path_factory):
+    """Returns the directory of a run on a disk."""
     workdir = tmp_path_factory.mktemp("local") / "run"
-    config = config_of(root)
-    run.run(config, workdir, log=lambda line: None)
-    return outcome(config, workdir)
+    run.run(tiny_world.population(root, **HOW), workdir, log=lambda line: None)
+    return workdir
 
 
 @pytest.mark.slow
 def test_a_run_in_a_bucket_is_stopped_goes_on_and_ends_as_one_on_a_disk(
-    bucket, root, undisturbed, monkeypatch
+    bucket, root, local, monkeypatch
 ):
-    config, workdir, lines = config_of(bucket.upload(root, "data")), "gs://bucket/runs/one", []
+    config, lines = tiny_world.population(bucket.upload(root, "data"), **HOW), []
     with monkeypatch.context() as patch:
         patch.setattr(run.signals, "graceful_stop", lambda: stopped_after(17))
-        assert not run.run(config, workdir, log=lines.append)
+        assert not run.run(config, WORKDIR, log=lines.append)
     (step,) = re.findall(r"Saved at step (\d+) in gs://bucket/runs/one/checkpoints.", str(lines))
-    assert 5 < int(step) < undisturbed["step"]
+    assert 5 < int(step) < int(left_by(local)["step"].removesuffix(".npz"))
     assert "metrics.json" not in bucket.contents("runs/one")
-    assert run.run(config, workdir, log=lines.append)
+    assert run.run(config, WORKDIR, log=lines.append)
     assert f"Resumed at step {step}" in str(lines)
-    assert outcome(config, workdir) == undisturbed
-    assert len(steps_in(bucket)) == 2
+    assert left_by(WORKDIR) == left_by(local) and len(steps_in(bucket)) == 2
 
-    before, page = bucket.contents("runs/one"), bucket.contents("runs/one")["report.html"]
-    assert page.startswith(b"<!doctype html>") or page.startswith(b"<!DOCTYPE html>")
+    before = bucket.contents("runs/one")
+    assert before["report.html"].lower().startswith(b"<!doctype html>")
     bucket.calls.clear()
-    assert run.run(config, workdir, log=lines.append)
-    assert "Run: finished earlier, reused gs://bucket/runs/one." in lines
+    assert run.run(config, WORKDIR, log=lines.append)
+    assert f"Run: finished earlier, reused {WORKDIR}." in lines
     assert bucket.contents("runs/one") == before and not bucket.paths("put_file")
 
     bucket.file("runs/one/metrics.json").unlink()
-    assert run.run(config, workdir, mode="evaluate", log=lines.append)
-    assert outcome(config, workdir) == undisturbed
+    assert run.run(config, WORKDIR, mode="evaluate", log=lines.append)
+    assert left_by(WORKDIR) == left_by(local)
 
 
 def steps_in(bucket):
@@ -108,28 +79,27 @@ def steps_in(bucket):
     return sorted(int(name.removesuffix(".npz")) for name in names)
 
 
-def test_of_two_checkpoints_in_a_bucket_the_whole_one_is_used(bucket, root, undisturbed):
-    config, workdir, lines = config_of(bucket.upload(root, "data")), "gs://bucket/runs/one", []
-    run.run(config, workdir, log=lines.append, report=False)
+def test_of_two_checkpoints_in_a_bucket_the_whole_one_is_used(bucket, root, local):
+    bucket.upload(local, "runs/one")
     first, last = steps_in(bucket)
     newest = bucket.file(f"runs/one/checkpoints/{last}.npz")
     damaged = bytearray(newest.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     newest.write_bytes(bytes(damaged))
     bucket.file("runs/one/metrics.json").unlink()
-    lines.clear()
-    assert run.run(config, workdir, log=lines.append, report=False)
-    assert outcome(config, workdir) == undisturbed and steps_in(bucket) == [first, last]
-    said = "\n".join(lines)
-    assert f"Passed over a damaged checkpoint (step {last}: " in said
-    assert f"Resumed at step {first}" in said
+    lines = []
+    assert run.run(tiny_world.population(root, **HOW), WORKDIR, log=lines.append)
+    assert left_by(WORKDIR) == left_by(local) and steps_in(bucket) == [first, last]
+    logged = "\n".join(lines)
+    assert f"Passed over a damaged checkpoint (step {last}: " in logged
+    assert f"Resumed at step {first}" in logged
 
 
 def test_a_run_of_an_earlier_version_in_a_bucket_goes_on(bucket, tmp_path):
     with tarfile.open(ROOT / "tests" / "fixtures" / "stored_run.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     bucket.upload(tmp_path / "run", "runs/one")
-    path = storage.path("gs://bucket/runs/one")
+    path = storage.path(WORKDIR)
     config, view = run.read_config(path)[0], View.load(path / "view.npz")
     state = train.restore(config, view, path)
     with Checkpoints(path) as checkpoints:
@@ -140,87 +110,69 @@ def test_a_run_of_an_earlier_version_in_a_bucket_goes_on(bucket, tmp_path):
 
 KILLED = """
 import os, pathlib, sys
-sys.path[:0] = {tests!r}
 import buckets
-buckets.register(pathlib.Path({folder!r}))
-sys.argv[0] = "main"
-import bucket_run_test
-from uhman_jax import run
-sys.exit(not run.run(bucket_run_test.config_of("gs://bucket/data"), "gs://bucket/runs/one"))
+from uhman_jax import main
+buckets.register(pathlib.Path(os.environ[buckets.FOLDER]))
+sys.exit(main.main(sys.argv[1:]))
 """
 
 
-def test_a_killed_run_in_a_bucket_ends_as_if_it_had_not_been(
-    root, undisturbed, tmp_path, monkeypatch
-):
-    monkeypatch.setenv(storage.CACHE, str(tmp_path / "cache"))
-    shutil.copytree(root, tmp_path / "bucket" / "data")
-    code = KILLED.format(
-        tests=[str(ROOT / "tests"), str(ROOT / "tests" / "fixtures")], folder=str(tmp_path)
-    )
-    command = [sys.executable, "-c", code]
-    checkpoints = tmp_path / "bucket" / "runs" / "one" / "checkpoints"
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    while process.poll() is None and not any(checkpoints.glob("*.npz")):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert "Resumed at step" in result.stdout
-    register(tmp_path)
-    try:
-        assert outcome(config_of("gs://bucket/data"), "gs://bucket/runs/one") == undisturbed
-    finally:
-        unregister()
+def test_a_killed_run_in_a_bucket_ends_as_if_it_had_not_been(bucket, root, local, tmp_path):
+    data = bucket.upload(root, "data")
+    flags = [f"--config={tiny_world.write_config(tmp_path / 'tiny.py', data, **HOW)}"]
+    command = [sys.executable, "-c", KILLED, *flags, f"--workdir={WORKDIR}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not any(bucket.file("runs/one/checkpoints").glob("*.npz")):
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    lines = []
+    assert run.run(tiny_world.population(data, **HOW), WORKDIR, log=lines.append)
+    assert "Resumed at step" in str(lines)
+    assert left_by(WORKDIR) == left_by(local)
 
 
 # Mistakes
 
 
 @pytest.fixture
-def config_file(bucket, root, tmp_path):
-    return tiny_world.write_config(tmp_path / "tiny.py", bucket.upload(root, "data"))
+def mistake(bucket, root, tmp_path, refused):
+    """A function that runs a wrong command line, by default on a bucket."""
+    config = tiny_world.write_config(tmp_path / "tiny.py", bucket.upload(root, "data"))
+
+    def call(*flags, workdir="gs://bucket/run"):
+        return refused(f"--config={config}", f"--workdir={workdir}", *flags)
+
+    return call
 
 
-def said_by(capsys, *argv):
-    """Returns the error message of a command line that ends with status 2."""
-    assert main_lib.main(list(argv)) == 2
-    error = capsys.readouterr().err
-    assert "Traceback" not in error
-    last = error.splitlines()[-1]  # after progress bars
-    assert last.startswith("error: ")
-    return last
-
-
-def test_a_missing_bucket_is_reported_in_one_sentence(config_file, capsys):
-    said = said_by(capsys, f"--config={config_file}", "--workdir=gs://none/run")
-    assert "must be in a bucket that exists, got no bucket 'none'" in said
-    flags = [f"--config={config_file}", "--workdir=gs://bucket/run"]
-    said = said_by(capsys, *flags, "--config.data.root=gs://none/data")
-    assert "a raw dataset must be a folder with videos.csv, got gs://none/data" in said
-    said = said_by(capsys, *flags, "--config.data.simulated_dir=gs://bucket/worlds")
-    assert "data.simulated_dir must be a local folder" in said
+def test_a_missing_bucket_is_reported_in_one_sentence(mistake):
+    message = "must be in a bucket that exists, got no bucket 'none'"
+    assert message in mistake(workdir="gs://none/run")
+    message = "a raw dataset must be a folder with videos.csv, got gs://none/data"
+    assert message in mistake("--config.data.root=gs://none/data")
+    message = "data.simulated_dir must be a local folder"
+    assert message in mistake("--config.data.simulated_dir=gs://bucket/worlds")
     Buckets.file("data/videos.csv").unlink()
-    assert "a raw dataset must hold videos.csv" in said_by(capsys, *flags)
+    assert "a raw dataset must hold videos.csv" in mistake()
 
 
-def test_missing_weights_are_reported_in_one_sentence(bucket, config_file, tmp_path, capsys):
+def test_missing_weights_are_reported_in_one_sentence(bucket, mistake, tmp_path):
     clips.write_noise(tmp_path / "clips", (1,))
     (tmp_path / "clips" / "videos.csv").write_text(
         "video_id,path,user_id,hashtags,timestamp\na,0.mp4,u,#x,\nb,1.mp4,u,#x,\n"
     )
-    flags = [f"--config={config_file}", f"--workdir={tmp_path / 'run'}"]
-    flags.append(f"--config.data.root={bucket.upload(tmp_path / 'clips', 'clips')}")
-    said = said_by(capsys, *flags, "--config.preprocess.weights=gs://bucket/none.h5")
-    assert "got 'gs://bucket/none.h5' (No such file or directory)" in said
+    flags = [f"--config.data.root={bucket.upload(tmp_path / 'clips', 'clips')}"]
+    flags += ["--config.preprocess.weights=gs://bucket/none.h5"]
+    message = "got 'gs://bucket/none.h5' (No such file or directory)"
+    assert message in mistake(*flags, workdir=tmp_path / "run")
     raw = read_raw_dataset("gs://bucket/clips", strict=False)
     assert [video.video_id for video in raw.videos] == ["a"]
     assert "path must name an existing file, got '1.mp4'" in str(raw.problems[0])
 
 
 @pytest.mark.parametrize(
-    ("method", "error", "said"),
+    ("method", "error", "message"),
     [
         ("info", OSError("Forbidden: bucket/run\nno access"), "can't be written or read: Perm"),
         ("put_file", PermissionError("no"), "can't be written or read: Permission denied"),
@@ -229,13 +181,12 @@ def test_missing_weights_are_reported_in_one_sentence(bucket, config_file, tmp_p
         ("get_file", OSError(28, "No space left on device"), "can't be written or read: No s"),
     ],
 )
-def test_errors_of_a_bucket_are_reported_in_one_sentence(config_file, capsys, method, error, said):
+def test_errors_of_a_bucket_are_reported_in_one_sentence(mistake, method, error, message):
     Buckets.trouble[method] = error
-    flags = [f"--config={config_file}", "--workdir=gs://bucket/run"]
-    assert said in said_by(capsys, *flags)
+    assert message in mistake()
 
 
-def test_a_failed_upload_is_reported_in_one_sentence(bucket, config_file, capsys, monkeypatch):
+def test_a_failed_upload_is_reported_in_one_sentence(bucket, mistake, monkeypatch):
     put = bucket.put_file
 
     def refuse(self, file, path, **options):
@@ -244,30 +195,11 @@ def test_a_failed_upload_is_reported_in_one_sentence(bucket, config_file, capsys
         put(self, file, path)
 
     monkeypatch.setattr(bucket, "put_file", refuse)
-    said = said_by(capsys, f"--config={config_file}", "--workdir=gs://bucket/run")
-    assert "checkpoints must be written to gs://bucket/run/checkpoints, got 'Permission" in said
+    message = "checkpoints must be written to gs://bucket/run/checkpoints, got 'Permission"
+    assert message in mistake()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("gcsfs") is not None, reason="gcsfs is installed")
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["uhman_jax.main", "--config=configs/smoke.py", "--workdir=gs://bucket/run"],
-        ["uhman_jax.preprocess", "--root=gs://bucket/clips", "--weights=random"],
-    ],
-)
-def test_without_gcsfs_the_message_names_the_package(arguments):
-    command = [sys.executable, "-m", *arguments]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    result = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment
-    )
-    assert result.returncode == 2
-    assert "needs gcsfs, which is not installed; pip install -e '.[gcs]'" in result.stderr
-    assert "Traceback" not in result.stderr
-
-
-def test_gcsfs_against_an_emulator(root, undisturbed, tmp_path, monkeypatch):
+def test_gcsfs_against_an_emulator(root, local, tmp_path, monkeypatch):
     """Checks the client over HTTP, if both packages are installed; the pins have neither."""
     gcsfs = pytest.importorskip("gcsfs")
     server = pytest.importorskip("gcp_storage_emulator.server")
@@ -282,12 +214,12 @@ def test_gcsfs_against_an_emulator(root, undisturbed, tmp_path, monkeypatch):
             if path.is_file():
                 name = path.relative_to(root).as_posix()
                 storage.path(f"gs://bucket/data/{name}").upload(path)
-        config = config_of("gs://bucket/data")
+        config = tiny_world.population("gs://bucket/data", **HOW)
         with monkeypatch.context() as patch:
             patch.setattr(run.signals, "graceful_stop", lambda: stopped_after(17))
-            assert not run.run(config, "gs://bucket/runs/one")
-        assert run.run(config, "gs://bucket/runs/one")
-        assert outcome(config, "gs://bucket/runs/one") == undisturbed
+            assert not run.run(config, WORKDIR)
+        assert run.run(config, WORKDIR)
+        assert left_by(WORKDIR) == left_by(local)
         clips.write_noise(tmp_path / "clips", (1, 4, 2))
         for path in (tmp_path / "clips").iterdir():
             storage.path(f"gs://bucket/clips/{path.name}").upload(path)
@@ -298,6 +230,6 @@ def test_gcsfs_against_an_emulator(root, undisturbed, tmp_path, monkeypatch):
         del expected[".lock"], expected["index.npz"]  # of the first store
         assert {name: (remote / name).read_bytes() for name in storage.sizes(remote)} == expected
         with pytest.raises(UserError, match="in a bucket that exists, got no bucket 'none'"):
-            storage.path("gs://none/file").upload(tmp_path / "clips" / "0.mp4")
+            storage.path("gs://none/file").upload(root / "videos.csv")
     finally:
         emulator.stop()

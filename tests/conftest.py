@@ -1,4 +1,4 @@
-"""Settings of every test: JAX on the CPU unless told otherwise, and no silent broadcasting."""
+"""Settings and fixtures of every test: by default JAX on the CPU; no silent broadcasting."""
 
 import gc
 import importlib.metadata
@@ -6,9 +6,12 @@ import os
 import pathlib
 import shutil
 
+ROOT = pathlib.Path(__file__).parents[1]
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Processes that tests start import the package and the fixtures, in any working folder.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "fixtures")])
 # Many tests, and the processes that they start, compile the same programs.
-_CACHE = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"
+_CACHE = ROOT / ".pytest_cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.02")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
@@ -22,9 +25,10 @@ gc.set_threshold(20_000)  # as in `main`
 import buckets  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+import small_run  # noqa: E402
 import tiny_world  # noqa: E402
 
-from uhman_jax import input_pipeline  # noqa: E402
+from uhman_jax import input_pipeline, main  # noqa: E402
 from uhman_jax.runtime import storage  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -59,6 +63,20 @@ def world(root):
     return view, store, input_pipeline.channel_statistics(view, store, progress=False)
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """Directory of a run of the tiny world, of two seeds. Tests leave it as it is."""
+    return tiny_world.finished_run(tmp_path_factory.mktemp("finished"), num_seeds=2)[1]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """Folder of small clips and of a run on them. Tests leave them as they are."""
+    root = tmp_path_factory.mktemp("trained")
+    small_run.make(root)
+    return root
+
+
 @pytest.fixture
 def bucket(monkeypatch, tmp_path):
     """gs://bucket in a folder, and a cache of its own."""
@@ -66,6 +84,20 @@ def bucket(monkeypatch, tmp_path):
     buckets.register(tmp_path.parent / f"{tmp_path.name}-buckets")
     yield buckets.Buckets
     buckets.unregister()
+
+
+@pytest.fixture
+def refused(capsys):
+    """A function that runs a wrong command line in this process, and returns its one sentence."""
+
+    def call(*argv):
+        capsys.readouterr()
+        assert main.main(list(map(str, argv))) == 2
+        *bars, message = capsys.readouterr().err.splitlines()
+        assert message.startswith("error: ") and all("%" in line for line in bars if line)
+        return message
+
+    return call
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import pickle
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,6 @@ import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import tiny_world
 import views
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,7 +29,6 @@ from uhman_jax.evaluate import confidence as confidence_lib
 from uhman_jax.input_pipeline import eval_batches
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
 from uhman_jax.runtime.errors import UserError
-from uhman_jax.shards.store import FrameStore
 from uhman_jax.trained_run import open_run
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -48,52 +47,39 @@ sys.meta_path.insert(0, Nothing())
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A run of two seeds."""
-    return tiny_world.finished_run(tmp_path_factory.mktemp("export"), num_seeds=2)[1]
+def exported(finished, tmp_path_factory):
+    """The folder with the second seed's model."""
+    folder = tmp_path_factory.mktemp("exported") / "out" / "it"
+    export_lib.export_run(finished, folder, seed=1, queries="test")
+    return folder
 
 
 @pytest.fixture(scope="module")
-def exported(trained):
-    """Its folder, with the second seed's model."""
-    export_lib.export_run(trained, trained.parent / "out" / "it", seed=1, queries="test")
-    return trained.parent / "out" / "it"
-
-
-@pytest.fixture(scope="module")
-def asked(trained, exported):
+def asked(finished, exported):
     """Results of the folder's loader for all test clips, in a process without the package.
 
     Users are as in users.csv, except for the history, which is the view's.
     """
-    view = View.load(trained / "view.npz")
-    raw = read_raw_dataset(trained.parent / "data", strict=True, check_files=False)
-    store = FrameStore(trained.parent / "data" / "features" / "simulated")
-    clips, profiles = {}, []
-    for i, row in enumerate(view.rows(TEST)):
+    run, requests = open_run(finished), []
+    view, store = run.view, run.features()
+    raw = read_raw_dataset(finished.parent / "data", strict=True, check_files=False)
+    for row in view.rows(TEST):
         record = store[store.rows([view.video_ids[row]])[0]]
-        clips |= {f"codes{i}": record.codes_FMC, f"scale{i}": record.scale_C}
-        clips |= {f"offset{i}": record.offset_C}
         user = raw.users[view.user_ids[row]]
         past = [f" #{view.hashtags[t].upper()}" for t in view.history.row(row)]
         profile = {"age": user.age, "country": user.country.upper(), "history": past}
-        profiles.append(profile | ({"gender": user.gender} if user.gender else {}))
-    work = trained.parent / "asked"
-    work.mkdir()
-    np.savez(work / "clips.npz", **clips)
-    (work / "profiles.json").write_text(json.dumps(profiles))
+        profile |= {"gender": user.gender} if user.gender else {}
+        requests.append(((record.codes_FMC, record.scale_C, record.offset_C), profile))
+    work = exported.parents[1]
+    (work / "requests").write_bytes(pickle.dumps(requests))
     script = f"""
-    import json, sys
-    import numpy as np
+    import json, pickle, sys
     sys.path[:] = [path for path in sys.path if path not in ("", {str(ROOT)!r})]
     sys.path.insert(0, {str(exported)!r})
     from load import load
-    model = load({str(exported)!r})
-    clips, found = np.load("clips.npz"), []
-    for i, profile in enumerate(json.load(open("profiles.json"))):
-        clip = [clips[f"{{name}}{{i}}"] for name in ("codes", "scale", "offset")]
-        nobody = model.recommend(*clip)
-        found.append([model.recommend(*clip, **profile), nobody])
+    model, found = load({str(exported)!r}), []
+    for clip, profile in pickle.load(open("requests", "rb")):
+        found.append([model.recommend(*clip, **profile), model.recommend(*clip)])
         found[-1].append(model.query(*clip, **profile).tolist())
     json.dump(found, open("found.json", "w"))
     print(sorted(sys.modules))
@@ -107,8 +93,8 @@ def asked(trained, exported):
     return json.loads((work / "found.json").read_text())
 
 
-def test_the_folder_ranks_as_the_run_did(trained, asked):
-    rows = pq.read_table(trained / "predictions.parquet").to_pylist()
+def test_the_folder_ranks_as_the_run_did(finished, asked):
+    rows = pq.read_table(finished / "predictions.parquet").to_pylist()
     rows = [row for row in rows if row["seed"] == 1]
     assert len(rows) == len(asked) > 20
     for row, (found, _, _) in zip(rows, asked, strict=True):
@@ -117,29 +103,29 @@ def test_the_folder_ranks_as_the_run_did(trained, asked):
         assert len(names) == len(stored) and list(scores) == sorted(scores, reverse=True)
         # Hashtags whose scores differ only by rounding may swap.
         np.testing.assert_allclose(scores, [stored[name] for name in names], atol=1e-5)
-        expected = confidence_lib.load(trained, 1).confidence(np.array([scores]))[0]
+        expected = confidence_lib.load(finished, 1).confidence(np.array([scores]))[0]
         np.testing.assert_allclose(confidence, expected, atol=1e-9)
 
 
-def scores_by_the_package(trained, user):
+def scores_by_the_package(finished, user):
     """Scores of five test clips by the second seed's model, for a changed user."""
-    view = View.load(trained / "view.npz")
-    rows = view.rows(TEST)[:5]
-    model, variables = open_run(trained).model(1)
-    batch = next(iter(eval_batches(view, open_run(trained).features(), rows=rows, batch_size=5)))
+    run = open_run(finished)
+    model, variables = run.model(1)
+    rows = run.view.rows(TEST)[:5]
+    (batch,) = eval_batches(run.view, run.features(), rows=rows, batch_size=5)
     scores = jax.jit(model.apply)(variables, batch.video, user(batch.user))
     return batch.video, np.asarray(scores)
 
 
-def test_a_user_without_attributes_is_unknown(trained, asked):
-    _, scores_BT = scores_by_the_package(trained, lambda user: jax.tree.map(np.zeros_like, user))
-    for scores_T, (_, nobody, _) in zip(scores_BT, asked, strict=False):
-        found = [value for _, value, _ in nobody]
+def test_a_user_without_attributes_is_unknown(finished, asked):
+    _, scores_BT = scores_by_the_package(finished, lambda user: jax.tree.map(np.zeros_like, user))
+    for scores_T, (_, unknown, _) in zip(scores_BT, asked, strict=False):
+        found = [value for _, value, _ in unknown]
         np.testing.assert_allclose(found, np.sort(scores_T)[::-1][: len(found)], atol=1e-5)
-    assert any(found != nobody for found, nobody, _ in asked)
+    assert any(found != unknown for found, unknown, _ in asked)
 
 
-def test_a_history_consists_of_known_hashtags(trained, exported):
+def test_a_history_consists_of_known_hashtags(finished, exported):
     model = load_lib.load(exported)
     last = len(model.hashtags) - 1
 
@@ -149,7 +135,7 @@ def test_a_history_consists_of_known_hashtags(trained, exported):
         return unknown._replace(history_BR=ids_BR, history_mask_BR=mask_BR)
 
     assert model.shapes["history"] == 1, "else the rows above are no histories"
-    video, scores_BT = scores_by_the_package(trained, used_it)
+    video, scores_BT = scores_by_the_package(finished, used_it)
     for b, scores_T in enumerate(scores_BT):
         clip = video.codes_BFMC[b][video.mask_BF[b]], video.scale_BC[b], video.offset_BC[b]
         found = model.recommend(*clip, history=["never used", f"#{model.hashtags[last]}", "all"])
@@ -169,18 +155,18 @@ def test_vectors_times_query_are_the_scores(exported, asked):
         np.testing.assert_allclose([value for _, value, _ in found], expected, atol=1e-6)
 
 
-def test_queries_of_a_split_belong_to_its_clips(trained, exported, asked):
-    view = View.load(trained / "view.npz")
+def test_queries_of_a_split_belong_to_its_clips(finished, exported, asked):
+    view = View.load(finished / "view.npz")
     ids = json.loads((exported / "video_ids.json").read_text())
     assert ids == [view.video_ids[row] for row in view.rows(TEST)]
     queries_VD = np.load(exported / "queries.npy")
     np.testing.assert_allclose(queries_VD, [query_D for *_, query_D in asked], atol=1e-6)
 
 
-def test_another_process_writes_the_same_bytes_over_it(trained, exported):
+def test_another_process_writes_the_same_bytes_over_it(finished, exported):
     before = {path.name: path.read_bytes() for path in exported.iterdir()}
     inode = exported.stat().st_ino
-    flags = [f"--run={trained}", f"--output={exported}", "--seed=1", "--queries=test"]
+    flags = [f"--run={finished}", f"--output={exported}", "--seed=1", "--queries=test"]
     line = [sys.executable, "-m", "tools.export", *flags]
     result = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -199,17 +185,17 @@ def test_programs_take_any_batch_on_three_platforms(exported):
     assert program.call(*zeros).shape == (3, 6)
 
 
-def test_the_card_says_what_it_is(trained, exported):
+def test_the_card_says_what_it_is(finished, exported):
     page = (exported / "README.md").read_text()
-    metrics = json.loads((trained / "metrics.json").read_text())
+    metrics = json.loads((finished / "metrics.json").read_text())
     assert f"{metrics['test/P@10']:.4f}" in page and "mean over 2 seeds" in page
     assert all(entry["name"] in page for entry in metrics["slices"])
     assert f"{100 * metrics['calibration/error@10']:.1f} percentage points" in page
     assert "seed 1" in page and "simulated" not in page and "made by a test" in page
 
 
-def test_a_simulated_run_without_confidence(trained, tmp_path):
-    copy = shutil.copytree(trained, tmp_path / "run")
+def test_a_simulated_run_without_confidence(finished, tmp_path):
+    copy = shutil.copytree(finished, tmp_path / "run")
     (copy / "calibration.json").unlink()
     metrics = json.loads((copy / "metrics.json").read_text())
     (copy / "metrics.json").write_text(json.dumps(metrics | {"simulated": True}))
@@ -243,7 +229,7 @@ def test_ages_fall_into_the_buckets_of_the_package(exported):
     buckets = json.loads((exported / "encodings.json").read_text())["ages"]
     begins = [(bucket["name"], bucket["from"]) for bucket in buckets]
     assert begins[:3] == [("<13", 0), ("13-17", 13), ("18-24", 18)] and begins[-1] == ("45+", 45)
-    assert [bucket["id"] for bucket in buckets[:3]] == [0, 0, 1], "nobody is younger than 20"
+    assert [bucket["id"] for bucket in buckets[:3]] == [0, 0, 1], "no user is younger than 20"
 
 
 AWKWARD = "##＃﹟ \n&;:/.?()[]{},|_·・־״\"\\'“”"
@@ -279,6 +265,7 @@ def flip(run):
     [
         (lambda run: shutil.rmtree(run), "must have config.json"),
         (lambda run: (run / "metrics.json").unlink(), "must have metrics.json"),
+        (lambda run: (run / "metrics.json").write_text("{"), "must be as the run wrote it"),
         (lambda run: (run / "config.json").write_text("{"), "damaged"),
         (lambda run: (run / "config.json").write_text("{}"), "damaged"),
         (lambda run: (run / "view.npz").write_bytes(b"no"), "must match its checksum"),
@@ -287,8 +274,8 @@ def flip(run):
         (flip, "damaged ones"),
     ],
 )
-def test_a_run_that_is_missing_or_damaged_is_a_sentence(trained, tmp_path, damage, words):
-    copy = shutil.copytree(trained, tmp_path / "run")
+def test_a_run_that_is_missing_or_damaged_is_a_sentence(finished, tmp_path, damage, words):
+    copy = shutil.copytree(finished, tmp_path / "run")
     damage(copy)
     with pytest.raises(UserError, match=words):
         export_lib.export_run(copy, tmp_path / "out")
@@ -308,9 +295,9 @@ def test_a_mistake_at_the_command_line_is_one_sentence(tmp_path, capsys):
         cli.on_disk("run", "gs://b/r")
 
 
-def test_other_files_are_not_replaced_and_the_seed_must_exist(trained, exported, tmp_path):
+def test_other_files_are_not_replaced_and_the_seed_must_exist(finished, exported, tmp_path):
     with pytest.raises(UserError, match="0 to 1, got 2"):
-        export_lib.export_run(trained, tmp_path / "out", seed=2)
+        export_lib.export_run(finished, tmp_path / "out", seed=2)
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "notes.txt").write_text("keep")
@@ -318,15 +305,15 @@ def test_other_files_are_not_replaced_and_the_seed_must_exist(trained, exported,
     (added / "notes.txt").write_text("keep")
     for output in (mine, added, mine / "notes.txt"):
         with pytest.raises(UserError, match="holds something else"):
-            export_lib.export_run(trained, output)
+            export_lib.export_run(finished, output)
     assert (mine / "notes.txt").read_text() == (added / "notes.txt").read_text() == "keep"
 
 
-def test_a_write_that_fails_leaves_the_old_folder(trained, exported, tmp_path):
+def test_a_write_that_fails_leaves_the_old_folder(finished, exported, tmp_path):
     copy = shutil.copytree(exported, tmp_path / "out")
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
     full = mock.patch.object(export_lib.os, "fsync", side_effect=OSError(28, "No space left"))
     with full, pytest.raises(OSError, match="No space"):
-        export_lib.export_run(trained, copy)
+        export_lib.export_run(finished, copy)
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -1,10 +1,7 @@
-"""The command line: messages, exit status, and what a second start reuses."""
+"""The command line: messages, exit status, and a second start, which reuses results."""
 
 import json
-import os
 import pathlib
-import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,31 +12,14 @@ import tiny_world
 from uhman_jax import main as main_lib
 from uhman_jax import run
 from uhman_jax.config import Distribution, Estimator
+from uhman_jax.runtime import signals
 
 ROOT = pathlib.Path(__file__).parents[1]
-TINY = """
-import pathlib, sys
-sys.path.insert(0, {tests!r})
-import tiny_world
-def get_config():
-    return tiny_world.make_config({root!r})
-"""
 
 
 @pytest.fixture(scope="module")
-def config_file(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("main")
-    root = tiny_world.write_dataset(folder / "data")
-    path = folder / "tiny.py"
-    path.write_text(TINY.format(tests=str(ROOT / "tests" / "fixtures"), root=str(root)))
-    return path
-
-
-def call(*argv, code=("-m", "uhman_jax.main"), cwd=ROOT, **environment):
-    """Runs the command line in its own process."""
-    command = [sys.executable, *code, *map(str, argv)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"} | environment
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment)
+def config_file(root, tmp_path_factory):
+    return tiny_world.write_config(tmp_path_factory.mktemp("main") / "tiny.py", root)
 
 
 # Flags
@@ -97,14 +77,11 @@ def test_the_run_directory_is_named_after_the_config():
         (["train"], "settings are given as --flag=value, got 'train'"),
     ],
 )
-def test_a_wrong_command_line_is_one_sentence_and_status_2(argv, message, capsys, monkeypatch):
+def test_a_wrong_command_line_is_one_sentence_and_status_2(argv, message, refused, monkeypatch):
     monkeypatch.setattr(run, "run", lambda *arguments: pytest.fail("the run began"))
     if argv and not any(arg.startswith("--config=") for arg in argv):
         argv = ["--config=configs/natural.py", *argv]
-    assert main_lib.main(argv) == 2
-    captured = capsys.readouterr()
-    assert message in captured.err and captured.err.startswith("error: ")
-    assert captured.err.count("\n") == 1 and not captured.out
+    assert message in refused(*argv)
 
 
 @pytest.mark.parametrize(
@@ -116,12 +93,10 @@ def test_a_wrong_command_line_is_one_sentence_and_status_2(argv, message, capsys
         ("def get_config(): return {'a': 1}", "must return a uhman_jax.config.Config, got dict"),
     ],
 )
-def test_a_broken_config_file_is_a_sentence(tmp_path, code, message, capsys):
+def test_a_broken_config_file_is_a_sentence(tmp_path, code, message, refused):
     path = tmp_path / "broken.py"
     path.write_text(code)
-    assert main_lib.main([f"--config={path}"]) == 2
-    error = capsys.readouterr().err
-    assert message in error and "Traceback" not in error
+    assert message in refused(f"--config={path}")
 
 
 @pytest.mark.parametrize(
@@ -142,15 +117,14 @@ def test_a_broken_config_file_is_a_sentence(tmp_path, code, message, capsys):
         (["--mode=evaluate"], "--mode=evaluate needs a trained run, got no checkpoint in"),
     ],
 )
-def test_flags_are_checked_before_any_work(argv, message, tmp_path, monkeypatch, capsys):
+def test_flags_are_checked_before_any_work(argv, message, tmp_path, monkeypatch, refused):
     monkeypatch.setattr(run, "prepare", lambda *arguments: pytest.fail("the work began"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_bytes(b"")
     names = {"file": tmp_path / "file", "long": "x" * 300}
-    flags = [f"--config={ROOT / 'configs' / 'smoke.py'}", *(text.format(**names) for text in argv)]
-    assert main_lib.main(flags) == 2
-    error = capsys.readouterr().err
-    assert message.format(**names) in error and error.count("\n") == 1
+    flags = [text.format(**names) for text in argv]
+    error = refused(f"--config={ROOT / 'configs' / 'smoke.py'}", *flags)
+    assert message.format(**names) in error
     assert [path.name for path in tmp_path.iterdir()] == ["file"], "no file was created"
 
 
@@ -162,99 +136,63 @@ def test_a_config_of_another_folder_may_import_its_neighbours(tmp_path, monkeypa
     assert arguments.config.name == "ua" and str(ROOT) not in sys.path
 
 
-def test_an_installation_without_its_source_names_the_source(tmp_path):
-    shutil.copytree(ROOT / "uhman_jax", tmp_path / "site" / "uhman_jax")
-    (tmp_path / "work").mkdir()
-    environment = {"PYTHONPATH": str(tmp_path / "site")}
-    done = call("--config=configs/natural.py", cwd=tmp_path / "work", **environment)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "configs of the project are in its source, which is not installed" in done.stderr
+def test_an_installation_without_its_source_names_the_source(tmp_path, monkeypatch, refused):
+    monkeypatch.setattr(main_lib, "__file__", str(tmp_path / "site" / "uhman_jax" / "main.py"))
+    monkeypatch.chdir(tmp_path)
+    message = "configs of the project are in its source, which is not installed"
+    assert message in refused("--config=configs/natural.py")
 
 
 # A run
 
 
-def test_a_run_is_made_once_reused_and_guarded(config_file, tmp_path):
-    workdir = tmp_path / "run"
-    flags = [f"--config={config_file}", f"--workdir={workdir}"]
-
-    result = call(*flags, "--mode=evaluate")
-    assert result.returncode == 2
-    assert "--mode=evaluate needs a trained run, got no checkpoint" in result.stderr
-
-    result = call(*flags)
-    assert result.returncode == 0, result.stderr
-    for column in ("P@1", "P@50", "R@10", "F1@10", "NDCG@10", "MRR", "MAP", "kP/R"):
-        assert column in result.stdout
-    assert "popularity" in result.stdout and "UHMAN" in result.stdout
-    assert f"Report: {workdir / 'report.html'}" in result.stdout
-    assert "step/s" in result.stderr or "it/s" in result.stderr
-    names = {path.name for path in workdir.iterdir()}
-    assert names == {
+def test_a_run_is_made_once_and_reused(config_file, tmp_path, capsys):
+    flags = [f"--config={config_file}", f"--workdir={tmp_path}"]
+    assert main_lib.main(flags) == 0
+    output, errors = capsys.readouterr()
+    for word in ("P@1", "P@50", "R@10", "F1@10", "NDCG@10", "MRR", "MAP", "kP/R", "popularity"):
+        assert word in output
+    assert "UHMAN" in output and f"Report: {tmp_path / 'report.html'}" in output
+    assert "step/s" in errors or "it/s" in errors
+    assert {path.name for path in tmp_path.iterdir()} == {
         *(".lock", "config.json", "view.npz", "metrics.jsonl", "metrics.json", "checkpoints"),
         *("predictions.parquet", "calibration.json", "examples.npz", "report.html"),
     }
-    config = json.loads((workdir / "config.json").read_text())
+    config = json.loads((tmp_path / "config.json").read_text())
     assert config["name"] == "tiny" and config["run"]["versions"]["jax"]
-    before = {path: path.stat().st_mtime_ns for path in workdir.glob("[!.]*")}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("[!.]*")}
+    table = output.split("\n\n")[1]
 
     started = time.monotonic()
-    again = call(*flags)
-    assert again.returncode == 0 and "reused" in again.stdout
-    assert again.stdout.split("\n\n")[1] == result.stdout.split("\n\n")[1], "the same table"
+    assert main_lib.main(flags) == 0
+    again = capsys.readouterr().out
+    assert "reused" in again and again.split("\n\n")[1] == table
     assert time.monotonic() - started < 20
-    assert {path: path.stat().st_mtime_ns for path in workdir.glob("[!.]*")} == before
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("[!.]*")} == before
 
-    other = call(*flags, "--config.train.learning_rate=0.3", "--config.seed=4")
-    assert other.returncode == 2 and "Traceback" not in other.stderr
-    assert "train.learning_rate: " in other.stderr and " before, 0.3 now" in other.stderr
-    assert "seed: 0 before, 4 now" in other.stderr and "use another --workdir" in other.stderr
-
-    (workdir / "report.html").unlink()
-    evaluated = call(*flags, "--mode=evaluate")
-    assert evaluated.returncode == 0 and (workdir / "report.html").exists()
-    assert evaluated.stdout.split("\n\n")[1] == result.stdout.split("\n\n")[1]
+    (tmp_path / "report.html").unlink()
+    assert main_lib.main([*flags, "--mode=evaluate"]) == 0
+    assert capsys.readouterr().out.split("\n\n")[1] == table
+    assert (tmp_path / "report.html").exists()
 
 
 @pytest.mark.slow
 def test_a_finished_run_imports_neither_jax_nor_tensorflow(config_file, tmp_path):
     flags = [f"--config={config_file}", f"--workdir={tmp_path}", "--config.train.num_epochs=1"]
-    assert call(*flags).returncode == 0
+    assert main_lib.main(flags) == 0
     code = (
         "import sys; from uhman_jax import main; status = main.main(sys.argv[1:]); "
         "assert not {'jax', 'tensorflow', 'keras'} & set(sys.modules); sys.exit(status)"
     )
-    result = call(*flags, code=("-c", code))
-    assert result.returncode == 0, result.stderr
-
-
-@pytest.mark.slow
-def test_sigterm_saves_and_exits_with_75_and_the_same_command_goes_on(config_file, tmp_path):
-    flags = [f"--config={config_file}", f"--workdir={tmp_path}"]
-    flags += ["--config.train.num_epochs=40", "--config.train.eval_every=20"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    command = [sys.executable, "-m", "uhman_jax.main", *flags]
-    process = subprocess.Popen(command, cwd=ROOT, **pipes)
-    log = tmp_path / "metrics.jsonl"
-    while process.poll() is None and not (log.exists() and log.stat().st_size):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    output, error = process.communicate(timeout=60)
-    assert process.returncode == 75, error
-    assert "Saved at step" in output and "the same command continues" in error
-    assert "Traceback" not in error
-    result = call(*flags)
-    assert result.returncode == 0, result.stderr
-    assert "Resumed at step" in result.stdout
+    subprocess.run([sys.executable, "-c", code, *flags], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize(
     "damage", ["{", "[]", '{"nme": 1}', '{"loss": 3}', '{"train": {"decay_at": 1}}']
 )
-def test_a_damaged_config_of_a_run_is_a_sentence(config_file, tmp_path, damage, capsys):
+def test_a_damaged_config_of_a_run_is_a_sentence(config_file, tmp_path, damage, refused):
     (tmp_path / "config.json").write_text(damage)
-    assert main_lib.main([f"--config={config_file}", f"--workdir={tmp_path}"]) == 2
-    error = capsys.readouterr().err
+    error = refused(f"--config={config_file}", f"--workdir={tmp_path}")
     assert str(tmp_path / "config.json") in error and "damaged" in error
 
 
@@ -267,20 +205,17 @@ def test_a_damaged_config_of_a_run_is_a_sentence(config_file, tmp_path, damage, 
         ("data.root=/nowhere", "/nowhere"),
     ],
 )
-def test_a_wrong_setting_is_a_sentence(config_file, tmp_path, setting, message, capsys):
-    flags = [f"--config={config_file}", f"--workdir={tmp_path}", f"--config.{setting}"]
-    assert main_lib.main(flags) == 2
-    assert message in capsys.readouterr().err
+def test_a_wrong_setting_is_a_sentence(config_file, tmp_path, setting, message, refused):
+    error = refused(f"--config={config_file}", f"--workdir={tmp_path}", f"--config.{setting}")
+    assert message in error
 
 
-def test_changed_data_are_noticed(config_file, tmp_path, capsys):
-    root = tiny_world.write_dataset(tmp_path / "data")
+def test_changed_data_are_noticed(config_file, tmp_path, refused, monkeypatch):
+    monkeypatch.setattr(run, "_train_and_evaluate", lambda *arguments: None)  # as if stopped
+    videos = tiny_world.write_dataset(tmp_path / "data") / "videos.csv"
     flags = [f"--config={config_file}", f"--workdir={tmp_path / 'run'}"]
-    flags += [f"--config.data.root={root}", "--config.train.num_epochs=1"]
-    assert main_lib.main(flags) == 0
-    videos = root / "videos.csv"
+    flags += [f"--config.data.root={tmp_path / 'data'}"]
+    assert main_lib.main(flags) == main_lib.main(flags) == signals.STOPPED
     lines = videos.read_text().splitlines(keepends=True)
     videos.write_text("".join(lines[:-20]))
-    capsys.readouterr()
-    assert main_lib.main(flags) == 2
-    assert "the data must stay as they were when the run began" in capsys.readouterr().err
+    assert "the data must stay as they were when the run began" in refused(*flags)

@@ -14,15 +14,15 @@ import small_network
 import tiny_world
 
 from uhman_jax import input_pipeline, prepare
-from uhman_jax.config import Config, Duplicates, SimulatorConfig, SimulatorOutput, Split
+from uhman_jax.config import Config, Duplicates, SimulatorConfig, SimulatorOutput
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
-from uhman_jax.dataset.view import TRAIN, View
+from uhman_jax.dataset.view import TRAIN
 from uhman_jax.preprocess import ledger, pipeline
 from uhman_jax.runtime.errors import UserError
 
 
 @pytest.fixture
-def said():
+def logged():
     return []
 
 
@@ -31,49 +31,49 @@ def root(tmp_path):
     return tiny_world.write_dataset(tmp_path / "data")
 
 
-def test_a_dataset_with_features_needs_nothing_made(root, said):
-    prepared = prepare.prepare(tiny_world.make_config(root), said.append)
+def test_a_dataset_with_features_needs_nothing_made(root, logged):
+    prepared = prepare.prepare(tiny_world.make_config(root), logged.append)
     assert len(prepared.raw.videos) == len(prepared.store) == 150
     assert prepared.truth is None
-    text = "\n".join(said)
+    text = "\n".join(logged)
     assert f"Dataset: 150 videos of 150 users in {root}." in text
     assert "108 train, 12 validation, 30 test videos, 9 hashtags." in text
 
 
-def test_bad_rows_are_counted_and_the_first_are_shown(root, said):
+def test_bad_rows_are_counted_and_the_first_are_shown(root, logged):
     videos = root / "videos.csv"
     lines = videos.read_text().splitlines()
     bad = [line.rsplit(",", 1)[0] for line in lines[1:8]]  # a field too few
     videos.write_text("\n".join([lines[0], *bad, *lines[8:]]) + "\n")
-    prepared = prepare.prepare(tiny_world.make_config(root), said.append)
+    prepared = prepare.prepare(tiny_world.make_config(root), logged.append)
     assert len(prepared.raw.videos) == 143
-    shown = [line for line in said if line.startswith("  videos.csv:")]
+    shown = [line for line in logged if line.startswith("  videos.csv:")]
     assert len(shown) == prepare.MAX_PROBLEMS and "videos.csv:2" in shown[0]
-    assert any("data.strict" in line for line in said)
+    assert any("data.strict" in line for line in logged)
     config = tiny_world.make_config(root)
     config.data.strict = True
     with pytest.raises(UserError, match=r"videos\.csv:8"):
-        prepare.prepare(config, said.append)
+        prepare.prepare(config, logged.append)
 
 
-def test_a_simulated_world_is_made_once(tmp_path, said):
+def test_a_simulated_world_is_made_once(tmp_path, logged):
     config = Config()
     config.data.simulated_dir = str(tmp_path)
     config.view.min_count = 1
     sizes = dict(num_videos=40, num_users=10, num_channels=12, posterior_samples=16)
     config.simulator = SimulatorConfig(door=SimulatorOutput.FEATURES, **sizes)
-    first = prepare.prepare(config, said.append)
-    assert any(line.startswith("Simulating 40 clips into") for line in said)
+    first = prepare.prepare(config, logged.append)
+    assert any(line.startswith("Simulating 40 clips into") for line in logged)
     assert first.truth is not None and len(first.truth.video_ids) == 40
     assert first.raw.root.parent == tmp_path and first.raw.root.name.startswith("features-")
-    said.clear()
-    again = prepare.prepare(config, said.append)
-    assert any(line.startswith("Simulated dataset: reused") for line in said)
+    logged.clear()
+    again = prepare.prepare(config, logged.append)
+    assert any(line.startswith("Simulated dataset: reused") for line in logged)
     assert again.view.fingerprint == first.view.fingerprint
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_clips_are_encoded_only_where_features_are_missing(tmp_path, said, monkeypatch, complete):
+def test_clips_are_encoded_only_where_features_are_missing(tmp_path, logged, monkeypatch, complete):
     """Replaces the pipeline that encodes the clips."""
     root = tmp_path / "clips"
     root.mkdir()
@@ -91,26 +91,26 @@ def test_clips_are_encoded_only_where_features_are_missing(tmp_path, said, monke
     lost = [ledger.Entry(f"v{v}", f"v{v}.mp4", "corrupt", 0, 0.0, "no film") for v in range(7)]
     fine = [ledger.Entry(f"v{v}", f"v{v}.mp4", "ok", 1, 0.2, "") for v in range(7, 10)]
     monkeypatch.setattr(ledger, "read_ledger", lambda directory: fine + lost)
-    prepare.prepare(config, said.append)
-    assert "Features: 7 of 10 clips could not be used:" in said
-    assert "  v0.mp4: corrupt, no film" in said
-    assert sum("no film" in line for line in said) == prepare.MAX_PROBLEMS
+    prepare.prepare(config, logged.append)
+    assert "Features: 7 of 10 clips could not be used:" in logged
+    assert "  v0.mp4: corrupt, no film" in logged
+    assert sum("no film" in line for line in logged) == prepare.MAX_PROBLEMS
     directory = pipeline.features_dir(root, config.preprocess)
     if complete:
-        assert not calls and f"Features: reused {directory}." in said
+        assert not calls and f"Features: reused {directory}." in logged
     else:
         inputs = [(video.video_id, video.path) for video in videos]
         assert calls == [(root, inputs, directory, config.preprocess)]
     config.preprocess.output_dir = str(tmp_path / "elsewhere")
-    prepare.prepare(config, said.append)
-    assert any(str(tmp_path / "elsewhere") in line for line in said)
+    prepare.prepare(config, logged.append)
+    assert any(str(tmp_path / "elsewhere") in line for line in logged)
 
 
 def test_channel_statistics_are_kept_beside_the_shards_and_made_again_if_damaged(
-    root, said, monkeypatch
+    root, logged, monkeypatch
 ):
-    prepared = prepare.prepare(tiny_world.make_config(root), said.append)
-    statistics = prepare.channel_statistics(prepared, said.append)
+    prepared = prepare.prepare(tiny_world.make_config(root), logged.append)
+    statistics = prepare.channel_statistics(prepared, logged.append)
     rows = [prepared.view.video_ids[row] for row in prepared.view.rows(TRAIN)]
     records = [prepared.store[index] for index in prepared.store.rows(rows)]
     values_NC = np.concatenate(
@@ -122,43 +122,31 @@ def test_channel_statistics_are_kept_beside_the_shards_and_made_again_if_damaged
 
     with monkeypatch.context() as patch:
         patch.setattr(input_pipeline, "channel_statistics", None)  # must not be called
-        again = prepare.channel_statistics(prepared, said.append)
+        again = prepare.channel_statistics(prepared, logged.append)
     np.testing.assert_array_equal(again, statistics)
     path.write_bytes(path.read_bytes()[:50])
-    again = prepare.channel_statistics(prepared, said.append)
+    again = prepare.channel_statistics(prepared, logged.append)
     np.testing.assert_array_equal(again, statistics)
-    assert said[-1] == f"{path} is damaged; it is written again."
+    assert logged[-1] == f"{path} is damaged; it is written again."
     # Another view has other training videos, hence other statistics.
     config = tiny_world.make_config(root)
     config.view.seed = 1
-    other = prepare.prepare(config, said.append)
-    others = prepare.channel_statistics(other, said.append)
+    other = prepare.prepare(config, logged.append)
+    others = prepare.channel_statistics(other, logged.append)
     assert not np.array_equal(others.mean_C, statistics.mean_C)
 
 
-def test_channel_statistics_that_cannot_be_kept_are_used_all_the_same(root, said, monkeypatch):
-    prepared = prepare.prepare(tiny_world.make_config(root), said.append)
+def test_channel_statistics_that_cannot_be_kept_are_used_all_the_same(root, logged, monkeypatch):
+    prepared = prepare.prepare(tiny_world.make_config(root), logged.append)
 
     def refuse(path):
         raise OSError(errno.EROFS, "read-only", str(path))
 
     monkeypatch.setattr(prepare.storage, "atomic_write", refuse)
-    statistics = prepare.channel_statistics(prepared, said.append)
+    statistics = prepare.channel_statistics(prepared, logged.append)
     assert np.shape(statistics) == (2, tiny_world.NUM_CHANNELS)
-    assert said[-1].startswith("Channel statistics are not kept in ")
-    assert said[-1].endswith(": Read-only file system.")
-
-
-def test_other_data_than_those_of_the_run_are_noticed(root, tmp_path, said):
-    view = prepare.prepare(tiny_world.make_config(root), said.append).view
-    view.save(tmp_path / "view.npz")
-    before, path = View.load(tmp_path / "view.npz"), tmp_path / "view.npz"
-    prepare.check_same_view(before, view, path)
-    config = tiny_world.make_config(root)
-    config.view.seed = 1
-    other = prepare.prepare(config, said.append).view
-    with pytest.raises(UserError, match="must stay as they were when the run began"):
-        prepare.check_same_view(before, other, path)
+    assert logged[-1].startswith("Channel statistics are not kept in ")
+    assert logged[-1].endswith(": Read-only file system.")
 
 
 # ---- Duplicates
@@ -202,47 +190,29 @@ def copied(tmp_path_factory):
     return config
 
 
-def parts_of(view):
-    return dict(zip(view.video_ids, view.split_V.tolist(), strict=True))
-
-
-@pytest.mark.parametrize("split", list(Split))
-def test_copies_of_a_clip_are_kept_in_one_part_and_named(copied, said, split):
+def test_copies_of_a_clip_are_named_and_used_as_the_setting_says(copied, logged):
     config = copy.deepcopy(copied)
-    config.view.split = split
-    for seed in range(5):
-        config.view.seed = seed
-        said.clear()
-        view = prepare.prepare(config, said.append).view
-        part = parts_of(view)
-        assert len(part) == 16
-        assert part["v00"] == part["w0"] == part["w1"] == part["w2"] and part["v01"] == part["w3"]
-        (line,) = (line for line in said if line.startswith("Duplicates: "))
-        assert "2 contents have several ids, 6 videos in all. All videos of a content" in line
-        assert said[said.index(line) + 1 :] == [
-            "  other.mkv (w2) = again.avi (w1) and 2 more",
-            "  1.mp4 (w3) = 1.mp4 (v01)",
-        ]
-        config.data.duplicates = Duplicates.KEEP
-        kept = parts_of(prepare.prepare(config, said.append).view)
-        config.data.duplicates = Duplicates.TOGETHER
-        groups = ("v00", "w0", "w1", "w2"), ("v01", "w3")
-        apart = sum(len({kept[name] for name in group}) > 1 for group in groups)
-        assert f"{apart} of the contents would otherwise be in several" in line
-        assert view.report["duplicate_contents_in_several_parts_if_kept"] == apart
-
-
-def test_only_the_first_copy_is_kept_where_that_is_asked_for(copied, said):
-    config = copy.deepcopy(copied)
+    view = prepare.prepare(config, logged.append).view
+    part = dict(zip(view.video_ids, view.split_V.tolist(), strict=True))
+    assert len(part) == 16
+    assert part["v00"] == part["w0"] == part["w1"] == part["w2"] and part["v01"] == part["w3"]
+    (line,) = (line for line in logged if line.startswith("Duplicates: "))
+    assert "2 contents have several ids, 6 videos in all. All videos of a content" in line
+    apart = view.report["duplicate_contents_in_several_parts_if_kept"]
+    assert f"{apart} of the contents would otherwise be in several" in line
+    assert logged[logged.index(line) + 1 :] == [
+        "  other.mkv (w2) = again.avi (w1) and 2 more",
+        "  1.mp4 (w3) = 1.mp4 (v01)",
+    ]
     config.data.duplicates = Duplicates.DROP
-    view = prepare.prepare(config, said.append).view
+    view = prepare.prepare(config, logged.append).view
     assert len(view.video_ids) == 12
     assert {"w2", "w3"} <= set(view.video_ids)  # of the earliest time
     assert view.report["duplicate_videos_left_out"] == 4
-    assert any("Only the first video of each is kept, which leaves out 4" in line for line in said)
+    assert "Only the first video of each is kept, which leaves out 4" in "\n".join(logged)
 
 
-def test_a_users_folder_called_simulated_is_not_the_simulators(copied, said, tmp_path):
+def test_a_users_folder_called_simulated_is_not_the_simulators(copied, logged, tmp_path):
     config = copy.deepcopy(copied)
     root = shutil.copytree(copied.data.root, tmp_path / "clips")
     shutil.move(root / "features", tmp_path / "shards")
@@ -250,11 +220,11 @@ def test_a_users_folder_called_simulated_is_not_the_simulators(copied, said, tmp
     config.data.root, config.preprocess.output_dir = str(root), str(tmp_path / "shards")
     assert prepare.features_dir(config) == tmp_path / "shards"
     config.preprocess.output_dir = str(root / "features" / "simulated")
-    prepare.prepare(config, said.append)
-    assert f"Features: reused {root / 'features' / 'simulated'}." in said
+    prepare.prepare(config, logged.append)
+    assert f"Features: reused {root / 'features' / 'simulated'}." in logged
 
 
-def test_features_of_an_earlier_version_say_nothing_of_duplicates(copied, said, tmp_path):
+def test_features_of_an_earlier_version_say_nothing_of_duplicates(copied, logged, tmp_path):
     """Checks that a ledger without hashes is reported, and that no clip is encoded again."""
     config = copy.deepcopy(copied)
     config.preprocess.output_dir = str(tmp_path / "old")
@@ -264,12 +234,12 @@ def test_features_of_an_earlier_version_say_nothing_of_duplicates(copied, said, 
         old = [{k: v for k, v in line.items() if k != "content"} for line in lines]
         path.write_text("".join(json.dumps(line) + "\n" for line in old))
     before = clips.contents(tmp_path / "old")
-    view = prepare.prepare(config, said.append).view
+    view = prepare.prepare(config, logged.append).view
     assert clips.contents(tmp_path / "old") == before
-    (line,) = (line for line in said if line.startswith("Duplicates: "))
+    (line,) = (line for line in logged if line.startswith("Duplicates: "))
     assert line.startswith("Duplicates: not known for 16 of 16 clips, whose features are of an")
     assert not any(name.startswith("duplicate") for name in view.report)
-    said.clear()
+    logged.clear()
     config.data.duplicates = Duplicates.KEEP
-    assert prepare.prepare(config, said.append).view.fingerprint == view.fingerprint
-    assert not any("Duplicates" in line for line in said)
+    assert prepare.prepare(config, logged.append).view.fingerprint == view.fingerprint
+    assert not any("Duplicates" in line for line in logged)

@@ -1,3 +1,5 @@
+"""Progress bars on terminals and in logs."""
+
 import io
 import sys
 
@@ -10,7 +12,7 @@ class Terminal(io.StringIO):
 
 
 def lines_of(monkeypatch, stream, seconds=0.0, **options):
-    """The bar's lines over 100 clips, with so many seconds between two."""
+    """Returns the number of lines of a bar over 100 clips, of so many seconds each."""
     now = [1000.0]
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])
     monkeypatch.setattr(sys, "stderr", stream)

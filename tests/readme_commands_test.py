@@ -1,13 +1,11 @@
 """Runs every command of the README and of the guides, as written, on less data.
 
 EXTRA has the arguments that are appended to each command; a new command needs an entry.
-`readme_steps_test.py` runs the five steps on real clips. `readme_test.py` checks the flags of all
-pages, also of the experiments, whose commands take hours.
+`readme_test.py` checks the flags of all pages, also of the experiments, whose commands take hours.
 """
 
 import bz2
 import json
-import os
 import pathlib
 import re
 import runpy
@@ -25,7 +23,6 @@ import readme_test
 from uhman_jax.config import Config, flatten
 
 ROOT = pathlib.Path(__file__).parents[1]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 SMOKE = runpy.run_path(str(ROOT / "configs" / "smoke.py"))["get_config"]()
 SMALL = [
     f"--config.{path}={value}"
@@ -108,7 +105,7 @@ def test_every_command_runs(folder):
             extra = []
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         command = [sys.executable, "-m", module, *rest, *extra]
-        process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, **pipes)
+        process = subprocess.Popen(command, cwd=folder, **pipes)
         if module == "uhman_jax.demo":
             outputs[module, *rest] = use_the_page(process, folder)
             continue
@@ -177,5 +174,5 @@ def run_the_python(folder):
     code = textwrap.dedent(text[begin : text.index("\n\nMore:", begin)])
     code = code.replace("recommender.recommend(", "print(recommender.recommend(") + ")"
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.count("Suggestion(") == 5, done.stderr

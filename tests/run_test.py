@@ -14,12 +14,13 @@ from uhman_jax.runtime.errors import UserError
 def test_another_config_is_refused_before_any_work(tmp_path):
     config = tiny_world.make_config("/nowhere")
     (tmp_path / "config.json").write_text(json.dumps(to_dict(config) | {"run": {"data": "x"}}))
-    other = tiny_world.make_config("/nowhere", learning_rate=0.5)
-    with pytest.raises(UserError, match="these differ: train.learning_rate: .* before, 0.5 now"):
-        run.run(other, tmp_path, log=print)
+    other = tiny_world.make_config("/nowhere", learning_rate=0.5, num_seeds=4)
+    differences = "train.num_seeds: 1 before, 4 now; train.learning_rate: .* before, 0.5 now"
+    with pytest.raises(UserError, match=f"these differ: {differences}; use another --workdir"):
+        run.run(other, tmp_path)
     # The same config passes the guard and fails at the missing dataset.
     with pytest.raises(UserError, match="/nowhere"):
-        run.run(config, tmp_path, log=print)
+        run.run(config, tmp_path)
 
 
 @pytest.mark.parametrize(

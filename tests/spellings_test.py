@@ -324,10 +324,10 @@ def test_the_page_that_explains_shows_spellings(trained, recommender, tmp_path):
 
 def test_the_web_page_and_its_api_show_spellings(trained, recommender):
     answers = Answers(recommender)
-    profile = Profile.parse(history="#STRASSE")
-    found = answers.suggest(str(trained / "c00.mp4"), profile, 3)
+    clip, profile = str(trained / "c00.mp4"), ("", "", "", "#STRASSE")
+    found = answers.suggest(clip, *profile, 3)
     assert {entry["hashtag"] for entry in found["suggestions"]} == set(SHOWN.values())
-    shown_page, to_copy = answers.page(str(trained / "c00.mp4"), [profile], 3)
+    shown_page, to_copy = answers.show(clip, *profile, False, *profile, 3)
     assert names_in(shown_page) == set(SHOWN.values())
     assert set(to_copy.split()) == {f"#{text}" for text in SHOWN.values()}
 

@@ -1,5 +1,6 @@
 """Paths of buckets: single files and features, as on a disk."""
 
+import importlib.util
 import pathlib
 import pickle
 import signal
@@ -158,6 +159,12 @@ def test_a_copy_is_kept_whole_or_not_at_all(bucket, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="must have the 7 bytes that its bucket states, got 1"):
         storage.cached_copy(path)
     assert [p.name for p in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gcsfs") is not None, reason="gcsfs is installed")
+def test_without_gcsfs_the_message_names_the_package():
+    with pytest.raises(UserError, match=r"needs gcsfs, .* pip install -e '\.\[gcs\]'"):
+        storage.path("gs://bucket/run")
 
 
 # Features

@@ -22,9 +22,10 @@ FULL = "error: the output must be writable, got 'No space left on device'; write
 
 
 def run(arguments, *, before=(sys.executable,), stdout=subprocess.PIPE, env=(), **given):
-    options = {"stderr": subprocess.PIPE, "text": True, "cwd": ROOT, "timeout": 60} | given
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | dict(env)
-    return subprocess.run([*before, *arguments], stdout=stdout, env=environment, **options)
+    options = {"stderr": subprocess.PIPE, "text": True, "timeout": 60} | given
+    return subprocess.run(
+        [*before, *arguments], stdout=stdout, env=os.environ | dict(env), **options
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -56,13 +57,9 @@ def code(*lines):
 
 
 def test_a_lost_reader_ends_the_process_at_the_next_line():
-    process = subprocess.Popen(
-        [sys.executable, *code("import time", "while True: print('line'); time.sleep(0.1)")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    with process:
+    script = code("import time", "while True: print('line'); time.sleep(0.1)")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, *script], **pipes) as process:
         assert process.stdout.readline() == b"line\n"
         process.stdout.close()
         assert process.wait(5) == streams.READER_GONE and not process.stderr.read()

@@ -66,9 +66,8 @@ def main(argv: Sequence[str]) -> int:
             raise
         print(f"error: {message}", file=sys.stderr, flush=True)
         if arguments and arguments.cluster.coordinator:
-            os._exit(
-                streams.WRONG
-            )  # a normal exit waits for the other processes, which wait for us
+            # A normal exit waits for the other processes, which wait for this one.
+            os._exit(streams.WRONG)
         return streams.WRONG
     if not finished:
         print(signals.MESSAGE, file=sys.stderr)

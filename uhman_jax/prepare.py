@@ -17,7 +17,7 @@ from uhman_jax.dataset.raw import RawDataset, read_raw_dataset, summarise_proble
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View, build_view
 from uhman_jax.runtime import lock, storage
-from uhman_jax.runtime.errors import UserError, count_of, storage_error
+from uhman_jax.runtime.errors import count_of, storage_error
 from uhman_jax.shards.store import INFO_FILE, FrameStore
 from uhman_jax.simulator.truth import SIMULATED_FEATURES, Truth, load_truth
 
@@ -86,11 +86,9 @@ def _log_duplicates(
     if text := describe_copies(view.report, duplicates):
         log(f"Duplicates: {text}")
         lines = []
-        for first, second, *others in find_copies(raw.videos, contents):
-            more = f" and {len(others)} more" if others else ""
-            lines.append(
-                f"{first.path} ({first.video_id}) = {second.path} ({second.video_id}){more}"
-            )
+        for copies in find_copies(raw.videos, contents):
+            names = " = ".join(f"{video.path} ({video.video_id})" for video in copies[:2])
+            lines.append(names + (f" and {len(copies) - 2} more" if len(copies) > 2 else ""))
         _log_first(log, lines)
 
 
@@ -215,20 +213,3 @@ def channel_statistics(prepared: Prepared, log: Log = print) -> "ChannelStatisti
             raise
         log(f"Channel statistics are not kept in {path.parent}: {reason}.")
     return statistics
-
-
-def check_same_view(before: View, view: View, path: pathlib.Path) -> None:
-    """Raises UserError if the data of a run have changed since it began.
-
-    Args:
-        before: the view at the start of the run.
-        view: the view of the current data.
-        path: the file of `before`, for the message.
-    """
-    if before.fingerprint != view.fingerprint:
-        raise UserError(
-            f"the data must stay as they were when the run began, but {path} describes "
-            f"{count_of(len(before.video_ids), 'video')} and "
-            f"{count_of(len(before.hashtags), 'hashtag')} that differ from "
-            f"the current {len(view.video_ids)} and {len(view.hashtags)}; use another --workdir"
-        )

@@ -6,7 +6,6 @@ import os
 import pathlib
 import platform
 import subprocess
-from collections.abc import Callable
 from typing import Any
 
 from uhman_jax import __version__, run_directory
@@ -14,20 +13,13 @@ from uhman_jax.config import Config, differences, flatten, go_on_with
 from uhman_jax.config_checks import check_mesh
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import View
-from uhman_jax.prepare import (
-    Prepared,
-    channel_statistics,
-    check_same_view,
-    dataset_root,
-    features_dir,
-    prepare,
-)
+from uhman_jax.prepare import Log, Prepared, channel_statistics, dataset_root, features_dir, prepare
 from uhman_jax.relative_paths import FOLDER, PATHS, located, same_path
-from uhman_jax.run_directory import CHECKPOINTS, CONFIG, REPORT, VIEW, read_config
+from uhman_jax.run_directory import CHECKPOINTS, CONFIG, REPORT, VIEW, FinishedRun, read_config
 from uhman_jax.runtime import lock, signals, storage
-from uhman_jax.runtime.errors import UserError
+from uhman_jax.runtime.errors import UserError, count_of
 from uhman_jax.runtime.processes import Cluster
-from uhman_jax.scores import Scores, table
+from uhman_jax.scores import table
 from uhman_jax.shards.store import INFO_FILE
 
 _ONE_DEVICE = Cluster()
@@ -37,7 +29,7 @@ def run(
     config: Config,
     workdir: str | os.PathLike[str],
     mode: str = "train_and_evaluate",
-    log: Callable[[str], object] = print,
+    log: Log = print,
     report: bool = True,
     cluster: Cluster = _ONE_DEVICE,
 ) -> bool:
@@ -58,17 +50,13 @@ def run(
         UserError: a setting, the data or the run directory is wrong.
     """
     workdir = storage.path(workdir)
-    if not cluster.mesh and not cluster.coordinator:
-        # If JAX sees several devices, the region projection does not use its own kernels.
-        os.environ.setdefault("JAX_CUDA_VISIBLE_DEVICES", "0")
     cluster.initialize()
-    cluster.check_devices()
     check_mesh(config, cluster.shape())
     if cluster.is_main_process:
         storage.check_folder(workdir, "--workdir")
     config, facts = _check_same_config(config, workdir)
     here = located(config, facts, workdir)
-    if mode == "evaluate" and not (workdir / CHECKPOINTS).is_dir():
+    if mode == "evaluate" and not any((workdir / CHECKPOINTS).glob("[0-9]*")):
         raise UserError(
             f"--mode=evaluate needs a trained run, got no checkpoint in {workdir}; "
             "run with --mode=train_and_evaluate first"
@@ -80,21 +68,23 @@ def run(
             storage.remove_leftovers(workdir)
         else:
             log, report = lambda line: None, False
-        finished = _run(config, here, workdir, mode, log, report, cluster)
+        prepared = _prepare(config, here, workdir, log, cluster)
+        metrics = run_directory.final_metrics(workdir)
+        cluster.barrier("looked for metrics")
+        if metrics is None or mode == "evaluate":
+            metrics = _train_and_evaluate(config, prepared, workdir, mode, log, cluster)
+        else:
+            log(f"Run: finished earlier, reused {workdir}.")
+        if metrics:
+            _show(FinishedRun(workdir, config, facts, metrics), prepared.raw.root, log, report)
         cluster.barrier("done")  # some engines kill all processes when one of them exits
-        return finished
+        return bool(metrics)
 
 
-def _run(
-    config: Config,
-    here: Config,
-    workdir: pathlib.Path,
-    mode: str,
-    log: Callable[[str], object],
-    report: bool,
-    cluster: Cluster,
-) -> bool:
-    """Does the work of `run` in a locked directory; `here` has absolute paths."""
+def _prepare(
+    config: Config, here: Config, workdir: pathlib.Path, log: Log, cluster: Cluster
+) -> Prepared:
+    """Prepares the data in the first process, then in the others; `here` has absolute paths."""
     if not cluster.is_main_process:
         cluster.barrier("prepared")  # the first process creates missing data
     path = workdir / VIEW
@@ -103,32 +93,23 @@ def _run(
     if cluster.is_main_process:
         _keep_inputs(config, prepared, view, workdir)
         cluster.barrier("prepared")
-    metrics = run_directory.final_metrics(workdir)
-    cluster.barrier("looked for metrics")
-    if metrics is None or mode == "evaluate":
-        metrics = _train_and_evaluate(config, prepared, workdir, mode, log, cluster)
-        if metrics is None:
-            return False
-    else:
-        log(f"Run: finished earlier, reused {workdir}.")
-    if report and not (workdir / REPORT).exists():
+    return prepared
+
+
+def _show(finished: FinishedRun, root: pathlib.Path, log: Log, report: bool) -> None:
+    """Logs the table of scores; with `report`, writes a missing report.html."""
+    path = finished.workdir / REPORT
+    if report and not path.exists():
         from uhman_jax.report import write_report  # takes 0.5 s, mostly Matplotlib
 
-        write_report(workdir, prepared.raw.root)
-    title = config.model.name.title(**vars(config.model))
-    log("\n" + table(Scores.from_metrics(metrics), title))
+        write_report(finished.workdir, root)
+    log("\n" + table(finished.scores, finished.system))
     if report:
-        log(f"\nReport: {workdir / REPORT}")
-    return True
+        log(f"\nReport: {path}")
 
 
 def _train_and_evaluate(
-    config: Config,
-    prepared: Prepared,
-    workdir: pathlib.Path,
-    mode: str,
-    log: Callable[[str], object],
-    cluster: Cluster,
+    config: Config, prepared: Prepared, workdir: pathlib.Path, mode: str, log: Log, cluster: Cluster
 ) -> dict[str, Any] | None:
     """Trains unless `mode` is "evaluate", and evaluates; returns None if a signal stopped it."""
     from uhman_jax import train  # imports JAX
@@ -138,31 +119,18 @@ def _train_and_evaluate(
     keep_compiled_programs()
 
     store, view = prepared.store, prepared.view
-    shape = cluster.shape()
-    devices = Devices(len(view.hashtags), shape) if shape else None
+    devices = Devices(len(view.hashtags), shape) if (shape := cluster.shape()) else None
     if mode == "evaluate":
         state = train.restore(config, view, workdir)
-        if state is None:
-            raise UserError(
-                f"--mode=evaluate needs a checkpoint, got none in {workdir / CHECKPOINTS}; "
-                "run with --mode=train_and_evaluate first"
-            )
+        assert state is not None, "`run` has checked that there is a checkpoint"
         if not int(state.validated_step):
             log(f"No validation before step {int(state.step)}: its parameters are evaluated.")
     else:
         statistics = channel_statistics(prepared, log)
         with signals.graceful_stop() as stopped:
             try:
-                state = train.train(
-                    config,
-                    view,
-                    store,
-                    statistics,
-                    workdir,
-                    should_stop=stopped,
-                    log=log,
-                    devices=devices,
-                )
+                how: dict[str, Any] = {"should_stop": stopped, "log": log, "devices": devices}
+                state = train.train(config, view, store, statistics, workdir, **how)
             except train.Interrupted as interrupted:
                 log(f"Saved at step {interrupted.step} in {workdir / CHECKPOINTS}.")
                 return None
@@ -242,10 +210,16 @@ def _keep_inputs(
 ) -> None:
     """Writes config.json and view.npz; with a view `before`, checks that the data are the same."""
     workdir.mkdir(parents=True, exist_ok=True)
-    if before:
-        check_same_view(before, prepared.view, workdir / VIEW)
-    else:
-        prepared.view.save(workdir / VIEW)
+    view = prepared.view
+    if not before:
+        view.save(workdir / VIEW)
+    elif before.fingerprint != view.fingerprint:
+        raise UserError(
+            f"the data must stay as they were when the run began, but {workdir / VIEW} describes "
+            f"{count_of(len(before.video_ids), 'video')} and "
+            f"{count_of(len(before.hashtags), 'hashtag')} that differ from "
+            f"the current {len(view.video_ids)} and {len(view.hashtags)}; use another --workdir"
+        )
     if (workdir / CONFIG).exists():
         return
     libraries = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -254,7 +228,7 @@ def _keep_inputs(
         "source": _source_revision(),
         "versions": {"uhman_jax": __version__, "python": platform.python_version(), **versions},
         "data": prepared.raw.fingerprint,
-        "view": prepared.view.fingerprint,
+        "view": view.fingerprint,
         "features": prepared.store.info,
         FOLDER: os.getcwd(),  # base of relative paths in the settings
     }

@@ -15,7 +15,6 @@
 import dataclasses
 import functools
 import json
-import math
 import pathlib
 import zipfile
 from collections.abc import Sequence
@@ -263,7 +262,9 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 def write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
     """Writes strict JSON: NaN and infinity become null."""
-    text = json.dumps(_finite(values), indent=2, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(values, default=lambda value: value.item())  # of a NumPy number
+    finite = json.loads(text, parse_constant=lambda name: None)
+    text = json.dumps(finite, indent=2, ensure_ascii=False)
     with storage.atomic_write(path) as file:
         file.write((text + "\n").encode())
 
@@ -272,13 +273,3 @@ def write_npz(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes named arrays."""
     with storage.atomic_write(path) as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -13,7 +13,7 @@ from uhman_jax.dataset.view import View
 from uhman_jax.evaluate import confidence
 from uhman_jax.prepare import features_dir
 from uhman_jax.relative_paths import located
-from uhman_jax.run_directory import CHECKPOINTS, CONFIG, VIEW, FinishedRun
+from uhman_jax.run_directory import CONFIG, VIEW, FinishedRun
 from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards.store import FrameStore
 
@@ -37,14 +37,11 @@ class Trained(FinishedRun):
         """
         import jax
 
-        folder = self.workdir / CHECKPOINTS
-        if not folder.is_dir():
+        state = train.restore(self.config, self.view, self.workdir)
+        if state is None:
             raise UserError(
                 f"a trained run must have checkpoints, got none in {self.workdir}; train it again"
             )
-        state = train.restore(self.config, self.view, self.workdir)
-        if state is None:
-            raise UserError(f"a trained run must have a checkpoint, got none in {folder}")
         index = seed - self.config.seed
         # NumPy, because JAX would compile a program for every shape.
         params = jax.tree.map(lambda leaf: np.asarray(leaf)[index], state.kept)

@@ -27,7 +27,7 @@ from uhman_jax.runtime.storage import check_folder
 from uhman_jax.trained_run import Trained, open_run
 
 SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
-MANIFEST = "model.json"  # says who wrote the folder, and what is in it
+MANIFEST = "model.json"  # names the program that wrote the folder, and its files
 MADE_BY = "uhman_jax tools.export"
 
 

@@ -3,7 +3,7 @@
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 _GO_ON = " \\\n  "
@@ -37,18 +37,25 @@ def here_document(text: str) -> str:
 
 
 def run_verb(
-    verbs: Mapping[str, Callable[[list[str]], list[str]]],
-    argv: Sequence[str],
+    scripts: Callable[[list[str]], Mapping[str, list[str]]],
+    argv: list[str],
     mistake: str,
     dry_run: bool,
 ) -> NoReturn:
-    """Exits with the status of the script of the verb in `argv`, or with the user's mistake."""
-    given = argv[1] if len(argv) > 1 else "none"
+    """Exits with the status of the script of the verb in `argv`, or with the user's mistake.
+
+    Args:
+        scripts: returns the commands of each verb, given the arguments after the verb.
+        argv: the program's name, the verb and its arguments.
+        mistake: message, "" if there is none.
+        dry_run: whether the script is printed instead.
+    """
+    verbs, given = scripts(argv[2:]), argv[1] if len(argv) > 1 else "none"
     if given not in verbs:
         sys.exit(f"say what to do, one of {', '.join(verbs)}, got {given}; see --help")
     if mistake:
         sys.exit(mistake)
-    text = HEAD + "\n".join(verbs[given](list(argv[2:]))) + "\n"
+    text = HEAD + "\n".join(verbs[given]) + "\n"
     if not dry_run:
         sys.exit(subprocess.run(["bash", "-c", text]).returncode)
     print(text, end="")

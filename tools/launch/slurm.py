@@ -90,7 +90,9 @@ def train(arguments: list[str]) -> list[str]:
     return [script.command("mkdir", "-p", _LOGS.value), f"job=$({job}\n)", 'echo "train $job"']
 
 
-VERBS = {"encode": encode, "train": train}
+def scripts(arguments: list[str]) -> dict[str, list[str]]:
+    """Returns the commands of each verb."""
+    return {"encode": encode(arguments), "train": train(arguments)}
 
 
 def main(argv: list[str]) -> None:
@@ -98,7 +100,7 @@ def main(argv: list[str]) -> None:
     missing = not _DRY_RUN.value and not (ROOT / _PYTHON.value).exists()
     mistake = f"--python must be there, got {_PYTHON.value}; install first (README)"
     os.chdir(ROOT)
-    script.run_verb(VERBS, argv, mistake if missing else "", _DRY_RUN.value)
+    script.run_verb(scripts, argv, mistake if missing else "", _DRY_RUN.value)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ is the command that mounts it, e.g. --mount='gcsfuse my-bucket data'.
 """
 
 import shlex
-from collections.abc import Callable
 
 from absl import flags
 
@@ -50,26 +49,14 @@ def kind(version: str) -> list[str]:
     return [f"--accelerator-type={_TYPE.value}", f"--{version}={_VERSION.value}", *spot]
 
 
-def create(_: list[str]) -> list[str]:
-    """Creates a TPU VM at once."""
-    return [tpus("tpu-vm", "create", _NAME.value, *kind("version"))]
-
-
-def queue(_: list[str]) -> list[str]:
-    """Requests a TPU VM and waits until it is there."""
-    name = _NAME.value
+def scripts(arguments: list[str]) -> dict[str, list[str]]:
+    """Returns the commands of each verb."""
+    name, archive, python = _NAME.value, f"{_NAME.value}.tar.gz", f"{FOLDER}/.venv/bin/python"
     state = tpus("queued-resources", "describe", name, "--format=value(state.state)")
-    request = tpus(
-        "queued-resources", "create", name, f"--node-id={name}", *kind("runtime-version")
-    )
-    return [request, f'until [ "$({state})" = ACTIVE ]; do\n  sleep 30\ndone']
-
-
-def install(_: list[str]) -> list[str]:
-    """Installs this checkout's last commit and its environment on all workers."""
-    archive = f"{_NAME.value}.tar.gz"
-    uv, python = ".local/bin/uv", f"{FOLDER}/.venv/bin/python"
-    steps = [
+    request = ["queued-resources", "create", name, f"--node-id={name}", *kind("runtime-version")]
+    queue = [tpus(*request), f'until [ "$({state})" = ACTIVE ]; do\n  sleep 30\ndone']
+    uv = ".local/bin/uv"
+    unpack = [
         f"rm -rf {FOLDER}",
         f"tar -xzf {archive}",
         "python3 -m pip install --quiet --user uv",
@@ -78,54 +65,32 @@ def install(_: list[str]) -> list[str]:
         f"--editable='{FOLDER}[tpu]'",
     ]
     git = ["git", "archive", "--format=tar.gz", f"--prefix={FOLDER}/", f"--output={archive}"]
-    return [
+    install = [
         script.command(*git, "HEAD"),
-        tpus("tpu-vm", "scp", archive, f"{_NAME.value}:", "--worker=all"),
+        tpus("tpu-vm", "scp", archive, f"{name}:", "--worker=all"),
         script.command("rm", archive),
-        ssh(" && ".join(steps)),
+        ssh(" && ".join(unpack)),
     ]
-
-
-def run(arguments: list[str]) -> list[str]:
-    """Starts the run on all workers and returns at once."""
     words = [".venv/bin/python", "-m", "uhman_jax.main", *arguments, "--coordinator=auto"]
     start = f"cd {FOLDER} && nohup {shlex.join(words)} > {LOG} 2>&1 < /dev/null &"
-    return [ssh(f"{_MOUNT.value} || exit; {start}" if _MOUNT.value else start)]
-
-
-def follow(_: list[str]) -> list[str]:
-    """Shows worker 0's output continuously."""
-    return [ssh(f"tail -n +1 -F {FOLDER}/{LOG}", worker="0")]
-
-
-def stop(_: list[str]) -> list[str]:
-    """Makes all workers save and end."""
-    return [ssh("pkill -TERM -f '[u]hman_jax.main'")]
-
-
-def _delete_request() -> str:
-    return tpus("queued-resources", "delete", _NAME.value, "--force", "--quiet")
-
-
-def resume(arguments: list[str]) -> list[str]:
-    """Queues for another TPU VM after a preemption, and continues the run on it."""
-    return [f"{_delete_request()} || true", *queue([]), *install([]), *run(arguments)]
-
-
-def delete(_: list[str]) -> list[str]:
-    """Deletes the TPU VM and its request."""
-    return [f"{_delete_request()} || {tpus('tpu-vm', 'delete', _NAME.value, '--quiet')}"]
-
-
-VERBS: dict[str, Callable[[list[str]], list[str]]] = {
-    verb.__name__: verb for verb in (create, queue, install, run, follow, stop, resume, delete)
-}
+    run = [ssh(f"{_MOUNT.value} || exit; {start}" if _MOUNT.value else start)]
+    delete = tpus("queued-resources", "delete", name, "--force", "--quiet")
+    return {
+        "create": [tpus("tpu-vm", "create", name, *kind("version"))],
+        "queue": queue,
+        "install": install,
+        "run": run,
+        "follow": [ssh(f"tail -n +1 -F {FOLDER}/{LOG}", worker="0")],
+        "stop": [ssh("pkill -TERM -f '[u]hman_jax.main'")],
+        "resume": [f"{delete} || true", *queue, *install, *run],
+        "delete": [f"{delete} || {tpus('tpu-vm', 'delete', name, '--quiet')}"],
+    }
 
 
 def main(argv: list[str]) -> None:
     """Runs a verb."""
     mistake = "--zone must name where the TPU is, got none; write e.g. --zone=us-central2-b"
-    script.run_verb(VERBS, argv, "" if _ZONE.value else mistake, _DRY_RUN.value)
+    script.run_verb(scripts, argv, "" if _ZONE.value else mistake, _DRY_RUN.value)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,7 @@
     python -m uhman_jax.demo --run=runs/natural
 
 Listens on http://127.0.0.1:7860, by default only for this machine (see --host). Needs the extra
-[demo]. Other programs send three requests: the first returns PATH, the second ID, the third the
-suggestions.
-
-    curl -F files=@clip.mp4 http://127.0.0.1:7860/gradio_api/upload
-    curl http://127.0.0.1:7860/gradio_api/call/suggest -H "Content-Type: application/json" -d
-        '{"data": [{"path": "PATH", "meta": {"_type": "gradio.FileData"}}, "female", 21, "US",
-        "#dance #ootd", 5]}'
-    curl -N http://127.0.0.1:7860/gradio_api/call/suggest/ID
+[demo]. Other programs can send the same requests: see README.md in this folder.
 """
 
 import os

@@ -1,5 +1,6 @@
 """Builds and serves the page of one loaded run."""
 
+import errno
 import functools
 import html
 import os
@@ -11,7 +12,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from uhman_jax.dataset.attributes import UNKNOWN
+from uhman_jax.dataset.raw import read_raw_dataset
+from uhman_jax.dataset.view import TEST, View
+from uhman_jax.prepare import dataset_root
+from uhman_jax.preprocess.find_videos import files_below
+from uhman_jax.recommend import page
+from uhman_jax.recommend.explain import frames_of, side_of
+from uhman_jax.recommend.occlusion import Explainer
 from uhman_jax.recommend.profile import Profile
+from uhman_jax.recommend.recommender import Recommender
 from uhman_jax.runtime import storage
 from uhman_jax.runtime.errors import UserError
 
@@ -32,56 +41,69 @@ footer{display:none!important}
 class Answers:
     """Answers the requests of the page, one at a time."""
 
-    def __init__(self, recommender: Any):
-        """Takes the Recommender of the run."""
-        from uhman_jax.recommend.occlusion import Explainer
-
+    def __init__(self, recommender: Recommender):
         self._recommender = recommender
         self._turn = threading.Lock()
         self._read = functools.lru_cache(_CACHED)(self._features_and_frames)
         try:
-            self._explainer: Any = Explainer(recommender.model)
+            self._explainer: Explainer | None = Explainer(recommender.model)
         except UserError:  # a baseline without attention
             self._explainer = None
 
-    def suggest(self, clip: str, profile: Profile, top_k: int) -> dict[str, Any]:
-        """Returns the suggestions as JSON values, for the API.
+    def suggest(
+        self, clip: str | None, gender: str, age: Any, country: str, history: str, top_k: Any
+    ) -> dict[str, Any]:
+        """Returns the suggestions as JSON values, for the API; raises gradio.Error for mistakes."""
+        try:
+            if not clip or top_k is None:
+                raise UserError("a clip and a number of suggestions must be given; see the README")
+            profile = Profile.parse(gender, age, country, history)
+            with self._turn:
+                record, _ = self._read(clip)
+                (found,) = self._recommender.suggest(record, [profile], int(top_k))
+                notes = list(self._recommender.notes)
+        except UserError as error:
+            import gradio as gr
 
-        Raises:
-            UserError: the clip has no readable frame.
-        """
-        with self._turn:
-            record, _ = self._read(clip)
-            (found,) = self._recommender.suggest(record, [profile], top_k)
-            notes = list(self._recommender.notes)
+            raise gr.Error(_plain(error, clip), print_exception=False) from error
         return {"suggestions": [suggestion._asdict() for suggestion in found], "notes": notes}
 
-    def page(self, clip: str, profiles: Sequence[Profile], top_k: int) -> tuple[str, str]:
+    def show(self, clip: str | None, *values: Any) -> tuple[str, str]:
         """Returns the answer as HTML, and the hashtags of the first profile as text.
 
-        Raises:
-            UserError: the clip has no readable frame.
-        """
-        from uhman_jax.recommend import page
-        from uhman_jax.recommend.explain import side_of
+        A mistake of the visitor becomes a message on the page.
 
-        with self._turn:
-            record, images = self._read(clip)
-            sides = [
-                side_of(self._recommender, self._explainer, record, profile, top_k=top_k)
-                for profile in profiles
-            ]
+        Args:
+            clip: path of the clip; None if there is none yet.
+            *values: gender, age, country and history; whether to compare; these four of the other
+                profile; number of suggestions.
+        """
+        compare, top_k = values[4], int(values[9])
+        try:
+            if not clip:
+                raise UserError("a clip must be given first; drop one, or pick one to try")
+            profiles = [values[:4], values[5:9]] if compare else [values[:4]]
+            users = [Profile.parse(*profile) for profile in profiles]
+            with self._turn:
+                record, images = self._read(clip)
+                asked = self._recommender, self._explainer, record
+                sides = [side_of(*asked, user, top_k=top_k) for user in users]
+        except UserError as error:
+            return f"<p class='trouble' role='alert'>{html.escape(_plain(error, clip))}</p>", ""
         shown = page.render(None, record.times_F, images, sides, self._recommender.metrics)
         return shown, " ".join(f"#{suggestion.hashtag}" for suggestion in sides[0].suggestions)
 
     def _features_and_frames(self, clip: str) -> tuple[Any, list[Any]]:
-        from uhman_jax.recommend.explain import frames_of
-
         record = self._recommender.features(clip)
         return record, frames_of(self._recommender, pathlib.Path(clip), record)
 
 
-def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool) -> Any:
+def _plain(error: UserError, clip: str | None) -> str:
+    """Returns a message with the name of the clip instead of its path."""
+    return str(error).replace(clip, os.path.basename(clip)) if clip else str(error)
+
+
+def build(answers: Answers, view: View, examples: Sequence[str], simulated: bool) -> Any:
     """Returns the page, a gradio.Blocks.
 
     Args:
@@ -92,53 +114,17 @@ def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool)
     """
     import gradio as gr
 
-    def choice(label: str, names: Sequence[str]) -> Any:
-        choices = [("–", UNKNOWN), *((name, name) for name in names[1:])]
-        # A custom value counts as unknown.
-        return gr.Dropdown(
-            choices, value=UNKNOWN, label=label, min_width=80, allow_custom_value=True
-        )
-
-    def profile_inputs() -> list[Any]:
-        with gr.Row():
-            gender = choice("Gender", view.genders)
-            age = gr.Textbox(label="Age", placeholder="years", min_width=60)
-            country = choice("Country", view.countries)
-        history = gr.Textbox(label="Hashtags used before", placeholder="#dance #ootd")
-        return [gender, age, country, history]
-
-    def show(clip: str | None, *values: Any) -> tuple[str, str]:
-        compare, top_k, profiles = values[4], values[9], [values[:4]]
-        if compare:
-            profiles.append(values[5:9])
-        try:
-            if not clip:
-                raise UserError("a clip must be given first; drop one, or pick one to try")
-            return answers.page(clip, [Profile.parse(*profile) for profile in profiles], int(top_k))
-        except UserError as error:
-            return f"<p class='trouble' role='alert'>{html.escape(_plain(error, clip))}</p>", ""
-
-    def suggest(
-        clip: str | None, gender: str, age: Any, country: str, history: str, top_k: float | None
-    ) -> dict[str, Any]:
-        try:
-            if not clip or top_k is None:
-                raise UserError("a clip and a number of suggestions must be given; see the README")
-            return answers.suggest(clip, Profile.parse(gender, age, country, history), int(top_k))
-        except UserError as error:
-            raise gr.Error(_plain(error, clip), print_exception=False) from error
-
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, _KEEP)) as blocks:
         warning = " **Trained on simulated clips.**" if simulated else ""
         gr.Markdown(f"# {TITLE}\nDrop a short video and describe the user who posts it.{warning}")
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
                 clip = gr.Video(sources=["upload"], label="Clip", height=330, elem_id="clip")
-                first = profile_inputs()
+                first = _profile_inputs(view)
                 compare = gr.Checkbox(label="Compare with another profile", value=False)
                 with gr.Column(visible=False) as other:
                     gr.Markdown("**The other profile**")
-                    second = profile_inputs()
+                    second = _profile_inputs(view)
                 top_k = gr.Slider(1, 30, value=10, step=1, label="Suggestions")
                 go = gr.Button("Suggest hashtags", variant="primary", elem_id="go")
                 if examples:
@@ -148,22 +134,32 @@ def build(answers: Answers, view: Any, examples: Sequence[str], simulated: bool)
                     label="To copy", buttons=["copy"], interactive=False, lines=2, elem_id="copy"
                 )
                 shown = gr.HTML(_EMPTY, elem_id="shown")
-        compare.change(
-            lambda on: gr.Column(visible=on), compare, other, api_visibility="private", queue=False
-        )
-        inputs = [clip, *first, compare, *second, top_k]
+        private: dict[str, Any] = {"api_visibility": "private"}
+        compare.change(lambda on: gr.Column(visible=on), compare, other, queue=False, **private)
         one_at_a_time: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
-        go.click(show, inputs, [shown, copy], api_visibility="private", **one_at_a_time)
-        hidden = gr.JSON(visible=False)
-        gr.Button(visible=False).click(
-            suggest, [clip, *first, top_k], hidden, api_name="suggest", **one_at_a_time
-        )
+        inputs = [clip, *first, compare, *second, top_k]
+        go.click(answers.show, inputs, [shown, copy], **private, **one_at_a_time)
+        hidden, asked = gr.JSON(visible=False), [clip, *first, top_k]
+        button = gr.Button(visible=False)
+        button.click(answers.suggest, asked, hidden, api_name="suggest", **one_at_a_time)
     return blocks
 
 
-def _plain(error: UserError, clip: str | None) -> str:
-    """Returns a message with the name of the clip instead of its path."""
-    return str(error).replace(clip, os.path.basename(clip)) if clip else str(error)
+def _profile_inputs(view: View) -> list[Any]:
+    """Adds the inputs of a profile to the page; they accept other values, which are unknown."""
+    import gradio as gr
+
+    def choice(label: str, names: Sequence[str]) -> Any:
+        choices = [("–", UNKNOWN), *((name, name) for name in names[1:])]
+        how = {"value": UNKNOWN, "label": label, "min_width": 80, "allow_custom_value": True}
+        return gr.Dropdown(choices, **how)
+
+    with gr.Row():
+        gender = choice("Gender", view.genders)
+        age = gr.Textbox(label="Age", placeholder="years", min_width=60)
+        country = choice("Country", view.countries)
+    history = gr.Textbox(label="Hashtags used before", placeholder="#dance #ootd")
+    return [gender, age, country, history]
 
 
 def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float) -> str:
@@ -181,39 +177,33 @@ def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float)
     """
     import gradio as gr
 
-    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     try:
-        with socket.create_server((host, 0)) as free:
-            port = port or free.getsockname()[1]  # Gradio does not accept port 0
+        with socket.create_server((host, port)) as free:
+            port = free.getsockname()[1]  # Gradio does not accept port 0
     except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise UserError(f"--port must be free on {host}, got {port}; use another") from error
         raise UserError(
             f"--host must be an address of this machine, got {host!r}; use 127.0.0.1 or 0.0.0.0"
         ) from error
-    try:
-        _, address, _ = blocks.launch(
-            server_name=host,
-            server_port=port,
-            max_file_size=int(max_megabytes * 2**20),
-            quiet=True,
-            share=False,
-            ssr_mode=False,
-            theme=gr.themes.Base(primary_hue="indigo", **fonts),
-            css=_CSS,
-            allowed_paths=[folder],
-            prevent_thread_lock=True,
-        )
-    except OSError as error:
-        raise UserError(f"--port must be free on {host}, got {port}; use another") from error
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    _, address, _ = blocks.launch(
+        server_name=host,
+        server_port=port,
+        max_file_size=int(max_megabytes * 2**20),
+        quiet=True,
+        share=False,
+        ssr_mode=False,
+        theme=gr.themes.Base(primary_hue="indigo", **fonts),
+        css=_CSS,
+        allowed_paths=[folder],
+        prevent_thread_lock=True,
+    )
     return address
 
 
 def examples_of(recommender: Any, folder: str, given: str) -> list[str]:
     """Copies example clips into `folder`, from the folder `given` or else the first test clips."""
-    from uhman_jax.dataset.raw import read_raw_dataset
-    from uhman_jax.dataset.view import TEST
-    from uhman_jax.prepare import dataset_root
-    from uhman_jax.preprocess.find_videos import files_below
-
     if given:
         root = pathlib.Path(given)
         if not root.is_dir():

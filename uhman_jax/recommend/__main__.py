@@ -99,13 +99,9 @@ def run(rest: list[str]) -> bool:
 def _load(videos: list[str]) -> Any:
     """Returns the Recommender; its extractor starts before JAX is imported."""
     clips = start_extractor(_RUN.value, _FEATURES.value, first=videos, seed=_SEED.value)
-    try:
-        from uhman_jax.recommend.recommender import Recommender
+    from uhman_jax.recommend.recommender import Recommender
 
-        return Recommender.load(_RUN.value, seed=_SEED.value, clips=clips)
-    except BaseException:
-        clips.close()
-        raise
+    return Recommender.load(_RUN.value, seed=_SEED.value, clips=clips)
 
 
 def _run_explain(clips: list[str], profile: Profile, choice: dict[str, Any]) -> bool:

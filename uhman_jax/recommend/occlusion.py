@@ -38,7 +38,6 @@ class Explainer:
     """
 
     def __init__(self, model: Any):
-        """Does not compile yet."""
         if not isinstance(model, UHMAN):
             raise UserError(
                 "explanations need a model with attention, UHMAN, got "

@@ -1,7 +1,7 @@
 """Describes a user, and encodes users as the input of a model."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,7 +79,7 @@ class Profile:
             if not equals or name not in names:
                 raise UserError(
                     f"a profile must be written as {', '.join(f'{n}=...' for n in names)}, "
-                    f"got {part!r}; leave out what is not known"
+                    f"got {part!r}; leave out unknown parts"
                 )
             values[name] = value
         return cls.parse(**values)
@@ -97,6 +97,20 @@ class Profile:
         return ", ".join(filter(None, parts)) or "nothing known"
 
 
+def read_list(texts: str | Iterable[str], rules: int) -> Hashtags:
+    """Returns the hashtags that a person listed, in one text or several.
+
+    Args:
+        texts: lists of hashtags in any notation.
+        rules: version of the rules by which the run reads them, see `dataset.rules`.
+    """
+    texts = [texts] if isinstance(texts, str) else texts
+    if rules > 1:
+        return read_hashtags(*texts)
+    keys = split_hashtags(" ".join(texts), rules)
+    return Hashtags(keys, keys, ())
+
+
 class ProfileEncoder:
     """Turns profiles into the input of a run's model.
 
@@ -105,11 +119,8 @@ class ProfileEncoder:
     """
 
     def __init__(self, view: View):
-        """Reads the attribute values and hashtags of a view."""
         self.notes: list[str] = []
-        self._rules = view.rules
-        self._genders, self._ages, self._countries = view.genders, view.ages, view.countries
-        self._width = view.max_history
+        self._view = view
         self._hashtags = {name: t for t, name in enumerate(view.hashtags)}
 
     def encode(self, profiles: Sequence[Profile]) -> "UserInput":
@@ -122,48 +133,41 @@ class ProfileEncoder:
         from uhman_jax.models.layers import UserInput
 
         self.notes = []
-        histories: list[list[int]] = []
-        for profile in profiles:
-            used = self._read(profile.history)
-            names = [name for name in used.keys if name in self._hashtags]
-            pairs = zip(used.keys, used.spellings, strict=True)
-            missing = [f"#{written}" for name, written in pairs if name not in self._hashtags]
-            for reason, texts in (
-                ("not in the vocabulary", missing),
-                ("not a hashtag", list(map(repr, used.rejected))),
-            ):
-                if texts:
-                    more = f" and {len(texts) - 5} more" if len(texts) > 5 else ""
-                    self.notes.append(f"{reason}, so not used: {' '.join(texts[:5])}{more}")
-            if len(names) > self._width:
-                self.notes.append(f"of the history the first {self._width} hashtags are used")
-            histories.append([self._hashtags[name] for name in names[: self._width]])
+        view = self._view
+        histories = [self._history(profile.history) for profile in profiles]
+        offsets = np.cumsum([0, *map(len, histories)])
+        ragged = Ragged(np.array(sum(histories, []), np.int32), offsets)
 
         def ids(kind, values, names):
             return np.array([self._id(kind, value, names) for value in values], np.int32)
 
-        offsets = np.cumsum([0, *map(len, histories)])
-        ragged = Ragged(np.array(sum(histories, []), np.int32), offsets)
         return UserInput(
-            ids("gender", [profile.gender for profile in profiles], self._genders),
-            ids("age", [age_bucket(profile.age) for profile in profiles], self._ages),
-            ids("country", [profile.country for profile in profiles], self._countries),
-            *pad(ragged, np.arange(len(profiles)), self._width),
+            ids("gender", [profile.gender for profile in profiles], view.genders),
+            ids("age", [age_bucket(profile.age) for profile in profiles], view.ages),
+            ids("country", [profile.country for profile in profiles], view.countries),
+            *pad(ragged, np.arange(len(profiles)), view.max_history),
         )
 
-    def _read(self, history: str | Sequence[str]) -> Hashtags:
-        """Reads a history by the rules of the view."""
-        texts = [history] if isinstance(history, str) else history
-        if self._rules > 1:
-            return read_hashtags(*texts)
-        keys = split_hashtags(" ".join(texts), self._rules)
-        return Hashtags(keys, keys, ())
+    def _history(self, history: str | Sequence[str]) -> list[int]:
+        """Returns the ids of the hashtags that the model uses."""
+        used, most = read_list(history, self._view.rules), self._view.max_history
+        ids = [self._hashtags[name] for name in used.keys if name in self._hashtags]
+        pairs = zip(used.keys, used.spellings, strict=True)
+        missing = [f"#{spelling}" for name, spelling in pairs if name not in self._hashtags]
+        rejected = [repr(text) for text in used.rejected]
+        for reason, texts in (("not in the vocabulary", missing), ("not a hashtag", rejected)):
+            if texts:
+                more = f" and {len(texts) - 5} more" if len(texts) > 5 else ""
+                self.notes.append(f"{reason}, so not used: {' '.join(texts[:5])}{more}")
+        if len(ids) > most:
+            self.notes.append(f"of the history the first {most} hashtags are used")
+        return ids[:most]
 
     def _id(self, kind: str, value: str, names: Sequence[str]) -> int:
         """Returns the index of a value, in any spelling, among `names`; 0 if it is not there."""
         if value in names:
             return names.index(value)
-        folds = {"gender": fold_gender, "country": fold_country} if self._rules > 1 else {}
+        folds = {"gender": fold_gender, "country": fold_country} if self._view.rules > 1 else {}
         fold = folds.get(kind, str.casefold)
         folded = fold(value)
         if folded in ("", UNKNOWN):

@@ -1,5 +1,6 @@
 """Suggests the hashtags that a user would attach to a clip, with a trained run."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,13 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from uhman_jax.backbone import BACKBONES
-from uhman_jax.dataset.hashtags import read_hashtags, split_hashtags
 from uhman_jax.evaluate.confidence import Calibration
 from uhman_jax.input_pipeline import pad_videos
 from uhman_jax.kernels.video_input import VideoInput
 from uhman_jax.models.layers import score
 from uhman_jax.preprocess.feature_client import OnDemand
-from uhman_jax.recommend.profile import Profile, ProfileEncoder
+from uhman_jax.recommend.profile import Profile, ProfileEncoder, read_list
 from uhman_jax.recommend.start import check_choice, start_extractor
 from uhman_jax.run import keep_compiled_programs
 from uhman_jax.run_directory import which_seed
@@ -48,7 +48,7 @@ class Answer(NamedTuple):
     problem: str  # error of the clip, also one after its first frames; "" if there is none
 
 
-class Recommender:
+class Recommender(contextlib.AbstractContextManager["Recommender"]):
     """One seed's model of a run, with the extractor that made its features.
 
     >>> with Recommender.load("runs/natural") as recommender:           # doctest: +SKIP
@@ -73,7 +73,6 @@ class Recommender:
         clips: OnDemand,
         calibration: Calibration | None = None,
     ):
-        """Keeps the parts; see `load`."""
         self.trained = trained
         self.config, self.metrics = trained.config, trained.metrics
         self.view = view = trained.view
@@ -117,10 +116,6 @@ class Recommender:
         except BaseException:
             clips.close()
             raise
-
-    def __enter__(self) -> "Recommender":
-        """Returns itself."""
-        return self
 
     def __exit__(self, *exc: object) -> None:
         """Closes the extractor."""
@@ -256,10 +251,7 @@ class Recommender:
 
     def _excluded(self, exclude: Iterable[str]) -> set[str]:
         """Returns the keys of the hashtags to leave out."""
-        lists = [exclude] if isinstance(exclude, str) else list(exclude)
-        if self.view.rules == 1:
-            return {name for field in lists for name in split_hashtags(field, self.view.rules)}
-        found = read_hashtags(*lists)
+        found = read_list(exclude, self.view.rules)
         if found.rejected:
             raise UserError(
                 "exclude must list hashtags of letters, marks, digits, underscores and emoji, got "

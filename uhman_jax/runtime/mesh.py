@@ -26,7 +26,7 @@ class Devices:
 
     Args:
         num_hashtags: T.
-        shape: devices along `data` and `model`, as checked by `Cluster.check_devices`.
+        shape: devices along `data` and `model`, as checked by `Cluster.initialize`.
 
     Attributes:
         mesh: `data` x `model`.
@@ -35,7 +35,6 @@ class Devices:
     """
 
     def __init__(self, num_hashtags: int, shape: tuple[int, int]):
-        """Makes the mesh."""
         self.mesh: Mesh = jax.make_mesh(shape, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
         self.num_hashtags = num_hashtags
         self.num_rows = -(-num_hashtags // shape[1]) * shape[1]

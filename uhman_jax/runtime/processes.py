@@ -5,6 +5,8 @@ checkpoints, metrics and report. All processes read the same folders and take ev
 """
 
 import dataclasses
+import math
+import os
 import re
 
 from uhman_jax.runtime.errors import UserError
@@ -54,29 +56,22 @@ class Cluster:
                 "HOST:PORT of process 0, the same for all"
             )
 
-    def check_devices(self) -> None:
-        """Raises UserError if the mesh is not all devices; call it after `initialize`."""
-        if not (shape := self.shape()):
-            return
-        import jax
-
-        data, model = shape
-        if data * model != (count := jax.device_count()):
-            raise UserError(
-                f"--mesh must multiply to the number of devices, {count}, got {data}x{model}; "
-                f"use e.g. {count}x1"
-            )
-
     def initialize(self) -> None:
-        """Connects to the other processes, if there are any; raises UserError if that fails."""
-        if not self.coordinator:
+        """Connects to the other processes and checks the number of devices.
+
+        Raises:
+            UserError: a process cannot be reached, or the mesh is not all devices.
+        """
+        if not (self.coordinator or self.mesh):
+            # If JAX sees several devices, the region projection does not use its own kernels.
+            os.environ.setdefault("JAX_CUDA_VISIBLE_DEVICES", "0")
             return
         import jax
 
         try:
             if self.coordinator == AUTO:
                 jax.distributed.initialize()
-            else:
+            elif self.coordinator:
                 jax.distributed.initialize(
                     self.coordinator, num_processes=self.num_processes, process_id=self.process
                 )
@@ -86,6 +81,12 @@ class Cluster:
                 f"the processes of a run must find each other, got {reason!r} with "
                 f"--coordinator={self.coordinator}; start all of them, and let them reach its port"
             ) from error
+        count = jax.device_count()
+        if self.mesh and math.prod(map(int, self.mesh.split("x"))) != count:
+            raise UserError(
+                f"--mesh must multiply to the number of devices, {count}, got {self.mesh}; "
+                f"use e.g. {count}x1"
+            )
 
     @property
     def is_main_process(self) -> bool:
