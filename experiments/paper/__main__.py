@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 
 from absl import flags
+from tqdm import tqdm
 
 from experiments.paper.page import write_all
 from experiments.paper.recipes import RECIPES, VARIANTS
@@ -24,7 +25,6 @@ from experiments.paper.tune import Tuning
 from experiments.paper.workers import Interrupted, Workers, num_workers
 from uhman_jax.runtime import lock, signals
 from uhman_jax.runtime.errors import UserError, exit_on_user_error, only_flags
-from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.runtime.streams import run_app
 
 PARTS = ("tables", "recipe", "figure4a", "figure4b", "sizes", "views")
@@ -128,9 +128,18 @@ def run_cells(cells: list[Cell], study: Study) -> None:
         with Workers(_WORKERS.value or num_workers()) as workers:
             if not _QUICK.value:
                 tuning = Tuning(study)
-                tune(workers, tuning, cells, study)
+                runs = tuning.missing(cells)
+                prepare_worlds(workers, [cell for cell, _ in runs], study)
+                for index, result in workers.run(run_cell, runs, desc="tuning", unit="run"):
+                    tuning.record(runs[index], result)
                 cells = [tuning.choose(cell) for cell in cells]
-            train(workers, rows, cells, study)
+            missing = rows.missing(cells, study)
+            prepare_worlds(workers, missing, study)
+            tasks, done = [(cell, study) for cell in missing], len(cells) - len(missing)
+            for _, row in workers.run(run_cell, tasks, done, desc="study", unit="cell"):
+                rows.add(row)
+                if row["failed"]:
+                    tqdm.write(f"{row['cell']}: {row['failed']}")
     except Interrupted:
         stopped = True
     rows.add_equals(cells, study)
@@ -144,34 +153,8 @@ def run_cells(cells: list[Cell], study: Study) -> None:
 def prepare_worlds(workers: Workers, cells: list[Cell], study: Study) -> None:
     """Simulates each dataset of these cells once, before several cells need it."""
     tasks = [(cell, study) for cell in {(c.world, c.world_seed): c for c in cells}.values()]
-    if tasks:
-        with progress_bar(total=len(tasks), desc="datasets", unit="dataset") as progress:
-            for _ in workers.run(prepare_world, tasks):
-                progress.update()
-
-
-def tune(workers: Workers, tuning: Tuning, cells: list[Cell], study: Study) -> None:
-    """Runs the missing runs of the grids."""
-    runs = tuning.missing(cells)
-    prepare_worlds(workers, [cell for cell, _ in runs], study)
-    with progress_bar(total=len(runs), desc="tuning", unit="run") as progress:
-        for index, result in workers.run(run_cell, runs):
-            tuning.record(runs[index], result)
-            progress.update()
-
-
-def train(workers: Workers, rows: Rows, cells: list[Cell], study: Study) -> None:
-    """Runs the missing cells."""
-    missing = rows.missing(cells, study)
-    prepare_worlds(workers, missing, study)
-    with progress_bar(total=len(cells), desc="study", unit="cell") as progress:
-        progress.update(len(cells) - len(missing))
-        progress.unpause()  # earlier cells say nothing about the remaining time
-        for _, row in workers.run(run_cell, [(cell, study) for cell in missing]):
-            rows.add(row)
-            if row["failed"]:
-                progress.write(f"{row['cell']}: {row['failed']}")
-            progress.update()
+    for _ in workers.run(prepare_world, tasks, desc="datasets", unit="dataset"):
+        pass
 
 
 if __name__ == "__main__":

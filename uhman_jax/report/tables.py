@@ -22,15 +22,15 @@ def number(value: Any) -> str:
     return f"{value:.4f}" if is_number(value) else "–"
 
 
-def percent(fraction: Any) -> str:
-    r"""Formats a fraction as a whole percentage; a dash if there is no finite number.
+def percent(fraction: Any, decimals: int = 0) -> str:
+    r"""Formats a fraction as a percentage; a dash if there is no finite number.
 
-    >>> percent(0.125), percent(-0.031)
-    ('12\u202f%', '−3\u202f%')
+    >>> percent(0.125), percent(-0.031), percent(0.6035, decimals=1)
+    ('12\u202f%', '−3\u202f%', '60.4\u202f%')
     """
     if not is_number(fraction):
         return "–"
-    return f"{100 * fraction:.0f}\u202f%".replace("-", "−")
+    return f"{100 * fraction:.{decimals}f}\u202f%".replace("-", "−")
 
 
 def count(value: Any) -> str:
