@@ -79,8 +79,8 @@ def study(run: Trained, seed: int, top_k: int | None, max_clips: int) -> dict[st
     suggested_V = _suggested(run, seed, top_k)
     model, variables = run.model(seed)
     hashtags: Any = model.apply({"params": variables["params"]}, method="hashtags")
-    vectors_TD = np.asarray(hashtags)
-    points_T2, share = space.principal_plane(vectors_TD[:MAX_POINTS])
+    directions_TD = space.directions(np.asarray(hashtags))
+    points_T2, share = space.principal_plane(directions_TD[:MAX_POINTS])
     return {
         "name": run.config.name,
         "system": run.system,
@@ -93,7 +93,7 @@ def study(run: Trained, seed: int, top_k: int | None, max_clips: int) -> dict[st
         "nearest": {
             view.spellings[t]: [
                 [view.spellings[other], cosine]
-                for other, cosine in space.nearest(vectors_TD, t, NUM_NEAREST)
+                for other, cosine in space.nearest(directions_TD, t, NUM_NEAREST)
             ]
             for t in range(min(NUM_ASKED, len(view.hashtags)))
         },
@@ -143,7 +143,7 @@ def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
         suggested = rates.compare(suggested_UX, member_U, z)
         used = rates.compare(used_UX, member_U, rates.joint_quantile(1))
         pairs = zip(ids_X.tolist(), suggested, used, strict=True)
-        ranked = sorted(pairs, key=lambda pair: (-abs(pair[1].value), pair[0]))
+        ranked = sorted(pairs, key=lambda pair: (-abs(pair[1].difference), pair[0]))
         entries.append(
             {
                 "attribute": attribute,
@@ -178,14 +178,9 @@ def _entry(hashtag: str, suggested: Difference, used: Difference) -> dict[str, A
         "hashtag": hashtag,
         "sure": suggested.sign != 0,
         "use": use if suggested.sign else "",
-        "suggested": _numbers(suggested),
-        "used": _numbers(used),
+        "suggested": suggested._asdict(),
+        "used": used._asdict(),
     }
-
-
-def _numbers(found: Difference) -> dict[str, Any]:
-    rates_ = {"here": found.here, "elsewhere": found.elsewhere, "difference": found.value}
-    return rates_ | {"interval": [found.low, found.high]}
 
 
 def _swaps(

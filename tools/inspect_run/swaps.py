@@ -72,11 +72,12 @@ def swaps(
             swapped = np.full_like(batch.user.gender_B, value)
             user = batch.user._replace(**{f"{attribute}_B": swapped})
             after[attribute, value].append(best(batch, user)[batch.mask_B])
-    before_VX = np.concatenate(before)
-    return [
-        _swap(view, attribute, value, rows, before_VX, np.concatenate(after[attribute, value]))
-        for attribute, value in chosen
-    ]
+    before_VX, swaps = np.concatenate(before), []
+    for attribute, value in chosen:
+        others_V = getattr(view, f"{attribute}_V")[rows] != value
+        after_VX = np.concatenate(after[attribute, value])
+        swaps.append(_swap(view, attribute, value, others_V, before_VX, after_VX))
+    return swaps
 
 
 def _values(view: View, attribute: str, names: tuple[str, ...]) -> list[int]:
@@ -87,31 +88,26 @@ def _values(view: View, attribute: str, names: tuple[str, ...]) -> list[int]:
 
 
 def _swap(
-    view: View,
-    attribute: str,
-    value: int,
-    rows: np.ndarray,
-    before_VX: np.ndarray,
-    after_VX: np.ndarray,
+    view: View, attribute: str, value: int, others_V: np.ndarray, before_VX: np.ndarray, after_VX
 ) -> Swap:
-    """Compares the ids of the best hashtags (X) before and after the swap."""
-    others_V = getattr(view, f"{attribute}_V")[rows] != value
+    """Compares the ids of the best hashtags (X) of other users' clips before and after the swap."""
     old_VX, new_VX = before_VX[others_V], after_VX[others_V]
     enter_VX = (new_VX[:, :, None] != old_VX[:, None]).all(axis=2)
     leave_VX = (old_VX[:, :, None] != new_VX[:, None]).all(axis=2)
     replaced_V = enter_VX.sum(axis=1)
+    num_clips = max(len(replaced_V), 1)
 
     def often(ids: np.ndarray) -> list[tuple[str, float]]:
         counts = collections.Counter(ids.tolist())
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        return [(view.spellings[t], count / len(replaced_V)) for t, count in ranked[:6]]
+        return [(view.spellings[t], count / num_clips) for t, count in ranked[:6]]
 
     return Swap(
         attribute,
         getattr(view, ATTRIBUTES[attribute])[value],
         len(replaced_V),
-        float(np.mean(replaced_V > 0)) if len(replaced_V) else 0.0,
-        float(np.mean(replaced_V)) if len(replaced_V) else 0.0,
+        int(np.sum(replaced_V > 0)) / num_clips,
+        int(np.sum(replaced_V)) / num_clips,
         often(new_VX[enter_VX]),
         often(old_VX[leave_VX]),
     )
