@@ -42,7 +42,7 @@ def read_clips(run: FinishedRun, root: pathlib.Path | None) -> list[Clip]:
     rows = {video_id: row for row, video_id in enumerate(view.video_ids)}
     found = run_directory.read_predictions(run.workdir, run.config.seed, video_ids)
     predictions = {prediction["video_id"]: prediction for prediction in found}
-    paths, reason = _paths(video_ids, root)
+    paths, reason = _paths(root)
     max_bytes = _BUDGET // max(int(arrays["frame_mask_EF"].sum()), 1)
     sampling = run.config.preprocess.frames_per_second, run.config.preprocess.max_frames
     clips = []
@@ -80,9 +80,7 @@ def read_clips(run: FinishedRun, root: pathlib.Path | None) -> list[Clip]:
     return clips
 
 
-def _paths(
-    video_ids: list[str], root: pathlib.Path | None
-) -> tuple[dict[str, pathlib.Path | None], str]:
+def _paths(root: pathlib.Path | None) -> tuple[dict[str, pathlib.Path | None], str]:
     """Returns the video files (None: only features) and, if they cannot be listed, why."""
     if root is None:
         return {}, ""
@@ -90,5 +88,4 @@ def _paths(
         videos = read_raw_dataset(root, strict=False, check_files=False).videos
     except (UserError, OSError) as error:
         return {}, f"The clips cannot be shown: {error}"
-    known = {video.video_id: root / video.path if video.path else None for video in videos}
-    return {video_id: known[video_id] for video_id in video_ids if video_id in known}, ""
+    return {video.video_id: root / video.path if video.path else None for video in videos}, ""

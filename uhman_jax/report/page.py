@@ -1,6 +1,7 @@
 """Prepares the values of the report page and renders it."""
 
 import pathlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from uhman_jax.config import to_dict
@@ -28,6 +29,7 @@ def render(run: FinishedRun, curve: list[dict[str, Any]], root: pathlib.Path | N
     """
     config, metrics, scores = run.config, run.metrics, run.scores
     reliability, data = metrics.get("reliability"), metrics.get("data") or {}
+    select_by, model = config.evaluate.select_by, scores.of(MODEL)
     settings = to_dict(config) | ({"run": run.facts} if run.facts else {})
     return render_page(
         "report.html",
@@ -39,14 +41,12 @@ def render(run: FinishedRun, curve: list[dict[str, Any]], root: pathlib.Path | N
         systems=scores.systems(run.system),
         headline=_HEADLINE,
         full=_full_length(run),
-        tables=_metric_tables(list(scores.of(MODEL))),
-        ratios=[name for name in scores.of(MODEL) if name.startswith(_RATIO)],
-        seeds={name: x.seeds for name, x in scores.of(MODEL).items() if len(x.seeds) > 1},
+        tables=_metric_tables(model),
+        ratios=[name for name in model if name.startswith(_RATIO)],
+        seeds={name: score.seeds for name, score in model.items() if len(score.seeds) > 1},
         first_seed=config.seed,
-        select_by=config.evaluate.select_by,
-        curves=[plots.score_curve(curve, config.evaluate.select_by), plots.loss_curve(curve)]
-        if curve
-        else [],
+        select_by=select_by,
+        curves=curve and [plots.score_curve(curve, select_by), plots.loss_curve(curve)],
         slices=slice_tables(read_slices(metrics.get("slices"))),
         reliability=reliability and list(zip(*map(reliability.get, plots.GROUPS), strict=True)),
         reliability_plot=reliability and plots.reliability_plot(reliability),
@@ -65,20 +65,19 @@ def _full_length(run: FinishedRun) -> float:
     return 1.04 * max(filter(is_number, drawn), default=0) or 1.0
 
 
-def _metric_tables(names: list[str]) -> list[tuple[str, list[str]]]:
+def _metric_tables(names: Iterable[str]) -> list[tuple[str, list[str]]]:
     """Returns the title and the metrics of each table."""
-    kinds = {name: name.partition("@")[0] for name in names}
-    tables = [
-        (title, [name for name in names if kinds[name] == kind]) for kind, title in _TABLES.items()
-    ]
-    others = [name for name in names if kinds[name] not in (*_TABLES, _RATIO)]
-    return [table for table in (*tables, ("Whole ranking", others)) if table[1]]
+    tables: dict[str, list[str]] = {title: [] for title in (*_TABLES.values(), "Whole ranking")}
+    for name in names:
+        if not name.startswith(_RATIO):
+            tables[_TABLES.get(name.partition("@")[0], "Whole ranking")].append(name)
+    return [table for table in tables.items() if table[1]]
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Returns the leaves of nested dicts with dotted keys."""
-    leaves = []
+def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the leaves of nested dicts with dotted keys."""
     for key, value in tree.items():
-        nested = isinstance(value, dict)
-        leaves += _flatten(value, f"{prefix}{key}.") if nested else [(prefix + key, value)]
-    return leaves
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
