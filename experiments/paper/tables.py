@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 from experiments.paper import breakdowns, layout, published, summary
-from experiments.paper.claims import Claim, Verdict, corrected
+from experiments.paper.claims import Claim, Step, Verdict, corrected
 from experiments.paper.layout import Entry, Row, Table, score, setting, share
 from experiments.paper.stats import MIN_WORLDS, over_worlds
 from experiments.paper.summary import PAIR, Cell
@@ -56,24 +56,12 @@ def build_main(
     """
     where = {"world": world, "view": view, "recipe": recipe}
     fitting = summary.select(cells, **where)
-    rows = {name: summary.where(fitting, system=name) for name in systems}
-    steps = corrected(rows, [(name, "UHMAN") for name in systems[:-1]], results)
-    gaps = {
-        step.low: Entry(layout.p_text(step.p), layout.signed(step.gap.mean))
-        for step in steps
-        if step.gap
-    }
-    gaps["UHMAN"] = Entry("")
     ablation = tuple(systems) == ABLATION
     metrics = [m for m in published.METRICS if not (ablation and m.endswith("50"))]
     paper = metrics if view in PAIR else []
-    num_worlds = len({cell["world_seed"] for cell in fitting})
-    body = []
-    for name, row in rows.items():
-        printed = [Entry(published.printed(view, name, m) or "–") for m in paper]
-        partial = f" ({len(row)} of {num_worlds} datasets)" if 0 < len(row) < num_worlds else ""
-        entries = (*_scores(row, metrics), gaps.get(name, Entry()), *printed)
-        body.append(Row(name + partial, entries, "model" if name == "UHMAN" else "system"))
+    rows = {name: summary.where(fitting, system=name) for name in systems}
+    steps = corrected(rows, [(name, "UHMAN") for name in systems[:-1]], results)
+    body = [_system_row(name, rows, steps, metrics, view if paper else "") for name in systems]
     for name, label in {} if ablation else summary.REFERENCES.items():
         if summary.values(fitting, "P@10", name):
             blanks = [Entry("")] * (1 + len(paper))
@@ -88,6 +76,26 @@ def build_main(
         notes=(*_main_notes(fitting, ablation, bool(paper)), *failed),
         paper=len(paper),
     )
+
+
+def _system_row(
+    name: str,
+    rows: dict[str, list[Cell]],
+    steps: Sequence[Step],
+    metrics: Sequence[str],
+    printed: str,
+) -> Row:
+    """Returns the row of a system, with the paper's numbers of the view `printed` ("": none)."""
+    row, num_worlds = rows[name], len({c["world_seed"] for row in rows.values() for c in row})
+    partial = f" ({len(row)} of {num_worlds} datasets)" if 0 < len(row) < num_worlds else ""
+    gaps = {step.low: (step.p, step.gap) for step in steps if step.gap}
+    test = Entry("" if name == "UHMAN" else "–")
+    if name in gaps:
+        p, gap = gaps[name]
+        test = Entry(layout.p_text(p), layout.signed(gap.mean))
+    texts = [published.printed(printed, name, m) or "–" for m in metrics] if printed else []
+    entries = (*_scores(row, metrics), test, *map(Entry, texts))
+    return Row(name + partial, entries, "model" if name == "UHMAN" else "system")
 
 
 def _scores(cells: Sequence[Cell], metrics: Sequence[str], source: str = "test") -> list[Entry]:
