@@ -56,27 +56,28 @@ def test_difference_is_paired_by_world_and_says_whether_worlds_agree():
     assert stats.difference({0: [1.0]}, {1: [1.0]}) is None
 
 
-def brute_force_p(differences_V):
-    """Enumerates all sign vectors."""
-    signs_NV = np.array(list(itertools.product((-1, 1), repeat=len(differences_V))))
-    return np.mean(abs(signs_NV @ differences_V) >= abs(sum(differences_V)) - 1e-12)
-
-
-def test_exact_p_by_hand():
-    # +++ and --- of 8 reach a sum of 3.
-    assert stats.sign_flip_p(np.array([1.0, 1.0, 1.0])) == 2 / 8
-    # Sums of 1, 2 and 4 with signs: 7 5 3 1 and their negatives; |3| is reached by 6 of 8.
-    assert stats.sign_flip_p(np.array([1.0, -2.0, 4.0])) == 6 / 8
-    assert stats.sign_flip_p(np.array([0.0, 1.0, 0.0])) == 1
-    assert stats.sign_flip_p(np.zeros(5)) == stats.sign_flip_p(np.zeros(0)) == 1
-    assert stats.sign_flip_p(np.array([0.1, 0.2, -0.3])) == 1  # a sum of 0 but for rounding
+@pytest.mark.parametrize(
+    ("differences", "p"),
+    [
+        ([1.0, 1.0, 1.0], 2 / 8),  # +++ and --- reach a sum of 3
+        ([1.0, -2.0, 4.0], 6 / 8),  # sums 7 5 3 1 and their negatives; 6 of 8 reach |3|
+        ([0.0, 1.0, 0.0], 1),
+        ([0.0] * 5, 1),
+        ([], 1),
+        ([0.1, 0.2, -0.3], 1),  # a sum of 0 but for rounding
+    ],
+)
+def test_exact_p_by_hand(differences, p):
+    assert stats.sign_flip_p(np.array(differences)) == p
 
 
 @pytest.mark.parametrize("num_videos", [1, 4, 7, 11])
 def test_exact_p_is_the_enumeration(num_videos):
     rng = np.random.default_rng(num_videos)
     differences_V = np.round(rng.normal(0.3, 1, num_videos), 1)  # ties
-    assert stats.sign_flip_p(differences_V) == pytest.approx(brute_force_p(differences_V))
+    signs_NV = np.array(list(itertools.product((-1, 1), repeat=num_videos)))
+    expected = np.mean(abs(signs_NV @ differences_V) >= abs(sum(differences_V)) - 1e-12)
+    assert stats.sign_flip_p(differences_V) == pytest.approx(expected)
     assert stats.sign_flip_p(-differences_V) == stats.sign_flip_p(differences_V)
     assert stats.sign_flip_p(differences_V[::-1]) == stats.sign_flip_p(differences_V)
 

@@ -61,6 +61,10 @@ def test_cells_have_different_names_and_fingerprints():
     assert len({cell.name for cell in changed}) == len(set(prints)) == len(changed)
 
 
+def record(tuning, run, score, failed=""):
+    tuning.record(run, {"failed": failed, "validation": {"P@10": [score]}})
+
+
 def test_every_system_has_the_same_grid_and_the_best_validation_wins(tmp_path):
     study = Study(tmp_path, num_seeds=5)
     tuning = tune.Tuning(study)
@@ -75,9 +79,7 @@ def test_every_system_has_the_same_grid_and_the_best_validation_wins(tmp_path):
     epochs = [trials.config_of(*run).train.num_epochs for run in (runs[0], runs[-1])]
     assert epochs == [10 * trials.BASELINE_EPOCHS, 10], "half of the recipe's"
     for index, run in enumerate(runs):
-        failed = "NaN" if index == 2 else ""
-        score = [0.5] if run[0].tuned == tried[0][4] else [0.1]
-        tuning.record(run, {"failed": failed, "validation": {"P@10": score}})
+        record(tuning, run, 0.5 if run[0].tuned == tried[0][4] else 0.1, "NaN" * (index == 2))
     for choices in (tuning, tune.Tuning(study)):  # the second is read from the file
         assert not choices.missing(cells)
         assert choices.choose(cells[1]).tuned == tried[1][4]
@@ -87,18 +89,13 @@ def test_every_system_has_the_same_grid_and_the_best_validation_wins(tmp_path):
 
 
 @pytest.mark.parametrize(("gain", "chosen"), [(0.5, 0), (1.5, 2)])
-def test_a_gain_by_chance_is_not_chosen(tmp_path, gain, chosen):
+def test_a_gain_by_chance_is_not_chosen_and_the_paper_recipe_is_not_tuned(tmp_path, gain, chosen):
     tuning = tune.Tuning(Study(tmp_path))
     runs = tuning.missing([CELL])
     for index, run in enumerate(runs):
-        score = 0.1 * (1 + gain * tune.MIN_GAIN) if index == 2 else 0.1
-        tuning.record(run, {"failed": "", "validation": {"P@10": [score]}})
+        record(tuning, run, 0.1 * (1 + gain * tune.MIN_GAIN * (index == 2)))
     assert tuning.choose(CELL).tuned == runs[chosen][0].tuned
-
-
-def test_the_paper_recipe_is_not_tuned(tmp_path):
     cell = dataclasses.replace(CELL, recipe="paper")
-    tuning = tune.Tuning(Study(tmp_path))
     assert tuning.missing([cell]) == [] and tuning.choose(cell) == cell
 
 

@@ -49,7 +49,7 @@ class Claim:
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
+class _Step:
     """The comparison "`high` scores more than `low`": gap = high - low, p corrected by Holm."""
 
     low: str
@@ -98,18 +98,18 @@ def together(verdicts: Sequence[Verdict]) -> Verdict:
     return Verdict.HOLDS if verdicts else Verdict.MISSING
 
 
-def corrected(rows: _Rows, pairs: Iterable[tuple[str, str]], results: pathlib.Path) -> list[Step]:
+def corrected(rows: _Rows, pairs: Iterable[tuple[str, str]], results: pathlib.Path) -> list[_Step]:
     """Compares pairs (low, high) of rows and corrects their p values by Holm."""
     tests = [(pair, summary.compare(rows[pair[1]], rows[pair[0]], results)) for pair in pairs]
     family = iter(stats.holm([p for _, (_, p) in tests if p is not None]))
-    return [Step(*pair, gap, None if p is None else next(family)) for pair, (gap, p) in tests]
+    return [_Step(*pair, gap, None if p is None else next(family)) for pair, (gap, p) in tests]
 
 
-def _settled(steps: Iterable[Step]) -> Verdict:
+def _settled(steps: Iterable[_Step]) -> Verdict:
     return together([settle(step.gap, step.p) for step in steps])
 
 
-def _text(steps: Iterable[Step]) -> str:
+def _text(steps: Iterable[_Step]) -> str:
     return "; ".join(
         f"{step.high} − {step.low}: {gap_text(step.gap)} (p\u00a0{p_text(step.p)})"
         for step in steps
@@ -201,7 +201,7 @@ def _embedding_size(cells: Sequence[Cell], results: pathlib.Path) -> _Judged:
     yield "d: flat from 16 to 128", paper, verdict, numbers
 
 
-def _same(step: Step, margin: float) -> Verdict:
+def _same(step: _Step, margin: float) -> Verdict:
     """Returns whether a difference is surely within the margin, or surely outside."""
     if step.gap is None:
         return Verdict.MISSING

@@ -28,12 +28,11 @@ class Rows:
 
     def __init__(self, folder: pathlib.Path):
         self._path = folder / "results.jsonl"
-        lines = read_lines(self._path)
-        self._rows = {f"{row['cell']}/{row['fingerprint']}": row for row in lines}
+        self._rows = {_key(row): row for row in read_lines(self._path)}
 
     def add(self, row: dict[str, Any]) -> None:
         """Saves the row of a finished cell."""
-        self._rows[f"{row['cell']}/{row['fingerprint']}"] = row
+        self._rows[_key(row)] = row
         write_lines(self._path, self._rows.values())
 
     def of(self, cells: list[Cell], study: Study) -> list[dict[str, Any]]:
@@ -54,3 +53,7 @@ class Rows:
             row = known.get(fingerprint(config_of(cell, study)))
             if row and key_of(cell, study) not in self._rows:
                 self.add(row | {"cell": cell.name, "variant": cell.variant})
+
+
+def _key(row: dict[str, Any]) -> str:
+    return f"{row['cell']}/{row['fingerprint']}"

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 from experiments.paper import breakdowns, layout, published, summary
-from experiments.paper.claims import Claim, Step, Verdict, corrected
+from experiments.paper.claims import Claim, Verdict, corrected
 from experiments.paper.layout import Entry, Row, Table, score, setting, share
 from experiments.paper.stats import MIN_WORLDS, over_worlds
 from experiments.paper.summary import PAIR, Cell
@@ -59,9 +59,7 @@ def build_main(
     ablation = tuple(systems) == ABLATION
     metrics = [m for m in published.METRICS if not (ablation and m.endswith("50"))]
     paper = metrics if view in PAIR else []
-    rows = {name: summary.where(fitting, system=name) for name in systems}
-    steps = corrected(rows, [(name, "UHMAN") for name in systems[:-1]], results)
-    body = [_system_row(name, rows, steps, metrics, view if paper else "") for name in systems]
+    body = list(_system_rows(fitting, systems, metrics, view, results))
     for name, label in {} if ablation else summary.REFERENCES.items():
         if summary.values(fitting, "P@10", name):
             blanks = [Entry("")] * (1 + len(paper))
@@ -78,24 +76,24 @@ def build_main(
     )
 
 
-def _system_row(
-    name: str,
-    rows: dict[str, list[Cell]],
-    steps: Sequence[Step],
+def _system_rows(
+    cells: Sequence[Cell],
+    systems: Sequence[str],
     metrics: Sequence[str],
-    printed: str,
-) -> Row:
-    """Returns the row of a system, with the paper's numbers of the view `printed` ("": none)."""
-    row, num_worlds = rows[name], len({c["world_seed"] for row in rows.values() for c in row})
-    partial = f" ({len(row)} of {num_worlds} datasets)" if 0 < len(row) < num_worlds else ""
-    gaps = {step.low: (step.p, step.gap) for step in steps if step.gap}
-    test = Entry("" if name == "UHMAN" else "–")
-    if name in gaps:
-        p, gap = gaps[name]
-        test = Entry(layout.p_text(p), layout.signed(gap.mean))
-    texts = [published.printed(printed, name, m) or "–" for m in metrics] if printed else []
-    entries = (*_scores(row, metrics), test, *map(Entry, texts))
-    return Row(name + partial, entries, "model" if name == "UHMAN" else "system")
+    view: str,
+    results: pathlib.Path,
+) -> Iterator[Row]:
+    rows = {name: summary.where(cells, system=name) for name in systems}
+    tests = {"UHMAN": Entry("")}
+    for step in corrected(rows, [(name, "UHMAN") for name in systems[:-1]], results):
+        if step.gap:
+            tests[step.low] = Entry(layout.p_text(step.p), layout.signed(step.gap.mean))
+    num_worlds = len({cell["world_seed"] for cell in cells})
+    for name, row in rows.items():
+        texts = [published.printed(view, name, m) or "–" for m in metrics if view in PAIR]
+        partial = f" ({len(row)} of {num_worlds} datasets)" if 0 < len(row) < num_worlds else ""
+        entries = (*_scores(row, metrics), tests.get(name, Entry()), *map(Entry, texts))
+        yield Row(name + partial, entries, "model" if name == "UHMAN" else "system")
 
 
 def _scores(cells: Sequence[Cell], metrics: Sequence[str], source: str = "test") -> list[Entry]:
@@ -147,11 +145,10 @@ def build_evidence(found: Sequence[Claim]) -> list[Table]:
     """Returns for each world and recipe the numbers behind its verdicts."""
     settings: dict[str, list[Row]] = {}
     for claim in found:
-        if claim.verdict == Verdict.MISSING:
-            continue
-        entries = (Entry(claim.verdict.value), Entry(claim.numbers), Entry(claim.paper))
-        rows = settings.setdefault(setting(claim.world, claim.recipe), [])
-        rows.append(Row(claim.name, entries))
+        if claim.verdict != Verdict.MISSING:
+            texts = (claim.verdict.value, claim.numbers, claim.paper)
+            rows = settings.setdefault(setting(claim.world, claim.recipe), [])
+            rows.append(Row(claim.name, tuple(map(Entry, texts))))
     title, columns = "Claims in numbers", ("here", "numbers", "the paper")
     return [
         Table("evidence", title, columns, tuple(rows), where, label="Claim", prose=True)
