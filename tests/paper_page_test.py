@@ -202,12 +202,8 @@ def test_page_is_whole_self_contained_and_begins_with_the_claims(study):
     cells, folder = study
     text = (folder / "study.html").read_text("utf-8")
     parsed = Page(text)
-    assert len(parsed.ids) == len(set(parsed.ids)) > 0
-    names = ("src", "href", "xlink:href")
-    links = [attrs[name] for _, attrs in parsed.elements for name in names if name in attrs]
-    assert all(value.startswith("#") for value in links)
-    assert {value[1:] for value in links} <= set(parsed.ids)
-    assert "<script" not in text and "@import" not in text
+    parsed.assert_self_contained()
+    assert parsed.ids
     assert parsed.text.index("Does it hold?") < parsed.text.index("Tables 1 to 3")
     expected = "Simulated data,does not,P@10 of every system,Fig. 4a,How to read,Settings"
     assert all(words in parsed.text for words in expected.split(","))
