@@ -10,6 +10,7 @@ is that of `uhman_jax.main`: 75 after a stop by a signal.
 """
 
 import dataclasses
+import itertools
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -62,36 +63,31 @@ def planned() -> Iterator[Cell]:
     world. The paper's ablations run on the natural view with the first recipe. Curves, other views,
     data sizes and choices of the recipe run on the first world with the first recipe.
     """
+    quick, parts = _QUICK.value, _PARTS.value
     worlds = ["data"] if _ROOT.value else _WORLDS.value
-    seeds = range(1 if _ROOT.value else _WORLD_SEEDS.value or (1 if _QUICK.value else 5))
-    recipes = _RECIPES.value or (["plus"] if _QUICK.value else ["plus", "warp", "paper"])
+    seeds = range(1 if _ROOT.value else _WORLD_SEEDS.value or (1 if quick else 5))
+    recipes = _RECIPES.value or (["plus"] if quick else ["plus", "warp", "paper"])
     first, recipe = worlds[0], recipes[0]
-    for world_seed in seeds:
-        if "tables" in _PARTS.value:
-            for name in recipes:
-                for world in worlds if name == recipe else worlds[:1]:
-                    for view in ("natural", "balanced"):
-                        ablations = view == "natural" and name == recipe
-                        for system in SYSTEMS if ablations else COMPARED:
-                            yield Cell(world, world_seed, view, name, system)
+    tables = itertools.product(seeds, recipes, worlds, ("natural", "balanced"))
+    for world_seed, name, world, view in tables if "tables" in parts else ():
+        if name == recipe or world == first:
+            ablations = view == "natural" and name == recipe
+            for system in SYSTEMS if ablations else COMPARED:
+                yield Cell(world, world_seed, view, name, system)
+    variants = [name for name in VARIANTS if name.startswith("without") or not quick]
+    sizes = SIZES[1::2] if quick else SIZES
+    changes = {
+        "recipe": [{"variant": name} for name in variants if recipe == "plus"],
+        "figure4a": [{"hidden_size": size} for size in sizes],
+        "figure4b": [{"embedding_size": size} for size in sizes],
+        "sizes": [{"system": name, "data_share": x} for name in COMPARED for x in SHARES],
+        "views": [{"system": x, "view": y} for x in COMPARED for y in ("temporal", "cold_user")],
+    }
     for world_seed in seeds:
         base = Cell(first, world_seed, "natural", recipe, "UHMAN")
-        if "recipe" in _PARTS.value and recipe == "plus":
-            for variant in VARIANTS:
-                if variant.startswith("without") or not _QUICK.value:
-                    yield dataclasses.replace(base, variant=variant)
-        for size in SIZES[1::2] if _QUICK.value else SIZES:
-            if "figure4a" in _PARTS.value:
-                yield dataclasses.replace(base, hidden_size=size)
-            if "figure4b" in _PARTS.value:
-                yield dataclasses.replace(base, embedding_size=size)
-        for system in COMPARED:
-            if "sizes" in _PARTS.value:
-                for share in SHARES:
-                    yield dataclasses.replace(base, system=system, data_share=share)
-            if "views" in _PARTS.value:
-                for view in ("temporal", "cold_user"):
-                    yield dataclasses.replace(base, system=system, view=view)
+        for part, fields in changes.items():
+            if part in parts:
+                yield from (dataclasses.replace(base, **change) for change in fields)
 
 
 def main(argv: list[str]) -> None:

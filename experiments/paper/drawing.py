@@ -1,7 +1,7 @@
 """Defines the style of the study's figures: colours, lines, axes and files.
 
-Colours also differ in lightness, and every line has its own marker, for readers who cannot tell the
-hues apart. Trained systems have colours, rankings without training are grey, the oracle is golden.
+Colours also differ in lightness, and every line has its own marker, for readers with colour
+blindness. Trained systems have colours, rankings without training are grey, the oracle is golden.
 """
 
 import pathlib

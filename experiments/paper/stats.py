@@ -45,7 +45,7 @@ def over_worlds(worlds: Worlds) -> Estimate | None:
 def difference(first: Worlds, second: Worlds) -> Estimate | None:
     """Returns first - second, paired by world, over the shared worlds; None if there are none.
 
-    Seeds are not paired: seed s of one system has nothing in common with seed s of another.
+    Seeds are not paired: seed s of one system is independent of seed s of another.
     """
     shared = [world for world in first if world in second]
     if not shared:

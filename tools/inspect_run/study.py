@@ -2,13 +2,14 @@
 
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from tools.inspect_run import page, rates, space, swaps
 from tools.inspect_run.rates import Difference
-from uhman_jax.dataset.view import TEST
+from uhman_jax.dataset.view import TEST, View
 from uhman_jax.run_directory import PREDICTIONS, damaged, read_predictions, which_seed, write_json
 from uhman_jax.runtime.errors import UserError
 from uhman_jax.runtime.storage import atomic_write, check_folder
@@ -128,13 +129,7 @@ def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
         [view.user_ids[row] for row in rows], return_index=True, return_inverse=True
     )
     ids_X = rates.looked_at(user_V, suggested_V, used_V)
-    kinds = []
-    for attribute, names in swaps.ATTRIBUTES.items():
-        value_U = getattr(view, f"{attribute}_V")[rows][first_U]
-        for index, value in enumerate(getattr(view, names)):
-            member_U = value_U == index
-            if min(member_U.sum(), (~member_U).sum()) >= rates.MIN_USERS:
-                kinds.append((attribute, value, member_U))
+    kinds = list(_kinds(view, rows[first_U]))
     z = rates.joint_quantile(len(kinds) * len(ids_X))
     suggested_UX = rates.rates_of_users(user_V, suggested_V, ids_X)
     used_UX = rates.rates_of_users(user_V, used_V, ids_X)
@@ -167,6 +162,15 @@ def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
         "used_per_clip": float(np.mean([len(tags) for tags in used_V])),
         "kinds": entries,
     }
+
+
+def _kinds(view: View, row_U: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yields attribute, value and member_U of each kind with enough users and enough others."""
+    for attribute, names in swaps.ATTRIBUTES.items():
+        for index, value in enumerate(getattr(view, names)):
+            member_U = getattr(view, f"{attribute}_V")[row_U] == index
+            if min(member_U.sum(), (~member_U).sum()) >= rates.MIN_USERS:
+                yield attribute, value, member_U
 
 
 def _entry(hashtag: str, suggested: Difference, used: Difference) -> dict[str, Any]:
