@@ -14,6 +14,7 @@ import itertools
 import pathlib
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from absl import flags
 from tqdm import tqdm
@@ -76,7 +77,7 @@ def planned() -> Iterator[Cell]:
                 yield Cell(world, world_seed, view, name, system)
     variants = [name for name in VARIANTS if name.startswith("without") or not quick]
     sizes = SIZES[1::2] if quick else SIZES
-    changes = {
+    changes: dict[str, list[dict[str, Any]]] = {
         "recipe": [{"variant": name} for name in variants if recipe == "plus"],
         "figure4a": [{"hidden_size": size} for size in sizes],
         "figure4b": [{"embedding_size": size} for size in sizes],

@@ -81,7 +81,7 @@ def line(axes: Axes, points: Mapping[int, Estimate | None], linewidth=1.8, **sty
     axes.errorbar(list(known), means, yerr=widths, **style)
 
 
-def thousands(value: float, _: int) -> str:
+def thousands(value: float, _: float) -> str:
     """Formats a tick as an integer with separated thousands."""
     return f"{value:,.0f}".replace(",", "\u202f")
 

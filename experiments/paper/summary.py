@@ -117,7 +117,7 @@ def values(cells: Iterable[Cell], metric: str, source: str = "test") -> dict[int
     is_reference = source in REFERENCES
     for cell in cells if is_reference else by_world(cells).values():
         scores = (cell["references"] if is_reference else cell).get(source) or {}
-        seeds = [scores.get(metric)] if is_reference else scores.get(metric)
+        seeds: Any = [scores.get(metric)] if is_reference else scores.get(metric)
         if seeds and all(map(is_number, seeds)):
             found.setdefault(cell["world_seed"], seeds)
     return found

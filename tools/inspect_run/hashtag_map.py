@@ -45,15 +45,15 @@ def dots(found: dict[str, Any]) -> list[Dot]:
     ]
     labels: list[Box] = []
     result = []
-    both = zip(found["hashtags"], found["uses"], strict=True)
-    for t, (name, uses) in enumerate(both):
-        place, label = (*points[t], radii[t]), None
+    rows = zip(found["hashtags"], found["uses"], points, radii, strict=True)
+    for t, (name, uses, (x, y), radius) in enumerate(rows):
+        label = None
         if len(labels) < MAX_NAMES:
-            label = _free_box(name, *place, labels + covered)
+            label = _free_box(name, x, y, radius, labels + covered)
         if not label and t < MUST_NAME:
-            label = _free_box(name, *place, labels)
+            label = _free_box(name, x, y, radius, labels)
         labels += [label] if label else []
-        result.append(Dot(name, uses, *place, label))
+        result.append(Dot(name, uses, x, y, radius, label))
     return result
 
 
