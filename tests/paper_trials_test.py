@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 import tiny_world
+import worker_tasks
 
 from experiments.paper import recipes, trials, tune, workers
 from experiments.paper.results_log import Rows, read_lines
@@ -124,27 +125,10 @@ def test_cells_of_equal_settings_are_run_once_and_both_have_the_row(tmp_path):
     assert found[1]["test"] == 1 and CELL.name != curve.name
 
 
-def _cores(index):
-    return index, sorted(os.sched_getaffinity(0))
-
-
-def _wait(path):
-    pathlib.Path(path).touch()
-    time.sleep(60)
-
-
-def _wait_and_stop_in_order(path):
-    def stop(*_):
-        raise workers.Interrupted
-
-    signal.signal(signal.SIGTERM, stop)
-    _wait(path)
-
-
 def test_workers_have_their_own_cores_and_results_come_with_their_index():
     environment = dict(os.environ)
     with workers.Workers(2) as pool:
-        results = dict(pool.run(_cores, [(index,) for index in range(6)]))
+        results = dict(pool.run(worker_tasks.cores, [(index,) for index in range(6)]))
     assert dict(os.environ) == environment, "bars are hidden only in the workers"
     assert [results[index][0] for index in range(6)] == list(range(6))
     shares = {tuple(cores) for _, cores in results.values()}
@@ -153,7 +137,7 @@ def test_workers_have_their_own_cores_and_results_come_with_their_index():
         assert all(set(share) < set(everything) for share in shares)
 
 
-@pytest.mark.parametrize("task", [_wait, _wait_and_stop_in_order])
+@pytest.mark.parametrize("task", [worker_tasks.wait, worker_tasks.wait_and_stop_in_order])
 def test_a_signal_ends_the_workers_and_waiting_tasks(tmp_path, task):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(workers.Interrupted), workers.Workers(1) as pool:
