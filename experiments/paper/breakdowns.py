@@ -35,15 +35,15 @@ def build_overview(cells: Sequence[Cell]) -> list[Table]:
             p10 = {name: summary.values(row, "P@10") for name, row in rows.items()}
             texts = [gap_text(difference(p10["UHMAN"], p10[name])) for name in others]
             label = f"{world}, {view}, {recipe}"
-            scores.append(Row(label, tuple(map(score, estimates))))
-            gaps.append(Row(label, tuple(map(Entry, texts))))
+            scores.append(Row(label, list(map(score, estimates))))
+            gaps.append(Row(label, list(map(Entry, texts))))
     columns = (*systems, *(summary.REFERENCES[name] for name in _BESIDE))
     note = "Datasets differ more than systems do, so differences are computed within each dataset."
     return [
-        Table("overview", title, columns, tuple(rows), notes=(note,), label="World, view, recipe")
+        Table("overview", title, columns, rows, notes=(note,), label="World, view, recipe")
         for title, columns, rows, note in (
             ("P@10 of every system", columns, scores, "Of test videos, with 95 % intervals."),
-            ("P@10 of UHMAN less the other's", tuple(others), gaps, note),
+            ("P@10 of UHMAN less the other's", others, gaps, note),
         )
     ]
 
@@ -57,15 +57,15 @@ def build_attention(cells: Sequence[Cell], *, recipe: str) -> Table:
             row = summary.where(chosen, world=world, system=system)
             facts = [attention(row, fact) for fact in FACTS]
             if any(mass is not None for mass, _ in facts):
-                entries = tuple(_fact(mass, chance) for mass, chance in facts)
+                entries = [_fact(mass, chance) for mass, chance in facts]
                 rows.append(Row(f"{system}, {world}", entries, _kind(system)))
     note = (
         "Regions and frames: fraction of the attention, in brackets with uniform attention. Top: "
         "fraction of clips whose most attended region or frame has the tagged object, in brackets "
         "for one drawn at random."
     )
-    title, columns = f"Attention, recipe {recipe}", tuple(FACTS.values())
-    return Table("attention", title, columns, tuple(rows), notes=(note,), label="System, world")
+    title, columns = f"Attention, recipe {recipe}", list(FACTS.values())
+    return Table("attention", title, columns, rows, notes=(note,), label="System, world")
 
 
 def attention(cells: Sequence[Cell], fact: str) -> tuple[Estimate | None, Estimate | None]:
@@ -101,15 +101,15 @@ def build_slices(cells: Sequence[Cell], *, world: str, view: str, recipe: str) -
     rows = []
     for system in summary.present(found, "system", summary.SYSTEMS):
         row = summary.where(found, system=system)
-        entries = tuple(score(summary.estimate(row, group, "groups")) for group in groups)
+        entries = [score(summary.estimate(row, group, "groups")) for group in groups]
         rows.append(Row(system, entries, _kind(system)))
-    columns = tuple(f"{group} ({_span(counts[group])} clips)" for group in groups)
+    columns = [f"{group} ({_span(counts[group])} clips)" for group in groups]
     note = (
         "Users: P@10 of their clips. Hashtags, in thirds of the vocabulary by training uses: R@10 "
         "with only the hashtags of the third. Means over seeds and datasets."
     )
     title = f"Users and hashtags, {view.replace('_', ' ')}"
-    return Table("slices", title, columns, tuple(rows), setting(world, recipe), (note,))
+    return Table("slices", title, columns, rows, setting(world, recipe), (note,))
 
 
 def _span(counts: Sequence[int]) -> str:
@@ -123,10 +123,10 @@ def build_sweep(cells: Sequence[Cell], part: str) -> Table:
     for world, recipe in summary.settings(cells):
         fitting = summary.where(cells, world=world, recipe=recipe)
         for size, row in summary.sweep(fitting, part).items():
-            entries = tuple(score(summary.estimate(row, metric)) for metric in columns)
+            entries = [score(summary.estimate(row, metric)) for metric in columns]
             rows.append(Row(f"{name} = {size}, {world}, {recipe}", entries))
     title = f"Fig. 4, {name}: UHMAN, natural"
-    return Table("sweep", title, columns, tuple(rows), label="Size, world, recipe")
+    return Table("sweep", title, columns, rows, label="Size, world, recipe")
 
 
 def build_samples(cells: Sequence[Cell], *, world: str, recipe: str) -> Table:
@@ -142,13 +142,13 @@ def build_samples(cells: Sequence[Cell], *, world: str, recipe: str) -> Table:
             uhman = summary.where(fitting, system="UHMAN", data_share=fraction)
             entries += [score(summary.estimate(row, "P@10")), _gap(uhman, row)]
         if len({cell["data_share"] for cell in own}) > 1:
-            rows.append(Row(system, tuple(entries), _kind(system)))
-    columns = tuple(
+            rows.append(Row(system, entries, _kind(system)))
+    columns = [
         name for fraction in fractions for name in (f"P@10, {fraction:.0%} of it", "UHMAN − row")
-    )
+    ]
     note = "Fraction of the training videos; the vocabulary and the test videos are the same."
     title = "P@10 with more training videos"
-    return Table("sizes", title, columns, tuple(rows), setting(world, recipe), (note,))
+    return Table("sizes", title, columns, rows, setting(world, recipe), (note,))
 
 
 def _gap(first: Sequence[Cell], second: Sequence[Cell], split: str = "test") -> Entry:
@@ -174,8 +174,8 @@ def build_recipe(cells: Sequence[Cell], *, world: str, recipe: str) -> Table:
         entries = []
         for split in ("validation", "test"):
             entries += [score(summary.estimate(row, "P@10", split)), _gap(whole, row, split)]
-        rows.append(Row(label, tuple(entries), "model" if row is whole else "system"))
+        rows.append(Row(label, entries, "model" if row is whole else "system"))
     columns = ("validation P@10", "worse by, validation", "test P@10", "worse by, test")
     note = "Worse by: the recipe minus the row, paired by dataset. Choices are made on validation."
     title, where = f"Choices of the recipe {recipe}", setting(world, recipe)
-    return Table("recipe", title, columns, tuple(rows), where, (note,), label="UHMAN")
+    return Table("recipe", title, columns, rows, where, (note,), label="UHMAN")

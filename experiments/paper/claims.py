@@ -100,9 +100,13 @@ def together(verdicts: Sequence[Verdict]) -> Verdict:
 
 def corrected(rows: _Rows, pairs: Iterable[tuple[str, str]], results: pathlib.Path) -> list[_Step]:
     """Compares pairs (low, high) of rows and corrects their p values by Holm."""
-    tests = [(pair, summary.compare(rows[pair[1]], rows[pair[0]], results)) for pair in pairs]
-    family = iter(stats.holm([p for _, (_, p) in tests if p is not None]))
-    return [_Step(*pair, gap, None if p is None else next(family)) for pair, (gap, p) in tests]
+    pairs = list(pairs)
+    tests = [summary.compare(rows[high], rows[low], results) for low, high in pairs]
+    family = iter(stats.holm([p for _, p in tests if p is not None]))
+    return [
+        _Step(low, high, gap, None if p is None else next(family))
+        for (low, high), (gap, p) in zip(pairs, tests, strict=True)
+    ]
 
 
 def _settled(steps: Iterable[_Step]) -> Verdict:

@@ -21,7 +21,7 @@ class Row:
     """A row; `kind` is "system", "model" (UHMAN) or "reference"."""
 
     label: str
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     kind: str = "system"
 
 
@@ -35,10 +35,10 @@ class Table:
 
     kind: str
     title: str  # without the setting
-    columns: tuple[str, ...]  # heads of all columns but the first
-    rows: tuple[Row, ...]
+    columns: Sequence[str]  # heads of all columns but the first
+    rows: Sequence[Row]
     setting: str = ""  # phrase for world and recipe; "" if there are several
-    notes: tuple[str, ...] = ()  # sentences below the table
+    notes: Sequence[str] = ()  # sentences below the table
     label: str = "System"  # head of the first column
     paper: int = 0  # number of columns at the end with the paper's numbers
     prose: bool = False  # whether the columns have words instead of numbers

@@ -111,7 +111,7 @@ def values(cells: Iterable[Cell], metric: str, source: str = "test") -> dict[int
     Args:
         cells: one cell per world seed; any cells for a reference ranking.
         metric: name of a score or fact.
-        source: "test", "validation", "attention" or a key of REFERENCES.
+        source: key of the cell, such as "test" or "attention", or a key of REFERENCES.
     """
     found: dict[int, list[float]] = {}
     is_reference = source in REFERENCES

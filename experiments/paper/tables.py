@@ -70,7 +70,7 @@ def build_main(
         title="Table 3: ablation, natural distribution" if ablation else TITLES.get(view, view),
         setting=setting(world, recipe),
         columns=(*metrics, "P@10, % of oracle", "% of observable oracle", "p, UHMAN − row", *paper),
-        rows=tuple(body),
+        rows=body,
         notes=(*_main_notes(fitting, ablation, bool(paper)), *failed),
         paper=len(paper),
     )
@@ -136,9 +136,9 @@ def build_claims(found: Sequence[Claim]) -> Table:
     rows = []
     for name in dict.fromkeys(claim.name for claim in found):
         row = [verdicts.get((name, *column), Verdict.MISSING) for column in columns]
-        rows.append(Row(name, tuple(Entry(verdict.value) for verdict in row)))
-    heads = tuple(f"{world}, {recipe}" for world, recipe in columns)
-    return Table("claims", "The paper's claims", heads, tuple(rows), label="Claim", prose=True)
+        rows.append(Row(name, [Entry(verdict.value) for verdict in row]))
+    heads = [f"{world}, {recipe}" for world, recipe in columns]
+    return Table("claims", "The paper's claims", heads, rows, label="Claim", prose=True)
 
 
 def build_evidence(found: Sequence[Claim]) -> list[Table]:
@@ -148,10 +148,10 @@ def build_evidence(found: Sequence[Claim]) -> list[Table]:
         if claim.verdict != Verdict.MISSING:
             texts = (claim.verdict.value, claim.numbers, claim.paper)
             rows = settings.setdefault(setting(claim.world, claim.recipe), [])
-            rows.append(Row(claim.name, tuple(map(Entry, texts))))
+            rows.append(Row(claim.name, list(map(Entry, texts))))
     title, columns = "Claims in numbers", ("here", "numbers", "the paper")
     return [
-        Table("evidence", title, columns, tuple(rows), where, label="Claim", prose=True)
+        Table("evidence", title, columns, rows, where, label="Claim", prose=True)
         for where, rows in settings.items()
     ]
 
