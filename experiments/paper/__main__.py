@@ -133,7 +133,7 @@ def run_cells(cells: list[Cell], study: Study) -> None:
             missing = rows.missing(cells, study)
             prepare_worlds(workers, missing, study)
             tasks, done = [(cell, study) for cell in missing], len(cells) - len(missing)
-            for _, row in workers.run(run_cell, tasks, done, desc="study", unit="cell"):
+            for _, row in workers.run(run_cell, tasks, done=done, desc="study", unit="cell"):
                 rows.add(row)
                 if row["failed"]:
                     tqdm.write(f"{row['cell']}: {row['failed']}")

@@ -70,7 +70,13 @@ class Workers:
             os.environ["TQDM_DISABLE"] = self._tqdm_disable
 
     def run(
-        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], done: int = 0, **bar
+        self,
+        function: Callable[..., Any],
+        tasks: Sequence[tuple[Any, ...]],
+        *,
+        done: int = 0,
+        desc: str = "",
+        unit: str = "task",
     ) -> Iterator[tuple[int, Any]]:
         """Calls `function(*task)` for all tasks and yields (index of the task, result) as they end.
 
@@ -78,13 +84,15 @@ class Workers:
             function: function of a module.
             tasks: its arguments.
             done: number of earlier tasks on the progress bar.
-            bar: `desc` and `unit` of the progress bar.
+            desc: title of the progress bar.
+            unit: unit of the progress bar.
 
         Raises:
             Interrupted: a signal arrived or a process was killed; finished tasks are yielded first.
         """
         futures = {self._pool.submit(_call, function, task): i for i, task in enumerate(tasks)}
-        with progress_bar(total=done + len(tasks), initial=done, disable=not tasks, **bar) as shown:
+        bar = {"total": done + len(tasks), "initial": done, "disable": not tasks}
+        with progress_bar(desc=desc, unit=unit, **bar) as shown:
             for future in concurrent.futures.as_completed(futures):
                 try:
                     yield futures[future], future.result()
