@@ -4,23 +4,24 @@ import doctest
 import itertools
 import json
 import math
-import pathlib
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_world
+from html_page import Page
 
+from tools import cli
 from tools.inspect_run import hashtag_map, page, rates, space, study
 from uhman_jax import run
 from uhman_jax.dataset.view import TEST, View
 from uhman_jax.runtime.errors import UserError
 
-ROOT = pathlib.Path(__file__).parents[1]
+
+def slow(value):
+    return pytest.param(value, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +32,20 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def view(trained):
+    return View.load(trained / "view.npz")
+
+
+@pytest.fixture(scope="module")
 def inspected(trained):
     """Numbers and page; two of the nine hashtags count as suggested."""
-    study.inspect_run(trained, seed=1, top_k=2)
-    values = json.loads((trained / "inspect.json").read_text())
-    return values, (trained / "inspect.html").read_text()
+    return inspect(trained, seed=1, top_k=2)
+
+
+def inspect(workdir, **how):
+    study.inspect_run(workdir, **how)
+    values = json.loads((workdir / "inspect.json").read_text())
+    return values, (workdir / "inspect.html").read_text()
 
 
 def kind_of(values, attribute, value):
@@ -55,14 +65,15 @@ def test_a_difference_by_hand():
     here, elsewhere = (2 * math.sqrt(x) for x in (3 / 64 + 4 / 64, 4 / 125 + 4 / 100))
     low_here, high_here = (1.25 - here) / 2, (1.25 + here) / 2
     low_else, high_else = (0.6 - elsewhere) / 1.8, (0.6 + elsewhere) / 1.8
-    assert found.value == pytest.approx(0.55)
+    assert found.difference == pytest.approx(0.55)
     below = math.sqrt((0.75 - low_here) ** 2 + (high_else - 0.2) ** 2)
     above = math.sqrt((high_here - 0.75) ** 2 + (0.2 - low_else) ** 2)
-    assert found.low == pytest.approx(0.55 - below) and found.high == pytest.approx(0.55 + above)
+    assert found.interval == pytest.approx((0.55 - below, 0.55 + above))
     assert found.sign == 0 and rates.difference(1.0, 50, 0.0, 50, 2.0).sign == 1
     assert rates.difference(0.0, 50, 1.0, 50, 2.0).sign == -1
     none = rates.difference(0.0, 6, 0.0, 9, 1.96)
-    assert none.value == 0 and none.low < -0.2 and none.high > 0.2
+    low, high = none.interval
+    assert none.difference == 0 and low < -0.2 and high > 0.2
 
 
 def test_the_interval_has_its_level_for_users_with_several_clips():
@@ -72,7 +83,7 @@ def test_the_interval_has_its_level_for_users_with_several_clips():
         preference_U = rng.beta(1.0, 2.0, 60)
         rates_UX = rng.binomial(3, preference_U)[:, None] / 3
         (found,) = rates.compare(rates_UX, np.arange(60) < 25, 1.96)
-        covered.append(found.low <= 0 <= found.high)
+        covered.append(found.sign == 0)
     assert np.mean(covered) > 0.94
 
 
@@ -91,23 +102,21 @@ def test_hashtags_of_few_users_are_left_out():
     assert rates.looked_at(user_V, first, second).tolist() == [3, 7]
 
 
-def test_the_rates_follow_from_the_predictions(trained, inspected):
-    values, _ = inspected
-    view = View.load(trained / "view.npz")
+def test_the_rates_follow_from_the_predictions(trained, view, inspected):
     rows = pq.read_table(trained / "predictions.parquet").to_pylist()
+    rows = [row for row in rows if row["seed"] == 1]
     country = dict(zip(view.video_ids, view.country_V, strict=True))
     land0 = view.countries.index("land0")
-    rows = [row for row in rows if row["seed"] == 1]
-    for entry in kind_of(values, "country", "land0")["strongest"]:
+    member_V = np.array([country[row["video_id"]] == land0 for row in rows])
+    for entry in kind_of(inspected[0], "country", "land0")["strongest"]:
         for name, column, width in (("suggested", "hashtags", 2), ("used", "true_hashtags", 99)):
-            member_V = np.array([country[row["video_id"]] == land0 for row in rows])
             has_V = np.array([entry["hashtag"] in row[column][:width] for row in rows])
             here, elsewhere = has_V[member_V].mean(), has_V[~member_V].mean()
             found = [entry[name][key] for key in ("here", "elsewhere", "difference")]
             assert found == pytest.approx([here, elsewhere, here - elsewhere])
 
 
-def test_users_of_a_country_get_and_write_its_hashtags(inspected):
+def test_users_of_a_country_get_and_write_its_hashtags_and_gender_has_no_effect(inspected):
     values, text = inspected
     sure = [entry for entry in kind_of(values, "country", "land0")["strongest"] if entry["sure"]]
     assert len(sure) >= 4
@@ -120,31 +129,24 @@ def test_users_of_a_country_get_and_write_its_hashtags(inspected):
         assert (low > 0) if own else (high < 0)
         assert entry["use"] == "shown"
         assert f"#{entry['hashtag']}" in text
-
-
-def test_an_attribute_without_effect_shows_no_difference(inspected):
-    values, text = inspected
     kinds = [kind for kind in values["differences"]["kinds"] if kind["attribute"] == "gender"]
     assert kinds and all(kind["num_sure"] == 0 for kind in kinds)
     assert "No significant difference" in text
 
 
 def test_intervals_are_corrected_for_their_number(inspected):
-    found = inspected[0]["differences"]
+    found, kind = inspected[0]["differences"], kind_of(inspected[0], "country", "land0")
     assert found["num_intervals"] == len(found["kinds"]) * found["num_hashtags"] > 40
     assert found["quantile"] == pytest.approx(rates.joint_quantile(found["num_intervals"]))
-    (entry, *_) = kind_of(inspected[0], "country", "land0")["strongest"]
-    num_here = kind_of(inspected[0], "country", "land0")["num_users"]
-    num_elsewhere = found["num_users"] - num_here
+    sizes = kind["num_users"], found["num_users"] - kind["num_users"]
     for name, z in (("suggested", found["quantile"]), ("used", rates.joint_quantile(1))):
-        here, elsewhere = entry[name]["here"], entry[name]["elsewhere"]
-        expected = rates.difference(here, num_here, elsewhere, num_elsewhere, z)
-        assert entry[name]["interval"] == pytest.approx([expected.low, expected.high])
+        entry = kind["strongest"][0][name]
+        expected = rates.difference(entry["here"], sizes[0], entry["elsewhere"], sizes[1], z)
+        assert entry["interval"] == pytest.approx(expected.interval)
 
 
-def test_a_swapped_country_swaps_the_words(trained, inspected):
+def test_a_swapped_country_swaps_the_words(view, inspected):
     swaps = {(s["attribute"], s["value"]): s for s in inspected[0]["swaps"]["values"]}
-    view = View.load(trained / "view.npz")
     rows = view.rows(TEST)
     for here, there in (("land0", "land1"), ("land1", "land0")):
         swap = swaps["country", here]
@@ -152,23 +154,22 @@ def test_a_swapped_country_swaps_the_words(trained, inspected):
         assert swap["changed"] == swap["replaced"] == 1, (
             "the hashtag of the country changes on every clip, #all on none"
         )
-        assert {name for name, _ in swap["enter"]} == {f"thing{kind}{here}" for kind in range(4)}
-        assert {name for name, _ in swap["leave"]} == {f"thing{kind}{there}" for kind in range(4)}
-        for name, share in swap["enter"]:
-            assert (name.replace(here, there), share) in map(tuple, swap["leave"])
-        assert sum(share for _, share in swap["enter"]) == pytest.approx(1)
+        enter, leave = dict(swap["enter"]), dict(swap["leave"])
+        assert enter.keys() == {f"thing{kind}{here}" for kind in range(4)}
+        assert leave == {name.replace(here, there): share for name, share in enter.items()}
+        assert sum(enter.values()) == pytest.approx(1)
     swap = swaps["gender", "female"]
     assert swap["num_clips"] > 0 == swap["changed"] == swap["replaced"]
     assert swap["enter"] == swap["leave"] == []
 
 
-def test_nearest_hashtags_and_map(trained, inspected):
+def test_nearest_hashtags_and_map(view, inspected):
     values, text = inspected
-    assert list(values["nearest"]) == list(View.load(trained / "view.npz").hashtags)
-    assert all(len(others) == 8 for others in values["nearest"].values())
+    assert list(values["nearest"]) == list(view.hashtags)
     for name, others in values["nearest"].items():
         cosines = [cosine for _, cosine in others]
-        assert name not in dict(others) and cosines == sorted(cosines, reverse=True)
+        assert len(others) == 8 and name not in dict(others)
+        assert cosines == sorted(cosines, reverse=True)
     assert text.count("<circle") == len(values["map"]["places"]) == 9
     assert 0 < values["map"]["share_of_variance"] <= 1
 
@@ -176,8 +177,8 @@ def test_nearest_hashtags_and_map(trained, inspected):
 def test_the_principal_plane_keeps_distances_in_a_plane():
     rng = np.random.default_rng(0)
     flat = rng.normal(size=(30, 2)) @ np.linalg.qr(rng.normal(size=(5, 5)))[0][:2]
-    points_T2, share = space.principal_plane(flat)
     unit = space.directions(flat)
+    points_T2, share = space.principal_plane(unit)
     assert share == pytest.approx(1)
     for one, other in ((0, 1), (4, 20)):
         expected = np.linalg.norm(unit[one] - unit[other])
@@ -210,15 +211,14 @@ def test_names_on_the_page_are_text(inspected):
 
 def test_the_page_is_self_contained(inspected):
     values, text = inspected
-    assert "default-src 'none'" in text and "<script" not in text
-    assert not re.search(r"(?:src|href)=|url\(", text)
+    Page(text).assert_self_contained()
     assert "Real data" in text and "Simulated data" not in text and "not real people" not in text
     simulated = page.render(values | {"simulated": True})
     assert "Simulated data" in simulated and "not real people" in simulated
     assert all(entry["name"] in text for entry in values["slices"])
 
 
-def test_lost_features_leave_out_only_the_swaps(trained, tmp_path, monkeypatch):
+def test_lost_features_leave_out_only_the_swaps(trained, tmp_path):
     copy = shutil.copytree(trained, tmp_path / "run")
     config = json.loads((copy / "config.json").read_text())
     config["data"]["root"] = str(tmp_path / "gone")
@@ -231,44 +231,34 @@ def test_lost_features_leave_out_only_the_swaps(trained, tmp_path, monkeypatch):
     assert "Swapped users are left out" in (tmp_path / "sub" / "page.html").read_text()
 
 
-def test_a_run_without_predictions_is_a_sentence(trained, tmp_path):
+def test_a_run_without_predictions_is_a_sentence(trained, tmp_path, capsys):
     copy = shutil.copytree(trained, tmp_path / "run")
     (copy / "predictions.parquet").unlink()
-    command = [sys.executable, "-m", "tools.inspect_run", f"--run={copy}", "--top_k=2"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 2 and not result.stdout
-    assert result.stderr.count("\n") == 1 and "must have predictions.parquet" in result.stderr
+    with pytest.raises(SystemExit, match="2"):
+        cli.print_report(["inspect_run"], lambda: study.inspect_run(copy, top_k=2))
+    output, errors = capsys.readouterr()
+    assert not output and errors.count("\n") == 1 and "must have predictions.parquet" in errors
     (copy / "predictions.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match="damaged"):
         study.inspect_run(copy, top_k=2)
 
 
-@pytest.fixture(scope="module", params=[1, 2, 5])
-def small(request, tmp_path_factory):
-    """A run on users without attributes, with one seed and one or two test clips."""
-    folder = tmp_path_factory.mktemp("small")
-    root = tiny_world.write_dataset(folder / "data", num_videos=12)
-    lines = (root / "videos.csv").read_text().splitlines()
-    with open(root / "videos.csv", "w") as file:
-        print(lines[0], file=file)
-        for v, line in enumerate(lines[1:]):
-            video_id, path, _, _, timestamp = line.split(",")
-            name = f"#tag{v % request.param}"
-            print(video_id, path, f"user{v % 4}", name, timestamp, sep=",", file=file)
+@pytest.mark.parametrize("num_hashtags", [1, slow(2), slow(5)])
+def test_a_small_run_is_inspected_without_a_refusal(num_hashtags, tmp_path):
+    """Uses users without attributes, one seed, and one or two test clips."""
+    root = tiny_world.write_dataset(tmp_path / "data", num_videos=12)
+    head, *lines = (root / "videos.csv").read_text().splitlines()
+    for v, line in enumerate(lines):
+        video_id, path, _, _, timestamp = line.split(",")
+        lines[v] = f"{video_id},{path},user{v % 4},#tag{v % num_hashtags},{timestamp}"
+    (root / "videos.csv").write_text("\n".join([head, *lines]) + "\n")
     (root / "users.csv").unlink()
     config = tiny_world.make_config(root, num_epochs=1)
     config.view.test_share, config.view.validation_share = 0.1, 0.0
-    run.run(config, folder / "run", log=lambda line: None, report=False)
-    return request.param, folder / "run"
-
-
-def test_a_small_run_is_inspected_without_a_refusal(small):
-    num_hashtags, workdir = small
-    assert study.inspect_run(workdir)[-1].startswith("Page: ")
-    values = json.loads((workdir / "inspect.json").read_text())
+    run.run(config, tmp_path / "run", log=lambda line: None, report=False)
+    values, text = inspect(tmp_path / "run")
     assert values["top_k"] == max(1, num_hashtags - 1) and values["num_seeds"] == 1
     assert values["differences"]["kinds"] == []
-    text = (workdir / "inspect.html").read_text()
     assert "Too few test users" in text and "nan" not in text.casefold().replace("inance", "")
     assert not re.search(r"\b1 (?:users|clips|hashtags|suggestions|test clips)\b", text)
 

@@ -12,6 +12,8 @@ from PIL import Image
 from experiments.paper import breakdowns, drawing, figures, layout, page, tables
 from uhman_jax.config import Distribution
 
+PLUS = {"world": "selection", "recipe": "plus"}
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
@@ -33,19 +35,22 @@ def parse(text):
     return {row[0].strip("*"): dict(zip(cells[0][1:], row[1:], strict=True)) for row in cells[2:]}
 
 
-def main_table(cells, **where):
-    where = {"world": "selection", "view": "natural", "recipe": "plus"} | where
-    return layout.markdown(tables.build_main(cells, **where))
+def rows_of(table):
+    return parse(layout.markdown(table))
 
 
-def test_main_table_by_hand():
+def main_table(cells, folder, **where):
+    return tables.build_main(cells, **PLUS | {"view": "natural", "results": folder} | where)
+
+
+def test_main_table_by_hand(tmp_path):
     cells = [
         plain([0.1, 0.2], system="BL", seeds=2),
         plain([0.3, 0.3], system="UHMAN", seeds=2),
         plain([0.1, 0.1], system="3WM", seeds=2) | {"failed": "the loss | is not finite"},
     ]
-    text = main_table(cells)
-    rows = parse(text)
+    table = main_table(cells, tmp_path)
+    rows = rows_of(table)
     # One degree of freedom: 12.706 * 0.05 = 0.6353.
     assert rows["BL"]["P@10"] == "0.1500 ±\u202f0.6353"
     assert rows["BL"]["*paper P@10*"] == "*0.0650*"
@@ -57,86 +62,81 @@ def test_main_table_by_hand():
     assert rows["UHMAN"]["p, UHMAN − row"] == ""
     assert rows["Observable oracle"]["P@10"] == "0.2790"
     assert rows["Oracle"]["P@10, % of oracle"] == "100.0\u202f%"
-    assert "Failed: 3WM, seed 0: the loss | is not finite" in text
-    assert "1 dataset, 2 seeds each" in text and "another data set" in text
+    notes = " ".join(table.notes)
+    assert "Failed: 3WM, seed 0: the loss | is not finite" in notes
+    assert "1 dataset, 2 seeds each" in notes and "another data set" in notes
+
+
+def test_shares_are_computed_within_a_dataset_and_rows_name_missing_datasets(tmp_path):
+    cells = [plain([0.1, 0.2]), plain([0.3, 0.3], world_seed=1), plain([0.1], system="BL")]
+    cells[0]["references"] = {"oracle": {"P@10": 0.5}, "popularity": {"P@10": 0.1}}
+    cells[1]["references"] = {"oracle": {"P@10": 0.6}}
+    rows = rows_of(main_table(cells[:2], tmp_path))
+    assert rows["UHMAN"]["P@10, % of oracle"].startswith("40.0\u202f%")  # (0.15 / 0.5 + 0.5) / 2
+    assert rows["Popularity"]["P@10, % of oracle"] == "20.0\u202f%"
+    assert rows["UHMAN"]["% of observable oracle"] == "–"
+    assert rows["Oracle"]["P@10"] == "0.5500"
+    assert "BL (1 of 2 datasets)" in rows_of(main_table(cells, tmp_path))
 
 
 def test_tables_of_the_synthetic_study(study):
     cells, folder = study
-    rows = parse(main_table(cells, view="balanced", results=folder))
+    rows = rows_of(main_table(*study, view="balanced"))
     assert list(rows)[:4] == ["BL", "UA", "3WM", "UHMAN"]
     assert rows["UHMAN"]["*paper P@10*"] == "*0.0507*"
     assert rows["3WM"]["p, UHMAN − row"].startswith("0.0003 +0.0")
-    rows = parse(main_table(cells, systems=tables.ABLATION, results=folder))
+    rows = rows_of(main_table(*study, systems=tables.ABLATION))
     assert list(rows) == list(tables.ABLATION) and "P@50" not in rows["UHMAN"]
     assert rows["UHMAN(a)"]["*paper R@10*"] == "*0.1973*"
     assert rows["UHMAN(a)"]["p, UHMAN − row"].startswith("0.0003 "), "Holm over three"
-    rows = parse(main_table(cells, view="cold_user", results=folder))
-    assert not any(name.startswith("*paper") for name in rows["UHMAN"])
-    assert "Nothing was measured" in main_table(cells, world="additive", view="temporal")
-
-
-def test_rows_name_missing_datasets():
-    cells = [plain([0.1], system="BL"), plain([0.2]), plain([0.3], world_seed=1)]
-    rows = parse(main_table(cells))
-    assert "BL (1 of 2 datasets)" in rows and "UHMAN" in rows
-
-
-def test_overview(study):
-    cells, folder = study
-    rows = parse(layout.markdown(breakdowns.build_overview(cells)))
-    assert list(rows)[:4] == [
+    overview = rows_of(breakdowns.build_overview(cells)[0])
+    assert list(overview)[:4] == [
         f"selection, {view}, plus" for view in ("natural", "balanced", "temporal", "cold_user")
     ]
-    assert list(rows)[-1] == "everything, natural, paper" and len(rows) == 11
-    row = rows["selection, natural, plus"]
+    assert list(overview)[-1] == "everything, natural, paper" and len(overview) == 11
+    row = overview["selection, natural, plus"]
     assert list(row) == [*SYSTEMS, "Observable oracle", "Oracle", "Popularity"]
-    table = parse(main_table(cells, systems=tables.ABLATION, results=folder))
-    assert row["UHMAN(b)"] == table["UHMAN(b)"]["P@10"]
+    assert row["UHMAN(b)"] == rows["UHMAN(b)"]["P@10"]
     assert row["Oracle"].startswith("0.2910")
-    assert rows["selection, temporal, plus"]["UHMAN(a)"] == "–"
+    assert overview["selection, temporal, plus"]["UHMAN(a)"] == "–"
+    rows = rows_of(main_table(*study, view="cold_user"))
+    assert not any(name.startswith("*paper") for name in rows["UHMAN"])
+    assert "Nothing" in main_table(*study, world="additive", view="temporal").notes[0]
 
 
 def test_differences_to_uhman():
     scores = {("BL", 0): 0.1, ("BL", 1): 0.2, ("UHMAN", 0): 0.15, ("UHMAN", 1): 0.3}
     scores[("UHMAN", 2)] = 0.9  # in a world without BL
     cells = [plain([score], system=name, world_seed=w) for (name, w), score in scores.items()]
-    rows = parse(layout.markdown(breakdowns.build_gaps(cells)))
-    assert rows == {"selection, natural, plus": {"BL": "+0.0750"}}
-    assert parse(layout.markdown(breakdowns.build_gaps(cells[:2]))) == {
-        "selection, natural, plus": {"BL": "–"}
-    }
+    for some, text in ((cells, "+0.0750"), (cells[:2], "–")):
+        _, gaps = breakdowns.build_overview(some)
+        assert rows_of(gaps) == {"selection, natural, plus": {"BL": text}}
 
 
 def test_attention_and_slices(study):
     cells, _ = study
-    rows = parse(layout.markdown(breakdowns.build_attention(cells, recipe="plus")))
+    rows = rows_of(breakdowns.build_attention(cells, recipe="plus"))
     assert rows["UHMAN(a), selection"]["Regions with any object"] == "–"
     assert rows["UHMAN, selection"]["Regions with any object"].endswith("(23.7\u202f%)")
     assert "BL, selection" not in rows
-    fixed = plain([0.1]) | {"attention": {"object_mass": 0.5, "object_chance": 0.25}}
-    assert breakdowns.attention([fixed], "object")[0].mean == 0.5, "numbers as well as lists"
-    table = breakdowns.build_slices(cells, world="selection", view="natural", recipe="plus")
+    table = breakdowns.build_slices(cells, view="natural", **PLUS)
     assert [name.split(",")[0] for name in table.columns] == [
         "no history", "missing attributes", "history and all attributes", "rare", "medium",
         "frequent",
     ]  # fmt: skip
-    assert "no history, P@10 (61 clips)" in table.columns
     level = LEVELS["UHMAN"] * (1 + 1.02) / 2  # of two worlds
-    rows = parse(layout.markdown(table))
-    assert rows["UHMAN"]["no history, P@10 (61 clips)"] == f"{0.7 * level:.4f}"
+    assert rows_of(table)["UHMAN"]["no history, P@10 (61 clips)"] == f"{0.7 * level:.4f}"
 
 
 def test_choices_of_the_recipe(study):
     cells, _ = study
-    rows = parse(layout.markdown(breakdowns.build_recipe(cells, world="selection", recipe="plus")))
+    rows = rows_of(breakdowns.build_recipe(cells, **PLUS))
     assert list(rows) == ["the recipe", "without history dropout", "without weight decay"]
     worse = rows["without history dropout"]["worse by, validation"]
     assert worse.startswith("+0.01") and "±" in worse
     assert abs(float(rows["without weight decay"]["worse by, test"].split()[0][1:])) < 0.005
     assert rows["the recipe"]["worse by, test"] == ""
-    nothing = breakdowns.build_recipe(cells, world="additive", recipe="plus")
-    assert not nothing.rows
+    assert not breakdowns.build_recipe(cells, world="additive", recipe="plus").rows
 
 
 def test_markdown_has_claims_first_and_every_row_of_every_table_is_whole(study):
@@ -156,23 +156,26 @@ def test_markdown_has_claims_first_and_every_row_of_every_table_is_whole(study):
 
 def test_every_figure_is_drawn_and_the_same_bytes_again(study, tmp_path):
     cells, folder = study
-    names = ("systems", "figure4a", "figure4b", "sample_size", "attention")
-    for name in names:
+    for name in figures.FIGURES:
         with Image.open(folder / f"{name}.png") as image:
             assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
             assert image.width > 700
-    for path in figures.hidden_size(cells, tmp_path):
-        assert path.read_bytes() == (folder / path.name).read_bytes()
     assert not (folder / "figure3.svg").exists(), "no run left its view"
-    paths = figures.hashtags(np.array([3, 900, 40, 11]), np.array([3, 11, 12]), tmp_path)
-    assert [path.name for path in paths] == ["figure3.png", "figure3.svg"]
+    counts = np.array([3, 900, 40, 11]), np.array([3, 11, 12])
+    paths = figures.write_figures(
+        [cell for cell in cells if "-K" in cell["cell"]], counts, tmp_path
+    )
+    names = [f"{name}.{kind}" for name in ("figure3", "figure4a") for kind in ("png", "svg")]
+    assert [path.name for path in paths] == names
     assert "entropy" in paths[1].read_text("utf-8")
+    for path in paths[2:]:
+        assert path.read_bytes() == (folder / path.name).read_bytes()
 
 
 def test_a_figure_without_cells_is_not_drawn(tmp_path):
-    assert figures.write_figures([], tmp_path) == []
-    cells = [plain([0.1], part=["figure4a"]), make_cell(np.random.default_rng(0), system="BL")]
-    assert {path.stem for path in figures.write_figures(cells, tmp_path)} == {"systems"}
+    assert figures.write_figures([], None, tmp_path) == []
+    cells = [plain([0.1], suffix="-K8"), make_cell(np.random.default_rng(0), system="BL")]
+    assert {path.stem for path in figures.write_figures(cells, None, tmp_path)} == {"systems"}
     assert {path.stem for path in tmp_path.iterdir()} == {"systems"}
 
 
@@ -199,16 +202,8 @@ def test_page_is_whole_self_contained_and_begins_with_the_claims(study):
     cells, folder = study
     text = (folder / "study.html").read_text("utf-8")
     parsed = Page(text)
-    assert len(parsed.ids) == len(set(parsed.ids)) > 0
-    links = [
-        value
-        for _, attrs in parsed.elements
-        for name, value in attrs.items()
-        if name in ("src", "href", "xlink:href")
-    ]
-    assert all(value.startswith("#") for value in links)
-    assert {value[1:] for value in links} <= set(parsed.ids)
-    assert "<script" not in text and "@import" not in text
+    parsed.assert_self_contained()
+    assert parsed.ids
     assert parsed.text.index("Does it hold?") < parsed.text.index("Tables 1 to 3")
     expected = "Simulated data,does not,P@10 of every system,Fig. 4a,How to read,Settings"
     assert all(words in parsed.text for words in expected.split(","))
@@ -222,14 +217,14 @@ def test_page_escapes_text_and_names_real_data(tmp_path):
     rng = np.random.default_rng(0)
     evil = "<script>alert(1)</script>"
     cells = [make_cell(rng, world="data", system=name, references={}) for name in SYSTEMS]
-    cells[0]["config"] = {"data.note": evil}
-    cells[1] |= {"failed": evil}
     for cell in cells:
+        cell["config"] = {"data.note": evil}
         cell["slices"] = [{"by": "user", "name": evil, "num_videos": 2, "P@10": 0.1}]
+    cells[1]["failed"] = evil
     page.write_all(cells, tmp_path)
     text = (tmp_path / "study.html").read_text("utf-8")
-    assert evil not in text and "Real data" in Page(text).text
-    assert "1 cells failed" not in text and "1 cell failed" in text
+    assert evil not in text and "Real data" in Page(text).text and "1 cell failed" in text
+    assert text.count("&lt;script&gt;alert") == 4, "a setting, a group, a failure in two tables"
 
 
 def test_a_page_without_cells(tmp_path):
@@ -246,11 +241,10 @@ def test_figure_3_comes_from_the_views_of_the_runs(tmp_path):
     for view in ("natural", "balanced"):
         config.view.distribution, config.view.balanced_top = Distribution(view), 2
         built, _ = tiny_world.load(root, config)
-        cell = plain([0.1], view=view) | {"fingerprint": "0123"}
-        run = tmp_path / "runs" / cell["cell"] / "0123"
+        cells.append(plain([0.1], view=view, fingerprint="0123"))
+        run = tmp_path / "runs" / cells[-1]["cell"] / "0123"
         run.mkdir(parents=True)
         built.save(run / "view.npz")
-        cells.append(cell)
         counts.append(built.counts_T)
     found = page.hashtag_counts(cells, tmp_path)
     np.testing.assert_array_equal(found[0], counts[0])

@@ -10,11 +10,14 @@ is that of `uhman_jax.main`: 75 after a stop by a signal.
 """
 
 import dataclasses
+import itertools
 import pathlib
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from absl import flags
+from tqdm import tqdm
 
 from experiments.paper.page import write_all
 from experiments.paper.recipes import RECIPES, VARIANTS
@@ -24,7 +27,6 @@ from experiments.paper.tune import Tuning
 from experiments.paper.workers import Interrupted, Workers, num_workers
 from uhman_jax.runtime import lock, signals
 from uhman_jax.runtime.errors import UserError, exit_on_user_error, only_flags
-from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.runtime.streams import run_app
 
 PARTS = ("tables", "recipe", "figure4a", "figure4b", "sizes", "views")
@@ -62,36 +64,31 @@ def planned() -> Iterator[Cell]:
     world. The paper's ablations run on the natural view with the first recipe. Curves, other views,
     data sizes and choices of the recipe run on the first world with the first recipe.
     """
+    quick, parts = _QUICK.value, _PARTS.value
     worlds = ["data"] if _ROOT.value else _WORLDS.value
-    seeds = range(1 if _ROOT.value else _WORLD_SEEDS.value or (1 if _QUICK.value else 5))
-    recipes = _RECIPES.value or (["plus"] if _QUICK.value else ["plus", "warp", "paper"])
+    seeds = range(1 if _ROOT.value else _WORLD_SEEDS.value or (1 if quick else 5))
+    recipes = _RECIPES.value or (["plus"] if quick else ["plus", "warp", "paper"])
     first, recipe = worlds[0], recipes[0]
-    for world_seed in seeds:
-        if "tables" in _PARTS.value:
-            for name in recipes:
-                for world in worlds if name == recipe else worlds[:1]:
-                    for view in ("natural", "balanced"):
-                        ablations = view == "natural" and name == recipe
-                        for system in SYSTEMS if ablations else COMPARED:
-                            yield Cell(world, world_seed, view, name, system)
+    tables = itertools.product(seeds, recipes, worlds, ("natural", "balanced"))
+    for world_seed, name, world, view in tables if "tables" in parts else ():
+        if name == recipe or world == first:
+            ablations = view == "natural" and name == recipe
+            for system in SYSTEMS if ablations else COMPARED:
+                yield Cell(world, world_seed, view, name, system)
+    variants = [name for name in VARIANTS if name.startswith("without") or not quick]
+    sizes = SIZES[1::2] if quick else SIZES
+    changes: dict[str, list[dict[str, Any]]] = {
+        "recipe": [{"variant": name} for name in variants if recipe == "plus"],
+        "figure4a": [{"hidden_size": size} for size in sizes],
+        "figure4b": [{"embedding_size": size} for size in sizes],
+        "sizes": [{"system": name, "data_share": x} for name in COMPARED for x in SHARES],
+        "views": [{"system": x, "view": y} for x in COMPARED for y in ("temporal", "cold_user")],
+    }
     for world_seed in seeds:
         base = Cell(first, world_seed, "natural", recipe, "UHMAN")
-        if "recipe" in _PARTS.value and recipe == "plus":
-            for variant in VARIANTS:
-                if variant.startswith("without") or not _QUICK.value:
-                    yield dataclasses.replace(base, variant=variant)
-        for size in SIZES[1::2] if _QUICK.value else SIZES:
-            if "figure4a" in _PARTS.value:
-                yield dataclasses.replace(base, hidden_size=size)
-            if "figure4b" in _PARTS.value:
-                yield dataclasses.replace(base, embedding_size=size)
-        for system in COMPARED:
-            if "sizes" in _PARTS.value:
-                for share in SHARES:
-                    yield dataclasses.replace(base, system=system, data_share=share)
-            if "views" in _PARTS.value:
-                for view in ("temporal", "cold_user"):
-                    yield dataclasses.replace(base, system=system, view=view)
+        for part, fields in changes.items():
+            if part in parts:
+                yield from (dataclasses.replace(base, **change) for change in fields)
 
 
 def main(argv: list[str]) -> None:
@@ -128,9 +125,18 @@ def run_cells(cells: list[Cell], study: Study) -> None:
         with Workers(_WORKERS.value or num_workers()) as workers:
             if not _QUICK.value:
                 tuning = Tuning(study)
-                tune(workers, tuning, cells, study)
+                runs = tuning.missing(cells)
+                prepare_worlds(workers, [cell for cell, _ in runs], study)
+                for index, result in workers.run(run_cell, runs, desc="tuning", unit="run"):
+                    tuning.record(runs[index], result)
                 cells = [tuning.choose(cell) for cell in cells]
-            train(workers, rows, cells, study)
+            missing = rows.missing(cells, study)
+            prepare_worlds(workers, missing, study)
+            tasks, done = [(cell, study) for cell in missing], len(cells) - len(missing)
+            for _, row in workers.run(run_cell, tasks, done=done, desc="study", unit="cell"):
+                rows.add(row)
+                if row["failed"]:
+                    tqdm.write(f"{row['cell']}: {row['failed']}")
     except Interrupted:
         stopped = True
     rows.add_equals(cells, study)
@@ -144,34 +150,8 @@ def run_cells(cells: list[Cell], study: Study) -> None:
 def prepare_worlds(workers: Workers, cells: list[Cell], study: Study) -> None:
     """Simulates each dataset of these cells once, before several cells need it."""
     tasks = [(cell, study) for cell in {(c.world, c.world_seed): c for c in cells}.values()]
-    if tasks:
-        with progress_bar(total=len(tasks), desc="datasets", unit="dataset") as progress:
-            for _ in workers.run(prepare_world, tasks):
-                progress.update()
-
-
-def tune(workers: Workers, tuning: Tuning, cells: list[Cell], study: Study) -> None:
-    """Runs the missing runs of the grids."""
-    runs = tuning.missing(cells)
-    prepare_worlds(workers, [cell for cell, _ in runs], study)
-    with progress_bar(total=len(runs), desc="tuning", unit="run") as progress:
-        for index, result in workers.run(run_cell, runs):
-            tuning.record(runs[index], result)
-            progress.update()
-
-
-def train(workers: Workers, rows: Rows, cells: list[Cell], study: Study) -> None:
-    """Runs the missing cells."""
-    missing = rows.missing(cells, study)
-    prepare_worlds(workers, missing, study)
-    with progress_bar(total=len(cells), desc="study", unit="cell") as progress:
-        progress.update(len(cells) - len(missing))
-        progress.unpause()  # earlier cells say nothing about the remaining time
-        for _, row in workers.run(run_cell, [(cell, study) for cell in missing]):
-            rows.add(row)
-            if row["failed"]:
-                progress.write(f"{row['cell']}: {row['failed']}")
-            progress.update()
+    for _ in workers.run(prepare_world, tasks, desc="datasets", unit="dataset"):
+        pass
 
 
 if __name__ == "__main__":

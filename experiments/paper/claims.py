@@ -14,14 +14,15 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from experiments.paper import published, stats, summary
+from experiments.paper.layout import gap_text, p_text, percent_change
 from experiments.paper.stats import Estimate
-from experiments.paper.summary import Cell
+from experiments.paper.summary import PAIR, Cell
 from uhman_jax.report.tables import number
 
 LEVEL = 0.05
+UNTESTED = 0.0  # p value where no test over videos is possible: only the interval decides
 FLAT = 0.05  # fraction of the value at d = 32 within which other values count as equal; our choice
 ORDER = ("BL", "UA", "3WM", "UHMAN")
-PAIR = ("natural", "balanced")  # views of Tables 1 and 2
 # Unlearned rankings. BL, which does not know the user, is only compared with the first.
 UNLEARNED = ("popularity", "user_attributes", "user_history")
 
@@ -58,11 +59,10 @@ class _Step:
 
 
 _Judged = Iterator[tuple[str, str, Verdict, str]]  # name, paper, verdict, numbers of a claim
-_Results = str | pathlib.Path
 _Rows = Mapping[str, Sequence[Cell]]  # cells by the name of their row
 
 
-def claims(cells: Sequence[Cell], results: _Results = ".") -> list[Claim]:
+def claims(cells: Sequence[Cell], results: pathlib.Path) -> list[Claim]:
     """Returns every claim for every world and recipe of the cells, grouped by these.
 
     Args:
@@ -71,27 +71,21 @@ def claims(cells: Sequence[Cell], results: _Results = ".") -> list[Claim]:
     """
     checks = (_order, _best, _ablations, _hidden_size, _embedding_size, _falls, _beats)
     return [
-        Claim(name, paper, *where, verdict, numbers or "–")
-        for where in summary.settings(cells)
+        Claim(name, paper, world, recipe, verdict, numbers or "–")
+        for world, recipe in summary.settings(cells)
         for check in checks
         for name, paper, verdict, numbers in check(
-            [cell for cell in cells if (cell["world"], cell["recipe"]) == where], results
+            summary.where(cells, world=world, recipe=recipe), results
         )
     ]
 
 
-def settle(gap: Estimate | None, p: float | None, *, tested: bool = True) -> Verdict:
-    """Returns the verdict on "the difference is above 0".
-
-    Args:
-        gap: the difference.
-        p: corrected p value.
-        tested: False if there is no test over videos, so that only the interval decides.
-    """
+def settle(gap: Estimate | None, p: float | None) -> Verdict:
+    """Returns the verdict on "the difference is above 0", given its corrected p value."""
     if gap is None:
         return Verdict.MISSING
     sure = gap.agree and gap.half_width is not None and abs(gap.mean) > gap.half_width
-    if not sure or (tested and (p is None or p >= LEVEL)):
+    if not sure or p is None or p >= LEVEL:
         return Verdict.UNDECIDED
     return Verdict.HOLDS if gap.mean > 0 else Verdict.FAILS
 
@@ -104,44 +98,7 @@ def together(verdicts: Sequence[Verdict]) -> Verdict:
     return Verdict.HOLDS if verdicts else Verdict.MISSING
 
 
-def p_text(p: float | None) -> str:
-    """Formats a p value with two digits.
-
-    >>> p_text(0.00029997), p_text(None), p_text(1.0)
-    ('0.0003', '–', '1')
-    """
-    return "–" if p is None else f"{p:.2g}"
-
-
-def gap_text(gap: Estimate | None) -> str:
-    r"""Formats a difference with its sign and interval.
-
-    >>> gap_text(Estimate(-0.01234, 0.002, "worlds", 3, True))
-    '−0.0123\u202f±\u202f0.0020'
-    """
-    if gap is None:
-        return "–"
-    width = "" if gap.half_width is None else f"\u202f±\u202f{gap.half_width:.4f}"
-    return signed(gap.mean) + width
-
-
-def signed(value: float) -> str:
-    """Formats a number with four decimals and a sign."""
-    return f"{value:+.4f}".replace("-", "−")
-
-
-def percent_change(before: float | None, after: float | None) -> str:
-    r"""Formats a relative change; a dash if there is none.
-
-    >>> percent_change(0.0849, 0.0507)
-    '−40.3\u202f%'
-    """
-    if not before or after is None:
-        return "–"
-    return f"{100 * (after / before - 1):+.1f}\u202f%".replace("-", "−")
-
-
-def corrected(rows: _Rows, pairs: Iterable[tuple[str, str]], results: _Results) -> list[_Step]:
+def corrected(rows: _Rows, pairs: Iterable[tuple[str, str]], results: pathlib.Path) -> list[_Step]:
     """Compares pairs (low, high) of rows and corrects their p values by Holm."""
     pairs = list(pairs)
     tests = [summary.compare(rows[high], rows[low], results) for low, high in pairs]
@@ -164,11 +121,11 @@ def _text(steps: Iterable[_Step]) -> str:
     )
 
 
-def _by_system(cells: Sequence[Cell], view: str, systems: Sequence[str] = ORDER) -> _Rows:
-    return {name: summary.select(cells, view=view, system=name) for name in systems}
+def _by_system(cells: Sequence[Cell], view: str) -> _Rows:
+    return {name: summary.select(cells, view=view, system=name) for name in summary.SYSTEMS}
 
 
-def _order(cells: Sequence[Cell], results: _Results) -> _Judged:
+def _order(cells: Sequence[Cell], results: pathlib.Path) -> _Judged:
     for view in PAIR:
         rows = _by_system(cells, view)
         steps = corrected(rows, zip(ORDER, ORDER[1:], strict=False), results)
@@ -185,7 +142,7 @@ def _order(cells: Sequence[Cell], results: _Results) -> _Judged:
         yield f"BL < UA < 3WM < UHMAN, {view}", paper, _settled(steps), numbers
 
 
-def _best(cells: Sequence[Cell], results: _Results) -> _Judged:
+def _best(cells: Sequence[Cell], results: pathlib.Path) -> _Judged:
     for view in PAIR:
         steps = corrected(_by_system(cells, view), [(x, "UHMAN") for x in ORDER[:3]], results)
         gain = percent_change(*(published.value(view, name, "P@10") for name in ("3WM", "UHMAN")))
@@ -193,33 +150,26 @@ def _best(cells: Sequence[Cell], results: _Results) -> _Judged:
         yield f"UHMAN above BL, UA and 3WM, {view}", paper, _settled(steps), _text(steps)
 
 
-def _ablations(cells: Sequence[Cell], results: _Results) -> _Judged:
+def _ablations(cells: Sequence[Cell], results: pathlib.Path) -> _Judged:
     """Both variants share one Holm correction, though each is its own claim."""
     averaged = {"UHMAN(a)": "regions", "UHMAN(b)": "frames"}
-    rows = _by_system(cells, "natural", (*averaged, "UHMAN"))
-    for step in corrected(rows, [(variant, "UHMAN") for variant in averaged], results):
+    pairs = [(variant, "UHMAN") for variant in averaged]
+    for step in corrected(_by_system(cells, "natural"), pairs, results):
         values = [number(published.value("natural", x, "P@10")) for x in (step.low, "UHMAN")]
         paper = f"Averaging {averaged[step.low]} instead of attending to them costs P@10: "
         paper += " against ".join(values)
         yield f"UHMAN above {step.low}", paper, _settled([step]), _text([step])
 
 
-def sweep(cells: Sequence[Cell], part: str, key: str) -> dict[int, list[Cell]]:
-    """Returns UHMAN's cells of a figure by the size that varies, on the natural view."""
-    chosen = summary.select(cells, part=part, view="natural", system="UHMAN")
-    sizes = sorted({int(cell[key]) for cell in chosen})
-    return {size: [cell for cell in chosen if int(cell[key]) == size] for size in sizes}
-
-
 def _curve(rows: Mapping[int, Sequence[Cell]]) -> str:
     scores = {size: summary.estimate(row, "P@10") for size, row in rows.items()}
-    return ", ".join(f"{k}: {number(score.mean if score else None)}" for k, score in scores.items())
+    return ", ".join(f"{k}: {number(score and score.mean)}" for k, score in scores.items())
 
 
-def _hidden_size(cells: Sequence[Cell], results: _Results) -> _Judged:
+def _hidden_size(cells: Sequence[Cell], results: pathlib.Path) -> _Judged:
     """The best K is chosen on validation, so that its lead on the test split is not luck."""
     paper = "As K grows from 8 to 128, P@10 first rises and then falls, K = 32 is chosen (Fig. 4a)"
-    rows = sweep(cells, summary.HIDDEN_SIZE, "hidden_size")
+    rows = summary.sweep(cells, summary.HIDDEN_SIZE)
     scores = {size: summary.estimate(row, "P@10", "validation") for size, row in rows.items()}
     means = {size: score.mean for size, score in scores.items() if score is not None}
     sizes = list(means)
@@ -238,10 +188,10 @@ def _hidden_size(cells: Sequence[Cell], results: _Results) -> _Judged:
     yield "K: rises, then falls", paper, verdict, numbers
 
 
-def _embedding_size(cells: Sequence[Cell], results: _Results) -> _Judged:
+def _embedding_size(cells: Sequence[Cell], results: pathlib.Path) -> _Judged:
     """An equivalence test: flat if every interval of the difference to d = 32 lies within FLAT."""
     paper = "P@10 remains stable as d varies from 16 to 128 (Fig. 4b)"
-    rows = sweep(cells, summary.EMBEDDING_SIZE, "embedding_size")
+    rows = summary.sweep(cells, summary.EMBEDDING_SIZE)
     rows = {size: row for size, row in rows.items() if 16 <= size <= 128}
     middle = summary.estimate(rows.get(published.D, []), "P@10")
     verdict, numbers = Verdict.MISSING, ""
@@ -266,35 +216,36 @@ def _same(step: _Step, margin: float) -> Verdict:
     return Verdict.FAILS if outside else Verdict.UNDECIDED
 
 
-def _falls(cells: Sequence[Cell], results: _Results) -> _Judged:
-    """The two views have different test clips, so only the interval decides."""
+def _falls(cells: Sequence[Cell], results: pathlib.Path) -> _Judged:
+    """The two views have different test clips."""
+    natural, balanced = (_by_system(cells, view) for view in PAIR)
     for metric in ("P@10", "R@10", "F1@10"):
         verdicts, ours, theirs = [], [], []
         for name in ORDER:
-            views = [summary.select(cells, view=view, system=name) for view in PAIR]
-            before, after = (summary.estimate(view, metric) for view in views)
             printed = [published.value(view, name, metric) for view in PAIR]
             theirs.append(f"{name} {percent_change(*printed)}")
-            if before is None or after is None:
-                verdicts.append(Verdict.MISSING)
-                continue
-            gap = stats.difference(*(summary.values(view, metric) for view in views))
-            verdicts.append(settle(gap, None, tested=False))
-            change = percent_change(before.mean, after.mean)
-            ours.append(f"{name} {number(before.mean)} → {number(after.mean)} ({change})")
+            before, after = (summary.values(side[name], metric) for side in (natural, balanced))
+            verdicts.append(settle(stats.difference(before, after), UNTESTED))
+            one, two = stats.over_worlds(before), stats.over_worlds(after)
+            if one and two:
+                change = percent_change(one.mean, two.mean)
+                ours.append(f"{name} {number(one.mean)} → {number(two.mean)} ({change})")
         paper = f"From natural to balanced {metric} falls for every system: " + ", ".join(theirs)
         yield f"Balanced is harder, {metric}", paper, together(verdicts), "; ".join(ours)
 
 
-def _beats(cells: Sequence[Cell], results: _Results) -> _Judged:
-    """References have no per-video values, so only the interval decides."""
+def _beats(cells: Sequence[Cell], results: pathlib.Path) -> _Judged:
+    """References have no values by video."""
     paper = "Not a claim of the paper: a system that learned from more should rank better"
     for view in PAIR:
         verdicts, failed = [], []
-        for system, row in _by_system(cells, view, summary.SYSTEMS).items():
+        for system, row in _by_system(cells, view).items():
+            scores = summary.values(row, "P@10")
             for reference in UNLEARNED[:1] if system == "BL" else UNLEARNED:
-                gap = summary.above_reference(row, reference, "P@10")
-                verdicts.append(settle(gap, None, tested=False))
+                levels = summary.values(row, "P@10", reference)
+                above = {w: [x - levels[w][0] for x in scores[w]] for w in scores if w in levels}
+                gap = stats.over_worlds(above)
+                verdicts.append(settle(gap, UNTESTED))
                 if verdicts[-1] in (Verdict.FAILS, Verdict.UNDECIDED):
                     failed.append(f"{system} − {summary.REFERENCES[reference]}: {gap_text(gap)}")
         measured = [verdict for verdict in verdicts if verdict is not Verdict.MISSING]

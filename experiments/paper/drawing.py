@@ -1,7 +1,7 @@
 """Defines the style of the study's figures: colours, lines, axes and files.
 
-Colours also differ in lightness, and every line has its own marker, for readers who cannot tell the
-hues apart. Trained systems have colours, rankings without training are grey, the oracle is golden.
+Colours also differ in lightness, and every line has its own marker, for readers with colour
+blindness. Trained systems have colours, rankings without training are grey, the oracle is golden.
 """
 
 import pathlib
@@ -72,15 +72,7 @@ STYLE = plots.STYLE | {
 }
 
 
-def system_style(system: str) -> dict[str, Any]:
-    """Returns colour, marker and width of a system's line; the line of UHMAN is wider."""
-    width = 2.2 if system == "UHMAN" else 1.5
-    return {"color": SYSTEM_COLORS[system], "marker": MARKERS[system], "linewidth": width}
-
-
-def line(
-    axes: Axes, points: Mapping[int, Estimate | None], *, linewidth: float = 1.8, **style: Any
-) -> None:
+def line(axes: Axes, points: Mapping[int, Estimate | None], linewidth=1.8, **style: Any) -> None:
     """Draws means with intervals over sizes; missing measurements are left out."""
     known = {size: score for size, score in points.items() if score is not None}
     means = [score.mean for score in known.values()]
@@ -89,27 +81,27 @@ def line(
     axes.errorbar(list(known), means, yerr=widths, **style)
 
 
-def sizes(axes: Axes, values: Sequence[int]) -> None:
-    """Makes the x axis logarithmic, with a tick at every measured size."""
+def thousands(value: float, _: float) -> str:
+    """Formats a tick as an integer with separated thousands."""
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def scale(axes: Axes, lines: Iterable[Iterable[int]], label: str) -> None:
+    """Makes the x axis logarithmic with a tick at every size of the lines, and y start at 0."""
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(list(values)))
+    axes.xaxis.set_major_locator(FixedLocator(sorted({size for line in lines for size in line})))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}".replace(",", "\u202f"))
+    axes.xaxis.set_major_formatter(thousands)
+    axes.set_xlabel(label)
     axes.grid(axis="x", visible=False)
-
-
-def from_zero(axes: Axes) -> None:
-    """Scales the y axis from 0."""
     axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
 
 
-def reference_lines(
-    axes: Axes, cells: Sequence[Cell], draw: Callable[..., Any], names: Iterable[str]
-) -> None:
+def reference_lines(draw: Callable[..., Any], cells: Sequence[Cell], names: Iterable[str]) -> None:
     """Draws a line for each reference with scores; `draw` is axvline or axhline of the axes."""
     for name in names:
-        score = summary.reference(cells, name, "P@10")
+        score = summary.estimate(cells, "P@10", name)
         if score is not None:
             color, dashes = REFERENCE_LINES[name]
             label = summary.REFERENCES[name]
@@ -150,9 +142,9 @@ def legend(figure: Figure, *panels: Axes) -> None:
     figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
 
 
-def save(figure: Figure, folder: str | pathlib.Path, name: str) -> list[pathlib.Path]:
+def save(figure: Figure, folder: pathlib.Path, name: str) -> list[pathlib.Path]:
     """Writes `name.png` and `name.svg` atomically; equal figures have equal bytes."""
-    paths = [pathlib.Path(folder) / f"{name}.{kind}" for kind in ("png", "svg")]
+    paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
     with mpl.rc_context({"svg.hashsalt": name}):
         for path, metadata in zip(paths, ({"Software": None}, {"Date": None}), strict=True):
             with atomic_write(path) as file:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from experiments.paper.stats import Estimate
 from experiments.paper.summary import WORLDS
-from uhman_jax.report.tables import number
+from uhman_jax.report.tables import number, percent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Row:
     """A row; `kind` is "system", "model" (UHMAN) or "reference"."""
 
     label: str
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     kind: str = "system"
 
 
@@ -35,10 +35,10 @@ class Table:
 
     kind: str
     title: str  # without the setting
-    columns: tuple[str, ...]  # heads of all columns but the first
-    rows: tuple[Row, ...]
+    columns: Sequence[str]  # heads of all columns but the first
+    rows: Sequence[Row]
     setting: str = ""  # phrase for world and recipe; "" if there are several
-    notes: tuple[str, ...] = ()  # sentences below the table
+    notes: Sequence[str] = ()  # sentences below the table
     label: str = "System"  # head of the first column
     paper: int = 0  # number of columns at the end with the paper's numbers
     prose: bool = False  # whether the columns have words instead of numbers
@@ -85,13 +85,41 @@ def share(estimate: Estimate | None) -> Entry:
     if estimate is None:
         return Entry()
     width = "" if estimate.half_width is None else f"±\u202f{100 * estimate.half_width:.1f}"
-    return Entry(percent(estimate.mean), width)
+    return Entry(percent(estimate.mean, decimals=1), width)
 
 
-def percent(value: float) -> str:
-    r"""Formats a fraction as a percentage with one decimal.
+def gap_text(gap: Estimate | None) -> str:
+    r"""Formats a difference with its sign and interval.
 
-    >>> percent(0.6035)
-    '60.4\u202f%'
+    >>> gap_text(Estimate(-0.01234, 0.002, True))
+    '−0.0123\u202f±\u202f0.0020'
     """
-    return f"{100 * value:.1f}\u202f%"
+    if gap is None:
+        return "–"
+    width = "" if gap.half_width is None else f"\u202f±\u202f{gap.half_width:.4f}"
+    return signed(gap.mean) + width
+
+
+def signed(value: float) -> str:
+    """Formats a number with four decimals and a sign."""
+    return f"{value:+.4f}".replace("-", "−")
+
+
+def percent_change(before: float | None, after: float | None) -> str:
+    r"""Formats a relative change; a dash if there is none.
+
+    >>> percent_change(0.0849, 0.0507)
+    '−40.3\u202f%'
+    """
+    if not before or after is None:
+        return "–"
+    return f"{100 * (after / before - 1):+.1f}\u202f%".replace("-", "−")
+
+
+def p_text(p: float | None) -> str:
+    """Formats a p value with two digits.
+
+    >>> p_text(0.00029997), p_text(None), p_text(1.0)
+    ('0.0003', '–', '1')
+    """
+    return "–" if p is None else f"{p:.2g}"

@@ -25,7 +25,7 @@ _TEMPLATES = pathlib.Path(__file__).parent / "templates"
 
 
 def write_all(
-    cells: Sequence[Cell], folder: str | pathlib.Path, results: str | pathlib.Path | None = None
+    cells: Sequence[Cell], folder: pathlib.Path, results: pathlib.Path | None = None
 ) -> list[pathlib.Path]:
     """Writes `tables.md`, every figure with cells, and `study.html`; returns their paths.
 
@@ -36,15 +36,11 @@ def write_all(
             is drawn from `runs/<cell>/<fingerprint>/view.npz` in it; without these files, the page
             shows the figure in `folder`.
     """
-    folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    results = folder if results is None else pathlib.Path(results)
+    results = folder if results is None else results
     found, built = claims_lib.claims(cells, results), tables.build_all(cells, results)
     written = [tables.write_markdown(found, built, folder)]
-    counts = hashtag_counts(cells, results)
-    if counts:
-        written += figures.hashtags(*counts, folder)
-    written += figures.write_figures(cells, folder)
+    written += figures.write_figures(cells, hashtag_counts(cells, results), folder)
     drawn = {path.stem: path.read_text("utf-8") for path in folder.glob("*.svg")}
     with atomic_write(folder / "study.html") as file:
         file.write(render(cells, found, built, drawn).encode("utf-8", "replace"))
@@ -52,16 +48,16 @@ def write_all(
 
 
 def hashtag_counts(
-    cells: Sequence[Cell], results: str | pathlib.Path
+    cells: Sequence[Cell], results: pathlib.Path
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Returns the training uses of hashtags in the natural and the balanced view of one dataset."""
     for world in summary.present(cells, "world", summary.WORLDS):
         counts = []
-        for view in ("natural", "balanced"):
-            for cell in summary.select(cells, world=world, view=view):
-                run = pathlib.Path(results) / "runs" / cell["cell"] / cell.get("fingerprint", "")
-                if cell["world_seed"] == 0 and (run / VIEW).is_file():
-                    counts.append(View.load(run / VIEW).counts_T)
+        for view in summary.PAIR:
+            for cell in summary.select(cells, world=world, view=view, world_seed=0):
+                path = results / "runs" / cell["cell"] / cell["fingerprint"] / VIEW
+                if path.is_file():
+                    counts.append(View.load(path).counts_T)
                     break
         if len(counts) == 2:
             return counts[0], counts[1]
@@ -73,14 +69,13 @@ def render(
 ) -> str:
     """Returns the page as text, given SVG documents by name."""
     done = summary.select(cells, part=None)
-    trained = list({cell.get("fingerprint") or cell["cell"]: cell for cell in done}.values())
-    models = sum(len(cell.get("seeds") or []) for cell in trained)
+    trained = {cell["fingerprint"]: cell for cell in done}.values()
+    models = sum(len(cell["seeds"]) for cell in trained)
     worlds = len({(cell["world"], cell["world_seed"]) for cell in done})
     badges = [count_of(worlds, "world"), f"{len(done)} cells, {count(models)} trained models"]
     if failed := len(cells) - len(done):
         badges.append(f"{count_of(failed, 'cell')} failed")
     judged = [claim for claim in found if claim.verdict != Verdict.MISSING]
-    seconds = {cell.get("fingerprint") or cell["cell"]: cell.get("seconds") for cell in cells}
     return render_page(
         "study.html",
         _TEMPLATES,
@@ -94,7 +89,7 @@ def render(
         built=built,
         drawn={name: inline_svg(svg, COLORS) for name, svg in drawn.items()},
         settings=_settings(cells),
-        hours=sum(value or 0 for value in seconds.values()) / 3600,
+        hours=sum(cell["seconds"] for cell in trained) / 3600,
     )
 
 
@@ -119,16 +114,11 @@ def _settings(cells: Sequence[Cell]) -> list[tuple[str, list[tuple[str, Any]]]]:
     found = []
     for world, recipe in summary.settings(cells):
         chosen = summary.select(cells, world=world, view="natural", recipe=recipe)
-        if not chosen:
-            continue
-        first, *configs = (cell.get("config") or {} for cell in chosen)
-        sizes = {"test videos": "test_videos", "training videos": "train_videos"}
-        values = [(name, chosen[0].get(sizes.get(name, name))) for name in (*sizes, "hashtags")]
-        values += [
-            (key, value)
-            for key, value in first.items()
-            if all(c.get(key) == value for c in configs)
-        ]
-        known = [(key, value) for key, value in values if value is not None]
-        found.append((layout.setting(world, recipe), known))
+        if chosen:
+            first, *configs = (cell["config"] for cell in chosen)
+            keys = ("test_videos", "train_videos", "hashtags")
+            titles = ("test videos", "training videos", "hashtags")
+            values = [(title, chosen[0][key]) for title, key in zip(titles, keys, strict=True)]
+            values += [x for x in first.items() if all(x in config.items() for config in configs)]
+            found.append((layout.setting(world, recipe), values))
     return found

@@ -1,10 +1,26 @@
-"""The results of a study: one line of `results.jsonl` per cell."""
+"""Files of a study with one JSON object per line; `results.jsonl` has one per cell."""
 
+import json
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
-from experiments.paper.json_lines import read_lines, write_lines
 from experiments.paper.trials import Cell, Study, config_of, fingerprint, key_of
+from uhman_jax.runtime.storage import atomic_write
+
+
+def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns the objects of a file, and none if there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def write_lines(path: pathlib.Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Replaces the file in one step, so that it is never half written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 class Rows:
@@ -12,12 +28,11 @@ class Rows:
 
     def __init__(self, folder: pathlib.Path):
         self._path = folder / "results.jsonl"
-        lines = read_lines(self._path)
-        self._rows = {f"{row['cell']}/{row['fingerprint']}": row for row in lines}
+        self._rows = {_key(row): row for row in read_lines(self._path)}
 
     def add(self, row: dict[str, Any]) -> None:
         """Saves the row of a finished cell."""
-        self._rows[f"{row['cell']}/{row['fingerprint']}"] = row
+        self._rows[_key(row)] = row
         write_lines(self._path, self._rows.values())
 
     def of(self, cells: list[Cell], study: Study) -> list[dict[str, Any]]:
@@ -38,3 +53,7 @@ class Rows:
             row = known.get(fingerprint(config_of(cell, study)))
             if row and key_of(cell, study) not in self._rows:
                 self.add(row | {"cell": cell.name, "variant": cell.variant})
+
+
+def _key(row: dict[str, Any]) -> str:
+    return f"{row['cell']}/{row['fingerprint']}"

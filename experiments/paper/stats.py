@@ -20,19 +20,17 @@ Worlds = Mapping[int, Sequence[float]]  # the seeds' values by world seed
 class Estimate:
     """A mean, or a difference of means, with the half-width of its 95 % t interval.
 
-    `over` is "worlds" if there are at least MIN_WORLDS: the interval covers other worlds. Otherwise
-    it is "seeds": the interval covers other trainings on these worlds.
+    With at least MIN_WORLDS worlds the interval covers other worlds. With fewer it covers other
+    trainings on these worlds.
     """
 
     mean: float  # over worlds, of the means over seeds
     half_width: float | None  # None if there are too few values
-    over: str
-    num_worlds: int
     agree: bool  # whether all worlds have the sign of the mean
 
 
-def over_worlds(worlds: Worlds) -> Estimate:
-    """Returns the mean over worlds of the means over seeds.
+def over_worlds(worlds: Worlds) -> Estimate | None:
+    """Returns the mean over worlds of the means over seeds; None without worlds.
 
     The seeds of one world share its clips and users, so they are not independent. With enough
     worlds, the interval uses only their means.
@@ -41,13 +39,13 @@ def over_worlds(worlds: Worlds) -> Estimate:
     0.35
     """
     means = [float(np.mean(seeds)) for seeds in worlds.values()]
-    return _estimate(means, list(worlds.values()))
+    return _estimate(means, list(worlds.values())) if means else None
 
 
 def difference(first: Worlds, second: Worlds) -> Estimate | None:
     """Returns first - second, paired by world, over the shared worlds; None if there are none.
 
-    Seeds are not paired: seed s of one system has nothing in common with seed s of another.
+    Seeds are not paired: seed s of one system is independent of seed s of another.
     """
     shared = [world for world in first if world in second]
     if not shared:
@@ -58,13 +56,8 @@ def difference(first: Worlds, second: Worlds) -> Estimate | None:
 
 def _estimate(means: list[float], groups: list[Sequence[float]]) -> Estimate:
     mean, many = float(np.mean(means)), len(means) >= MIN_WORLDS
-    return Estimate(
-        mean,
-        interval(means) if many else seeds_interval(groups, len(means)),
-        "worlds" if many else "seeds",
-        len(means),
-        all(value * mean > 0 for value in means),
-    )
+    half_width = interval(means) if many else seeds_interval(groups, len(means))
+    return Estimate(mean, half_width, all(value * mean > 0 for value in means))
 
 
 def seeds_interval(groups: Sequence[Sequence[float]], num_worlds: int = 1) -> float | None:

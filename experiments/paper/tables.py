@@ -7,11 +7,11 @@ because they belong to another data set.
 import pathlib
 from collections.abc import Iterator, Sequence
 
-from experiments.paper import breakdowns, published, summary
-from experiments.paper.claims import PAIR, Claim, Verdict, corrected, p_text, signed
-from experiments.paper.layout import Entry, Row, Table, markdown, score, setting, share
-from experiments.paper.stats import MIN_WORLDS
-from experiments.paper.summary import Cell
+from experiments.paper import breakdowns, layout, published, summary
+from experiments.paper.claims import Claim, Verdict, corrected
+from experiments.paper.layout import Entry, Row, Table, score, setting, share
+from experiments.paper.stats import MIN_WORLDS, over_worlds
+from experiments.paper.summary import PAIR, Cell
 from uhman_jax.runtime.storage import atomic_write
 
 INTRODUCTION = """# The paper's tables, measured again
@@ -41,8 +41,8 @@ def build_main(
     world: str,
     view: str,
     recipe: str,
+    results: pathlib.Path,
     systems: Sequence[str] = BASELINES,
-    results: str | pathlib.Path = ".",
 ) -> Table:
     """Builds a table of systems and references beside the paper's numbers.
 
@@ -51,44 +51,60 @@ def build_main(
         world: kind of dataset.
         view: "natural" for Table 1, "balanced" for Table 2.
         recipe: recipe of the systems.
-        systems: rows, with UHMAN last; ABLATION for Table 3.
         results: folder that the cells' `per_video` paths are relative to.
+        systems: rows, with UHMAN last; ABLATION for Table 3.
     """
-    fitting = summary.select(cells, world=world, view=view, recipe=recipe)
-    failed = summary.select(cells, world=world, view=view, recipe=recipe, failed=True)
-    rows = {name: [cell for cell in fitting if cell["system"] == name] for name in systems}
-    tests = corrected(rows, [(name, "UHMAN") for name in systems if name != "UHMAN"], results)
-    steps = {step.low: step for step in tests}
+    where = {"world": world, "view": view, "recipe": recipe}
+    fitting = summary.select(cells, **where)
     ablation = tuple(systems) == ABLATION
     metrics = [m for m in published.METRICS if not (ablation and m.endswith("50"))]
     paper = metrics if view in PAIR else []
-    num_worlds = len({cell["world_seed"] for cell in fitting})
-    body = []
-    for name, row in rows.items():
-        scores = [score(summary.estimate(row, metric)) for metric in metrics]
-        shares = [share(summary.share(row, top)) for top in TOPS]
-        test = Entry("") if name == "UHMAN" else Entry()
-        if (step := steps.get(name)) and step.gap:
-            test = Entry(p_text(step.p), signed(step.gap.mean))
-        printed = [Entry(published.printed(view, name, m) or "–") for m in paper]
-        partial = f" ({len(row)} of {num_worlds} datasets)" if 0 < len(row) < num_worlds else ""
-        kind = "model" if name == "UHMAN" else "system"
-        body.append(Row(name + partial, (*scores, *shares, test, *printed), kind))
+    body = list(_system_rows(fitting, systems, metrics, view, results))
     for name, label in {} if ablation else summary.REFERENCES.items():
-        if summary.reference(fitting, name, "P@10"):
-            scores = [score(summary.reference(fitting, name, metric)) for metric in metrics]
-            shares = [share(summary.reference_share(fitting, name, top)) for top in TOPS]
+        if summary.values(fitting, "P@10", name):
             blanks = [Entry("")] * (1 + len(paper))
-            body.append(Row(label, (*scores, *shares, *blanks), "reference"))
+            body.append(Row(label, (*_scores(fitting, metrics, name), *blanks), "reference"))
+    failed = map(_failure, summary.select(cells, failed=True, **where))
     return Table(
         kind="main" if paper else "views",
         title="Table 3: ablation, natural distribution" if ablation else TITLES.get(view, view),
         setting=setting(world, recipe),
         columns=(*metrics, "P@10, % of oracle", "% of observable oracle", "p, UHMAN − row", *paper),
-        rows=tuple(body),
-        notes=(*_main_notes(fitting, ablation, bool(paper)), *map(_failure, failed)),
+        rows=body,
+        notes=(*_main_notes(fitting, ablation, bool(paper)), *failed),
         paper=len(paper),
     )
+
+
+def _system_rows(
+    cells: Sequence[Cell],
+    systems: Sequence[str],
+    metrics: Sequence[str],
+    view: str,
+    results: pathlib.Path,
+) -> Iterator[Row]:
+    rows = {name: summary.where(cells, system=name) for name in systems}
+    tests = {"UHMAN": Entry("")}
+    for step in corrected(rows, [(name, "UHMAN") for name in systems[:-1]], results):
+        if step.gap:
+            tests[step.low] = Entry(layout.p_text(step.p), layout.signed(step.gap.mean))
+    num_worlds = len({cell["world_seed"] for cell in cells})
+    for name, row in rows.items():
+        texts = [published.printed(view, name, m) or "–" for m in metrics if view in PAIR]
+        partial = f" ({len(row)} of {num_worlds} datasets)" if 0 < len(row) < num_worlds else ""
+        entries = (*_scores(row, metrics), tests.get(name, Entry()), *map(Entry, texts))
+        yield Row(name + partial, entries, "model" if name == "UHMAN" else "system")
+
+
+def _scores(cells: Sequence[Cell], metrics: Sequence[str], source: str = "test") -> list[Entry]:
+    """Returns the metrics of a row, and its P@10 as fractions of the oracles' on each dataset."""
+    entries = [score(summary.estimate(cells, metric, source)) for metric in metrics]
+    p10 = summary.values(cells, "P@10", source)
+    for top in TOPS:
+        tops = {w: value for w, (value,) in summary.values(cells, "P@10", top).items() if value}
+        ratios = {w: [value / tops[w] for value in p10[w]] for w in p10 if w in tops}
+        entries.append(share(over_worlds(ratios)))
+    return entries
 
 
 def _main_notes(fitting: Sequence[Cell], ablation: bool, paper: bool) -> Iterator[str]:
@@ -96,7 +112,7 @@ def _main_notes(fitting: Sequence[Cell], ablation: bool, paper: bool) -> Iterato
         yield "Nothing was measured for this table yet."
     else:
         worlds = len({cell["world_seed"] for cell in fitting})
-        seeds = sorted({len(cell.get("seeds") or []) for cell in fitting})
+        seeds = sorted({len(cell["seeds"]) for cell in fitting})
         models = f"{' or '.join(map(str, seeds))} seeds each" if seeds != [1] else "one seed each"
         over = "datasets" if worlds >= MIN_WORLDS else "seeds"
         yield (
@@ -110,8 +126,7 @@ def _main_notes(fitting: Sequence[Cell], ablation: bool, paper: bool) -> Iterato
 
 
 def _failure(cell: Cell) -> str:
-    reason = cell.get("failed") or "no test scores"
-    return f"Failed: {cell['system']}, seed {cell['world_seed']}: {reason}"
+    return f"Failed: {cell['system']}, seed {cell['world_seed']}: {cell['failed']}"
 
 
 def build_claims(found: Sequence[Claim]) -> Table:
@@ -121,30 +136,29 @@ def build_claims(found: Sequence[Claim]) -> Table:
     rows = []
     for name in dict.fromkeys(claim.name for claim in found):
         row = [verdicts.get((name, *column), Verdict.MISSING) for column in columns]
-        rows.append(Row(name, tuple(Entry(verdict.value) for verdict in row)))
-    heads = tuple(f"{world}, {recipe}" for world, recipe in columns)
-    return Table("claims", "The paper's claims", heads, tuple(rows), label="Claim", prose=True)
+        rows.append(Row(name, [Entry(verdict.value) for verdict in row]))
+    heads = [f"{world}, {recipe}" for world, recipe in columns]
+    return Table("claims", "The paper's claims", heads, rows, label="Claim", prose=True)
 
 
 def build_evidence(found: Sequence[Claim]) -> list[Table]:
     """Returns for each world and recipe the numbers behind its verdicts."""
     settings: dict[str, list[Row]] = {}
     for claim in found:
-        if claim.verdict == Verdict.MISSING:
-            continue
-        entries = (Entry(claim.verdict.value), Entry(claim.numbers), Entry(claim.paper))
-        rows = settings.setdefault(setting(claim.world, claim.recipe), [])
-        rows.append(Row(claim.name, entries))
+        if claim.verdict != Verdict.MISSING:
+            texts = (claim.verdict.value, claim.numbers, claim.paper)
+            rows = settings.setdefault(setting(claim.world, claim.recipe), [])
+            rows.append(Row(claim.name, list(map(Entry, texts))))
     title, columns = "Claims in numbers", ("here", "numbers", "the paper")
     return [
-        Table("evidence", title, columns, tuple(rows), where, label="Claim", prose=True)
+        Table("evidence", title, columns, rows, where, label="Claim", prose=True)
         for where, rows in settings.items()
     ]
 
 
-def build_all(cells: Sequence[Cell], results: str | pathlib.Path = ".") -> list[Table]:
+def build_all(cells: Sequence[Cell], results: pathlib.Path) -> list[Table]:
     """Returns every table that has a measured row, in the order of the page."""
-    built = [breakdowns.build_overview(cells), breakdowns.build_gaps(cells)]
+    built = breakdowns.build_overview(cells)
     for world, recipe in summary.settings(cells):
         where = {"world": world, "recipe": recipe}
         views = summary.present(cells, "view", summary.VIEWS)
@@ -155,8 +169,7 @@ def build_all(cells: Sequence[Cell], results: str | pathlib.Path = ".") -> list[
     built += [breakdowns.build_attention(cells, recipe=recipe) for recipe in recipes]
     for build in (breakdowns.build_recipe, breakdowns.build_samples):
         built += [build(cells, world=w, recipe=r) for w, r in summary.settings(cells)]
-    built.append(breakdowns.build_sweep(cells, summary.HIDDEN_SIZE, "hidden_size", "K"))
-    built.append(breakdowns.build_sweep(cells, summary.EMBEDDING_SIZE, "embedding_size", "d"))
+    built += [breakdowns.build_sweep(cells, part) for part in summary.SWEEPS]
     return [table for table in built if _measured(table)]
 
 
@@ -166,13 +179,13 @@ def _measured(table: Table) -> bool:
 
 
 def write_markdown(
-    found: Sequence[Claim], built: Sequence[Table], folder: str | pathlib.Path
+    found: Sequence[Claim], built: Sequence[Table], folder: pathlib.Path
 ) -> pathlib.Path:
     """Writes `folder/tables.md`: verdicts, overview, numbers behind the verdicts, other tables."""
     overview = [table for table in built if table.kind == "overview"]
     others = [table for table in built if table.kind != "overview"]
     parts = [build_claims(found), *overview, *build_evidence(found), *others]
-    path = pathlib.Path(folder) / "tables.md"
+    path = folder / "tables.md"
     with atomic_write(path) as file:
-        file.write("\n".join([INTRODUCTION, *map(markdown, parts)]).encode())
+        file.write("\n".join([INTRODUCTION, *map(layout.markdown, parts)]).encode())
     return path

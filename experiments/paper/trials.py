@@ -42,12 +42,18 @@ SYSTEMS: dict[str, dict[str, Any]] = {
 # Validation P@10 on *selection* with as many epochs as UHMAN and with three times as many: BL 0.158
 # and 0.168, UA 0.159 and 0.171, 3WM 0.153 and 0.170.
 BASELINE_EPOCHS = 3
-VIEWS: dict[str, tuple[Distribution, Split]] = {
-    "natural": (Distribution.NATURAL, Split.RANDOM),
-    "balanced": (Distribution.BALANCED, Split.RANDOM),
-    "temporal": (Distribution.NATURAL, Split.TEMPORAL),
-    "cold_user": (Distribution.NATURAL, Split.COLD_USER),
+VIEWS: dict[str, dict[str, Any]] = {
+    "natural": {},
+    "balanced": {"view.distribution": Distribution.BALANCED},
+    "temporal": {"view.split": Split.TEMPORAL},
+    "cold_user": {"view.split": Split.COLD_USER},
 }
+SMALL = {"view.min_count": 5, "view.balanced_top": 30}  # of a study with `shrink`
+SMALL_WORLD = {  # the same rule of tagging
+    "simulator.num_videos": 1500, "simulator.num_users": 900, "simulator.num_hashtags": 84,
+    "simulator.num_generic": 4, "simulator.num_classes": 20, "simulator.num_styles": 3,
+    "simulator.num_frames": 4, "simulator.num_channels": 32, "simulator.posterior_samples": 128,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,10 +102,8 @@ def config_of(cell: Cell, study: Study) -> Config:
         WORLDS[cell.world](config)
         config.simulator.seed = cell.world_seed
     if study.shrink:
-        config.view.min_count, config.view.balanced_top = 5, 30
-        if not study.root:
-            _shrink(config)
-    config.view.distribution, config.view.split = VIEWS[cell.view]
+        set_values(config, SMALL if study.root else SMALL | SMALL_WORLD)
+    set_values(config, VIEWS[cell.view])
     config.view.train_share = cell.data_share
     RECIPES[cell.recipe](config)
     set_values(config, SYSTEMS[cell.system])
@@ -113,15 +117,6 @@ def config_of(cell: Cell, study: Study) -> Config:
     set_values(config, VARIANTS.get(cell.variant, {}))
     validate(config)
     return config
-
-
-def _shrink(config: Config) -> None:
-    """Makes a simulated dataset small without changing its rule of tagging."""
-    simulator = config.simulator
-    simulator.num_videos, simulator.num_users = 1500, 900
-    simulator.num_hashtags, simulator.num_generic, simulator.num_classes = 84, 4, 20
-    simulator.num_styles, simulator.num_frames, simulator.num_channels = 3, 4, 32
-    simulator.posterior_samples = 128
 
 
 def changes(config: Config) -> dict[str, Any]:

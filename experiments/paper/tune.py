@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.paper.json_lines import read_lines, write_lines
+from experiments.paper.results_log import read_lines, write_lines
 from experiments.paper.trials import Cell, Study, config_of, key_of
 
 # One setting is changed at a time. `paper` is taken to the letter and not tuned.

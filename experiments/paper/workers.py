@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from uhman_jax.runtime.progress import progress_bar
+
 MAX_WORKERS = 8  # a worker takes up to 1.5 GB of memory
 
 
@@ -68,27 +70,37 @@ class Workers:
             os.environ["TQDM_DISABLE"] = self._tqdm_disable
 
     def run(
-        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]
+        self,
+        function: Callable[..., Any],
+        tasks: Sequence[tuple[Any, ...]],
+        *,
+        done: int = 0,
+        desc: str = "",
+        unit: str = "task",
     ) -> Iterator[tuple[int, Any]]:
         """Calls `function(*task)` for all tasks and yields (index of the task, result) as they end.
+
+        Args:
+            function: function of a module.
+            tasks: its arguments.
+            done: number of earlier tasks on the progress bar.
+            desc: title of the progress bar.
+            unit: unit of the progress bar.
 
         Raises:
             Interrupted: a signal arrived or a process was killed; finished tasks are yielded first.
         """
         futures = {self._pool.submit(_call, function, task): i for i, task in enumerate(tasks)}
-        waiting = set(futures)
-        while waiting:
-            # The timeout lets signal handlers run.
-            done, waiting = concurrent.futures.wait(
-                waiting, 0.5, concurrent.futures.FIRST_COMPLETED
-            )
-            for future in done:
+        bar = {"total": done + len(tasks), "initial": done, "disable": not tasks}
+        with progress_bar(desc=desc, unit=unit, **bar) as shown:
+            for future in concurrent.futures.as_completed(futures):
                 try:
                     yield futures[future], future.result()
                 except (Interrupted, BrokenProcessPool):
                     self._stopped = True
                     # Futures are not cancelled: a pool that breaks then would hang.
                     self._stop_event.set()
+                shown.update()
         if self._stopped:
             raise Interrupted
 

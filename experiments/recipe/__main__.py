@@ -15,8 +15,8 @@ from typing import Any
 from absl import flags, logging
 
 from configs.paper_features import get_config
-from experiments.paper.json_lines import read_lines, write_lines
 from experiments.paper.recipes import set_values
+from experiments.paper.results_log import read_lines, write_lines
 from uhman_jax.config import Config, Decay, Estimator, RankWeight
 from uhman_jax.config_checks import validate
 from uhman_jax.run import run

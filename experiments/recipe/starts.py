@@ -24,7 +24,6 @@ from uhman_jax.run import run
 from uhman_jax.run_directory import read_log, read_run
 from uhman_jax.runtime import signals
 from uhman_jax.runtime.errors import exit_on_user_error, only_flags
-from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.runtime.streams import run_app
 
 _WORLDS = flags.DEFINE_integer("worlds", 3, "Number of datasets, from seed 0 on.", lower_bound=1)
@@ -86,13 +85,9 @@ def main(argv: list[str]) -> None:
         only_flags(argv)
         seeds = range(_WORLDS.value)
         tasks = [(name, seed, _DATA.value, _RUNS.value) for seed in seeds for name in STARTS]
-        found: dict[int, dict[str, float]] = {}  # by index of the task: they end in any order
         try:
-            bar = progress_bar(total=len(tasks), unit="run")
-            with Workers(num_workers()) as workers, bar:
-                for index, result in workers.run(run_start, tasks):
-                    found[index] = result
-                    bar.update()
+            with Workers(num_workers()) as workers:
+                found = dict(workers.run(run_start, tasks, unit="run"))  # by index of the task
         except Interrupted:
             print(signals.MESSAGE, file=sys.stderr)
             sys.exit(signals.STOPPED)

@@ -11,15 +11,13 @@ import pathlib
 import subprocess
 import sys
 
-import matplotlib
 import numpy as np
 from absl import flags
+from matplotlib.figure import Figure
 
+from experiments.paper.drawing import save
 from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.runtime.streams import run_app
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
 
 _CORE_HOUR = flags.DEFINE_float("core_hour", 0.04, "Price of a core for an hour.")
 _GPU_HOUR = flags.DEFINE_float("gpu_hour", 4.0, "Price of a GPU for an hour.")
@@ -101,32 +99,26 @@ def communication() -> list[dict]:
 
 def draw(found: list[dict]) -> None:
     """Draws the bytes that a device sends and holds, over meshes."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for axis, key, title in (
-        (axes[0], "sent", "sent by a device in a step"),
-        (axes[1], "state", "parameters and best so far, held by a device"),
-    ):
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    panels = {"sent": "sent by a device in a step"}
+    panels["state"] = "parameters and best so far, held by a device"
+    for axis, (key, title) in zip(figure.subplots(1, 2), panels.items(), strict=True):
         for (num_hashtags, estimator), marker in zip(VOCABULARIES, "os^", strict=True):
-            values = [
-                row[key] / 2**20
-                for mesh in MESHES
-                for row in found
-                if row["mesh"] == mesh and row["num_hashtags"] == num_hashtags
-            ]
+            size = {row["mesh"]: row[key] for row in found if row["num_hashtags"] == num_hashtags}
             label = f"T = {num_hashtags:,}, {estimator} loss"
-            axis.plot(MESHES, values, marker=marker, label=label)
+            axis.plot(MESHES, [size[x] / 2**20 for x in MESHES], marker=marker, label=label)
         axis.set(yscale="log", xlabel="mesh: data x model", ylabel="MiB", title=title)
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
-    for kind in ("png", "svg"):
-        figure.savefig(FOLDER / f"communication.{kind}", dpi=150)
+    figure.axes[0].legend(fontsize=8)
+    save(figure, FOLDER, "communication")
 
 
 def main(_: list[str]) -> None:
     """Writes all files."""
-    (FOLDER / "plan.md").write_text(plan(_CORE_HOUR.value, _GPU_HOUR.value), "utf-8")
+    table = plan(_CORE_HOUR.value, _GPU_HOUR.value)
+    (FOLDER / "plan.md").write_text(table, "utf-8")
     draw(communication())
-    print((FOLDER / "plan.md").read_text("utf-8"))
+    print(table)
 
 
 if __name__ == "__main__":

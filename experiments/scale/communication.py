@@ -90,7 +90,6 @@ def sent_bytes(program: str) -> dict[str, int]:
 def measure(shape: tuple[int, int]) -> dict:
     """Compiles a step for a mesh and returns the bytes that a device sends and holds."""
     import jax
-    import numpy as np
 
     from tools.bench import synthetic
     from uhman_jax import train
@@ -105,31 +104,17 @@ def measure(shape: tuple[int, int]) -> dict:
     devices = Devices(_HASHTAGS.value, shape)
     state = abstract_state(model, config, _CHANNELS.value)
     places = devices.state_shardings(state)
-    sizes = {"batch_size": 8, "num_frames": 1, "num_channels": 1}
-    small = synthetic.make_batch(num_hashtags=_HASHTAGS.value, **sizes)
-    shapes = small._replace(
-        video=small.video._replace(
-            codes_VFMC=np.zeros((8, _FRAMES.value, 64, _CHANNELS.value), np.uint8),
-            scale_BC=np.zeros((8, _CHANNELS.value), np.float32),
-            offset_BC=np.zeros((8, _CHANNELS.value), np.float32),
-            mask_BF=np.zeros((8, _FRAMES.value), bool),
-        )
-    )
 
-    def abstract(leaf, sharding, first=None):
-        sizes = leaf.shape if first is None else (first, *leaf.shape[1:])
+    def abstract(leaf, sharding):
+        sizes = leaf.shape
+        if sharding == devices.row_sharded():
+            sizes = (1, devices.num_rows, sizes[2])
         return jax.ShapeDtypeStruct(sizes, leaf.dtype, sharding=sharding)
 
-    def padded(leaf, sharding):
-        if sharding == devices.row_sharded():
-            leaf = jax.ShapeDtypeStruct((1, devices.num_rows, leaf.shape[2]), leaf.dtype)
-        return abstract(leaf, sharding)
-
-    state = jax.tree.map(padded, state, places)
-    batch = jax.tree.map(lambda leaf: abstract(leaf, devices.batch_sharded(), _BATCH.value), shapes)
+    state = jax.tree.map(abstract, state, places)
+    batch = abstract_batch(devices.batch_sharded())
     step: Any = train.make_train_step(model, config, 1000, (places, devices.replicated()), "tpu")
     compiled = step.lower(state, batch).compile()
-    memory = compiled.memory_analysis()
     held = sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(state)
@@ -143,8 +128,31 @@ def measure(shape: tuple[int, int]) -> dict:
         "sent": sum(sent.values()),
         "sent_by_kind": sent,
         "state": held,
-        "temporary": memory.temp_size_in_bytes,
+        "temporary": compiled.memory_analysis().temp_size_in_bytes,
     }
+
+
+def abstract_batch(sharding: Any) -> Any:
+    """Returns the shapes of a batch, which is never in memory as a whole."""
+    import jax
+    import numpy as np
+
+    from tools.bench import synthetic
+
+    sizes = {"batch_size": 8, "num_frames": 1, "num_channels": 1}
+    small = synthetic.make_batch(num_hashtags=_HASHTAGS.value, **sizes)
+    video = small.video._replace(
+        codes_VFMC=np.zeros((8, _FRAMES.value, 64, _CHANNELS.value), np.uint8),
+        scale_BC=np.zeros((8, _CHANNELS.value), np.float32),
+        offset_BC=np.zeros((8, _CHANNELS.value), np.float32),
+        mask_BF=np.zeros((8, _FRAMES.value), bool),
+    )
+
+    def abstract(leaf):
+        sizes = (_BATCH.value, *leaf.shape[1:])
+        return jax.ShapeDtypeStruct(sizes, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(abstract, small._replace(video=video))
 
 
 def main(_: list[str]) -> None:

@@ -18,7 +18,9 @@ import time
 from typing import Any
 
 from absl import flags
+from matplotlib.figure import Figure
 
+from experiments.paper.drawing import save
 from tools.bench.table import machine
 from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.runtime.streams import run_app
@@ -85,16 +87,10 @@ def measure_all(rounds: int, steps: int) -> dict[str, Any]:
 
 def draw(found: dict[str, Any]) -> None:
     """Draws both curves, and dotted lines for no overhead."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for axis, kind, title in (
-        (axes[0], "strong", f"strong scaling: {STRONG} videos in all"),
-        (axes[1], "weak", f"weak scaling: {WEAK} videos for each device"),
-    ):
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    titles = {"strong": f"strong scaling: {STRONG} videos in all"}
+    titles["weak"] = f"weak scaling: {WEAK} videos for each device"
+    for axis, (kind, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
         times = [statistics.median(found[kind][str(count)]) for count in COUNTS]
         free = [times[0] * (count if kind == "weak" else 1) for count in COUNTS]
         axis.plot(COUNTS, times, marker="o", label="measured")
@@ -103,10 +99,9 @@ def draw(found: dict[str, Any]) -> None:
         axis.set_ylim(0, 1.08 * max(times))
         axis.set_xticks(COUNTS)
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
+    figure.axes[0].legend(fontsize=8)
     figure.suptitle(f"{found['machine']['cores']} cores, whatever the number of devices", size=9)
-    for kind in ("png", "svg"):
-        figure.savefig(FOLDER / f"scaling.{kind}", dpi=150)
+    save(figure, FOLDER, "scaling")
 
 
 def main(_: list[str]) -> None:

@@ -18,11 +18,6 @@ class Box(NamedTuple):
     right: float
     bottom: float
 
-    def overlaps(self, other: "Box") -> bool:
-        """Returns whether two rectangles share a point."""
-        beside = self.left >= other.right or other.left >= self.right
-        return not (beside or self.top >= other.bottom or other.top >= self.bottom)
-
 
 class Dot(NamedTuple):
     """A hashtag on the map; `label` is the box of its name, None if there is no space."""
@@ -50,13 +45,12 @@ def dots(found: dict[str, Any]) -> list[Dot]:
     ]
     labels: list[Box] = []
     result = []
-    for name, uses, (x, y), radius in zip(
-        found["hashtags"], found["uses"], points, radii, strict=True
-    ):
+    rows = zip(found["hashtags"], found["uses"], points, radii, strict=True)
+    for t, (name, uses, (x, y), radius) in enumerate(rows):
         label = None
         if len(labels) < MAX_NAMES:
             label = _free_box(name, x, y, radius, labels + covered)
-        if not label and len(result) < MUST_NAME:
+        if not label and t < MUST_NAME:
             label = _free_box(name, x, y, radius, labels)
         labels += [label] if label else []
         result.append(Dot(name, uses, x, y, radius, label))
@@ -81,8 +75,11 @@ def _free_box(name: str, x: float, y: float, radius: float, taken: list[Box]) ->
         (x - width / 2, y - radius - _LINE),
         (x - width / 2, y + radius),
     ):
-        box = Box(left, top, left + width, top + _LINE)
-        inside = min(left, top) >= 0 and box.right <= _WIDTH and box.bottom <= _HEIGHT
-        if inside and not any(map(box.overlaps, taken)):
-            return box
+        right, bottom = left + width, top + _LINE
+        inside = min(left, top) >= 0 and right <= _WIDTH and bottom <= _HEIGHT
+        if inside and all(
+            right <= other.left or other.right <= left or bottom <= other.top or other.bottom <= top
+            for other in taken
+        ):
+            return Box(left, top, right, bottom)
     return None

@@ -5,8 +5,8 @@ the hashtag. The mean of such fractions varies at most as much as a mean of coin
 intervals for proportions hold for it; they are a little too wide if users have several clips.
 """
 
-import dataclasses
 import math
+from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
@@ -16,24 +16,19 @@ MIN_USERS = 5  # fewer users of a kind, or of a hashtag, are not compared
 MAX_HASHTAGS = 500  # that are compared; each of them widens all intervals
 
 
-@dataclasses.dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """The difference of a hashtag's rate between the users of a kind and all others."""
 
     here: float  # rate among the users of the kind
     elsewhere: float  # rate among the others
-    low: float  # end of the interval of `here - elsewhere`
-    high: float
-
-    @property
-    def value(self) -> float:
-        """Returns the difference of the rates."""
-        return self.here - self.elsewhere
+    difference: float  # here - elsewhere
+    interval: tuple[float, float]
 
     @property
     def sign(self) -> int:
         """Returns 1 or -1 if the interval lies on one side of 0, else 0."""
-        return 1 if self.low > 0 else -1 if self.high < 0 else 0
+        low, high = self.interval
+        return 1 if low > 0 else -1 if high < 0 else 0
 
 
 def wilson(rate: float, num_users: int, z: float) -> tuple[float, float]:
@@ -55,8 +50,8 @@ def difference(
     His Table II compares 56 of 70 with 48 of 80:
 
     >>> found = difference(0.8, 70, 0.6, 80, 1.96)
-    >>> round(found.value, 4), round(found.low, 4), round(found.high, 4)
-    (0.2, 0.0524, 0.3339)
+    >>> round(found.difference, 4), [round(bound, 4) for bound in found.interval]
+    (0.2, [0.0524, 0.3339])
 
     Args:
         here: a rate.
@@ -68,12 +63,9 @@ def difference(
     low_here, high_here = wilson(here, num_here, z)
     low_elsewhere, high_elsewhere = wilson(elsewhere, num_elsewhere, z)
     gap = here - elsewhere
-    return Difference(
-        here,
-        elsewhere,
-        gap - math.hypot(here - low_here, high_elsewhere - elsewhere),
-        gap + math.hypot(high_here - here, elsewhere - low_elsewhere),
-    )
+    low = gap - math.hypot(here - low_here, high_elsewhere - elsewhere)
+    high = gap + math.hypot(high_here - here, elsewhere - low_elsewhere)
+    return Difference(here, elsewhere, gap, (low, high))
 
 
 def joint_quantile(num_intervals: int) -> float:

@@ -14,20 +14,19 @@ def directions(vectors_TD: np.ndarray) -> np.ndarray:
     return vectors_TD / np.where(length_T > 0, length_T, 1.0)[:, np.newaxis]
 
 
-def nearest(vectors_TD: np.ndarray, t: int, count: int) -> list[tuple[int, float]]:
+def nearest(directions_TD: np.ndarray, t: int, count: int) -> list[tuple[int, float]]:
     """Returns the hashtags with the smallest angles to hashtag t, and the cosines; ties by id.
 
-    >>> vectors = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 0.1], [-1.0, 0.0]])
+    >>> vectors = directions(np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 0.1], [-1.0, 0.0]]))
     >>> [(other, round(cosine, 2)) for other, cosine in nearest(vectors, 0, 2)]
     [(2, 1.0), (1, 0.0)]
     """
-    directions_TD = directions(vectors_TD)
     cosine_T = directions_TD @ directions_TD[t]
     order = [other for other in np.argsort(-cosine_T, kind="stable").tolist() if other != t]
     return [(other, float(cosine_T[other])) for other in order[:count]]
 
 
-def principal_plane(vectors_TD: np.ndarray) -> tuple[np.ndarray, float]:
+def principal_plane(directions_TD: np.ndarray) -> tuple[np.ndarray, float]:
     """Returns points_T2 in the plane of largest variance, and its fraction of the variance.
 
     Signs are such that the farthest hashtag of each axis is on its positive side.
@@ -36,7 +35,6 @@ def principal_plane(vectors_TD: np.ndarray) -> tuple[np.ndarray, float]:
     >>> points.shape, round(share, 3)
     ((3, 2), 1.0)
     """
-    directions_TD = directions(vectors_TD)
     centred_TD = directions_TD - directions_TD.mean(axis=0)
     left, widths, _ = np.linalg.svd(centred_TD, full_matrices=False)
     points_T2 = np.zeros((len(centred_TD), 2))

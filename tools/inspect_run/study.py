@@ -2,13 +2,14 @@
 
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from tools.inspect_run import page, rates, space, swaps
 from tools.inspect_run.rates import Difference
-from uhman_jax.dataset.view import TEST
+from uhman_jax.dataset.view import TEST, View
 from uhman_jax.run_directory import PREDICTIONS, damaged, read_predictions, which_seed, write_json
 from uhman_jax.runtime.errors import UserError
 from uhman_jax.runtime.storage import atomic_write, check_folder
@@ -79,8 +80,8 @@ def study(run: Trained, seed: int, top_k: int | None, max_clips: int) -> dict[st
     suggested_V = _suggested(run, seed, top_k)
     model, variables = run.model(seed)
     hashtags: Any = model.apply({"params": variables["params"]}, method="hashtags")
-    vectors_TD = np.asarray(hashtags)
-    points_T2, share = space.principal_plane(vectors_TD[:MAX_POINTS])
+    directions_TD = space.directions(np.asarray(hashtags))
+    points_T2, share = space.principal_plane(directions_TD[:MAX_POINTS])
     return {
         "name": run.config.name,
         "system": run.system,
@@ -93,7 +94,7 @@ def study(run: Trained, seed: int, top_k: int | None, max_clips: int) -> dict[st
         "nearest": {
             view.spellings[t]: [
                 [view.spellings[other], cosine]
-                for other, cosine in space.nearest(vectors_TD, t, NUM_NEAREST)
+                for other, cosine in space.nearest(directions_TD, t, NUM_NEAREST)
             ]
             for t in range(min(NUM_ASKED, len(view.hashtags)))
         },
@@ -128,13 +129,7 @@ def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
         [view.user_ids[row] for row in rows], return_index=True, return_inverse=True
     )
     ids_X = rates.looked_at(user_V, suggested_V, used_V)
-    kinds = []
-    for attribute, names in swaps.ATTRIBUTES.items():
-        value_U = getattr(view, f"{attribute}_V")[rows][first_U]
-        for index, value in enumerate(getattr(view, names)):
-            member_U = value_U == index
-            if min(member_U.sum(), (~member_U).sum()) >= rates.MIN_USERS:
-                kinds.append((attribute, value, member_U))
+    kinds = list(_kinds(view, rows[first_U]))
     z = rates.joint_quantile(len(kinds) * len(ids_X))
     suggested_UX = rates.rates_of_users(user_V, suggested_V, ids_X)
     used_UX = rates.rates_of_users(user_V, used_V, ids_X)
@@ -143,7 +138,7 @@ def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
         suggested = rates.compare(suggested_UX, member_U, z)
         used = rates.compare(used_UX, member_U, rates.joint_quantile(1))
         pairs = zip(ids_X.tolist(), suggested, used, strict=True)
-        ranked = sorted(pairs, key=lambda pair: (-abs(pair[1].value), pair[0]))
+        ranked = sorted(pairs, key=lambda pair: (-abs(pair[1].difference), pair[0]))
         entries.append(
             {
                 "attribute": attribute,
@@ -169,6 +164,15 @@ def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
     }
 
 
+def _kinds(view: View, row_U: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yields attribute, value and member_U of each kind with enough users and enough others."""
+    for attribute, names in swaps.ATTRIBUTES.items():
+        for index, value in enumerate(getattr(view, names)):
+            member_U = getattr(view, f"{attribute}_V")[row_U] == index
+            if min(member_U.sum(), (~member_U).sum()) >= rates.MIN_USERS:
+                yield attribute, value, member_U
+
+
 def _entry(hashtag: str, suggested: Difference, used: Difference) -> dict[str, Any]:
     """Returns one difference; "use" is whether the hashtags that such users use show it too."""
     use = "not shown"
@@ -178,14 +182,9 @@ def _entry(hashtag: str, suggested: Difference, used: Difference) -> dict[str, A
         "hashtag": hashtag,
         "sure": suggested.sign != 0,
         "use": use if suggested.sign else "",
-        "suggested": _numbers(suggested),
-        "used": _numbers(used),
+        "suggested": suggested._asdict(),
+        "used": used._asdict(),
     }
-
-
-def _numbers(found: Difference) -> dict[str, Any]:
-    rates_ = {"here": found.here, "elsewhere": found.elsewhere, "difference": found.value}
-    return rates_ | {"interval": [found.low, found.high]}
 
 
 def _swaps(

@@ -53,34 +53,25 @@ def swaps(
     ranker = make_ranker(model, top_k)
     params = jax.tree.map(lambda leaf: leaf[np.newaxis], variables["params"])
     hashtags_STD = ranker.hashtags(params)
-
-    def best(batch, user):
-        placed = ranker.place(batch._replace(user=user))
-        _, top_SBT, _ = ranker.rank(params, variables["statistics"], hashtags_STD, placed)
-        return np.asarray(top_SBT)[0]
-
-    chosen = [
-        (attribute, value)
-        for attribute, names in ATTRIBUTES.items()
-        for value in _values(view, attribute, getattr(view, names))
-    ]
-    before, after = [], collections.defaultdict(list)
+    chosen = [(name, value) for name in ATTRIBUTES for value in _values(view, name)]
+    parts = collections.defaultdict(list)  # ids of the best hashtags by swap; (): without one
     batches = eval_batches(view, store, rows=rows, batch_size=batch_size)
     for batch in progress_bar(iterate(batches), total=len(batches), desc="Swapping", unit="batch"):
-        before.append(best(batch, batch.user)[batch.mask_B])
-        for attribute, value in chosen:
-            swapped = np.full_like(batch.user.gender_B, value)
-            user = batch.user._replace(**{f"{attribute}_B": swapped})
-            after[attribute, value].append(best(batch, user)[batch.mask_B])
-    before_VX = np.concatenate(before)
-    return [
-        _swap(view, attribute, value, rows, before_VX, np.concatenate(after[attribute, value]))
-        for attribute, value in chosen
-    ]
+        for swap in ((), *chosen):
+            user = batch.user
+            if swap:
+                attribute, value = swap
+                user = user._replace(**{f"{attribute}_B": np.full_like(user.gender_B, value)})
+            placed = ranker.place(batch._replace(user=user))
+            _, top_SBT, _ = ranker.rank(params, variables["statistics"], hashtags_STD, placed)
+            parts[swap].append(np.asarray(top_SBT)[0][batch.mask_B])
+    best = {swap: np.concatenate(ids) for swap, ids in parts.items()}
+    return [_swap(view, *swap, rows, best[()], best[swap]) for swap in chosen]
 
 
-def _values(view: View, attribute: str, names: tuple[str, ...]) -> list[int]:
+def _values(view: View, attribute: str) -> list[int]:
     """Returns the indices of the most frequent values in ascending order, with 0 (unknown)."""
+    names = getattr(view, ATTRIBUTES[attribute])
     count_A = np.bincount(getattr(view, f"{attribute}_V"), minlength=len(names))
     most = np.argsort(-count_A[1:], kind="stable")[:MAX_VALUES] + 1
     return [0, *sorted(most.tolist())]
@@ -94,24 +85,25 @@ def _swap(
     before_VX: np.ndarray,
     after_VX: np.ndarray,
 ) -> Swap:
-    """Compares the ids of the best hashtags (X) before and after the swap."""
+    """Compares the ids of the best hashtags (X) of the clips `rows` before and after the swap."""
     others_V = getattr(view, f"{attribute}_V")[rows] != value
     old_VX, new_VX = before_VX[others_V], after_VX[others_V]
     enter_VX = (new_VX[:, :, None] != old_VX[:, None]).all(axis=2)
     leave_VX = (old_VX[:, :, None] != new_VX[:, None]).all(axis=2)
     replaced_V = enter_VX.sum(axis=1)
+    num_clips = max(len(replaced_V), 1)
 
     def often(ids: np.ndarray) -> list[tuple[str, float]]:
         counts = collections.Counter(ids.tolist())
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        return [(view.spellings[t], count / len(replaced_V)) for t, count in ranked[:6]]
+        return [(view.spellings[t], count / num_clips) for t, count in ranked[:6]]
 
     return Swap(
         attribute,
         getattr(view, ATTRIBUTES[attribute])[value],
         len(replaced_V),
-        float(np.mean(replaced_V > 0)) if len(replaced_V) else 0.0,
-        float(np.mean(replaced_V)) if len(replaced_V) else 0.0,
+        int(np.sum(replaced_V > 0)) / num_clips,
+        int(np.sum(replaced_V)) / num_clips,
         often(new_VX[enter_VX]),
         often(old_VX[leave_VX]),
     )

@@ -1,7 +1,10 @@
 """Reads the test clips of the report: frames with attention, suggestions and profiles."""
 
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
 
 from uhman_jax import run_directory
 from uhman_jax.dataset.raw import read_raw_dataset
@@ -42,7 +45,7 @@ def read_clips(run: FinishedRun, root: pathlib.Path | None) -> list[Clip]:
     rows = {video_id: row for row, video_id in enumerate(view.video_ids)}
     found = run_directory.read_predictions(run.workdir, run.config.seed, video_ids)
     predictions = {prediction["video_id"]: prediction for prediction in found}
-    paths, reason = _paths(video_ids, root)
+    paths = _paths(root)
     max_bytes = _BUDGET // max(int(arrays["frame_mask_EF"].sum()), 1)
     sampling = run.config.preprocess.frames_per_second, run.config.preprocess.max_frames
     clips = []
@@ -53,15 +56,8 @@ def read_clips(run: FinishedRun, root: pathlib.Path | None) -> list[Clip]:
         row, prediction = rows[video_id], predictions[video_id]
         real_F = arrays["frame_mask_EF"][e].astype(bool)
         times_F = arrays["times_EF"][e][real_F]
-        images, problem = [], reason
-        if path := paths.get(video_id):
-            try:
-                images = thumbnails.frames_at(path, times_F, *sampling)
-            except DecodeError as error:
-                problem = f"The clip cannot be shown: {error.reason}."
-        elif root is not None and not problem and video_id not in paths:
-            problem = "The clip cannot be shown: the raw dataset no longer lists it."
         attention = arrays["regions_EFM"][e][real_F], arrays["frames_EF"][e][real_F]
+        images, problem = _images(paths, video_id, times_F, *sampling)
         clips.append(
             Clip(
                 video_id,
@@ -80,15 +76,27 @@ def read_clips(run: FinishedRun, root: pathlib.Path | None) -> list[Clip]:
     return clips
 
 
-def _paths(
-    video_ids: list[str], root: pathlib.Path | None
-) -> tuple[dict[str, pathlib.Path | None], str]:
-    """Returns the video files (None: only features) and, if they cannot be listed, why."""
+def _paths(root: pathlib.Path | None) -> dict[str, pathlib.Path | None] | str:
+    """Returns the video files (None: only features), or why they cannot be listed ("": no root)."""
     if root is None:
-        return {}, ""
+        return ""
     try:
         videos = read_raw_dataset(root, strict=False, check_files=False).videos
     except (UserError, OSError) as error:
-        return {}, f"The clips cannot be shown: {error}"
-    known = {video.video_id: root / video.path if video.path else None for video in videos}
-    return {video_id: known[video_id] for video_id in video_ids if video_id in known}, ""
+        return f"The clips cannot be shown: {error}"
+    return {video.video_id: root / video.path if video.path else None for video in videos}
+
+
+def _images(
+    paths: dict[str, pathlib.Path | None] | str, video_id: str, times_F: np.ndarray, *sampling: Any
+) -> tuple[list[Image.Image], str]:
+    """Returns the frames of a clip, or none and a reason."""
+    if isinstance(paths, str):
+        return [], paths
+    if video_id not in paths:
+        return [], "The clip cannot be shown: the raw dataset no longer lists it."
+    try:
+        path = paths[video_id]
+        return thumbnails.frames_at(path, times_F, *sampling) if path else [], ""
+    except DecodeError as error:
+        return [], f"The clip cannot be shown: {error.reason}."

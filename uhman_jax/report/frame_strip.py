@@ -55,14 +55,9 @@ def frame_strip(
 def picture(
     image: Image.Image | None, levels_YX: np.ndarray, time: str, peak: str, max_bytes: int
 ) -> Picture:
-    """Returns a frame with its heat map.
+    """Returns a frame of at most `max_bytes` (None: it cannot be shown) with its heat map.
 
-    Args:
-        image: the frame; None: it cannot be shown.
-        levels_YX: heat in [0, 1] per cell.
-        time: formatted time of the frame.
-        peak: description of the heat map.
-        max_bytes: size limit of the frame.
+    `levels_YX` is the heat in [0, 1] per cell. `peak` describes the heat map.
     """
     heat = thumbnails.heat_png(levels_YX, smooth=image is not None)
     if image is None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -45,8 +44,7 @@ def loss_curve(curve: list[dict[str, Any]]) -> str:
     with mpl.rc_context(STYLE | {"svg.hashsalt": "loss"}):
         figure, axes = _figure("Epoch", "Training loss")
         _draw_seeds(axes, *_series(curve, "loss"), color=TRAIN, label="train", linestyle=_DASHES)
-        _finish_curve(axes, curve)
-        return _svg(figure)
+        return _finish_curve(figure, curve)
 
 
 def score_curve(curve: list[dict[str, Any]], metric: str) -> str:
@@ -62,10 +60,9 @@ def score_curve(curve: list[dict[str, Any]], metric: str) -> str:
             if np.isfinite(scores).any():
                 best = int(np.nanargmax(scores))
                 axes.plot(epochs[best], scores[best], marker="o", markersize=5, **dot)
-        _finish_curve(axes, curve)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="best", frameon=False)
-        return _svg(figure)
+        return _finish_curve(figure, curve)
 
 
 def reliability_plot(reliability: dict[str, list[float]]) -> str:
@@ -84,9 +81,8 @@ def reliability_plot(reliability: dict[str, list[float]]) -> str:
 
 def _figure(x_label: str, y_label: str) -> tuple[Figure, Any]:
     figure = Figure(figsize=(4.7, 2.9), layout="constrained")
-    FigureCanvasSVG(figure)
-    figure.patch.set_alpha(0)
     axes = figure.add_subplot()
+    figure.patch.set_alpha(0)
     axes.patch.set_alpha(0)
     axes.set_xlabel(x_label)
     axes.set_title(y_label, loc="left", fontsize=10)
@@ -115,14 +111,16 @@ def _draw_seeds(axes, epochs, values, *, color, label, linestyle="solid") -> Non
     axes.plot(epochs, values.mean(axis=1), linewidth=2, label=label, marker=marker, **line)
 
 
-def _finish_curve(axes, curve: list[dict[str, Any]]) -> None:
+def _finish_curve(figure: Figure, curve: list[dict[str, Any]]) -> str:
     """Scales from 0; dotted verticals mark where the mean learning rate fell by a third or more."""
+    axes = figure.axes[0]
     epochs, rates = _series(curve, "learning_rate")
-    rates = rates.mean(axis=1) if len(rates) else rates
-    for before, epoch, after in zip(rates, epochs[1:], rates[1:], strict=False):
+    means = rates.mean(axis=1) if len(rates) else []
+    for before, epoch, after in zip(means, epochs[1:], means[1:], strict=False):
         if after < before / 1.5:
             axes.axvline(epoch, color=MUTED, linewidth=0.8, linestyle=":", zorder=0)
     axes.set_ylim(0, 1.05 * max(axes.get_ylim()[1], 1e-6))
+    return _svg(figure)
 
 
 def _svg(figure: Figure) -> str:

@@ -22,15 +22,15 @@ def number(value: Any) -> str:
     return f"{value:.4f}" if is_number(value) else "–"
 
 
-def percent(fraction: Any) -> str:
-    r"""Formats a fraction as a whole percentage; a dash if there is no finite number.
+def percent(fraction: Any, decimals: int = 0) -> str:
+    r"""Formats a fraction as a percentage; a dash if there is no finite number.
 
-    >>> percent(0.125), percent(-0.031)
-    ('12\u202f%', '−3\u202f%')
+    >>> percent(0.125), percent(-0.031), percent(0.6035, decimals=1)
+    ('12\u202f%', '−3\u202f%', '60.4\u202f%')
     """
     if not is_number(fraction):
         return "–"
-    return f"{100 * fraction:.0f}\u202f%".replace("-", "−")
+    return f"{100 * fraction:.{decimals}f}\u202f%".replace("-", "−")
 
 
 def count(value: Any) -> str:
@@ -49,8 +49,8 @@ class SliceTable(NamedTuple):
 
     title: str
     note: str  # a sentence below the table, or ""
-    names: list[str]  # of the metrics
-    rows: list[tuple[Slice, list[tuple[Any, float]]]]  # values, and fractions of the best group's
+    best: dict[str, float]  # largest value of each metric
+    groups: list[Slice]
 
 
 def slice_tables(groups: list[Slice]) -> list[SliceTable]:
@@ -58,14 +58,9 @@ def slice_tables(groups: list[Slice]) -> list[SliceTable]:
     tables = []
     for by in dict.fromkeys(group.by for group in groups):
         own = [group for group in groups if group.by == by]
-        names = list(dict.fromkeys(name for group in own for name in group.means))
-        cells: list[list[tuple[Any, float]]] = [[] for _ in own]
-        for name in names:
-            values = [group.means.get(name) for group in own]
-            top = max(filter(is_number, values), default=0)
-            for row, value in zip(cells, values, strict=True):
-                fraction = value / top if is_number(value) and top else 0.0
-                row.append((value, max(fraction, 0.0)))
-        rows = list(zip(own, cells, strict=True))
-        tables.append(SliceTable(_TITLES.get(by, f"By {by}"), _NOTES.get(by, ""), names, rows))
+        best: dict[str, float] = {}
+        for group in own:
+            for name, value in group.means.items():
+                best[name] = max(best.get(name, 0.0), value if is_number(value) else 0.0)
+        tables.append(SliceTable(_TITLES.get(by, f"By {by}"), _NOTES.get(by, ""), best, own))
     return tables
