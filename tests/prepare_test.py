@@ -87,7 +87,7 @@ def test_clips_are_encoded_only_where_features_are_missing(tmp_path, logged, mon
     features = types.SimpleNamespace(video_ids=tuple(video.video_id for video in videos))
     monkeypatch.setattr(pipeline, "is_complete", lambda *arguments: complete)
     monkeypatch.setattr(pipeline, "preprocess", lambda *arguments: calls.append(arguments))
-    monkeypatch.setattr(prepare.FrameStore, "open", lambda directory: features)
+    monkeypatch.setattr(prepare, "FrameStore", lambda directory: features)
     lost = [ledger.Entry(f"v{v}", f"v{v}.mp4", "corrupt", 0, 0.0, "no film") for v in range(7)]
     fine = [ledger.Entry(f"v{v}", f"v{v}.mp4", "ok", 1, 0.2, "") for v in range(7, 10)]
     monkeypatch.setattr(ledger, "read_ledger", lambda directory: fine + lost)
