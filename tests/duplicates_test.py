@@ -13,7 +13,7 @@ from uhman_jax.config import Duplicates, Split, ViewConfig
 from uhman_jax.dataset.duplicates import describe_copies, find_copies, leave_out_copies
 from uhman_jax.dataset.raw import Video
 from uhman_jax.dataset.split import assign_splits, stateless_hash
-from uhman_jax.dataset.view import SPLIT_NAMES, TEST, TRAIN, VALIDATION, build_view
+from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, build_view
 from uhman_jax.runtime.errors import UserError
 
 
@@ -248,5 +248,5 @@ def test_duplicates_move_few_videos_and_keep_the_shares():
         view = build_view(make_raw(videos, users), list(part), ViewConfig(min_count=1), contents)
         moved = [v for v, s in zip(view.video_ids, view.split_V, strict=True) if part[v] != s]
         assert len(moved) <= 1 + 2 * 2
-        for split in range(len(SPLIT_NAMES)):
+        for split in (TRAIN, VALIDATION, TEST):
             assert abs(len(view.rows(split)) - len(before.rows(split))) <= 2

@@ -104,15 +104,14 @@ def test_closed_form_probability_is_the_frequency_of_drawn_hashtags(kind, change
     simulated = posts.build_world(tiny(world=kind, **changes))
     laws = simulated.laws
     probability_VT = posts.probability(simulated)
-    favourite_UG = posts.favourite_prob(laws, simulated.preference_UG)
-    draw = posts.TagDraw(laws, simulated.language, simulated.dialect_U, favourite_UG)
     rng, num_draws = np.random.default_rng(5), 6000
     for clip in (0, 3):
         user, objects_O = simulated.posts.user_V[clip], simulated.posts.objects_VO[clip]
         weight_O = np.exp(simulated.affinity_VO()[clip])
         counts_T = np.zeros(len(laws.hashtags))
         for _ in range(num_draws):
-            counts_T[draw(rng, user, objects_O, weight_O / weight_O.sum())[1]] += 1
+            draw = laws, simulated.language, rng, user, objects_O, weight_O / weight_O.sum()
+            counts_T[posts.draw_tags(*draw)[1]] += 1
         p_T = probability_VT[clip]
         tolerance_T = 4.5 * np.sqrt(p_T * (1 - p_T) / num_draws) + 1e-9
         np.testing.assert_array_less(np.abs(counts_T / num_draws - p_T), tolerance_T + 1e-9)
@@ -122,7 +121,7 @@ def test_probability_of_a_clip_with_one_object_by_hand():
     simulated = posts.build_world(tiny(objects_per_clip=1))
     clip = 2
     kind = simulated.posts.objects_VO[clip, 0]
-    dialect = simulated.dialect_U[simulated.posts.user_V[clip]]
+    dialect = simulated.laws.dialect_U[simulated.posts.user_V[clip]]
     rates = {
         tag: simulated.language.rates_ET[dialect, tag]
         for tag, owner in enumerate(simulated.language.class_T)
@@ -147,8 +146,8 @@ def test_mean_hashtags(kind):
 def test_tagged_object_follows_preference(changes):
     simulated = posts.build_world(tiny(num_videos=3000, num_users=300, **changes))
     played = simulated.posts
-    logits_VO = simulated.preference_UG[played.user_V[:, None], played.objects_VO]
-    style_VO = simulated.style_preference_UJ[played.user_V[:, None], played.styles_VO]
+    logits_VO = simulated.laws.preference_UG[played.user_V[:, None], played.objects_VO]
+    style_VO = simulated.laws.style_preference_UJ[played.user_V[:, None], played.styles_VO]
     weight_VO = np.exp(logits_VO + style_VO)
     chosen_V = weight_VO[np.arange(3000), played.tagged_V] / weight_VO.sum(1)
     expected_V = ((weight_VO / weight_VO.sum(1, keepdims=True)) ** 2).sum(1)  # E of the same
@@ -204,7 +203,7 @@ def test_styles_change_neither_clips_nor_favourite_classes():
 
 def test_without_preferences_objects_are_tagged_evenly():
     simulated = posts.build_world(tiny(taste_strength=0.0, dialect_strength=0.0))
-    given_GT = simulated.language.given_class_EGT()[0]
+    given_GT = simulated.language.given_class_EGT[0]
     expected_VT = given_GT[simulated.posts.objects_VO].mean(1)
     np.testing.assert_allclose(posts.probability(simulated), expected_VT, rtol=1e-9)
 
@@ -271,8 +270,8 @@ def test_observable_oracle_by_quadrature(changes):
     user = int(np.flatnonzero((posts_U >= 2) & hides_gender_U & with_history_U)[0])
     clips = np.flatnonzero(simulated.posts.user_V == user)
     clip, others = clips[0], clips[1:]
-    dialect, played = simulated.dialect_U[user], simulated.posts
-    given_GT = simulated.language.given_class_EGT()[dialect]
+    dialect, played = simulated.laws.dialect_U[user], simulated.posts
+    given_GT = simulated.language.given_class_EGT[dialect]
     only_class = [  # the same dataset if every post were about one class
         dataclasses.replace(simulated, laws=dataclasses.replace(laws, popularity_G=popularity_G))
         for popularity_G in np.eye(config.num_classes)

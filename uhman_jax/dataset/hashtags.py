@@ -30,16 +30,6 @@ from uhman_jax.dataset.spelling import (
     spell_hashtag,
 )
 
-__all__ = [
-    "Hashtags",
-    "keyword_hashtag",
-    "marked_hashtags",
-    "normalise_hashtag",
-    "read_hashtags",
-    "spell_hashtag",
-    "split_hashtags",
-]
-
 _SIGN = re.compile(f"[{SIGNS}]")
 # Separators of the hashtags of a list: white space, commas, semicolons, bars, bullets.
 _SEPARATOR = re.compile(

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from uhman_jax.runtime import storage
@@ -93,15 +94,13 @@ class Truth:
             mask_FOM, bool; M are the cells of a square grid over the frame, row by row, and O all
             objects of the clip, also those that no frame shows.
         """
-        row = int(self.rows([video_id])[0])
-        num_objects = len(self.clips["class_names"][row])
+        num_objects = len(self.clips["class_names"][int(self.rows([video_id])[0])])
+        span = self._spans.get(video_id, slice(0))
         times_F = np.asarray(times_F, np.float64)
         mask_FOM = np.zeros((len(times_F), num_objects, num_regions), bool)
-        object_N, time_N, box_N4 = (column[self._span(video_id)] for column in self._columns)
-        for index in range(num_objects):
+        object_N, time_N, box_N4 = (column[span] for column in self._columns)
+        for index in np.unique(object_N):
             mine = object_N == index
-            if not mine.any():
-                continue
             distance_FN = np.abs(times_F[:, None] - time_N[mine])
             nearest_F = distance_FN.argmin(1)
             shown_F = distance_FN.min(1) <= TIME_TOLERANCE
@@ -127,16 +126,10 @@ class Truth:
 
     @functools.cached_property
     def _spans(self) -> dict[str, slice]:
-        ids = np.array(self.objects["video_id"].to_pylist(), object)
-        change = np.append(ids[1:] != ids[:-1], True)[: len(ids)]
-        stops = (np.flatnonzero(change) + 1).tolist()
-        return {
-            ids[start]: slice(start, stop)
-            for start, stop in zip([0, *stops[:-1]], stops, strict=False)
-        }
-
-    def _span(self, video_id: str) -> slice:
-        return self._spans.get(video_id, slice(0, 0))
+        """The rows of each video in `objects`."""
+        runs = pc.run_end_encode(self.objects["video_id"].combine_chunks())
+        stops = runs.run_ends.to_pylist()
+        return dict(zip(runs.values.to_pylist(), map(slice, [0, *stops], stops), strict=True))
 
 
 def box_regions(boxes_N4: np.ndarray, num_regions: int) -> np.ndarray:
