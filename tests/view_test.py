@@ -19,6 +19,7 @@ from views import (
     names_of,
     random_world,
     relabel,
+    spell,
 )
 
 from uhman_jax.config import Distribution, Split, ViewConfig
@@ -245,10 +246,12 @@ def test_order_of_rows_changes_nothing(split, distribution):
 
 
 labels = st.lists(
-    st.sampled_from([f"t{i:02d}" for i in range(25)] + ["never seen", "nor this"]),
+    st.sampled_from(
+        [f"t{i:02d}" for i in range(25)] + ["T00", "T01", "never seen", "nor this", "Nor This"]
+    ),
     min_size=1,
     max_size=8,
-    unique=True,
+    unique_by=str.lower,
 ).map(tuple)
 
 
@@ -259,14 +262,16 @@ def test_labels_outside_train_change_nothing(data, kind, seed):
     split, distribution = kind
     options = dict(split=split, distribution=distribution, balanced_top=4, min_count=3)
     videos, users = random_world(seed, num_users=8)
+    videos = spell(videos, seed)
     before = build(videos, users, **options)
     outside = [before.video_ids[r] for r in range(len(before.video_ids)) if before.split_V[r]]
+    ids = data.draw(st.sets(st.sampled_from(outside), min_size=1))
+    swapped = relabel(videos, ids, lambda video: tuple(map(str.swapcase, video.written)))
+    assert build(swapped, users, **options).fingerprint == before.fingerprint, "of other spellings"
     # One row of each split is unchanged, so that no split can be empty.
-    stays = {before.video_ids[before.rows(s)[0]] for s in (VALIDATION, TEST)}
-    ids = data.draw(st.sets(st.sampled_from(outside), min_size=1)) - stays
-    videos = relabel(videos, ids, lambda video: data.draw(labels))
-    after = build(videos, users, **options)
-    assert after.hashtags == before.hashtags
+    ids -= {before.video_ids[before.rows(s)[0]] for s in (VALIDATION, TEST)}
+    after = build(relabel(videos, ids, lambda video: data.draw(labels)), users, **options)
+    assert (after.hashtags, after.spellings) == (before.hashtags, before.spellings)
     assert after.counts_T.tolist() == before.counts_T.tolist()
     for name in ("genders", "ages", "countries"):
         assert getattr(after, name) == getattr(before, name)
