@@ -32,12 +32,15 @@ def possible_clips(config, popularity_G):
             yield chance / len(styles), np.array(classes), np.array(ways)
 
 
+@pytest.fixture(scope="module", params=WORLDS)
+def simulated(request):
+    return posts.build_world(tiny(world=request.param))
+
+
 # --- the content oracle
 
 
-@pytest.mark.parametrize("kind", WORLDS)
-def test_content_is_the_mean_over_posters(kind):
-    simulated = posts.build_world(tiny(world=kind))
+def test_content_is_the_mean_over_posters(simulated):
     content_VT = marginal_oracles.content_probability(simulated)
     played, count = simulated.posts, simulated.config.num_videos
     for clip in (0, 7):
@@ -47,23 +50,18 @@ def test_content_is_the_mean_over_posters(kind):
     assert content_VT.dtype == np.float32
 
 
-@pytest.mark.parametrize("kind", WORLDS)
-def test_clips_that_show_the_same_have_the_same_content(kind):
-    simulated = posts.build_world(tiny(world=kind))
+def test_clips_that_show_the_same_have_the_same_content(simulated):
     played = simulated.posts
     objects_VO, styles_VO = played.objects_VO.copy(), played.styles_VO.copy()
     objects_VO[5], styles_VO[5] = objects_VO[3, ::-1], styles_VO[3, ::-1]
-    content_VT = marginal_oracles.content_probability(
-        with_clips(simulated, played.user_V, objects_VO, styles_VO)
-    )
+    posed = with_clips(simulated, played.user_V, objects_VO, styles_VO)
+    content_VT = marginal_oracles.content_probability(posed)
     np.testing.assert_array_equal(content_VT[5], content_VT[3])
     assert np.abs(content_VT[4] - content_VT[3]).max() > 0.01
     styles_VO[5, 0] = 1 - styles_VO[5, 0]
-    other_VT = marginal_oracles.content_probability(
-        with_clips(simulated, played.user_V, objects_VO, styles_VO)
-    )
+    other_VT = marginal_oracles.content_probability(posed)
     differs = np.abs(other_VT[5] - other_VT[3]).max() > 1e-3
-    assert differs == (kind is World.SELECTION)  # styles have no effect in the others
+    assert differs == (simulated.config.world is World.SELECTION)  # styles count in no other
 
 
 # --- the user oracle
@@ -230,11 +228,8 @@ def test_a_dataset_of_an_earlier_version_is_refused(tmp_path, monkeypatch):
         simulator.simulate(tmp_path, tiny())
 
 
-@pytest.mark.parametrize("kind", WORLDS)
-def test_the_dataset_has_the_oracles(tmp_path, kind):
-    config = tiny(world=kind)
-    simulator.simulate(tmp_path, config)
-    truth, tables = load_truth(tmp_path), oracles_of(posts.build_world(config))
-    np.testing.assert_array_equal(truth.observable_VT, tables["observable"])
-    np.testing.assert_array_equal(truth.content_VT, tables["content"])
-    np.testing.assert_array_equal(truth.user_VT, tables["user"])
+def test_the_dataset_has_the_oracles(tmp_path, simulated):
+    simulator.simulate(tmp_path, simulated.config)
+    truth, tables = load_truth(tmp_path), oracles_of(simulated)
+    for name in ("observable", "content", "user"):
+        np.testing.assert_array_equal(getattr(truth, f"{name}_VT"), tables[name])

@@ -20,35 +20,33 @@ from uhman_jax.simulator.truth import load_truth
 # --- the whole
 
 
-def test_same_settings_give_the_same_bytes(tmp_path):
-    for name in ("a", "b"):
-        simulator.simulate(tmp_path / name, tiny())
-    first, second = contents(tmp_path / "a"), contents(tmp_path / "b")
-    assert first == second
-    assert set(first) >= {
-        "videos.csv", "users.csv", "simulated.json", "truth/probability.npy",
-        "truth/observable.npy", "truth/content.npy", "truth/user.npy", "truth/objects.parquet",
-        "truth/clips.parquet",
-    }  # fmt: skip
-    simulator.simulate(tmp_path / "c", tiny(seed=1))
-    assert contents(tmp_path / "c")["videos.csv"] != first["videos.csv"]
+@pytest.fixture(scope="module")
+def simulated_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    simulator.simulate(root, tiny())
+    return root
 
 
-def test_dataset_is_a_good_raw_dataset_and_agrees_with_the_truth(tmp_path):
-    config = tiny()
-    simulator.simulate(tmp_path, config)
-    raw, truth = read_raw_dataset(tmp_path, strict=True, check_files=False), load_truth(tmp_path)
-    assert not raw.problems
+def test_same_settings_give_the_same_bytes(simulated_root, tmp_path):
+    first = contents(simulated_root)
+    simulator.simulate(tmp_path / "again", tiny())
+    assert contents(tmp_path / "again") == first
+    simulator.simulate(tmp_path / "other", tiny(seed=1))
+    assert contents(tmp_path / "other")["videos.csv"] != first["videos.csv"]
+
+
+def test_dataset_is_a_good_raw_dataset_and_agrees_with_the_truth(simulated_root):
+    raw = read_raw_dataset(simulated_root, strict=True, check_files=False)
+    truth = load_truth(simulated_root)
     assert tuple(video.video_id for video in raw.videos) == truth.video_ids
-    assert len(raw.users) == config.num_users
+    assert len(raw.users) == tiny().num_users
     column = {hashtag: index for index, hashtag in enumerate(truth.hashtags)}
     for row, video in enumerate(raw.videos):
         used = [column[hashtag] for hashtag in video.hashtags]
         assert (truth.probability_VT[row, used] > 0).all()
-    assert simulator.is_simulated(tmp_path)
-    assert json.loads((tmp_path / "simulated.json").read_text())["fingerprint"] == (
-        simulator.simulated_fingerprint(config)
-    )
+    assert simulator.is_simulated(simulated_root)
+    stored = json.loads((simulated_root / "simulated.json").read_text())["fingerprint"]
+    assert stored == simulator.simulated_fingerprint(tiny())
 
 
 def test_fingerprint_depends_on_every_setting():
@@ -61,15 +59,13 @@ def test_fingerprint_depends_on_every_setting():
             assert simulator.simulated_fingerprint(other) != default, field.name
 
 
-def test_refuses_a_folder_that_holds_something_else(tmp_path):
-    simulator.simulate(tmp_path / "world", tiny())
+def test_refuses_a_folder_that_holds_something_else(simulated_root, tmp_path):
     with pytest.raises(UserError, match="must hold one dataset.*name another folder"):
-        simulator.simulate(tmp_path / "world", tiny(seed=3))
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "videos.csv").write_text("video_id,path\n")
+        simulator.simulate(simulated_root, tiny(seed=3))
+    (tmp_path / "videos.csv").write_text("video_id,path\n")
     with pytest.raises(UserError, match="must hold no other dataset.*videos.csv"):
-        simulator.simulate(tmp_path / "mine", tiny())
-    assert (tmp_path / "mine" / "videos.csv").read_text() == "video_id,path\n"
+        simulator.simulate(tmp_path, tiny())
+    assert (tmp_path / "videos.csv").read_text() == "video_id,path\n"
 
 
 @pytest.mark.parametrize(
@@ -180,6 +176,13 @@ def test_everything_world_ignores_preference():
     np.testing.assert_array_equal(*p)
 
 
+def test_without_preferences_objects_are_tagged_evenly():
+    simulated = posts.build_world(tiny(taste_strength=0.0, dialect_strength=0.0))
+    given_GT = simulated.language.given_class_EGT[0]
+    expected_VT = given_GT[simulated.posts.objects_VO].mean(1)
+    np.testing.assert_allclose(posts.probability(simulated), expected_VT, rtol=1e-9)
+
+
 def test_a_style_is_nobodys_or_somebodys_favourite_but_not_everybodys():
     config = tiny(num_users=4000, num_styles=5, style_share=0.75, private_share=0.4)
     laws = [laws_lib.build_laws(dataclasses.replace(config, seed=seed)) for seed in range(60)]
@@ -199,13 +202,6 @@ def test_styles_change_neither_clips_nor_favourite_classes():
     assert set(styled.posts.styles_VO.ravel().tolist()) == set(range(6))
     np.testing.assert_array_equal(plain.posts.objects_VO, styled.posts.objects_VO)
     np.testing.assert_array_equal(posts.probability(plain), posts.probability(styled))
-
-
-def test_without_preferences_objects_are_tagged_evenly():
-    simulated = posts.build_world(tiny(taste_strength=0.0, dialect_strength=0.0))
-    given_GT = simulated.language.given_class_EGT[0]
-    expected_VT = given_GT[simulated.posts.objects_VO].mean(1)
-    np.testing.assert_allclose(posts.probability(simulated), expected_VT, rtol=1e-9)
 
 
 # --- the observable oracle
