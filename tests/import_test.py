@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tools import import_ytdlp
-from uhman_jax.dataset.raw import User, Video, fault_of, read_raw_dataset, write_raw_dataset
+from uhman_jax.dataset.raw import User, Video, read_raw_dataset
 from uhman_jax.runtime.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -352,31 +352,6 @@ def test_a_table_of_users_loses_no_byte_and_gives_what_is_good(tmp_path_factory,
     raw = read_raw_dataset(folder, strict=False)
     assert len(raw.videos) == 3 and before.items() <= raw.users.items()
     assert {video.user_id for video in raw.videos} <= raw.users.keys()
-
-
-def texts(max_size, usual):
-    return st.text(max_size=max_size) | st.just(usual)
-
-
-tags = st.lists(texts(3, "sea"), max_size=2).map(tuple)
-numbers = st.none() | st.integers(-1, 200) | st.integers(0, 2**80)
-rows_of_videos = st.builds(Video, texts(4, "v1"), texts(4, "a.mp4"), texts(4, "u"), tags, numbers)
-good_and_bad_users = st.builds(User, texts(4, "u"), texts(3, "f"), numbers, texts(3, "PT"), tags)
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    st.lists(rows_of_videos, max_size=4, unique_by=lambda video: video.video_id),
-    st.lists(good_and_bad_users, max_size=4, unique_by=lambda user: user.user_id),
-)
-def test_rows_without_a_fault_make_tables(tmp_path_factory, videos, users):
-    videos = [Video("v", "v.mp4", "u", ("sea",), None), *videos]
-    good = [row for row in videos if not fault_of(row)]
-    good_users = [row for row in users if not fault_of(row)]
-    root = tmp_path_factory.mktemp("root")
-    write_raw_dataset(root, good, good_users)
-    raw = read_raw_dataset(root, strict=False, check_files=False)
-    assert list(raw.videos) == good and list(raw.users.values()) == good_users
 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="../shared/strangers is not here")

@@ -242,22 +242,16 @@ def test_a_history_is_matched_in_any_spelling_and_shown_as_written(recommender):
     assert recommender.notes == ["not in the vocabulary, so not used: #NeverSeen"]
 
 
-def test_the_page_that_explains_shows_spellings(trained, recommender, tmp_path):
-    users = [Profile(history=("strasse",)), Profile("f")]
-    explain(recommender, trained / "c00.mp4", users, tmp_path / "why.html", top_k=3)
-    page = (tmp_path / "why.html").read_text()
-    assert names_in(page) == set(SHOWN.values())
-    assert "was 2" in page or page.count('class="new"') == 0
-    explain(recommender, trained / "c00.mp4", users[:1], tmp_path / "why.png", top_k=3)
-
-
-def test_the_web_page_and_its_api_show_spellings(trained, recommender):
+def test_pages_and_the_api_show_spellings(trained, recommender, tmp_path):
+    clip, profile = trained / "c00.mp4", Profile.parse(history="#STRASSE")
+    explain(recommender, clip, [profile, Profile("f")], tmp_path / "why.html", top_k=3)
+    assert names_in((tmp_path / "why.html").read_text()) == set(SHOWN.values())
+    explain(recommender, clip, [profile], tmp_path / "why.png", top_k=3)
     answers = Answers(recommender)
-    profile = Profile.parse(history="#STRASSE")
-    found = answers.suggest(str(trained / "c00.mp4"), profile, 3)
+    found = answers.suggest(str(clip), profile, 3)
     assert {entry["hashtag"] for entry in found["suggestions"]} == set(SHOWN.values())
-    shown_page, to_copy = answers.page(str(trained / "c00.mp4"), [profile], 3)
-    assert names_in(shown_page) == set(SHOWN.values())
+    page, to_copy = answers.page(str(clip), [profile], 3)
+    assert names_in(page) == set(SHOWN.values())
     assert set(to_copy.split()) == {f"#{text}" for text in SHOWN.values()}
 
 
