@@ -100,24 +100,6 @@ def test_user_is_the_mean_over_possible_clips(kind, tolerance):
         np.testing.assert_allclose(actual_T, expected_T, rtol=tolerance, atol=tolerance / 1000)
 
 
-@pytest.mark.parametrize("kind", WORLDS)
-def test_user_is_that_of_a_known_user_when_nothing_is_hidden(kind):
-    simulated = posts.build_world(tiny(world=kind, private_share=0.0, missing_prob=0.0))
-    user_VT = user_VT_of(simulated)
-    count, user = simulated.config.num_videos, simulated.posts.user_V[2]
-    expected_T = 0
-    clips = list(possible_clips(simulated.config, simulated.laws.popularity_G))
-    for start in range(0, len(clips), count):
-        some = clips[start : start + count]
-        some += [(0.0, *clips[0][1:])] * (count - len(some))
-        chance_V, objects_VO, styles_VO = map(np.array, zip(*some, strict=True))
-        posed = with_clips(simulated, np.full(count, user), objects_VO, styles_VO)
-        expected_T = expected_T + chance_V @ posts.probability(posed)
-    np.testing.assert_allclose(user_VT[2], expected_T, rtol=0.06, atol=1e-4)
-    own = simulated.posts.user_V == user
-    np.testing.assert_allclose(user_VT[own], np.tile(user_VT[2], (own.sum(), 1)), rtol=1e-5)
-
-
 def test_user_depends_on_the_clip_only_through_the_other_posts():
     simulated = posts.build_world(tiny())
     before_VT = user_VT_of(simulated)

@@ -66,10 +66,10 @@ def test_objects_are_where_the_truth_says():
         plan = pixel_plan(clip, max_seconds=2.0)
         empty = dataclasses.replace(plan, paths=())
         for path in plan.paths:
-            alone = dataclasses.replace(plan, paths=(path,))
+            single = dataclasses.replace(plan, paths=(path,))
             times_F = np.arange(plan.num_frames) / plan.rate
             boxes_F4, visible_F = path.boxes(times_F)
-            pictures = zip(drawn_frames(alone), drawn_frames(empty), strict=True)
+            pictures = zip(drawn_frames(single), drawn_frames(empty), strict=True)
             for index, (with_object, without) in enumerate(pictures):
                 differs = np.abs(with_object[:640].astype(int) - without[:640]) > 8
                 if not visible_F[index]:

@@ -14,7 +14,7 @@ import pytest
 import small_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from views import EVERY_VIEW, build, make_raw, random_world, spell
+from views import build, make_raw, random_world, spell
 
 from tools.export.folder import export_run
 from tools.export.load import load
@@ -117,18 +117,6 @@ def test_spellings_are_those_of_train(split):
     written = build(*random_world(3), split=split)
     assert written.spellings == written.hashtags == view.hashtags
     assert written.fingerprint != view.fingerprint
-
-
-@pytest.mark.parametrize("split, distribution", EVERY_VIEW)
-def test_a_share_of_the_training_videos_keeps_the_spellings(split, distribution):
-    videos, users = random_world(3)
-    videos = spell(videos, 0)
-    options = dict(split=split, distribution=distribution, balanced_top=4, min_count=3)
-    whole = build(videos, users, **options)
-    assert all(text.lower() == name for name, text in shown(whole).items())
-    part = build(videos, users, train_share=0.5, **options)
-    assert part.hashtags != whole.hashtags, "they are ordered by their uses"
-    assert shown(part) == shown(whole)
 
 
 def test_removed_uses_count_for_the_spelling():

@@ -1,4 +1,4 @@
-"""What the info files of yt-dlp say: hashtags, times, and who posted a clip."""
+"""Info files of yt-dlp: their hashtags, times and posters."""
 
 import doctest
 
@@ -97,6 +97,11 @@ def test_an_odd_time_is_returned(timestamp, date, expected, odd):
     assert ytdlp_info.timestamp_of(info) == (expected, odd)
 
 
+def test_an_odd_suffix_is_none():
+    odd = ["mp4/video", "..", "/etc/passwd", "x" * 300, "mp4\0", "mp4\n", ["mp4"], 4, True]
+    assert [ytdlp_info.extension_of({"ext": ext}) for ext in odd] == [None] * len(odd)
+
+
 def users_of(*infos):
     return ytdlp_users.users_of([ytdlp_info.poster_of(info) for info in infos])
 
@@ -115,7 +120,7 @@ def users_of(*infos):
         # handles differ neither by case nor by '@'
         ([(None, None, "ana"), (None, None, "@Ana"), (None, None, "ANA")], ["ana"] * 3),
         ([(None, "@ana", "x"), (None, "Ana", "y")], ["@ana"] * 2),
-        # what several have says nothing
+        # an id of several users identifies none of them
         ([("UC1", "@x", "Ana"), ("UC2", "@y", "Ana"), (None, None, "Ana")], ["UC1", "UC2", "Ana"]),
         ([("UC1", "@ana", "x"), ("UC2", "@ana", "y"), (None, "@ana", "x")], ["UC1", "UC2", "@ana"]),
         ([("UC1", "@1", "Ana"), (None, "@2", "Ana")], ["UC1", "@2"]),

@@ -28,12 +28,11 @@ class Dropped:
 
     def add(self, name: str, reason: str) -> None:
         """Records a dropped item; the reason is a phrase that other items share."""
-        self._items[reason].append((escape_name(name)[:_MAX_LENGTH], ""))
+        self._items[reason].append((_short(name), ""))
 
     def note(self, name: str, reason: str, value: str = "") -> None:
         """Records a dropped part of an item, such as one tag, and its value."""
-        pair = escape_name(name)[:_MAX_LENGTH], escape_name(value)[:_MAX_LENGTH]
-        self._parts[reason].append(pair)
+        self._parts[reason].append((_short(name), _short(value)))
 
     def report(self, root: pathlib.Path, kept: int, noun: str, if_none: str) -> list[str]:
         """Writes ROOT/dropped.csv; returns the number of items kept, and reasons with examples.
@@ -63,6 +62,10 @@ class Dropped:
         if not kept:
             raise UserError("\n".join([if_none, *lines]))
         return lines
+
+
+def _short(text: str) -> str:
+    return escape_name(text)[:_MAX_LENGTH]
 
 
 def _reasons(found: _ByReason) -> list[str]:
