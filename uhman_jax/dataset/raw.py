@@ -209,8 +209,8 @@ def fault_of(row: Video | User) -> str:
     >>> fault_of(Video("a", "a.mp4", "ana", ("sea",), -1)), fault_of(User("ana", "", 3, "", ()))
     ('bad timestamp', '')
     """
-    is_video = isinstance(row, Video)
-    raw = _parse(Path(), *_tables([row] * is_video, [row] * (not is_video)), None)
+    tables = _tables([row]) if isinstance(row, Video) else _tables(users=[row])
+    raw = _parse(Path(), *tables, None)
     problems = raw.problems
     if (*raw.videos, *raw.users.values()) == (row,) and not problems:
         return ""

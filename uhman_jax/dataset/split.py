@@ -149,7 +149,7 @@ def surplus_train(
     surplus_V = np.zeros(len(video_ids), bool)
     if train_share < 1:
         rows = np.flatnonzero(split_V == TRAIN)
-        hashes = [stateless_hash("train share", seed, video_ids[row]) for row in rows]
+        hashes = [stateless_hash("train share", seed, video_ids[row]) for row in rows.tolist()]
         num_kept = max(1, math.floor(train_share * len(rows) + 0.5))
         surplus_V[rows[np.argsort(np.array(hashes, np.uint64), kind="stable")[num_kept:]]] = True
     return surplus_V

@@ -71,7 +71,7 @@ def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewCo
             pass
         case Distribution.BALANCED:
             rate_T[frequent_T] = keep_rates(count_T[frequent_T], config.balanced_top)
-            uses = [videos[v].video_id for v in video], [names[t] for t in hashtag]
+            uses = [videos[v].video_id for v in video.tolist()], [names[t] for t in hashtag]
             remove("downsampled_uses", draw_uses(rate_T[hashtag].tolist(), *uses, config.seed))
         case _:
             assert_never(config.distribution)

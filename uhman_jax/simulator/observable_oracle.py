@@ -54,7 +54,7 @@ def average(posterior: "Posterior", *predictions: Predict) -> list[np.ndarray]:
         videos = np.flatnonzero(posts.user_V == user)
         hypotheses, weight_VAQ = posterior.weigh(user, videos)
         for table_VT, predict in zip(tables, predictions, strict=True):
-            for video, weight_AQ in zip(videos, weight_VAQ, strict=True):
+            for video, weight_AQ in zip(videos.tolist(), weight_VAQ, strict=True):
                 table_VT[video] = predict(video, hypotheses, weight_AQ)
     return tables
 

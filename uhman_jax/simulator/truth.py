@@ -10,11 +10,14 @@ ROOT/truth/objects.parquet   a row per video, object and grid time at which the 
 ROOT/truth/clips.parquet     a row per video: its objects, the user's preferences, the tagged object
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -127,7 +130,7 @@ class Truth:
     @functools.cached_property
     def _spans(self) -> dict[str, slice]:
         """The rows of each video in `objects`."""
-        runs = pc.run_end_encode(self.objects["video_id"].combine_chunks())
+        runs = pc.call_function("run_end_encode", [self.objects["video_id"].combine_chunks()])
         stops = runs.run_ends.to_pylist()
         return dict(zip(runs.values.to_pylist(), map(slice, [0, *stops], stops), strict=True))
 
@@ -177,35 +180,28 @@ def load_truth(root: str | Path) -> Truth | None:
     if not (root / MARKER).exists():
         return None
     folder = root / "truth"
-
-    def world(path: Path) -> tuple[tuple[str, ...], ...]:
-        content = json.loads(path.read_bytes())
-        tables = content.get("tables", _TABLES[:2])  # the first version has no names
-        return tuple(content["hashtags"]), tuple(content["video_ids"]), tuple(tables)
-
-    hashtags, video_ids, tables = _read(folder / "world.json", world)
-
-    def table(path: Path) -> np.ndarray:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-        if values.shape != (len(video_ids), len(hashtags)) or values.dtype != np.float32:
-            raise ValueError(f"{values.dtype} {values.shape}")
-        return np.asarray(values)
-
-    def rows(schema: pa.Schema, path: Path) -> pa.Table:
-        return pq.read_table(path).select(schema.names).cast(schema)
-
-    return Truth(
-        hashtags=hashtags,
-        video_ids=video_ids,
-        objects=_read(folder / "objects.parquet", functools.partial(rows, OBJECTS_SCHEMA)),
-        clips=_read(folder / "clips.parquet", functools.partial(rows, CLIPS_SCHEMA)),
-        **{f"{name}_VT": _read(folder / f"{name}.npy", table) for name in tables},
-    )
+    with _whole(folder / "world.json") as path:
+        world = json.loads(path.read_bytes())
+        fields: dict[str, Any] = {name: tuple(world[name]) for name in ("hashtags", "video_ids")}
+        shape = len(fields["video_ids"]), len(fields["hashtags"])
+        names = list(world.get("tables", _TABLES[:2]))  # the first version has no names
+    for name in names:
+        with _whole(folder / f"{name}.npy") as path:
+            table_VT = np.load(path, mmap_mode="r", allow_pickle=False)
+            if table_VT.shape != shape or table_VT.dtype != np.float32:
+                raise ValueError(f"{table_VT.dtype} {table_VT.shape}")
+            fields[f"{name}_VT"] = np.asarray(table_VT)
+    for name, schema in (("objects", OBJECTS_SCHEMA), ("clips", CLIPS_SCHEMA)):
+        with _whole(folder / f"{name}.parquet") as path:
+            fields[name] = pq.read_table(path).select(schema.names).cast(schema)
+    return Truth(**fields)
 
 
-def _read(path: Path, read):
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Yields a local copy of a file; reports an error of reading it as damage."""
     try:
-        return read(storage.cached_copy(path))
+        yield storage.cached_copy(path)
     except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
         raise UserError(
             f"the truth of a simulated dataset must be whole, got {path}: {error}; "
