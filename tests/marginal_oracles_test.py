@@ -10,7 +10,6 @@ from small_worlds import WORLDS, precision, with_clips
 
 from uhman_jax import simulator
 from uhman_jax.config import Config, SimulatorConfig, World
-from uhman_jax.runtime.errors import UserError
 from uhman_jax.simulator import marginal_oracles, observable_oracle, posts
 from uhman_jax.simulator.truth import load_truth
 
@@ -200,16 +199,6 @@ def test_in_everything_the_clip_determines_all_but_the_dialect():
     np.testing.assert_allclose(tables["content"], tables["oracle"], rtol=1e-5)
     with_dialects = oracles_of(posts.build_world(tiny(world=World.EVERYTHING)))
     assert np.abs(with_dialects["content"] - with_dialects["oracle"]).max() > 0.05
-
-
-def test_a_dataset_of_an_earlier_version_is_refused(tmp_path, monkeypatch):
-    with monkeypatch.context() as earlier:
-        earlier.setattr(simulator, "_VERSION", 1)
-        simulator.simulate(tmp_path, tiny())
-        fingerprint = simulator.simulated_fingerprint(tiny())
-    assert simulator.simulated_fingerprint(tiny()) != fingerprint
-    with pytest.raises(UserError, match=f"must hold one dataset.*{fingerprint}"):
-        simulator.simulate(tmp_path, tiny())
 
 
 def test_the_dataset_has_the_oracles(tmp_path, simulated):

@@ -59,13 +59,17 @@ def test_fingerprint_depends_on_every_setting():
             assert simulator.simulated_fingerprint(other) != default, field.name
 
 
-def test_refuses_a_folder_that_holds_something_else(simulated_root, tmp_path):
+def test_refuses_a_folder_that_holds_something_else(simulated_root, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="must hold one dataset.*name another folder"):
         simulator.simulate(simulated_root, tiny(seed=3))
     (tmp_path / "videos.csv").write_text("video_id,path\n")
     with pytest.raises(UserError, match="must hold no other dataset.*videos.csv"):
         simulator.simulate(tmp_path, tiny())
     assert (tmp_path / "videos.csv").read_text() == "video_id,path\n"
+    fingerprint = simulator.simulated_fingerprint(tiny())
+    monkeypatch.setattr(simulator, "_VERSION", 99)  # a dataset of an earlier version
+    with pytest.raises(UserError, match=f"must hold one dataset.*{fingerprint}"):
+        simulator.simulate(simulated_root, tiny())
 
 
 @pytest.mark.parametrize(
@@ -154,11 +158,10 @@ def test_tagged_object_follows_preference(changes):
 
 
 def test_everything_world_ignores_preference():
-    p = [
-        posts.probability(posts.build_world(tiny(world=World.EVERYTHING, taste_strength=strength)))
-        for strength in (0.0, 9.0)
-    ]
-    np.testing.assert_array_equal(*p)
+    settings = [tiny(world=World.EVERYTHING, taste_strength=strength) for strength in (0.0, 9.0)]
+    worlds = [posts.build_world(config) for config in settings]
+    np.testing.assert_array_equal(*map(posts.probability, worlds))
+    np.testing.assert_array_equal(*(world.laws.favourite_UG for world in worlds))
 
 
 def test_without_preferences_objects_are_tagged_evenly():
