@@ -338,7 +338,7 @@ odd_videos = st.builds(Video, texts(4, "v"), texts(4, "a"), texts(4, "u"), tags,
 odd_users = st.builds(User, texts(4, "u"), texts(3, "f"), numbers, texts(3, "PT"), tags)
 
 
-@settings(deadline=None)  # every table is flushed to the disk, which may be busy
+@settings(max_examples=60, deadline=None)  # every table is flushed to the disk, which may be busy
 @given(
     st.lists(good_videos, max_size=5), st.lists(odd_videos, max_size=3),
     st.lists(good_users, max_size=4), st.lists(odd_users, max_size=3),

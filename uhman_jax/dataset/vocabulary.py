@@ -83,13 +83,13 @@ def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewCo
     vocabulary = Vocabulary(
         hashtags,
         tuple(spelling[name] for name in hashtags),
-        count_T[known_T],  # `leave_out` counts again
+        count_T[known_T],  # of all uses; `_ranked` counts those that stay
         rate_T[known_T],
         video[keep],
         (np.cumsum(known_T) - 1)[hashtag[keep]],
         report,
     )
-    return leave_out(vocabulary, np.zeros(len(videos), bool), is_train_V)
+    return _ranked(vocabulary, is_train_V)
 
 
 def keep_rates(count_T: np.ndarray, num_top: int) -> np.ndarray:
@@ -184,8 +184,14 @@ def leave_out(
     """
     keep = ~videos_left_out_V[vocabulary.video]
     video, hashtag = vocabulary.video[keep], vocabulary.hashtag[keep]
+    return _ranked(dataclasses.replace(vocabulary, video=video, hashtag=hashtag), is_train_V)
+
+
+def _ranked(vocabulary: Vocabulary, is_train_V: np.ndarray) -> Vocabulary:
+    """Returns the same uses, with the hashtags ordered by those in train, then by name."""
     names = np.array(vocabulary.hashtags, dtype=object)
-    count_T = np.bincount(hashtag[is_train_V[video]], minlength=len(names))
+    in_train = is_train_V[vocabulary.video]
+    count_T = np.bincount(vocabulary.hashtag[in_train], minlength=len(names))
     order_T = np.lexsort((np.argsort(np.argsort(names)), -count_T))  # names as ranks
     return dataclasses.replace(
         vocabulary,
@@ -193,8 +199,7 @@ def leave_out(
         spellings=tuple(vocabulary.spellings[t] for t in order_T),
         counts_T=count_T[order_T].astype(np.int64),
         kept_T=vocabulary.kept_T[order_T],
-        video=video,
-        hashtag=np.argsort(order_T)[hashtag],
+        hashtag=np.argsort(order_T)[vocabulary.hashtag],
     )
 
 
