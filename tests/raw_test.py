@@ -321,8 +321,7 @@ ids = ids.filter(bool)
 
 
 def make_video(video_id, path, user_id, hashtags, time, upper):
-    spellings = tuple(map(str.upper, hashtags)) if upper else hashtags
-    spellings = () if spellings == hashtags else spellings
+    spellings = tuple(map(str.upper, hashtags)) if upper else ()
     return Video(video_id, path, user_id, hashtags, time, spellings)
 
 

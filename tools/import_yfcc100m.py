@@ -93,16 +93,10 @@ def parse(line: str) -> Item | str:
     except ValueError:
         uploaded = None
         odd.append(("a time that cannot be read", text[4]))
-    tags, spellings = tuple(written), tuple(written.values())
+    user, path = " ".join(text[1].split()), f"{CLIPS}/{text[0]}.video"
+    video = Video(text[0], path, user, tuple(written), uploaded, tuple(written.values()))
     return Item(
-        video=Video(
-            text[0],
-            f"{CLIPS}/{text[0]}.video",
-            " ".join(text[1].split()),
-            tags,
-            uploaded,
-            () if spellings == tags else spellings,
-        ),
+        video=video,
         nickname=" ".join(text[2].split()),
         odd=tuple(odd),
         location=_location(text[11], text[10]),

@@ -113,7 +113,6 @@ def read_clip(
     timestamp, odd_time = ytdlp_info.timestamp_of(info)
     if odd_time:
         dropped.note(name, "a time that cannot be read", odd_time)
-    spellings = () if spellings == hashtags else spellings
     path = pathlib.PurePath(folder, clip).as_posix()
     video = Video(video_id, path, user, hashtags, timestamp, spellings)
     return fault_of(video) or fault_of(User(user)) or Clip(video, poster)
@@ -162,11 +161,7 @@ def _write_tables(
 ) -> list[str]:
     """Writes both tables of a folder; returns the lines of the report about users.
 
-    Args:
-        root: the folder.
-        clips: its clips.
-        table: users by id, from `users_csv`.
-        users_csv: FOLDER/users.csv, whose rows all stay as they are, or another table.
+    `table` has the users of `users_csv`; if that is FOLDER/users.csv, all of its rows stay.
     """
     posters = [clip.poster for clip in clips]
     ids = users_of(posters)

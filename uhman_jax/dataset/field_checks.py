@@ -40,6 +40,11 @@ class Video:
     timestamp: int | None  # unix seconds
     spellings: tuple[str, ...] = ()  # as their user wrote them, without '#'; (): as `hashtags`
 
+    def __post_init__(self):
+        """Stores spellings only if they differ from the hashtags."""
+        if self.spellings == self.hashtags:
+            object.__setattr__(self, "spellings", ())
+
     @property
     def written(self) -> tuple[str, ...]:
         """The hashtags as their user wrote them."""
@@ -87,10 +92,8 @@ def read_video(
             rule = f"{rule}, and {list_problem.rule}"
         list_problem = Problem("no hashtags", rule, shown, "add one or delete the row")
     timestamp, time_problem = _read_time(fields["timestamp"], rules)
-    spellings = hashtags.spellings if hashtags.spellings != hashtags.keys else ()
-    video = Video(
-        fields["video_id"], fields["path"], fields["user_id"], hashtags.keys, timestamp, spellings
-    )
+    names = (fields[name] for name in ("video_id", "path", "user_id"))
+    video = Video(*names, hashtags.keys, timestamp, hashtags.spellings)
     found = [problem for problem in (*problems, list_problem, time_problem) if problem]
     known = known_users is None or video.user_id in known_users
     if not known and not any(problem.dropped for problem in found):
