@@ -78,10 +78,11 @@ def read_video(
         known_users: ids in users.csv; None if it has no good row.
         rules: version of the rules, see `dataset.rules`.
     """
-    problems = [_id_problem("video_id", fields["video_id"], lines)]
-    if fields["path"] or files is not None:
-        problems.append(_path_problem(fields["path"], files))
-    if not fields["user_id"]:
+    video_id, path, user_id = fields["video_id"], fields["path"], fields["user_id"]
+    problems = [_id_problem("video_id", video_id, lines)]
+    if path or files is not None:
+        problems.append(_path_problem(path, files))
+    if not user_id:
         rule = "user_id must not be empty"
         remedy = "give the poster any id; users.csv need not have it"
         problems.append(Problem("empty user_id", rule, show(""), remedy))
@@ -92,12 +93,11 @@ def read_video(
             rule = f"{rule}, and {list_problem.rule}"
         list_problem = Problem("no hashtags", rule, shown, "add one or delete the row")
     timestamp, time_problem = _read_time(fields["timestamp"], rules)
-    names = (fields[name] for name in ("video_id", "path", "user_id"))
-    video = Video(*names, hashtags.keys, timestamp, hashtags.spellings)
+    video = Video(video_id, path, user_id, hashtags.keys, timestamp, hashtags.spellings)
     found = [problem for problem in (*problems, list_problem, time_problem) if problem]
-    known = known_users is None or video.user_id in known_users
+    known = known_users is None or user_id in known_users
     if not known and not any(problem.dropped for problem in found):
-        rule, shown = "user_id must be in users.csv", show(video.user_id)
+        rule, shown = "user_id must be in users.csv", show(user_id)
         remedy = "add the user; until then all attributes are unknown"
         found.append(Problem(UNKNOWN_USER, rule, shown, remedy, dropped=False))
     return video, found
