@@ -5,8 +5,8 @@ import pytest
 from views import build, names_of, random_world
 
 from uhman_jax.config import Distribution
-from uhman_jax.dataset.downsampling import draw_uses, keep_rates
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION
+from uhman_jax.dataset.vocabulary import draw_uses, keep_rates
 
 
 def test_keep_rates():

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 import unicodedata
 
 import pytest
@@ -98,27 +97,20 @@ def test_a_spelling_has_the_key_of_its_text(text):
     assert normalise_hashtag(spelling) == normalise_hashtag(text)
 
 
-def test_every_character_of_a_hashtag_has_a_key_that_is_one():
+def test_every_character_has_a_key_that_is_one_and_has_nothing_invisible():
     """Checks that each hashtag of a table can be written as its key and read again."""
-    for character in map(chr, range(sys.maxunicode + 1)):
-        if may_hold(character):
-            key = normalise_hashtag(f"a{character}b")
-            assert is_legal(key), hex(ord(character))
-
-
-def test_invisible_characters_are_in_no_key():
     visible = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
+    visible |= {*range(0x13430, 0x13460)}  # signs that join hieroglyphs
     for code in range(sys.maxunicode + 1):
-        character = chr(code)
-        if unicodedata.category(character) == "Cf" and code not in visible:
-            hieroglyphs = 0x13430 <= code <= 0x1345F  # join signs that people see
-            assert hieroglyphs or normalise_hashtag(f"a{character}b") == "ab", hex(code)
-
-
-def test_every_character_of_the_basic_plane_is_settled_in_one_go():
-    for code in range(0xD800):
-        once = normalise_hashtag(f"a{chr(code)}b")
-        assert normalise_hashtag(once) == once == unicodedata.normalize("NFKC", once), hex(code)
+        is_held = may_hold(character := chr(code))
+        is_format = unicodedata.category(character) == "Cf"
+        if not is_held and not is_format and code >= 0xD800:
+            continue
+        key = normalise_hashtag(f"a{character}b")
+        assert is_legal(key) or not is_held, hex(code)
+        assert not is_format or key == "ab" or code in visible, hex(code)
+        if code < 0xD800:
+            assert normalise_hashtag(key) == key == unicodedata.normalize("NFKC", key), hex(code)
 
 
 SEA_SUN = ("sea", "sun"), ("Sea", "sun"), ()
@@ -201,13 +193,3 @@ def test_every_separator_gives_the_same_hashtags(names):
         assert read_hashtags(json.dumps(names, ensure_ascii=ascii_only)).keys == expected
     for wrapped in (names, tuple(names)):
         assert read_hashtags(str(wrapped)).keys == expected
-
-
-@pytest.mark.parametrize(
-    "piece", ["a", "!", "#", '"', '["', '"a",', "a.", "\\", "( ", "'a", "a-", "\u0345\u0301", '":']
-)
-def test_a_long_list_is_read_fast(piece):
-    began = time.process_time()
-    for field in (piece * 20_000, '["' + piece * 20_000 + '"]', "[{" + piece * 20_000 + "?"):
-        read_hashtags(field)
-    assert time.process_time() - began < 10  # about 0.5 s; a quadratic rule takes minutes

@@ -196,14 +196,15 @@ def test_keywords(keyword, spelling):
     assert keyword_hashtag(keyword) == spelling
 
 
-PIECES = ["#", "a#", "a.", "a.bb/#(", "aaaa://", "x://(", "春#", "#\u200d", "&#", "🌊#"]
-PIECES.append("#\u0345\u0301")
+PIECES = ["#", "a#", "a.", "a.bb/#(", "aaaa://", "x://(", "春#", "#\u200d", "&#", "🌊#", "a", "!"]
+PIECES += ['"', '["', '"a",', "\\", "( ", "'a", "a-", "\u0345\u0301", "#\u0345\u0301", '":']
 
 
 @pytest.mark.parametrize("piece", PIECES)
-def test_a_long_text_is_read_fast(piece):
+def test_a_long_text_or_list_is_read_fast(piece):
+    long = piece * 20_000
     began = time.process_time()
-    for text in (piece * 20_000, "#a" + piece * 20_000 + "!"):
+    for text in (long, f"#a{long}!", f'["{long}"]', f"[{{{long}?"):
         marked_hashtags(text)
         read_hashtags(text)
         keyword_hashtag(text)

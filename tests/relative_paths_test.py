@@ -1,15 +1,13 @@
 """A run finds its features from any folder that a command is started in."""
 
 import json
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import pytest
 import tiny_world
 
+from tools.export.folder import export_run
 from uhman_jax import main as main_lib
 from uhman_jax.relative_paths import located
 from uhman_jax.run import read_config
@@ -22,8 +20,7 @@ import sys
 sys.path.insert(0, {tests!r})
 import tiny_world
 def get_config():
-    config = tiny_world.make_config("data", num_epochs=1)
-    return config
+    return tiny_world.make_config("data", num_epochs=1)
 """
 
 
@@ -69,6 +66,7 @@ def test_the_same_command_goes_on_from_another_folder(began, tmp_path, monkeypat
     assert not list(tmp_path.iterdir()), "nothing was made in the working folder"
 
 
+@pytest.mark.slow  # trains a second run
 def test_the_settings_do_not_depend_on_the_folder(began, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main_lib.main(begin(tmp_path)) == 0
@@ -113,13 +111,7 @@ def test_a_new_run_takes_no_dataset_from_around_its_directory(began, tmp_path, m
     assert located(config, {}, began / "runs" / "new").data.root == str(tmp_path / "data")
 
 
-def test_a_tool_finds_them_too(began, tmp_path):
-    command = [sys.executable, "-m", "tools.export", f"--run={began / 'runs' / 'x'}"]
-    done = subprocess.run(
-        [*command, f"--output={tmp_path / 'exported'}", "--queries=test"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+def test_a_tool_finds_them_too(began, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    export_run(began / "runs" / "x", tmp_path / "exported", queries="test")
+    assert list((tmp_path / "exported").glob("queries*"))

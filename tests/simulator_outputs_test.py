@@ -66,10 +66,10 @@ def test_objects_are_where_the_truth_says():
         plan = pixel_plan(clip, max_seconds=2.0)
         empty = dataclasses.replace(plan, paths=())
         for path in plan.paths:
-            alone = dataclasses.replace(plan, paths=(path,))
+            single = dataclasses.replace(plan, paths=(path,))
             times_F = np.arange(plan.num_frames) / plan.rate
             boxes_F4, visible_F = path.boxes(times_F)
-            pictures = zip(drawn_frames(alone), drawn_frames(empty), strict=True)
+            pictures = zip(drawn_frames(single), drawn_frames(empty), strict=True)
             for index, (with_object, without) in enumerate(pictures):
                 differs = np.abs(with_object[:640].astype(int) - without[:640]) > 8
                 if not visible_F[index]:
@@ -103,70 +103,65 @@ def test_grid_times_are_five_per_second_before_the_end():
     np.testing.assert_allclose(dataclasses.replace(plan, num_frames=26).grid_times()[-1:], [1.0])
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_interrupted_rendering_goes_on(tmp_path, num_workers):
+def test_interrupted_rendering_goes_on_and_a_complete_dataset_stays_as_it_is(tmp_path):
     config = tiny(door=SimulatorOutput.PIXELS, num_videos=4, num_users=3, objects_per_clip=2)
-    simulator.simulate(tmp_path, config, num_workers=num_workers)
+    simulator.simulate(tmp_path, config, num_workers=1)
+    raw = read_raw_dataset(tmp_path, strict=True)
+    assert [video.path for video in raw.videos] == [f"clips/v0000{i}.mp4" for i in range(1, 5)]
     before = contents(tmp_path)
-    assert sum(name.endswith(".mp4") for name in before) == 4
-    (tmp_path / "clips" / "v00002.mp4").unlink()
+    for name in ("v00002.mp4", "v00003.mp4"):
+        (tmp_path / "clips" / name).unlink()
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "clips").iterdir()}
-    simulator.simulate(tmp_path, config, num_workers=num_workers)
+    simulator.simulate(tmp_path, config, num_workers=2)
     assert contents(tmp_path) == before
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
-
-
-def test_complete_dataset_is_left_alone(tmp_path):
-    config = tiny(door=SimulatorOutput.PIXELS, num_videos=2, num_users=2)
-    simulator.simulate(tmp_path, config, num_workers=1)
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    simulator.simulate(tmp_path, config, num_workers=1)
+    simulator.simulate(tmp_path, config, num_workers=2)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == stamps
-    raw = read_raw_dataset(tmp_path, strict=True)
-    assert [video.path for video in raw.videos] == ["clips/v00001.mp4", "clips/v00002.mp4"]
 
 
 # --- region features
 
 
+OBJECTS_O = np.array([4, 0, 6])
+
+
+def covered_FM(blocks):
+    """Returns the regions that an object covers in five frames."""
+    covered_FYX = np.zeros((5, 8, 8), bool)
+    for block in blocks:
+        covered_FYX[block.frame, block.top : block.bottom, block.left : block.right] = True
+    return covered_FYX.reshape(5, 64)
+
+
 def test_features_hold_the_objects_where_the_truth_says():
     config = tiny(num_channels=64, noise=0.5)
     prototypes = render_features.draw_prototypes(config)
-    objects_O = np.array([4, 0, 6])
     for clip in range(5):
         features_FMC = render_features.clip_features(
-            config, prototypes, objects_O, np.zeros(3, int), clip
+            config, prototypes, OBJECTS_O, np.zeros(3, int), clip
         )
         assert features_FMC.dtype == np.float32 and (features_FMC >= 0).all()
         plain_FMC = features_FMC / prototypes.scale_C
-        likeness_FMO = plain_FMC @ prototypes.class_GC[objects_O].T / 64
-        holds_FMO = np.zeros(likeness_FMO.shape, bool)
-        for index, blocks in enumerate(render_features.plan_clip(config, clip)):
-            assert len(blocks) == config.frames_per_object
-            for block in blocks:
-                grid_YX = holds_FMO[block.frame, :, index].reshape(8, 8)
-                grid_YX[block.top : block.bottom, block.left : block.right] = True
-        assert holds_FMO.sum((0, 1)).tolist() == [2 * 6] * 3
-        for index in range(3):
-            holds, likeness = holds_FMO[..., index], likeness_FMO[..., index]
-            assert likeness[holds].mean() > likeness[~holds].mean() + 0.4
+        likeness_OFM = np.moveaxis(plain_FMC @ prototypes.class_GC[OBJECTS_O].T / 64, 2, 0)
+        plan = render_features.plan_clip(config, clip)
+        for blocks, likeness_FM in zip(plan, likeness_OFM, strict=True):
+            holds_FM = covered_FM(blocks)
+            assert len(blocks) == config.frames_per_object and holds_FM.sum() == 2 * 6
+            assert likeness_FM[holds_FM].mean() > likeness_FM[~holds_FM].mean() + 0.4
 
 
 def test_a_style_shows_where_its_object_is_and_nowhere_else():
     config = tiny(num_channels=64, num_styles=3, noise=0.0)
     prototypes = render_features.draw_prototypes(config)
-    alone = render_features.draw_prototypes(dataclasses.replace(config, num_styles=1))
-    assert not alone.style_JC.any()
-    np.testing.assert_array_equal(alone.class_GC, prototypes.class_GC)
-    objects_O = np.array([4, 0, 6])
+    plain = render_features.draw_prototypes(dataclasses.replace(config, num_styles=1))
+    assert not plain.style_JC.any()
+    np.testing.assert_array_equal(plain.class_GC, prototypes.class_GC)
     first_FMC, second_FMC = (
-        render_features.clip_features(config, prototypes, objects_O, np.array(styles), 2)
+        render_features.clip_features(config, prototypes, OBJECTS_O, np.array(styles), 2)
         for styles in ([0, 1, 2], [0, 2, 2])
     )
-    holds_FM = np.zeros((5, 64), bool)
-    for block in render_features.plan_clip(config, 2)[1]:
-        grid_YX = holds_FM[block.frame].reshape(8, 8)
-        grid_YX[block.top : block.bottom, block.left : block.right] = True
+    holds_FM = covered_FM(render_features.plan_clip(config, 2)[1])
     difference_FMC = (second_FMC - first_FMC) / prototypes.scale_C
     assert not difference_FMC[~holds_FM].any()
     expected_C = render_features.STYLE_STRENGTH * (prototypes.style_JC[2] - prototypes.style_JC[1])

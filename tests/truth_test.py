@@ -31,10 +31,8 @@ def make_truth(objects) -> truth_lib.Truth:
     )
 
 
-FILES = (
-    *("world.json", "probability.npy", "observable.npy", "content.npy", "user.npy"),
-    *("objects.parquet", "clips.parquet"),
-)
+FILES = ["world.json", "objects.parquet", "clips.parquet"]
+FILES += ["probability.npy", "observable.npy", "content.npy", "user.npy"]
 OBJECTS = [
     ("b", 0, "star", 0.2, 0.0, 0.0, 0.25, 0.125),
     ("b", 0, "star", 0.4, 0.125, 0.0, 0.375, 0.125),
@@ -97,25 +95,27 @@ def test_rows_and_tagged_objects_by_id():
         truth.rows(["a", "c"])
 
 
+def write(root, truth):
+    """Writes a truth as one of a complete dataset; returns its folder."""
+    truth_lib.write_truth(root, truth)
+    assert truth_lib.load_truth(root) is None  # not complete without the marker
+    (root / truth_lib.MARKER).write_text("{}")
+    return root / "truth"
+
+
 def test_written_truth_is_read_back(tmp_path):
     truth = make_truth(OBJECTS)
-    truth_lib.write_truth(tmp_path, truth)
-    assert truth_lib.load_truth(tmp_path) is None  # not complete without the marker
-    (tmp_path / truth_lib.MARKER).write_text("{}")
+    write(tmp_path, truth)
     back = truth_lib.load_truth(tmp_path)
     assert (back.hashtags, back.video_ids) == (truth.hashtags, truth.video_ids)
-    np.testing.assert_array_equal(back.probability_VT, truth.probability_VT)
-    np.testing.assert_array_equal(back.observable_VT, truth.observable_VT)
-    np.testing.assert_array_equal(back.content_VT, truth.content_VT)
-    np.testing.assert_array_equal(back.user_VT, truth.user_VT)
+    for name in ("probability_VT", "observable_VT", "content_VT", "user_VT"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(truth, name))
     assert back.objects.equals(truth.objects) and back.clips.equals(truth.clips)
 
 
-def test_truth_of_before_the_ceilings_is_read(tmp_path):
+def test_truth_of_before_the_marginal_oracles_is_read(tmp_path):
     truth = dataclasses.replace(make_truth(OBJECTS), content_VT=None, user_VT=None)
-    truth_lib.write_truth(tmp_path, truth)
-    (tmp_path / truth_lib.MARKER).write_text("{}")
-    path = tmp_path / "truth" / "world.json"
+    path = write(tmp_path, truth) / "world.json"
     names = {file.name for file in path.parent.iterdir()}
     assert names == set(FILES) - {"content.npy", "user.npy"}
     world = json.loads(path.read_text())
@@ -127,19 +127,12 @@ def test_truth_of_before_the_ceilings_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("damage", ["missing", "cut", "other"])
-def test_damaged_truth_names_the_file(tmp_path, name, damage):
-    truth_lib.write_truth(tmp_path, make_truth(OBJECTS))
-    (tmp_path / truth_lib.MARKER).write_text("{}")
-    path = tmp_path / "truth" / name
-    if damage == "missing":
-        path.unlink()
-    elif damage == "cut":
-        path.write_bytes(path.read_bytes()[:-9])
-    else:
-        path.write_bytes(json.dumps({"other": 1}).encode())
-    with pytest.raises(UserError, match=f"must be whole, got .*{name}.*simulate it again"):
-        truth_lib.load_truth(tmp_path)
+def test_damaged_truth_names_the_file(tmp_path, name):
+    path = write(tmp_path, make_truth(OBJECTS)) / name
+    for content in (path.read_bytes()[:-9], b'{"other": 1}', None):
+        path.unlink() if content is None else path.write_bytes(content)
+        with pytest.raises(UserError, match=f"must be whole, got .*{name}.*simulate it again"):
+            truth_lib.load_truth(tmp_path)
 
 
 def test_no_truth_about_real_data(tmp_path):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from tools import cli
-from uhman_jax.runtime.errors import count_of
+from uhman_jax.runtime.errors import UserError, count_of
 from uhman_jax.runtime.storage import atomic_write, escape_name
 
 FILE = "dropped.csv"
@@ -28,15 +28,24 @@ class Dropped:
 
     def add(self, name: str, reason: str) -> None:
         """Records a dropped item; the reason is a phrase that other items share."""
-        self._items[reason].append((escape_name(name)[:_MAX_LENGTH], ""))
+        self._items[reason].append((_short(name), ""))
 
     def note(self, name: str, reason: str, value: str = "") -> None:
         """Records a dropped part of an item, such as one tag, and its value."""
-        pair = escape_name(name)[:_MAX_LENGTH], escape_name(value)[:_MAX_LENGTH]
-        self._parts[reason].append(pair)
+        self._parts[reason].append((_short(name), _short(value)))
 
-    def write(self, root: pathlib.Path) -> None:
-        """Writes all records to ROOT/dropped.csv."""
+    def report(self, root: pathlib.Path, kept: int, noun: str, if_none: str) -> list[str]:
+        """Writes ROOT/dropped.csv; returns the number of items kept, and reasons with examples.
+
+        Args:
+            root: folder of the dataset.
+            kept: number of items that were kept.
+            noun: word for an item.
+            if_none: first line of the error if no item was kept.
+
+        Raises:
+            UserError: no item was kept.
+        """
         rows = (
             (name, f"{reason}: {value}" if value else reason)
             for found in (self._parts, self._items)
@@ -44,22 +53,19 @@ class Dropped:
             for name, value in pairs
         )
         write_csv(root / FILE, ("name", "reason"), rows)
-
-    def lines(self, kept: int, noun: str, root: pathlib.Path) -> list[str]:
-        """Returns the report: the number of items kept, and each reason with some examples.
-
-        Args:
-            kept: number of items that were kept.
-            noun: word for an item.
-            root: folder of dropped.csv.
-        """
         total = kept + sum(map(len, self._items.values()))
         lines = [f"{kept} of {count_of(total, noun)} kept.", *_reasons(self._items)]
         if self._parts:
             lines += ["Left out, while the rest of the item is used:", *_reasons(self._parts)]
         if self._items or self._parts:
             lines.append(f"All of them are in {root / FILE}.")
+        if not kept:
+            raise UserError("\n".join([if_none, *lines]))
         return lines
+
+
+def _short(text: str) -> str:
+    return escape_name(text)[:_MAX_LENGTH]
 
 
 def _reasons(found: _ByReason) -> list[str]:

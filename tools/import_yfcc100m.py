@@ -16,6 +16,7 @@ gender and age are unknown. ROOT/dropped.csv has everything that cannot be used,
 
 import bz2
 import collections
+import dataclasses
 import gzip
 import importlib
 import io
@@ -24,7 +25,7 @@ import pathlib
 import urllib.parse
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -51,12 +52,8 @@ _LICENCES = ("video_id", "licence", "licence_url", "author", "page_url")
 class Item(NamedTuple):
     """A line of the metadata."""
 
-    id: str
-    user: str
+    video: Video  # its hashtags are the user tags; its path is that of a download
     nickname: str
-    uploaded: int | None
-    tags: tuple[str, ...]  # user tags as normalised hashtags, each once
-    spellings: tuple[str, ...]  # the same tags as written
     odd: tuple[tuple[str, str], ...]  # (reason, text) of the parts that cannot be used
     location: tuple[float, float] | None  # latitude, longitude
     page_url: str
@@ -65,11 +62,6 @@ class Item(NamedTuple):
     licence_url: str
     is_video: bool
 
-    def video(self, path: str) -> Video:
-        """Returns the row of videos.csv for a clip."""
-        spellings = () if self.spellings == self.tags else self.spellings
-        return Video(self.id, path, self.user, self.tags, self.uploaded, spellings)
-
 
 def parse(line: str) -> Item | str:
     r"""Reads a line of either edition; returns the reason if it cannot be read.
@@ -77,7 +69,7 @@ def parse(line: str) -> Item | str:
     >>> fields = "7 9@N0 Al+Bo null 1200000000 - - - new+york,sun - 2.35 48.86 16 page "
     >>> fields = (fields + "http://v/7 Attribution http://l 3 2 s o jpg 1").split()
     >>> item = parse("\t".join(fields))
-    >>> item.nickname, item.tags, item.location, item.is_video
+    >>> item.nickname, item.video.hashtags, item.location, item.is_video
     ('Al Bo', ('newyork', 'sun'), (48.86, 2.35), True)
     >>> parse("\t".join(["0", fields[0], "hash", *fields[1:]])) == item
     True
@@ -101,13 +93,11 @@ def parse(line: str) -> Item | str:
     except ValueError:
         uploaded = None
         odd.append(("a time that cannot be read", text[4]))
+    user, path = " ".join(text[1].split()), f"{CLIPS}/{text[0]}.video"
+    video = Video(text[0], path, user, tuple(written), uploaded, tuple(written.values()))
     return Item(
-        id=text[0],
-        user=" ".join(text[1].split()),
+        video=video,
         nickname=" ".join(text[2].split()),
-        uploaded=uploaded,
-        tags=tuple(written),
-        spellings=tuple(written.values()),
         odd=tuple(odd),
         location=_location(text[11], text[10]),
         page_url=text[13],
@@ -126,12 +116,8 @@ def _location(latitude: str, longitude: str) -> tuple[float, float] | None:
     return (north, east) if abs(north) <= 90 and abs(east) <= 180 else None
 
 
-def open_metadata(path: pathlib.Path) -> IO[str]:
-    """Opens a metadata file as text.
-
-    Raises:
-        UserError: it cannot be read.
-    """
+def _lines(path: pathlib.Path) -> Iterator[str]:
+    """Yields the lines of a metadata file, with a progress bar."""
     kinds: dict[str, Any] = {".bz2": bz2.open, ".gz": gzip.open}
     try:
         opened = kinds.get(path.suffix, open)(path, "rb")
@@ -140,45 +126,52 @@ def open_metadata(path: pathlib.Path) -> IO[str]:
             f"--metadata must name files that can be read, got {str(path)!r} ({error.strerror}); "
             "correct the path"
         ) from error
-    return io.TextIOWrapper(opened, "utf-8", errors="replace", newline="\n")
+    with (
+        io.TextIOWrapper(opened, "utf-8", errors="replace", newline="\n") as file,
+        progress_bar(file, desc=path.name, unit="line") as lines,
+    ):
+        try:
+            yield from lines
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(
+                f"a metadata file must be whole, got {str(path)!r} ({error}); fetch it again"
+            ) from error
 
 
 def read_videos(paths: Iterable[pathlib.Path], dropped: Dropped) -> Iterator[Item]:
-    """Yields each usable video once; records the other videos in `dropped`."""
+    """Yields each usable video once; records the other videos in `dropped`.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
     seen: set[str] = set()
     for path in paths:
-        with open_metadata(path) as file, progress_bar(file, desc=path.name, unit="line") as lines:
-            try:
-                for number, line in enumerate(lines, start=1):
-                    item = parse(line)
-                    if isinstance(item, str):
-                        dropped.add(f"{path.name}:{number}", item)
-                    elif item.is_video:
-                        name = item.id or f"{path.name}:{number}"
-                        for reason, value in item.odd:
-                            dropped.note(name, reason, value)
-                        if reason := _unusable(item, seen):
-                            dropped.add(name, reason)
-                        else:
-                            seen.add(item.id)
-                            yield item
-            except (OSError, EOFError, zlib.error) as error:
-                raise UserError(
-                    f"a metadata file must be whole, got {str(path)!r} ({error}); fetch it again"
-                ) from error
+        for number, line in enumerate(_lines(path), start=1):
+            item = parse(line)
+            if isinstance(item, str):
+                dropped.add(f"{path.name}:{number}", item)
+            elif item.is_video:
+                name = item.video.video_id or f"{path.name}:{number}"
+                for reason, value in item.odd:
+                    dropped.note(name, reason, value)
+                if reason := _unusable(item.video, seen):
+                    dropped.add(name, reason)
+                else:
+                    seen.add(item.video.video_id)
+                    yield item
 
 
-def _unusable(item: Item, seen: set[str]) -> str:
+def _unusable(video: Video, seen: set[str]) -> str:
     """Returns why a video cannot be used; "" if it can."""
-    if not item.id.isdecimal():
+    if not video.video_id.isdecimal():
         return "no id"
-    if item.id in seen:
+    if video.video_id in seen:
         return "an id that another video has"
-    if not item.user:
+    if not video.user_id:
         return "no user"
-    if not item.tags:
+    if not video.hashtags:
         return "no user tags"
-    return fault_of(item.video(f"{CLIPS}/{item.id}.video")) or fault_of(User(item.user))
+    return fault_of(video) or fault_of(User(video.user_id))
 
 
 def countries(items: Iterable[Item]) -> dict[str, str]:
@@ -200,7 +193,7 @@ def countries(items: Iterable[Item]) -> dict[str, str]:
     names = country_names()
     for item, city in zip(located, found, strict=True):
         code = city["country_code"]
-        counts[item.user][names.get(code.casefold(), code)] += 1  # "NA" would be unknown
+        counts[item.video.user_id][names.get(code.casefold(), code)] += 1  # "NA" would be unknown
     return {
         user: min(count, key=lambda code: (-count[code], code)) for user, count in counts.items()
     }
@@ -220,36 +213,33 @@ def import_metadata(
     folder.mkdir(parents=True, exist_ok=True)
     names = set(os.listdir(folder))
     clips = ClipFiles(folder, (name for name in names if f"{name}.aria2" not in names))
-    whole = {item.id: clip for item in items if (clip := clips.find(item.id))}
-    here = [item for item in items if item.id in whole]
-    absent = [item for item in items if item.id not in whole]
-    missing = [item for item in absent if _is_address(item.download_url)]
-    for item in absent:
-        if not _is_address(item.download_url):
-            dropped.note(item.id, "no address to download from", item.download_url)
-    lines = dropped.lines(len(items), "video", root)
-    dropped.write(root)
-    if not items:
-        raise UserError("\n".join(["the metadata must have a video that can be used", *lines]))
-    write_csv(
-        root / "licences.csv",
-        _LICENCES,
-        ((i.id, i.licence, i.licence_url, i.nickname or i.user, i.page_url) for i in items),
+    videos, missing = [], []
+    for item in items:
+        if clip := clips.find(item.video.video_id):
+            videos.append(dataclasses.replace(item.video, path=f"{CLIPS}/{clip}"))
+        elif _is_address(item.download_url):
+            missing.append(item)
+        else:
+            dropped.note(item.video.video_id, "no address to download from", item.download_url)
+    none = "the metadata must have a video that can be used"
+    lines = dropped.report(root, len(items), "video", none)
+    licences = (
+        (i.video.video_id, i.licence, i.licence_url, i.nickname or i.video.user_id, i.page_url)
+        for i in items
     )
+    write_csv(root / "licences.csv", _LICENCES, licences)
     with atomic_write(root / "download.txt") as file:
         for item in missing:
-            file.write(f"{item.download_url}\n  out={item.id}.video\n".encode())
-    are = "is" if len(here) == 1 else "are"
+            file.write(f"{item.download_url}\n  out={item.video.video_id}.video\n".encode())
+    are = "is" if len(videos) == 1 else "are"
     listed = f"{len(missing)} in {root / 'download.txt'}"
-    lines.append(f"{len(here)} of them {are} in {folder}, {listed}.")
-    if here:
+    lines.append(f"{len(videos)} of them {are} in {folder}, {listed}.")
+    if videos:
         where = countries(items) if find_countries else {}
-        users = dict.fromkeys(item.user for item in here)
-        videos = [item.video(f"{CLIPS}/{whole[item.id]}") for item in here]
-        rows = [User(user, country=where.get(user, "")) for user in users]
-        write_raw_dataset(root, videos, rows)
-        known = sum(user in where for user in users)
-        lines.append(f"{count_of(len(users), 'user')}, {known} with a country.")
+        ids = dict.fromkeys(video.user_id for video in videos)
+        write_raw_dataset(root, videos, [User(user, country=where.get(user, "")) for user in ids])
+        known = sum(user in where for user in ids)
+        lines.append(f"{count_of(len(ids), 'user')}, {known} with a country.")
     return lines
 
 

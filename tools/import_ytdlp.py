@@ -113,7 +113,6 @@ def read_clip(
     timestamp, odd_time = ytdlp_info.timestamp_of(info)
     if odd_time:
         dropped.note(name, "a time that cannot be read", odd_time)
-    spellings = () if spellings == hashtags else spellings
     path = pathlib.PurePath(folder, clip).as_posix()
     video = Video(video_id, path, user, hashtags, timestamp, spellings)
     return fault_of(video) or fault_of(User(user)) or Clip(video, poster)
@@ -128,14 +127,13 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
     if not root.is_dir():
         raise UserError(f"--folder must be one, got {str(root)!r}; correct the path")
     dropped, clips = Dropped(), {}
-    users: dict[str, User] = {}
-    if users_csv:
-        users, problems = read_users(users_csv)
-        for problem in problems:
-            row = f"{users_csv.name}:{problem.line}"
-            part = "a row of users" if problem.dropped else "an attribute"
-            dropped.note(row, f"{part} that cannot be read", f"{problem.kind} {problem.value}")
+    table = _listed_users(users_csv, dropped) if users_csv else {}
     files = list(info_files(root, dropped))
+    if not files:
+        raise UserError(
+            f"--folder must hold the {INFO} of every clip, got none in {root}; "
+            "download with yt-dlp --write-info-json"
+        )
     for name, beside in files:
         clip = read_clip(root, name, beside, source, dropped)
         if isinstance(clip, str):
@@ -144,40 +142,53 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
             dropped.add(name, "an id that another clip has")
         else:
             clips[clip.video.video_id] = clip
-    if not files:
-        raise UserError(
-            f"--folder must hold the {INFO} of every clip, got none in {root}; "
-            "download with yt-dlp --write-info-json"
-        )
-    lines = dropped.lines(len(clips), "clip", root)
-    dropped.write(root)
-    if not clips:
-        raise UserError("\n".join(["no clip is left to make a dataset of", *lines]))
-    posters = [clip.poster for clip in clips.values()]
+    lines = dropped.report(root, len(clips), "clip", "no clip is left to make a dataset of")
+    return lines + _write_tables(root, [*clips.values()], table, users_csv)
+
+
+def _listed_users(users_csv: pathlib.Path, dropped: Dropped) -> dict[str, User]:
+    """Returns the good rows of a table of users by id; records the others."""
+    users, problems = read_users(users_csv)
+    for problem in problems:
+        part = "a row of users" if problem.dropped else "an attribute"
+        value = f"{problem.kind} {problem.value}"
+        dropped.note(f"{users_csv.name}:{problem.line}", f"{part} that cannot be read", value)
+    return users
+
+
+def _write_tables(
+    root: pathlib.Path, clips: list[Clip], table: dict[str, User], users_csv: pathlib.Path | None
+) -> list[str]:
+    """Writes both tables of a folder; returns the lines of the report about users.
+
+    `table` has the users of `users_csv`; if that is FOLDER/users.csv, all of its rows stay.
+    """
+    posters = [clip.poster for clip in clips]
     ids = users_of(posters)
-    pairs = zip(clips.values(), ids, strict=True)
+    pairs = zip(clips, ids, strict=True)
     videos = [dataclasses.replace(clip.video, user_id=user) for clip, user in pairs]
-    found = attributes_of(posters, ids, users)
+    found = attributes_of(posters, ids, table)
     rows = {user: dataclasses.replace(found.get(user) or User(user), user_id=user) for user in ids}
     own = root / "users.csv"
-    if users_csv and own.exists() and own.samefile(users_csv):  # it loses nothing
-        new = {user: row for user, row in rows.items() if user not in users}
-        write_raw_dataset(root, videos, add_users(own.read_bytes(), new.values()))
-        rows |= {user: users[user] for user in rows.keys() & users.keys()}
+    if users_csv and own.exists() and own.samefile(users_csv):
+        stay = table
+        new = [row for user, row in rows.items() if user not in table]
+        write_raw_dataset(root, videos, add_users(own.read_bytes(), new))
     else:
         before = _rewritable(own) if own.exists() else {}
-        keep = [u for u in before if u not in found or not has_attributes(found[u])]
-        rows |= {user: before[user] for user in keep}
-        write_raw_dataset(root, videos, rows)
-        rows = {user: rows[user] for user in ids}
+        stay = {u: before[u] for u in before if u not in found or not has_attributes(found[u])}
+        write_raw_dataset(root, videos, rows | stay)
+    rows = {user: stay.get(user, row) for user, row in rows.items()}
     known = sum(map(has_attributes, rows.values()))
-    lines.append(f"{count_of(len(rows), 'user')}, {known} with attributes.")
     others = [user for user, row in found.items() if row.user_id != user]
     used = [user for user in others if rows[user] == dataclasses.replace(found[user], user_id=user)]
     unused = [user for user in others if user not in used]
-    lines += _other_ids("found in the table under another id", found, used)
-    # Their own row of that table has no attributes and is not changed.
-    return lines + _other_ids("without attributes, which another row of theirs has", found, unused)
+    return [
+        f"{count_of(len(rows), 'user')}, {known} with attributes.",
+        *_other_ids("found in the table under another id", found, used),
+        # Their own row of that table has no attributes and is not changed.
+        *_other_ids("without attributes, which another row of theirs has", found, unused),
+    ]
 
 
 def _other_ids(how: str, found: dict[str, User], users: list[str]) -> list[str]:

@@ -34,10 +34,7 @@ def located(config: Config, facts: dict[str, Any], workdir: pathlib.Path) -> Con
     Raises:
         UserError: the settings name weights that cannot be read.
     """
-    candidates: list[Config] = []
-    for folder in _folders(facts, workdir):
-        if (candidate := _based(config, folder)) not in candidates:
-            candidates.append(candidate)
+    candidates = [_based(config, folder) for folder in dict.fromkeys(_folders(facts, workdir))]
     for find in (features_dir, dataset_root):
         for candidate in candidates:
             try:

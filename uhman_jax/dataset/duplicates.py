@@ -15,8 +15,8 @@ Copies = Sequence[Sequence[Video]]  # one group per content that several videos 
 def find_copies(videos: Sequence[Video], contents: Mapping[str, str]) -> Copies:
     """Returns groups of videos with equal content, ordered by their smallest video_id.
 
-    In a group, videos are ordered by time, then by id; unknown times are last. The order of the
-    argument changes nothing.
+    In a group, videos are ordered by time, then by id; unknown times are last. The result does not
+    depend on the order of the argument.
 
     Args:
         videos: of the dataset.

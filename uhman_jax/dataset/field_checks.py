@@ -1,18 +1,20 @@
-"""Reads and checks single fields of the raw tables."""
+"""Defines the rows of the raw tables, videos and users, and reads and checks their fields."""
 
+import dataclasses
 import datetime
 import decimal
 import os
 import re
 import stat
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from uhman_jax.dataset.attributes import is_unknown
+from uhman_jax.dataset.attributes import fold_country, fold_gender, is_unknown
 from uhman_jax.dataset.csv_rows import Problem, show
 from uhman_jax.dataset.hashtags import Hashtags, read_hashtags, split_hashtags
 
+UNKNOWN_USER = "unknown user"  # kind of a problem
 MAX_AGE = 120  # years
 MAX_TIMESTAMP = 253_402_300_799  # unix seconds: the end of the year 9999
 _MAX_LENGTH = 64  # characters of an age or a time
@@ -27,7 +29,95 @@ _WHOLE = re.compile(r"([0-9]{1,18})(\.0*)?")  # some programs write 7 as 7.0
 Files = Path | Mapping[str, int] | None
 
 
-def id_problem(column: str, value: str, lines: Mapping[str, int]) -> Problem | None:
+@dataclasses.dataclass(frozen=True)
+class Video:
+    """One video and its labels."""
+
+    video_id: str
+    path: str  # relative to the root
+    user_id: str
+    hashtags: tuple[str, ...]  # normalised, each once
+    timestamp: int | None  # unix seconds
+    spellings: tuple[str, ...] = ()  # as their user wrote them, without '#'; (): as `hashtags`
+
+    def __post_init__(self):
+        """Stores spellings only if they differ from the hashtags."""
+        if self.spellings == self.hashtags:
+            object.__setattr__(self, "spellings", ())
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The hashtags as their user wrote them."""
+        return self.spellings or self.hashtags
+
+
+@dataclasses.dataclass(frozen=True)
+class User:
+    """One user; "" and None mean unknown. `history` has earlier hashtags, each once."""
+
+    user_id: str
+    gender: str = ""
+    age: int | None = None
+    country: str = ""
+    history: tuple[str, ...] = ()
+
+
+def read_video(
+    fields: Mapping[str, str],
+    lines: Mapping[str, int],
+    files: Files,
+    known_users: Collection[str] | None,
+    rules: int,
+) -> tuple[Video, list[Problem]]:
+    """Returns the video of a row of videos.csv and its problems.
+
+    Args:
+        fields: of the row, by column.
+        lines: line of each good row, by id.
+        files: the files of the dataset.
+        known_users: ids in users.csv; None if it has no good row.
+        rules: version of the rules, see `dataset.rules`.
+    """
+    video_id, path, user_id = fields["video_id"], fields["path"], fields["user_id"]
+    problems = [_id_problem("video_id", video_id, lines)]
+    if path or files is not None:
+        problems.append(_path_problem(path, files))
+    if not user_id:
+        rule = "user_id must not be empty"
+        remedy = "give the poster any id; users.csv need not have it"
+        problems.append(Problem("empty user_id", rule, show(""), remedy))
+    hashtags, list_problem = _read_list(fields["hashtags"], rules)
+    if not hashtags.keys:
+        rule, shown = "hashtags must name at least one hashtag", show(fields["hashtags"])
+        if list_problem:
+            rule = f"{rule}, and {list_problem.rule}"
+        list_problem = Problem("no hashtags", rule, shown, "add one or delete the row")
+    timestamp, time_problem = _read_time(fields["timestamp"], rules)
+    video = Video(video_id, path, user_id, hashtags.keys, timestamp, hashtags.spellings)
+    found = [problem for problem in (*problems, list_problem, time_problem) if problem]
+    known = known_users is None or user_id in known_users
+    if not known and not any(problem.dropped for problem in found):
+        rule, shown = "user_id must be in users.csv", show(user_id)
+        remedy = "add the user; until then all attributes are unknown"
+        found.append(Problem(UNKNOWN_USER, rule, shown, remedy, dropped=False))
+    return video, found
+
+
+def read_user(
+    fields: Mapping[str, str], lines: Mapping[str, int], rules: int
+) -> tuple[User, list[Problem]]:
+    """Returns the user of a row of users.csv and its problems; arguments as of `read_video`."""
+    age, age_problem = _read_age(fields["age"], rules)
+    history, list_problem = _read_list(fields["history"], rules)
+    gender, country = fields["gender"], fields["country"]
+    if rules > 1:
+        gender, country = fold_gender(gender), fold_country(country)
+    problems = _id_problem("user_id", fields["user_id"], lines), age_problem, list_problem
+    user = User(fields["user_id"], gender, age, country, history.keys)
+    return user, [problem for problem in problems if problem]
+
+
+def _id_problem(column: str, value: str, lines: Mapping[str, int]) -> Problem | None:
     """Returns the problem of an id; `lines` has the line of each good row by id."""
     if not value:
         rule = f"{column} must not be empty"
@@ -39,7 +129,7 @@ def id_problem(column: str, value: str, lines: Mapping[str, int]) -> Problem | N
     return None
 
 
-def path_problem(path: str, files: Files) -> Problem | None:
+def _path_problem(path: str, files: Files) -> Problem | None:
     """Returns the problem of a path; the file is looked up unless `files` is None."""
     shown, normal = show(path), os.path.normpath(path)
     if not path:
@@ -69,7 +159,7 @@ def path_problem(path: str, files: Files) -> Problem | None:
     return None
 
 
-def read_list(field: str, rules: int) -> tuple[Hashtags, Problem | None]:
+def _read_list(field: str, rules: int) -> tuple[Hashtags, Problem | None]:
     """Returns the hashtags of a list and its problem; `rules` as in `dataset.rules`."""
     if rules == 1:
         keys = split_hashtags(field, rules)
@@ -84,7 +174,7 @@ def read_list(field: str, rules: int) -> tuple[Hashtags, Problem | None]:
     return hashtags, Problem("not a hashtag", rule, value, remedy, dropped=False)
 
 
-def read_time(field: str, rules: int) -> tuple[int | None, Problem | None]:
+def _read_time(field: str, rules: int) -> tuple[int | None, Problem | None]:
     """Returns a timestamp, None if it is unknown, and its problem."""
     rule = f"timestamp must be whole unix seconds (not milliseconds) from 0 to {MAX_TIMESTAMP}"
     remedy = "convert it, or leave it empty if unknown"
@@ -97,7 +187,7 @@ def read_time(field: str, rules: int) -> tuple[int | None, Problem | None]:
         return None, Problem("bad timestamp", rule, show(field), remedy, dropped=rules == 1)
 
 
-def read_age(field: str, rules: int) -> tuple[int | None, Problem | None]:
+def _read_age(field: str, rules: int) -> tuple[int | None, Problem | None]:
     """Returns an age in years, None if it is unknown, and its problem."""
     rule = f"age must be whole years from 1 to {MAX_AGE}"
     unknown = "it" if rules > 1 else "the whole user"

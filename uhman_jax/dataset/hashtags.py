@@ -30,16 +30,6 @@ from uhman_jax.dataset.spelling import (
     spell_hashtag,
 )
 
-__all__ = [
-    "Hashtags",
-    "keyword_hashtag",
-    "marked_hashtags",
-    "normalise_hashtag",
-    "read_hashtags",
-    "spell_hashtag",
-    "split_hashtags",
-]
-
 _SIGN = re.compile(f"[{SIGNS}]")
 # Separators of the hashtags of a list: white space, commas, semicolons, bars, bullets.
 _SEPARATOR = re.compile(
@@ -245,23 +235,18 @@ def _pieces(text: str) -> Iterator[str]:
     A part includes the preceding character if that affects its first '#'.
     """
     position = 0
-    for begin, end in [*_addresses(text), (len(text), len(text))]:
-        yield from _pieces_between(text, position, begin)
-        position = end
-
-
-def _pieces_between(text: str, position: int, stop: int) -> Iterator[str]:
-    while (sign := _SIGN.search(text, position, stop)) is not None:
-        begin = sign.start()
-        while begin > position and may_hold(text[begin - 1]):
-            begin -= 1
-        if begin > position and text[begin - 1] == "&":
-            begin -= 1
-        end = sign.end()
-        while end < stop and (may_hold(text[end]) or _SIGN.match(text[end])):
-            end += 1
-        position = end
-        yield text[begin:end]
+    for stop, address_end in [*_addresses(text), (len(text), len(text))]:
+        while (sign := _SIGN.search(text, position, stop)) is not None:
+            begin, end = sign.span()
+            while begin > position and may_hold(text[begin - 1]):
+                begin -= 1
+            if begin > position and text[begin - 1] == "&":
+                begin -= 1
+            while end < stop and (may_hold(text[end]) or _SIGN.match(text[end])):
+                end += 1
+            position = end
+            yield text[begin:end]
+        position = address_end
 
 
 def _addresses(text: str) -> Iterator[tuple[int, int]]:

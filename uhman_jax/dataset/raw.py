@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from uhman_jax.dataset.attributes import fold_country, fold_gender
-from uhman_jax.dataset.csv_rows import Problem, parse_rows, read_bytes, show
+from uhman_jax.dataset.csv_rows import Problem, parse_rows, read_bytes
 from uhman_jax.dataset.field_checks import (
+    UNKNOWN_USER,
     Files,
-    id_problem,
-    path_problem,
-    read_age,
-    read_list,
-    read_time,
+    User,
+    Video,
+    read_user,
+    read_video,
     spell_time,
 )
 from uhman_jax.dataset.hashtags import MISSING
@@ -38,35 +38,6 @@ from uhman_jax.runtime.errors import UserError
 
 VIDEO_COLUMNS = ("video_id", "path", "user_id", "hashtags", "timestamp")
 USER_COLUMNS = ("user_id", "gender", "age", "country", "history")
-_UNKNOWN_USER = "unknown user"
-
-
-@dataclasses.dataclass(frozen=True)
-class Video:
-    """One video and its labels."""
-
-    video_id: str
-    path: str  # relative to the root
-    user_id: str
-    hashtags: tuple[str, ...]  # normalised, each once
-    timestamp: int | None  # unix seconds
-    spellings: tuple[str, ...] = ()  # as their user wrote them, without '#'; (): as `hashtags`
-
-    @property
-    def written(self) -> tuple[str, ...]:
-        """The hashtags as their user wrote them."""
-        return self.spellings or self.hashtags
-
-
-@dataclasses.dataclass(frozen=True)
-class User:
-    """One user; "" and None mean unknown. `history` has earlier hashtags, each once."""
-
-    user_id: str
-    gender: str = ""
-    age: int | None = None
-    country: str = ""
-    history: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +81,7 @@ def read_raw_dataset(
         )
     videos_csv = read_bytes(root / "videos.csv")
     users = root / "users.csv"
-    users_csv = read_bytes(users) if users.is_symlink() or users.exists() else None
+    users_csv = read_bytes(users) if users.is_symlink() or users.exists() else _tables()[1]
     files = storage.sizes(root) if check_files and storage.is_remote(root) else root
     raw = _parse(root, videos_csv, users_csv, files if check_files else None, rules)
     listing = "".join(f"\n  {problem}" for problem in raw.problems)
@@ -169,16 +140,17 @@ def summarise_problems(raw: RawDataset) -> str:
     """
     parts = []
     for file, num_good in (("videos.csv", len(raw.videos)), ("users.csv", len(raw.users))):
-        dropped: dict[int, str] = {}
-        kept: dict[int, str] = {}
-        for problem in raw.problems:
-            if problem.file == file:
-                (dropped if problem.dropped else kept).setdefault(problem.line, problem.kind)
-        for verb, kinds in (("dropped", dropped), ("kept", kept)):
+        total = num_good
+        for dropped in (True, False):
+            found = [p for p in raw.problems if (p.file, p.dropped) == (file, dropped)]
+            kinds: dict[int, str] = {}
+            for problem in found:
+                kinds.setdefault(problem.line, problem.kind)
             if kinds:
+                total += len(kinds) * dropped
                 counts = collections.Counter(kinds.values()).most_common()
                 reasons = ", ".join(f"{count} {kind}" for kind, count in counts)
-                total = num_good + len(dropped)
+                verb = "dropped" if dropped else "kept"
                 parts.append(f"{verb} {len(kinds)} of {total} rows of {file}: {reasons}")
     return "\n".join(parts)
 
@@ -203,15 +175,12 @@ def write_raw_dataset(
     """
     root = storage.path(root)
     videos = tuple(videos)
-    videos_csv = _format(VIDEO_COLUMNS, map(_fields, videos))
-    if isinstance(users, bytes):
-        users_csv, users = users, ()
-        back = _parse(root, videos_csv, None, None)
-    else:
-        users = tuple(users.values() if isinstance(users, Mapping) else users)
-        users_csv = _format(USER_COLUMNS, map(_user_fields, users))
-        back = _parse(root, videos_csv, users_csv, None)
-    if lost := [problem for problem in back.problems if problem.kind != _UNKNOWN_USER]:
+    table = users if isinstance(users, bytes) else None
+    rows = users.values() if isinstance(users, Mapping) else users
+    users = () if isinstance(rows, bytes) else tuple(rows)
+    videos_csv, users_csv = _tables(videos, users)
+    back = _parse(root, videos_csv, users_csv, None)
+    if lost := [problem for problem in back.problems if problem.kind != UNKNOWN_USER]:
         raise UserError(f"a raw dataset must have good rows only: {lost[0]}")
     folded = (
         dataclasses.replace(u, gender=fold_gender(u.gender), country=fold_country(u.country))
@@ -224,7 +193,10 @@ def write_raw_dataset(
                 "normalise its hashtags and strip its fields"
             )
     root.mkdir(parents=True, exist_ok=True)
-    for name, data in (("users.csv", users_csv), ("videos.csv", videos_csv)):
+    for name, data in (
+        ("users.csv", users_csv if table is None else table),
+        ("videos.csv", videos_csv),
+    ):
         with storage.atomic_write(root / name) as file:
             file.write(data)
 
@@ -237,51 +209,33 @@ def fault_of(row: Video | User) -> str:
     >>> fault_of(Video("a", "a.mp4", "ana", ("sea",), -1)), fault_of(User("ana", "", 3, "", ()))
     ('bad timestamp', '')
     """
-    back: tuple[Video | User, ...]
-    if isinstance(row, Video):
-        raw = _parse(Path(), _format(VIDEO_COLUMNS, [_fields(row)]), None, None)
-        back, problems = raw.videos, raw.problems
-    else:
-        users, _, problems = _parse_users(_format(USER_COLUMNS, [_user_fields(row)]))
-        back = tuple(users.values())
-    if back == (row,) and not problems:
+    tables = _tables([row]) if isinstance(row, Video) else _tables(users=[row])
+    raw = _parse(Path(), *tables, None)
+    problems = raw.problems
+    if (*raw.videos, *raw.users.values()) == (row,) and not problems:
         return ""
     torn = not problems or problems[0].kind in ("open quote", "wrong field count")
     return "a name that a table cannot hold" if torn else problems[0].kind
 
 
 def _parse(
-    root: Path,
-    videos_csv: bytes,
-    users_csv: bytes | None,
-    files: Files,
-    rules: int = CURRENT,
+    root: Path, videos_csv: bytes, users_csv: bytes, files: Files, rules: int = CURRENT
 ) -> RawDataset:
     """Reads both tables; video files are looked up in `files`, unless it is None."""
-    users, bad_users, user_problems = {}, set(), []
-    if users_csv is not None:
-        users, bad_users, user_problems = _parse_users(users_csv, rules)
-
-    def read(fields: Mapping[str, str], lines: Mapping[str, int]) -> tuple[Video, list[Problem]]:
-        video, problems = _read_video(fields, lines, files, rules)
-        known = not users or video.user_id in users or video.user_id in bad_users
-        if not known and not any(problem.dropped for problem in problems):
-            rule = "user_id must be in users.csv"
-            remedy = "add the user; until then all attributes are unknown"
-            shown = show(video.user_id)
-            problems.append(Problem(_UNKNOWN_USER, rule, shown, remedy, dropped=False))
-        return video, problems
-
-    found = _parse_table(videos_csv, "videos.csv", VIDEO_COLUMNS, "hashtags", read)
-    videos, problems = tuple(found[0].values()), (*found[2], *user_problems)
-    return RawDataset(root, videos, users, problems, _fingerprint(videos, users.values()), rules)
+    users, bad_users, user_problems = _parse_users(users_csv, rules)
+    known = users.keys() | bad_users if users else None
+    read = functools.partial(read_video, files=files, known_users=known, rules=rules)
+    good, _, problems = _parse_table(videos_csv, "videos.csv", VIDEO_COLUMNS, "hashtags", read)
+    videos = tuple(good.values())
+    fingerprint = _fingerprint(videos, users.values())
+    return RawDataset(root, videos, users, (*problems, *user_problems), fingerprint, rules)
 
 
 def _parse_users(
     users_csv: bytes, rules: int = CURRENT
 ) -> tuple[dict[str, User], set[str], list[Problem]]:
     """Returns the good users by id, the ids of the bad rows, and all problems."""
-    read = functools.partial(_read_user, rules=rules)
+    read = functools.partial(read_user, rules=rules)
     return _parse_table(users_csv, "users.csv", USER_COLUMNS, "history", read)
 
 
@@ -311,56 +265,21 @@ def _parse_table(
     return good, bad, sorted(problems, key=operator.attrgetter("line"))
 
 
-def _read_video(
-    fields: Mapping[str, str], lines: Mapping[str, int], files: Files, rules: int
-) -> tuple[Video, list[Problem]]:
-    problems = [id_problem("video_id", fields["video_id"], lines)]
-    if fields["path"] or files is not None:
-        problems.append(path_problem(fields["path"], files))
-    if not fields["user_id"]:
-        rule = "user_id must not be empty"
-        remedy = "give the poster any id; users.csv need not have it"
-        problems.append(Problem("empty user_id", rule, show(""), remedy))
-    hashtags, list_problem = read_list(fields["hashtags"], rules)
-    if not hashtags.keys:
-        rule, shown = "hashtags must name at least one hashtag", show(fields["hashtags"])
-        if list_problem:
-            rule = f"{rule}, and {list_problem.rule}"
-        list_problem = Problem("no hashtags", rule, shown, "add one or delete the row")
-    timestamp, time_problem = read_time(fields["timestamp"], rules)
-    spellings = hashtags.spellings if hashtags.spellings != hashtags.keys else ()
-    video = Video(
-        fields["video_id"], fields["path"], fields["user_id"], hashtags.keys, timestamp, spellings
-    )
-    return video, [problem for problem in (*problems, list_problem, time_problem) if problem]
-
-
-def _read_user(
-    fields: Mapping[str, str], lines: Mapping[str, int], rules: int
-) -> tuple[User, list[Problem]]:
-    age, age_problem = read_age(fields["age"], rules)
-    history, list_problem = read_list(fields["history"], rules)
-    gender, country = fields["gender"], fields["country"]
-    if rules > 1:
-        gender, country = fold_gender(gender), fold_country(country)
-    problems = id_problem("user_id", fields["user_id"], lines), age_problem, list_problem
-    user = User(fields["user_id"], gender, age, country, history.keys)
-    return user, [problem for problem in problems if problem]
-
-
 def _fingerprint(videos: Iterable[Video], users: Iterable[User]) -> str:
-    lines = sorted(json.dumps(_facts(row)) for row in (*videos, *users))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    """Returns the hash of the rows in any order; empty spellings do not count."""
+    facts = (
+        [type(row).__name__, *(v for n, v in vars(row).items() if v or n != "spellings")]
+        for row in (*videos, *users)
+    )
+    return hashlib.sha256("\n".join(sorted(map(json.dumps, facts))).encode()).hexdigest()
 
 
-def _facts(row: Video | User) -> list:
-    """Returns the content of a row for the fingerprint, without empty spellings."""
-    return [type(row).__name__, *(v for n, v in vars(row).items() if v or n != "spellings")]
-
-
-def _fields(video: Video) -> tuple:
-    time = spell_time(video.timestamp)
-    return video.video_id, video.path, video.user_id, _list(video.written), time
+def _tables(videos: Iterable[Video] = (), users: Iterable[User] = ()) -> tuple[bytes, bytes]:
+    """Returns the content of videos.csv and of users.csv."""
+    rows = (
+        (v.video_id, v.path, v.user_id, _list(v.written), spell_time(v.timestamp)) for v in videos
+    )
+    return _format(VIDEO_COLUMNS, rows), _format(USER_COLUMNS, map(_user_fields, users))
 
 
 def _list(hashtags: tuple[str, ...]) -> str:

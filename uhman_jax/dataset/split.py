@@ -147,12 +147,11 @@ def surplus_train(
         seed: of the hashes by which videos are ordered.
     """
     surplus_V = np.zeros(len(video_ids), bool)
-    rows = np.flatnonzero(split_V == TRAIN).tolist()
-    if train_share < 1 and rows:
-        order = [stateless_hash("train share", seed, video_ids[row]) for row in rows]
+    if train_share < 1:
+        rows = np.flatnonzero(split_V == TRAIN)
+        hashes = [stateless_hash("train share", seed, video_ids[row]) for row in rows.tolist()]
         num_kept = max(1, math.floor(train_share * len(rows) + 0.5))
-        surplus = np.argsort(np.array(order, np.uint64), kind="stable")[num_kept:]
-        surplus_V[np.array(rows)[surplus]] = True
+        surplus_V[rows[np.argsort(np.array(hashes, np.uint64), kind="stable")[num_kept:]]] = True
     return surplus_V
 
 

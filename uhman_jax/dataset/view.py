@@ -19,14 +19,18 @@ from uhman_jax.dataset.hashtags import normalise_hashtag
 from uhman_jax.dataset.history import Ragged, build_histories
 from uhman_jax.dataset.raw import RawDataset, User, Video
 from uhman_jax.dataset.split import (
-    SPLIT_NAMES,
     TEST,
     TRAIN,
     VALIDATION,
     assign_splits,
     surplus_train,
 )
-from uhman_jax.dataset.vocabulary import Vocabulary, leave_out, select_hashtags
+from uhman_jax.dataset.vocabulary import (
+    Vocabulary,
+    count_without_hashtag,
+    leave_out,
+    select_hashtags,
+)
 from uhman_jax.runtime import storage
 from uhman_jax.runtime.errors import UserError
 
@@ -216,23 +220,13 @@ def build_view(
         case _:
             assert_never(duplicates)
     vocabulary = select_hashtags(videos, split_V, config)
-    report |= vocabulary.report
-    has_hashtag_V = np.bincount(vocabulary.video, minlength=len(videos)) > 0
-    for split, name in enumerate(SPLIT_NAMES):
-        members = split_V == split
-        report[f"{name}_videos_without_hashtag"] = int(np.sum(members & ~has_hashtag_V))
-        if members.any() and not (members & has_hashtag_V).any():
-            raise UserError(
-                f"the {name} split must have a video with a hashtag that train uses "
-                f"{config.min_count} times (view.min_count), got none in its {members.sum()}; "
-                "lower view.min_count, add videos, or try another view.seed"
-            )
+    report |= vocabulary.report | count_without_hashtag(vocabulary, split_V, config.min_count)
     video_ids = [video.video_id for video in videos]
     surplus_V = surplus_train(video_ids, split_V, config.train_share, config.seed)
     if surplus_V.any():
-        report["surplus_train_videos"] = int(np.sum(surplus_V & has_hashtag_V))
+        report["surplus_train_videos"] = int(surplus_V[np.unique(vocabulary.video)].sum())
         vocabulary = leave_out(vocabulary, surplus_V, split_V == TRAIN)
-    is_row_V = has_hashtag_V & ~surplus_V
+    is_row_V = np.bincount(vocabulary.video, minlength=len(videos)) > 0
     videos = [video for video, kept in zip(videos, is_row_V, strict=True) if kept]
     split_V = split_V[is_row_V]
     use_video = (np.cumsum(is_row_V) - 1)[vocabulary.video]
@@ -251,14 +245,14 @@ def _assemble(
 ) -> View:
     """Joins the videos that are rows of the view with the data of their users."""
     is_train_V = split_V == TRAIN
-    user_ids = sorted({video.user_id for video in videos})
-    number = {user_id: u for u, user_id in enumerate(user_ids)}
-    user_V = np.array([number[video.user_id] for video in videos], dtype=np.int64)
+    user_id_V = np.array([video.user_id for video in videos], dtype=object)
+    user_ids, user_V = np.unique(user_id_V, return_inverse=True)
     users = [raw.users.get(user_id, User("")) for user_id in user_ids]
-    genders, gender_V = encode_attribute([users[u].gender for u in user_V], is_train_V)
-    countries, country_V = encode_attribute([users[u].country for u in user_V], is_train_V)
-    buckets = [age_bucket(user.age) for user in users]
-    ages, age_V = encode_attribute([buckets[u] for u in user_V], is_train_V, AGE_BUCKETS)
+    user_of = [users[u] for u in user_V]
+    genders, gender_V = encode_attribute([user.gender for user in user_of], is_train_V)
+    countries, country_V = encode_attribute([user.country for user in user_of], is_train_V)
+    buckets = [age_bucket(user.age) for user in user_of]
+    ages, age_V = encode_attribute(buckets, is_train_V, AGE_BUCKETS)
 
     index = {name: t for t, name in enumerate(vocabulary.hashtags)}
     past = [
@@ -284,7 +278,7 @@ def _assemble(
         ages=ages,
         countries=countries,
         video_ids=tuple(video.video_id for video in videos),
-        user_ids=tuple(video.user_id for video in videos),
+        user_ids=tuple(user_id_V),
         split_V=split_V,
         gender_V=gender_V,
         age_V=age_V,

@@ -1,17 +1,20 @@
-"""Selects the hashtags of a view, and which of their uses to keep."""
+"""Selects the hashtags of a view, and which of their uses to keep.
+
+The `balanced` distribution downsamples frequent hashtags to the frequency of the others.
+"""
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 import numpy as np
 
 from uhman_jax.config import Distribution, ViewConfig
-from uhman_jax.dataset.downsampling import draw_uses, keep_rates
 from uhman_jax.dataset.history import index_in_row
 from uhman_jax.dataset.raw import Video
-from uhman_jax.dataset.split import TRAIN
+from uhman_jax.dataset.split import SPLIT_NAMES, TRAIN, stateless_hash
 from uhman_jax.runtime.errors import UserError
 
 
@@ -45,57 +48,95 @@ def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewCo
     index = {name: i for i, name in enumerate(names)}
     hashtag = np.array([index[name] for video in videos for name in video.hashtags], dtype=np.int64)
     video = np.repeat(np.arange(len(videos)), [len(video.hashtags) for video in videos])
-
-    def train_counts() -> np.ndarray:
-        return np.bincount(hashtag[split_V[video] == TRAIN], minlength=len(names))
-
-    count_T = train_counts()
-    min_count = max(1, config.min_count)
-    frequent_T = count_T >= min_count
+    is_train_V = split_V == TRAIN
+    count_T = np.bincount(hashtag[is_train_V[video]], minlength=len(names))
+    frequent_T = count_T >= max(1, config.min_count)
     if not frequent_T.any():
         raise UserError(
-            f"a hashtag must have {min_count} uses in train (view.min_count), got "
-            f"{count_T.max()} for the most used one in {np.sum(split_V == TRAIN)} train videos; "
+            f"a hashtag must have {max(1, config.min_count)} uses in train (view.min_count), got "
+            f"{count_T.max()} for the most used one in {is_train_V.sum()} train videos; "
             "lower view.min_count or add videos"
         )
-    keep = frequent_T[hashtag]
-    report = {"rare_uses": int(np.sum(~keep))}
-    video, hashtag = video[keep], hashtag[keep]
+    report = {}
 
+    def remove(reason: str, keep: np.ndarray) -> None:
+        nonlocal video, hashtag
+        report[reason] = int(np.sum(~keep))
+        video, hashtag = video[keep], hashtag[keep]
+
+    remove("rare_uses", frequent_T[hashtag])
     rate_T = np.ones(len(names))
     match config.distribution:
         case Distribution.NATURAL:
             pass
         case Distribution.BALANCED:
             rate_T[frequent_T] = keep_rates(count_T[frequent_T], config.balanced_top)
-            video_ids, uses = [videos[v].video_id for v in video], [names[t] for t in hashtag]
-            keep = draw_uses(rate_T[hashtag].tolist(), video_ids, uses, config.seed)
-            report["downsampled_uses"] = int(np.sum(~keep))
-            video, hashtag = video[keep], hashtag[keep]
+            uses = [videos[v].video_id for v in video.tolist()], [names[t] for t in hashtag]
+            remove("downsampled_uses", draw_uses(rate_T[hashtag].tolist(), *uses, config.seed))
         case _:
             assert_never(config.distribution)
-
-    keep = index_in_row(video) < config.max_positives
-    report["surplus_uses"] = int(np.sum(~keep))
-    video, hashtag = video[keep], hashtag[keep]
-
-    count_T = train_counts()
-    keep = count_T[hashtag] > 0
-    video, hashtag = video[keep], hashtag[keep]
-    chosen = np.argsort(-count_T, kind="stable")[: np.count_nonzero(count_T)]  # names are sorted
-    new_id = np.full(len(names), -1)
-    new_id[chosen] = np.arange(len(chosen))
-    hashtags = tuple(names[t] for t in chosen)
-    train = [video for video, split in zip(videos, split_V, strict=True) if split == TRAIN]
-    spelling = choose_spellings(train)
-    return Vocabulary(
+    remove("surplus_uses", index_in_row(video) < config.max_positives)
+    known_T = np.bincount(hashtag[is_train_V[video]], minlength=len(names)) > 0
+    keep = known_T[hashtag]
+    spelling = choose_spellings(itertools.compress(videos, is_train_V))
+    hashtags = tuple(itertools.compress(names, known_T))
+    vocabulary = Vocabulary(
         hashtags,
         tuple(spelling[name] for name in hashtags),
-        count_T[chosen].astype(np.int64),
-        rate_T[chosen],
-        video,
-        new_id[hashtag],
+        count_T[known_T],  # of all uses; `_ranked` counts those that stay
+        rate_T[known_T],
+        video[keep],
+        (np.cumsum(known_T) - 1)[hashtag[keep]],
         report,
+    )
+    return _ranked(vocabulary, is_train_V)
+
+
+def keep_rates(count_T: np.ndarray, num_top: int) -> np.ndarray:
+    """Returns the fraction of each hashtag's uses to keep (paper, section 3.1).
+
+    The paper makes the `num_top` most common hashtags "similar in frequency to other hashtags";
+    here that is the mean frequency of the others. No hashtag is made more frequent.
+
+    >>> keep_rates(np.array([40, 8, 10, 12]), 1)
+    array([0.25, 1.  , 1.  , 1.  ])
+
+    Args:
+        count_T: training uses of each hashtag of the vocabulary.
+        num_top: number of most frequent hashtags to downsample; equal ones by index.
+
+    Returns:
+        rate_T: float64 in (0, 1].
+
+    Raises:
+        UserError: there are at most `num_top` hashtags.
+    """
+    if num_top >= len(count_T):
+        raise UserError(
+            f"view.balanced_top must be below the number of hashtags ({len(count_T)}), "
+            f"got {num_top}; use {len(count_T) // 5} (the paper's 150 are about a fifth of its 669)"
+        )
+    order_T = np.argsort(-count_T, kind="stable")
+    rate_T = np.ones(len(count_T))
+    top, rest = order_T[:num_top], order_T[num_top:]
+    rate_T[top] = np.minimum(1, count_T[rest].mean() / count_T[top])
+    return rate_T
+
+
+def draw_uses(
+    rates: Sequence[float], video_ids: Sequence[str], hashtags: Sequence[str], seed: int
+) -> np.ndarray:
+    """Returns a bool per use (a hashtag of a video): True with the probability of its rate.
+
+    Each decision depends only on the rate and on (seed, video_id, hashtag), not on other uses or
+    their order.
+    """
+    return np.array(
+        [
+            rate >= 1 or stateless_hash("balance", seed, video_id, hashtag) < rate * 2**64
+            for rate, video_id, hashtag in zip(rates, video_ids, hashtags, strict=True)
+        ],
+        dtype=bool,
     )
 
 
@@ -128,7 +169,9 @@ def choose_spellings(videos: Iterable[Video]) -> dict[str, str]:
     return chosen
 
 
-def leave_out(vocabulary: Vocabulary, videos_left_out_V: np.ndarray, is_train_V: np.ndarray):
+def leave_out(
+    vocabulary: Vocabulary, videos_left_out_V: np.ndarray, is_train_V: np.ndarray
+) -> Vocabulary:
     """Returns the same hashtags, counted and ordered without the uses on some videos.
 
     A hashtag without a remaining use in train stays in the vocabulary with count 0, and all keep
@@ -141,17 +184,42 @@ def leave_out(vocabulary: Vocabulary, videos_left_out_V: np.ndarray, is_train_V:
     """
     keep = ~videos_left_out_V[vocabulary.video]
     video, hashtag = vocabulary.video[keep], vocabulary.hashtag[keep]
+    return _ranked(dataclasses.replace(vocabulary, video=video, hashtag=hashtag), is_train_V)
+
+
+def _ranked(vocabulary: Vocabulary, is_train_V: np.ndarray) -> Vocabulary:
+    """Returns the same uses, with the hashtags ordered by those in train, then by name."""
     names = np.array(vocabulary.hashtags, dtype=object)
-    count_T = np.bincount(hashtag[is_train_V[video]], minlength=len(names))
-    name_rank_T = np.argsort(np.argsort(names))
-    order_T = np.lexsort((name_rank_T, -count_T))
-    new_id = np.argsort(order_T)
+    in_train = is_train_V[vocabulary.video]
+    count_T = np.bincount(vocabulary.hashtag[in_train], minlength=len(names))
+    order_T = np.lexsort((np.argsort(np.argsort(names)), -count_T))  # names as ranks
     return dataclasses.replace(
         vocabulary,
         hashtags=tuple(names[order_T]),
         spellings=tuple(vocabulary.spellings[t] for t in order_T),
         counts_T=count_T[order_T].astype(np.int64),
         kept_T=vocabulary.kept_T[order_T],
-        video=video,
-        hashtag=new_id[hashtag],
+        hashtag=np.argsort(order_T)[vocabulary.hashtag],
     )
+
+
+def count_without_hashtag(
+    vocabulary: Vocabulary, split_V: np.ndarray, min_count: int
+) -> dict[str, int]:
+    """Returns the number of videos of each split without a hashtag of the vocabulary.
+
+    Raises:
+        UserError: all videos of a split are without one.
+    """
+    has_hashtag_V = np.bincount(vocabulary.video, minlength=len(split_V)) > 0
+    report = {}
+    for split, name in enumerate(SPLIT_NAMES):
+        members = split_V == split
+        report[f"{name}_videos_without_hashtag"] = int(np.sum(members & ~has_hashtag_V))
+        if members.any() and not (members & has_hashtag_V).any():
+            raise UserError(
+                f"the {name} split must have a video with a hashtag that train uses {min_count} "
+                f"times (view.min_count), got none in its {members.sum()}; lower view.min_count, "
+                "add videos, or try another view.seed"
+            )
+    return report

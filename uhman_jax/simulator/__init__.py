@@ -82,32 +82,7 @@ def simulate(root: str | os.PathLike, config: SimulatorConfig, *, num_workers: i
     settings = {"fingerprint": fingerprint, "config": to_dict(config)}
     _write_json(root / _STARTED, settings)
     video_ids = tuple(f"v{clip + 1:05d}" for clip in range(config.num_videos))
-    match config.door:
-        case SimulatorOutput.PIXELS:
-            plans = [
-                motion.plan_clip(config, world.laws.looks_G3[objects_O], clip)
-                for clip, objects_O in enumerate(world.posts.objects_VO)
-            ]
-            rows = map(_pixel_rows, plans)
-            named = dict(zip(video_ids, plans, strict=True))
-            render_videos.render_clips(root / "clips", named, num_workers)
-        case SimulatorOutput.FEATURES:
-            clips = range(config.num_videos)
-            rows = (_feature_rows(render_features.plan_clip(config, clip)) for clip in clips)
-            info = {  # with the keys of a real extraction
-                "weights": "simulated",
-                "fingerprint": fingerprint,
-                "frames_per_second": 1 / render_features.FRAME_SECONDS,
-                "max_frames": config.num_frames,
-                "storage": "uint8",
-                "channels": config.num_channels,
-                "versions": {"numpy": np.__version__},
-            }
-            render_features.write_features(
-                root / truth_lib.SIMULATED_FEATURES, world, video_ids, info
-            )
-        case _:
-            assert_never(config.door)
+    rows = _render(root, world, video_ids, fingerprint, num_workers)
     truth_lib.write_truth(root, _truth(world, video_ids, rows))
     write_raw_dataset(root, _videos(world, video_ids), _users(world))
     _write_json(root / truth_lib.MARKER, settings)
@@ -145,6 +120,36 @@ def _is_complete(root: Path, fingerprint: str, config: SimulatorConfig) -> bool:
     return False
 
 
+def _render(root: Path, world: posts.SimulatedWorld, video_ids, fingerprint: str, num_workers: int):
+    """Writes clips or features; returns an iterable of (object, time, box) for each clip."""
+    config = world.config
+    match config.door:
+        case SimulatorOutput.PIXELS:
+            plans = [
+                motion.plan_clip(config, world.laws.looks_G3[objects_O], clip)
+                for clip, objects_O in enumerate(world.posts.objects_VO)
+            ]
+            named = dict(zip(video_ids, plans, strict=True))
+            render_videos.render_clips(root / "clips", named, num_workers)
+            return map(_pixel_rows, plans)
+        case SimulatorOutput.FEATURES:
+            info = {  # with the keys of a real extraction
+                "weights": "simulated",
+                "fingerprint": fingerprint,
+                "frames_per_second": 1 / render_features.FRAME_SECONDS,
+                "max_frames": config.num_frames,
+                "storage": "uint8",
+                "channels": config.num_channels,
+                "versions": {"numpy": np.__version__},
+            }
+            directory = root / truth_lib.SIMULATED_FEATURES
+            render_features.write_features(directory, world, video_ids, info)
+            clips = range(config.num_videos)
+            return (_feature_rows(render_features.plan_clip(config, clip)) for clip in clips)
+        case _:
+            assert_never(config.door)
+
+
 def _pixel_rows(plan: motion.ClipPlan):
     """Yields (object, time, box) of each visible object of a rendered clip."""
     times_F = plan.grid_times()
@@ -165,12 +170,12 @@ def _truth(world: posts.SimulatedWorld, video_ids: tuple[str, ...], rows) -> tru
     """Returns the truth; `rows` has one iterable of (object, time, box) per video."""
     class_names = np.array(world.laws.class_names, object)
     objects_VO = world.posts.objects_VO
-    columns: list[list] = [[] for _ in truth_lib.OBJECTS_SCHEMA]
-    for video_id, objects_O, visible in zip(video_ids, objects_VO, rows, strict=True):
-        for index, time, box in visible:
-            row = (video_id, index, class_names[objects_O[index]], float(time), *map(float, box))
-            for column, value in zip(columns, row, strict=True):
-                column.append(value)
+    table = [
+        (video_id, index, class_names[objects_O[index]], float(time), *map(float, box))
+        for video_id, objects_O, visible in zip(video_ids, objects_VO, rows, strict=True)
+        for index, time, box in visible
+    ]
+    columns = [[row[i] for row in table] for i in range(len(truth_lib.OBJECTS_SCHEMA))]
     posterior = observable_oracle.Posterior.of(world)
     user_oracle = marginal_oracles.user_oracle(posterior)
     observable_VT, user_VT = observable_oracle.average(posterior, posterior.predict, user_oracle)

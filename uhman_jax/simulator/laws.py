@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from uhman_jax.config import Config, SimulatorConfig, SimulatorOutput
+from uhman_jax.config import Config, SimulatorConfig, SimulatorOutput, World
 from uhman_jax.config_checks import validate
 from uhman_jax.runtime.errors import UserError
 from uhman_jax.simulator import names
@@ -68,23 +68,30 @@ class Language:
         """The index of the neutral dialect."""
         return len(self.rates_ET) - 1
 
+    @property
+    def generic_T(self) -> np.ndarray:
+        """Bool: whether a hashtag belongs to all classes."""
+        return self.class_T < 0
+
     @functools.cached_property
     def belongs_GT(self) -> np.ndarray:
-        """Bool [G, T]: whether a post about the class may have the hashtag."""
+        """Bool: whether a post about the class may have the hashtag."""
         classes_G1 = np.arange(self.class_T.max() + 1)[:, None]
-        return (self.class_T == classes_G1) | (self.class_T < 0)
+        return (self.class_T == classes_G1) | self.generic_T
 
     @functools.cached_property
     def empty_EG(self) -> np.ndarray:
         """The probability that one draw for a class is empty."""
         return np.exp(np.log1p(-self.rates_ET) @ self.belongs_GT.T)
 
+    @functools.cached_property
     def size_EG(self) -> np.ndarray:
-        """Returns the expected number of hashtags of a post about a class."""
+        """The expected number of hashtags of a post about a class."""
         return self.rates_ET @ self.belongs_GT.T / (1 - self.empty_EG)
 
+    @functools.cached_property
     def given_class_EGT(self) -> np.ndarray:
-        """Returns p(hashtag is attached | dialect, class)."""
+        """The probability p(hashtag is attached | dialect, class)."""
         rates_EGT = np.where(self.belongs_GT, self.rates_ET[:, None, :], 0.0)
         return rates_EGT / (1 - self.empty_EG)[:, :, None]
 
@@ -97,7 +104,7 @@ class Language:
         """Returns p(hashtag is attached), given probabilities of dialect and class."""
         per_draw_EG = weight_EG / (1 - self.empty_EG)
         generic_E1 = per_draw_EG.sum(1, keepdims=True)
-        share_ET = np.where(self.class_T < 0, generic_E1, per_draw_EG[:, self.class_T])
+        share_ET = np.where(self.generic_T, generic_E1, per_draw_EG[:, self.class_T])
         return np.einsum("et,et->t", self.rates_ET, share_ET)
 
 
@@ -119,6 +126,46 @@ class Laws:
     def dialect_of(self, age, country):
         """Returns the dialect of an age bucket in a country."""
         return 2 * country + (np.asarray(age) >= names.NUM_YOUNG)
+
+    @functools.cached_property
+    def dialect_U(self) -> np.ndarray:
+        """The dialect of each user."""
+        return self.dialect_of(self.users.age_U, self.users.country_U)
+
+    @functools.cached_property
+    def preference_UG(self) -> np.ndarray:
+        """The preference logit of each user for each class."""
+        return self.preference.of_users(self.users)
+
+    @functools.cached_property
+    def style_preference_UJ(self) -> np.ndarray:
+        """The preference logit of each user for each style."""
+        return self.style_preference.of_users(self.users)
+
+    @functools.cached_property
+    def favourite_UG(self) -> np.ndarray:
+        """The probability of a class over all posts of a user: popularity times exp(preference).
+
+        It determines the history, and the user's part in World.ADDITIVE. Styles have no effect,
+        because all classes have the same distribution of styles. World.EVERYTHING has no
+        preferences.
+        """
+        if self.config.world is World.EVERYTHING:
+            return np.broadcast_to(self.popularity_G, self.preference_UG.shape)
+        return softmax(np.log(self.popularity_G) + self.preference_UG)
+
+    def affinity_VO(self, user_V, objects_VO, styles_VO) -> np.ndarray:
+        """Returns the preference logit of each clip's user for each of its objects."""
+        user_V1 = user_V[:, None]
+        return (
+            self.preference_UG[user_V1, objects_VO] + self.style_preference_UJ[user_V1, styles_VO]
+        )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the softmax over the last axis."""
+    weight = np.exp(logits - logits.max(-1, keepdims=True))
+    return weight / weight.sum(-1, keepdims=True)
 
 
 def build_laws(config: SimulatorConfig) -> Laws:

@@ -15,7 +15,7 @@ import scipy.sparse
 from uhman_jax.config import World
 from uhman_jax.simulator.laws import stream
 from uhman_jax.simulator.observable_oracle import Hypotheses, Posterior, Predict
-from uhman_jax.simulator.posts import SimulatedWorld, draw_objects, favourite_prob
+from uhman_jax.simulator.posts import SimulatedWorld, draw_objects
 
 NUM_DRAWS = 4096  # sampled clips; the same for all users
 
@@ -38,12 +38,12 @@ def content_probability(world: SimulatedWorld) -> np.ndarray:
 
 def _content_model(world: SimulatedWorld) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Returns a function of a clip's classes and styles: p(hashtag) averaged over users."""
-    config, language = world.config, world.language
+    config, laws, language = world.config, world.laws, world.language
     posts_U = np.bincount(world.posts.user_V, minlength=config.num_users)
-    order_U = np.argsort(world.dialect_U, kind="stable")
+    order_U = np.argsort(laws.dialect_U, kind="stable")
     order_U = order_U[posts_U[order_U] > 0]
     share_U = posts_U[order_U] / config.num_videos
-    dialects_E, starts_E = np.unique(world.dialect_U[order_U], return_index=True)
+    dialects_E, starts_E = np.unique(laws.dialect_U[order_U], return_index=True)
 
     if config.world is World.EVERYTHING:
         share_E = np.add.reduceat(share_U, starts_E)
@@ -55,8 +55,8 @@ def _content_model(world: SimulatedWorld) -> Callable[[np.ndarray, np.ndarray], 
         return everything
 
     if config.world is World.SELECTION:
-        preference_GU = np.exp(world.preference_UG[order_U].T.copy())
-        style_preference_JU = np.exp(world.style_preference_UJ[order_U].T.copy())
+        preference_GU = np.exp(laws.preference_UG[order_U].T.copy())
+        style_preference_JU = np.exp(laws.style_preference_UJ[order_U].T.copy())
 
         def selection(objects_O, styles_O):
             weight_OU = preference_GU[objects_O] * style_preference_JU[styles_O]
@@ -68,7 +68,7 @@ def _content_model(world: SimulatedWorld) -> Callable[[np.ndarray, np.ndarray], 
 
         return selection
 
-    favourite_UG = favourite_prob(world.laws, world.preference_UG)[order_U] * share_U[:, None]
+    favourite_UG = laws.favourite_UG[order_U] * share_U[:, None]
     mean_EG = np.zeros((len(language.rates_ET), config.num_classes))
     mean_EG[dialects_E] = config.user_share * np.add.reduceat(favourite_UG, starts_E, axis=0)
 
@@ -153,7 +153,7 @@ def _everything_ET(
     """Returns p(hashtag | dialect) over all clips, if all objects of a clip are tagged."""
     language = posterior.world.language
     shown_SG, share_S = _incidence(objects_SO, len(included_G))
-    generic_T = language.class_T < 0
+    generic_T = language.generic_T
     log_no_generic_E = np.log1p(-language.rates_ET[:, generic_T]).sum(1)
     log_no_words_EG = posterior.log_empty_EG - log_no_generic_E[:, None]
     log_empty_SE = shown_SG @ log_no_words_EG.T + log_no_generic_E

@@ -86,20 +86,17 @@ def hashtag_names(
 def check_names(config: SimulatorConfig) -> None:
     """Raises UserError if the settings need more names than there are."""
     words = config.num_hashtags - config.num_generic
-    _check_range("num_classes", config.num_classes, 1, MAX_CLASSES)
-    _check_range("num_generic", config.num_generic, 0, MAX_GENERIC)
-    _check_range("num_countries", config.num_countries, 1, len(COUNTRIES))
+    ranges = {"num_classes": (1, MAX_CLASSES), "num_generic": (0, MAX_GENERIC)}
+    for name, (low, high) in (ranges | {"num_countries": (1, len(COUNTRIES))}).items():
+        if not low <= (value := getattr(config, name)) <= high:
+            raise UserError(
+                f"simulator.{name} must lie in {low} to {high}, got {value}; "
+                "use a number in that range"
+            )
     if not config.num_classes <= words <= MAX_WORDS * config.num_classes:
         raise UserError(
             f"simulator.num_hashtags must leave 1 to {MAX_WORDS} words per class beside the "
             f"generic ones, got {config.num_hashtags} for {config.num_classes} classes and "
             f"{config.num_generic} generic; use {config.num_generic + config.num_classes} to "
             f"{config.num_generic + MAX_WORDS * config.num_classes}"
-        )
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise UserError(
-            f"simulator.{name} must lie in {low} to {high}, got {value}; use a number in that range"
         )

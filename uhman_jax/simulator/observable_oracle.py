@@ -12,6 +12,7 @@ all splits, and the history as a list of posts, of which the dataset has only th
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -46,19 +47,15 @@ def average(posterior: "Posterior", *predictions: Predict) -> list[np.ndarray]:
     Each is called once per clip, with the weights of the hypotheses given the user's other posts.
     """
     config, posts = posterior.world.config, posterior.world.posts
-    order_V = np.argsort(posts.user_V, kind="stable")
-    bounds_U = np.searchsorted(posts.user_V[order_V], np.arange(config.num_users + 1))
     shape_VT = (config.num_videos, config.num_hashtags)
     tables = [np.zeros(shape_VT, np.float32) for _ in predictions]
-    for user in progress_bar(
-        range(config.num_users), desc="observable oracle", unit="user", leave=False
-    ):
-        videos = order_V[bounds_U[user] : bounds_U[user + 1]]
-        if len(videos):
-            hypotheses, weight_VAQ = posterior.weigh(user, videos)
-            for table_VT, predict in zip(tables, predictions, strict=True):
-                for video, weight_AQ in zip(videos, weight_VAQ, strict=True):
-                    table_VT[video] = predict(video, hypotheses, weight_AQ)
+    users = np.unique(posts.user_V)
+    for user in progress_bar(users, desc="observable oracle", unit="user", leave=False):
+        videos = np.flatnonzero(posts.user_V == user)
+        hypotheses, weight_VAQ = posterior.weigh(user, videos)
+        for table_VT, predict in zip(tables, predictions, strict=True):
+            for video, weight_AQ in zip(videos.tolist(), weight_VAQ, strict=True):
+                table_VT[video] = predict(video, hypotheses, weight_AQ)
     return tables
 
 
@@ -69,9 +66,6 @@ class Posterior:
     world: SimulatedWorld
     private_GQ: np.ndarray  # exp of the private preference of every draw
     style_private_JQ: np.ndarray  # the same for styles
-    given_EGT: np.ndarray
-    log_empty_EG: np.ndarray  # log p(empty draw | dialect, class)
-    logit_ET: np.ndarray
 
     @classmethod
     def of(cls, world: SimulatedWorld) -> "Posterior":
@@ -80,15 +74,18 @@ class Posterior:
         rng = stream(config, "posterior")
         half_QL = rng.standard_normal(((config.posterior_samples + 1) // 2, config.private_rank))
         private_QL = np.concatenate([half_QL, -half_QL])[: config.posterior_samples]
-        rates_ET = world.language.rates_ET
-        return cls(
-            world=world,
-            private_GQ=np.exp(private_QL @ laws.preference.private_LI).T.copy(),
-            style_private_JQ=np.exp(private_QL @ laws.style_preference.private_LI).T.copy(),
-            given_EGT=world.language.given_class_EGT(),
-            log_empty_EG=np.log(world.language.empty_EG),
-            logit_ET=np.log(rates_ET) - np.log1p(-rates_ET),
-        )
+        preferences = laws.preference, laws.style_preference
+        return cls(world, *(np.exp(private_QL @ p.private_LI).T.copy() for p in preferences))
+
+    @functools.cached_property
+    def log_empty_EG(self) -> np.ndarray:
+        """The logarithm of p(empty draw | dialect, class)."""
+        return np.log(self.world.language.empty_EG)
+
+    @functools.cached_property
+    def _logit_ET(self) -> np.ndarray:
+        rates_ET = self.world.language.rates_ET
+        return np.log(rates_ET) - np.log1p(-rates_ET)
 
     def weigh(self, user: int, videos: np.ndarray) -> tuple[Hypotheses, np.ndarray]:
         """Returns the hypotheses about a user and their posteriors weight_VAQ, one per clip.
@@ -125,19 +122,17 @@ class Posterior:
             range(size) if value is None else [value]
             for value, size in zip((gender, age, country), sizes, strict=True)
         ]
-        gender_A, age_A, country_A = (axis.ravel() for axis in np.meshgrid(*choices, indexing="ij"))
-        prior_A = np.ones(len(gender_A))
-        for value_A, prior in zip((gender_A, age_A, country_A), priors, strict=True):
-            prior_A = prior_A * np.asarray(prior)[value_A]
-        weight_AG = np.exp(laws.preference.of_attributes(gender_A, age_A, country_A))
-        style_weight_AJ = np.exp(laws.style_preference.of_attributes(gender_A, age_A, country_A))
+        values = tuple(axis.ravel() for axis in np.meshgrid(*choices, indexing="ij"))
+        pairs = zip(priors, values, strict=True)
+        prior_A = np.prod([np.asarray(prior)[value_A] for prior, value_A in pairs], axis=0)
+        weight_AG = np.exp(laws.preference.of_attributes(*values))
         popular_AG = weight_AG * laws.popularity_G
         return Hypotheses(
-            combination_A=np.ravel_multi_index((gender_A, age_A, country_A), sizes),
+            combination_A=np.ravel_multi_index(values, sizes),
             prior_A=prior_A / prior_A.sum(),
-            dialect_A=laws.dialect_of(age_A, country_A),
+            dialect_A=laws.dialect_of(*values[1:]),
             weight_AG=weight_AG,
-            style_weight_AJ=style_weight_AJ,
+            style_weight_AJ=np.exp(laws.style_preference.of_attributes(*values)),
             popular_AG=popular_AG,
             total_AQ=popular_AG @ self.private_GQ,
         )
@@ -145,9 +140,8 @@ class Posterior:
     def _set_prob(self, dialect_A, tags: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """Returns p(exactly these hashtags | dialect, one class) as [A, classes]."""
         log_empty_AG = self.log_empty_EG[dialect_A][:, classes]
-        log_AG = log_empty_AG + self.logit_ET[np.ix_(dialect_A, tags)].sum(1)[:, None]
-        about = self.world.language.class_T[tags]
-        fits_G = np.all((about[:, None] == classes) | (about[:, None] < 0), axis=0)
+        log_AG = log_empty_AG + self._logit_ET[np.ix_(dialect_A, tags)].sum(1)[:, None]
+        fits_G = self.world.language.belongs_GT[np.ix_(classes, tags)].all(1)
         return np.where(fits_G, np.exp(log_AG) / -np.expm1(log_empty_AG), 0.0)
 
     def _history_likelihood(self, hypotheses: Hypotheses, tags: np.ndarray) -> np.ndarray:
@@ -188,7 +182,11 @@ class Posterior:
 
     def predict(self, video: int, hypotheses: Hypotheses, weight_AQ: np.ndarray) -> np.ndarray:
         """Returns p(hashtag | clip) averaged over the hypotheses, as [T]; a `Predict`."""
-        world, config = self.world, self.world.config
+        world, config, given_EGT = (
+            self.world,
+            self.world.config,
+            self.world.language.given_class_EGT,
+        )
         objects_O = world.posts.objects_VO[video]
         if config.world is World.EVERYTHING:
             dialects, index_A = np.unique(hypotheses.dialect_A, return_inverse=True)
@@ -197,9 +195,9 @@ class Posterior:
         if config.world is World.SELECTION:
             weight_AO, preferences_OQ = self._preferences(hypotheses, video)
             choice_AO = weight_AO * ((weight_AQ / (weight_AO @ preferences_OQ)) @ preferences_OQ.T)
-            given_AOT = self.given_EGT[hypotheses.dialect_A[:, None], objects_O]
+            given_AOT = given_EGT[hypotheses.dialect_A[:, None], objects_O]
             return np.einsum("ao,aot->t", choice_AO, given_AOT)
-        content_T = self.given_EGT[world.language.neutral, objects_O].mean(0)
+        content_T = given_EGT[world.language.neutral, objects_O].mean(0)
         user_T = self.favourites(hypotheses, weight_AQ)
         return (1 - config.user_share) * content_T + config.user_share * user_T
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from uhman_jax.config import SimulatorConfig, World
 from uhman_jax.runtime.errors import UserError
-from uhman_jax.simulator.laws import Language, Laws, build_laws, speak, stream
+from uhman_jax.simulator.laws import Language, Laws, build_laws, softmax, speak, stream
 
 FIRST_POST = 1_451_606_400  # 2016-01-01, unix seconds
 POSTING_SECONDS = 2 * 365 * 24 * 3600
@@ -31,9 +31,6 @@ class SimulatedWorld:
 
     laws: Laws
     language: Language
-    preference_UG: np.ndarray
-    style_preference_UJ: np.ndarray
-    dialect_U: np.ndarray
     posts: Posts
     history: tuple[tuple[np.ndarray, ...], ...]  # per user, per earlier post: hashtag ids
 
@@ -44,9 +41,8 @@ class SimulatedWorld:
 
     def affinity_VO(self) -> np.ndarray:
         """Returns the preference logit of every clip's user for each of its objects."""
-        posts, user_V1 = self.posts, self.posts.user_V[:, None]
-        preferences = self.preference_UG[user_V1, posts.objects_VO]
-        return preferences + self.style_preference_UJ[user_V1, posts.styles_VO]
+        posts = self.posts
+        return self.laws.affinity_VO(posts.user_V, posts.objects_VO, posts.styles_VO)
 
 
 def build_world(config: SimulatorConfig) -> SimulatedWorld:
@@ -60,31 +56,18 @@ def build_world(config: SimulatorConfig) -> SimulatedWorld:
             laws = build_laws(config)
         case _:
             assert_never(config.world)
-    users = laws.users
-    preference_UG = laws.preference.of_users(users)
-    style_preference_UJ = laws.style_preference.of_users(users)
-    dialect_U = laws.dialect_of(users.age_U, users.country_U)
     rng = stream(config, "clips")
     user_V = draw_posters(config, rng)
     objects_VO = draw_objects(laws.popularity_G, config.num_videos, config.objects_per_clip, rng)
     timestamp_V = FIRST_POST + rng.integers(0, POSTING_SECONDS, config.num_videos)
     styles_VO = stream(config, "styles", 1).integers(config.num_styles, size=objects_VO.shape)
-    user_V1 = user_V[:, None]
-    choice_VO = _softmax(
-        preference_UG[user_V1, objects_VO] + style_preference_UJ[user_V1, styles_VO]
-    )
-    favourite_UG = favourite_prob(laws, preference_UG)
-    language = calibrate(laws, user_V, dialect_U, objects_VO, choice_VO, favourite_UG)
-    draw = TagDraw(laws, language, dialect_U, favourite_UG)
+    choice_VO = softmax(laws.affinity_VO(user_V, objects_VO, styles_VO))
+    language = calibrate(laws, user_V, objects_VO, choice_VO)
     rng = stream(config, "tags")
     clips = zip(user_V, objects_VO, choice_VO, strict=True)
-    drawn = [draw(rng, user, objects_O, choice_O) for user, objects_O, choice_O in clips]
-    tagged_V, tags = np.array([index for index, _ in drawn]), tuple(tags for _, tags in drawn)
-    posts = Posts(user_V, objects_VO, styles_VO, timestamp_V, tagged_V, tags)
-    history = draw_history(laws, language, dialect_U, favourite_UG, stream(config, "history"))
-    return SimulatedWorld(
-        laws, language, preference_UG, style_preference_UJ, dialect_U, posts, history
-    )
+    tagged_V, tags = zip(*(draw_tags(laws, language, rng, *clip) for clip in clips), strict=True)
+    posts = Posts(user_V, objects_VO, styles_VO, timestamp_V, np.array(tagged_V), tags)
+    return SimulatedWorld(laws, language, posts, draw_history(laws, language))
 
 
 def draw_posters(config: SimulatorConfig, rng: np.random.Generator) -> np.ndarray:
@@ -102,23 +85,12 @@ def draw_objects(popularity_G, num_clips: int, num_objects: int, rng) -> np.ndar
     return np.argsort(-(np.log(popularity_G) + gumbel_VG), axis=1)[:, :num_objects]
 
 
-def favourite_prob(laws: Laws, preference_UG: np.ndarray) -> np.ndarray:
-    """Returns p(class) over all posts of a user: popularity times the exponential of preference.
-
-    It determines the history, and the user's part in World.ADDITIVE. Styles have no effect, because
-    all classes have the same distribution of styles. World.EVERYTHING has no preferences.
-    """
-    if laws.config.world is World.EVERYTHING:
-        return np.broadcast_to(laws.popularity_G, preference_UG.shape)
-    return _softmax(np.log(laws.popularity_G) + preference_UG)
-
-
-def calibrate(laws, user_V, dialect_U, objects_VO, choice_VO, favourite_UG) -> Language:
+def calibrate(laws: Laws, user_V, objects_VO, choice_VO) -> Language:
     """Returns the language with `config.mean_hashtags` expected hashtags per clip."""
-    goal, clips = laws.config.mean_hashtags, (user_V, dialect_U, objects_VO)
+    goal = laws.config.mean_hashtags
 
     def mean_size(scale: float) -> float:
-        size_V = expected_size(laws, speak(laws, scale), *clips, choice_VO, favourite_UG)
+        size_V = expected_size(laws, speak(laws, scale), user_V, objects_VO, choice_VO)
         return float(size_V.mean())
 
     low, high = np.log(1e-4), np.log(1e4)
@@ -134,11 +106,11 @@ def calibrate(laws, user_V, dialect_U, objects_VO, choice_VO, favourite_UG) -> L
     return speak(laws, np.exp(low))
 
 
-def expected_size(laws, language, user_V, dialect_U, objects_VO, choice_VO, favourite_UG):
+def expected_size(laws: Laws, language: Language, user_V, objects_VO, choice_VO) -> np.ndarray:
     """Returns the expected number of hashtags of every clip: the row sums of `probability`."""
-    config, dialect_V = laws.config, dialect_U[user_V]
+    config, dialect_V = laws.config, laws.dialect_U[user_V]
     if config.world is World.EVERYTHING:
-        generic_T = language.class_T < 0
+        generic_T = language.generic_T
         generic_E = language.rates_ET[:, generic_T].sum(1)
         no_generic_E = np.exp(np.log1p(-language.rates_ET[:, generic_T]).sum(1))
         words_EG = language.rates_ET @ language.belongs_GT.T - generic_E[:, None]
@@ -146,11 +118,11 @@ def expected_size(laws, language, user_V, dialect_U, objects_VO, choice_VO, favo
         rows_V1 = dialect_V[:, None]
         empty_V = no_words_EG[rows_V1, objects_VO].prod(1) * no_generic_E[dialect_V]
         return (words_EG[rows_V1, objects_VO].sum(1) + generic_E[dialect_V]) / (1 - empty_V)
-    size_EG = language.size_EG()
+    size_EG = language.size_EG
     if config.world is World.SELECTION:
         return (choice_VO * size_EG[dialect_V[:, None], objects_VO]).sum(1)
     content_V = size_EG[language.neutral][objects_VO].mean(1)
-    user_U = (favourite_UG * size_EG[dialect_U]).sum(1)
+    user_U = (laws.favourite_UG * size_EG[laws.dialect_U]).sum(1)
     return (1 - config.user_share) * content_V + config.user_share * user_U[user_V]
 
 
@@ -164,20 +136,19 @@ def probability(world: SimulatedWorld) -> np.ndarray:
       neutral dialect. So p is the sum of a term of the clip and a term of the user.
     - World.EVERYTHING: the hashtags of all objects, in the user's dialect.
     """
-    config, posts, language = world.config, world.posts, world.language
-    dialect_V = world.dialect_U[posts.user_V]
+    config, laws, posts, language = world.config, world.laws, world.posts, world.language
+    dialect_V = laws.dialect_U[posts.user_V]
     if config.world is World.EVERYTHING:
         pairs = zip(dialect_V, posts.objects_VO, strict=True)
         return np.stack([language.given_set_T(dialect, objects) for dialect, objects in pairs])
-    given_EGT = language.given_class_EGT()
+    given_EGT = language.given_class_EGT
     if config.world is World.SELECTION:
-        choice_VO = _softmax(world.affinity_VO())
+        choice_VO = softmax(world.affinity_VO())
         probability_VT = np.zeros((config.num_videos, config.num_hashtags))
         for choice_V, object_V in zip(choice_VO.T, posts.objects_VO.T, strict=True):
             probability_VT += choice_V[:, None] * given_EGT[dialect_V, object_V]
         return probability_VT
-    favourite_UG = favourite_prob(world.laws, world.preference_UG)
-    pairs = zip(favourite_UG, world.dialect_U, strict=True)
+    pairs = zip(laws.favourite_UG, laws.dialect_U, strict=True)
     user_UT = np.stack([favourite_G @ given_EGT[dialect] for favourite_G, dialect in pairs])
     probability_VT = config.user_share * user_UT[posts.user_V]
     for object_V in posts.objects_VO.T:
@@ -186,68 +157,54 @@ def probability(world: SimulatedWorld) -> np.ndarray:
     return probability_VT
 
 
-@dataclasses.dataclass(frozen=True)
-class TagDraw:
-    """Draws the hashtags that a user attaches to a clip."""
+def draw_tags(laws: Laws, language: Language, rng: np.random.Generator, user, objects_O, choice_O):
+    """Returns (index of the tagged object or -1, ascending hashtag ids, at least one).
 
-    laws: Laws
-    language: Language
-    dialect_U: np.ndarray
-    favourite_UG: np.ndarray
-
-    def __call__(self, rng: np.random.Generator, user: int, objects_O, choice_O):
-        """Returns (index of the tagged object or -1, ascending hashtag ids, at least one).
-
-        Args:
-            rng: random generator.
-            user: index of the user.
-            objects_O: classes in the clip.
-            choice_O: probability that the user chooses each object; World.SELECTION only.
-        """
-        config, dialect = self.laws.config, self.dialect_U[user]
-        if config.world is World.EVERYTHING:
-            return -1, draw_words(self.language, dialect, objects_O, rng)
-        if config.world is World.SELECTION:
-            index = int(rng.choice(len(objects_O), p=choice_O))
-            return index, draw_words(self.language, dialect, objects_O[[index]], rng)
-        if rng.random() >= config.user_share:
-            index = int(rng.integers(len(objects_O)))
-            return index, draw_words(self.language, self.language.neutral, objects_O[[index]], rng)
-        kind = rng.choice(len(self.favourite_UG[user]), p=self.favourite_UG[user])
-        index = objects_O.tolist().index(kind) if kind in objects_O else -1
-        return index, draw_words(self.language, dialect, np.array([kind]), rng)
+    Args:
+        laws: parameters of the generative model.
+        language: of all users.
+        rng: random generator.
+        user: index of the user who posts the clip.
+        objects_O: classes in the clip.
+        choice_O: probability that the user chooses each object; World.SELECTION only.
+    """
+    config, dialect = laws.config, laws.dialect_U[user]
+    if config.world is World.EVERYTHING:
+        return -1, draw_words(language, dialect, objects_O, rng)
+    if config.world is World.SELECTION:
+        index = int(rng.choice(len(objects_O), p=choice_O))
+        return index, draw_words(language, dialect, objects_O[[index]], rng)
+    if rng.random() >= config.user_share:
+        index = int(rng.integers(len(objects_O)))
+        return index, draw_words(language, language.neutral, objects_O[[index]], rng)
+    kind = rng.choice(config.num_classes, p=laws.favourite_UG[user])
+    index = objects_O.tolist().index(kind) if kind in objects_O else -1
+    return index, draw_words(language, dialect, np.array([kind]), rng)
 
 
 def draw_words(language: Language, dialect: int, classes: np.ndarray, rng) -> np.ndarray:
     """Returns ascending hashtag ids about some classes, at least one."""
-    ids = np.flatnonzero(np.isin(language.class_T, classes) | (language.class_T < 0))
+    ids = np.flatnonzero(language.belongs_GT[classes].any(0))
     rates = language.rates_ET[dialect, ids]
     while True:
-        chosen = ids[rng.random(len(ids)) < rates]
-        if len(chosen):
+        if len(chosen := ids[rng.random(len(ids)) < rates]):
             return chosen
 
 
-def draw_history(laws, language, dialect_U, favourite_UG, rng):
+def draw_history(laws: Laws, language: Language) -> tuple[tuple[np.ndarray, ...], ...]:
     """Returns the hashtags of each user's posts before the dataset begins; some users have none.
 
     An earlier post is about one class, drawn by `favourite_prob`, with hashtags in the user's
     dialect. The dataset does not have the clips of these posts.
     """
-    config = laws.config
-    size_U = (favourite_UG * language.size_EG()[dialect_U]).sum(1)
+    config, rng = laws.config, stream(laws.config, "history")
+    size_U = (laws.favourite_UG * language.size_EG[laws.dialect_U]).sum(1)
     mean_posts = config.mean_history / size_U.mean() / max(1 - config.no_history_prob, 1e-9)
     posts_U = rng.poisson(rng.gamma(1.5, mean_posts / 1.5, config.num_users))
     posts_U[rng.random(config.num_users) < config.no_history_prob] = 0
     history = []
     for user, num_posts in enumerate(posts_U):
-        kinds = rng.choice(config.num_classes, num_posts, p=favourite_UG[user])
-        history.append(
-            tuple(draw_words(language, dialect_U[user], kinds[[i]], rng) for i in range(num_posts))
-        )
+        kinds = rng.choice(config.num_classes, (num_posts, 1), p=laws.favourite_UG[user])
+        dialect = laws.dialect_U[user]
+        history.append(tuple(draw_words(language, dialect, kind, rng) for kind in kinds))
     return tuple(history)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    weight = np.exp(logits - logits.max(-1, keepdims=True))
-    return weight / weight.sum(-1, keepdims=True)

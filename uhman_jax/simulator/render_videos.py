@@ -43,20 +43,13 @@ def render_clips(folder: Path, plans: dict[str, ClipPlan], num_workers: int = 0)
     )
     with progress:
         if num_workers == 1:
-            for task in todo:
-                _render_to(task)
+            for _ in map(_render_to, todo):
                 progress.update()
             return
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(num_workers, context) as pool:
-            futures = [pool.submit(_render_to, task) for task in todo]
-            try:
-                for future in concurrent.futures.as_completed(futures):
-                    future.result()
-                    progress.update()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+            for _ in pool.map(_render_to, todo):  # an error cancels the clips that wait
+                progress.update()
 
 
 def _render_to(task: tuple[Path, ClipPlan]) -> None:

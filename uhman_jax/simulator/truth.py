@@ -10,14 +10,18 @@ ROOT/truth/objects.parquet   a row per video, object and grid time at which the 
 ROOT/truth/clips.parquet     a row per video: its objects, the user's preferences, the tagged object
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from uhman_jax.runtime import storage
@@ -93,15 +97,13 @@ class Truth:
             mask_FOM, bool; M are the cells of a square grid over the frame, row by row, and O all
             objects of the clip, also those that no frame shows.
         """
-        row = int(self.rows([video_id])[0])
-        num_objects = len(self.clips["class_names"][row])
+        num_objects = len(self.clips["class_names"][int(self.rows([video_id])[0])])
+        span = self._spans.get(video_id, slice(0))
         times_F = np.asarray(times_F, np.float64)
         mask_FOM = np.zeros((len(times_F), num_objects, num_regions), bool)
-        object_N, time_N, box_N4 = (column[self._span(video_id)] for column in self._columns)
-        for index in range(num_objects):
+        object_N, time_N, box_N4 = (column[span] for column in self._columns)
+        for index in np.unique(object_N):
             mine = object_N == index
-            if not mine.any():
-                continue
             distance_FN = np.abs(times_F[:, None] - time_N[mine])
             nearest_F = distance_FN.argmin(1)
             shown_F = distance_FN.min(1) <= TIME_TOLERANCE
@@ -127,16 +129,10 @@ class Truth:
 
     @functools.cached_property
     def _spans(self) -> dict[str, slice]:
-        ids = np.array(self.objects["video_id"].to_pylist(), object)
-        change = np.append(ids[1:] != ids[:-1], True)[: len(ids)]
-        stops = (np.flatnonzero(change) + 1).tolist()
-        return {
-            ids[start]: slice(start, stop)
-            for start, stop in zip([0, *stops[:-1]], stops, strict=False)
-        }
-
-    def _span(self, video_id: str) -> slice:
-        return self._spans.get(video_id, slice(0, 0))
+        """The rows of each video in `objects`."""
+        runs = pc.call_function("run_end_encode", [self.objects["video_id"].combine_chunks()])
+        stops = runs.run_ends.to_pylist()
+        return dict(zip(runs.values.to_pylist(), map(slice, [0, *stops], stops), strict=True))
 
 
 def box_regions(boxes_N4: np.ndarray, num_regions: int) -> np.ndarray:
@@ -184,35 +180,28 @@ def load_truth(root: str | Path) -> Truth | None:
     if not (root / MARKER).exists():
         return None
     folder = root / "truth"
-
-    def world(path: Path) -> tuple[tuple[str, ...], ...]:
-        content = json.loads(path.read_bytes())
-        tables = content.get("tables", _TABLES[:2])  # the first version has no names
-        return tuple(content["hashtags"]), tuple(content["video_ids"]), tuple(tables)
-
-    hashtags, video_ids, tables = _read(folder / "world.json", world)
-
-    def table(path: Path) -> np.ndarray:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-        if values.shape != (len(video_ids), len(hashtags)) or values.dtype != np.float32:
-            raise ValueError(f"{values.dtype} {values.shape}")
-        return np.asarray(values)
-
-    def rows(schema: pa.Schema, path: Path) -> pa.Table:
-        return pq.read_table(path).select(schema.names).cast(schema)
-
-    return Truth(
-        hashtags=hashtags,
-        video_ids=video_ids,
-        objects=_read(folder / "objects.parquet", functools.partial(rows, OBJECTS_SCHEMA)),
-        clips=_read(folder / "clips.parquet", functools.partial(rows, CLIPS_SCHEMA)),
-        **{f"{name}_VT": _read(folder / f"{name}.npy", table) for name in tables},
-    )
+    with _whole(folder / "world.json") as path:
+        world = json.loads(path.read_bytes())
+        fields: dict[str, Any] = {name: tuple(world[name]) for name in ("hashtags", "video_ids")}
+        shape = len(fields["video_ids"]), len(fields["hashtags"])
+        names = list(world.get("tables", _TABLES[:2]))  # the first version has no names
+    for name in names:
+        with _whole(folder / f"{name}.npy") as path:
+            table_VT = np.load(path, mmap_mode="r", allow_pickle=False)
+            if table_VT.shape != shape or table_VT.dtype != np.float32:
+                raise ValueError(f"{table_VT.dtype} {table_VT.shape}")
+            fields[f"{name}_VT"] = np.asarray(table_VT)
+    for name, schema in (("objects", OBJECTS_SCHEMA), ("clips", CLIPS_SCHEMA)):
+        with _whole(folder / f"{name}.parquet") as path:
+            fields[name] = pq.read_table(path).select(schema.names).cast(schema)
+    return Truth(**fields)
 
 
-def _read(path: Path, read):
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Yields a local copy of a file; reports an error of reading it as damage."""
     try:
-        return read(storage.cached_copy(path))
+        yield storage.cached_copy(path)
     except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
         raise UserError(
             f"the truth of a simulated dataset must be whole, got {path}: {error}; "
