@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from uhman_jax import __version__, run_directory
-from uhman_jax.config import Config, differences, flatten, go_on_with
-from uhman_jax.config_checks import check_mesh
+from uhman_jax.config import Config, flatten, go_on_with
+from uhman_jax.config_checks import check_mesh, differences
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import View
 from uhman_jax.prepare import (
