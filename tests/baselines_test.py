@@ -31,8 +31,8 @@ from uhman_jax.config import ModelConfig, ModelName, Precision
 from uhman_jax.evaluate import evaluate
 from uhman_jax.kernels.video_input import ChannelStatistics
 from uhman_jax.models.baselines import Bilinear, ThreeWay, UserAdditive, mean_features
+from uhman_jax.models.build import build_model
 from uhman_jax.models.uhman import UHMAN
-from uhman_jax.train.state import build_model
 
 SYSTEMS = [Bilinear, UserAdditive, ThreeWay]
 PERSONAL = SYSTEMS[1:]
@@ -196,7 +196,7 @@ def test_trains_and_is_evaluated_like_any_system(tmp_path):
     statistics = input_pipeline.channel_statistics(view, store, progress=False)
     quiet = lambda line: None  # noqa: E731
     state = train.train(config, view, store, statistics, tmp_path / "run", log=quiet)
-    model = train.build_model(config.model, view)
+    model = build_model(config.model, view)
     arguments = model, state.params, state.statistics, config, view, store, tmp_path
     values = evaluate(*arguments, log=quiet)
     assert len(values["test/MAP/seeds"]) == 2 and 0 < values["test/MAP"] < 1

@@ -22,6 +22,7 @@ from uhman_jax.config import (
 )
 from uhman_jax.dataset.view import build_view
 from uhman_jax.losses import make_loss
+from uhman_jax.models.build import build_model
 from uhman_jax.preprocess import ledger, shard_builder
 from uhman_jax.shards import quantize
 from uhman_jax.simulator import simulate
@@ -45,7 +46,7 @@ def loss(world, root, field):
 
 
 def model(world, root, field):
-    return state.build_model(changed(ModelConfig(), field), world[0])
+    return build_model(changed(ModelConfig(), field), world[0])
 
 
 def view(world, root, field):

@@ -14,6 +14,7 @@ from fake_truth import make_truth
 from uhman_jax import input_pipeline, metrics, train
 from uhman_jax.dataset.view import TEST
 from uhman_jax.evaluate import evaluate, ranking, reference_rankings, slices
+from uhman_jax.models.build import build_model
 from uhman_jax.runtime.errors import UserError
 
 NOTHING = lambda line: None  # noqa: E731
@@ -33,7 +34,7 @@ def trained(tmp_path_factory):
         view=view,
         store=store,
         state=state,
-        model=train.build_model(config.model, view),
+        model=build_model(config.model, view),
     )
 
 

@@ -18,6 +18,7 @@ import tiny_world
 
 from uhman_jax import input_pipeline, train
 from uhman_jax.dataset.view import TEST, VALIDATION
+from uhman_jax.models.build import build_model
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 MESH_RUN = FIXTURES / "mesh_run.py"
@@ -114,7 +115,7 @@ def config(root, tmp_path_factory):
         statistics = input_pipeline.channel_statistics(view, store, progress=False)
         state = train.train(config, view, store, statistics, folder / f"{seed}", log=str)
         world = state.statistics, view, store
-        model = train.build_model(config.model, view)
+        model = build_model(config.model, view)
         if all(
             tiny_world.scores(model, params, *world, view.rows(split), apart=5e-5)[1].all()
             for params in (state.params, state.best_params)

@@ -18,6 +18,7 @@ from uhman_jax.dataset.raw import read_raw_dataset, write_raw_dataset
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
 from uhman_jax.losses import make_loss
+from uhman_jax.models.build import build_model
 from uhman_jax.runtime.errors import UserError
 from uhman_jax.train import state as state_lib
 from uhman_jax.train import step as step_lib
@@ -326,7 +327,7 @@ def test_a_run_writes_its_log_and_its_best_parameters_score_what_the_log_says(
     best_S = np.max([entry["validation/MAP"] for entry in entries], axis=0)
     np.testing.assert_allclose(state.best_score_S, best_S, rtol=1e-6)
     batches = input_pipeline.eval_batches(view, store, rows=view.rows(VALIDATION), batch_size=16)
-    model = train.build_model(config.model, view)
+    model = build_model(config.model, view)
     ranker = make_ranker(model)
     ranking = rank_videos(
         ranker, state.best_params, state.statistics, input_pipeline.iterate(batches)

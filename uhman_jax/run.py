@@ -133,6 +133,7 @@ def _train_and_evaluate(
     """Trains unless `mode` is "evaluate", and evaluates; returns None if a signal stopped it."""
     from uhman_jax import train  # imports JAX
     from uhman_jax.evaluate import evaluate
+    from uhman_jax.models.build import build_model
     from uhman_jax.runtime.mesh import Devices
 
     keep_compiled_programs()
@@ -170,7 +171,7 @@ def _train_and_evaluate(
     if cluster.is_main_process:
         (workdir / REPORT).unlink(missing_ok=True)  # of an earlier evaluation
     return evaluate(
-        train.build_model(config.model, view),
+        build_model(config.model, view),
         state.kept,
         state.statistics,
         config,

@@ -20,6 +20,7 @@ from typing import Any
 from absl import flags
 
 from tools.bench.table import machine
+from uhman_jax.models.build import build_model
 from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.runtime.streams import run_app
 
@@ -51,7 +52,7 @@ def measure(count: int, steps: int) -> dict[str, float]:
     for name, batch_size in (("strong", STRONG), ("weak", WEAK * count)):
         config = synthetic.config_of(hidden_size=32, batch_size=batch_size)
         config.train.microbatch_size = batch_size
-        model = train.build_model(config.model, view)
+        model = build_model(config.model, view)
         state: Any = train.init_state(model, config, synthetic.statistics(SIZES["num_channels"]))
         places = devices.state_shardings(state)
         state = devices.shard_state(jax.tree.map(jax.device_get, state))

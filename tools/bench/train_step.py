@@ -24,8 +24,9 @@ from absl import flags
 
 from tools.bench import synthetic, table
 from uhman_jax.config import Estimator
+from uhman_jax.models.build import build_model
 from uhman_jax.runtime.streams import run_app
-from uhman_jax.train.state import build_model, init_state
+from uhman_jax.train.state import init_state
 from uhman_jax.train.step import make_train_step
 
 _BATCH = flags.DEFINE_integer("batch_size", 64, "Videos per step.")
@@ -67,7 +68,7 @@ def ours(batch: Any, num_seeds: int) -> tuple[Callable[[], Any], Callable[[], An
     sizes = {"hidden_size": _HIDDEN.value, "batch_size": _BATCH.value}
     config = synthetic.config_of(num_seeds=num_seeds, **sizes)
     config.loss.estimator = Estimator(_ESTIMATOR.value)
-    model = build_model(config.model, synthetic.view_sizes(_HASHTAGS.value))  # type: ignore[arg-type]
+    model = build_model(config.model, synthetic.view_sizes(_HASHTAGS.value))
     state = init_state(model, config, synthetic.statistics(_CHANNELS.value))
     train_step = make_train_step(model, config, 1000)
     on_device = jax.device_put(batch)

@@ -15,6 +15,7 @@ from uhman_jax.config import Config, Decay
 from uhman_jax.dataset.view import TRAIN, VALIDATION, View
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
 from uhman_jax.kernels.video_input import ChannelStatistics
+from uhman_jax.models.build import build_model
 from uhman_jax.run_directory import CHECKPOINTS
 from uhman_jax.runtime import signals, storage
 from uhman_jax.runtime.errors import DivergedError, UserError
@@ -25,7 +26,7 @@ from uhman_jax.train.batch_source import OnDevice, Streamed, multi_step
 from uhman_jax.train.checkpoints import Checkpoints
 from uhman_jax.train.device_dataset import fits_on_device, load
 from uhman_jax.train.metrics_log import MetricsLog
-from uhman_jax.train.state import State, abstract_state, build_model, init_state, record_validation
+from uhman_jax.train.state import State, abstract_state, init_state, record_validation
 from uhman_jax.train.step import StepMetrics, learning_rate, make_train_step
 
 MAX_TRAIN_SAMPLE = 256  # training videos that are ranked at each validation, to see overfitting
