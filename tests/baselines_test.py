@@ -26,7 +26,7 @@ from model_inputs import (
     sizes_of,
 )
 
-from uhman_jax import input_pipeline, metrics, train
+from uhman_jax import channel_statistics, metrics, train
 from uhman_jax.config import ModelConfig, ModelName, Precision
 from uhman_jax.evaluate import evaluate
 from uhman_jax.kernels.video_input import ChannelStatistics
@@ -193,7 +193,7 @@ def test_trains_and_is_evaluated_like_any_system(tmp_path):
     config = tiny_world.make_config(root, num_epochs=1, num_seeds=2)
     config.model.name = ModelName.THREE_WAY
     view, store = tiny_world.load(root, config)
-    statistics = input_pipeline.channel_statistics(view, store, progress=False)
+    statistics = channel_statistics.measure(view, store)
     quiet = lambda line: None  # noqa: E731
     state = train.train(config, view, store, statistics, tmp_path / "run", log=quiet)
     model = build_model(config.model, view)

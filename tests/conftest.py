@@ -24,7 +24,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 import tiny_world  # noqa: E402
 
-from uhman_jax import input_pipeline  # noqa: E402
+from uhman_jax import channel_statistics  # noqa: E402
 from uhman_jax.runtime import storage  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -40,7 +40,7 @@ def root(tmp_path_factory):
 def world(root):
     """Its view and store, and the mean and deviation of its channels."""
     view, store = tiny_world.load(root, tiny_world.make_config(root))
-    return view, store, input_pipeline.channel_statistics(view, store, progress=False)
+    return view, store, channel_statistics.measure(view, store)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import tiny_world
 from fake_truth import make_truth
 
-from uhman_jax import input_pipeline, metrics, train
+from uhman_jax import channel_statistics, input_pipeline, metrics, train
 from uhman_jax.dataset.view import TEST
 from uhman_jax.evaluate import evaluate, ranking, reference_rankings, slices
 from uhman_jax.models.build import build_model
@@ -27,7 +27,7 @@ def trained(tmp_path_factory):
     root = tiny_world.write_dataset(folder / "data", num_videos=300)
     config = tiny_world.make_config(root, num_epochs=25, num_seeds=2)
     view, store = tiny_world.load(root, config)
-    statistics = input_pipeline.channel_statistics(view, store, progress=False)
+    statistics = channel_statistics.measure(view, store)
     state = train.train(config, view, store, statistics, folder / "run", log=NOTHING)
     return types.SimpleNamespace(
         config=config,
@@ -190,7 +190,7 @@ def test_a_wrong_guess_of_the_positives_scores_changes_no_ranking(monkeypatch):
 
 def test_no_video_is_an_error():
     with pytest.raises(ValueError, match="at least one video, got none"):
-        ranking.rank_videos(ranking.Ranker(lambda _: None, lambda *_: None), {}, {}, [])
+        ranking.rank_videos(ranking.Ranker(lambda _: None, None, None), {}, {}, [])
 
 
 # Slices

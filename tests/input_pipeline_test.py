@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_view import ragged, small_view
 
-from uhman_jax import input_pipeline
+from uhman_jax import channel_statistics, input_pipeline
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION
 from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards import quantize, store, tfrecord
@@ -69,10 +69,8 @@ def leaves(batch):
 
 
 def train(view, frames, batch_size=3, seed=5, **kwargs):
-    rows = view.rows(TRAIN)
-    return input_pipeline.train_batches(
-        view, frames, rows=rows, batch_size=batch_size, seed=seed, **kwargs
-    )
+    order = input_pipeline.TrainOrder(view.rows(TRAIN), batch_size, seed)
+    return input_pipeline.train_batches(view, frames, order, **kwargs)
 
 
 @pytest.mark.parametrize("storage", ["uint8", "bfloat16", "float32"])
@@ -117,18 +115,6 @@ def test_a_part_of_a_batch_that_processes_share_has_its_slots_of_the_whole(view,
     whole, part = train(view, frames)[1], train(view, frames, slots=slots)[1]
     assert part.video.slot_B.tolist() == [1, 2] and part.video.slot_B.dtype == np.int32
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[slots]), part, whole)
-
-
-def test_max_frames_only_adds_padding(view, frames):
-    rows = np.array([3, 1])
-    short = input_pipeline.Join(view, frames)(rows)
-    long = input_pipeline.Join(view, frames, max_frames=6)(rows)
-    assert long.video.codes_BFMC.shape == (2, 6, M, C)
-    np.testing.assert_array_equal(long.video.codes_BFMC[:, :MAX_FRAMES], short.video.codes_BFMC)
-    np.testing.assert_array_equal(long.video.mask_BF[:, :MAX_FRAMES], short.video.mask_BF)
-    assert not long.video.mask_BF[:, MAX_FRAMES:].any()
-    with pytest.raises(UserError, match="max_frames must be at least the 4 frames .*, got 3"):
-        input_pipeline.Join(view, frames, max_frames=3)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 16])
@@ -188,7 +174,7 @@ def test_a_fresh_iterator_goes_on_where_another_stopped(tmp_path, view, frames, 
     for _ in range(start):
         next(unbroken)
     reopened = store.FrameStore.open(frames.directory)
-    fresh = input_pipeline.iterate(train(view, reopened), start, num_threads=1, prefetch=1)
+    fresh = input_pipeline.iterate(train(view, reopened), start, num_threads=1)
     for step in range(start, start + 6):  # over the border of an epoch
         batch = next(fresh)
         assert_same(batch, next(unbroken))
@@ -217,8 +203,6 @@ def test_eval_batches_hold_every_row_once_in_order(view, frames, batch_size):
 def test_no_row(view, frames):
     none = np.array([], np.int64)
     assert len(input_pipeline.eval_batches(view, frames, rows=none, batch_size=3)) == 0
-    with pytest.raises(UserError, match="one video or more, got none"):
-        input_pipeline.TrainOrder(none, 3, 0)
 
 
 def test_a_damaged_record_stops_the_iterator_and_is_named(view, frames):
@@ -255,7 +239,7 @@ def test_rows_wider_than_the_padding_are_refused():
 @pytest.mark.parametrize("storage", ["uint8", "bfloat16", "float32"])
 def test_channel_statistics(tmp_path, view, storage):
     frames = store.FrameStore.open(write_store(tmp_path / "shards", storage))
-    mean_C, std_C = input_pipeline.channel_statistics(view, frames, progress=False)
+    mean_C, std_C = channel_statistics.measure(view, frames)
     values_NC = np.concatenate(
         [
             quantize.decode(quantize.pack(features(row), storage)).reshape(-1, C)
@@ -275,7 +259,7 @@ def test_channel_statistics_of_many_frames_stay_exact():
     """The largest codes, over several blocks of 256: float32 would round their squares."""
     codes_FMC = np.full((9, M, 1), 255, np.uint8)
     codes_FMC[0, 0] = 254
-    size, mean_C, square_C = input_pipeline._moments(codes_FMC)
+    size, mean_C, square_C = channel_statistics._moments(codes_FMC)
     values = codes_FMC.astype(np.float64)
     assert size == 9 * M
     np.testing.assert_allclose(mean_C, values.mean(), rtol=1e-15)
@@ -291,14 +275,14 @@ def test_channel_statistics_when_nothing_varies(tmp_path, view):
     store.write_shard(directory, 0, 1, records, store.Schema(C))
     store.write_metadata(directory, 1, store.Schema(C), {})
     frames = store.FrameStore.open(directory)
-    mean_C, std_C = input_pipeline.channel_statistics(view, frames, progress=False)
+    mean_C, std_C = channel_statistics.measure(view, frames)
     np.testing.assert_array_equal(mean_C, np.full(C, 2.5, np.float32))
     np.testing.assert_array_equal(std_C, np.ones(C, np.float32))
 
 
 def test_channel_statistics_read_only_train_rows(tmp_path, view, frames):
     """Damage in the record of every other row goes unseen."""
-    want = input_pipeline.channel_statistics(view, frames, progress=False)
+    want = channel_statistics.measure(view, frames)
     others = [*view.rows(VALIDATION), *view.rows(TEST)]
     for index in frames.rows([view.video_ids[row] for row in others]):
         path = frames._paths[frames._facts["shard"][index]]
@@ -306,5 +290,5 @@ def test_channel_statistics_read_only_train_rows(tmp_path, view, frames):
         data[int(frames._facts["offset"][index]) + 500] ^= 1
         path.write_bytes(data)
     reopened = store.FrameStore.open(frames.directory)
-    got = input_pipeline.channel_statistics(view, reopened, progress=False)
+    got = channel_statistics.measure(view, reopened)
     np.testing.assert_array_equal(got, want)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tiny_world
 
-from uhman_jax import input_pipeline, train
+from uhman_jax import channel_statistics, train
 from uhman_jax.dataset.view import TEST, VALIDATION
 from uhman_jax.models.build import build_model
 
@@ -112,7 +112,7 @@ def config(root, tmp_path_factory):
         path = tiny_world.write_config(folder / f"tiny{seed}.py", root, **how)
         config = runpy.run_path(str(path))["get_config"]()
         view, store = tiny_world.load(root, config)
-        statistics = input_pipeline.channel_statistics(view, store, progress=False)
+        statistics = channel_statistics.measure(view, store)
         state = train.train(config, view, store, statistics, folder / f"{seed}", log=str)
         world = state.statistics, view, store
         model = build_model(config.model, view)

@@ -155,12 +155,12 @@ def test_sigterm_saves_and_another_process_ends_with_the_bytes_of_an_unbroken_ru
         import pathlib, sys
         sys.path.insert(0, "tests/fixtures")
         import tiny_world
-        from uhman_jax import input_pipeline, train
+        from uhman_jax import channel_statistics, train
         from uhman_jax.runtime.signals import graceful_stop
         root, workdir = map(pathlib.Path, sys.argv[1:])
         config = tiny_world.make_config(root, num_epochs=40, eval_every=60)
         view, store = tiny_world.load(root, config)
-        statistics = input_pipeline.channel_statistics(view, store, progress=False)
+        statistics = channel_statistics.measure(view, store)
         with graceful_stop() as stopped:
             try:
                 train.train(config, view, store, statistics, workdir, should_stop=stopped)

@@ -12,7 +12,7 @@ import short_runs
 import tiny_world
 from short_runs import assert_same_bytes, log_of, run, without_times
 
-from uhman_jax import input_pipeline, train
+from uhman_jax import channel_statistics, input_pipeline, train
 from uhman_jax.config import Decay, Loss, Optimiser, RankWeight, to_dict
 from uhman_jax.dataset.raw import read_raw_dataset, write_raw_dataset
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION
@@ -59,9 +59,8 @@ def take_steps(config, world, num_steps, total=100):
 
 def batch_of(config, world, step=0):
     view, store, *_ = world
-    rows = view.rows(TRAIN)
-    size = config.train.batch_size
-    return input_pipeline.train_batches(view, store, rows=rows, batch_size=size, seed=0)[step]
+    order = input_pipeline.TrainOrder(view.rows(TRAIN), config.train.batch_size, 0)
+    return input_pipeline.train_batches(view, store, order)[step]
 
 
 # The loss of a batch and one update
@@ -366,7 +365,7 @@ def test_labels_of_test_videos_change_no_byte_of_the_parameters(root, world, tmp
     config = tiny_world.make_config(root, decay=Decay.PLATEAU, patience=1)
     other_view, other_store = tiny_world.load(tmp_path / "data", config)
     assert len(tested) > 20 and other_view.fingerprint != view.fingerprint
-    statistics = input_pipeline.channel_statistics(other_view, other_store, progress=False)
+    statistics = channel_statistics.measure(other_view, other_store)
     one = run(config, world, tmp_path / "one")
     other = run(config, (other_view, other_store, statistics), tmp_path / "other")
     assert_same_bytes(one, other)
@@ -378,7 +377,7 @@ def test_without_validation_videos_the_last_parameters_are_kept(root, tmp_path):
     config = tiny_world.make_config(root, num_epochs=2)
     config.view.validation_share = 0.0
     view, store = tiny_world.load(root, config)
-    world = view, store, input_pipeline.channel_statistics(view, store, progress=False)
+    world = view, store, channel_statistics.measure(view, store)
     state = run(config, world, tmp_path)
     assert_same_bytes(state.params, state.best_params)
     assert "validation/P@10" not in log_of(tmp_path)[-1]

@@ -51,7 +51,7 @@ class Ranker(NamedTuple):
 
     hashtags: Callable[[Any], Any]
     rank: Callable[..., Any]
-    place: Callable[[Batch], Batch] = jax.device_put
+    place: Callable[[Batch], Batch]
 
 
 def make_ranker(model: nn.Module, top_k: int = 0, devices: Devices | None = None) -> Ranker:
@@ -98,12 +98,13 @@ def make_ranker(model: nn.Module, top_k: int = 0, devices: Devices | None = None
 
         return jax.vmap(one_seed)(params, hashtags_STD)
 
-    if not devices:
-        return Ranker(jax.jit(jax.vmap(hashtags)), jax.jit(rank))
+    def place(batch: Batch) -> Batch:
+        return devices.shard_batch(batch, len(batch.mask_B)) if devices else jax.device_put(batch)
+
     return Ranker(
-        jax.jit(jax.vmap(hashtags), out_shardings=devices.row_sharded()),
-        jax.jit(rank, out_shardings=devices.replicated()),
-        lambda batch: devices.shard_batch(batch, len(batch.mask_B)),
+        jax.jit(jax.vmap(hashtags), out_shardings=devices and devices.row_sharded()),
+        jax.jit(rank, out_shardings=devices and devices.replicated()),
+        place,
     )
 
 
