@@ -75,7 +75,7 @@ def test_every_shape_of_the_mesh_ends_like_one_device(root, tmp_path, estimator,
     ("estimator", "num_hashtags"),
     [
         ("sampled", 50_001),
-        ("exact", 50_001),
+        pytest.param("exact", 50_001, marks=pytest.mark.slow),
         pytest.param("sampled", 1_000_000, marks=pytest.mark.long),
         pytest.param("exact", 1_000_000, marks=pytest.mark.long),
     ],
@@ -194,8 +194,9 @@ def test_two_processes_one_of_which_is_ended_go_on(config, metrics, tmp_path, nu
         (["--mesh=2x1", "--config.train.batch_size=5"], "train.batch_size must be a multiple of"),
     ],
 )
-def test_a_mesh_that_does_not_fit_is_a_user_error(config, tmp_path, flags, message):
-    """The other rules are in cluster_test."""
+def test_a_mesh_that_does_not_fit_is_a_user_error(root, tmp_path, flags, message):
+    """The other rules are in processes_test."""
+    config = tiny_world.write_config(tmp_path / "tiny.py", root)
     command = ["-m", "uhman_jax.main", f"--config={config}", f"--workdir={tmp_path / 'run'}"]
     process = start(*command, *flags, num_devices=2)
     output, _ = process.communicate()

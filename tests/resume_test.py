@@ -20,6 +20,7 @@ from uhman_jax import input_pipeline, run_directory, train
 from uhman_jax.config import Features
 from uhman_jax.dataset.view import TRAIN, View
 from uhman_jax.runtime.errors import DivergedError, UserError
+from uhman_jax.runtime.mesh import Devices
 from uhman_jax.train import checkpoints as checkpoints_lib
 from uhman_jax.train import loop
 from uhman_jax.train import metrics_log as log_lib
@@ -125,14 +126,17 @@ def test_a_checkpoint_before_the_first_validation_has_parameters_to_use(root, wo
 def test_processes_agree_at_intervals(monkeypatch):
     calls = []
 
-    class Pair:
+    class Pair(Devices):
+        def __init__(self):
+            """Without a mesh."""
+
         def all_max(self, stop, seconds):  # the other one's steps take 0.1 s
             calls.append(stop)
             return [stop, max(seconds, 0.1)]
 
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     checks = iter(range(100))
-    should_stop = loop.agreed(Pair(), lambda: next(checks) >= 3)
+    should_stop = Pair().agreed(lambda: next(checks) >= 3)
     answers = [should_stop() for _ in range(12)]
     assert calls == [False, False, False, True]  # at the first call, then at every third
     assert answers.index(True) == 9
@@ -194,7 +198,7 @@ def test_sigterm_saves_and_another_process_ends_with_the_bytes_of_an_unbroken_ru
 def test_a_loss_that_is_not_finite_stops_with_the_step_the_checkpoint_and_remedies(
     root, world, tmp_path
 ):
-    config = tiny_world.make_config(root, clip_norm=0.0, learning_rate=1e-4, checkpoint_every=3)
+    config = tiny_world.make_config(root, checkpoint_every=3)
     view, store, statistics = world
 
     class Poisoned(type(store)):  # the clip that is trained on at step 7 has a NaN
@@ -216,7 +220,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_the_checkpoint_and_remedi
     message = str(caught.value)
     assert "got a loss of nan at step 7 with seed 0" in message
     assert f"last good checkpoint: step 6 in {tmp_path / 'checkpoints'}" in message
-    assert "lower train.learning_rate (0.0001)" in message and "train.clip_norm (0.0)" in message
+    assert "lower train.learning_rate (0.05)" in message and "train.clip_norm (5.0)" in message
     state = train.restore(config, view, tmp_path)
     assert int(state.step) == 6
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
@@ -268,7 +272,7 @@ def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_found(state, tmp_path):
         checkpoints.wait()
         newest, rng = tmp_path / "checkpoints" / "5.npz", np.random.default_rng(0)
         whole = newest.read_bytes()
-        for index in [0, len(whole) - 1, *rng.integers(len(whole), size=40).tolist()]:
+        for index in [0, len(whole) - 1, *rng.integers(len(whole), size=10).tolist()]:
             damaged = bytearray(whole)
             damaged[index] ^= 1 << int(rng.integers(8))
             newest.write_bytes(damaged)
@@ -294,14 +298,13 @@ def test_checkpoints_of_earlier_versions_are_read_checked_and_replaced(tmp_path)
         rng = np.random.default_rng(0)
         for path in [path for path in (folder / "6").rglob("*") if path.is_file()]:
             content = path.read_bytes()
-            flipped = bytearray(content)
-            flipped[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
-            for damaged in (flipped, b""):
-                path.write_bytes(damaged)
-                lines = []
-                state = checkpoints.restore(whole, lines.append)
-                assert int(state.step) == (2 if lines else 6)
-                assert lines or path.name in dispensable
+            damaged = bytearray(content)
+            damaged[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+            path.write_bytes(damaged)
+            lines = []
+            state = checkpoints.restore(whole, lines.append)
+            assert int(state.step) == (2 if lines else 6)
+            assert lines or path.name in dispensable
             path.write_bytes(content)
         assert_same_bytes(checkpoints.restore(whole), whole)
         for step in (6, 7, 8):

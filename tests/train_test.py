@@ -20,6 +20,7 @@ from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
 from uhman_jax.losses import make_loss
 from uhman_jax.models.build import build_model
 from uhman_jax.runtime.errors import UserError
+from uhman_jax.train import loop
 from uhman_jax.train import state as state_lib
 from uhman_jax.train import step as step_lib
 
@@ -31,13 +32,18 @@ def programs():
         yield
 
 
-def loss_and_gradient(model, params, statistics, batch, config, key=None):
-    """Of one seed, as in a step."""
+def loss_and_gradient(model, config):
+    """Returns (params, statistics, batch, key) -> loss and gradient of one seed, as in a step."""
     loss = make_loss(**to_dict(config.loss), num_hashtags=model.num_hashtags)
-    key = jax.random.key(0) if key is None else key
-    key, negatives_BPN = step_lib.sample_loss_inputs(batch, key, loss)
-    inputs = model, params, statistics, batch, negatives_BPN, key
-    return step_lib.loss_and_gradient(*inputs, config, loss, "cpu")
+
+    @jax.jit
+    def function(params, statistics, batch, key=jax.random.key(0)):  # noqa: B008
+        key, negatives_key = jax.random.split(key)
+        negatives_BPN = loss.sample(negatives_key, batch.positives_BP, batch.positives_mask_BP)
+        inputs = model, params, statistics, batch, negatives_BPN, key
+        return step_lib.loss_and_gradient(*inputs, config, loss, "cpu")
+
+    return function
 
 
 def start_of(config, world):
@@ -50,7 +56,7 @@ def start_of(config, world):
 def take_steps(config, world, num_steps, total=100):
     """State after some steps, and the metrics of each."""
     model, state = tiny_world.fresh(config, world)
-    train_step, metrics = train.make_train_step(model, config, total), []
+    train_step, metrics = loop.make_train_step(model, config, total, None), []
     for step in range(num_steps):
         state, figures = train_step(state, batch_of(config, world, step))
         metrics.append(figures)
@@ -74,7 +80,7 @@ def test_batch_loss_is_the_sum_over_pairs_divided_by_the_real_examples(root, wor
     # The last three examples become padding.
     real_B = np.arange(len(batch.mask_B)) < len(batch.mask_B) - 3
     batch = batch._replace(mask_B=real_B)
-    loss, _ = loss_and_gradient(model, params, statistics, batch, config)
+    loss, _ = loss_and_gradient(model, config)(params, statistics, batch)
 
     variables = {"params": params, "statistics": statistics}
     scores_BT = np.asarray(model.apply(variables, batch.video, batch.user), np.float64)
@@ -99,15 +105,11 @@ def test_sampled_loss_never_scores_the_whole_vocabulary(root, world, weight):
     config = tiny_world.sampled(tiny_world.make_config(root))
     config.loss.rank_weight = weight
     model, *inputs = start_of(config, world)
-
-    def loss(params, statistics, batch, key):
-        return loss_and_gradient(model, params, statistics, batch, config, key)[0]
-
+    loss = loss_and_gradient(model, config)
     shapes = str(jax.make_jaxpr(loss)(*inputs, jax.random.key(0)))
     num_examples, num_hashtags = inputs[-1].row_B.shape[0], len(world[0].hashtags)
     assert f"[{num_examples},{num_hashtags}]" not in shapes
-    quick = jax.jit(loss)
-    values = [quick(*inputs, jax.random.key(seed)) for seed in range(3)]
+    values = [loss(*inputs, jax.random.key(seed))[0] for seed in range(3)]
     assert np.isfinite(values).all() and len(set(map(float, values))) > 1
 
 
@@ -125,20 +127,16 @@ def test_a_step_is_sgd_with_clipping_decay_of_matrices_momentum_and_rates(root, 
     rates = dict.fromkeys(("gender_AK", "age_AK", "country_AK", "history_TK"), 0.06)
     rates |= {"hashtag_TK": 0.1, "query_KHW": 0.14, "key_KHW": 0.14}
     model, state = tiny_world.fresh(config, world)
-    train_step = train.make_train_step(model, config, num_steps=100)
+    train_step = loop.make_train_step(model, config, 100, None)
     batches = [batch_of(config, world, step) for step in range(3)]
 
     params = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), state.params)
     trace = jax.tree.map(np.zeros_like, params)
     statistics = jax.tree.map(np.asarray, state.statistics)
-
-    @jax.jit
-    def gradient_of(params, batch):
-        return loss_and_gradient(model, params, statistics, batch, config)[1]
-
+    gradient_of = loss_and_gradient(model, config)
     for step, batch in enumerate(batches):
         as_float32 = jax.tree.map(lambda leaf: leaf.astype(np.float32), params)
-        gradient = jax.tree.map(np.asarray, gradient_of(as_float32, batch))
+        gradient = jax.tree.map(np.asarray, gradient_of(as_float32, statistics, batch)[1])
         norm = np.sqrt(
             sum((leaf.astype(np.float64) ** 2).sum() for leaf in jax.tree.leaves(gradient))
         )
@@ -164,7 +162,7 @@ def test_a_step_is_sgd_with_clipping_decay_of_matrices_momentum_and_rates(root, 
 def test_the_moving_average_is_its_formula_and_is_what_is_kept(root, world, tmp_path):
     config = tiny_world.make_config(root, ema=0.3, num_epochs=1)
     model, state = tiny_world.fresh(config, world)
-    train_step = train.make_train_step(model, config, num_steps=100)
+    train_step = loop.make_train_step(model, config, 100, None)
     average = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
     for step in range(4):
         state, _ = train_step(state, batch_of(config, world, step))
@@ -188,7 +186,8 @@ def test_softmax_is_averaged_over_the_real_examples(root, world):
     config.loss.name, config.loss.temperature = Loss.SOFTMAX, 0.2
     model, params, statistics, batch = start_of(config, world)
     real_B = np.arange(len(batch.mask_B)) < 5
-    loss, _ = loss_and_gradient(model, params, statistics, batch._replace(mask_B=real_B), config)
+    batch = batch._replace(mask_B=real_B)
+    loss, _ = loss_and_gradient(model, config)(params, statistics, batch)
     variables = {"params": params, "statistics": statistics}
     logits_BT = np.asarray(model.apply(variables, batch.video, batch.user), np.float64) / 0.2
     log_prob_BT = logits_BT - np.log(np.exp(logits_BT).sum(1, keepdims=True))
@@ -210,9 +209,9 @@ def test_a_step_of_adamw_is_its_formula_with_decay_of_matrices(root, world):
     batch = batch_of(config, world)
     before = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), state.params)
     params = jax.tree.map(lambda leaf: leaf[0], state.params)
-    _, gradient = loss_and_gradient(model, params, state.statistics, batch, config)
+    gradient = loss_and_gradient(model, config)(params, state.statistics, batch)[1]
     gradient = jax.tree.map(np.asarray, gradient)
-    state, _ = train.make_train_step(model, config, num_steps=100)(state, batch)
+    state, _ = loop.make_train_step(model, config, 100, None)(state, batch)
 
     def check(after, old, slope):  # after one step both moments are those of this gradient
         update = slope / (np.abs(slope) + 1e-8) + (0.3 * old if old.ndim >= 2 else 0)
@@ -226,7 +225,7 @@ def test_a_step_of_adamw_is_its_formula_with_decay_of_matrices(root, world):
 def test_a_step_compiles_once(root, world):
     config = tiny_world.make_config(root)
     model, state = tiny_world.fresh(config, world)
-    train_step = train.make_train_step(model, config, num_steps=100)
+    train_step = loop.make_train_step(model, config, 100, None)
     record = jax.jit(
         functools.partial(state_lib.record_validation, patience=2, decay_factor=0.1),
         donate_argnums=0,

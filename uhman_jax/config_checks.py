@@ -153,11 +153,10 @@ def check_mesh(config: Config, shape: tuple[int, int] | None) -> None:
     if not shape:
         return
     data, model = shape
-    sizes = {"train": config.train.batch_size, "evaluate": config.evaluate.batch_size}
-    for name, size in sizes.items():
-        if size % data:
+    for path in ("train.batch_size", "evaluate.batch_size"):
+        if (size := flatten(config)[path]) % data:
             raise UserError(
-                f"{name}.batch_size must be a multiple of the {data} devices that share a "
+                f"{path} must be a multiple of the {data} devices that share a "
                 f"batch, got {size}; use e.g. {-(-size // data) * data}"
             )
     if config.train.features is Features.DEVICE:

@@ -17,8 +17,7 @@ from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
 from uhman_jax.input_pipeline import TrainOrder
 from uhman_jax.kernels.video_input import ChannelStatistics
 from uhman_jax.models.build import build_model
-from uhman_jax.run_directory import CHECKPOINTS
-from uhman_jax.runtime import signals, storage
+from uhman_jax.runtime import signals
 from uhman_jax.runtime.errors import DivergedError, UserError
 from uhman_jax.runtime.mesh import Devices
 from uhman_jax.runtime.progress import progress_bar
@@ -57,20 +56,6 @@ def total_steps(config: Config, view: View) -> int:
     return config.train.num_epochs * steps_per_epoch(config, view)
 
 
-def restore(config: Config, view: View, workdir: str | os.PathLike[str]) -> State | None:
-    """Returns the state in a run directory's newest whole checkpoint; None if there is none.
-
-    Changes nothing in the directory: a run may be training in it.
-
-    Raises:
-        UserError: no checkpoint can be read although there are some.
-    """
-    if not (storage.path(workdir) / CHECKPOINTS).is_dir():
-        return None
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        return checkpoints.restore(abstract_state(build_model(config.model, view), config, 1))
-
-
 def train(
     config: Config,
     view: View,
@@ -93,7 +78,7 @@ def train(
         statistics: mean and standard deviation of the channels over the training split.
         workdir: holds `checkpoints/` and `metrics.jsonl`.
         should_stop: called after every step and before every batch of a validation.
-        log: takes lines for a person.
+        log: receives lines for a person.
         devices: a mesh that shares the work (checked by `config_checks.check_mesh`); None for one
             device. The state is the same up to rounding, and a run may be resumed on another mesh.
 
@@ -115,31 +100,8 @@ def train(
             log(f"Resumed at step {int(state.step)} of {run.num_steps}.")
         if not devices:
             return run.finish(state, should_stop)
-        state = run.finish(devices.shard_state(state), agreed(devices, should_stop))
+        state = run.finish(devices.shard_state(state), devices.agreed(should_stop))
         return devices.gather_state(state)
-
-
-def agreed(devices: Devices, should_stop: Callable[[], bool]) -> Callable[[], bool]:
-    """Returns a stop check on which all processes agree.
-
-    The all-reduce waits for the device, so it runs at most every 0.25 s (or every 16 calls).
-    """
-    if jax.process_count() == 1:
-        return should_stop
-    interval = calls = 0
-    clock = time.monotonic()
-
-    def check() -> bool:
-        nonlocal interval, calls, clock
-        calls += 1
-        if calls <= interval:
-            return False
-        seconds = (time.monotonic() - clock) / calls
-        should_all_stop, slowest = devices.all_max(should_stop(), seconds)
-        interval, calls, clock = min(int(0.25 / max(slowest, 1e-6)), 16), 0, time.monotonic()
-        return bool(should_all_stop)
-
-    return check
 
 
 class _Run:
@@ -200,8 +162,7 @@ class _Run:
         self.log.truncate(validated)
         if step == validated == self.num_steps:
             return state
-        source = self._batch_source(step, should_stop)
-        if source is None:
+        if not (source := self._batch_source(step, should_stop)):
             raise Interrupted(step)
         record = self._compile(state, source)
         saved, saved_at = (step, validated), -math.inf  # the newest checkpoint
@@ -210,8 +171,8 @@ class _Run:
         def is_due(every: int) -> bool:
             return step % every == 0 or step == self.num_steps
 
-        bar = {"total": self.num_steps, "initial": step, "desc": "Training", "unit": "step"}
-        with progress_bar(**bar, disable=not self.log.write) as bar:
+        how = {"desc": "Training", "unit": "step", "disable": not self.log.write}
+        with progress_bar(total=self.num_steps, initial=step, **how) as bar:
             while True:
                 if validated < step and is_due(self.eval_every):
                     self._check_finite()
@@ -311,9 +272,9 @@ class _Run:
 
         Several processes save together, so they do not decide by their own clocks.
         """
-        if self.config.train.checkpoint_every or step == self.num_steps or jax.process_count() > 1:
-            return True
-        return time.monotonic() - saved_at > self.checkpoints.seconds / SAVING_SHARE
+        is_requested = self.config.train.checkpoint_every or step == self.num_steps
+        is_cheap = time.monotonic() - saved_at > self.checkpoints.seconds / SAVING_SHARE
+        return bool(is_requested) or jax.process_count() > 1 or is_cheap
 
     def _save(self, state: State) -> None:
         self._check_finite()

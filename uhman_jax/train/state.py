@@ -86,16 +86,10 @@ def _is_matrix(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
 
 
-_USER_TABLES = ("gender_AK", "age_AK", "country_AK", "history_TK")
-
-
 def _scale(updates: Any, config: TrainConfig) -> Any:
-    rates = {
-        **dict.fromkeys(_USER_TABLES, config.user_rate),
-        "hashtag_TK": config.hashtag_rate,
-        "query_KHW": config.attention_rate,
-        "key_KHW": config.attention_rate,
-    }
+    rates = dict.fromkeys(("gender_AK", "age_AK", "country_AK", "history_TK"), config.user_rate)
+    rates |= dict.fromkeys(("query_KHW", "key_KHW"), config.attention_rate)
+    rates["hashtag_TK"] = config.hashtag_rate
 
     def scale(path: Any, leaf: jax.Array) -> jax.Array:
         rate = rates.get(path[-1].key)
