@@ -64,7 +64,10 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    [name if name == "ranking" else pytest.param(name, marks=pytest.mark.slow) for name in SMALL],
+)
 def test_benchmarks_print_a_table_and_write_it_as_json(tmp_path, name):
     arguments, contestants = SMALL[name]
     path = tmp_path / "figures.json"

@@ -19,7 +19,7 @@ from absl import flags
 
 from tools.bench import synthetic, table
 from uhman_jax import metrics
-from uhman_jax.evaluate.ranking import fitting_block, rank_queries
+from uhman_jax.evaluate.block_ranking import fitting_block, rank_queries
 from uhman_jax.runtime.streams import run_app
 
 _VIDEOS = flags.DEFINE_integer("num_videos", 8233, "Videos to rank for.")
