@@ -8,7 +8,6 @@ from model_inputs import AGES, B, C, D, F, K, M, R, inputs_of, make_inputs, size
 from model_inputs import make_model as make_system
 from slow_model import reference
 
-from uhman_jax.kernels.video_input import VideoInput
 from uhman_jax.models import layers
 from uhman_jax.models.uhman import UHMAN
 
@@ -64,16 +63,6 @@ def test_an_unknown_attribute_id_spoils_only_its_example():
     video, user = make_inputs()
     scores_BT = model.apply(variables, video, user._replace(age_B=jnp.array([-1, 0, AGES])))
     assert np.isnan(scores_BT).all(axis=1).tolist() == [True, False, True]
-
-
-def test_stored_as_bytes_or_decoded_is_the_same():
-    model, variables = make_model()
-    video, user = make_inputs()
-    decoded = video.codes_BFMC * video.scale_BC[:, None, None] + video.offset_BC[:, None, None]
-    plain = VideoInput.plain(decoded, jnp.ones((B, C)), jnp.zeros((B, C)), video.mask_BF)
-    np.testing.assert_allclose(
-        model.apply(variables, plain, user), model.apply(variables, video, user), atol=1e-5
-    )
 
 
 def test_some_regions_are_distinct_regions_of_their_frame_and_all_have_the_same_chance():
