@@ -1,12 +1,7 @@
 """Stopped and resumed runs, checkpoints, and errors of a run."""
 
 import pathlib
-import signal
-import subprocess
-import sys
 import tarfile
-import textwrap
-import time
 
 import jax
 import jax.numpy as jnp
@@ -148,48 +143,6 @@ def test_two_checkpoints_are_kept(root, world, tmp_path):
     steps = sorted(int(path.stem) for path in (tmp_path / "checkpoints").iterdir())
     last = train.total_steps(config, world[0])
     assert steps == [(last - 1) // 5 * 5, last]
-
-
-@pytest.mark.slow
-def test_sigterm_saves_and_another_process_ends_with_the_bytes_of_an_unbroken_run(
-    root, world, tmp_path
-):
-    script = textwrap.dedent(
-        """
-        import pathlib, sys
-        sys.path.insert(0, "tests/fixtures")
-        import tiny_world
-        from uhman_jax import channel_statistics, train
-        from uhman_jax.runtime.signals import graceful_stop
-        root, workdir = map(pathlib.Path, sys.argv[1:])
-        config = tiny_world.make_config(root, num_epochs=40, eval_every=60)
-        view, store = tiny_world.load(root, config)
-        statistics = channel_statistics.measure(view, store)
-        with graceful_stop() as stopped:
-            try:
-                train.train(config, view, store, statistics, workdir, should_stop=stopped)
-            except train.Interrupted as interrupted:
-                print("interrupted at", interrupted.step)
-                sys.exit(75)
-        """
-    )
-    command = [sys.executable, "-c", script, str(root)]
-    process = subprocess.Popen(
-        [*command, str(tmp_path / "parts")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    while not (tmp_path / "parts" / "metrics.jsonl").exists() or not log_of(tmp_path / "parts"):
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 75 and b"interrupted at" in output
-    assert subprocess.run([*command, str(tmp_path / "parts")], check=False).returncode == 0
-    config = tiny_world.make_config(root, num_epochs=40, eval_every=60)
-    whole = run(config, world, tmp_path / "whole")
-    view, *_ = world
-    assert int(whole.step) == train.total_steps(config, view)
-    assert_same_bytes(whole, train.restore(config, view, tmp_path / "parts"))
-    assert without_times(log_of(tmp_path / "whole")) == without_times(log_of(tmp_path / "parts"))
 
 
 # Errors

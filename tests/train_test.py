@@ -72,32 +72,42 @@ def batch_of(config, world, step=0):
 # The loss of a batch and one update
 
 
-@pytest.mark.parametrize("weight", list(RankWeight))
-def test_batch_loss_is_the_sum_over_pairs_divided_by_the_real_examples(root, world, weight):
+def slow_loss(loss, scores_T, positives):
+    """The loss of one example."""
+    if loss is Loss.SOFTMAX:
+        return (np.log(np.exp(scores_T / 0.2).sum()) - scores_T[positives] / 0.2).mean()
+    total, others = 0.0, np.setdiff1d(np.arange(len(scores_T)), positives)
+    for positive in positives:
+        hinge = np.maximum(0, 0.3 - scores_T[positive] + scores_T[others])
+        rank = int((hinge > 0).sum())
+        if loss is RankWeight.NONE:
+            total += 4 * hinge.mean()
+        elif rank:
+            total += sum(1 / r for r in range(1, rank + 1)) * hinge.sum() / rank
+    return total
+
+
+@pytest.mark.parametrize("kind", [*RankWeight, Loss.SOFTMAX])
+def test_batch_loss_is_the_mean_over_the_real_examples(root, world, kind):
     config = tiny_world.make_config(root)
-    config.loss.rank_weight, config.loss.margin = weight, 0.3
+    config.loss.margin, config.loss.temperature = 0.3, 0.2
+    if kind is Loss.SOFTMAX:
+        config.loss.name = kind
+    else:
+        config.loss.rank_weight = kind
     model, params, statistics, batch = start_of(config, world)
-    # The last three examples become padding.
-    real_B = np.arange(len(batch.mask_B)) < len(batch.mask_B) - 3
+    real_B = np.arange(len(batch.mask_B)) < len(batch.mask_B) - 3  # the last three become padding
     batch = batch._replace(mask_B=real_B)
     loss, _ = loss_and_gradient(model, config)(params, statistics, batch)
-
     variables = {"params": params, "statistics": statistics}
     scores_BT = np.asarray(model.apply(variables, batch.video, batch.user), np.float64)
-    total = 0.0
-    for scores_T, ids, mask in zip(
-        scores_BT[real_B], batch.positives_BP, batch.positives_mask_BP, strict=False
-    ):
-        positives = ids[mask]
-        others = np.setdiff1d(np.arange(len(scores_T)), positives)
-        for positive in positives:
-            hinge = np.maximum(0, 0.3 - scores_T[positive] + scores_T[others])
-            rank = int((hinge > 0).sum())
-            if weight is RankWeight.NONE:
-                total += 4 * hinge.mean()
-            elif rank:
-                total += sum(1 / r for r in range(1, rank + 1)) * hinge.sum() / rank
-    np.testing.assert_allclose(loss, total / real_B.sum(), rtol=1e-5)
+    expected = [
+        slow_loss(kind, scores_T, ids_P[mask_P])
+        for scores_T, ids_P, mask_P in zip(
+            scores_BT[real_B], batch.positives_BP, batch.positives_mask_BP, strict=False
+        )
+    ]
+    np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-5)
 
 
 @pytest.mark.parametrize("weight", list(RankWeight))
@@ -179,25 +189,6 @@ def test_the_moving_average_is_its_formula_and_is_what_is_kept(root, world, tmp_
     assert_same_bytes(final.best_params, final.average)
     assert not np.allclose(final.average["hashtag_TK"], final.params["hashtag_TK"], atol=1e-4)
     assert tiny_world.fresh(tiny_world.make_config(root), world)[1].average == ()
-
-
-def test_softmax_is_averaged_over_the_real_examples(root, world):
-    config = tiny_world.make_config(root)
-    config.loss.name, config.loss.temperature = Loss.SOFTMAX, 0.2
-    model, params, statistics, batch = start_of(config, world)
-    real_B = np.arange(len(batch.mask_B)) < 5
-    batch = batch._replace(mask_B=real_B)
-    loss, _ = loss_and_gradient(model, config)(params, statistics, batch)
-    variables = {"params": params, "statistics": statistics}
-    logits_BT = np.asarray(model.apply(variables, batch.video, batch.user), np.float64) / 0.2
-    log_prob_BT = logits_BT - np.log(np.exp(logits_BT).sum(1, keepdims=True))
-    expected = [
-        -log_prob_T[ids[mask]].mean()
-        for log_prob_T, ids, mask in zip(
-            log_prob_BT[:5], batch.positives_BP, batch.positives_mask_BP, strict=False
-        )
-    ]
-    np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-5)
 
 
 def test_a_step_of_adamw_is_its_formula_with_decay_of_matrices(root, world):
