@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import model_inputs
 import numpy as np
 import pytest
+import short_runs
 import slow_model
 import tiny_world
 from model_inputs import (
@@ -26,7 +27,7 @@ from model_inputs import (
     sizes_of,
 )
 
-from uhman_jax import channel_statistics, metrics, train
+from uhman_jax import metrics
 from uhman_jax.config import ModelConfig, ModelName, Precision
 from uhman_jax.evaluate import evaluate
 from uhman_jax.models.baselines import Bilinear, ThreeWay, UserAdditive
@@ -143,17 +144,13 @@ def test_a_config_names_the_system_and_its_settings(name):
     assert {field: getattr(model, field) for field in expected} == expected
 
 
-def test_trains_and_is_evaluated_like_any_system(tmp_path):
-    root = tiny_world.write_dataset(tmp_path / "data", num_videos=60)
+def test_trains_and_is_evaluated_like_any_system(root, world, tmp_path):
     config = tiny_world.make_config(root, num_epochs=1, num_seeds=2)
     config.model.name = ModelName.THREE_WAY
-    view, store = tiny_world.load(root, config)
-    statistics = channel_statistics.measure(view, store)
-    quiet = lambda line: None  # noqa: E731
-    state = train.train(config, view, store, statistics, tmp_path / "run", log=quiet)
+    state, (view, store, _) = short_runs.run(config, world, tmp_path / "run"), world
     model = build_model(config.model, view)
     arguments = model, state.params, state.statistics, config, view, store, tmp_path
-    values = evaluate(*arguments, log=quiet)
+    values = evaluate(*arguments, log=lambda line: None)
     assert len(values["test/MAP/seeds"]) == 2 and 0 < values["test/MAP"] < 1
     with np.load(tmp_path / "examples.npz") as arrays:
         regions_EFM, mask_EF = arrays["regions_EFM"], arrays["frame_mask_EF"]

@@ -136,18 +136,9 @@ def metrics(config, tmp_path_factory):
 
 def figures(workdir):
     """All numbers of metrics.json by their path."""
-
-    def walk(value, path):
-        if isinstance(value, dict):
-            for key, item in value.items():
-                yield from walk(item, f"{path}/{key}")
-        elif isinstance(value, list):
-            for index, item in enumerate(value):
-                yield from walk(item, f"{path}[{index}]")
-        else:
-            yield path, value
-
-    return dict(walk(json.loads((workdir / "metrics.json").read_text()), ""))
+    values = json.loads((workdir / "metrics.json").read_text())
+    leaves, _ = jax.tree_util.tree_flatten_with_path(values)
+    return {jax.tree_util.keystr(path): value for path, value in leaves}
 
 
 def assert_same_figures(workdir, metrics):
