@@ -1,4 +1,4 @@
-"""BL, UA and 3WM against their equations in float64, laws of padding, and what each can learn."""
+"""BL, UA and 3WM against their equations in float64, and the dependence that each can learn."""
 
 import types
 
@@ -157,7 +157,7 @@ def test_trains_and_is_evaluated_like_any_system(root, world, tmp_path):
     np.testing.assert_allclose(regions_EFM[mask_EF], 1 / 64)
 
 
-# What each can learn
+# The dependence that each can learn
 
 
 def train_and_rank(system, decides, seed=0):
@@ -197,7 +197,7 @@ def train_and_rank(system, decides, seed=0):
         (ThreeWay, "user", True),
     ],
 )
-def test_beats_popularity_where_it_sees_what_decides(system, decides, sees):
+def test_beats_popularity_if_it_sees_the_deciding_variable(system, decides, sees):
     found, popular = train_and_rank(system, decides)
     # Over five seeds and two roundings found has mean 0.953, sd 0.016 where the content decides
     # and 0.998, 0.004 where the user does, or 0.36, 0.04 if the system does not see users; popular

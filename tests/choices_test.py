@@ -1,4 +1,4 @@
-"""A setting whose value nobody handles is refused; it never means the last choice in silence."""
+"""A choice that no code handles is refused; it never silently means another one."""
 
 import dataclasses
 import enum
@@ -89,7 +89,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("path", REFUSED)
-def test_a_value_that_nobody_handles_is_refused(path, world, tmp_path):
+def test_an_unhandled_choice_is_refused(path, world, tmp_path):
     with pytest.raises(
         (AssertionError, KeyError, TypeError, ValueError), match="(?i)added|be one of"
     ):

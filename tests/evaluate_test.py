@@ -145,7 +145,7 @@ def test_user_slices_have_the_right_members(trained):
 # Files
 
 
-def test_files_hold_what_the_report_and_people_read(trained, evaluated):
+def test_the_files_for_the_report_and_for_people(trained, evaluated):
     view, (values, folder) = trained.view, evaluated
     stored = json.loads((folder / "metrics.json").read_text())
     assert stored.keys() == values.keys() and stored["step"] == 7

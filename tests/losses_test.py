@@ -313,7 +313,7 @@ def test_compiles_once():
     assert step._cache_size() == 1
 
 
-def test_unknown_rank_weight_says_what_to_use():
+def test_an_unknown_rank_weight_is_refused():
     message = "rank_weight must be 'none' or 'wsabie', got 'warp'; use one"
     with pytest.raises(ValueError, match=message):
         exact(make_batch(), "warp")

@@ -1,4 +1,4 @@
-"""Several devices do what one does: eight virtual ones in all shapes, and two processes."""
+"""Several devices give the result of one: eight virtual devices in all shapes, two processes."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def output_of(process):
     return output
 
 
-def assert_ends_alike(got, want):
+def assert_same_ends(got, want):
     for name, array in want.items():
         if name == "apart_SV":
             continue
@@ -64,11 +64,11 @@ def assert_ends_alike(got, want):
 def test_every_shape_of_the_mesh_ends_like_one_device(root, tmp_path, estimator, shapes):
     assert jax.device_count() == 1
     config = mesh_run.config_of(root, estimator)
-    want = mesh_run.ends(config, root, tmp_path / "alone")
+    want = mesh_run.ends(config, root, tmp_path / "one")
     output_of(start(MESH_RUN, root, tmp_path, shapes, f"--estimator={estimator}"))
     for name in shapes.replace(",", "then").split():
         with np.load(tmp_path / f"{name}.npz") as got:
-            assert_ends_alike(dict(got), want)
+            assert_same_ends(dict(got), want)
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ def test_two_processes_give_the_metrics_of_one(config, metrics, tmp_path):
     assert "UHMAN" in output_of(first)
     assert "UHMAN" not in output_of(second), "only the first process prints"
     assert_same_figures(tmp_path / "run", metrics)
-    command = ["-m", "uhman_jax.main", f"--config={config}", f"--workdir={tmp_path / 'alone'}"]
+    command = ["-m", "uhman_jax.main", f"--config={config}", f"--workdir={tmp_path / 'one'}"]
     output_of(start(*command, "--mesh=2x2", num_devices=4))
-    assert figures(tmp_path / "alone") == figures(tmp_path / "run"), "one mesh, the same bits"
+    assert figures(tmp_path / "one") == figures(tmp_path / "run"), "one mesh, the same bits"
 
 
 @pytest.mark.long

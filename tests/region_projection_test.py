@@ -106,7 +106,7 @@ def test_seeds_that_look_at_other_regions_of_the_videos(way):
 
 
 @pytest.mark.parametrize("num_seeds", [1, 3])
-def test_the_kernels_compile_to_what_a_gpu_takes(num_seeds):
+def test_the_kernels_compile_for_a_gpu(num_seeds):
     video, kernel_SJC = make_operands(32, num_seeds)
 
     def loss(kernel_JC):
@@ -129,7 +129,7 @@ def make_video(dtype=np.uint8, num_frames=2, num_channels=64):
     )
 
 
-def test_who_takes_the_kernels_and_who_does_not():
+def test_the_products_that_the_kernels_compute():
     def fit(video, shape_JC=(32, 64), dtype=jnp.bfloat16, platform="gpu"):
         return region_projection.kernels_fit(video, jnp.zeros(shape_JC), dtype, platform)
 
@@ -145,7 +145,7 @@ def test_who_takes_the_kernels_and_who_does_not():
         assert fit(video._replace(codes_VFMC=jax.ShapeDtypeStruct(shape, np.uint8))) == expected
 
 
-def test_who_goes_by_video_and_who_does_not(monkeypatch):
+def test_the_products_that_a_loop_over_videos_computes(monkeypatch):
     video = make_video(num_channels=129)
     assert region_projection.goes_by_video(video, 16, "cpu")
     assert not region_projection.goes_by_video(video, 16, "gpu")
@@ -164,7 +164,7 @@ def test_who_goes_by_video_and_who_does_not(monkeypatch):
         (region_projection.INTERPRETED, jnp.bfloat16, 6e-3),
     ],
 )
-def test_all_ways_of_the_product_decode_alike(way, dtype, tolerance, monkeypatch):
+def test_all_ways_of_the_product_decode_equally(way, dtype, tolerance, monkeypatch):
     video, rng = make_video(), np.random.default_rng(2)
     statistics = ChannelStatistics(
         jnp.asarray(rng.normal(size=64)), jnp.asarray(rng.uniform(0.5, 2, 64))

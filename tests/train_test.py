@@ -169,7 +169,7 @@ def test_a_step_is_sgd_with_clipping_decay_of_matrices_momentum_and_rates(root, 
     )
 
 
-def test_the_moving_average_is_its_formula_and_is_what_is_kept(root, world, tmp_path):
+def test_the_moving_average_follows_its_formula_and_is_kept(root, world, tmp_path):
     config = tiny_world.make_config(root, ema=0.3, num_epochs=1)
     model, state = tiny_world.fresh(config, world)
     train_step = loop.make_train_step(model, config, 100, None)
@@ -290,7 +290,7 @@ def test_validation_keeps_the_best_parameters_and_decays_on_a_plateau():
     assert int(state.loss_steps) == 0 and int(state.validated_step) == 60
 
 
-def test_a_run_writes_its_log_and_its_best_parameters_score_what_the_log_says(
+def test_a_run_writes_its_log_and_its_best_parameters_have_the_score_of_the_log(
     root, world, tmp_path
 ):
     config = tiny_world.make_config(root, num_seeds=2, num_epochs=5)

@@ -101,7 +101,7 @@ def rank_queries(
         )[0]
 
     unknown_BP = jnp.full(positives_BP.shape, -jnp.inf)
-    nothing = (
+    no_counts = (
         jnp.zeros_like(positives_BP),
         jnp.zeros((batch_size, top_k), jnp.int32),
         jnp.full((batch_size, top_k), -jnp.inf),
@@ -113,7 +113,7 @@ def rank_queries(
     if axis or not 0 < guess_blocks < num_blocks:
         own_BP = over_blocks(collect, unknown_BP)
         own_BP = jax.lax.pmax(own_BP, axis) if axis else own_BP
-        counts = over_blocks(lambda counts, *part: count(counts, own_BP, *part), nothing)
+        counts = over_blocks(lambda counts, *part: count(counts, own_BP, *part), no_counts)
     else:  # one pass, and another one only if a score was not exact
 
         def one_pass(state):
@@ -122,13 +122,13 @@ def rank_queries(
             def both(result, *part):
                 return collect(result[0], *part), count(result[1], own_BP, *part)
 
-            return own_BP, *over_blocks(both, (unknown_BP, nothing))
+            return own_BP, *over_blocks(both, (unknown_BP, no_counts))
 
         guess_BP = _guess(query_BD, hashtags_TD, positives_BP, positives_mask_BP, block)
         _, own_BP, counts = jax.lax.while_loop(
             lambda state: jnp.any(state[0] != state[1]),
             one_pass,
-            (jnp.full_like(guess_BP, jnp.nan), guess_BP, nothing),
+            (jnp.full_like(guess_BP, jnp.nan), guess_BP, no_counts),
         )
     negatives_BP, top_BT, top_scores_BT = counts
     # A padding row scores minus infinity, so it is counted before a positive whose score is NaN.
