@@ -9,7 +9,7 @@ from uhman_jax import metrics
 from uhman_jax.evaluate import block_ranking
 
 
-# Blocks of 6, without and with padding; a guess of the scores of 45 slots pays only among many hashtags.
+# Blocks of 6, without and with padding; the scores of 45 slots are guessed among 95 hashtags.
 @pytest.mark.parametrize("num_hashtags", [24, 23, 95])
 def test_blocks_change_no_ranking(num_hashtags):
     rng = np.random.default_rng(num_hashtags)

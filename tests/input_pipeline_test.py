@@ -117,6 +117,16 @@ def test_a_part_of_a_batch_that_processes_share_has_its_slots_of_the_whole(view,
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[slots]), part, whole)
 
 
+def test_max_frames_only_adds_padding(view, frames):
+    rows = np.array([3, 1])
+    short = input_pipeline.Join(view, frames)(rows)
+    long = input_pipeline.Join(view, frames, max_frames=6)(rows)
+    assert long.video.codes_BFMC.shape == (2, 6, M, C)
+    np.testing.assert_array_equal(long.video.codes_BFMC[:, :MAX_FRAMES], short.video.codes_BFMC)
+    np.testing.assert_array_equal(long.video.mask_BF[:, :MAX_FRAMES], short.video.mask_BF)
+    assert not long.video.mask_BF[:, MAX_FRAMES:].any()
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 16])
 def test_every_row_exactly_once_per_epoch(view, frames, batch_size):
     batches = train(view, frames, batch_size)

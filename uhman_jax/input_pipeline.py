@@ -101,15 +101,17 @@ class Join:
 
     Args:
         view: labels of the videos.
-        store: features of the videos; F is the number of frames of its longest record.
+        store: features of the videos.
+        max_frames: F, at least the frames of the store's longest record; 0: as many.
 
     Raises:
         UserError: the store lacks a video.
     """
 
-    def __init__(self, view: View, store: FrameStore):
+    def __init__(self, view: View, store: FrameStore, max_frames: int = 0):
         """Finds the record of every video."""
         self.view, self.store = view, store
+        self._max_frames = max_frames or store.max_frames
         self._record_V = store.rows(view.video_ids)
         self._recycler = Recycler()
 
@@ -126,7 +128,7 @@ class Join:
             functools.partial(store.copy, self._record_V[row]) if row != PADDING_ROW else None
             for row in row_B
         ]
-        shape_FMC = store.max_frames, store.num_regions, store.num_channels
+        shape_FMC = self._max_frames, store.num_regions, store.num_channels
         video = pad_videos(copies, shape_FMC, store.schema.dtype, self._recycler.empty)
         gender_B, age_B, country_B = (
             np.where(mask_B, value_V[row_B], 0).astype(np.int32)
@@ -227,7 +229,7 @@ def train_batches(
 
 
 def eval_batches(
-    view: View, store: FrameStore, *, rows: np.ndarray, batch_size: int
+    view: View, store: FrameStore, *, rows: np.ndarray, batch_size: int, max_frames: int = 0
 ) -> "grain.MapDataset":
     """Returns batches with every row once, in the order given; the last is padded and masked.
 
@@ -236,11 +238,12 @@ def eval_batches(
         store: features of the videos.
         rows: rows of the view; without rows there is no batch.
         batch_size: B.
+        max_frames: F; 0: the frames of the store's longest record.
     """
     import grain
 
     source = grain.MapDataset.source(list(padded_rows(rows, batch_size)))
-    return source.map(Join(view, store))
+    return source.map(Join(view, store, max_frames))
 
 
 def padded_rows(rows: np.ndarray, batch_size: int) -> np.ndarray:

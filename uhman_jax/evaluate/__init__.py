@@ -80,11 +80,12 @@ def evaluate(
         return iterate(eval_batches(view, store, rows=rows_V, batch_size=size))
 
     ranker = make_ranker(model, min(config.evaluate.top_k, len(view.hashtags)), devices)
-    shared = params, statistics
-    shared = devices.shard_state(shared) if devices else shared
+    shared_params, shared_statistics = params, statistics
+    if devices:
+        shared_params, shared_statistics = devices.shard_state((params, statistics))
 
     def rank(rows_V: np.ndarray) -> Ranking:
-        ranking = rank_videos(ranker, *shared, batches(rows_V))
+        ranking = rank_videos(ranker, shared_params, shared_statistics, batches(rows_V))
         assert ranking is not None  # since it has no `should_stop`
         return ranking
 

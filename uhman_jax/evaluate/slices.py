@@ -30,7 +30,7 @@ def slice_metrics(view: View, ranking: Ranking) -> list[dict[str, Any]]:
     groups = []
     for name, ids in frequency_groups(view):
         mask_VP = ranking.mask_VP & np.isin(positives_VP, ids)
-        groups.append(("frequency", name, mask_VP, mask_VP.any(axis=1)))
+        groups.append(("frequency", name, mask_VP, np.asarray(mask_VP.any(axis=1))))
     for name, member_V in user_groups(view, ranking.rows_V):
         groups.append(("user", name, ranking.mask_VP, member_V))
     return [_entry(ranking, *group) for group in groups if group[-1].any()]
