@@ -55,8 +55,10 @@ def test_a_stopped_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
     assert_same_bytes(whole, run(config, world, tmp_path / "parts"))
 
 
-def test_a_stop_during_validation_saves_the_step_and_validates_it_later(root, world, tmp_path):
-    config = tiny_world.make_config(root, num_epochs=3, features=Features.STREAM)
+def test_a_stop_during_the_first_validation_saves_parameters_and_validates_later(
+    root, world, tmp_path
+):
+    config = tiny_world.make_config(root, num_epochs=3, ema=0.9, features=Features.STREAM)
     view, *_ = world
     whole = run(config, world, tmp_path / "whole")
     per_epoch = train.steps_per_epoch(config, view)
@@ -66,7 +68,11 @@ def test_a_stop_during_validation_saves_the_step_and_validates_it_later(root, wo
     assert caught.value.step == per_epoch
     state = train.restore(config, view, tmp_path / "parts")
     assert (int(state.step), int(state.validated_step)) == (per_epoch, 0)
-    assert_same_bytes(whole, run(config, world, tmp_path / "parts"))
+    kept, start = jax.tree.leaves(state.kept), jax.tree.leaves(state.best_params)
+    assert any((one != other).any() for one, other in zip(kept, start, strict=True))
+    finished = run(config, world, tmp_path / "parts")
+    assert finished.kept is finished.best_params
+    assert_same_bytes(whole, finished)
 
 
 def test_a_lost_newest_checkpoint_costs_steps_but_not_the_result(root, world, tmp_path):
@@ -103,19 +109,6 @@ def test_a_run_is_saved_at_validations_but_does_not_spend_its_time_on_it(
     run(config, world, tmp_path)
     per_epoch = train.steps_per_epoch(config, world[0])
     assert saved == [per_epoch, 6 * per_epoch]
-
-
-def test_a_checkpoint_before_the_first_validation_has_parameters_to_use(root, world, tmp_path):
-    config = tiny_world.make_config(root, ema=0.9, features=Features.STREAM)
-    with pytest.raises(train.Interrupted):
-        run(config, world, tmp_path, stop_after=5)
-    view, *_ = world
-    state = train.restore(config, view, tmp_path)
-    assert int(state.step) and not int(state.validated_step)
-    kept, start = jax.tree.leaves(state.kept), jax.tree.leaves(state.best_params)
-    assert any((one != other).any() for one, other in zip(kept, start, strict=True))
-    finished = run(config, world, tmp_path)
-    assert finished.kept is finished.best_params
 
 
 def test_processes_agree_at_intervals(monkeypatch):
