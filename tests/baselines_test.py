@@ -76,18 +76,6 @@ def test_agrees_with_the_equations(system, unit, no_frame):
     assert query_BD.dtype == hashtags_TD.dtype == scores_BT.dtype == jnp.float32
 
 
-def test_three_way_without_a_user_part_is_bilinear():
-    video, user = make_inputs()
-    gated, variables = make_model(ThreeWay)
-    params = variables["params"]
-    params["user_out"]["kernel"] = jnp.zeros_like(params["user_out"]["kernel"])
-    plain = {name: params[name] for name in ("hashtag_TK", "hashtag_out", "video_out")}
-    np.testing.assert_array_equal(
-        gated.apply(variables, video, user),
-        Bilinear(**SIZES).apply(variables | {"params": plain}, video, user),
-    )
-
-
 @pytest.fixture(scope="module")
 def uhman_params():
     return jax.jit(UHMAN(**sizes_of(UHMAN)).init)(jax.random.key(5), *make_inputs())["params"]
@@ -111,20 +99,6 @@ def test_tables_and_hashtag_tower_are_those_of_uhman(system, uhman_params):
     assert variables["statistics"]["mean_C"].tolist() == [0] * C
     assert variables["statistics"]["std_C"].tolist() == [1] * C
     assert {leaf.dtype for leaf in jax.tree.leaves(ours)} == {jnp.dtype("float32")}
-
-
-def test_bilinear_knows_no_user():
-    model, variables = make_model(Bilinear)
-    video, user = make_inputs()
-    other = user._replace(gender_B=jnp.roll(user.gender_B, 1), age_B=jnp.roll(user.age_B, 1))
-    np.testing.assert_array_equal(
-        model.apply(variables, video, user), model.apply(variables, video, other)
-    )
-    assert variables["params"].keys() == {"hashtag_TK", "hashtag_out", "video_out"}
-    for system in PERSONAL:
-        model, variables = make_model(system)
-        change = model.apply(variables, video, user) - model.apply(variables, video, other)
-        assert np.abs(change).max(axis=1).min() > 0.01
 
 
 @pytest.mark.parametrize("name", ModelName)

@@ -275,11 +275,3 @@ def test_a_population_is_its_members(system):
     assert np.abs(scores_SBT[0] - scores_SBT[1]).max() > 0.1
     for scores_BT, params in zip(scores_SBT, members, strict=True):
         assert_close(scores_BT, scores(params), atol=1e-5)
-
-
-def test_a_query_compiles_once(system):
-    model, variables = make_model(system)
-    query = jax.jit(lambda video, user: model.apply(variables, video, user, method="query"))
-    for seed in range(3):
-        query(*make_inputs(seed))
-    assert query._cache_size() == 1

@@ -306,13 +306,6 @@ def test_exact_keeps_no_array_of_every_slot_and_hashtag():
     assert memory.temp_size_in_bytes < B * slots * num_hashtags  # not even one byte for each
 
 
-def test_compiles_once():
-    step = jax.jit(lambda *batch: exact(batch).sum())
-    for seed in range(3):
-        step(*make_batch(seed))
-    assert step._cache_size() == 1
-
-
 def test_an_unknown_rank_weight_is_refused():
     message = "rank_weight must be 'none' or 'wsabie', got 'warp'; use one"
     with pytest.raises(ValueError, match=message):

@@ -199,10 +199,3 @@ def test_ranks_keep_no_array_of_every_slot_and_hashtag():
     )
     memory = jax.jit(metrics.ranks).lower(*shapes).compile().memory_analysis()
     assert memory.temp_size_in_bytes < B * slots * num_hashtags
-
-
-def test_compiles_once():
-    compiled = jax.jit(lambda *batch: metrics.ranks(*batch))  # jit shares caches by function
-    for seed in range(3):
-        compiled(*make_batch(seed))
-    assert compiled._cache_size() == 1

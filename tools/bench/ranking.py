@@ -91,14 +91,10 @@ def main(_: list[str]) -> None:
     }
     ratios = [("ours, all metrics", "floor")]
     versions: tuple[str, ...] = ("jax", "jaxlib", "numpy")
-    if _PEERS.value:
-        try:
-            calls["LightFM, P@10 alone"] = lightfm(ids_VP, mask_VP)
-        except ImportError:
-            print("LightFM is not installed: its row is left out")
-        else:
-            ratios.append(("LightFM, P@10 alone", "ours, all metrics"))
-            versions += ("lightfm-next",)
+    if _PEERS.value and table.installed("lightfm"):
+        calls["LightFM, P@10 alone"] = lightfm(ids_VP, mask_VP)
+        ratios.append(("LightFM, P@10 alone", "ours, all metrics"))
+        versions += ("lightfm-next",)
     evaluation()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     facts = {"videos": _VIDEOS.value, "batch": size, "T": _HASHTAGS.value, "d": _SIZE.value}

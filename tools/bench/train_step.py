@@ -106,16 +106,13 @@ def main(_: list[str]) -> None:
         name = f"{_SEEDS.value} seeds at once"
         contestants[name] = table.milliseconds(*ours(batch, _SEEDS.value), repeats)
         ratios.append((name, "ours"))
-    if _PEERS.value:
-        try:
-            from tools.bench import torch_peer
-        except ImportError:
-            print("PyTorch is not installed: its rows are left out")
-        else:
-            for name, step in torch_peer.steps(batch, _HIDDEN.value, _HASHTAGS.value).items():
-                contestants[name] = table.milliseconds(step, torch_peer.finish, repeats)
-                ratios.append((name, "ours"))
-            versions += ("torch",)
+    if _PEERS.value and table.installed("torch"):
+        from tools.bench import torch_peer
+
+        for name, step in torch_peer.steps(batch, _HIDDEN.value, _HASHTAGS.value).items():
+            contestants[name] = table.milliseconds(step, torch_peer.finish, repeats)
+            ratios.append((name, "ours"))
+        versions += ("torch",)
     facts = {"batch": _BATCH.value, "frames": _FRAMES.value, "channels": _CHANNELS.value}
     facts |= {"K = d": _HIDDEN.value, "T": _HASHTAGS.value, "estimator": _ESTIMATOR.value}
     facts |= {"device": jax.devices()[0].device_kind} | table.machine(versions)
