@@ -142,7 +142,8 @@ def test_microbatches_add_up_to_the_batch(root, world, sampled):
     batch = batch._replace(mask_B=real_B)
     ends = []
     for size in (SIZE, 5, 1):
-        config = tiny_world.smooth(tiny_world.make_config(root, microbatch_size=size, num_seeds=2))
+        how = {"microbatch_size": size, "num_seeds": 2 if sampled else 1}
+        config = tiny_world.smooth(tiny_world.make_config(root, **how))
         config = tiny_world.sampled(config) if sampled else config
         model, state = tiny_world.fresh(config, world)
         state, metrics = train.make_train_step(model, config, num_steps=100)(state, batch)

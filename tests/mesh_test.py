@@ -19,6 +19,9 @@ import tiny_world
 from uhman_jax import channel_statistics, train
 from uhman_jax.dataset.view import TEST, VALIDATION
 from uhman_jax.models.build import build_model
+from uhman_jax.runtime.errors import UserError
+from uhman_jax.runtime.mesh import Devices
+from uhman_jax.runtime.processes import Cluster
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 MESH_RUN = FIXTURES / "mesh_run.py"
@@ -177,18 +180,27 @@ def test_two_processes_one_of_which_is_ended_go_on(config, metrics, tmp_path, nu
     assert_same_figures(tmp_path / "run", metrics)
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--mesh=4"], "--mesh must be two numbers of devices"),
-        (["--mesh=3x1"], "--mesh must multiply to the number of devices, 2, got 3x1; use e.g. 2x1"),
-        (["--mesh=2x1", "--config.train.batch_size=5"], "train.batch_size must be a multiple of"),
-    ],
-)
-def test_a_mesh_that_does_not_fit_is_a_user_error(root, tmp_path, flags, message):
+def test_a_mesh_of_another_number_of_devices_is_refused():
     """The other rules are in processes_test."""
-    config = tiny_world.write_config(tmp_path / "tiny.py", root)
-    command = ["-m", "uhman_jax.main", f"--config={config}", f"--workdir={tmp_path / 'run'}"]
-    process = start(*command, *flags, num_devices=2)
-    output, _ = process.communicate()
-    assert process.returncode == 2 and message in output and "Traceback" not in output
+    message = "--mesh must multiply to the number of devices, 1, got 3x1; use e.g. 1x1"
+    with pytest.raises(UserError, match=message):
+        Cluster(mesh="3x1").check_devices()
+
+
+def test_processes_agree_at_intervals(monkeypatch):
+    calls = []
+
+    class Pair(Devices):
+        def __init__(self):
+            """Without a mesh."""
+
+        def all_max(self, stop, seconds):  # the other one's steps take 0.1 s
+            calls.append(stop)
+            return [stop, max(seconds, 0.1)]
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    checks = iter(range(100))
+    should_stop = Pair().agreed(lambda: next(checks) >= 3)
+    answers = [should_stop() for _ in range(12)]
+    assert calls == [False, False, False, True]  # at the first call, then at every third
+    assert answers.index(True) == 9

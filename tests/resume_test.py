@@ -15,7 +15,6 @@ from uhman_jax import input_pipeline, run_directory, train
 from uhman_jax.config import Features
 from uhman_jax.dataset.view import TRAIN, View
 from uhman_jax.runtime.errors import DivergedError, UserError
-from uhman_jax.runtime.mesh import Devices
 from uhman_jax.train import checkpoints as checkpoints_lib
 from uhman_jax.train import loop
 from uhman_jax.train import metrics_log as log_lib
@@ -109,25 +108,6 @@ def test_a_run_is_saved_at_validations_but_does_not_spend_its_time_on_it(
     run(config, world, tmp_path)
     per_epoch = train.steps_per_epoch(config, world[0])
     assert saved == [per_epoch, 6 * per_epoch]
-
-
-def test_processes_agree_at_intervals(monkeypatch):
-    calls = []
-
-    class Pair(Devices):
-        def __init__(self):
-            """Without a mesh."""
-
-        def all_max(self, stop, seconds):  # the other one's steps take 0.1 s
-            calls.append(stop)
-            return [stop, max(seconds, 0.1)]
-
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    checks = iter(range(100))
-    should_stop = Pair().agreed(lambda: next(checks) >= 3)
-    answers = [should_stop() for _ in range(12)]
-    assert calls == [False, False, False, True]  # at the first call, then at every third
-    assert answers.index(True) == 9
 
 
 def test_two_checkpoints_are_kept(root, world, tmp_path):
