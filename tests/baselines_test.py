@@ -1,7 +1,5 @@
 """BL, UA and 3WM against their equations in float64, and the dependence that each can learn."""
 
-import types
-
 import jax
 import jax.numpy as jnp
 import model_inputs
@@ -10,25 +8,10 @@ import pytest
 import short_runs
 import slow_model
 import tiny_world
-from model_inputs import (
-    AGES,
-    COUNTRIES,
-    GENDERS,
-    SIZES,
-    B,
-    C,
-    D,
-    F,
-    M,
-    T,
-    inputs_of,
-    make_inputs,
-    make_model,
-    sizes_of,
-)
+from model_inputs import SIZES, B, C, D, F, M, inputs_of, make_inputs, make_model, sizes_of
 
 from uhman_jax import metrics
-from uhman_jax.config import ModelConfig, ModelName, Precision
+from uhman_jax.config import ModelName
 from uhman_jax.evaluate import evaluate
 from uhman_jax.models.baselines import Bilinear, ThreeWay, UserAdditive
 from uhman_jax.models.build import build_model
@@ -99,23 +82,6 @@ def test_tables_and_hashtag_tower_are_those_of_uhman(system, uhman_params):
     assert variables["statistics"]["mean_C"].tolist() == [0] * C
     assert variables["statistics"]["std_C"].tolist() == [1] * C
     assert {leaf.dtype for leaf in jax.tree.leaves(ours)} == {jnp.dtype("float32")}
-
-
-@pytest.mark.parametrize("name", ModelName)
-def test_a_config_names_the_system_and_its_settings(name):
-    view = types.SimpleNamespace(
-        hashtags="h" * T, genders="g" * GENDERS, ages="a" * AGES, countries="c" * COUNTRIES
-    )
-    options = dict(hidden_size=12, embedding_size=D, unit_length=False)
-    options |= dict(dropout=0.1, history_dropout=0.2)
-    own = dict(num_heads=3, region_attention=False, frame_attention=False)
-    own |= dict(user_guidance=False, region_dropout=0.3)
-    config = ModelConfig(name=name, precision=Precision.BFLOAT16, **options | own)
-    assert vars(config).keys() == options.keys() | own.keys() | {"name", "precision"}
-    model = build_model(config, view)
-    assert type(model) is dict(zip(ModelName, [UHMAN, *SYSTEMS], strict=True))[name]
-    expected = SIZES | options | (own if name is ModelName.UHMAN else {}) | {"dtype": jnp.bfloat16}
-    assert {field: getattr(model, field) for field in expected} == expected
 
 
 def test_trains_and_is_evaluated_like_any_system(root, world, tmp_path):

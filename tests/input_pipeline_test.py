@@ -5,51 +5,30 @@ import sys
 import jax
 import numpy as np
 import pytest
-from small_view import ragged, small_view
+import small_store
+from small_store import (
+    HISTORY,
+    MAX_FRAMES,
+    MAX_HISTORY,
+    MAX_POSITIVES,
+    POSITIVES,
+    C,
+    M,
+    V,
+    features,
+    write_store,
+)
+from small_view import ragged
 
-from uhman_jax import channel_statistics, input_pipeline
-from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION
+from uhman_jax import input_pipeline
+from uhman_jax.dataset.view import TRAIN
 from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards import quantize, store, tfrecord
-
-V, C, M, T = 11, 7, 64, 5
-MAX_FRAMES, MAX_HISTORY, MAX_POSITIVES = 4, 3, 2
-SPLIT_V = [0, 0, 2, 0, 1, 0, 0, 2, 0, 1, 0]
-
-
-def features(number):
-    """Clip `number`: 1 to 4 frames, one constant channel and one with a large mean."""
-    rng = np.random.default_rng(number)
-    features_FMC = rng.normal(size=(1 + number % MAX_FRAMES, M, C)).astype(np.float32)
-    features_FMC[:, :, 2] = 3
-    features_FMC[:, :, 4] += 1000
-    return features_FMC
-
-
-POSITIVES = [[v % T] if v % 3 else [v % (T - 1), T - 1] for v in range(V)]
-HISTORY = [list(range(v % (MAX_HISTORY + 1))) for v in range(V)]
 
 
 @pytest.fixture
 def view():
-    attributes_V = np.random.default_rng(0).integers(0, (3, 2, 4), (V, 3))
-    return small_view(attributes_V, POSITIVES, SPLIT_V, history=HISTORY, num_hashtags=T)
-
-
-def write_store(directory, storage="uint8", numbers=range(V), features=features):
-    """Videos in another order than the view's, and one that the view does not have."""
-    directory.mkdir()
-    numbers = [99, *reversed(numbers)]
-    schema = store.Schema(C, storage)
-    for index in range(2):
-        records = []
-        for number in numbers[index::2]:
-            packed = quantize.pack(features(number), storage)
-            times_F = np.arange(len(packed.codes_FMC), dtype=np.float32)
-            records.append(store.FrameRecord(f"v{number}", *packed, times_F))
-        store.write_shard(directory, index, 2, records, schema)
-    store.write_metadata(directory, 2, schema, {})
-    return directory
+    return small_store.view()
 
 
 @pytest.fixture
@@ -211,55 +190,3 @@ def test_batches_keep_their_values_while_held(view, frames):
 def test_rows_wider_than_the_padding_are_refused():
     with pytest.raises(ValueError, match="must fit the width 1, got a row of 2 values"):
         input_pipeline.pad(ragged([[1], [2, 3]]), np.array([0, 1]), 1)
-
-
-@pytest.mark.parametrize("storage", ["uint8", "bfloat16", "float32"])
-def test_channel_statistics(tmp_path, view, storage):
-    frames = store.FrameStore.open(write_store(tmp_path / "shards", storage))
-    mean_C, std_C = channel_statistics.measure(view, frames)
-    values_NC = np.concatenate(
-        [
-            quantize.decode(quantize.pack(features(row), storage)).reshape(-1, C)
-            for row in view.rows(TRAIN)
-        ]
-    ).astype(np.float64)
-    want_C = values_NC.std(axis=0)
-    assert want_C[2] < 1e-6
-    want_C[2] = 1e-3 * np.sqrt(np.mean(want_C**2))  # the floor of a constant channel
-    assert mean_C.dtype == std_C.dtype == np.float32
-    np.testing.assert_allclose(mean_C, values_NC.mean(axis=0), rtol=1e-6, atol=1e-7)
-    # decode rounds to float32: around 1000 that is 1e-5 of the deviation of 1
-    np.testing.assert_allclose(std_C, want_C, rtol=2e-6)
-
-
-def test_channel_statistics_of_many_frames_stay_exact():
-    """The largest codes, over several blocks of 256: float32 would round their squares."""
-    codes_FMC = np.full((9, M, 1), 255, np.uint8)
-    codes_FMC[0, 0] = 254
-    size, mean_C, square_C = channel_statistics._moments(codes_FMC)
-    values = codes_FMC.astype(np.float64)
-    assert size == 9 * M
-    np.testing.assert_allclose(mean_C, values.mean(), rtol=1e-15)
-    np.testing.assert_allclose(square_C, np.square(values - values.mean()).sum(), rtol=1e-7)
-
-
-def test_channel_statistics_when_nothing_varies(tmp_path, view):
-    same = np.full((1, M, C), 2.5, np.float32)
-    directory = write_store(tmp_path / "shards", features=lambda number: same)
-    mean_C, std_C = channel_statistics.measure(view, store.FrameStore.open(directory))
-    np.testing.assert_array_equal(mean_C, np.full(C, 2.5, np.float32))
-    np.testing.assert_array_equal(std_C, np.ones(C, np.float32))
-
-
-def test_channel_statistics_read_only_train_rows(tmp_path, view, frames):
-    """Damage in the record of every other row goes unseen."""
-    want = channel_statistics.measure(view, frames)
-    others = [*view.rows(VALIDATION), *view.rows(TEST)]
-    for index in frames.rows([view.video_ids[row] for row in others]):
-        path = frames._paths[frames._facts["shard"][index]]
-        data = bytearray(path.read_bytes())
-        data[int(frames._facts["offset"][index]) + 500] ^= 1
-        path.write_bytes(data)
-    reopened = store.FrameStore.open(frames.directory)
-    got = channel_statistics.measure(view, reopened)
-    np.testing.assert_array_equal(got, want)
