@@ -60,7 +60,7 @@ def test_attention_facts_average_frames_then_clips(world):
         ([0.4, 0.6], [[0.5, 0.4, 0.1], [0.2, 0.1, 0.7]], {"region": 1.0, "frame": 1.0}),
         # 0.5 * 0.4 twice: once in the object, once beside it; frames tie as well.
         ([0.5, 0.5], [[0.4, 0.3, 0.3], [0.3, 0.3, 0.4]], {"region": 0.5, "frame": 0.5}),
-        # All tie, up to the last bit of a float32: what chance gives.
+        # All tie, up to the last bit of a float32: the value of chance.
         ([0.5, 0.5 + 6e-8], [[1 / 3, 1 / 3, 1 / 3 + 3e-8]] * 2, {"region": 2 / 6, "frame": 0.5}),
     ],
 )

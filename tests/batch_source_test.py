@@ -65,12 +65,12 @@ def test_resident_and_streamed_features_give_the_same_training(root, world, star
     for resident in (False, True):
         model, state = tiny_world.fresh(config, world)
         step = train.make_train_step(model, config, num_steps=100)
-        how = dict(batch_size=SIZE, seed=7, start_step=start)
+        order = input_pipeline.TrainOrder(rows, SIZE, 7)
         if resident:
             loaded = device_dataset.load(view, store, rows)
-            source = batch_source.OnDevice(batch_source.multi_step(step), loaded, rows, **how)
+            source = batch_source.OnDevice(batch_source.multi_step(step), loaded, order, start)
         else:
-            source = batch_source.Streamed(step, view, store, rows, **how)
+            source = batch_source.Streamed(step, view, store, order, start)
         state, losses, counts = take_steps(source, state, 9, 4)
         assert int(state.step) == 9
         ranked = list(source.ranked(rows[:13], 8))
@@ -95,7 +95,8 @@ def test_pooled_features_give_the_same_training(root, world, name):
         loaded = device_dataset.load(view, store, rows, pool_features=pool_features)
         assert loaded.videos.video.codes_VFMC.shape[1:3] == ((1, 1) if condensed else (3, 64))
         step = batch_source.multi_step(train.make_train_step(model, config, num_steps=100))
-        source = batch_source.OnDevice(step, loaded, rows, batch_size=SIZE, seed=7, start_step=0)
+        order = input_pipeline.TrainOrder(rows, SIZE, 7)
+        source = batch_source.OnDevice(step, loaded, order, 0)
         state, losses, _ = take_steps(source, state, 6, 2)
         ends.append((state.params, losses))
     assert_close(*ends, atol=1e-5)
@@ -129,28 +130,20 @@ def test_the_memory_of_this_device_is_known():
     assert device_dataset.device_memory() > 2**28
 
 
-def test_a_limit_of_a_group_around_counts(tmp_path):
-    inner = tmp_path / "slurm" / "job"
-    inner.mkdir(parents=True)
-    (tmp_path / "slurm" / "memory.max").write_text("4096\n")
-    (inner / "memory.max").write_text("max\n")
-    (tmp_path.parent / "memory.max").write_text("1\n")  # above the root of all groups
-    assert device_dataset._limits(tmp_path, "slurm/job", "memory.max") == [4096]
-
-
 # Microbatches
 
 
 @pytest.mark.parametrize("sampled", [False, True])
 def test_microbatches_add_up_to_the_batch(root, world, sampled):
     view, store, *_ = world
-    rows = view.rows(TRAIN)
-    batch = input_pipeline.train_batches(view, store, rows=rows, batch_size=SIZE, seed=0)[0]
+    order = input_pipeline.TrainOrder(view.rows(TRAIN), SIZE, 0)
+    batch = input_pipeline.train_batches(view, store, order)[0]
     real_B = np.arange(SIZE) % 4 != 1  # a microbatch of 1 is all padding, and others in part
     batch = batch._replace(mask_B=real_B)
     ends = []
     for size in (SIZE, 5, 1):
-        config = tiny_world.smooth(tiny_world.make_config(root, microbatch_size=size, num_seeds=2))
+        how = {"microbatch_size": size, "num_seeds": 2 if sampled else 1}
+        config = tiny_world.smooth(tiny_world.make_config(root, **how))
         config = tiny_world.sampled(config) if sampled else config
         model, state = tiny_world.fresh(config, world)
         state, metrics = train.make_train_step(model, config, num_steps=100)(state, batch)
@@ -174,9 +167,8 @@ def few_hashtags_in_use(root, world, num_hashtags=500, **settings):
 def batches_of(world, num_hashtags=500):
     """Batches whose ids are spread over a large vocabulary."""
     view, store, *_ = world
-    batches = input_pipeline.train_batches(
-        view, store, rows=view.rows(TRAIN), batch_size=SIZE, seed=0
-    )
+    order = input_pipeline.TrainOrder(view.rows(TRAIN), SIZE, 0)
+    batches = input_pipeline.train_batches(view, store, order)
     for step in range(3):
         batch = batches[step]
         stretch = num_hashtags // len(view.hashtags)

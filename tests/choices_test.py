@@ -1,4 +1,4 @@
-"""A setting whose value nobody handles is refused; it never means the last choice in silence."""
+"""A choice that no code handles is refused; it never silently means another one."""
 
 import dataclasses
 import enum
@@ -22,6 +22,7 @@ from uhman_jax.config import (
 )
 from uhman_jax.dataset.view import build_view
 from uhman_jax.losses import make_loss
+from uhman_jax.models.build import build_model
 from uhman_jax.preprocess import ledger, shard_builder
 from uhman_jax.shards import quantize
 from uhman_jax.simulator import simulate
@@ -45,7 +46,7 @@ def loss(world, root, field):
 
 
 def model(world, root, field):
-    return state.build_model(changed(ModelConfig(), field), world[0])
+    return build_model(changed(ModelConfig(), field), world[0])
 
 
 def view(world, root, field):
@@ -88,7 +89,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("path", REFUSED)
-def test_a_value_that_nobody_handles_is_refused(path, world, tmp_path):
+def test_an_unhandled_choice_is_refused(path, world, tmp_path):
     with pytest.raises(
         (AssertionError, KeyError, TypeError, ValueError), match="(?i)added|be one of"
     ):
@@ -104,20 +105,13 @@ def test_every_choice_is_listed_here():
     assert choices == set(REFUSED)
 
 
-def test_every_loss_can_be_made(world):
-    for name in config_lib.Loss:
-        for estimator in config_lib.Estimator:
-            settings = dataclasses.replace(LossConfig(), name=name, estimator=estimator)
-            made = make_loss(**to_dict(settings), num_hashtags=3)
-            key = jax.random.key(0)
-            query_BD, hashtags_TD = jax.random.normal(key, (2, 5)), jax.random.normal(key, (3, 5))
-            positives_BP = np.zeros((2, 1), np.int32)
-            negatives_BPN = np.ones((2, 1, made.num_negatives), np.int32)
-            losses_B = made.per_example(
-                query_BD,
-                hashtags_TD,
-                positives_BP,
-                np.ones((2, 1), bool),
-                negatives_BPN if made.num_negatives else None,
-            )
-            assert losses_B.shape == (2,) and bool((losses_B >= 0).all()), (name, estimator)
+@pytest.mark.parametrize("name", config_lib.Loss)
+@pytest.mark.parametrize("estimator", config_lib.Estimator)
+def test_every_loss_can_be_made(name, estimator):
+    made = make_loss(**to_dict(LossConfig(name=name, estimator=estimator)), num_hashtags=3)
+    vectors, positives_BP = np.ones((3, 5)), np.zeros((3, 1), np.int32)
+    negatives_BPN = np.ones((3, 1, 4), np.int32) if made.num_negatives else None
+    loss_B = jax.eval_shape(
+        made.per_example, vectors, vectors, positives_BP, positives_BP == 0, negatives_BPN
+    )
+    assert loss_B.shape == (3,)

@@ -18,7 +18,7 @@ def suggestions(rng, num_videos, num_best=20):
     return scores_VT, rng.random(scores_VT.shape) < 1 / (1 + np.exp(1.5 - logits_VT))
 
 
-def test_what_is_said_comes_true():
+def test_confidences_are_the_rates_of_hits():
     rng = np.random.default_rng(0)
     fitted = calibration.fit(*suggestions(rng, 3000))
     scores_VT, hits_VT = suggestions(rng, 3000)

@@ -28,7 +28,7 @@ import pytest  # noqa: E402
 import small_run  # noqa: E402
 import tiny_world  # noqa: E402
 
-from uhman_jax import input_pipeline, main  # noqa: E402
+from uhman_jax import channel_statistics, main  # noqa: E402
 from uhman_jax.runtime import storage  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -60,7 +60,7 @@ def root(tmp_path_factory):
 def world(root):
     """Its view and store, and the mean and deviation of its channels."""
     view, store = tiny_world.load(root, tiny_world.make_config(root))
-    return view, store, input_pipeline.channel_statistics(view, store, progress=False)
+    return view, store, channel_statistics.measure(view, store)
 
 
 @pytest.fixture(scope="session")

@@ -3,17 +3,16 @@
 import json
 import types
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_world
 from fake_truth import make_truth
 
-from uhman_jax import input_pipeline, metrics, train
+from uhman_jax import channel_statistics, input_pipeline, train
 from uhman_jax.dataset.view import TEST
 from uhman_jax.evaluate import evaluate, ranking, reference_rankings, slices
+from uhman_jax.models.build import build_model
 from uhman_jax.runtime.errors import UserError
 
 NOTHING = lambda line: None  # noqa: E731
@@ -26,35 +25,28 @@ def trained(tmp_path_factory):
     root = tiny_world.write_dataset(folder / "data", num_videos=300)
     config = tiny_world.make_config(root, num_epochs=25, num_seeds=2)
     view, store = tiny_world.load(root, config)
-    statistics = input_pipeline.channel_statistics(view, store, progress=False)
+    statistics = channel_statistics.measure(view, store)
     state = train.train(config, view, store, statistics, folder / "run", log=NOTHING)
-    return types.SimpleNamespace(
-        config=config,
-        view=view,
-        store=store,
-        state=state,
-        model=train.build_model(config.model, view),
-    )
+    model = build_model(config.model, view)
+    return types.SimpleNamespace(config=config, view=view, store=store, state=state, model=model)
 
 
 def run_evaluate(trained, workdir, **kwargs):
-    workdir.mkdir(exist_ok=True)
-    return evaluate(
-        trained.model,
-        trained.state.best_params,
-        trained.state.statistics,
-        trained.config,
-        trained.view,
-        trained.store,
-        workdir,
-        log=NOTHING,
-        **kwargs,
-    )
+    state = trained.state
+    arguments = trained.model, state.best_params, state.statistics, trained.config
+    return evaluate(*arguments, trained.view, trained.store, workdir, log=NOTHING, **kwargs)
 
 
-def test_training_beats_popularity_clearly(trained, tmp_path):
-    values = run_evaluate(trained, tmp_path)
-    # Half of the clips have "all" and their own word, the others their own word alone. Over five
+@pytest.fixture(scope="module")
+def evaluated(trained, tmp_path_factory):
+    """Values and folder of an evaluation."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    return run_evaluate(trained, folder, truth=make_truth(trained.view), extra={"step": 7}), folder
+
+
+def test_training_beats_popularity_clearly(evaluated):
+    values, _ = evaluated
+    # Half of the clips have "all" and their own word, the others only their own word. Over five
     # seeds of data and training and two roundings, mean and sd: 0.45, 0.07 and 0.98, 0.015;
     # 0.46, 0.03 and 0.985, 0.012.
     assert values["popularity/P@1"] < 0.8 < min(values["test/P@1/seeds"])
@@ -64,27 +56,27 @@ def test_training_beats_popularity_clearly(trained, tmp_path):
 # Ranking
 
 
-def scores(trained, rows_V):
-    """As `tiny_world.scores`, of the last parameters."""
-    state = trained.state
-    return tiny_world.scores(
-        trained.model, state.params, state.statistics, trained.view, trained.store, rows_V
-    )
+@pytest.fixture(scope="module")
+def scored(trained):
+    """`tiny_world.scores` of the test videos by the last parameters."""
+    view, state = trained.view, trained.state
+    variables = trained.model, state.params, state.statistics
+    return tiny_world.scores(*variables, view, trained.store, view.rows(TEST))
 
 
-def rank(trained, rows_V, batch_size, top_k=0):
-    view, store, state = trained.view, trained.store, trained.state
-    batches = input_pipeline.eval_batches(view, store, rows=rows_V, batch_size=batch_size)
+def rank(trained, batch_size, top_k=0):
+    view, state = trained.view, trained.state
+    how = {"rows": view.rows(TEST), "batch_size": batch_size}
+    batches = input_pipeline.iterate(input_pipeline.eval_batches(view, trained.store, **how))
     ranker = ranking.make_ranker(trained.model, top_k)
-    batches = input_pipeline.iterate(batches)
     return ranking.rank_videos(ranker, state.params, state.statistics, batches)
 
 
-def test_ranking_covers_each_video_once_and_agrees_with_sorting(trained):
+def test_ranking_covers_each_video_once_and_agrees_with_sorting(trained, scored):
     view, rows_V = trained.view, trained.view.rows(TEST)
-    result = rank(trained, rows_V, batch_size=7, top_k=3)
+    result = rank(trained, batch_size=7, top_k=3)
     np.testing.assert_array_equal(result.rows_V, rows_V)
-    scores_SVT, apart_SV = scores(trained, rows_V)
+    scores_SVT, apart_SV = scored
     for s, scores_VT in enumerate(scores_SVT):
         for v, row in enumerate(rows_V):
             order = np.argsort(-scores_VT[v], kind="stable")
@@ -99,97 +91,15 @@ def test_ranking_covers_each_video_once_and_agrees_with_sorting(trained):
                 assert result.top_SVT[s, v].tolist() == order[:3].tolist()
 
 
-def test_batch_size_changes_no_rank(trained):
-    rows_V = trained.view.rows(TEST)
-    ranks = [rank(trained, rows_V, size).ranks_SVP for size in (4, 64)]
-    _, apart_SV = scores(trained, rows_V)
-    np.testing.assert_array_equal(ranks[0][apart_SV], ranks[1][apart_SV])
-
-
-# Blocks of 6, without and with padding; 45 slots are worth a guess among many hashtags alone.
-@pytest.mark.parametrize("num_hashtags", [24, 23, 95])
-def test_blocks_change_no_ranking(num_hashtags):
-    rng = np.random.default_rng(num_hashtags)
-    # Whole numbers, so that sums are exact and ties are many; two queries are not numbers.
-    query_BD = rng.integers(-2, 3, (9, 3)).astype(np.float32)
-    query_BD[[4, 7], [0, 2]] = np.nan, np.inf
-    hashtags_TD = rng.integers(-1, 2, (num_hashtags, 3)).astype(np.float32)
-    positives_BP = np.stack([rng.permutation(num_hashtags)[:5] for _ in range(9)]).astype(np.int32)
-    mask_BP = rng.random((9, 5)) < 0.7
-    whole, parts = (
-        jax.jit(ranking.rank_queries, static_argnames=("top_k", "block_size"))(
-            query_BD, hashtags_TD, positives_BP, mask_BP, top_k=8, block_size=size
-        )
-        for size in (num_hashtags, 6)
-    )
-    number_B = np.isfinite(query_BD).all(axis=1)
-    np.testing.assert_array_equal(whole[0], parts[0])
-    for one, other in zip(whole[1:], parts[1:], strict=True):
-        np.testing.assert_array_equal(np.asarray(one)[number_B], np.asarray(other)[number_B])
-    scores_BT = np.asarray(jnp.matmul(query_BD, hashtags_TD.T))
-    ranks_BP = metrics.ranks(jnp.asarray(scores_BT), positives_BP, mask_BP)
-    np.testing.assert_array_equal(whole[0], ranks_BP)
-    order_BT = np.argsort(-scores_BT, axis=1, kind="stable")[:, :8]
-    np.testing.assert_array_equal(whole[1][number_B], order_BT[number_B])
-
-
-@pytest.mark.parametrize("block", [3, 7, 20, 64])  # of 45 slots
-def test_the_positives_scores_are_guessed_as_they_are(block):
-    rng = np.random.default_rng(block)
-    query_BD = rng.integers(-9, 10, (9, 4)).astype(np.float32)  # whole numbers: sums are exact
-    query_BD[3] = np.nan
-    hashtags_TD = rng.integers(-9, 10, (70, 4)).astype(np.float32)
-    positives_BP = np.stack([rng.permutation(70)[:5] for _ in range(9)]).astype(np.int32)
-    mask_BP = rng.random((9, 5)) < 0.7
-    scores_BP = np.take_along_axis(query_BD @ hashtags_TD.T, positives_BP, axis=1)
-    known_BP = mask_BP & ~np.isnan(scores_BP)
-    guess_BP = ranking._guess(query_BD, jnp.asarray(hashtags_TD), positives_BP, mask_BP, block)
-    np.testing.assert_array_equal(guess_BP, np.where(known_BP, scores_BP, -np.inf))
-
-
-@pytest.mark.parametrize("platform", ["cpu", "gpu"])
-def test_a_block_is_the_whole_or_a_share_with_little_padding(platform):
-    for batch_size in (1, 64, 1024, 20_000):
-        for num_rows in (1, 669, 4500, 100_000, 1_000_003):
-            block = ranking.fitting_block(batch_size, num_rows, platform)
-            num_blocks = -(-num_rows // block)
-            assert num_blocks * block - num_rows < 128 * num_blocks
-            assert batch_size * block <= max(640 * batch_size, 2**24 + 128 * batch_size)
-    assert ranking.fitting_block(1024, 669, platform) == 669
-
-
-def test_a_wrong_guess_of_the_positives_scores_changes_no_ranking(monkeypatch):
-    """Two models at once, of which one is guessed wrong: blocks are gone through once more."""
-    rng = np.random.default_rng(0)
-    # Whole numbers, so that sums are exact.
-    query_SBD = rng.integers(-99, 100, (2, 4, 8)).astype(np.float32)
-    hashtags_STD = rng.integers(-99, 100, (2, 60, 8)).astype(np.float32)
-    positives_BP = np.stack([rng.permutation(60)[:5] for _ in range(4)]).astype(np.int32)
-    mask_BP = rng.random((4, 5)) < 0.7
-    exact, wrong_for = ranking._guess, jnp.inf
-
-    def guess(query_BD, *others):
-        wrong = query_BD[0, 0] == wrong_for
-        return exact(query_BD, *others) + jnp.where(wrong, 1000.0, 0.0)
-
-    monkeypatch.setattr(ranking, "_guess", guess)
-
-    def rank():
-        def one(query_BD, hashtags_TD):
-            return ranking.rank_queries(
-                query_BD, hashtags_TD, positives_BP, mask_BP, top_k=3, block_size=4
-            )
-
-        return jax.jit(jax.vmap(one))(query_SBD, hashtags_STD)
-
-    right = rank()
-    wrong_for = query_SBD[1, 0, 0]
-    jax.tree.map(np.testing.assert_array_equal, rank(), right)
+def test_batch_size_changes_no_rank(trained, scored):
+    small, large = (rank(trained, size).ranks_SVP for size in (4, 64))
+    _, apart_SV = scored
+    np.testing.assert_array_equal(small[apart_SV], large[apart_SV])
 
 
 def test_no_video_is_an_error():
     with pytest.raises(ValueError, match="at least one video, got none"):
-        ranking.rank_videos(ranking.Ranker(lambda _: None, lambda *_: None), {}, {}, [])
+        ranking.rank_videos(ranking.Ranker(lambda _: None, None, None), {}, {}, [])
 
 
 # Slices
@@ -235,11 +145,9 @@ def test_user_slices_have_the_right_members(trained):
 # Files
 
 
-def test_files_hold_what_the_report_and_people_read(trained, tmp_path):
-    view = trained.view
-    truth = make_truth(view)
-    values = run_evaluate(trained, tmp_path, truth=truth, extra={"step": 7})
-    stored = json.loads((tmp_path / "metrics.json").read_text())
+def test_the_files_for_the_report_and_for_people(trained, evaluated):
+    view, (values, folder) = trained.view, evaluated
+    stored = json.loads((folder / "metrics.json").read_text())
     assert stored.keys() == values.keys() and stored["step"] == 7
     assert stored["simulated"] is True and stored["num_seeds"] == 2
     assert stored["extractor"] == "made by a test"
@@ -254,7 +162,7 @@ def test_files_hold_what_the_report_and_people_read(trained, tmp_path):
         assert stored["gap_closed/P@5"] == pytest.approx(expected)
     assert 0 < stored["attention/object_mass"] <= 1
 
-    rows = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
+    rows = pq.read_table(folder / "predictions.parquet").to_pylist()
     assert len(rows) == 2 * len(view.rows(TEST))
     assert {row["seed"] for row in rows} == {0, 1}
     for row in rows:
@@ -267,7 +175,7 @@ def test_files_hold_what_the_report_and_people_read(trained, tmp_path):
     hits = [row["hashtags"][0] in row["true_hashtags"] for row in seed_1]
     assert stored["test/P@1/seeds"][1] == pytest.approx(np.mean(hits))
 
-    with np.load(tmp_path / "examples.npz", allow_pickle=False) as arrays:
+    with np.load(folder / "examples.npz", allow_pickle=False) as arrays:
         assert len(arrays["video_ids"]) == 12
         assert set(arrays["video_ids"]) <= {row["video_id"] for row in rows}
         real_EF = arrays["frame_mask_EF"]
@@ -275,7 +183,7 @@ def test_files_hold_what_the_report_and_people_read(trained, tmp_path):
         np.testing.assert_allclose(arrays["frames_EF"].sum(-1), 1, atol=1e-5)
         assert (arrays["frames_EF"][~real_EF] == 0).all()
         assert arrays["times_EF"].shape == real_EF.shape
-    assert not list(tmp_path.glob("*.tmp")) and not list(tmp_path.glob(".*"))
+    assert not list(folder.glob("*.tmp")) and not list(folder.glob(".*"))
 
 
 def test_an_empty_test_split_is_an_error(trained, tmp_path):

@@ -1,4 +1,4 @@
-"""Several devices do what one does: eight virtual ones in all shapes, and two processes."""
+"""Several devices give the result of one: eight virtual devices in all shapes, two processes."""
 
 import json
 import os
@@ -16,8 +16,12 @@ import numpy as np
 import pytest
 import tiny_world
 
-from uhman_jax import input_pipeline, train
+from uhman_jax import channel_statistics, train
 from uhman_jax.dataset.view import TEST, VALIDATION
+from uhman_jax.models.build import build_model
+from uhman_jax.runtime.errors import UserError
+from uhman_jax.runtime.mesh import Devices
+from uhman_jax.runtime.processes import Cluster
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 MESH_RUN = FIXTURES / "mesh_run.py"
@@ -42,7 +46,7 @@ def output_of(process):
     return output
 
 
-def assert_ends_alike(got, want):
+def assert_same_ends(got, want):
     for name, array in want.items():
         if name == "apart_SV":
             continue
@@ -63,18 +67,18 @@ def assert_ends_alike(got, want):
 def test_every_shape_of_the_mesh_ends_like_one_device(root, tmp_path, estimator, shapes):
     assert jax.device_count() == 1
     config = mesh_run.config_of(root, estimator)
-    want = mesh_run.ends(config, root, tmp_path / "alone")
+    want = mesh_run.ends(config, root, tmp_path / "one")
     output_of(start(MESH_RUN, root, tmp_path, shapes, f"--estimator={estimator}"))
     for name in shapes.replace(",", "then").split():
         with np.load(tmp_path / f"{name}.npz") as got:
-            assert_ends_alike(dict(got), want)
+            assert_same_ends(dict(got), want)
 
 
 @pytest.mark.parametrize(
     ("estimator", "num_hashtags"),
     [
         ("sampled", 50_001),
-        ("exact", 50_001),
+        pytest.param("exact", 50_001, marks=pytest.mark.slow),
         pytest.param("sampled", 1_000_000, marks=pytest.mark.long),
         pytest.param("exact", 1_000_000, marks=pytest.mark.long),
     ],
@@ -111,10 +115,10 @@ def config(root, tmp_path_factory):
         path = tiny_world.write_config(folder / f"tiny{seed}.py", root, **how)
         config = runpy.run_path(str(path))["get_config"]()
         view, store = tiny_world.load(root, config)
-        statistics = input_pipeline.channel_statistics(view, store, progress=False)
+        statistics = channel_statistics.measure(view, store)
         state = train.train(config, view, store, statistics, folder / f"{seed}", log=str)
         world = state.statistics, view, store
-        model = train.build_model(config.model, view)
+        model = build_model(config.model, view)
         if all(
             tiny_world.scores(model, params, *world, view.rows(split), apart=5e-5)[1].all()
             for params in (state.params, state.best_params)
@@ -135,18 +139,9 @@ def metrics(config, tmp_path_factory):
 
 def figures(workdir):
     """All numbers of metrics.json by their path."""
-
-    def walk(value, path):
-        if isinstance(value, dict):
-            for key, item in value.items():
-                yield from walk(item, f"{path}/{key}")
-        elif isinstance(value, list):
-            for index, item in enumerate(value):
-                yield from walk(item, f"{path}[{index}]")
-        else:
-            yield path, value
-
-    return dict(walk(json.loads((workdir / "metrics.json").read_text()), ""))
+    values = json.loads((workdir / "metrics.json").read_text())
+    leaves, _ = jax.tree_util.tree_flatten_with_path(values)
+    return {jax.tree_util.keystr(path): value for path, value in leaves}
 
 
 def assert_same_figures(workdir, metrics):
@@ -162,9 +157,9 @@ def test_two_processes_give_the_metrics_of_one(config, metrics, tmp_path):
     assert "UHMAN" in output_of(first)
     assert "UHMAN" not in output_of(second), "only the first process prints"
     assert_same_figures(tmp_path / "run", metrics)
-    command = ["-m", "uhman_jax.main", f"--config={config}", f"--workdir={tmp_path / 'alone'}"]
+    command = ["-m", "uhman_jax.main", f"--config={config}", f"--workdir={tmp_path / 'one'}"]
     output_of(start(*command, "--mesh=2x2", num_devices=4))
-    assert figures(tmp_path / "alone") == figures(tmp_path / "run"), "one mesh, the same bits"
+    assert figures(tmp_path / "one") == figures(tmp_path / "run"), "one mesh, the same bits"
 
 
 @pytest.mark.long
@@ -185,17 +180,27 @@ def test_two_processes_one_of_which_is_ended_go_on(config, metrics, tmp_path, nu
     assert_same_figures(tmp_path / "run", metrics)
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--mesh=4"], "--mesh must be two numbers of devices"),
-        (["--mesh=3x1"], "--mesh must multiply to the number of devices, 2, got 3x1; use e.g. 2x1"),
-        (["--mesh=2x1", "--config.train.batch_size=5"], "train.batch_size must be a multiple of"),
-    ],
-)
-def test_a_mesh_that_does_not_fit_is_a_user_error(config, tmp_path, flags, message):
-    """The other rules are in cluster_test."""
-    command = ["-m", "uhman_jax.main", f"--config={config}", f"--workdir={tmp_path / 'run'}"]
-    process = start(*command, *flags, num_devices=2)
-    output, _ = process.communicate()
-    assert process.returncode == 2 and message in output and "Traceback" not in output
+def test_a_mesh_of_another_number_of_devices_is_refused():
+    """The other rules are in processes_test."""
+    message = "--mesh must multiply to the number of devices, 1, got 3x1; use e.g. 1x1"
+    with pytest.raises(UserError, match=message):
+        Cluster(mesh="3x1").check_devices()
+
+
+def test_processes_agree_at_intervals(monkeypatch):
+    calls = []
+
+    class Pair(Devices):
+        def __init__(self):
+            """Without a mesh."""
+
+        def all_max(self, stop, seconds):  # the other one's steps take 0.1 s
+            calls.append(stop)
+            return [stop, max(seconds, 0.1)]
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    checks = iter(range(100))
+    should_stop = Pair().agreed(lambda: next(checks) >= 3)
+    answers = [should_stop() for _ in range(12)]
+    assert calls == [False, False, False, True]  # at the first call, then at every third
+    assert answers.index(True) == 9

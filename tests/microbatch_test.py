@@ -44,24 +44,21 @@ def test_a_piece_fits_the_cache_and_divides_the_batch(
     assert microbatch.microbatch_size(video, hidden_size, "gpu") == batch_size
 
 
-def test_regions_and_seeds_count():
-    size, video = microbatch.microbatch_size, make_batch(64, 64).video
-    assert size(video, 128, "cpu", region_share=0.5) == 32  # 35 fit
-    assert size(video, 32, "cpu", num_seeds=8) == 8  # 9 fit
-    assert size(make_batch(64, 2048).video, 32, "cpu", num_seeds=8) == 8  # 10 fit
-
-
 @pytest.mark.parametrize(
-    ("num_parameters", "num_seeds", "expected"),
+    ("num_channels", "hidden_size", "counts", "expected"),
     [
-        (1_000_000, 1, 16),  # 4 times 3.8 MiB are less than the cache
-        (3_000_000, 1, 32),  # 45.8 MiB, of 1.125 MiB a video: 40 fit
-        (3_000_000, 8, 32),  # 366 MiB, of 8.125 MiB a video: 45 fit
+        (64, 128, {"region_share": 0.5}, 32),  # 35 fit
+        (64, 32, {"num_seeds": 8}, 8),  # 9 fit
+        (2048, 32, {"num_seeds": 8}, 8),  # 10 fit
+        # A piece is large beside the gradient, of which there is one for each piece.
+        (64, 128, {"num_parameters": 1_000_000}, 16),  # 4 times 3.8 MiB are less than the cache
+        (64, 128, {"num_parameters": 3_000_000}, 32),  # 45.8 MiB, of 1.125 MiB a video: 40 fit
+        (64, 128, {"num_parameters": 3_000_000, "num_seeds": 8}, 32),  # of 8.125 MiB: 45 fit
     ],
 )
-def test_a_piece_is_large_beside_the_gradient_that_it_adds_up(num_parameters, num_seeds, expected):
-    counts = {"num_parameters": num_parameters, "num_seeds": num_seeds}
-    assert microbatch.microbatch_size(make_batch(64, 64).video, 128, "cpu", **counts) == expected
+def test_regions_seeds_and_parameters_count(num_channels, hidden_size, counts, expected):
+    video = make_batch(64, num_channels).video
+    assert microbatch.microbatch_size(video, hidden_size, "cpu", **counts) == expected
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])

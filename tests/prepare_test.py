@@ -13,7 +13,7 @@ import pytest
 import small_network
 import tiny_world
 
-from uhman_jax import input_pipeline, prepare
+from uhman_jax import channel_statistics, prepare
 from uhman_jax.config import Config, Duplicates, SimulatorConfig, SimulatorOutput
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
 from uhman_jax.dataset.view import TRAIN
@@ -121,7 +121,7 @@ def test_channel_statistics_are_kept_beside_the_shards_and_made_again_if_damaged
     (path,) = (prepared.store.directory / "statistics").iterdir()
 
     with monkeypatch.context() as patch:
-        patch.setattr(input_pipeline, "channel_statistics", None)  # must not be called
+        patch.setattr(channel_statistics, "measure", None)  # must not be called
         again = prepare.channel_statistics(prepared, logged.append)
     np.testing.assert_array_equal(again, statistics)
     path.write_bytes(path.read_bytes()[:50])

@@ -41,46 +41,6 @@ def test_popularity_and_history_agree_with_sorting(view):
             assert ranks_VP[v][mask_VP[v]].tolist() == expected
 
 
-def test_user_history_puts_own_hashtags_first_and_the_rest_by_popularity():
-    everything = (0, 1, 2, 3, 4)
-    view = small_view(
-        [(0, 0, 0)] * 4,
-        [everything, everything, everything, (1, 4)],
-        [TEST] * 4,
-        history=[(3, 1), (), (4, 0, 2), (1,)],
-        num_hashtags=5,
-    )
-    rows_V = np.array([2, 0, 1, 3])
-    positives_VP, mask_VP = reference_rankings.positives_of(view, rows_V)
-    ranks_VP = reference_rankings.user_history_ranks(view, rows_V, positives_VP)
-    assert ranks_VP[0].tolist() == [2, 4, 3, 5, 1]  # 4 0 2, then 1 3
-    assert ranks_VP[1].tolist() == [3, 2, 4, 1, 5]  # 3 1, then 0 2 4
-    assert ranks_VP[2].tolist() == [1, 2, 3, 4, 5]  # who has no history gets the popular ones
-    assert ranks_VP[3][mask_VP[3]].tolist() == [1, 5]
-
-
-def test_user_attributes_by_hand():
-    """Train uses: a 4, b 3, c 3 of 10; gender 1 has a 2, b 3, c 0 and gender 2 a 2, b 0, c 3.
-
-    Smoothed: p = 5/13, 4/13, 4/13. Score: p times (uses / p + 3) for each attribute. Gender 1:
-    a 2 * 13/5 + 3 = 8.2, b 3 * 13/4 + 3 = 12.75, c 3. Age and country are unknown to everyone: a
-    4 * 13/5 + 3 = 13.4, b and c 12.75. So a 5/13 * 8.2 * 13.4**2 = 566, b 638, c 150: b a c. For
-    gender 2, b and c change places. A gender that train has not seen has a factor of 3 for all:
-    a before b and c, which tie and so stand by popularity, here by name.
-    """
-    train = [((1, 0, 0), (0, 1))] * 2 + [((1, 0, 0), (1,))]
-    train += [((2, 0, 0), (0, 2))] * 2 + [((2, 0, 0), (2,))]
-    others = [((gender, 0, 0), (0, 1, 2)) for gender in (1, 2, 3, 2)]
-    unseen = [((1, 0, 0), (2,))] * 50  # of other splits, which must not count
-    attributes_V, tags_V = zip(*train, *others, *unseen, strict=True)
-    splits_V = [TRAIN] * 6 + [TEST] * 4 + [VALIDATION, TEST] * 25
-    view = small_view(attributes_V, tags_V, splits_V, num_hashtags=3)
-    rows_V = np.arange(6, 10)
-    positives_VP, _ = reference_rankings.positives_of(view, rows_V)
-    ranks_VP = reference_rankings.user_attributes_ranks(view, rows_V, positives_VP)
-    assert ranks_VP.tolist() == [[2, 1, 3], [2, 3, 1], [1, 2, 3], [2, 3, 1]]
-
-
 def test_user_attributes_agree_with_exact_fractions():
     """Few users and many hashtags, some without a use in train, so that scores often tie."""
     rng = np.random.default_rng(0)

@@ -1,12 +1,7 @@
 """Stopped and resumed runs, checkpoints, and errors of a run."""
 
 import pathlib
-import signal
-import subprocess
-import sys
 import tarfile
-import textwrap
-import time
 
 import jax
 import jax.numpy as jnp
@@ -59,8 +54,10 @@ def test_a_stopped_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
     assert_same_bytes(whole, run(config, world, tmp_path / "parts"))
 
 
-def test_a_stop_during_validation_saves_the_step_and_validates_it_later(root, world, tmp_path):
-    config = tiny_world.make_config(root, num_epochs=3, features=Features.STREAM)
+def test_a_stop_during_the_first_validation_saves_parameters_and_validates_later(
+    root, world, tmp_path
+):
+    config = tiny_world.make_config(root, num_epochs=3, ema=0.9, features=Features.STREAM)
     view, *_ = world
     whole = run(config, world, tmp_path / "whole")
     per_epoch = train.steps_per_epoch(config, view)
@@ -70,7 +67,11 @@ def test_a_stop_during_validation_saves_the_step_and_validates_it_later(root, wo
     assert caught.value.step == per_epoch
     state = train.restore(config, view, tmp_path / "parts")
     assert (int(state.step), int(state.validated_step)) == (per_epoch, 0)
-    assert_same_bytes(whole, run(config, world, tmp_path / "parts"))
+    kept, start = jax.tree.leaves(state.kept), jax.tree.leaves(state.best_params)
+    assert any((one != other).any() for one, other in zip(kept, start, strict=True))
+    finished = run(config, world, tmp_path / "parts")
+    assert finished.kept is finished.best_params
+    assert_same_bytes(whole, finished)
 
 
 def test_a_lost_newest_checkpoint_costs_steps_but_not_the_result(root, world, tmp_path):
@@ -109,35 +110,6 @@ def test_a_run_is_saved_at_validations_but_does_not_spend_its_time_on_it(
     assert saved == [per_epoch, 6 * per_epoch]
 
 
-def test_a_checkpoint_before_the_first_validation_has_parameters_to_use(root, world, tmp_path):
-    config = tiny_world.make_config(root, ema=0.9, features=Features.STREAM)
-    with pytest.raises(train.Interrupted):
-        run(config, world, tmp_path, stop_after=5)
-    view, *_ = world
-    state = train.restore(config, view, tmp_path)
-    assert int(state.step) and not int(state.validated_step)
-    kept, start = jax.tree.leaves(state.kept), jax.tree.leaves(state.best_params)
-    assert any((one != other).any() for one, other in zip(kept, start, strict=True))
-    finished = run(config, world, tmp_path)
-    assert finished.kept is finished.best_params
-
-
-def test_processes_agree_at_intervals(monkeypatch):
-    calls = []
-
-    class Pair:
-        def all_max(self, stop, seconds):  # the other one's steps take 0.1 s
-            calls.append(stop)
-            return [stop, max(seconds, 0.1)]
-
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    checks = iter(range(100))
-    should_stop = loop.agreed(Pair(), lambda: next(checks) >= 3)
-    answers = [should_stop() for _ in range(12)]
-    assert calls == [False, False, False, True]  # at the first call, then at every third
-    assert answers.index(True) == 9
-
-
 def test_two_checkpoints_are_kept(root, world, tmp_path):
     config = tiny_world.make_config(root, checkpoint_every=5)
     run(config, world, tmp_path)
@@ -146,55 +118,13 @@ def test_two_checkpoints_are_kept(root, world, tmp_path):
     assert steps == [(last - 1) // 5 * 5, last]
 
 
-@pytest.mark.slow
-def test_sigterm_saves_and_another_process_ends_with_the_bytes_of_an_unbroken_run(
-    root, world, tmp_path
-):
-    script = textwrap.dedent(
-        """
-        import pathlib, sys
-        sys.path.insert(0, "tests/fixtures")
-        import tiny_world
-        from uhman_jax import input_pipeline, train
-        from uhman_jax.runtime.signals import graceful_stop
-        root, workdir = map(pathlib.Path, sys.argv[1:])
-        config = tiny_world.make_config(root, num_epochs=40, eval_every=60)
-        view, store = tiny_world.load(root, config)
-        statistics = input_pipeline.channel_statistics(view, store, progress=False)
-        with graceful_stop() as stopped:
-            try:
-                train.train(config, view, store, statistics, workdir, should_stop=stopped)
-            except train.Interrupted as interrupted:
-                print("interrupted at", interrupted.step)
-                sys.exit(75)
-        """
-    )
-    command = [sys.executable, "-c", script, str(root)]
-    process = subprocess.Popen(
-        [*command, str(tmp_path / "parts")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    while not (tmp_path / "parts" / "metrics.jsonl").exists() or not log_of(tmp_path / "parts"):
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 75 and b"interrupted at" in output
-    assert subprocess.run([*command, str(tmp_path / "parts")], check=False).returncode == 0
-    config = tiny_world.make_config(root, num_epochs=40, eval_every=60)
-    whole = run(config, world, tmp_path / "whole")
-    view, *_ = world
-    assert int(whole.step) == train.total_steps(config, view)
-    assert_same_bytes(whole, train.restore(config, view, tmp_path / "parts"))
-    assert without_times(log_of(tmp_path / "whole")) == without_times(log_of(tmp_path / "parts"))
-
-
 # Errors
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step_the_checkpoint_and_remedies(
     root, world, tmp_path
 ):
-    config = tiny_world.make_config(root, clip_norm=0.0, learning_rate=1e-4, checkpoint_every=3)
+    config = tiny_world.make_config(root, checkpoint_every=3)
     view, store, statistics = world
 
     class Poisoned(type(store)):  # the clip that is trained on at step 7 has a NaN
@@ -216,7 +146,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_the_checkpoint_and_remedi
     message = str(caught.value)
     assert "got a loss of nan at step 7 with seed 0" in message
     assert f"last good checkpoint: step 6 in {tmp_path / 'checkpoints'}" in message
-    assert "lower train.learning_rate (0.0001)" in message and "train.clip_norm (0.0)" in message
+    assert "lower train.learning_rate (0.05)" in message and "train.clip_norm (5.0)" in message
     state = train.restore(config, view, tmp_path)
     assert int(state.step) == 6
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
@@ -268,7 +198,7 @@ def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_found(state, tmp_path):
         checkpoints.wait()
         newest, rng = tmp_path / "checkpoints" / "5.npz", np.random.default_rng(0)
         whole = newest.read_bytes()
-        for index in [0, len(whole) - 1, *rng.integers(len(whole), size=40).tolist()]:
+        for index in [0, len(whole) - 1, *rng.integers(len(whole), size=10).tolist()]:
             damaged = bytearray(whole)
             damaged[index] ^= 1 << int(rng.integers(8))
             newest.write_bytes(damaged)
@@ -294,14 +224,13 @@ def test_checkpoints_of_earlier_versions_are_read_checked_and_replaced(tmp_path)
         rng = np.random.default_rng(0)
         for path in [path for path in (folder / "6").rglob("*") if path.is_file()]:
             content = path.read_bytes()
-            flipped = bytearray(content)
-            flipped[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
-            for damaged in (flipped, b""):
-                path.write_bytes(damaged)
-                lines = []
-                state = checkpoints.restore(whole, lines.append)
-                assert int(state.step) == (2 if lines else 6)
-                assert lines or path.name in dispensable
+            damaged = bytearray(content)
+            damaged[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+            path.write_bytes(damaged)
+            lines = []
+            state = checkpoints.restore(whole, lines.append)
+            assert int(state.step) == (2 if lines else 6)
+            assert lines or path.name in dispensable
             path.write_bytes(content)
         assert_same_bytes(checkpoints.restore(whole), whole)
         for step in (6, 7, 8):

@@ -12,13 +12,15 @@ import short_runs
 import tiny_world
 from short_runs import assert_same_bytes, log_of, run, without_times
 
-from uhman_jax import input_pipeline, train
+from uhman_jax import channel_statistics, input_pipeline, train
 from uhman_jax.config import Decay, Loss, Optimiser, RankWeight, to_dict
 from uhman_jax.dataset.raw import read_raw_dataset, write_raw_dataset
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
 from uhman_jax.losses import make_loss
+from uhman_jax.models.build import build_model
 from uhman_jax.runtime.errors import UserError
+from uhman_jax.train import loop
 from uhman_jax.train import state as state_lib
 from uhman_jax.train import step as step_lib
 
@@ -30,13 +32,18 @@ def programs():
         yield
 
 
-def loss_and_gradient(model, params, statistics, batch, config, key=None):
-    """Of one seed, as in a step."""
+def loss_and_gradient(model, config):
+    """Returns (params, statistics, batch, key) -> loss and gradient of one seed, as in a step."""
     loss = make_loss(**to_dict(config.loss), num_hashtags=model.num_hashtags)
-    key = jax.random.key(0) if key is None else key
-    key, negatives_BPN = step_lib.sample_loss_inputs(batch, key, loss)
-    inputs = model, params, statistics, batch, negatives_BPN, key
-    return step_lib.loss_and_gradient(*inputs, config, loss, "cpu")
+
+    @jax.jit
+    def function(params, statistics, batch, key=jax.random.key(0)):  # noqa: B008
+        key, negatives_key = jax.random.split(key)
+        negatives_BPN = loss.sample(negatives_key, batch.positives_BP, batch.positives_mask_BP)
+        inputs = model, params, statistics, batch, negatives_BPN, key
+        return step_lib.loss_and_gradient(*inputs, config, loss, "cpu")
+
+    return function
 
 
 def start_of(config, world):
@@ -49,7 +56,7 @@ def start_of(config, world):
 def take_steps(config, world, num_steps, total=100):
     """State after some steps, and the metrics of each."""
     model, state = tiny_world.fresh(config, world)
-    train_step, metrics = train.make_train_step(model, config, total), []
+    train_step, metrics = loop.make_train_step(model, config, total, None), []
     for step in range(num_steps):
         state, figures = train_step(state, batch_of(config, world, step))
         metrics.append(figures)
@@ -58,40 +65,49 @@ def take_steps(config, world, num_steps, total=100):
 
 def batch_of(config, world, step=0):
     view, store, *_ = world
-    rows = view.rows(TRAIN)
-    size = config.train.batch_size
-    return input_pipeline.train_batches(view, store, rows=rows, batch_size=size, seed=0)[step]
+    order = input_pipeline.TrainOrder(view.rows(TRAIN), config.train.batch_size, 0)
+    return input_pipeline.train_batches(view, store, order)[step]
 
 
 # The loss of a batch and one update
 
 
-@pytest.mark.parametrize("weight", list(RankWeight))
-def test_batch_loss_is_the_sum_over_pairs_divided_by_the_real_examples(root, world, weight):
-    config = tiny_world.make_config(root)
-    config.loss.rank_weight, config.loss.margin = weight, 0.3
-    model, params, statistics, batch = start_of(config, world)
-    # The last three examples become padding.
-    real_B = np.arange(len(batch.mask_B)) < len(batch.mask_B) - 3
-    batch = batch._replace(mask_B=real_B)
-    loss, _ = loss_and_gradient(model, params, statistics, batch, config)
+def slow_loss(loss, scores_T, positives):
+    """The loss of one example."""
+    if loss is Loss.SOFTMAX:
+        return (np.log(np.exp(scores_T / 0.2).sum()) - scores_T[positives] / 0.2).mean()
+    total, others = 0.0, np.setdiff1d(np.arange(len(scores_T)), positives)
+    for positive in positives:
+        hinge = np.maximum(0, 0.3 - scores_T[positive] + scores_T[others])
+        rank = int((hinge > 0).sum())
+        if loss is RankWeight.NONE:
+            total += 4 * hinge.mean()
+        elif rank:
+            total += sum(1 / r for r in range(1, rank + 1)) * hinge.sum() / rank
+    return total
 
+
+@pytest.mark.parametrize("kind", [*RankWeight, Loss.SOFTMAX])
+def test_batch_loss_is_the_mean_over_the_real_examples(root, world, kind):
+    config = tiny_world.make_config(root)
+    config.loss.margin, config.loss.temperature = 0.3, 0.2
+    if kind is Loss.SOFTMAX:
+        config.loss.name = kind
+    else:
+        config.loss.rank_weight = kind
+    model, params, statistics, batch = start_of(config, world)
+    real_B = np.arange(len(batch.mask_B)) < len(batch.mask_B) - 3  # the last three become padding
+    batch = batch._replace(mask_B=real_B)
+    loss, _ = loss_and_gradient(model, config)(params, statistics, batch)
     variables = {"params": params, "statistics": statistics}
     scores_BT = np.asarray(model.apply(variables, batch.video, batch.user), np.float64)
-    total = 0.0
-    for scores_T, ids, mask in zip(
-        scores_BT[real_B], batch.positives_BP, batch.positives_mask_BP, strict=False
-    ):
-        positives = ids[mask]
-        others = np.setdiff1d(np.arange(len(scores_T)), positives)
-        for positive in positives:
-            hinge = np.maximum(0, 0.3 - scores_T[positive] + scores_T[others])
-            rank = int((hinge > 0).sum())
-            if weight is RankWeight.NONE:
-                total += 4 * hinge.mean()
-            elif rank:
-                total += sum(1 / r for r in range(1, rank + 1)) * hinge.sum() / rank
-    np.testing.assert_allclose(loss, total / real_B.sum(), rtol=1e-5)
+    expected = [
+        slow_loss(kind, scores_T, ids_P[mask_P])
+        for scores_T, ids_P, mask_P in zip(
+            scores_BT[real_B], batch.positives_BP, batch.positives_mask_BP, strict=False
+        )
+    ]
+    np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-5)
 
 
 @pytest.mark.parametrize("weight", list(RankWeight))
@@ -99,15 +115,11 @@ def test_sampled_loss_never_scores_the_whole_vocabulary(root, world, weight):
     config = tiny_world.sampled(tiny_world.make_config(root))
     config.loss.rank_weight = weight
     model, *inputs = start_of(config, world)
-
-    def loss(params, statistics, batch, key):
-        return loss_and_gradient(model, params, statistics, batch, config, key)[0]
-
+    loss = loss_and_gradient(model, config)
     shapes = str(jax.make_jaxpr(loss)(*inputs, jax.random.key(0)))
     num_examples, num_hashtags = inputs[-1].row_B.shape[0], len(world[0].hashtags)
     assert f"[{num_examples},{num_hashtags}]" not in shapes
-    quick = jax.jit(loss)
-    values = [quick(*inputs, jax.random.key(seed)) for seed in range(3)]
+    values = [loss(*inputs, jax.random.key(seed))[0] for seed in range(3)]
     assert np.isfinite(values).all() and len(set(map(float, values))) > 1
 
 
@@ -125,20 +137,16 @@ def test_a_step_is_sgd_with_clipping_decay_of_matrices_momentum_and_rates(root, 
     rates = dict.fromkeys(("gender_AK", "age_AK", "country_AK", "history_TK"), 0.06)
     rates |= {"hashtag_TK": 0.1, "query_KHW": 0.14, "key_KHW": 0.14}
     model, state = tiny_world.fresh(config, world)
-    train_step = train.make_train_step(model, config, num_steps=100)
+    train_step = loop.make_train_step(model, config, 100, None)
     batches = [batch_of(config, world, step) for step in range(3)]
 
     params = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), state.params)
     trace = jax.tree.map(np.zeros_like, params)
     statistics = jax.tree.map(np.asarray, state.statistics)
-
-    @jax.jit
-    def gradient_of(params, batch):
-        return loss_and_gradient(model, params, statistics, batch, config)[1]
-
+    gradient_of = loss_and_gradient(model, config)
     for step, batch in enumerate(batches):
         as_float32 = jax.tree.map(lambda leaf: leaf.astype(np.float32), params)
-        gradient = jax.tree.map(np.asarray, gradient_of(as_float32, batch))
+        gradient = jax.tree.map(np.asarray, gradient_of(as_float32, statistics, batch)[1])
         norm = np.sqrt(
             sum((leaf.astype(np.float64) ** 2).sum() for leaf in jax.tree.leaves(gradient))
         )
@@ -161,10 +169,10 @@ def test_a_step_is_sgd_with_clipping_decay_of_matrices_momentum_and_rates(root, 
     )
 
 
-def test_the_moving_average_is_its_formula_and_is_what_is_kept(root, world, tmp_path):
+def test_the_moving_average_follows_its_formula_and_is_kept(root, world, tmp_path):
     config = tiny_world.make_config(root, ema=0.3, num_epochs=1)
     model, state = tiny_world.fresh(config, world)
-    train_step = train.make_train_step(model, config, num_steps=100)
+    train_step = loop.make_train_step(model, config, 100, None)
     average = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
     for step in range(4):
         state, _ = train_step(state, batch_of(config, world, step))
@@ -183,24 +191,6 @@ def test_the_moving_average_is_its_formula_and_is_what_is_kept(root, world, tmp_
     assert tiny_world.fresh(tiny_world.make_config(root), world)[1].average == ()
 
 
-def test_softmax_is_averaged_over_the_real_examples(root, world):
-    config = tiny_world.make_config(root)
-    config.loss.name, config.loss.temperature = Loss.SOFTMAX, 0.2
-    model, params, statistics, batch = start_of(config, world)
-    real_B = np.arange(len(batch.mask_B)) < 5
-    loss, _ = loss_and_gradient(model, params, statistics, batch._replace(mask_B=real_B), config)
-    variables = {"params": params, "statistics": statistics}
-    logits_BT = np.asarray(model.apply(variables, batch.video, batch.user), np.float64) / 0.2
-    log_prob_BT = logits_BT - np.log(np.exp(logits_BT).sum(1, keepdims=True))
-    expected = [
-        -log_prob_T[ids[mask]].mean()
-        for log_prob_T, ids, mask in zip(
-            log_prob_BT[:5], batch.positives_BP, batch.positives_mask_BP, strict=False
-        )
-    ]
-    np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-5)
-
-
 def test_a_step_of_adamw_is_its_formula_with_decay_of_matrices(root, world):
     """Loshchilov and Hutter (2019): b1 = 0.9, b2 = 0.999, epsilon = 1e-8."""
     config = tiny_world.make_config(root, learning_rate=0.01, weight_decay=0.3, clip_norm=0.0)
@@ -210,9 +200,9 @@ def test_a_step_of_adamw_is_its_formula_with_decay_of_matrices(root, world):
     batch = batch_of(config, world)
     before = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), state.params)
     params = jax.tree.map(lambda leaf: leaf[0], state.params)
-    _, gradient = loss_and_gradient(model, params, state.statistics, batch, config)
+    gradient = loss_and_gradient(model, config)(params, state.statistics, batch)[1]
     gradient = jax.tree.map(np.asarray, gradient)
-    state, _ = train.make_train_step(model, config, num_steps=100)(state, batch)
+    state, _ = loop.make_train_step(model, config, 100, None)(state, batch)
 
     def check(after, old, slope):  # after one step both moments are those of this gradient
         update = slope / (np.abs(slope) + 1e-8) + (0.3 * old if old.ndim >= 2 else 0)
@@ -226,7 +216,7 @@ def test_a_step_of_adamw_is_its_formula_with_decay_of_matrices(root, world):
 def test_a_step_compiles_once(root, world):
     config = tiny_world.make_config(root)
     model, state = tiny_world.fresh(config, world)
-    train_step = train.make_train_step(model, config, num_steps=100)
+    train_step = loop.make_train_step(model, config, 100, None)
     record = jax.jit(
         functools.partial(state_lib.record_validation, patience=2, decay_factor=0.1),
         donate_argnums=0,
@@ -275,21 +265,11 @@ def test_a_seed_of_a_population_equals_a_run_of_this_seed(root, world):
 
 def test_validation_keeps_the_best_parameters_and_decays_on_a_plateau():
     params, zero_S = {"w_SK": jnp.zeros((2, 3))}, jnp.zeros(2, jnp.int32)
-    state = state_lib.State(
-        step=jnp.int32(0),
-        params=params,
-        average=(),
-        opt_state=(),
-        statistics={},
-        rate_scale_S=jnp.ones(2),
-        loss_sum_S=jnp.full(2, 7.0),
-        loss_steps=jnp.int32(4),
-        best_params=params,
-        best_score_S=jnp.full(2, -jnp.inf),
-        best_step_S=zero_S,
-        stale_S=zero_S,
-        validated_step=jnp.int32(0),
-    )
+    fields = dict.fromkeys(state_lib.State._fields, ())
+    fields |= {"params": params, "best_params": params, "best_step_S": zero_S, "stale_S": zero_S}
+    fields |= {"rate_scale_S": jnp.ones(2), "loss_sum_S": jnp.full(2, 7.0)}
+    fields |= {"loss_steps": jnp.int32(4), "best_score_S": jnp.full(2, -jnp.inf)}
+    state = state_lib.State(**fields)
     # Seed 0 improves at 1 and 4; seed 1 at 1, then never: a tie is kept, but no improvement, and
     # NaN is neither.
     scores = [(0.1, 0.5), (0.1, 0.4), (0.05, 0.5), (0.2, np.nan), (0.1, 0.3), (0.1, 0.2)]
@@ -310,7 +290,7 @@ def test_validation_keeps_the_best_parameters_and_decays_on_a_plateau():
     assert int(state.loss_steps) == 0 and int(state.validated_step) == 60
 
 
-def test_a_run_writes_its_log_and_its_best_parameters_score_what_the_log_says(
+def test_a_run_writes_its_log_and_its_best_parameters_have_the_score_of_the_log(
     root, world, tmp_path
 ):
     config = tiny_world.make_config(root, num_seeds=2, num_epochs=5)
@@ -326,7 +306,7 @@ def test_a_run_writes_its_log_and_its_best_parameters_score_what_the_log_says(
     best_S = np.max([entry["validation/MAP"] for entry in entries], axis=0)
     np.testing.assert_allclose(state.best_score_S, best_S, rtol=1e-6)
     batches = input_pipeline.eval_batches(view, store, rows=view.rows(VALIDATION), batch_size=16)
-    model = train.build_model(config.model, view)
+    model = build_model(config.model, view)
     ranker = make_ranker(model)
     ranking = rank_videos(
         ranker, state.best_params, state.statistics, input_pipeline.iterate(batches)
@@ -365,7 +345,7 @@ def test_labels_of_test_videos_change_no_byte_of_the_parameters(root, world, tmp
     config = tiny_world.make_config(root, decay=Decay.PLATEAU, patience=1)
     other_view, other_store = tiny_world.load(tmp_path / "data", config)
     assert len(tested) > 20 and other_view.fingerprint != view.fingerprint
-    statistics = input_pipeline.channel_statistics(other_view, other_store, progress=False)
+    statistics = channel_statistics.measure(other_view, other_store)
     one = run(config, world, tmp_path / "one")
     other = run(config, (other_view, other_store, statistics), tmp_path / "other")
     assert_same_bytes(one, other)
@@ -377,7 +357,7 @@ def test_without_validation_videos_the_last_parameters_are_kept(root, tmp_path):
     config = tiny_world.make_config(root, num_epochs=2)
     config.view.validation_share = 0.0
     view, store = tiny_world.load(root, config)
-    world = view, store, input_pipeline.channel_statistics(view, store, progress=False)
+    world = view, store, channel_statistics.measure(view, store)
     state = run(config, world, tmp_path)
     assert_same_bytes(state.params, state.best_params)
     assert "validation/P@10" not in log_of(tmp_path)[-1]

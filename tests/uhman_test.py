@@ -8,7 +8,6 @@ from model_inputs import AGES, B, C, D, F, K, M, R, inputs_of, make_inputs, size
 from model_inputs import make_model as make_system
 from slow_model import reference
 
-from uhman_jax.kernels.video_input import VideoInput
 from uhman_jax.models import layers
 from uhman_jax.models.uhman import UHMAN
 
@@ -66,20 +65,10 @@ def test_an_unknown_attribute_id_spoils_only_its_example():
     assert np.isnan(scores_BT).all(axis=1).tolist() == [True, False, True]
 
 
-def test_stored_as_bytes_or_decoded_is_the_same():
-    model, variables = make_model()
-    video, user = make_inputs()
-    decoded = video.codes_BFMC * video.scale_BC[:, None, None] + video.offset_BC[:, None, None]
-    plain = VideoInput.plain(decoded, jnp.ones((B, C)), jnp.zeros((B, C)), video.mask_BF)
-    np.testing.assert_allclose(
-        model.apply(variables, plain, user), model.apply(variables, video, user), atol=1e-5
-    )
-
-
 def test_some_regions_are_distinct_regions_of_their_frame_and_all_have_the_same_chance():
     video, _ = make_inputs(num_regions=64)
     codes_BFMC = np.zeros(video.codes_BFMC.shape, np.uint8)
-    codes_BFMC[...] = np.arange(64)[:, None]  # a region says its number
+    codes_BFMC[...] = np.arange(64)[:, None]  # the value of a region is its number
     codes_BFMC[..., 0] = np.arange(codes_BFMC[..., 0].size // 64).reshape(*video.mask_BF.shape, 1)
     video = video._replace(codes_VFMC=jnp.asarray(codes_BFMC))
     draw = jax.jit(lambda key: layers.drop_regions(key, 0.75, video))
@@ -120,11 +109,11 @@ def test_dropped_history_is_a_smaller_history_and_dropped_regions_are_not_attend
     assert regions_NM.shape[1] == 45  # 0.7 of 64
     np.testing.assert_allclose(regions_NM.sum(1), 1, rtol=1e-5)
 
-    nobody = user._replace(history_mask_BR=jnp.zeros_like(user.history_mask_BR))
+    no_history = user._replace(history_mask_BR=jnp.zeros_like(user.history_mask_BR))
     only_history = make_model(history_dropout=0.4)[0]
-    np.testing.assert_array_equal(  # who has no history loses none
-        query(only_history, nobody, deterministic=False)[0],
-        query(plain, nobody, deterministic=True)[0],
+    np.testing.assert_array_equal(  # an empty history loses no hashtag
+        query(only_history, no_history, deterministic=False)[0],
+        query(plain, no_history, deterministic=True)[0],
     )
     slots = np.flatnonzero(user.history_mask_BR[1])  # the second user has three: 8 subsets
     subsets = []

@@ -8,7 +8,6 @@ says so.
 
 import copy
 import dataclasses
-import difflib
 import enum
 import functools
 from collections.abc import Iterator
@@ -334,8 +333,8 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
 
-# Value of a field that a stored config lacks, if it is not the field's default.
-_BEFORE: dict[str, Any] = {"data.duplicates": Duplicates.KEEP}
+# Value of `data.duplicates` in a config that was stored before the field existed.
+_DUPLICATES_BEFORE = Duplicates.KEEP
 
 
 def kind_of(default: object) -> str:
@@ -346,13 +345,6 @@ def kind_of(default: object) -> str:
         return "a tuple of numbers"
     names = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
     return names[type(default)]  # type: ignore[bad-index]
-
-
-def flag_text(value: object) -> str:
-    """Returns the text of a value in a flag."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value.value) if isinstance(value, enum.Enum) else str(value) or "''"
 
 
 def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any]]:
@@ -375,37 +367,15 @@ def ranges() -> dict[str, str]:
     return {path: item.metadata["range"] for path, item, _ in _leaves(Config()) if item.metadata}
 
 
-def flag_rule(path: str) -> tuple[str, str]:
-    """Returns the rule for the setting at a path, and an example, for messages."""
-    default = flatten(Config())[path]
-    return f"--config.{path} must be {kind_of(default)}", f"--config.{path}={flag_text(default)}"
-
-
-def nearest_field(path: str) -> str:
-    """Returns the setting most similar to a misspelt path, by its whole and its last name."""
-    paths = list(flatten(Config()))
-
-    def likeness(candidate: str) -> float:
-        whole = difflib.SequenceMatcher(None, path, candidate).ratio()
-        name, other = path.rsplit(".", 1)[-1], candidate.rsplit(".", 1)[-1]
-        return whole + difflib.SequenceMatcher(None, name, other).ratio()
-
-    return max(paths, key=likeness)
-
-
-def to_dict(config: object) -> dict[str, Any]:
+def to_dict(config: Any) -> dict[str, Any]:
     """Returns the config for JSON: nested objects, choices as their values, tuples as lists."""
-    result = {}
-    for item in dataclasses.fields(config):  # type: ignore[arg-type]
-        value = getattr(config, item.name)
-        if dataclasses.is_dataclass(value):
-            value = to_dict(value)
-        elif isinstance(value, enum.Enum):
-            value = value.value
-        elif isinstance(value, tuple):
-            value = list(value)
-        result[item.name] = value
-    return result
+
+    def plain(value: Any) -> Any:
+        return list(value) if isinstance(value, tuple) else getattr(value, "value", value)
+
+    return dataclasses.asdict(
+        config, dict_factory=lambda items: {name: plain(value) for name, value in items}
+    )
 
 
 def from_dict(values: dict[str, Any], default: Any = None) -> Any:
@@ -421,17 +391,14 @@ def from_dict(values: dict[str, Any], default: Any = None) -> Any:
     """
     config = default
     if config is None:
-        config = Config()
-        for path, value in _BEFORE.items():
-            section, name = path.split(".")
-            setattr(getattr(config, section), name, value)
+        config = Config(data=DataConfig(duplicates=_DUPLICATES_BEFORE))
     for name, value in values.items():
-        present = getattr(config, name, None)
-        if name not in {item.name for item in dataclasses.fields(config)}:
+        if name not in vars(config):
             raise UserError(
                 f"a stored config may only hold known fields, got {name!r}; "
                 "use the version of uhman_jax that wrote it"
             )
+        present = getattr(config, name)
         if dataclasses.is_dataclass(present):
             value = from_dict(value, present)
         elif isinstance(present, enum.Enum):
@@ -456,19 +423,7 @@ def go_on_with(config: Config, stored: dict[str, Any]) -> Config:
         stored: result of `to_dict` when the run began, perhaps in an earlier version.
     """
     config = copy.deepcopy(config)
-    now, default = flatten(config), flatten(Config())
-    for path, value in _BEFORE.items():
-        section, name = path.split(".")
-        if name not in stored.get(section, {}) and now[path] == default[path]:
-            setattr(getattr(config, section), name, value)
+    is_default = config.data.duplicates is DataConfig().duplicates
+    if is_default and "duplicates" not in stored.get("data", {}):
+        config.data.duplicates = _DUPLICATES_BEFORE
     return config
-
-
-def differences(before: Config, now: Config) -> list[str]:
-    """Returns a text for each field that differs, e.g. `train.batch_size: 32 before, 64 now`."""
-    old, new = flatten(before), flatten(now)
-    return [
-        f"{path}: {flag_text(old[path])} before, {flag_text(new[path])} now"
-        for path in new
-        if old[path] != new[path]
-    ]

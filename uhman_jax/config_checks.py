@@ -1,10 +1,12 @@
-"""Checks a config: types, ranges, and rules over several fields."""
+"""Checks a config: types, ranges, and rules over several fields. Words messages about fields."""
 
+import difflib
+import enum
 import math
 from collections.abc import Iterator
 from typing import Any
 
-from uhman_jax.config import Config, Features, flag_text, flatten, kind_of, ranges
+from uhman_jax.config import Config, Features, SimulatorConfig, flatten, kind_of, ranges
 from uhman_jax.runtime.errors import UserError
 
 SCORES = tuple(f"{name}@{k}" for name in ("P", "R", "F1") for k in (1, 5, 10, 50))
@@ -36,25 +38,22 @@ def validate(config: Config) -> None:
 
 def _broken_rules(config: Config) -> Iterator[str]:
     """Yields a message for each broken rule about several settings or about a text."""
-    simulator, model, train = config.simulator, config.model, config.train
+    values, data, shares = flatten(config), config.data, list(config.train.decay_at)
     if config.name in ("", ".", "..") or set(config.name) & set("/\\\0"):
         yield f"name must be a plain folder name, got {config.name!r}; write e.g. natural"
-    if model.hidden_size % model.num_heads:
-        yield (
-            f"model.num_heads must divide model.hidden_size {model.hidden_size}, got "
-            f"{model.num_heads}; use e.g. {math.gcd(model.hidden_size, model.num_heads)}"
-        )
-    shares = list(train.decay_at)
+    for part, whole, other in (
+        ("model.num_heads", "model.hidden_size", ""),
+        ("train.microbatch_size", "train.batch_size", ", or 0 for an automatic size"),
+    ):
+        if values[part] and values[whole] % values[part]:
+            yield (
+                f"{part} must divide {whole} {values[whole]}, got {values[part]}; "
+                f"use e.g. {math.gcd(values[whole], values[part])}{other}"
+            )
     if shares != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
         yield (
             "train.decay_at must be increasing fractions of the run between 0 and 1, got "
-            f"{train.decay_at}; use e.g. (0.6, 0.85)"
-        )
-    if train.batch_size % (train.microbatch_size or 1):
-        yield (
-            f"train.microbatch_size must divide train.batch_size {train.batch_size}, got "
-            f"{train.microbatch_size}; use e.g. "
-            f"{math.gcd(train.batch_size, train.microbatch_size)}, or 0 for an automatic size"
+            f"{config.train.decay_at}; use e.g. (0.6, 0.85)"
         )
     if config.evaluate.select_by not in SCORES:
         yield (
@@ -63,19 +62,24 @@ def _broken_rules(config: Config) -> Iterator[str]:
         )
     if not config.preprocess.weights:
         yield "preprocess.weights must be imagenet, random or a Keras .h5 file, got ''; use random"
-    if not config.data.root and not config.data.simulated_dir:
+    if not data.root and not data.simulated_dir:
         yield "data.simulated_dir must name a folder if data.root is empty, got ''; use data"
-    if "://" in config.data.simulated_dir:
+    if "://" in data.simulated_dir:
         yield (
             "data.simulated_dir must be a local folder, because clips are rendered there, got "
-            f"{config.data.simulated_dir!r}; copy a simulated dataset to the bucket and name it in "
+            f"{data.simulated_dir!r}; copy a simulated dataset to the bucket and name it in "
             "data.root"
         )
-    if simulator.num_hashtags - simulator.num_generic < simulator.num_classes:
+    yield from _broken_simulator_rules(config.simulator)
+
+
+def _broken_simulator_rules(simulator: SimulatorConfig) -> Iterator[str]:
+    least = simulator.num_classes + simulator.num_generic
+    if simulator.num_hashtags < least:
         yield (
             f"simulator.num_hashtags must be at least num_classes {simulator.num_classes} and "
             f"num_generic {simulator.num_generic} together, got {simulator.num_hashtags}; "
-            f"use {simulator.num_classes + simulator.num_generic} or more"
+            f"use {least} or more"
         )
     for name, limit in (
         ("objects_per_clip", "num_classes"),
@@ -105,6 +109,40 @@ def _same_kind(value: object, default: object) -> bool:
     return type(value) is type(default)
 
 
+def flag_text(value: object) -> str:
+    """Returns the text of a value in a flag."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value.value) if isinstance(value, enum.Enum) else str(value) or "''"
+
+
+def flag_rule(path: str) -> tuple[str, str]:
+    """Returns the rule for the setting at a path, and an example, for messages."""
+    default = flatten(Config())[path]
+    return f"--config.{path} must be {kind_of(default)}", f"--config.{path}={flag_text(default)}"
+
+
+def nearest_field(path: str) -> str:
+    """Returns the setting most similar to a misspelt path, by its whole and its last name."""
+
+    def likeness(candidate: str) -> float:
+        last_names = path.rsplit(".", 1)[-1], candidate.rsplit(".", 1)[-1]
+        pairs = (path, candidate), last_names
+        return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+
+    return max(flatten(Config()), key=likeness)
+
+
+def differences(before: Config, now: Config) -> list[str]:
+    """Returns a text for each field that differs, e.g. `train.batch_size: 32 before, 64 now`."""
+    old, new = flatten(before), flatten(now)
+    return [
+        f"{path}: {flag_text(old[path])} before, {flag_text(new[path])} now"
+        for path in new
+        if old[path] != new[path]
+    ]
+
+
 def check_mesh(config: Config, shape: tuple[int, int] | None) -> None:
     """Raises UserError if settings do not fit the devices along `data` and `model`.
 
@@ -115,11 +153,10 @@ def check_mesh(config: Config, shape: tuple[int, int] | None) -> None:
     if not shape:
         return
     data, model = shape
-    sizes = {"train": config.train.batch_size, "evaluate": config.evaluate.batch_size}
-    for name, size in sizes.items():
-        if size % data:
+    for path in ("train.batch_size", "evaluate.batch_size"):
+        if (size := flatten(config)[path]) % data:
             raise UserError(
-                f"{name}.batch_size must be a multiple of the {data} devices that share a "
+                f"{path} must be a multiple of the {data} devices that share a "
                 f"batch, got {size}; use e.g. {-(-size // data) * data}"
             )
     if config.train.features is Features.DEVICE:

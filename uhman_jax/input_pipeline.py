@@ -16,11 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uhman_jax.dataset.view import TRAIN, Ragged, View
-from uhman_jax.kernels.video_input import ChannelStatistics, VideoInput
+from uhman_jax.dataset.view import Ragged, View
+from uhman_jax.kernels.video_input import VideoInput
 from uhman_jax.models.layers import UserInput
-from uhman_jax.runtime.errors import UserError
-from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.shards.buffer_pool import Recycler
 from uhman_jax.shards.store import FrameStore
 
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
     import grain  # takes half a second, and a program that only uses a model does not need it
 
 PADDING_ROW = -1  # "no video" in a list of view rows
-# Minimum deviation of a channel, as a fraction of the root mean square over channels: a channel
-# that is constant in the training split must not magnify its values in the test split.
-STD_FLOOR = 1e-3
 
 
 class Batch(NamedTuple):
@@ -110,18 +105,13 @@ class Join:
         max_frames: F, at least the frames of the store's longest record; 0: as many.
 
     Raises:
-        UserError: the store lacks a video or has longer ones.
+        UserError: the store lacks a video.
     """
 
     def __init__(self, view: View, store: FrameStore, max_frames: int = 0):
         """Finds the record of every video."""
         self.view, self.store = view, store
-        self.max_frames = max_frames or store.max_frames
-        if self.max_frames < store.max_frames:
-            raise UserError(
-                f"max_frames must be at least the {store.max_frames} frames of the longest clip in "
-                f"{store.directory}, got {max_frames}; preprocess again to keep fewer frames"
-            )
+        self._max_frames = max_frames or store.max_frames
         self._record_V = store.rows(view.video_ids)
         self._recycler = Recycler()
 
@@ -138,7 +128,7 @@ class Join:
             functools.partial(store.copy, self._record_V[row]) if row != PADDING_ROW else None
             for row in row_B
         ]
-        shape_FMC = self.max_frames, store.num_regions, store.num_channels
+        shape_FMC = self._max_frames, store.num_regions, store.num_channels
         video = pad_videos(copies, shape_FMC, store.schema.dtype, self._recycler.empty)
         gender_B, age_B, country_B = (
             np.where(mask_B, value_V[row_B], 0).astype(np.int32)
@@ -183,30 +173,23 @@ class TrainOrder:
     Epoch e ends with step ceil(e * len(rows) / batch_size) - 1.
 
     Args:
-        rows: rows of the view.
+        rows: rows of the view, one or more; usually `view.rows(TRAIN)`.
         batch_size: B.
         seed: seed of the permutations.
-
-    Raises:
-        UserError: there are no rows.
     """
 
     def __init__(self, rows: np.ndarray, batch_size: int, seed: int):
         """Keeps the rows."""
-        if not len(rows):
-            raise UserError(
-                "training needs one video or more, got none; add videos or lower view.min_count"
-            )
         self._rows = np.asarray(rows, np.int64)
-        self._batch_size, self._seed = batch_size, seed
+        self.batch_size, self._seed = batch_size, seed
 
     def __len__(self) -> int:
         """Returns the number of steps that can be addressed."""
-        return sys.maxsize // self._batch_size
+        return sys.maxsize // self.batch_size
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Returns the rows of step `index`."""
-        start, parts, missing = index * self._batch_size, [], self._batch_size
+        start, parts, missing = index * self.batch_size, [], self.batch_size
         while missing:
             epoch, first = divmod(start, len(self._rows))
             order = _permutation(len(self._rows), self._seed, epoch)
@@ -221,30 +204,20 @@ def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def train_batches(
-    view: View,
-    store: FrameStore,
-    *,
-    rows: np.ndarray,
-    batch_size: int,
-    seed: int,
-    max_frames: int = 0,
-    slots: np.ndarray | None = None,
+    view: View, store: FrameStore, order: TrainOrder, slots: np.ndarray | None = None
 ) -> "grain.MapDataset":
     """Returns endless batches of shuffled videos; `train_batches(...)[s]` is the Batch of step s.
 
     Args:
         view: labels of the videos.
         store: features of the videos.
-        rows: rows of the view, usually `view.rows(TRAIN)`; order as in `TrainOrder`.
-        batch_size: B.
-        seed: seed of the order.
-        max_frames: F; 0: the frames of the store's longest record.
+        order: rows of the view by step.
         slots: examples of each batch to read, if several processes share it; they become its
             `slot_B`. None: all.
     """
     import grain
 
-    join = Join(view, store, max_frames)
+    join = Join(view, store)
 
     def read(row_B: np.ndarray) -> Batch:
         if slots is None:
@@ -252,7 +225,7 @@ def train_batches(
         batch = join(row_B[slots])
         return batch._replace(video=batch.video._replace(slot_B=slots.astype(np.int32)))
 
-    return grain.MapDataset.source(TrainOrder(rows, batch_size, seed)).map(read)
+    return grain.MapDataset.source(order).map(read)
 
 
 def eval_batches(
@@ -286,81 +259,18 @@ def padded_rows(rows: np.ndarray, batch_size: int) -> np.ndarray:
 
 
 def iterate(
-    batches: "grain.MapDataset", start_step: int = 0, *, prefetch: int = 0, num_threads: int = 0
+    batches: "grain.MapDataset", start_step: int = 0, *, num_threads: int = 0
 ) -> Iterator[Batch]:
     """Returns the batches from `start_step` on, which threads read ahead.
 
     Args:
         batches: result of `train_batches` or `eval_batches`.
         start_step: index of the first batch.
-        prefetch: number of batches in memory, each of B * F * M * C codes; 0: threads + 2.
         num_threads: each thread reads one batch at a time; 0: half the number of cores, 2 to 8.
+            The batches in memory, each of B * F * M * C codes, are two more than the threads.
     """
     import grain
 
     num_threads = num_threads or min(max((os.cpu_count() or 1) // 2, 2), 8)
-    prefetch = prefetch or num_threads + 2
-    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=num_threads + 2)
     return iter(batches[start_step:].to_iter_dataset(options))
-
-
-def channel_statistics(
-    view: View, store: FrameStore, *, progress: bool = True
-) -> ChannelStatistics:
-    """Returns the statistics of each channel over the training videos, for standardisation.
-
-    Every real frame and region counts once (so a longer video counts more). Sums are in float64 and
-    merged video by video (Chan et al. 1979), so that a small deviation of a large mean is exact.
-
-    Args:
-        view: only its training rows are read.
-        store: features of the videos.
-        progress: shows a progress bar on standard error.
-
-    Returns:
-        float32; a deviation is at least 1e-3 of the root mean square over the channels, and 1 if
-        nothing varies.
-
-    Raises:
-        UserError: there is no training video.
-    """
-    record_V = store.rows([view.video_ids[row] for row in view.rows(TRAIN)])
-    if not len(record_V):
-        raise UserError("statistics need one train video or more, got none; add videos")
-    count, mean_C, square_C = 0, np.zeros(store.num_channels), np.zeros(store.num_channels)
-    for record in progress_bar(
-        record_V, desc="channel statistics", unit="clip", disable=not progress
-    ):
-        clip = store[record]
-        size, clip_mean_C, clip_square_C = _moments(clip.codes_FMC)
-        clip_mean_C = clip_mean_C * clip.scale_C + clip.offset_C
-        clip_square_C = clip_square_C * np.square(clip.scale_C, dtype=np.float64)
-        delta_C = clip_mean_C - mean_C
-        square_C += clip_square_C + np.square(delta_C) * (count * size / (count + size))
-        count += size
-        mean_C += delta_C * (size / count)
-    std_C = np.sqrt(square_C / count)
-    floor = STD_FLOOR * np.sqrt(np.mean(np.square(std_C)))
-    std_C = np.maximum(std_C, floor) if floor > 0 else np.ones_like(std_C)
-    return ChannelStatistics(mean_C.astype(np.float32), std_C.astype(np.float32))
-
-
-def _moments(codes_FMC):
-    """Returns count, mean and sum of squared deviations of each channel of a clip, float64."""
-    rows_NC = codes_FMC.reshape(-1, codes_FMC.shape[-1])
-    size = len(rows_NC)
-    if rows_NC.dtype != np.uint8:
-        values_NC = rows_NC.astype(np.float64)
-        mean_C = values_NC.mean(axis=0)
-        return size, mean_C, np.square(values_NC - mean_C).sum(axis=0)
-    sum_C, square_C = np.zeros((2, rows_NC.shape[1]))
-    # 256 squares of uint8 sum to less than 2 ** 24, so float32 is exact (and faster). No BLAS: on
-    # busy cores its threads made this 200 times slower.
-    block_NC = np.empty((min(size, 256), rows_NC.shape[1]), np.float32)
-    for start in range(0, size, 256):
-        values_NC = block_NC[: size - start]
-        values_NC[:] = rows_NC[start : start + 256]
-        sum_C += values_NC.sum(axis=0)
-        square_C += np.einsum("nc,nc->c", values_NC, values_NC)
-    mean_C = sum_C / size
-    return size, mean_C, square_C - sum_C * mean_C

@@ -36,6 +36,13 @@ class LossFunction(NamedTuple):
     num_negatives: int
     per_example: Callable
 
+    def sample(self, key, positives_BP, positives_mask_BP):
+        """Returns negatives_BPN of `sample_negatives`; None if the loss scores all hashtags."""
+        if not self.num_negatives:
+            return None
+        sizes = {"num_hashtags": self.num_hashtags, "num_negatives": self.num_negatives}
+        return sample_negatives(key, positives_BP, positives_mask_BP, **sizes)
+
 
 def make_loss(
     name, *, estimator, rank_weight, margin, num_negatives, temperature, num_hashtags, platform=None

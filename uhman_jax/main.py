@@ -25,8 +25,8 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from uhman_jax.config import Config, flag_rule, flatten, nearest_field
-from uhman_jax.config_checks import validate
+from uhman_jax.config import Config, flatten
+from uhman_jax.config_checks import flag_rule, nearest_field, validate
 from uhman_jax.runtime import signals, storage, streams
 from uhman_jax.runtime.errors import UserError, only_flags, user_message
 from uhman_jax.runtime.processes import Cluster

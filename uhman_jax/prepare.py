@@ -190,20 +190,20 @@ def channel_statistics(prepared: Prepared, log: Log = print) -> "ChannelStatisti
 
     Without the cache, each training video is read once.
     """
-    from uhman_jax import input_pipeline
+    from uhman_jax.channel_statistics import ChannelStatistics, measure
 
     view, store = prepared.view, prepared.store
     path = store.directory / "statistics" / f"{view.fingerprint}.npz"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            kept = {name: arrays[name] for name in input_pipeline.ChannelStatistics._fields}
+            kept = {name: arrays[name] for name in ChannelStatistics._fields}
         if all(array.shape == (store.num_channels,) for array in kept.values()):
-            return input_pipeline.ChannelStatistics(**kept)
+            return ChannelStatistics(**kept)
     except FileNotFoundError:
         pass
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
         log(f"{path} is damaged; it is written again.")
-    statistics = input_pipeline.channel_statistics(view, store)
+    statistics = measure(view, store)
     try:
         path.parent.mkdir(exist_ok=True)
         with storage.atomic_write(path) as file:

@@ -9,8 +9,8 @@ import subprocess
 from typing import Any
 
 from uhman_jax import __version__, run_directory
-from uhman_jax.config import Config, differences, flatten, go_on_with
-from uhman_jax.config_checks import check_mesh
+from uhman_jax.config import Config, flatten, go_on_with
+from uhman_jax.config_checks import check_mesh, differences
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import View
 from uhman_jax.prepare import Log, Prepared, channel_statistics, dataset_root, features_dir, prepare
@@ -114,6 +114,7 @@ def _train_and_evaluate(
     """Trains unless `mode` is "evaluate", and evaluates; returns None if a signal stopped it."""
     from uhman_jax import train  # imports JAX
     from uhman_jax.evaluate import evaluate
+    from uhman_jax.models.build import build_model
     from uhman_jax.runtime.mesh import Devices
 
     keep_compiled_programs()
@@ -138,7 +139,7 @@ def _train_and_evaluate(
     if cluster.is_main_process:
         (workdir / REPORT).unlink(missing_ok=True)  # of an earlier evaluation
     return evaluate(
-        train.build_model(config.model, view),
+        build_model(config.model, view),
         state.kept,
         state.statistics,
         config,

@@ -11,6 +11,7 @@ from uhman_jax import run_directory, train
 from uhman_jax.config import Config
 from uhman_jax.dataset.view import View
 from uhman_jax.evaluate import confidence
+from uhman_jax.models.build import build_model
 from uhman_jax.prepare import features_dir
 from uhman_jax.relative_paths import located
 from uhman_jax.run_directory import CONFIG, VIEW, FinishedRun
@@ -46,7 +47,7 @@ class Trained(FinishedRun):
         # NumPy, because JAX would compile a program for every shape.
         params = jax.tree.map(lambda leaf: np.asarray(leaf)[index], state.kept)
         variables = {"params": jax.device_put(params), "statistics": state.statistics}
-        return train.build_model(self.config.model, self.view), variables
+        return build_model(self.config.model, self.view), variables
 
     def calibration(self, seed: int) -> confidence.Calibration | None:
         """Returns the map from a seed's scores to confidences; None if it was not fitted.

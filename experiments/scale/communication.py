@@ -14,6 +14,7 @@ from typing import Any
 
 from absl import flags
 
+from uhman_jax.models.build import build_model
 from uhman_jax.runtime.streams import run_app
 
 _MESH = flags.DEFINE_string("mesh", "8x1", "Devices along data x model.")
@@ -100,7 +101,7 @@ def measure(shape: tuple[int, int]) -> dict:
     config = synthetic.config_of(hidden_size=_HIDDEN.value, batch_size=_BATCH.value)
     config.loss.estimator, config.model.precision = Estimator(_ESTIMATOR.value), Precision.BFLOAT16
     view: Any = synthetic.view_sizes(_HASHTAGS.value)
-    model = train.build_model(config.model, view)
+    model = build_model(config.model, view)
     devices = Devices(_HASHTAGS.value, shape)
     state = abstract_state(model, config, _CHANNELS.value)
     places = devices.state_shardings(state)

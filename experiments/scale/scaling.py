@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from experiments.paper.drawing import save
 from tools.bench.table import machine
+from uhman_jax.models.build import build_model
 from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.runtime.streams import run_app
 
@@ -53,7 +54,7 @@ def measure(count: int, steps: int) -> dict[str, float]:
     for name, batch_size in (("strong", STRONG), ("weak", WEAK * count)):
         config = synthetic.config_of(hidden_size=32, batch_size=batch_size)
         config.train.microbatch_size = batch_size
-        model = train.build_model(config.model, view)
+        model = build_model(config.model, view)
         state: Any = train.init_state(model, config, synthetic.statistics(SIZES["num_channels"]))
         places = devices.state_shardings(state)
         state = devices.shard_state(jax.tree.map(jax.device_get, state))

@@ -19,10 +19,11 @@ from absl import flags
 
 from tools.bench import synthetic, table
 from uhman_jax.input_pipeline import TrainOrder
+from uhman_jax.models.build import build_model
 from uhman_jax.runtime.streams import run_app
 from uhman_jax.train.batch_source import MOST_STEPS, multi_step
 from uhman_jax.train.device_dataset import DeviceDataset, device_memory
-from uhman_jax.train.state import build_model, init_state
+from uhman_jax.train.state import init_state
 from uhman_jax.train.step import make_train_step
 
 _VIDEOS = flags.DEFINE_integer("num_videos", 8233, "Videos of an epoch.")
@@ -62,7 +63,7 @@ def main(_: list[str]) -> None:
     kept = max(size, min(_VIDEOS.value, int(share * device_memory()) // clip_bytes))
     num_steps = min(_STEPS.value, steps_per_epoch, MOST_STEPS)
     config = synthetic.config_of(hidden_size=_HIDDEN.value, batch_size=size)
-    model = build_model(config.model, synthetic.view_sizes(_HASHTAGS.value))  # type: ignore[arg-type]
+    model = build_model(config.model, synthetic.view_sizes(_HASHTAGS.value))
     step = make_train_step(model, config, 1000)
     statistics = synthetic.statistics(_CHANNELS.value)
     on_device, steps = corpus(kept), multi_step(step)

@@ -19,7 +19,7 @@ from absl import flags
 
 from tools.bench import synthetic, table
 from uhman_jax import metrics
-from uhman_jax.evaluate.ranking import fitting_block, rank_queries
+from uhman_jax.evaluate.block_ranking import fitting_block, rank_queries
 from uhman_jax.runtime.streams import run_app
 
 _VIDEOS = flags.DEFINE_integer("num_videos", 8233, "Videos to rank for.")
@@ -91,14 +91,10 @@ def main(_: list[str]) -> None:
     }
     ratios = [("ours, all metrics", "floor")]
     versions: tuple[str, ...] = ("jax", "jaxlib", "numpy")
-    if _PEERS.value:
-        try:
-            calls["LightFM, P@10 alone"] = lightfm(ids_VP, mask_VP)
-        except ImportError:
-            print("LightFM is not installed: its row is left out")
-        else:
-            ratios.append(("LightFM, P@10 alone", "ours, all metrics"))
-            versions += ("lightfm-next",)
+    if _PEERS.value and table.installed("lightfm"):
+        calls["LightFM, P@10 alone"] = lightfm(ids_VP, mask_VP)
+        ratios.append(("LightFM, P@10 alone", "ours, all metrics"))
+        versions += ("lightfm-next",)
     evaluation()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     facts = {"videos": _VIDEOS.value, "batch": size, "T": _HASHTAGS.value, "d": _SIZE.value}

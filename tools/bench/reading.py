@@ -22,7 +22,7 @@ from absl import flags
 
 from tools.bench import synthetic, table
 from uhman_jax.dataset.view import Ragged
-from uhman_jax.input_pipeline import iterate, train_batches
+from uhman_jax.input_pipeline import TrainOrder, iterate, train_batches
 from uhman_jax.runtime.streams import run_app
 from uhman_jax.shards import store
 from uhman_jax.shards.record import FrameRecord, Schema
@@ -81,12 +81,11 @@ def batches(folder: Path, num_threads: int) -> Callable[[], None]:
     """Opens the shards; returns a function that reads an epoch of batches."""
     frames = store.FrameStore(folder)
     view: Any = view_of(frames)
-    rows, size = np.arange(_CLIPS.value), _BATCH.value
-    source = train_batches(view, frames, rows=rows, batch_size=size, seed=0)
-    ahead = iterate(source, num_threads=num_threads)
+    order = TrainOrder(np.arange(_CLIPS.value), _BATCH.value, seed=0)
+    ahead = iterate(train_batches(view, frames, order), num_threads=num_threads)
 
     def read() -> None:
-        for _ in range(_CLIPS.value // size):
+        for _ in range(_CLIPS.value // _BATCH.value):
             next(ahead)
 
     return read

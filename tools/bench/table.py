@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import importlib.util
 import json
 import os
 import pathlib
@@ -36,6 +37,14 @@ def milliseconds(
     call()
     finish()
     return measure
+
+
+def installed(library: str) -> bool:
+    """Returns whether the library of a peer is installed; prints a line if it is not."""
+    found = importlib.util.find_spec(library) is not None
+    if not found:
+        print(f"{library} is not installed: its rows are left out")
+    return found
 
 
 def ratio(figures: dict[str, list[float]], name: str, to: str) -> float:

@@ -24,8 +24,9 @@ from absl import flags
 
 from tools.bench import synthetic, table
 from uhman_jax.config import Estimator
+from uhman_jax.models.build import build_model
 from uhman_jax.runtime.streams import run_app
-from uhman_jax.train.state import build_model, init_state
+from uhman_jax.train.state import init_state
 from uhman_jax.train.step import make_train_step
 
 _BATCH = flags.DEFINE_integer("batch_size", 64, "Videos per step.")
@@ -67,7 +68,7 @@ def ours(batch: Any, num_seeds: int) -> tuple[Callable[[], Any], Callable[[], An
     sizes = {"hidden_size": _HIDDEN.value, "batch_size": _BATCH.value}
     config = synthetic.config_of(num_seeds=num_seeds, **sizes)
     config.loss.estimator = Estimator(_ESTIMATOR.value)
-    model = build_model(config.model, synthetic.view_sizes(_HASHTAGS.value))  # type: ignore[arg-type]
+    model = build_model(config.model, synthetic.view_sizes(_HASHTAGS.value))
     state = init_state(model, config, synthetic.statistics(_CHANNELS.value))
     train_step = make_train_step(model, config, 1000)
     on_device = jax.device_put(batch)
@@ -105,16 +106,13 @@ def main(_: list[str]) -> None:
         name = f"{_SEEDS.value} seeds at once"
         contestants[name] = table.milliseconds(*ours(batch, _SEEDS.value), repeats)
         ratios.append((name, "ours"))
-    if _PEERS.value:
-        try:
-            from tools.bench import torch_peer
-        except ImportError:
-            print("PyTorch is not installed: its rows are left out")
-        else:
-            for name, step in torch_peer.steps(batch, _HIDDEN.value, _HASHTAGS.value).items():
-                contestants[name] = table.milliseconds(step, torch_peer.finish, repeats)
-                ratios.append((name, "ours"))
-            versions += ("torch",)
+    if _PEERS.value and table.installed("torch"):
+        from tools.bench import torch_peer
+
+        for name, step in torch_peer.steps(batch, _HIDDEN.value, _HASHTAGS.value).items():
+            contestants[name] = table.milliseconds(step, torch_peer.finish, repeats)
+            ratios.append((name, "ours"))
+        versions += ("torch",)
     facts = {"batch": _BATCH.value, "frames": _FRAMES.value, "channels": _CHANNELS.value}
     facts |= {"K = d": _HIDDEN.value, "T": _HASHTAGS.value, "estimator": _ESTIMATOR.value}
     facts |= {"device": jax.devices()[0].device_kind} | table.machine(versions)

@@ -115,14 +115,10 @@ def main(_: list[str]) -> None:
     }
     ratios = [("exact", "floor of exact")]
     versions: tuple[str, ...] = ("jax", "jaxlib")
-    if _PEERS.value:
-        try:
-            calls["LightFM"] = lightfm(ids_VP, mask_VP)
-        except ImportError:
-            print("LightFM is not installed: its row is left out")
-        else:
-            ratios += [("exact", "LightFM"), ("sampled", "LightFM"), ("floor of exact", "LightFM")]
-            versions += ("lightfm-next",)
+    if _PEERS.value and table.installed("lightfm"):
+        calls["LightFM"] = lightfm(ids_VP, mask_VP)
+        ratios += [("exact", "LightFM"), ("sampled", "LightFM"), ("floor of exact", "LightFM")]
+        versions += ("lightfm-next",)
     num_positives = int(mask_VP.sum())
 
     def rate(call: Callable[[], Any]) -> Callable[[], float]:

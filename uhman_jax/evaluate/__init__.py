@@ -80,8 +80,9 @@ def evaluate(
         return iterate(eval_batches(view, store, rows=rows_V, batch_size=size))
 
     ranker = make_ranker(model, min(config.evaluate.top_k, len(view.hashtags)), devices)
-    shard_state = devices.shard_state if devices else lambda tree: tree
-    shared_params, shared_statistics = shard_state(params), shard_state(statistics)
+    shared_params, shared_statistics = params, statistics
+    if devices:
+        shared_params, shared_statistics = devices.shard_state((params, statistics))
 
     def rank(rows_V: np.ndarray) -> Ranking:
         ranking = rank_videos(ranker, shared_params, shared_statistics, batches(rows_V))

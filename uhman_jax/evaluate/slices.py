@@ -27,13 +27,13 @@ def slice_metrics(view: View, ranking: Ranking) -> list[dict[str, Any]]:
         ranking: ranking of the test split.
     """
     positives_VP, _ = positives_of(view, ranking.rows_V)
-    entries = []
+    groups = []
     for name, ids in frequency_groups(view):
         mask_VP = ranking.mask_VP & np.isin(positives_VP, ids)
-        entries += _entry("frequency", name, ranking, mask_VP, np.any(mask_VP, axis=1))
+        groups.append(("frequency", name, mask_VP, np.asarray(mask_VP.any(axis=1))))
     for name, member_V in user_groups(view, ranking.rows_V):
-        entries += _entry("user", name, ranking, ranking.mask_VP, member_V)
-    return entries
+        groups.append(("user", name, ranking.mask_VP, member_V))
+    return [_entry(ranking, *group) for group in groups if group[-1].any()]
 
 
 def frequency_groups(view: View) -> list[tuple[str, np.ndarray]]:
@@ -64,13 +64,10 @@ def user_groups(view: View, rows_V: np.ndarray) -> list[tuple[str, np.ndarray]]:
 
 
 def _entry(
-    by: str, name: str, ranking: Ranking, mask_VP: np.ndarray, member_V: np.ndarray
-) -> list[dict[str, Any]]:
-    """Returns the entry of a group in a list; [] for an empty group."""
-    if not member_V.any():
-        return []
+    ranking: Ranking, by: str, name: str, mask_VP: np.ndarray, member_V: np.ndarray
+) -> dict[str, Any]:
     entry: dict[str, Any] = {"by": by, "name": name, "num_videos": int(member_V.sum())}
     for metric, (at_k, k) in SHOWN.items():
         values_SV = [at_k(ranks_VP, mask_VP, k)[member_V] for ranks_VP in ranking.ranks_SVP]
         entry[metric] = float(np.mean(values_SV, dtype=np.float64))
-    return [entry]
+    return entry

@@ -5,14 +5,14 @@ same result. `restore(...)` reads the newest checkpoint. All seeds of a populati
 together and read the features once.
 """
 
-from uhman_jax.train.loop import Interrupted, restore, steps_per_epoch, total_steps, train
-from uhman_jax.train.state import State, build_model, init_state
+from uhman_jax.train.checkpoints import restore
+from uhman_jax.train.loop import Interrupted, steps_per_epoch, total_steps, train
+from uhman_jax.train.state import State, init_state
 from uhman_jax.train.step import make_train_step
 
 __all__ = [
     "Interrupted",
     "State",
-    "build_model",
     "init_state",
     "make_train_step",
     "restore",

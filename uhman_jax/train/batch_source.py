@@ -40,9 +40,7 @@ class Streamed:
         step: the jitted step.
         view: labels of the videos.
         store: features of the videos.
-        rows: rows of the view to train on.
-        batch_size: B.
-        seed: seed of the order of batches.
+        order: rows of the view by step.
         start_step: the first step.
         devices: devices that share a batch; None: one device.
     """
@@ -52,9 +50,7 @@ class Streamed:
         step: Step,
         view: View,
         store: FrameStore,
-        rows: np.ndarray,
-        batch_size: int,
-        seed: int,
+        order: TrainOrder,
         start_step: int,
         devices: Devices | None = None,
     ):
@@ -62,10 +58,9 @@ class Streamed:
         self._step, self._view, self._store = step, view, store
         self._to_device, slots = jax.device_put, None
         if devices:
-            self._to_device = functools.partial(devices.shard_batch, size=batch_size)
-            slots = devices.batch_slots(batch_size)
-        how = {"rows": rows, "batch_size": batch_size, "seed": seed}
-        self._batches = iterate(train_batches(view, store, **how, slots=slots), start_step)
+            self._to_device = functools.partial(devices.shard_batch, size=order.batch_size)
+            slots = devices.batch_slots(order.batch_size)
+        self._batches = iterate(train_batches(view, store, order, slots), start_step)
 
     def advance(self, state: State, most: int) -> tuple[State, StepMetrics, int]:
         """Takes one step, whatever `most` is; returns as `OnDevice.advance` does."""
@@ -85,25 +80,14 @@ class OnDevice:
     Args:
         steps: the result of `multi_step`.
         on_device: holds all these videos.
-        rows: rows of the view to train on.
-        batch_size: B.
-        seed: seed of the order of batches.
+        order: rows of the view by step.
         start_step: the first step.
     """
 
-    def __init__(
-        self,
-        steps: Steps,
-        on_device: DeviceDataset,
-        rows: np.ndarray,
-        batch_size: int,
-        seed: int,
-        start_step: int,
-    ):
+    def __init__(self, steps: Steps, on_device: DeviceDataset, order: TrainOrder, start_step: int):
         """Keeps the order of the batches."""
         self._steps, self._on_device = steps, on_device
-        self._order, self._next = TrainOrder(rows, batch_size, seed), start_step
-        self._shape_NB = (MOST_STEPS, batch_size)
+        self._order, self._next = order, start_step
         self._allowed, self._counts = 1, (0, 0)  # steps of the last dispatch and the one before
         self._clock: float | None = None
 
@@ -113,7 +97,7 @@ class OnDevice:
         The metrics have a leading axis of steps; entries beyond that number are undefined.
         """
         count = min(most, self._allow())
-        rows_NB = np.zeros(self._shape_NB, np.int32)
+        rows_NB = np.zeros((MOST_STEPS, self._order.batch_size), np.int32)
         steps = range(self._next, self._next + count)
         rows_NB[:count] = np.stack([self._order[step] for step in steps])
         state, metrics = self._steps(state, self._on_device, rows_NB, count)

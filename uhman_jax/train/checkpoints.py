@@ -23,10 +23,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from uhman_jax.config import Config
+from uhman_jax.dataset.view import View
+from uhman_jax.models.build import build_model
 from uhman_jax.run_directory import CHECKPOINTS
 from uhman_jax.runtime import storage
 from uhman_jax.runtime.errors import UserError, storage_error
-from uhman_jax.train.state import State
+from uhman_jax.train.state import State, abstract_state
 
 _KEPT = 2  # checkpoints
 _DIGEST_SIZE = hashlib.sha256().digest_size
@@ -149,6 +152,20 @@ class Checkpoints:
                     "that, and the same command continues from the last one"
                 ) from error
             raise
+
+
+def restore(config: Config, view: View, workdir: str | os.PathLike[str]) -> State | None:
+    """Returns the state in a run directory's newest whole checkpoint; None if there is none.
+
+    Changes nothing in the directory: a run may be training in it.
+
+    Raises:
+        UserError: no checkpoint can be read although there are some.
+    """
+    if not (storage.path(workdir) / CHECKPOINTS).is_dir():
+        return None
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        return checkpoints.restore(abstract_state(build_model(config.model, view), config, 1))
 
 
 def _by_name(tree: Any) -> dict[str, Any]:

@@ -1,9 +1,6 @@
 """Features of a view on the device: they are read once, and batches refer to them."""
 
-import contextlib
 import functools
-import os
-import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, assert_never
 
@@ -16,6 +13,7 @@ from uhman_jax.dataset.view import View
 from uhman_jax.input_pipeline import PADDING_ROW, Batch, Join, padded_rows, take
 from uhman_jax.kernels.video_input import VideoInput
 from uhman_jax.runtime.errors import UserError, count_of
+from uhman_jax.runtime.memory import machine_memory
 from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.shards.store import FrameStore
 
@@ -85,30 +83,7 @@ def device_memory() -> int:
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    return _machine_memory() // 2
-
-
-def _machine_memory() -> int:
-    """Returns the bytes that this process may use; containers and jobs limit them by cgroups."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path("/proc/self/cgroup").read_text("utf-8").splitlines():
-            _, controllers, name = line.split(":", 2)
-            if controllers in ("", "memory"):
-                root = pathlib.Path("/sys/fs/cgroup", controllers)
-                file = "memory.limit_in_bytes" if controllers else "memory.max"
-                limits += _limits(root, name.strip("/"), file)
-    return min(limits)
-
-
-def _limits(root: pathlib.Path, name: str, file: str) -> list[int]:
-    """Returns the limits of a control group and its parents; "max" is no limit."""
-    folders = [root / name, *(root / name).parents]
-    found = []
-    for folder in folders[: 1 + len(pathlib.PurePath(name).parts)]:
-        with contextlib.suppress(OSError, ValueError):
-            found.append(int((folder / file).read_text("utf-8")))
-    return found
+    return machine_memory() // 2
 
 
 def load(
@@ -135,11 +110,8 @@ def load(
     slot_V = np.full(len(view.video_ids) + 1, padded.size - 1, np.int32)
     slot_V[rows] = np.arange(len(rows))
 
-    @jax.jit
-    def zeros(piece):
-        return jax.tree.map(
-            lambda part: jnp.zeros((padded.size, *part.shape[1:]), part.dtype), piece
-        )
+    def zeros(part):
+        return jnp.zeros((padded.size, *part.shape[1:]), part.dtype)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def update(videos, piece, start):
@@ -157,7 +129,7 @@ def load(
             piece = join(piece_rows)
             if pool:
                 piece = piece._replace(video=pool(piece.video))
-            videos = zeros(piece) if videos is None else videos
+            videos = jax.tree.map(zeros, piece) if videos is None else videos
             videos = update(videos, piece, index * _LOADED_AT_ONCE)
             bar.update(int(piece.mask_B.sum()))
     video = videos.video._replace(slot_B=jnp.arange(padded.size, dtype=jnp.int32))

@@ -14,9 +14,10 @@ import numpy as np
 from uhman_jax.config import Config, Decay
 from uhman_jax.dataset.view import TRAIN, VALIDATION, View
 from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
+from uhman_jax.input_pipeline import TrainOrder
 from uhman_jax.kernels.video_input import ChannelStatistics
-from uhman_jax.run_directory import CHECKPOINTS
-from uhman_jax.runtime import signals, storage
+from uhman_jax.models.build import build_model
+from uhman_jax.runtime import signals
 from uhman_jax.runtime.errors import DivergedError, UserError
 from uhman_jax.runtime.mesh import Devices
 from uhman_jax.runtime.progress import progress_bar
@@ -25,7 +26,7 @@ from uhman_jax.train.batch_source import OnDevice, Streamed, multi_step
 from uhman_jax.train.checkpoints import Checkpoints
 from uhman_jax.train.device_dataset import fits_on_device, load
 from uhman_jax.train.metrics_log import MetricsLog
-from uhman_jax.train.state import State, abstract_state, build_model, init_state, record_validation
+from uhman_jax.train.state import State, abstract_state, init_state, record_validation
 from uhman_jax.train.step import StepMetrics, learning_rate, make_train_step
 
 MAX_TRAIN_SAMPLE = 256  # training videos that are ranked at each validation, to see overfitting
@@ -55,20 +56,6 @@ def total_steps(config: Config, view: View) -> int:
     return config.train.num_epochs * steps_per_epoch(config, view)
 
 
-def restore(config: Config, view: View, workdir: str | os.PathLike[str]) -> State | None:
-    """Returns the state in a run directory's newest whole checkpoint; None if there is none.
-
-    Changes nothing in the directory: a run may be training in it.
-
-    Raises:
-        UserError: no checkpoint can be read although there are some.
-    """
-    if not (storage.path(workdir) / CHECKPOINTS).is_dir():
-        return None
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        return checkpoints.restore(abstract_state(build_model(config.model, view), config, 1))
-
-
 def train(
     config: Config,
     view: View,
@@ -91,7 +78,7 @@ def train(
         statistics: mean and standard deviation of the channels over the training split.
         workdir: holds `checkpoints/` and `metrics.jsonl`.
         should_stop: called after every step and before every batch of a validation.
-        log: takes lines for a person.
+        log: receives lines for a person.
         devices: a mesh that shares the work (checked by `config_checks.check_mesh`); None for one
             device. The state is the same up to rounding, and a run may be resumed on another mesh.
 
@@ -104,42 +91,17 @@ def train(
         Interrupted: `should_stop` returned True; a checkpoint is saved.
     """
     with Checkpoints(workdir) as checkpoints:
-        is_main_process = not devices or devices.is_main_process
-        metrics_log = MetricsLog(workdir, write=is_main_process)
+        metrics_log = MetricsLog(workdir, write=not devices or devices.is_main_process)
         run = _Run(config, view, store, checkpoints, metrics_log, devices)
-        abstract = abstract_state(run.model, config, len(statistics.mean_C))
-        state = checkpoints.restore(abstract, log)
+        state = checkpoints.restore(run.abstract, log)
         if state is None:
             state = init_state(run.model, config, statistics)
         elif int(state.step) < run.num_steps:
             log(f"Resumed at step {int(state.step)} of {run.num_steps}.")
         if not devices:
             return run.finish(state, should_stop)
-        state = run.finish(devices.shard_state(state), agreed(devices, should_stop))
+        state = run.finish(devices.shard_state(state), devices.agreed(should_stop))
         return devices.gather_state(state)
-
-
-def agreed(devices: Devices, should_stop: Callable[[], bool]) -> Callable[[], bool]:
-    """Returns a stop check on which all processes agree.
-
-    The all-reduce waits for the device, so it runs at most every 0.25 s (or every 16 calls).
-    """
-    if jax.process_count() == 1:
-        return should_stop
-    interval = calls = 0
-    clock = time.monotonic()
-
-    def check() -> bool:
-        nonlocal interval, calls, clock
-        calls += 1
-        if calls <= interval:
-            return False
-        seconds = (time.monotonic() - clock) / calls
-        should_all_stop, slowest = devices.all_max(should_stop(), seconds)
-        interval, calls, clock = min(int(0.25 / max(slowest, 1e-6)), 16), 0, time.monotonic()
-        return bool(should_all_stop)
-
-    return check
 
 
 class _Run:
@@ -179,22 +141,19 @@ class _Run:
         if len(validation_rows):
             self.ranked["validation"] = validation_rows
         self.model = build_model(config.model, view)
-        state_shardings = shardings = None
-        if devices:
-            abstract = abstract_state(self.model, config, store.num_channels)
-            state_shardings = devices.state_shardings(abstract)
-            shardings = state_shardings, devices.replicated()
+        self.abstract = abstract_state(self.model, config, store.num_channels)
+        state_shardings = devices and devices.state_shardings(self.abstract)
+        shardings = devices and (state_shardings, devices.replicated())
         self.step = make_train_step(self.model, config, self.num_steps, shardings)
         self.ranker = make_ranker(self.model, 0, devices)
-        self.record = jax.jit(
-            functools.partial(
-                record_validation,
-                patience=config.train.patience if plateau else 0,
-                decay_factor=config.train.decay_factor,
-            ),
-            donate_argnums=0,
-            out_shardings=state_shardings,
+        record = functools.partial(
+            record_validation,
+            patience=config.train.patience if plateau else 0,
+            decay_factor=config.train.decay_factor,
         )
+        self.record = jax.jit(record, donate_argnums=0, out_shardings=state_shardings)
+        # First step, number of steps and metrics of the last dispatch, which are not checked yet.
+        self.dispatched: tuple[int, int, StepMetrics] | None = None
 
     def finish(self, state: State, should_stop: Callable[[], bool]) -> State:
         """Takes the remaining steps; validates and saves when it is due."""
@@ -203,25 +162,20 @@ class _Run:
         self.log.truncate(validated)
         if step == validated == self.num_steps:
             return state
-        source = self._batch_source(step, should_stop)
-        if source is None:
+        if not (source := self._batch_source(step, should_stop)):
             raise Interrupted(step)
         record = self._compile(state, source)
         saved, saved_at = (step, validated), -math.inf  # the newest checkpoint
         validation_end = time.monotonic(), step
-        dispatched = None  # first step, number of steps and metrics of the last dispatch
 
         def is_due(every: int) -> bool:
             return step % every == 0 or step == self.num_steps
 
-        hide = not self.log.write
-        bar = progress_bar(
-            total=self.num_steps, initial=step, desc="Training", unit="step", disable=hide
-        )
-        with bar:
+        how = {"desc": "Training", "unit": "step", "disable": not self.log.write}
+        with progress_bar(total=self.num_steps, initial=step, **how) as bar:
             while True:
                 if validated < step and is_due(self.eval_every):
-                    self._check_finite(dispatched)
+                    self._check_finite()
                     scores = self._validate(state, step, validation_end, source, should_stop)
                     if scores is None:
                         break
@@ -233,7 +187,6 @@ class _Run:
                     bar.set_postfix({name: f"{np.mean(scores):.3f}"}, refresh=False)
                 is_new = (step, validated) != saved
                 if is_new and is_due(self.checkpoint_every) and self._may_save(step, saved_at):
-                    self._check_finite(dispatched)
                     self._save(state)
                     saved, saved_at = (step, validated), time.monotonic()
                 if step == self.num_steps:
@@ -244,12 +197,11 @@ class _Run:
                 state, metrics, count = source.advance(state, min(self.num_steps - step, *due))
                 if step == start:
                     bar.unpause()  # compilation does not count for the estimate of the time left
-                self._check_finite(dispatched)  # while the device computes these steps
-                dispatched = step, count, metrics
+                self._check_finite()  # while the device computes these steps
+                self.dispatched = step, count, metrics
                 step += count
                 bar.update(count)
         with signals.defer_exit:
-            self._check_finite(dispatched)
             if (step, validated) != saved:
                 self._save(state)
             self.checkpoints.wait()
@@ -261,12 +213,12 @@ class _Run:
         """Returns the batches from step `start` on; None if it was stopped while loading."""
         view, store, config = self.view, self.store, self.config.train
         rows, pool_features = view.rows(TRAIN), self.model.pool_features
+        order = TrainOrder(rows, config.batch_size, self.config.seed)
         used = np.unique(np.concatenate([rows, *self.ranked.values()]))
-        how = rows, config.batch_size, self.config.seed, start
         if self.devices or not fits_on_device(store, used, config.features, pool_features):
-            return Streamed(self.step, view, store, *how, self.devices)
+            return Streamed(self.step, view, store, order, start, self.devices)
         on_device = load(view, store, used, should_stop, pool_features)
-        return OnDevice(multi_step(self.step), on_device, *how) if on_device else None
+        return OnDevice(multi_step(self.step), on_device, order, start) if on_device else None
 
     def _compile(self, state: State, source: Streamed | OnDevice) -> Callable[..., State]:
         """Compiles the programs of a validation and returns the one that records its scores.
@@ -320,18 +272,19 @@ class _Run:
 
         Several processes save together, so they do not decide by their own clocks.
         """
-        if self.config.train.checkpoint_every or step == self.num_steps or jax.process_count() > 1:
-            return True
-        return time.monotonic() - saved_at > self.checkpoints.seconds / SAVING_SHARE
+        is_requested = self.config.train.checkpoint_every or step == self.num_steps
+        is_cheap = time.monotonic() - saved_at > self.checkpoints.seconds / SAVING_SHARE
+        return bool(is_requested) or jax.process_count() > 1 or is_cheap
 
     def _save(self, state: State) -> None:
+        self._check_finite()
         self.checkpoints.save(self.devices.gather_state(state) if self.devices else state)
 
-    def _check_finite(self, dispatched: tuple[int, int, StepMetrics] | None) -> None:
-        """Raises DivergedError if a loss or gradient of a dispatch is not finite."""
-        if dispatched is None:
+    def _check_finite(self) -> None:
+        """Raises DivergedError if a loss or gradient of the last dispatch is not finite."""
+        if self.dispatched is None:
             return
-        step, count, metrics = dispatched
+        step, count, metrics = self.dispatched
         loss_NS, norm_NS = (np.asarray(figures)[:count] for figures in metrics)
         finite_NS = np.isfinite(loss_NS) & np.isfinite(norm_NS)
         if finite_NS.all():

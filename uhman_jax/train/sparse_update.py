@@ -5,7 +5,7 @@ of the tables (parameters whose names end in `_TK`) are gathered into small tabl
 on the small tables, and the updates are added to the original rows.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,19 +14,8 @@ from uhman_jax.config import Optimiser, TrainConfig
 from uhman_jax.input_pipeline import Batch
 from uhman_jax.runtime.mesh import is_table
 
-
-class UsedRows(NamedTuple):
-    """The hashtags that a batch uses.
-
-    Attributes:
-        ids_R: int32, ascending; entries from T on are padding.
-        batch: the batch with indices in `ids_R` as hashtag ids.
-        negatives_BPN: indices in `ids_R`.
-    """
-
-    ids_R: jax.Array
-    batch: Batch
-    negatives_BPN: jax.Array
+# Of the indices of rows in a table.
+_HOW: dict[str, Any] = {"indices_are_sorted": True, "unique_indices": True}
 
 
 def few(
@@ -43,8 +32,13 @@ def few(
     return config.optimiser is Optimiser.SGD and most < num_hashtags
 
 
-def find(batch: Any, negatives_BPN: Any, num_hashtags: int) -> UsedRows:
-    """Returns the rows that a batch uses; masked slots use hashtag 0."""
+def find(batch: Any, negatives_BPN: Any, num_hashtags: int) -> tuple[jax.Array, Batch, jax.Array]:
+    """Returns the rows that a batch uses; masked slots use hashtag 0.
+
+    Returns:
+        (ids_R, batch, negatives_BPN): int32 hashtag ids, ascending, where entries from T on are
+        padding; the batch and the negatives with indices in `ids_R` as hashtag ids.
+    """
     user = batch.user
     history_BR = jnp.where(user.history_mask_BR, user.history_BR, 0)
     positives_BP = jnp.where(batch.positives_mask_BP, batch.positives_BP, 0)
@@ -59,7 +53,7 @@ def find(batch: Any, negatives_BPN: Any, num_hashtags: int) -> UsedRows:
         for part, ids in zip(jnp.split(index.reshape(-1), ends), arrays, strict=True)
     ]
     batch = batch._replace(positives_BP=parts[0], user=user._replace(history_BR=parts[2]))
-    return UsedRows(ids_R.astype(jnp.int32), batch, parts[1])
+    return ids_R.astype(jnp.int32), batch, parts[1]
 
 
 def gather(params: Any, ids_R: jax.Array) -> Any:
@@ -82,6 +76,3 @@ def add(params: Any, changes: Any, ids_R: jax.Array) -> Any:
         return leaf.at[ids_R].add(change, mode="drop", **_HOW)
 
     return jax.tree_util.tree_map_with_path(added, params, changes)
-
-
-_HOW: dict[str, Any] = {"indices_are_sorted": True, "unique_indices": True}

@@ -1,6 +1,5 @@
 """The state of a run between steps, for all seeds of a population at once."""
 
-import dataclasses
 import functools
 from typing import Any, NamedTuple, assert_never
 
@@ -10,14 +9,9 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from uhman_jax.config import Config, ModelConfig, Optimiser, TrainConfig
-from uhman_jax.dataset.view import View
+from uhman_jax.config import Config, Optimiser, TrainConfig
 from uhman_jax.kernels.video_input import ChannelStatistics, VideoInput
-from uhman_jax.models.baselines import BASELINES
 from uhman_jax.models.layers import UserInput
-from uhman_jax.models.uhman import UHMAN
-
-_SYSTEMS: dict[str, Any] = {"uhman": UHMAN, **BASELINES}
 
 
 class State(NamedTuple):
@@ -64,32 +58,6 @@ class State(NamedTuple):
         return self.best_params if int(self.validated_step) else self.evaluated
 
 
-def build_model(config: ModelConfig, view: View) -> nn.Module:
-    """Returns the system that a config names, sized for a view's hashtags and attributes.
-
-    A system gets the settings that its class has as fields.
-
-    Raises:
-        ValueError: no system has this name.
-    """
-    settings = dict(vars(config))
-    name, precision = settings.pop("name").value, settings.pop("precision").value
-    if name not in _SYSTEMS:
-        raise ValueError(
-            f"model.name must be one of {' '.join(_SYSTEMS)}, got {name!r}; add the system to "
-            "BASELINES"
-        )
-    fields = {field.name for field in dataclasses.fields(_SYSTEMS[name])}
-    return _SYSTEMS[name](
-        num_hashtags=len(view.hashtags),
-        num_genders=len(view.genders),
-        num_ages=len(view.ages),
-        num_countries=len(view.countries),
-        dtype=jnp.dtype(precision),
-        **{field: value for field, value in settings.items() if field in fields},
-    )
-
-
 def optimiser(config: TrainConfig) -> optax.GradientTransformation:
     """Returns the update of one seed without its learning rate.
 
@@ -118,16 +86,10 @@ def _is_matrix(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
 
 
-_USER_TABLES = ("gender_AK", "age_AK", "country_AK", "history_TK")
-
-
 def _scale(updates: Any, config: TrainConfig) -> Any:
-    rates = {
-        **dict.fromkeys(_USER_TABLES, config.user_rate),
-        "hashtag_TK": config.hashtag_rate,
-        "query_KHW": config.attention_rate,
-        "key_KHW": config.attention_rate,
-    }
+    rates = dict.fromkeys(("gender_AK", "age_AK", "country_AK", "history_TK"), config.user_rate)
+    rates |= dict.fromkeys(("query_KHW", "key_KHW"), config.attention_rate)
+    rates["hashtag_TK"] = config.hashtag_rate
 
     def scale(path: Any, leaf: jax.Array) -> jax.Array:
         rate = rates.get(path[-1].key)
@@ -147,7 +109,7 @@ def init_state(model: nn.Module, config: Config, statistics: ChannelStatistics) 
     """Returns the state before the first step.
 
     Args:
-        model: the result of `build_model`.
+        model: the result of `models.build.build_model`.
         config: seed s of the population draws its parameters from `config.seed + s`.
         statistics: mean and deviation of the channels over the training split.
     """

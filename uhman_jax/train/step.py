@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from uhman_jax.config import Config, Decay, TrainConfig, to_dict
 from uhman_jax.input_pipeline import Batch
-from uhman_jax.losses import LossFunction, make_loss, sample_negatives
+from uhman_jax.losses import LossFunction, make_loss
 from uhman_jax.microbatch import microbatch_size, split
 from uhman_jax.train import sparse_update
 from uhman_jax.train.state import State, optimiser, seed_keys
@@ -21,23 +21,6 @@ class StepMetrics(NamedTuple):
 
     loss_S: jax.Array
     gradient_norm_S: jax.Array
-
-
-def sample_loss_inputs(
-    batch: Batch, key: jax.Array, loss: LossFunction
-) -> tuple[jax.Array, jax.Array | None]:
-    """Returns the key of dropout, and the negatives of each positive (None: the loss has none)."""
-    dropout_key, negatives_key = jax.random.split(key)
-    if not loss.num_negatives:
-        return dropout_key, None
-    negatives_BPN = sample_negatives(
-        negatives_key,
-        batch.positives_BP,
-        batch.positives_mask_BP,
-        num_hashtags=loss.num_hashtags,
-        num_negatives=loss.num_negatives,
-    )
-    return dropout_key, negatives_BPN
 
 
 def learning_rate(config: TrainConfig, num_steps: int) -> Callable[[jax.Array], jax.Array]:
@@ -160,7 +143,9 @@ def make_train_step(
 
     def one_seed(seed, statistics, batch):
         params, opt_state, key, rate = seed
-        dropout_key, negatives_BPN = sample_loss_inputs(batch, key, loss_function)
+        dropout_key, negatives_key = jax.random.split(key)
+        positives = batch.positives_BP, batch.positives_mask_BP
+        negatives_BPN = loss_function.sample(negatives_key, *positives)
         used, ids_R = params, None
         if sparse_update.few(batch, negatives_BPN, num_hashtags, config.train):
             ids_R, batch, negatives_BPN = sparse_update.find(batch, negatives_BPN, num_hashtags)

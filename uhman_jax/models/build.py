@@ -1,0 +1,41 @@
+"""Builds the system that a config names."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from uhman_jax.models.baselines import Bilinear, ThreeWay, UserAdditive
+from uhman_jax.models.uhman import UHMAN
+
+# By value of `config.ModelName`.
+SYSTEMS = {"uhman": UHMAN, "bl": Bilinear, "ua": UserAdditive, "3wm": ThreeWay}
+
+
+def build_model(config, view):
+    """Returns the system of a config, sized for a view's hashtags and attributes.
+
+    A system gets the settings that its class has as fields.
+
+    Args:
+        config: a `config.ModelConfig`.
+        view: a `dataset.view.View`; only its numbers of hashtags and attribute values count.
+
+    Raises:
+        ValueError: no system has this name.
+    """
+    settings = dict(vars(config))
+    name, precision = settings.pop("name").value, settings.pop("precision").value
+    if name not in SYSTEMS:
+        raise ValueError(
+            f"model.name must be one of {' '.join(SYSTEMS)}, got {name!r}; add the system to "
+            "models.build.SYSTEMS"
+        )
+    fields = {field.name for field in dataclasses.fields(SYSTEMS[name])}
+    return SYSTEMS[name](
+        num_hashtags=len(view.hashtags),
+        num_genders=len(view.genders),
+        num_ages=len(view.ages),
+        num_countries=len(view.countries),
+        dtype=jnp.dtype(precision),
+        **{field: value for field, value in settings.items() if field in fields},
+    )
