@@ -184,7 +184,7 @@ def test_a_mesh_of_another_number_of_devices_is_refused():
     """The other rules are in processes_test."""
     message = "--mesh must multiply to the number of devices, 1, got 3x1; use e.g. 1x1"
     with pytest.raises(UserError, match=message):
-        Cluster(mesh="3x1").check_devices()
+        Cluster(mesh="3x1").initialize()
 
 
 def test_processes_agree_at_intervals(monkeypatch):

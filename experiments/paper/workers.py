@@ -90,7 +90,10 @@ class Workers:
         Raises:
             Interrupted: a signal arrived or a process was killed; finished tasks are yielded first.
         """
-        futures = {self._pool.submit(_call, function, task): i for i, task in enumerate(tasks)}
+        futures = {}
+        with contextlib.suppress(BrokenProcessPool):  # the futures that exist report it
+            for i, task in enumerate(tasks):
+                futures[self._pool.submit(_call, function, task)] = i
         bar = {"total": done + len(tasks), "initial": done, "disable": not tasks}
         with progress_bar(desc=desc, unit=unit, **bar) as shown:
             for future in concurrent.futures.as_completed(futures):
