@@ -112,6 +112,7 @@ def test_frequency_slices_count_only_their_own_hashtags(trained):
         range(len(view.hashtags))
     )
     assert [name.split(":")[0] for name, _ in groups] == ["rare", "medium", "frequent"]
+    assert np.all(np.diff([view.counts_T[ids].mean() for _, ids in groups]) > 0)
     rows_V = view.rows(TEST)
     positives_VP, mask_VP = reference_rankings.positives_of(view, rows_V)
     ranks_VP = reference_rankings.popularity_ranks(positives_VP)

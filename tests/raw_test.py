@@ -233,7 +233,7 @@ def test_times_and_ages():
 
 
 def test_by_rules_1_a_bad_value_costs_its_row(tmp_path):
-    rows = GOOD + "x,clips/b.mp4,u1,t,2020-01-01\n" + 'y,clips/b.mp4,u1,"#A,b c++",\n'
+    rows = GOOD + "x,clips/b.mp4,u1,t,2020-01-01\n" + 'y,clips/b.mp4,u2,"#A,b c++",\n'
     raw = read(tmp_path, VIDEOS + rows, GOOD_USERS + "u2,F,0,USA,\nu3,F,,USA,c#\n", rules=1)
     assert raw.rules == 1 and [(p.line, p.kind, p.dropped) for p in raw.problems] == [
         (3, "bad timestamp", True),
@@ -241,7 +241,7 @@ def test_by_rules_1_a_bad_value_costs_its_row(tmp_path):
     ]
     assert raw.videos == (
         Video("good", "clips/a.mp4", "u1", ("fun", "cat"), 1_700_000_000),
-        Video("y", "clips/b.mp4", "u1", ("a,b", "c++"), None),
+        Video("y", "clips/b.mp4", "u2", ("a,b", "c++"), None),  # a bad row's user is not unknown
     )
     assert raw.users["u3"] == User("u3", "F", None, "USA", ("c",))
 

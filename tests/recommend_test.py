@@ -139,6 +139,8 @@ def test_excluded_and_unlikely_hashtags_are_left_out(trained, recommender):
     for listed in ([",".join(names[:2])], str(names[:2]), (f"#{names[0]}", f"“{names[1]}”")):
         (left,) = recommender.suggest(record, [Profile()], top_k=3, exclude=listed)
         assert [s.hashtag for s in left] == names[2:]
+    (left,) = recommender.suggest(record, [Profile()], top_k=2, exclude=names[:1])
+    assert [s.hashtag for s in left] == names[1:], "the next best replaces the excluded one"
     (answer,) = recommender.recommend_many([trained / "c00.mp4"], exclude=f"#{names[0]}")
     assert names[0] not in [s.hashtag for s in answer.suggestions]
     with pytest.raises(UserError, match="exclude must list hashtags of letters.*, got 'C\\+\\+';"):

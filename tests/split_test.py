@@ -53,6 +53,11 @@ def test_random_split_mixes_users_and_times():
     assert len(test & {view.user_ids[row] for row in view.rows(TRAIN)}) > 20
 
 
+def test_the_smallest_share_of_training_videos_is_one():
+    view = build(*random_world(5), train_share=1e-9)
+    assert len(view.rows(TRAIN)) == 1
+
+
 @pytest.mark.parametrize("split", [Split.RANDOM, Split.COLD_USER])
 def test_seed_changes_the_split(split):
     videos, users = random_world(6)

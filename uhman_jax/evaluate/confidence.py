@@ -77,7 +77,11 @@ def load(workdir: pathlib.Path, index: int) -> Calibration | None:
 
 
 def inputs(scores_VT: np.ndarray) -> np.ndarray:
-    """Returns the regression's inputs, float64 (V, T, 4): score, best score, log rank and 1."""
+    """Returns the regression's inputs, float64 (V, T, 4): score, best score, log rank and 1.
+
+    >>> inputs(np.array([[2.0, 1.5]])).round(2).tolist()
+    [[[2.0, 2.0, 0.0, 1.0], [1.5, 2.0, 0.69, 1.0]]]
+    """
     scores_VT = np.asarray(scores_VT, np.float64)
     ranks_T = np.log(np.arange(1, scores_VT.shape[1] + 1))
     columns = (scores_VT, scores_VT[:, :1], ranks_T, 1.0)
