@@ -93,9 +93,10 @@ def test_reads_and_copies_what_was_written(tmp_path, storage):
         record = make_record(i, storage)
         assert_same(frames[i], record)
         codes_FMC = np.full((5, M, C), 7, frames.schema.dtype)
-        num_frames, scale_C, offset_C = frames.copy(i, codes_FMC)
-        copied = {"codes_FMC": codes_FMC[:num_frames], "scale_C": scale_C, "offset_C": offset_C}
-        assert_same(record._replace(**copied), record)
+        num_frames, arrays = frames.copy(i, codes_FMC)
+        copied = record._replace(codes_FMC=codes_FMC[:num_frames], **arrays)
+        assert_same(copied, record)
+        assert list(arrays) == ["scale_C", "offset_C"]
         assert (codes_FMC[num_frames:] == 7).all()
     assert_same(pickle.loads(pickle.dumps(frames))[3], make_record(3, storage))
 

@@ -20,6 +20,7 @@ from uhman_jax.dataset.view import Ragged, View
 from uhman_jax.kernels.video_input import VideoInput
 from uhman_jax.models.layers import UserInput
 from uhman_jax.shards.buffer_pool import Recycler
+from uhman_jax.shards.record import Schema
 from uhman_jax.shards.store import FrameStore
 
 if TYPE_CHECKING:
@@ -68,30 +69,34 @@ def _take(tree, index_X):
 
 
 def pad_videos(
-    copies: Sequence[Callable[[np.ndarray], tuple[int, np.ndarray, np.ndarray]] | None],
-    shape_FMC: tuple[int, int, int],
-    dtype: Any,
+    copies: Sequence[Callable[[np.ndarray], tuple[int, dict[str, np.ndarray]]] | None],
+    schema: Schema,
+    max_frames: int,
     empty: Callable[..., np.ndarray] = np.empty,
 ) -> VideoInput:
     """Returns a batch of videos of different lengths, padded with frames of zeros.
 
     Args:
-        copies: one function per video: codes_FMC -> (number of frames, scale_C, offset_C), which
+        copies: one function per video: codes_FMC -> (number of frames, other arrays by name), which
             copies the codes to the front of its argument. None gives a video without frames.
-        shape_FMC: frames, regions and channels of every video in the batch.
-        dtype: dtype of the codes.
+        schema: of the records; every `clip_fields` of it is an array of `VideoInput`.
+        max_frames: F.
         empty: allocates the codes, as `np.empty`.
     """
-    num_videos, num_channels = len(copies), shape_FMC[2]
-    codes_BFMC = empty((num_videos, *shape_FMC), dtype)
-    scale_BC, offset_BC = np.zeros((2, num_videos, num_channels), np.float32)
-    num_frames_B = np.zeros(num_videos, np.int32)
+    shape = (len(copies), max_frames, schema.num_regions, schema.num_channels)
+    codes_BFMC = empty(shape, schema.dtype)
+    fields = schema.clip_fields.items()
+    arrays = {name: np.zeros((len(copies), *f.shape_of(1)), f.dtype) for name, f in fields}
+    num_frames_B = np.zeros(len(copies), np.int32)
     for b, copy in enumerate(copies):
         if copy:
-            num_frames_B[b], scale_BC[b], offset_BC[b] = copy(codes_BFMC[b])
+            num_frames_B[b], values = copy(codes_BFMC[b])
+            for name, value in values.items():
+                arrays[name][b] = value
         codes_BFMC[b, num_frames_B[b] :] = 0
-    mask_BF = np.arange(shape_FMC[0]) < num_frames_B[:, np.newaxis]
-    return VideoInput.plain(codes_BFMC, scale_BC, offset_BC, mask_BF)
+    batched = {name.replace("_", "_B"): array for name, array in arrays.items()}
+    mask_BF = np.arange(max_frames) < num_frames_B[:, np.newaxis]
+    return VideoInput.plain(codes_BFMC, mask_BF=mask_BF, **batched)
 
 
 class Join:
@@ -128,8 +133,7 @@ class Join:
             functools.partial(store.copy, self._record_V[row]) if row != PADDING_ROW else None
             for row in row_B
         ]
-        shape_FMC = self._max_frames, store.num_regions, store.num_channels
-        video = pad_videos(copies, shape_FMC, store.schema.dtype, self._recycler.empty)
+        video = pad_videos(copies, store.schema, self._max_frames, self._recycler.empty)
         gender_B, age_B, country_B = (
             np.where(mask_B, value_V[row_B], 0).astype(np.int32)
             for value_V in (view.gender_V, view.age_V, view.country_V)

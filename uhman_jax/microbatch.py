@@ -63,7 +63,9 @@ def split(batch: Batch, size: int) -> tuple[Any, Callable[[Any], Batch]]:
         return jnp.arange(num_videos).reshape(-1, size), functools.partial(take, batch)
     shape = num_videos // size, size
     pieces = jax.tree.map(lambda array: array.reshape(*shape, *array.shape[1:]), batch)
-    return pieces, lambda piece: piece._replace(video=VideoInput.plain(*piece.video[:4]))
+    return pieces, lambda piece: piece._replace(
+        video=piece.video.with_codes(piece.video.codes_VFMC)
+    )
 
 
 def map_microbatches(

@@ -36,6 +36,11 @@ class VideoInput(NamedTuple):
         slot_B = np.arange(len(codes_BFMC), dtype=np.int32)
         return cls(codes_BFMC, scale_BC, offset_BC, mask_BF, slot_B)
 
+    def with_codes(self, codes_BFMC):
+        """Returns the videos with other codes, which are in the order of the batch."""
+        slot_B = np.arange(len(codes_BFMC), dtype=np.int32)
+        return self._replace(codes_VFMC=codes_BFMC, slot_B=slot_B)
+
     @property
     def codes_BFMC(self):
         """Returns the codes in the order of the batch; a copy unless V = B."""

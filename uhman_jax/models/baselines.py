@@ -13,7 +13,6 @@ hashtag that is popular with all clips.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from uhman_jax.kernels.video_input import VideoInput
 from uhman_jax.models.layers import Attention, TwoTowers
 
 
@@ -58,7 +57,7 @@ def condensed(video):
     """
     mean_BC, count_B1 = _mean_codes(video)
     codes_BFMC = mean_BC[:, None, None, :]
-    return VideoInput.plain(codes_BFMC, video.scale_BC, video.offset_BC, count_B1 > 0)
+    return video.with_codes(codes_BFMC)._replace(mask_BF=count_B1 > 0)
 
 
 class _Baseline(TwoTowers):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from uhman_jax.kernels.video_input import ChannelStatistics, VideoInput
+from uhman_jax.kernels.video_input import ChannelStatistics
 
 # Rows of length 1 in expectation.
 _unit_rows = nn.initializers.variance_scaling(1.0, "fan_out", "normal", in_axis=0, out_axis=1)
@@ -101,7 +101,7 @@ def drop_regions(key, rate, video):
     kept_BFM = jax.lax.top_k(jax.random.uniform(key, shape), num_kept)[1]
     frame_F1 = jnp.arange(shape[1])[:, None]
     codes_BFMC = video.codes_VFMC[video.slot_B[:, None, None], frame_F1[None], kept_BFM]
-    return VideoInput.plain(codes_BFMC, video.scale_BC, video.offset_BC, video.mask_BF)
+    return video.with_codes(codes_BFMC)
 
 
 def orthogonal(scale=1.0, num_inputs=1):

@@ -47,6 +47,12 @@ class DecodedClip:
     width: int = 0
     height: int = 0
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns the float32 arrays by name; they become arrays of the clip's record."""
+        arrays = {name: value for name, value in vars(self).items() if name != "images"}
+        return {name: value for name, value in arrays.items() if isinstance(value, np.ndarray)}
+
 
 class DecodeError(Exception):
     """A file yields no frame.

@@ -100,9 +100,9 @@ class Worker:
             return None
         answer = json.loads(line)
         if answer["state"] == "ok":
-            shape = tuple(answer["images"])
+            shape = tuple(answer.pop("images"))
+            answer |= {k: np.array(v, np.float32) for k, v in answer.items() if isinstance(v, list)}
             answer["images"] = self._shared[: int(np.prod(shape))].reshape(shape).copy()
-            answer["times_F"] = np.array(answer["times_F"], np.float32)
         return DecodedClip(**answer)
 
     def close(self) -> None:

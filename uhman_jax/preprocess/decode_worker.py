@@ -75,7 +75,8 @@ def _answer(decode: Callable[..., DecodedClip], job: dict, shared: np.ndarray) -
     except Exception as error:  # no file may stop the next clip
         return {"state": "corrupt", "reason": f"{type(error).__name__}: {error}"}
     shared[: clip.images.size] = clip.images.reshape(-1)
-    return vars(clip) | {"images": clip.images.shape, "times_F": clip.times_F.tolist()}
+    arrays = {name: array.tolist() for name, array in clip.arrays.items()}
+    return vars(clip) | arrays | {"images": clip.images.shape}
 
 
 def _peak_bytes() -> int:

@@ -137,7 +137,7 @@ def _pack(
     if not parts:
         return clip, {}
     features_FMC = np.concatenate([future.result()[rows] for future, rows in parts])
-    return clip, quantize.pack(features_FMC, storage)._asdict() | {"times_F": clip.times_F}
+    return clip, quantize.pack(features_FMC, storage)._asdict() | clip.arrays
 
 
 def in_batches(

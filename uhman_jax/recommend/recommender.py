@@ -279,14 +279,14 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
 
     def video_input(self, record: FrameRecord, count: int = 1) -> VideoInput:
         """Returns the VideoInput of a clip, repeated for `count` users."""
-        num_frames = len(record.codes_FMC)
+        num_frames, num_regions, num_channels = record.codes_FMC.shape
+        schema = Schema(num_channels, record.codes_FMC.dtype.name, num_regions)
 
-        def copy(codes_FMC: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+        def copy(codes_FMC: np.ndarray) -> tuple[int, dict[str, np.ndarray]]:
             codes_FMC[:num_frames] = record.codes_FMC
-            return num_frames, record.scale_C, record.offset_C
+            return num_frames, {name: getattr(record, name) for name in schema.clip_fields}
 
-        shape_FMC = (self.config.preprocess.max_frames, *record.codes_FMC.shape[1:])
-        return pad_videos([copy] * count, shape_FMC, record.codes_FMC.dtype)
+        return pad_videos([copy] * count, schema, self.config.preprocess.max_frames)
 
 
 def _rank(query_BD, hashtags_TD, top_k: int):

@@ -77,8 +77,8 @@ class Schema:
     def fields(self) -> dict[str, Field]:
         """Returns the arrays by attribute of `FrameRecord`, in the order of the file.
 
-        Times are first, codes last. To add an input, add an entry between them and an attribute to
-        `FrameRecord`.
+        Times are first, codes last. To add an input of a clip, add an entry between them, and an
+        attribute of this name to `FrameRecord`, `DecodedClip` and (with the axis B) `VideoInput`.
         """
         float32, channels = np.dtype("<f4"), (self.num_channels,)
         regions = (None, self.num_regions, self.num_channels)
@@ -88,6 +88,11 @@ class Schema:
             "offset_C": Field("offset", float32, channels, "value = code * scale + offset"),
             "codes_FMC": Field("codes", self.dtype, regions, "Region features."),
         }
+
+    @functools.cached_property
+    def clip_fields(self) -> dict[str, Field]:
+        """Returns the fields of `fields` that have one value per clip, not per frame."""
+        return {name: field for name, field in self.fields.items() if None not in field.shape}
 
     def check(self, record: FrameRecord) -> None:
         """Raises ValueError unless the record fits."""

@@ -180,7 +180,7 @@ class FrameStore:
         }
         return FrameRecord(self.video_ids[index], **arrays)
 
-    def copy(self, index: int, codes_FMC: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    def copy(self, index: int, codes_FMC: np.ndarray) -> tuple[int, dict[str, np.ndarray]]:
         """Copies the codes of record `index`, and verifies the copy.
 
         The copy brings the bytes into the cache before the checksum reads them, which takes half
@@ -191,7 +191,7 @@ class FrameStore:
             codes_FMC: contiguous, of the schema's type, with room for the record's frames.
 
         Returns:
-            (number of frames, scale_C, offset_C); the arrays are views of the memory map.
+            (number of frames, arrays of `Schema.clip_fields`); they are views of the memory map.
 
         Raises:
             DamagedRecordError: the record is not as it was written.
@@ -201,8 +201,8 @@ class FrameStore:
         codes = codes_FMC[:num_frames].reshape(-1).view(np.uint8)
         codes[:] = payload[span]
         self._verify(facts, [payload[: span.start], codes])  # which are the last array
-        scale_C, offset_C = (payload[spans[name]].view("<f4") for name in ("scale_C", "offset_C"))
-        return num_frames, scale_C, offset_C
+        fields = self.schema.clip_fields.items()
+        return num_frames, {name: payload[spans[name]].view(f.dtype) for name, f in fields}
 
     def _open_index(self, lengths: list[int]) -> Index:
         """Returns the index in the file; if it cannot be used, scans the shards and writes it."""

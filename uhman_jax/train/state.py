@@ -10,8 +10,10 @@ import optax
 from flax import linen as nn
 
 from uhman_jax.config import Config, Optimiser, TrainConfig
-from uhman_jax.kernels.video_input import ChannelStatistics, VideoInput
+from uhman_jax.input_pipeline import pad_videos
+from uhman_jax.kernels.video_input import ChannelStatistics
 from uhman_jax.models.layers import UserInput
+from uhman_jax.shards.record import Schema
 
 
 class State(NamedTuple):
@@ -129,9 +131,7 @@ def abstract_state(model: nn.Module, config: Config, num_channels: int) -> State
 
 def _initial(model: nn.Module, config: Config, statistics: ChannelStatistics) -> State:
     num_seeds, num_channels = config.train.num_seeds, len(statistics.mean_C)
-    zeros_BC = jnp.zeros((1, num_channels))
-    codes_BFMC = jnp.zeros((1, 1, 1, num_channels), jnp.uint8)
-    video = VideoInput.plain(codes_BFMC, zeros_BC, zeros_BC, jnp.ones((1, 1), bool))
+    video = pad_videos([None], Schema(num_channels), max_frames=1)
     unknown_B, history_BR = jnp.zeros(1, jnp.int32), jnp.zeros((1, 1), jnp.int32)
     user = UserInput(unknown_B, unknown_B, unknown_B, history_BR, history_BR.astype(bool))
     init_keys_S, _ = seed_keys(config)
