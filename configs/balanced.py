@@ -2,9 +2,9 @@
 
     python -m uhman_jax.main --config=configs/balanced.py
 
-Clips and features are those of configs/natural.py. The paper downsamples the 150 most
-frequent of 669 hashtags. Of the 30 hashtags here the same fraction is 7; use
---config.view.balanced_top=150 for data of the paper's size.
+It uses the clips and features of configs/natural.py. The paper downsamples the 150 most frequent of
+669 hashtags. The same fraction of the 30 hashtags here is 7. Set --config.view.balanced_top=150 for
+data of the paper's size.
 """
 
 from configs import natural

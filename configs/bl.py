@@ -1,8 +1,8 @@
-"""BL, the bilinear baseline without a user (paper, section 3.2).
+"""BL, the bilinear baseline, which ignores the user (paper, section 3.2).
 
     python -m uhman_jax.main --config=configs/bl.py
 
-Clips, features and schedule are those of configs/natural.py.
+It uses the clips, features and schedule of configs/natural.py.
 """
 
 from configs import natural
@@ -10,7 +10,7 @@ from uhman_jax.config import Config, ModelName
 
 
 def get_config() -> Config:
-    """Returns configs/natural.py with another system."""
+    """Returns configs/natural.py with BL as the model."""
     config = natural.get_config()
     config.name = "bl"
     config.model.name = ModelName.BL

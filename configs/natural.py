@@ -3,17 +3,17 @@
     python -m uhman_jax.main --config=configs/natural.py
 
 Without --config.data.root=FOLDER it simulates a small dataset: 800 clips of 2 to 4 seconds by 200
-users, 30 hashtags for 8 kinds of object. Features of four frames per clip come from a random,
+users, with 30 hashtags for 8 object classes. Features of four frames per clip come from a random,
 calibrated Inception-v3, so that nothing is downloaded. On the test split UHMAN reaches P@5 0.42 and
-P@10 0.29 (popularity 0.21 and 0.17, oracle 0.55 and 0.33). All of it takes six minutes on two
-cores.
+P@10 0.29 (popularity 0.21 and 0.17, oracle 0.55 and 0.33). The whole run takes six minutes on
+two cores.
 """
 
 from uhman_jax.config import Config
 
 
 def get_config() -> Config:
-    """Returns the defaults at a size that two cores finish in minutes."""
+    """Returns the defaults with a dataset small enough for a run of minutes on two cores."""
     config = Config()
     config.name = "natural"
     config.simulator.num_videos = 800

@@ -1,11 +1,11 @@
-"""UHMAN on simulated region features at the paper's statistics (section 3.1).
+"""UHMAN on simulated region features with the statistics of the paper's dataset (section 3.1).
 
     python -m uhman_jax.main --config=configs/paper_features.py
 
-10,291 clips of 6,500 users, 669 hashtags in a long tail, 3.42 per clip; 4 frames of 64 regions with
-128 channels, not 2,048, to fit a small machine. The recipe is that of configs/plus.py. On the test
-split UHMAN reaches P@10 0.226 (three seeds), popularity 0.046, the observable oracle 0.279 and the
-oracle 0.291. On two cores simulation takes a minute and training three.
+10,291 clips of 6,500 users, 669 hashtags with a long tail, 3.42 per clip; 4 frames of 64 regions
+with 128 channels, not 2,048, to fit a small machine. The recipe is from configs/plus.py. On the
+test split UHMAN reaches P@10 0.226 (three seeds), popularity 0.046, the observable oracle 0.279
+and the oracle 0.291. On two cores simulation takes a minute and training three.
 """
 
 from configs import plus
@@ -13,7 +13,7 @@ from uhman_jax.config import Config, SimulatorOutput
 
 
 def get_config() -> Config:
-    """Returns the defaults with a large dataset that is simulated as features."""
+    """Returns the recipe `plus` with a large dataset that is simulated as features."""
     config = Config()
     config.name = "paper_features"
     config.simulator.door = SimulatorOutput.FEATURES

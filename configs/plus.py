@@ -1,11 +1,11 @@
-"""UHMAN with the recipe `plus`: the best on validation within the paper's architecture.
+"""UHMAN with the recipe `plus`, the best one on validation for the paper's architecture.
 
     python -m uhman_jax.main --config=configs/plus.py
 
-For thousands of clips, where the defaults (the paper's K = d = 32) are too small. Without
---config.data.root=FOLDER it trains on the dataset of configs/worlds.py. The study measured a test
-P@10 of 0.217 on such data (popularity 0.048, observable oracle 0.269) and the value of each choice:
-experiments/paper/README.md.
+It is for thousands of clips, for which the defaults (the paper's K = d = 32) are too small. Without
+--config.data.root=FOLDER it trains on the dataset of configs/worlds.py. On such data it has a test
+P@10 of 0.217 (popularity 0.048, observable oracle 0.269). experiments/paper/README.md has these
+scores and the effect of each choice.
 """
 
 from configs import worlds
@@ -21,7 +21,7 @@ def get_config() -> Config:
 
 
 def recipe(config: Config) -> None:
-    """Sets wide layers, strong region dropout, a constant rate and averaged parameters."""
+    """Sets wide layers, strong region dropout, a constant learning rate and a moving average."""
     config.model.hidden_size = config.model.embedding_size = 128
     config.model.region_dropout = 0.8
     config.train.weight_decay = 0.001

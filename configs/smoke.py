@@ -9,7 +9,7 @@ from uhman_jax.config import Config
 
 
 def get_config() -> Config:
-    """Returns the defaults with 40 clips, one frame of each and two epochs."""
+    """Returns the defaults with 40 clips of one frame and two epochs."""
     config = Config()
     config.name = "smoke"
     config.simulator.num_videos = 40

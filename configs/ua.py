@@ -2,7 +2,7 @@
 
     python -m uhman_jax.main --config=configs/ua.py
 
-Clips, features and schedule are those of configs/natural.py.
+It uses the clips, features and schedule of configs/natural.py.
 """
 
 from configs import natural
@@ -10,7 +10,7 @@ from uhman_jax.config import Config, ModelName
 
 
 def get_config() -> Config:
-    """Returns configs/natural.py with another system."""
+    """Returns configs/natural.py with UA as the model."""
     config = natural.get_config()
     config.name = "ua"
     config.model.name = ModelName.UA

@@ -2,7 +2,7 @@
 
     python -m uhman_jax.main --config=configs/uhman_a.py
 
-Clips, features and schedule are those of configs/natural.py.
+It uses the clips, features and schedule of configs/natural.py.
 """
 
 from configs import natural

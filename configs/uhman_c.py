@@ -2,7 +2,7 @@
 
     python -m uhman_jax.main --config=configs/uhman_c.py
 
-Clips, features and schedule are those of configs/natural.py.
+It uses the clips, features and schedule of configs/natural.py.
 """
 
 from configs import natural
@@ -10,7 +10,7 @@ from uhman_jax.config import Config
 
 
 def get_config() -> Config:
-    """Returns configs/natural.py without guidance."""
+    """Returns configs/natural.py without the user's guidance."""
     config = natural.get_config()
     config.name = "uhman_c"
     config.model.user_guidance = False

@@ -1,13 +1,13 @@
-"""The study's worlds: simulated region features at the paper's statistics (section 3.1).
+"""The simulated datasets of experiments/paper, with the statistics of the paper (section 3.1).
 
     python -m uhman_jax.main --config=configs/worlds.py
 
-A world is a rule by which simulated users tag clips. All have the same 10,291 clips, 6,500 users
-and 669 hashtags in a long tail, 3.42 per clip. A clip shows three objects of 100 classes, each in
-two of eight frames, in nine of 64 regions and in one of four styles. Simulation takes half a minute
-on two cores. experiments/paper/README.md lists the scores of models and of rankings by true
-probabilities. The command trains on *selection*, where the user's preference picks which object of
-the clip is tagged; `selection`, `additive` and `everything` below set the three worlds.
+A world is a rule by which simulated users tag clips. All worlds have the same 10,291 clips, 6,500
+users and 669 hashtags with a long tail, 3.42 per clip. A clip shows three objects of 100 classes,
+each in two of eight frames, in nine of 64 regions and in one of four styles. Simulation takes half
+a minute on two cores. experiments/paper/README.md lists the scores of models and of rankings by
+true probabilities. The command trains on *selection*, where the user's preference selects the
+object of the clip that is tagged; `selection`, `additive` and `everything` set the three worlds.
 """
 
 from uhman_jax.config import Config, SimulatorOutput, World
@@ -24,9 +24,9 @@ def get_config() -> Config:
 def selection(config: Config) -> None:
     """Sets the world where a user tags the one object that is shown in the style they prefer.
 
-    The style depends on the user, and the object in that style on the clip: neither of them
-    determines the tags, nor does their sum. A fifth of the variance of preferences is over classes,
-    so a user's earlier hashtags are informative as well.
+    The user determines the style, and the clip the object in that style. The tags depend on both,
+    and not as a sum of two terms. A fifth of the variance of preferences is over classes, so a
+    user's earlier hashtags are also informative.
     """
     _clips_and_users(config)
     config.simulator.world = World.SELECTION
@@ -34,14 +34,14 @@ def selection(config: Config) -> None:
 
 
 def additive(config: Config) -> None:
-    """Sets the world where half of the posts are about the clip, half about favourites."""
+    """Sets the world where half of the posts are about the clip, half about favourite classes."""
     _clips_and_users(config)
     config.simulator.world = World.ADDITIVE
     config.simulator.user_share = 0.5
 
 
 def everything(config: Config) -> None:
-    """Sets the world where users tag all that they see, in the words of their country and age."""
+    """Sets the world where users tag all objects, in the words of their country and age."""
     _clips_and_users(config)
     config.simulator.world = World.EVERYTHING
 

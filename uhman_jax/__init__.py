@@ -13,15 +13,15 @@ Array names carry their axes, one capital per axis, outermost first (`frames_BFM
     W feature of one head (K / H)     X item that attention pools (M or F)
     Q another slot of a positive
 
-A video has one integer index in each of four tables:
+A slot of the axes P, Q and R may be padding. A video has an integer index in each of four tables:
 
-    row     in the view (`View.video_ids`), in the order of the ids
-    record  in the store of features (`FrameStore.video_ids`), in the order of the shards
-    slot    in `VideoInput.codes_VFMC`: in its batch, or among the videos that are on the device
-    truth   in the tables of a simulated dataset (`Truth.video_ids`)
+    row     in the view (`View.video_ids`), sorted by video id
+    record  in the feature store (`FrameStore.video_ids`), in shard order
+    slot    in `VideoInput.codes_VFMC`, the codes of a batch or of all videos on the device
+    truth   in the ground truth of a simulated dataset (`Truth.video_ids`)
 
 An array is named after its values: `row_B` holds the view row of each example of a batch,
-`record_V` the record of each view row, `slot_V` its slot and `truth_V` its row of the truth.
+`record_V` the record of each view row, `slot_V` its slot and `truth_V` its index in the truth.
 """
 
 __version__ = "0.1.0"

@@ -1,8 +1,8 @@
-"""The networks that turn images into region features, one record each.
+"""The networks that turn images into region features.
 
-To add a network of keras.applications, add a record here: the setting `preprocess.backbone`, the
-sizes of images and shards and the tests follow the records. Keras is imported when a network is
-built.
+To add a network of keras.applications, add a `Backbone` to `BACKBONES`: the setting
+`preprocess.backbone`, the image and shard sizes and the tests are derived from it. Keras is
+imported only when a network is built.
 """
 
 import dataclasses
@@ -19,18 +19,19 @@ _IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """A network up to a layer whose output is a square map of regions.
+    """A network that is cut after a layer whose output is a square map of regions.
 
     Attributes:
         name: value of the setting `preprocess.backbone`.
         layer: name of the layer whose output is the map.
-        calibrate_after: name of the layer after which random weights are calibrated.
+        calibrate_after: name of the layer after which batch norms are calibrated, if weights are
+            random.
         image_size: side of an image in pixels.
-        grid: regions along a side of the map; a frame has `grid`**2 regions, row by row.
+        grid: regions along a side of the map; a frame has `grid`**2 regions, in row-major order.
         num_channels: channels of a region.
         scale: maps float32 images with values from 0 to 255 to the network's input.
-        application: builds the network, given the module keras.applications and arguments that
-            all its networks take.
+        application: builds the whole network, given the module keras.applications and the
+            arguments that all its networks take.
     """
 
     name: str
@@ -44,16 +45,16 @@ class Backbone:
 
     @property
     def num_regions(self) -> int:
-        """Regions of a frame."""
+        """Number of regions per frame."""
         return self.grid**2
 
     @property
     def network(self) -> str:
-        """Name of network and layer in settings and metadata."""
+        """Network and layer in settings and metadata, such as `inception_v3/mixed10`."""
         return f"{self.name}/{self.layer}"
 
     def build(self, weights: str | None = None) -> Any:
-        """Returns the Keras model, with new weights or ImageNet weights (`weights="imagenet"`)."""
+        """Returns the Keras model, with random or ImageNet weights (`weights="imagenet"`)."""
         import keras
 
         shape = (self.image_size, self.image_size, 3)
@@ -79,7 +80,7 @@ INCEPTION_V3 = Backbone(  # the paper's (section 2.2)
 EFFICIENTNET_V2_B0 = Backbone(  # as accurate on ImageNet, an eighth of the arithmetic
     name="efficientnet_v2_b0",
     layer="top_activation",
-    calibrate_after="stem_conv",  # all batch norms, or the sums of its blocks grow with depth
+    calibrate_after="stem_conv",  # all batch norms, or residual sums grow with depth
     image_size=224,
     grid=7,
     num_channels=1280,
@@ -92,7 +93,7 @@ BACKBONES = {backbone.name: backbone for backbone in (INCEPTION_V3, EFFICIENTNET
 
 
 def of_network(network: str) -> Backbone:
-    """Returns the backbone that the settings of a features folder name.
+    """Returns the backbone for the `Backbone.network` that a features folder stores.
 
     Raises:
         UserError: this version does not know the network.

@@ -1,4 +1,4 @@
-"""Mean and deviation of every feature channel, with which the model standardises features."""
+"""Computes the mean and standard deviation of each feature channel, to standardise features."""
 
 import numpy as np
 
@@ -8,24 +8,24 @@ from uhman_jax.runtime.errors import UserError
 from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.shards.store import FrameStore
 
-# Minimum deviation of a channel, as a fraction of the root mean square over channels: a channel
-# that is constant in the training split must not magnify its values in the test split.
+# Minimum deviation of a channel, as a fraction of the root mean square over channels. Without it, a
+# channel that is constant in the training split would get huge values in the test split.
 _STD_FLOOR = 1e-3
 
 
 def measure(view: View, store: FrameStore) -> ChannelStatistics:
     """Returns the statistics of each channel over the training videos.
 
-    Every real frame and region counts once (so a longer video counts more). Sums are in float64 and
-    merged video by video (Chan et al. 1979), so that a small deviation of a large mean is exact.
+    Every real frame and region counts once, so a longer video counts more. Moments are float64 and
+    merged video by video (Chan et al. 1979), so a small deviation with a large mean is accurate.
 
     Args:
         view: only its training rows are read.
         store: features of the videos.
 
     Returns:
-        float32; a deviation is at least 1e-3 of the root mean square over the channels, and 1 if
-        nothing varies.
+        float32 statistics. A deviation is at least 1e-3 of the root mean square over channels, or 1
+        if no channel varies.
 
     Raises:
         UserError: there is no training video.
@@ -58,8 +58,8 @@ def _moments(codes_FMC):
         mean_C = values_NC.mean(axis=0)
         return size, mean_C, np.square(values_NC - mean_C).sum(axis=0)
     sum_C, square_C = np.zeros((2, rows_NC.shape[1]))
-    # 256 squares of uint8 sum to less than 2 ** 24, so float32 is exact (and faster). No BLAS: on
-    # busy cores its threads made this 200 times slower.
+    # 256 squares of uint8 sum to less than 2 ** 24, so float32 is exact (and faster). `einsum`
+    # avoids BLAS, whose threads make this 200 times slower on busy cores.
     block_NC = np.empty((min(size, 256), rows_NC.shape[1]), np.float32)
     for start in range(0, size, 256):
         values_NC = block_NC[: size - start]

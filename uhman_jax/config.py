@@ -2,7 +2,7 @@
 
 `configs/NAME.py` returns a `Config` that differs from these defaults. Flags such as
 `--config.train.learning_rate=0.05` override single fields. Then `config_checks.validate` is called
-once, and no code writes to the config again. 0 and "" mean "off" or "automatic" where a comment
+once, and no code changes the config after that. 0 and "" mean "off" or "automatic" where a comment
 says so.
 """
 
@@ -19,18 +19,18 @@ from uhman_jax.runtime.errors import UserError
 
 
 class SimulatorOutput(enum.Enum):
-    """Output of the simulator."""
+    """Output format of the simulator."""
 
     PIXELS = "pixels"  # MP4 files, which pass through the whole pipeline
     FEATURES = "features"  # region features, written directly into shards
 
 
 class World(enum.Enum):
-    """The objects that users tag in a simulated dataset."""
+    """Rule by which simulated users tag clips."""
 
-    SELECTION = "selection"  # the user's preference selects the tagged object
-    ADDITIVE = "additive"  # preference adds to content
-    EVERYTHING = "everything"  # users tag all objects
+    SELECTION = "selection"  # the user's preference selects one object of the clip
+    ADDITIVE = "additive"  # mixture of the clip's objects and the user's favourites
+    EVERYTHING = "everything"  # users tag all objects of the clip
 
 
 class Duplicates(enum.Enum):
@@ -38,11 +38,11 @@ class Duplicates(enum.Enum):
 
     TOGETHER = "together"  # all copies are in one part of the split
     DROP = "drop"  # only the first copy is kept
-    KEEP = "keep"  # copies count as different clips, as before this field existed
+    KEEP = "keep"  # copies count as different clips
 
 
 class Storage(enum.Enum):
-    """Number type of region features in shards."""
+    """Data type of region features in shards."""
 
     UINT8 = "uint8"
     BFLOAT16 = "bfloat16"
@@ -71,10 +71,10 @@ class ModelName(enum.Enum):
     BL = "bl"  # bilinear, only the clip
     UA = "ua"  # user additive
     THREE_WAY = "3wm"  # three-way multiplicative
-    locals()["3WM"] = THREE_WAY  # an alias for flags, which take names; not a Python name
+    locals()["3WM"] = THREE_WAY  # flags take member names; 3WM is no identifier
 
     def title(self, **settings: Any) -> str:
-        """Returns the system's name in tables; UHMAN has a letter for each disabled part.
+        """Returns the system's title; UHMAN has a letter for each part that `settings` disable.
 
         >>> ModelName.THREE_WAY.title(), ModelName.UHMAN.title(region_attention=False)
         ('3WM', 'UHMAN(a)')
@@ -100,10 +100,10 @@ class Optimiser(enum.Enum):
 
 
 class Estimator(enum.Enum):
-    """Estimate of the rank of a positive hashtag."""
+    """Method to determine the rank of a positive hashtag in WARP."""
 
-    SAMPLED = "sampled"  # from a few uniform negatives
-    EXACT = "exact"  # from the scores of all hashtags
+    SAMPLED = "sampled"  # estimate from a few uniform negatives
+    EXACT = "exact"  # count in the scores of all hashtags
 
 
 class RankWeight(enum.Enum):
@@ -116,15 +116,15 @@ class RankWeight(enum.Enum):
 class Decay(enum.Enum):
     """Schedule of the learning rate."""
 
-    STEPS = "steps"  # a factor at fixed fractions of the run
-    PLATEAU = "plateau"  # a factor when the validation score stops improving
+    STEPS = "steps"  # multiplied by a factor at fixed fractions of the run
+    PLATEAU = "plateau"  # multiplied by it when the validation score stops improving
     COSINE = "cosine"  # smoothly to 0 at the end of the run
 
 
 class Features(enum.Enum):
     """Location of the region features in training."""
 
-    AUTO = "auto"  # `device` if the features fit half of its memory, else `stream`
+    AUTO = "auto"  # `device` if the features fit half of the device memory, else `stream`
     DEVICE = "device"  # read once and kept on the device
     STREAM = "stream"  # read ahead from the shards, batch by batch
 
@@ -150,7 +150,7 @@ class Backend(enum.Enum):
 
 
 def _within(interval: str, default: float) -> Any:
-    """Returns a field with a default and the range of its values; "(" and ")" exclude the end."""
+    """Returns a field with a default and the range of its values; "(" and ")" exclude an end."""
     return field(default=default, metadata={"range": interval})
 
 
@@ -168,32 +168,32 @@ class DataConfig:
     """Location of the raw dataset."""
 
     root: str = ""  # folder with videos.csv; "": a simulated dataset under `simulated_dir`
-    simulated_dir: str = "data"  # local; each simulated dataset has a folder by its fingerprint
+    simulated_dir: str = "data"  # local; has a folder per simulated dataset, named by fingerprint
     strict: bool = False  # stop on any bad row instead of dropping it
     duplicates: Duplicates = Duplicates.TOGETHER  # clips with equal video streams
 
 
 @dataclasses.dataclass
 class SimulatorConfig:
-    """The generative model of simulated data: the embedded dataset and the study's ground truth."""
+    """The generative model of simulated datasets, whose true probabilities are known."""
 
     door: SimulatorOutput = SimulatorOutput.PIXELS
     world: World = World.SELECTION
     seed: int = _seed(0)  # of the generative model, its users and its clips
     num_videos: int = _from_1(600)  # clips
     num_users: int = _from_1(300)
-    num_hashtags: int = _from_1(60)  # hashtags of objects and generic hashtags together
+    num_hashtags: int = _from_1(60)  # vocabulary: hashtags of classes and generic hashtags
     num_generic: int = _from_0(4)  # hashtags that fit every clip
     num_classes: int = _from_1(14)  # of objects; each class has its own hashtags
-    num_countries: int = _from_1(6)  # a country and an age group (split at 19) form a dialect
+    num_countries: int = _from_1(6)  # each with two dialects: users aged up to 18 and older ones
     objects_per_clip: int = _from_1(3)  # objects of different classes in a clip
     zipf_exponent: float = _from_0(0.4)  # of object classes: popularity ~ rank ** -exponent
     taste_strength: float = _from_0(3.0)  # scale of the preference logits; 0: random choice
-    num_styles: int = _from_1(1)  # ways to show an object, e.g. its light; `features` only
+    num_styles: int = _from_1(1)  # visual styles of an object, e.g. lighting; `features` only
     style_share: float = _share(0.0)  # fraction of preference variance from styles, not classes
     private_share: float = _share(0.5)  # fraction of preference variance not from attributes
     private_rank: int = _from_1(4)  # dimensions of this private preference
-    user_share: float = _share(0.5)  # weight of the user against the clip; `additive` only
+    user_share: float = _share(0.5)  # probability that a post follows the user; `additive` only
     dialect_strength: float = _from_0(0.8)  # spread of a hashtag's log rate over dialects; 0: none
     mean_hashtags: float = _from_1(3.42)  # hashtags per video (paper, section 3.1)
     generic_share: float = _below_1(0.08)  # fraction of uses that are generic, approximately
@@ -204,7 +204,7 @@ class SimulatorConfig:
     min_seconds: float = _above_0(2.0)  # shortest clip; `pixels` only
     max_seconds: float = _above_0(6.0)  # longest clip; `pixels` only
     object_size: float = _part(0.5)  # mean width, fraction of the frame's width; `pixels` only
-    visible_share: float = _part(0.65)  # fraction of a clip that shows an object; `pixels` only
+    visible_share: float = _part(0.65)  # mean time in view, fraction of the clip; `pixels` only
     frames_per_object: int = _from_1(2)  # frames that show an object; `features` only
     regions_per_object: int = _within("[1, 64]", 9)  # cells of the 8x8 grid; `features` only
     noise: float = _from_0(1.0)  # feature noise in units of the class signal; `features` only
@@ -214,14 +214,14 @@ class SimulatorConfig:
 
 @dataclasses.dataclass
 class PreprocessConfig:
-    """Videos to region features (paper, section 2.2); the comments are also the help of flags."""
+    """Extraction of region features (paper, section 2.2); the comments are also the flags' help."""
 
     backbone: BackboneName = BackboneName("inception_v3")  # network whose features are kept
-    weights: str = "random"  # random (no download), imagenet (download) or a Keras .h5 file, no top
+    weights: str = "random"  # random, imagenet (downloaded) or a Keras .h5 file without the top
     weights_seed: int = _seed(0)  # seed of random weights
-    calibration_frames: int = _from_0(64)  # frames for batch statistics of random weights; 0: none
+    calibration_frames: int = _from_0(64)  # frames for batch norms of random weights; 0: none
     frames_per_second: float = _above_0(5.0)  # sampling rate
-    max_frames: int = _from_1(16)  # frames kept per clip, spread evenly (n_f)
+    max_frames: int = _from_1(16)  # maximum number of frames per clip, evenly spaced (n_f)
     storage: Storage = Storage.UINT8  # type of stored features
     videos_per_shard: int = _from_1(64)  # videos in a shard, the unit of work
     batch_frames: int = _from_1(16)  # frames per call of the network; 128 on a GPU
@@ -246,7 +246,7 @@ class ViewConfig:
     min_count: int = _from_1(10)  # minimum training uses of a hashtag (section 3.1)
     test_share: float = _within("(0, 1)", 0.2)  # of the videos (section 3.1)
     validation_share: float = _below_1(0.1)  # of the remaining videos
-    train_share: float = _part(1.0)  # of the training videos kept; all count for the vocabulary
+    train_share: float = _part(1.0)  # of the training videos; the vocabulary uses all of them
     balanced_top: int = _from_1(150)  # frequent hashtags that `balanced` downsamples (section 3.1)
     max_history: int = _from_1(32)  # history hashtags kept per video, most used first
     max_positives: int = _from_1(16)  # hashtags kept per video
@@ -263,7 +263,7 @@ class ModelConfig:
     region_attention: bool = True  # False: mean over regions, UHMAN(a) (section 3.4)
     frame_attention: bool = True  # False: mean over frames, UHMAN(b) (section 3.4)
     user_guidance: bool = True  # False: equal attention for all users, UHMAN(c); not in the paper
-    unit_length: bool = True  # query and hashtag vectors have length 1: the margin has a scale
+    unit_length: bool = True  # scale query and hashtag vectors to length 1, which bounds scores
     dropout: float = _below_1(0.0)  # fraction of hidden units dropped in training
     history_dropout: float = _below_1(0.0)  # fraction of history hashtags dropped in training
     region_dropout: float = _below_1(0.0)  # fraction of regions dropped in training
@@ -286,26 +286,26 @@ class LossConfig:
 class TrainConfig:
     """Optimisation (paper, section 2.4)."""
 
-    num_seeds: int = _within("[1, 1024]", 1)  # models trained at once over one read of the features
+    num_seeds: int = _within("[1, 1024]", 1)  # models trained together on the same batches
     batch_size: int = _from_1(32)  # videos per step
-    microbatch_size: int = _from_0(0)  # videos at once, divides batch_size; 0: automatic
+    microbatch_size: int = _from_0(0)  # videos processed at once; divides batch_size; 0: automatic
     features: Features = Features.AUTO
     num_epochs: int = _from_1(50)  # passes over the training split
     optimiser: Optimiser = Optimiser.SGD
     learning_rate: float = _above_0(0.05)  # paper: 0.1, with a step per pair (section 2.4)
-    user_rate: float = _above_0(30.0)  # factor on learning_rate for attribute and history rows
-    hashtag_rate: float = _above_0(100.0)  # factor on learning_rate for hashtag rows
+    user_rate: float = _above_0(30.0)  # factor on learning_rate for attribute and history tables
+    hashtag_rate: float = _above_0(100.0)  # factor on learning_rate for the hashtag table
     attention_rate: float = _above_0(1.0)  # factor on learning_rate for queries and keys
     momentum: float = _below_1(0.0)  # `sgd` only
-    ema: float = _below_1(0.0)  # decay of the moving average that is evaluated; 0: off
+    ema: float = _below_1(0.0)  # decay of the parameter average that is evaluated; 0: off
     weight_decay: float = _from_0(0.0)  # matrices only; L2 with `sgd`, decoupled with `adamw`
     clip_norm: float = _from_0(5.0)  # maximum global norm of gradients; 0: off
     decay: Decay = Decay.STEPS
-    decay_factor: float = _part(0.1)  # (section 2.4)
+    decay_factor: float = _part(0.1)  # factor on the learning rate at a decay (section 2.4)
     decay_at: tuple[float, ...] = (0.6, 0.85)  # fractions of the run; `steps` only
     patience: int = _from_1(5)  # evaluations without improvement before a decay; `plateau` only
     eval_every: int = _from_0(0)  # steps between validations; 0: once per epoch
-    checkpoint_every: int = _from_0(0)  # steps between them; 0: at validations, in 5 % of the time
+    checkpoint_every: int = _from_0(0)  # steps between saves; 0: at validations, up to 5 % of time
 
 
 @dataclasses.dataclass
@@ -322,7 +322,7 @@ class Config:
     """One run."""
 
     name: str = "natural"  # default workdir is runs/<name>
-    seed: int = _seed(0)  # of parameters, batches, negatives; seed s of a population: seed + s
+    seed: int = _seed(0)  # of parameters, batches and negatives; model s of a run: seed + s
     data: DataConfig = field(default_factory=DataConfig)
     simulator: SimulatorConfig = field(default_factory=SimulatorConfig)
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
@@ -382,8 +382,8 @@ def from_dict(values: dict[str, Any], default: Any = None) -> Any:
     """Returns the config that `to_dict` wrote; `validate` checks types and ranges.
 
     Args:
-        values: nested fields. A field that the writing version did not have gets the value for the
-            behaviour of that version.
+        values: nested fields. A missing field gets the value that reproduces the behaviour of the
+            version that wrote the config.
         default: the dataclass to fill; by default a `Config`.
 
     Raises:
@@ -415,12 +415,12 @@ def from_dict(values: dict[str, Any], default: Any = None) -> Any:
 def go_on_with(config: Config, stored: dict[str, Any]) -> Config:
     """Returns the config with which a stored run continues.
 
-    A field that the stored config lacks keeps the behaviour of its version, unless the command sets
-    it to a value other than its default.
+    A field that the stored config lacks reproduces the version that wrote it, unless the command
+    sets the field to a value other than the default.
 
     Args:
         config: of the command that continues the run; it is not changed.
-        stored: result of `to_dict` when the run began, perhaps in an earlier version.
+        stored: result of `to_dict` when the run began, possibly with an earlier version.
     """
     config = copy.deepcopy(config)
     is_default = config.data.duplicates is DataConfig().duplicates

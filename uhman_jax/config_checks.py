@@ -1,4 +1,4 @@
-"""Checks a config: types, ranges, and rules over several fields. Words messages about fields."""
+"""Checks types, ranges and combinations of the fields of a config; formats fields for messages."""
 
 import difflib
 import enum
@@ -37,20 +37,20 @@ def validate(config: Config) -> None:
 
 
 def _broken_rules(config: Config) -> Iterator[str]:
-    """Yields a message for each broken rule about several settings or about a text."""
-    values, data, shares = flatten(config), config.data, list(config.train.decay_at)
+    """Yields a message for each broken rule about several fields or a string."""
+    values, data, fractions = flatten(config), config.data, list(config.train.decay_at)
     if config.name in ("", ".", "..") or set(config.name) & set("/\\\0"):
         yield f"name must be a plain folder name, got {config.name!r}; write e.g. natural"
-    for part, whole, other in (
+    for part, whole, remedy in (
         ("model.num_heads", "model.hidden_size", ""),
         ("train.microbatch_size", "train.batch_size", ", or 0 for an automatic size"),
     ):
         if values[part] and values[whole] % values[part]:
             yield (
                 f"{part} must divide {whole} {values[whole]}, got {values[part]}; "
-                f"use e.g. {math.gcd(values[whole], values[part])}{other}"
+                f"use e.g. {math.gcd(values[whole], values[part])}{remedy}"
             )
-    if shares != sorted(set(shares)) or not all(0 < share < 1 for share in shares):
+    if fractions != sorted(set(fractions)) or not all(0 < x < 1 for x in fractions):
         yield (
             "train.decay_at must be increasing fractions of the run between 0 and 1, got "
             f"{config.train.decay_at}; use e.g. (0.6, 0.85)"
@@ -110,20 +110,20 @@ def _same_kind(value: object, default: object) -> bool:
 
 
 def flag_text(value: object) -> str:
-    """Returns the text of a value in a flag."""
+    """Formats a value as a flag takes it."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value.value) if isinstance(value, enum.Enum) else str(value) or "''"
 
 
 def flag_rule(path: str) -> tuple[str, str]:
-    """Returns the rule for the setting at a path, and an example, for messages."""
+    """Returns the rule of the setting at a path and an example flag, for error messages."""
     default = flatten(Config())[path]
     return f"--config.{path} must be {kind_of(default)}", f"--config.{path}={flag_text(default)}"
 
 
 def nearest_field(path: str) -> str:
-    """Returns the setting most similar to a misspelt path, by its whole and its last name."""
+    """Returns the setting most similar to a misspelt path, by whole paths and last names."""
 
     def likeness(candidate: str) -> float:
         last_names = path.rsplit(".", 1)[-1], candidate.rsplit(".", 1)[-1]
@@ -134,7 +134,7 @@ def nearest_field(path: str) -> str:
 
 
 def differences(before: Config, now: Config) -> list[str]:
-    """Returns a text for each field that differs, e.g. `train.batch_size: 32 before, 64 now`."""
+    """Describes each field that differs, e.g. `train.batch_size: 32 before, 64 now`."""
     old, new = flatten(before), flatten(now)
     return [
         f"{path}: {flag_text(old[path])} before, {flag_text(new[path])} now"
@@ -144,11 +144,11 @@ def differences(before: Config, now: Config) -> list[str]:
 
 
 def check_mesh(config: Config, shape: tuple[int, int] | None) -> None:
-    """Raises UserError if settings do not fit the devices along `data` and `model`.
+    """Raises UserError if settings do not fit a device mesh.
 
     Args:
         config: a valid config.
-        shape: numbers of devices; None for one device.
+        shape: numbers of devices along the mesh axes `data` and `model`; None: no mesh.
     """
     if not shape:
         return

@@ -1,8 +1,8 @@
-"""Batches for training and evaluation: a view joined with the shards.
+"""Makes batches for training and evaluation by joining a view (labels) with shards (features).
 
 Batches are addressed by step: `train_batches(...)[s]` depends only on the seed and s, so a run that
-resumes at step s gets the batches of an unbroken run. The model decodes the stored codes (uint8 by
-default).
+resumes at step s gets the same batches as an uninterrupted run. A batch contains the stored codes
+(uint8 by default), which the model decodes.
 """
 
 import functools
@@ -24,13 +24,13 @@ from uhman_jax.shards.record import Schema
 from uhman_jax.shards.store import FrameStore
 
 if TYPE_CHECKING:
-    import grain  # takes half a second, and a program that only uses a model does not need it
+    import grain  # takes half a second, and inference does not need it
 
 PADDING_ROW = -1  # "no video" in a list of view rows
 
 
 class Batch(NamedTuple):
-    """B videos with their users and hashtags, arrays of fixed shape.
+    """B videos with their users and hashtags, as arrays of fixed shape.
 
     Attributes:
         video: features of the videos.
@@ -50,9 +50,9 @@ class Batch(NamedTuple):
 
 
 def take(batch: Batch, index_X: Any) -> Batch:
-    """Returns the examples `index_X` of a batch as JAX arrays, without a copy of the codes.
+    """Selects X examples of a batch by index, as JAX arrays; the codes are shared, not copied.
 
-    If X = V the codes are copied, because such a batch has its codes in order (see `VideoInput`).
+    Only if X = V the codes are copied in the new order, which `VideoInput` then requires.
     """
     video: Any = batch.video
     codes_VFMC = video.codes_VFMC
@@ -77,11 +77,12 @@ def pad_videos(
     """Returns a batch of videos of different lengths, padded with frames of zeros.
 
     Args:
-        copies: one function per video: codes_FMC -> (number of frames, other arrays by name), which
-            copies the codes to the front of its argument. None gives a video without frames.
-        schema: of the records; every `clip_fields` of it is an array of `VideoInput`.
+        copies: one function per video, codes_FMC -> (number of frames, other arrays by name). It
+            writes the codes of the video to the first frames of its argument. None gives a video
+            without frames.
+        schema: schema of the records; each of its `clip_fields` becomes an array of `VideoInput`.
         max_frames: F.
-        empty: allocates the codes, as `np.empty`.
+        empty: allocates the array of codes; same arguments as `np.empty`.
     """
     shape = (len(copies), max_frames, schema.num_regions, schema.num_channels)
     codes_BFMC = empty(shape, schema.dtype)
@@ -102,12 +103,12 @@ def pad_videos(
 class Join:
     """Reads the videos of given view rows into one batch.
 
-    The memory of a batch's codes is reused after the last reference to them.
+    The memory of a batch's codes is reused once nothing refers to them.
 
     Args:
         view: labels of the videos.
         store: features of the videos.
-        max_frames: F, at least the frames of the store's longest record; 0: as many.
+        max_frames: F, at least the length of the longest record; 0: that length.
 
     Raises:
         UserError: the store lacks a video.
@@ -124,7 +125,7 @@ class Join:
         """Returns the batch of these view rows; PADDING_ROW gives a padding example.
 
         Raises:
-            DamagedRecordError: a record differs from what was written; names file and offset.
+            DamagedRecordError: a record is damaged; the message names file and offset.
         """
         view, store = self.view, self.store
         row_B = np.asarray(row_B, np.int32)
@@ -145,15 +146,15 @@ class Join:
 
 
 def pad(ragged: Ragged, row_B: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns rows of a ragged array, padded with 0 to one width.
+    """Returns rows of a ragged array, padded with 0 to the same width.
 
     >>> pad(Ragged(np.int32([7, 8, 9]), np.int64([0, 1, 3])), np.int32([1, -1, 0]), 2)[0].tolist()
     [[8, 9], [0, 0], [7, 0]]
 
     Args:
         ragged: int32 values.
-        row_B: indices of its rows; PADDING_ROW gives an empty row.
-        width: at least the length of each of these rows (ValueError otherwise).
+        row_B: indices of rows; PADDING_ROW gives an empty row.
+        width: at least the length of the longest of these rows (ValueError otherwise).
 
     Returns:
         (values, mask), int32 and bool, both (B, width).
@@ -172,8 +173,8 @@ def pad(ragged: Ragged, row_B: np.ndarray, width: int) -> tuple[np.ndarray, np.n
 class TrainOrder:
     """Endless batches of view rows: `order[s]` is the int64 row_B of step s.
 
-    Each epoch is another permutation of all rows. Epochs follow one another without a gap, so a
-    batch may contain the end of one epoch and the start of the next, and no row is ever dropped.
+    Each epoch is a new permutation of all rows. A batch may contain the end of one epoch and the
+    start of the next, so no row is ever dropped.
     Epoch e ends with step ceil(e * len(rows) / batch_size) - 1.
 
     Args:
@@ -216,8 +217,8 @@ def train_batches(
         view: labels of the videos.
         store: features of the videos.
         order: rows of the view by step.
-        slots: examples of each batch to read, if several processes share it; they become its
-            `slot_B`. None: all.
+        slots: indices of the examples of each batch that this process reads, if several processes
+            share it; they become `slot_B`. None: all.
     """
     import grain
 
@@ -235,14 +236,14 @@ def train_batches(
 def eval_batches(
     view: View, store: FrameStore, *, rows: np.ndarray, batch_size: int, max_frames: int = 0
 ) -> "grain.MapDataset":
-    """Returns batches with every row once, in the order given; the last is padded and masked.
+    """Returns batches of all rows in the given order; the last batch is padded and masked.
 
     Args:
         view: labels of the videos.
         store: features of the videos.
-        rows: rows of the view; without rows there is no batch.
+        rows: rows of the view; if empty, there is no batch.
         batch_size: B.
-        max_frames: F; 0: the frames of the store's longest record.
+        max_frames: F; 0: the length of the longest record.
     """
     import grain
 
@@ -251,7 +252,7 @@ def eval_batches(
 
 
 def padded_rows(rows: np.ndarray, batch_size: int) -> np.ndarray:
-    """Returns rows in batches, int64 (N, B); the last batch is padded with PADDING_ROW.
+    """Returns the rows as N batches, int64 (N, B); the last is padded with PADDING_ROW.
 
     >>> padded_rows(np.arange(5), 3).tolist()
     [[0, 1, 2], [3, 4, -1]]
@@ -265,13 +266,13 @@ def padded_rows(rows: np.ndarray, batch_size: int) -> np.ndarray:
 def iterate(
     batches: "grain.MapDataset", start_step: int = 0, *, num_threads: int = 0
 ) -> Iterator[Batch]:
-    """Returns the batches from `start_step` on, which threads read ahead.
+    """Returns an iterator over the batches from `start_step` on; threads read them ahead.
 
     Args:
         batches: result of `train_batches` or `eval_batches`.
         start_step: index of the first batch.
-        num_threads: each thread reads one batch at a time; 0: half the number of cores, 2 to 8.
-            The batches in memory, each of B * F * M * C codes, are two more than the threads.
+        num_threads: number of threads, each of which reads one batch at a time; 0: half the number
+            of cores, within 2 to 8. Memory holds `num_threads` + 2 batches of B * F * M * C codes.
     """
     import grain
 

@@ -1,10 +1,10 @@
-"""The losses: WARP (paper, section 2.4; [15], WSABIE) from sampled or all hashtags, and softmax.
+"""The losses: WARP (paper, section 2.4) from sampled or all hashtags, and softmax.
 
 The paper samples four negatives per positive and sums the hinges of the negatives that violate the
-margin, without a rank weight: `rank_weight="none"`. The original WARP weighs a positive by L(rank),
-so that errors far down the ranking cost little: `rank_weight="wsabie"`. Both can be computed from a
-few sampled negatives, at a cost independent of the vocabulary, or exactly from the scores of all
-hashtags.
+margin, without a rank weight: `rank_weight="none"`. The original WARP (WSABIE, the paper's
+reference [15]) weighs a positive by L(rank), so that errors far down the ranking cost little:
+`rank_weight="wsabie"`. Both can be computed from a few sampled negatives, at a cost independent of
+the vocabulary, or exactly from the scores of all hashtags.
 
 A higher score is better (the paper's f is the negative score). A NaN score violates every margin,
 so that the loss is NaN.
@@ -37,7 +37,7 @@ class LossFunction(NamedTuple):
     per_example: Callable
 
     def sample(self, key, positives_BP, positives_mask_BP):
-        """Returns negatives_BPN of `sample_negatives`; None if the loss scores all hashtags."""
+        """Returns negatives_BPN by `sample_negatives`; None if the loss scores all hashtags."""
         if not self.num_negatives:
             return None
         sizes = {"num_hashtags": self.num_hashtags, "num_negatives": self.num_negatives}
@@ -47,7 +47,7 @@ class LossFunction(NamedTuple):
 def make_loss(
     name, *, estimator, rank_weight, margin, num_negatives, temperature, num_hashtags, platform=None
 ) -> LossFunction:
-    """Returns the loss of a name. A new loss is a function and a case here, and a name in `Loss`.
+    """Returns the named loss. To add a loss, add a function, a case here and a member of `Loss`.
 
     >>> settings = dict(rank_weight="none", margin=0.1, num_negatives=4, temperature=1.0)
     >>> make_loss("warp", estimator="sampled", num_hashtags=9, **settings).num_negatives
@@ -60,7 +60,7 @@ def make_loss(
         margin: m, above 0; WARP only.
         num_negatives: N, draws for each positive; WARP only.
         temperature: divides the scores; softmax only.
-        num_hashtags: T. The table of vectors may have more rows, and with "sampled" fewer.
+        num_hashtags: T. `hashtags_TD` may have more rows (padding), and with "sampled" fewer.
         platform: see `warp_exact`.
 
     Raises:
@@ -124,10 +124,10 @@ def warp_exact(
     A non-positive hashtag t violates positive p when `margin - score_p + score_t` (the hinge) is
     above 0. With r violators, p contributes
 
-    - "wsabie": L(r) times the mean hinge of the violators: WSABIE with the rank known instead of
-      estimated, and the mean over violators instead of a drawn one;
-    - "none": `num_negatives` times the mean hinge over all non-positives: the expectation of
-      `warp_sampled`.
+    - "wsabie": L(r) times the mean hinge of the violators, that is WSABIE with the exact rank and
+      the mean over violators instead of an estimated rank and one sampled violator;
+    - "none": `num_negatives` times the mean hinge over all non-positives, which is the expectation
+      of `warp_sampled`.
 
     The weight passes no gradient. An example without positives, or whose positives are the whole
     vocabulary, has loss 0. The memory is O(B T).
@@ -147,8 +147,8 @@ def warp_exact(
         margin: m, above 0.
         rank_weight: "none" or "wsabie".
         num_negatives: scale of "none", see above.
-        platform: "cpu" loops over the slots; sums over hashtags are products with ones, which a CPU
-            vectorises. Other platforms compute all slots at once, which XLA fuses into two
+        platform: "cpu" loops over the slots and sums over hashtags by products with ones, which a
+            CPU vectorises. Other platforms compute all slots at once, which XLA fuses into two
             reductions. None: JAX's default backend.
 
     Returns:
@@ -160,16 +160,16 @@ def warp_exact(
     ones_T = jnp.ones(num_hashtags, jnp.float32)
 
     scores_BT, positives_mask_BP = scores_BT.astype(jnp.float32), jnp.asarray(positives_mask_BP)
-    positives = jnp.where(positives_mask_BP, positives_BP, num_hashtags)  # T: out of the table
+    positives = jnp.where(positives_mask_BP, positives_BP, num_hashtags)  # T: out of range
     example_B1 = jnp.arange(positives.shape[0])[:, None]
     negative_BT = jnp.ones(scores_BT.shape, bool).at[example_B1, positives].set(False, mode="drop")
     num_negative_B = jnp.maximum(jnp.sum(negative_BT, axis=1), 1)
     own_BP = jnp.take_along_axis(scores_BT, jnp.where(positives_mask_BP, positives_BP, 0), axis=1)
-    # The set of violators, and hence every weight, passes no gradient.
+    # The violators, and hence all weights, pass no gradient.
     fixed_BT, fixed_BP = jax.lax.stop_gradient((scores_BT, own_BP))
 
     def violators(own_BX):
-        """Returns whether each hashtag violates, float32, with an axis of slots in the middle."""
+        """Returns violates_BXT, float32: whether hashtag t violates the positive in slot x."""
         hinge_BXT = _hinge(margin, own_BX[:, :, None], fixed_BT[:, None, :])
         return (_violates(hinge_BXT) & negative_BT[:, None, :]).astype(jnp.float32)
 
@@ -181,28 +181,28 @@ def warp_exact(
         return jnp.where(mask_BX, weight_BX, 0.0)
 
     def slot(p, carry):
-        up_BT, down_BP = carry
+        plus_BT, minus_BP = carry
         above_BT = violators(fixed_BP[:, p, None])[:, 0]
         rank_B = above_BT @ ones_T  # exact below 2 ** 24
         weight_B = weigh(rank_B[:, None], positives_mask_BP[:, p, None])[:, 0]
-        return up_BT + weight_B[:, None] * above_BT, down_BP.at[:, p].set(weight_B * rank_B)
+        return plus_BT + weight_B[:, None] * above_BT, minus_BP.at[:, p].set(weight_B * rank_B)
 
-    # For a fixed set of violators the loss is linear in the scores: `up` has the factors of the
-    # negatives' scores and `down`, with the opposite sign, the factors of the positives' scores.
+    # For a fixed set of violators the loss is linear in the scores: `plus_BT` has the coefficients
+    # of the negatives' scores, and `minus_BP` the coefficients of the positives' scores times -1.
     if (platform or jax.default_backend()) == "cpu":
         zeros = jnp.zeros_like(scores_BT), jnp.zeros(positives.shape, jnp.float32)
-        up_BT, down_BP = jax.lax.fori_loop(0, slots_in_use(positives_mask_BP), slot, zeros)
+        plus_BT, minus_BP = jax.lax.fori_loop(0, slots_in_use(positives_mask_BP), slot, zeros)
     else:
         above_BPT = violators(fixed_BP)
         rank_BP = jnp.sum(above_BPT, axis=2)
         weight_BP = weigh(rank_BP, positives_mask_BP)
-        up_BT, down_BP = jnp.sum(weight_BP[:, :, None] * above_BPT, axis=1), weight_BP * rank_BP
-    loss_B = jnp.sum(jnp.where(down_BP > 0, down_BP * (margin - own_BP), 0.0), axis=1)
-    return loss_B + jnp.where(up_BT > 0, up_BT * scores_BT, 0.0) @ ones_T
+        plus_BT, minus_BP = jnp.sum(weight_BP[:, :, None] * above_BPT, axis=1), weight_BP * rank_BP
+    loss_B = jnp.sum(jnp.where(minus_BP > 0, minus_BP * (margin - own_BP), 0.0), axis=1)
+    return loss_B + jnp.where(plus_BT > 0, plus_BT * scores_BT, 0.0) @ ones_T
 
 
 def slots_in_use(mask_BP):
-    """Returns the number of slots in use, int32: one more than the last real slot.
+    """Returns the number of leading slots that include all real slots of a batch, int32.
 
     >>> int(slots_in_use(jnp.array([[True, False, False], [True, True, False]])))
     2
@@ -216,9 +216,9 @@ def warp_sampled(
     """Returns the WARP loss of each example from N sampled negatives for each positive.
 
     - "none": a positive contributes the sum of the hinges of its negatives (section 2.4);
-    - "wsabie": the first violator in order, at draw n, contributes L(floor((T - 1) / n)) times its
-      hinge; without a violator the positive contributes 0. This is WSABIE [15] with at most N draws
-      instead of T - 1.
+    - "wsabie": a positive contributes L(floor((T - 1) / n)) times the hinge of its first violator,
+      the n-th draw, or 0 without a violator. This is WSABIE [15] with at most N draws instead of
+      T - 1.
 
     The weight passes no gradient. An example without positives, or whose positives are the whole
     vocabulary (then there is no negative to sample), has loss 0. The cost is independent of T.
@@ -234,7 +234,7 @@ def warp_sampled(
     Args:
         positive_scores_BP: float.
         positives_mask_BP: bool, True for a real slot; the values of other slots have no effect.
-        negative_scores_BPN: float, scores of negatives in the order of drawing.
+        negative_scores_BPN: float, scores of the negatives in the order of drawing.
         margin: m, above 0.
         rank_weight: "none" or "wsabie".
         num_hashtags: T.
@@ -263,8 +263,8 @@ def warp_sampled(
 def softmax_cross_entropy(scores_BT, positives_BP, positives_mask_BP):
     """Returns the cross-entropy between a uniform target over the positives and softmax over all T.
 
-    An example without positives has loss 0. Bounded scores (of vectors of unit length) should be
-    divided by a temperature first.
+    An example without positives has loss 0. Divide bounded scores (of vectors of unit length) by a
+    temperature first.
 
     >>> scores = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))  # probabilities; 1/2 log 2 + 1/2 log 4
     >>> loss = softmax_cross_entropy(scores, jnp.array([[0, 2]]), jnp.array([[True, True]]))
@@ -289,10 +289,10 @@ def softmax_cross_entropy(scores_BT, positives_BP, positives_mask_BP):
 def sample_negatives(key, positives_BP, positives_mask_BP, *, num_hashtags, num_negatives):
     """Returns negatives_BPN: ids drawn uniformly, with replacement, from the non-positives.
 
-    A draw is the u-th non-positive: u plus the number of positives before it, which is counted in
-    the sorted positives in O(P), without rejection and independent of T. Slots outside the mask get
-    valid draws too. If the positives are the whole vocabulary there is no negative: the ids are
-    in range but arbitrary (`warp_sampled` gives loss 0).
+    A uniform u selects the u-th non-positive, whose id is u plus the number of positives before it.
+    Counting these takes O(P), without rejection and independent of T. Slots outside the mask get
+    valid draws too. If the positives are the whole vocabulary, the ids are in range but arbitrary
+    (`warp_sampled` gives loss 0).
 
     >>> positives, mask = jnp.array([[2, 0, 7]]), jnp.array([[True, True, False]])
     >>> sample = sample_negatives(
@@ -309,7 +309,7 @@ def sample_negatives(key, positives_BP, positives_mask_BP, *, num_hashtags, num_
     """
     num_slots = positives_BP.shape[1]
     sorted_BP = jnp.sort(jnp.where(positives_mask_BP, positives_BP, num_hashtags), axis=1)
-    # Number of non-positives before the i-th positive; for a padding slot at least all of them.
+    # Number of non-positives before each positive; T for a padding slot, which no draw reaches.
     before_BP = sorted_BP - jnp.arange(num_slots)[None, :]
     num_negative_B = num_hashtags - jnp.sum(positives_mask_BP, axis=1)
     before_BP = jnp.where(sorted_BP < num_hashtags, before_BP, num_hashtags)

@@ -4,8 +4,8 @@
 
 Every field of uhman_jax/config.py can be set, e.g. --config.train.learning_rate=0.05, or
 --config.data.root=FOLDER for a folder with a videos.csv. The results of an earlier start are
-reused. Exit status: 0 finished; 2 a mistake of the user, reported in one sentence; 75 stopped by
-Ctrl-C or SIGTERM, the same command continues the run; 141 the reader of the output has gone.
+reused. Exit status: 0 finished; 2 a user's mistake, reported in one sentence; 75 stopped by Ctrl-C
+or SIGTERM (the same command continues the run); 141 the output was closed by its reader.
 
 The folders configs and tools (importers, inspect_run, export, launchers) are not installed: run
 `python -m tools.NAME` in a clone of the source.
@@ -47,7 +47,7 @@ class Arguments:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs a command line (without the name of the program) and returns the exit status."""
+    """Runs a command line (without the program name) and returns the exit status."""
     if set(argv) & set(_HELP):
         print(f"{__doc__}\n{_flags().get_help()}")
         return 0
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         arguments = parse(argv)
         with signals.exit_on_signal():
-            from uhman_jax import run  # imports all that is slow to load
+            from uhman_jax import run  # imports slow libraries
 
             finished = run.run(
                 arguments.config, arguments.workdir, arguments.mode, cluster=arguments.cluster
@@ -101,7 +101,7 @@ def parse(argv: Sequence[str]) -> Arguments:
 
 
 def _flags(config: Config | None = None, argv: Sequence[str] = ()) -> flags.FlagValues:
-    """Defines the flags: one for the config file, or with a config one for each of its fields."""
+    """Defines the flags; --config is the file, or one flag per field if a config is given."""
     values = flags.FlagValues()
     string = functools.partial(flags.DEFINE_string, flag_values=values)
     integer = functools.partial(flags.DEFINE_integer, flag_values=values)
@@ -138,7 +138,7 @@ def _config_path(argv: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _known_configs() -> str:
-    """Returns the second half of a message: the config files, or where to find them."""
+    """Returns the end of an error message: the config files, or where to find them."""
     source = pathlib.Path(__file__).parents[1]
     for folder in (pathlib.Path(), *([source] if (source / "pyproject.toml").exists() else [])):
         if found := sorted(map(str, folder.glob("configs/*.py"))):
@@ -182,7 +182,7 @@ def _load_config(path: str) -> Config:
 
 
 def _flag_message(message: str) -> str:
-    """Rewrites a message of the flags library: rule, value and example for a setting."""
+    """Rewrites a message of the flags library; for a setting, gives rule, value and example."""
     match = re.match(r"flag --config\.([\w.]+)=(.*?): ", message, re.DOTALL)
     if match and match[1] in flatten(Config()):
         rule, example = flag_rule(match[1])

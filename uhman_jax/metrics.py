@@ -1,26 +1,26 @@
 """Metrics of a full ranking: P, R, F1, NDCG, MRR and MAP, one value per video.
 
 A metric is a function of the ranks of a video's true hashtags among all hashtags. It gives one
-value per video; the mean is taken once, over videos. A video without true hashtags gets 0. A new
-metric is a function and a line in `summary`.
+value per video; the mean is taken once, over videos. A video without true hashtags gets 0. To add a
+metric, add a function and a line in `summary`.
 
-All functions except `ranks` and its parts take NumPy or JAX arrays and compute with the library of
-their arguments: host arrays need no compilation.
+All functions except `ranks` and its helpers compute with the library of their arguments, NumPy or
+JAX, so host arrays need no compilation.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-_SLOTS_AT_ONCE = 64  # slots that a CPU compares with the scores of their rows at once
+_SLOTS_AT_ONCE = 64  # slots that a CPU compares with all scores of their examples at once
 
 
 def ranks(scores_BT, positives_BP, positives_mask_BP, platform=None):
     """Returns ranks_BP, int32: the rank of each true hashtag among all T, from 1.
 
-    Ties are pessimistic: a non-positive that ties with a positive ranks before it. Positives that
-    tie rank in the order of their slots. NaN ranks last, as minus infinity. A slot outside the
-    mask gets T + 1. The memory is O(B T).
+    Ties are pessimistic: a non-positive that ties with a positive ranks before it. Tied positives
+    rank in the order of their slots. NaN counts as minus infinity. A slot outside the mask gets
+    T + 1. The memory is O(B T).
 
     >>> scores = jnp.array([[0.9, 0.4, 0.4, 0.1]])
     >>> ranks(scores, jnp.array([[1, 0]]), jnp.array([[True, True]])).tolist()  # 1 ties with 2
@@ -41,13 +41,15 @@ def ranks(scores_BT, positives_BP, positives_mask_BP, platform=None):
 
 
 def positive_scores(scores_BX, ids_BP, mask_BP):
-    """Returns the scores of some of X hashtags, (B, P); NaN counts as minus infinity."""
+    """Returns the scores of the hashtags `ids_BP`, (B, P), with NaN as minus infinity."""
     scores_BP = jnp.take_along_axis(scores_BX, jnp.where(mask_BP, ids_BP, 0), axis=1)
     return jnp.where(jnp.isnan(scores_BP), -jnp.inf, scores_BP)
 
 
 def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP, real_BP, platform=None):
-    """Returns how many non-positives among X < 2 ** 24 hashtags score at least `own_BP`, (B, P).
+    """Returns how many non-positives score at least `own_BP`, int32 (B, P).
+
+    The X < 2 ** 24 hashtags are all T or a block of them.
 
     >>> scores, own = jnp.array([[0.9, 0.4, 0.4, 0.1]]), jnp.array([[0.4]])
     >>> real = jnp.array([[True]])
@@ -58,30 +60,30 @@ def negatives_at_least(scores_BX, ids_BP, mask_BP, own_BP, real_BP, platform=Non
         scores_BX: float; NaN counts as minus infinity.
         ids_BP: indices of the positives among the X.
         mask_BP: bool, True for a positive that is among the X.
-        own_BP: scores to reach.
-        real_BP: bool, True for a slot to count for; other slots get 0.
+        own_BP: scores of the positives.
+        real_BP: bool, True for a real slot; other slots get 0.
         platform: "cpu" compares a few slots at a time; other platforms compare all at once, fused.
             None: JAX's default backend.
     """
     scores_BX = jnp.where(jnp.isnan(scores_BX), -jnp.inf, scores_BX)
     ids_BP = jnp.where(mask_BP, ids_BP, scores_BX.shape[1])  # X is out of range and dropped
     row_B1 = jnp.arange(len(ids_BP))[:, None]
-    # The positives get minus infinity, which counts only if `own_BP` is; then they are subtracted.
+    # Positives become minus infinity. They are counted, and subtracted, only if `own_BP` is too.
     scores_BX = scores_BX.at[row_B1, ids_BP].set(-jnp.inf, mode="drop")
     num_positives_B1 = jnp.sum(mask_BP, axis=1, keepdims=True)
     counted_BP = jnp.where(jnp.isneginf(own_BP), num_positives_B1, 0)
     if (platform or jax.default_backend()) == "cpu":
         counts_BP = _count_reached(scores_BX, own_BP, real_BP)
-    else:  # XLA fuses it and writes no array of this size
+    else:  # XLA fuses this and never writes the whole array
         reached_BPX = scores_BX[:, None, :] >= own_BP[:, :, None]
         counts_BP = jnp.sum(reached_BPX, axis=2, dtype=jnp.int32)
     return jnp.where(real_BP, counts_BP - counted_BP, 0)
 
 
 def _count_reached(scores_BX, own_BP, real_BP):
-    """Returns how many of X scores reach `own_BP`, int32, where `real_BP` is True.
+    """Returns how many of the X scores are at least `own_BP`, int32, where `real_BP` is True.
 
-    It loops over the list of the real slots of all rows (N: index in this list), some at a time.
+    Loops over chunks of a list of the real slots of all rows (N: list, R: chunk).
     """
     size = max(1, min(_SLOTS_AT_ONCE, len(real_BP)))  # so that the memory is O(B X)
     num_chunks = -(-jnp.sum(real_BP) // size)
@@ -106,7 +108,7 @@ def _count_reached(scores_BX, own_BP, real_BP):
 
 
 def positives_before(own_BP, mask_BP):
-    """Returns how many positives rank before each: above it, or at a tie in an earlier slot."""
+    """Returns how many positives rank before each one: by score, at a tie by slot."""
     own_BP1, other_B1Q = own_BP[:, :, None], own_BP[:, None, :]  # Q: slot of the other
     slot_P = jnp.arange(own_BP.shape[1])
     earlier_PQ = slot_P[None, :] < slot_P[:, None]
@@ -115,7 +117,7 @@ def positives_before(own_BP, mask_BP):
 
 
 def precision_at_k(ranks_BP, mask_BP, k):
-    """Returns the fraction of the first k ranks that are true hashtags, also if k is above T.
+    """Returns the number of true hashtags among the first k, divided by k (even if k > T).
 
     >>> precision_at_k(jnp.array([[3, 1, 9]]), jnp.array([[True, True, True]]), 5).tolist()  # 2 / 5
     [0.4000000059604645]
@@ -206,7 +208,7 @@ def summary(ranks_VP, mask_VP, cutoffs=(1, 5, 10, 50)):
     if not len(ranks_VP):
         raise ValueError("metrics need at least one video, got 0; use a split that has videos")
     ranks_VP, mask_VP = np.asarray(ranks_VP), np.asarray(mask_VP)
-    slots = 1 + max(np.flatnonzero(mask_VP.any(axis=0)), default=0)  # in use by any video
+    slots = 1 + max(np.flatnonzero(mask_VP.any(axis=0)), default=0)  # number in use
     # In column order NumPy sums over slots for many videos at once.
     ranks_VP, mask_VP = (np.asfortranarray(array[:, :slots]) for array in (ranks_VP, mask_VP))
     table = {}

@@ -1,4 +1,4 @@
-"""Microbatches: pieces of a batch that fit the cache of a CPU."""
+"""Microbatches: parts of a batch that fit the cache of a CPU."""
 
 import functools
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from uhman_jax.kernels.cpu import largest_divisor
 from uhman_jax.kernels.region_projection import goes_by_video
 from uhman_jax.kernels.video_input import VideoInput
 
-CACHE_BYTES = 20 * 2**20  # measured best on two cores; 10 to 40 MiB are about equal
+CACHE_BYTES = 20 * 2**20  # of a microbatch: fastest on two cores; 10 to 40 MiB are similar
 GRADIENTS = 4  # minimum size of a microbatch's activations, in multiples of the gradient
-MOST_SCORES = 2**28  # 1 GiB; a loss over all hashtags has a few arrays of this size
+MOST_SCORES = 2**28  # maximum number, 1 GiB; a loss over all hashtags needs a few such arrays
 
 
 def microbatch_size(
@@ -29,17 +29,17 @@ def microbatch_size(
 ) -> int:
     """Returns the number of videos to process at once, a divisor of the batch size.
 
-    An accelerator processes the whole batch, unless there are too many scores. One CPU processes at
-    most the videos that fit `CACHE_BYTES`. A video has four vectors of the hidden size for every
-    seed and region, and float32 features unless `region_product` decodes video after video.
+    An accelerator processes the whole batch, unless it has more than `MOST_SCORES` scores. One CPU
+    processes at most the videos that fit `CACHE_BYTES`. A video needs four vectors of the hidden
+    size per seed and region, and float32 features unless `region_product` loops over videos.
 
     Args:
         video: VideoInput of the batch.
         hidden_size: K.
         platform: "cpu", "gpu" or "tpu".
-        num_scores: T, if a video has the scores of all hashtags in memory; else 0.
+        num_scores: T, if the scores of all hashtags are in memory; else 0.
         region_share: fraction of the regions that a step uses.
-        num_seeds: number of models that process a video at once.
+        num_seeds: number of models that process a video together.
         num_parameters: number of parameters of a seed, if gradients are accumulated; else 0.
     """
     _, num_frames, num_regions, num_channels = video.codes_VFMC.shape
@@ -53,10 +53,10 @@ def microbatch_size(
 
 
 def split(batch: Batch, size: int) -> tuple[Any, Callable[[Any], Batch]]:
-    """Returns pieces, arrays (B / size, ...) to loop over, and a function from piece to Batch.
+    """Returns microbatches, arrays (B / size, ...), and a function from one of them to its Batch.
 
     Codes in the order of the batch are split without a gather, so that devices which share the
-    batch keep their examples. Other codes stay whole.
+    batch keep their examples. Other codes are not split.
     """
     num_videos = len(batch.mask_B)
     if len(batch.video.codes_VFMC) != num_videos:
@@ -71,7 +71,7 @@ def split(batch: Batch, size: int) -> tuple[Any, Callable[[Any], Batch]]:
 def map_microbatches(
     function: Callable[[Batch], Any], batch: Batch, hidden_size: int, num_seeds: int, platform: str
 ) -> Any:
-    """Returns the arrays (B, ...) of `function`, computed microbatch by microbatch."""
+    """Returns `function(batch)`, arrays (B, ...), computed microbatch by microbatch."""
     num_videos = len(batch.mask_B)
     size = microbatch_size(batch.video, hidden_size, platform, num_seeds=num_seeds)
     if size == num_videos:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from uhman_jax.kernels.video_input import ChannelStatistics
 
 Log = Callable[[str], object]
-MAX_PROBLEMS = 5  # lines that are logged about problems of one kind
+MAX_PROBLEMS = 5  # maximum number of lines logged about problems of one kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Prepared:
 
     @property
     def truth(self) -> Truth | None:
-        """The truth about a simulated dataset; None for real data."""
+        """The ground truth of a simulated dataset; None for real data."""
         return load_truth(self.raw.root)
 
 
@@ -46,9 +46,9 @@ def prepare(config: Config, log: Log = print, rules: int = CURRENT) -> Prepared:
     """Returns the raw dataset, its features and its view; creates the first two if missing.
 
     Args:
-        config: of the run.
-        log: takes one line of text.
-        rules: version of the rules by which tables are read, see `dataset.rules`.
+        config: config of the run.
+        log: function that logs one line of text.
+        rules: version of the rules for reading tables, see `dataset.rules`.
 
     Raises:
         UserError: the dataset, its files or the settings are wrong.
@@ -107,7 +107,7 @@ def _raw_dataset(config: Config, log: Log, rules: int) -> RawDataset:
 
 def simulated_root(config: Config, log: Log = print) -> pathlib.Path:
     """Returns the folder of a config's simulated dataset; simulates it if it does not exist."""
-    from uhman_jax import simulator  # imports PyAV: not needed for real data
+    from uhman_jax import simulator  # imports PyAV, which real data do not need here
 
     root = dataset_root(config)
     if not simulator.is_simulated(root):
@@ -130,7 +130,7 @@ def dataset_root(config: Config) -> pathlib.Path:
 
 
 def _has_simulated_features(config: Config) -> bool:
-    """Returns whether the dataset has features from the simulator instead of clips."""
+    """Returns whether the dataset consists of simulated features instead of clips."""
     if not config.data.root:
         return config.simulator.door is SimulatorOutput.FEATURES
     path = dataset_root(config) / SIMULATED_FEATURES / INFO_FILE
@@ -153,10 +153,10 @@ def features_dir(config: Config) -> pathlib.Path:
 
 
 def _features(config: Config, raw: RawDataset, log: Log) -> tuple[FrameStore, dict[str, str]]:
-    """Returns the region features of the videos, and the hash of each content by video_id.
+    """Returns the region features of the videos, and the content hash of each clip by video_id.
 
-    Clips without features are encoded. A folder of an earlier version keeps the videos that its
-    rules found in the tables: videos that only the current rules find get no features there.
+    Encodes clips without features. For a features folder of an earlier version, tables are read by
+    the rules of that version, so videos that only the current rules find get no features.
 
     The hash is "" if an earlier version made the features; simulated features have no hashes.
     """
@@ -188,7 +188,7 @@ def _features(config: Config, raw: RawDataset, log: Log) -> tuple[FrameStore, di
 def channel_statistics(prepared: Prepared, log: Log = print) -> "ChannelStatistics":
     """Returns the channel statistics of the training split, cached beside the shards.
 
-    Without the cache, each training video is read once.
+    If there is no cached result, reads each training video once.
     """
     from uhman_jax.channel_statistics import ChannelStatistics, measure
 

@@ -20,14 +20,14 @@ _NO_FILES = ("random", "imagenet")  # weights
 
 
 def located(config: Config, facts: dict[str, Any], workdir: pathlib.Path) -> Config:
-    """Returns a run's settings with absolute paths where its features or its dataset exist.
+    """Returns a run's settings with absolute paths.
 
-    The paths are relative to the first fitting folder of: the folder where the run began, the
-    working folder, the run directory and its parents. If none fits, the first is used. A new run
-    uses the working folder.
+    Relative paths start from the first of these folders in which the features exist, or else the
+    dataset: the folder where the run began, the working folder, the run directory, its parents. If
+    none fits, they start from the first folder. A new run uses the working folder.
 
     Args:
-        config: of the run.
+        config: settings of the run.
         facts: the other data in its config.json; empty for a new run.
         workdir: the run directory.
 

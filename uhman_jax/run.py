@@ -1,4 +1,4 @@
-"""Runs an experiment: prepares, trains, evaluates and reports; continues an earlier run."""
+"""Runs an experiment: prepares data, trains, evaluates and reports, or continues a run."""
 
 import contextlib
 import importlib.metadata
@@ -33,18 +33,18 @@ def run(
     report: bool = True,
     cluster: Cluster = _ONE_DEVICE,
 ) -> bool:
-    """Does the remaining work of a run directory and prints the table of its scores.
+    """Does the remaining work of a run directory and logs the table of its scores.
 
     Args:
         config: a valid config.
         workdir: the run directory; created if it does not exist.
-        mode: "train_and_evaluate", or "evaluate": only evaluates the newest checkpoint.
-        log: receives messages.
+        mode: "train_and_evaluate", or "evaluate" to only evaluate the newest checkpoint.
+        log: function that logs a message.
         report: whether to write report.html.
         cluster: the devices and processes that share the work.
 
     Returns:
-        True; False if a signal stopped the training, with a checkpoint on disk.
+        True; False if a signal stopped the training, which has saved a checkpoint.
 
     Raises:
         UserError: a setting, the data or the run directory is wrong.
@@ -77,7 +77,7 @@ def run(
             log(f"Run: finished earlier, reused {workdir}.")
         if metrics:
             _show(FinishedRun(workdir, config, facts, metrics), prepared.raw.root, log, report)
-        cluster.barrier("done")  # some engines kill all processes when one of them exits
+        cluster.barrier("done")  # some launchers kill all processes when one exits
         return bool(metrics)
 
 
@@ -88,7 +88,7 @@ def _prepare(
     if not cluster.is_main_process:
         cluster.barrier("prepared")  # the first process creates missing data
     path = workdir / VIEW
-    view = View.load(path) if path.exists() else None  # the run was started before
+    view = View.load(path) if path.exists() else None  # of an earlier start
     prepared = prepare(here, log, view.rules if view else CURRENT)
     if cluster.is_main_process:
         _keep_inputs(config, prepared, view, workdir)
@@ -111,7 +111,7 @@ def _show(finished: FinishedRun, root: pathlib.Path, log: Log, report: bool) -> 
 def _train_and_evaluate(
     config: Config, prepared: Prepared, workdir: pathlib.Path, mode: str, log: Log, cluster: Cluster
 ) -> dict[str, Any] | None:
-    """Trains unless `mode` is "evaluate", and evaluates; returns None if a signal stopped it."""
+    """Trains unless `mode` is "evaluate", evaluates, and returns the metrics; None at a signal."""
     from uhman_jax import train  # imports JAX
     from uhman_jax.evaluate import evaluate
     from uhman_jax.models.build import build_model
@@ -156,7 +156,7 @@ def _train_and_evaluate(
 def keep_compiled_programs() -> None:
     """Makes JAX cache compiled programs in $JAX_COMPILATION_CACHE_DIR, or in the user's cache.
 
-    Measured on two cores: 5 s instead of 22 s from the command to the first step.
+    On two cores the first step starts after 5 s instead of 22 s.
     """
     import jax
 
@@ -166,7 +166,7 @@ def keep_compiled_programs() -> None:
 
 
 def _check_folders(here: Config) -> None:
-    """Raises UserError if the run cannot write a data folder that it will create."""
+    """Raises UserError if the run cannot write a data folder that it has to create."""
     root = dataset_root(here)
     if not here.data.root and not root.is_dir():
         storage.check_folder(root, "--config.data.simulated_dir")
@@ -176,7 +176,7 @@ def _check_folders(here: Config) -> None:
 
 
 def _check_same_config(config: Config, workdir: pathlib.Path) -> tuple[Config, dict[str, Any]]:
-    """Returns the config and the facts of a run; a new run has the given config and no facts.
+    """Returns the config and facts of a run; a new run has the given config and no facts.
 
     Raises:
         UserError: the run directory belongs to another config.

@@ -3,11 +3,11 @@
     config.json          settings, versions and fingerprints of the data
     view.npz             hashtags, splits and histories, see `dataset.view`
     metrics.jsonl        one JSON object per validation, written by `train.metrics_log`
-    checkpoints/         states of the training, see `train.checkpoints`
-    metrics.json         scores, see `scores`, and facts of the evaluation
+    checkpoints/         training states, see `train.checkpoints`
+    metrics.json         scores, see `scores`, and facts about the evaluation
     predictions.parquet  best hashtags of each test video, by seed
-    examples.npz         attention over a few test videos, first seed
-    report.html          the page, see `report`
+    examples.npz         attention weights for a few test videos, first seed
+    report.html          figures and tables, see `report`
 
 `confidence` reads and writes calibration.json, which only some runs have.
 """
@@ -115,8 +115,8 @@ def which_seed(config: Config, seed: int | None) -> int:
 def read_log(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """Returns the entries of metrics.jsonl in step order; empty if there is no file.
 
-    Of a step that a resumed run wrote twice, the last entry counts. An interrupted run may leave
-    half a line at the end, which is skipped.
+    If a resumed run wrote a step twice, the last entry counts. An incomplete last line, which an
+    interrupted run may leave, is skipped.
 
     Raises:
         UserError: another line is damaged.
@@ -190,7 +190,7 @@ def write_predictions(
         rows_V: view rows of the videos.
         top_SVT: ids of the best hashtags, best first.
         top_scores_SVT: scores of these hashtags.
-        first_seed: the first of the S consecutive seeds.
+        first_seed: first of the S consecutive seeds.
     """
     names = np.array(view.spellings, dtype=object)
     num_seeds, num_videos, top_k = top_SVT.shape
@@ -262,7 +262,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 def write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
     """Writes strict JSON: NaN and infinity become null."""
-    text = json.dumps(values, default=lambda value: value.item())  # of a NumPy number
+    text = json.dumps(values, default=lambda value: value.item())  # NumPy numbers
     finite = json.loads(text, parse_constant=lambda name: None)
     text = json.dumps(finite, indent=2, ensure_ascii=False)
     with storage.atomic_write(path) as file:
@@ -270,6 +270,6 @@ def write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
 
 
 def write_npz(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes named arrays."""
+    """Writes named arrays to one compressed file."""
     with storage.atomic_write(path) as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

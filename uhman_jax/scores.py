@@ -1,12 +1,12 @@
 """Reads and writes the scores of a run: metrics of the model and of the reference rankings.
 
-No other module parses the keys of scores in metrics.json:
+Only this module parses the keys of scores in metrics.json:
 
     SYSTEM/METRIC           mean over seeds; null if it is undefined
     SYSTEM/METRIC/seeds     value of each seed; absent for a ranking without seeds
     SYSTEM/METRIC/interval  half-width of the 95 % interval of the mean; null for one seed
 
-It imports no module of the package: `evaluate` writes scores and must not import `report`.
+It imports no module of the package, because `evaluate` uses it and must not import `report`.
 """
 
 import dataclasses
@@ -22,11 +22,11 @@ MODEL = "test"  # the trained model on the test split
 
 
 class System(NamedTuple):
-    """A ranking with scores."""
+    """A ranking method in the tables: the trained model or a reference ranking."""
 
     key: str  # first part of the keys in metrics.json
     title: str  # name in tables; "" for the trained model, whose settings give its name
-    css: str  # class in pages
+    css: str  # CSS class in HTML pages
 
 
 SYSTEMS = (  # in the order of the tables
@@ -57,7 +57,7 @@ class Scores(dict[tuple[str, str], Score]):
     """Scores by (system, metric), in the order of metrics.json; a missing score is `Score()`.
 
     Besides the keys of `SYSTEMS`, a system can be another oracle, or "gap_closed", "attention" or
-    "calibration" for further figures of the trained model.
+    "calibration" for other measurements of the trained model.
 
     >>> scores = Scores.from_metrics({"test/P@5": 0.5, "test/P@5/seeds": [0.25, 0.75], "step": 9})
     >>> scores["test", "P@5"].seeds, scores["oracle", "P@5"].mean
@@ -129,7 +129,7 @@ def read_slices(entries: Sequence[Mapping[str, Any]] | None) -> list[Slice]:
 def interval(values: Sequence[float]) -> float | None:
     """Returns the half-width of the 95 % t-interval of a mean; None for fewer than two values.
 
-    Two values a distance d apart: 12.706 * (d / sqrt(2)) / sqrt(2) = 6.353 d.
+    For two values that differ by d it is 12.706 * (d / sqrt(2)) / sqrt(2) = 6.353 d.
 
     >>> interval([1.0]), round(interval([1.0, 2.0]), 3)
     (None, 6.353)
@@ -158,9 +158,9 @@ def table(scores: Scores, model: str) -> str:
         if any(score.interval is not None for score in found):
             label = f"  +- 95 %, {len(found[0].seeds)} seeds"
             rows.append([label] + [_cell(score.interval) for score in found[:-1]] + [""])
-    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
-        "  ".join([name.ljust(wide[0]), *map(str.rjust, cells, wide[1:])]).rstrip()
+        "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]).rstrip()
         for name, *cells in rows
     ]
     if is_number(gap := scores["gap_closed", "P@5"].mean):

@@ -31,7 +31,7 @@ class Trained(FinishedRun):
         return located(self.config, self.facts, self.workdir)
 
     def model(self, seed: int) -> tuple[nn.Module, dict[str, Any]]:
-        """Returns the model of a seed and its best variables, "params" and "statistics".
+        """Returns the model and the best variables of a seed, "params" and "statistics".
 
         Raises:
             UserError: there is no readable checkpoint.
@@ -44,13 +44,13 @@ class Trained(FinishedRun):
                 f"a trained run must have checkpoints, got none in {self.workdir}; train it again"
             )
         index = seed - self.config.seed
-        # NumPy, because JAX would compile a program for every shape.
+        # NumPy, because JAX would compile an index program per shape.
         params = jax.tree.map(lambda leaf: np.asarray(leaf)[index], state.kept)
         variables = {"params": jax.device_put(params), "statistics": state.statistics}
         return build_model(self.config.model, self.view), variables
 
     def calibration(self, seed: int) -> confidence.Calibration | None:
-        """Returns the map from a seed's scores to confidences; None if it was not fitted.
+        """Returns the map from scores of a seed to confidences; None if it was not fitted.
 
         Raises:
             UserError: the file is damaged.
@@ -60,7 +60,7 @@ class Trained(FinishedRun):
     def max_frames_and_regions(self) -> tuple[int, int]:
         """Returns the largest number of frames of a clip (F) and the number of regions (M).
 
-        Works without the features: it reads the examples, too.
+        Reads config.json and examples.npz, so it works without the features.
 
         Raises:
             UserError: examples.npz is missing or damaged.
@@ -72,7 +72,7 @@ class Trained(FinishedRun):
         """Opens the region features that the run was trained on.
 
         Raises:
-            UserError: they are missing, or other features have replaced them.
+            UserError: the features are missing, or others have replaced them.
         """
         directory = features_dir(self.located)
         if not directory.is_dir():
@@ -98,5 +98,5 @@ def open_run(workdir: pathlib.Path) -> Trained:
     """
     run = run_directory.read_run(workdir)
     if not isinstance(run.facts.get("features"), dict):
-        raise run_directory.damaged(workdir / CONFIG, "it states no features")
+        raise run_directory.damaged(workdir / CONFIG, "it has no entry for features")
     return Trained(**vars(run), view=View.load(run_directory.require(workdir / VIEW)))

@@ -1,1 +1,1 @@
-"""Products over region features, one implementation per backend."""
+"""The product of region features with a matrix, with one implementation per backend."""

@@ -1,6 +1,6 @@
 """The product of regions and kernel on a GPU: Pallas kernels that decode codes in registers.
 
-See `region_projection` for the meaning of the arguments.
+See `region_projection.Way` for the arguments.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ with contextlib.suppress(ImportError):  # JAX 0.11 deprecates it; without it `ke
 
 
 class _Tuning(NamedTuple):
-    """Maximum size of a kernel's blocks and options of its compiler: the fastest on an H200.
+    """Maximum block sizes and compiler options of a kernel; values are the fastest on an H200.
 
     Attributes:
         rows: regions in a block of codes.
         channels: channels in a block of codes.
         warps: warps of a program.
-        stages: blocks in the pipeline of reads, with the block in use.
+        stages: number of blocks in the load pipeline, including the one in use.
         pack: number of codes that are converted to floats at once.
     """
 
@@ -36,24 +36,24 @@ class _Tuning(NamedTuple):
 
 _FORWARD = _Tuning(rows=128, channels=128, warps=4, stages=2, pack=2)
 _BACKWARD = _Tuning(rows=64, channels=128, warps=4, stages=1, pack=4)
-_MAX_COLUMNS = 128  # of a block
-_PROGRAMS = 512  # that share the gradient: about four for each multiprocessor
+_MAX_COLUMNS = 128  # maximum columns of a block
+_PROGRAMS = 512  # programs that share the gradient: about four per multiprocessor
 
 
-# The float32 with bits 0x4700_0000 + (x << 8) is 2 ** 15 + x for a byte x. To put x there takes one
-# instruction, which is faster than a conversion. An addition to it loses at most 2 ** -9 of a code.
+# The float32 with bits 0x4700_0000 + (x << 8) is 2 ** 15 + x for a byte x. One instruction inserts
+# x, which is faster than a conversion. An addition to it rounds by at most 2 ** -9 of a code.
 _BIAS = 2.0**15
 
 
 def _to_floats(pack):
-    """Returns the assembly that converts `pack` neighbouring codes, and constraints of operands."""
+    """Returns assembly that converts `pack` adjacent codes, and constraints of its operands."""
     moves = "".join(f"prmt.b32 ${i}, t, 0x47000000, 0x74{i}4; " for i in range(pack))
     widen = f"mov.b32 t, ${pack};" if pack == 4 else f"cvt.u32.u16 t, ${pack};"
     return f"{{ .reg .b32 t; {widen} {moves}}}", "=r," * pack + ("r" if pack == 4 else "h")
 
 
 def _decode(codes, factor, biased_shift, pack):
-    """Returns the bfloat16 features of a block of codes; pack 0 runs on any machine."""
+    """Returns the bfloat16 features of a block of codes; pack 0 needs no GPU."""
     if not pack:
         return ((codes.astype(jnp.float32) + _BIAS) * factor + biased_shift).astype(jnp.bfloat16)
     assembly, constraints = _to_floats(pack)
@@ -77,24 +77,24 @@ def _blocks(shape_VNC, num_columns, tuning):
 def hidden(slot_B, codes_VNC, factor_BC, shift_BC, kernel_LC, interpret=False):
     """Returns hidden_BNL, bfloat16, for a kernel in bfloat16.
 
-    One program handles a block of rows of one video, all channels, and a block of columns.
+    One program handles a block of rows of one video, all channels and a block of columns.
     """
     num_columns, (_, num_rows, num_channels) = len(kernel_LC), codes_VNC.shape
     rows, channels, columns = _blocks(codes_VNC.shape, num_columns, _FORWARD)
 
     def kernel(slot_ref, codes_ref, factor_ref, shift_ref, kernel_ref, hidden_ref):
         slot = slot_ref[pl.program_id(0)]
-        some_rows = pl.ds(pl.program_id(1) * rows, rows)
+        row_range = pl.ds(pl.program_id(1) * rows, rows)
 
         def add(block, sum_NL):
-            some = pl.ds(block * channels, channels)
+            channel_range = pl.ds(block * channels, channels)
             regions_NC = _decode(
-                codes_ref[slot, some_rows, some],
-                factor_ref[some][None, :],
-                shift_ref[some][None, :],
+                codes_ref[slot, row_range, channel_range],
+                factor_ref[channel_range][None, :],
+                shift_ref[channel_range][None, :],
                 0 if interpret else _FORWARD.pack,
             )
-            return sum_NL + triton.dot(regions_NC, kernel_ref[:, some].T)
+            return sum_NL + triton.dot(regions_NC, kernel_ref[:, channel_range].T)
 
         zeros_NL = jnp.zeros((rows, columns), jnp.float32)
         sum_NL = jax.lax.fori_loop(0, num_channels // channels, add, zeros_NL)
@@ -119,10 +119,10 @@ def hidden(slot_B, codes_VNC, factor_BC, shift_BC, kernel_LC, interpret=False):
 
 
 def kernel_gradient(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL, interpret=False):
-    """Returns gradient_LC, float32, from the gradient of the result of `hidden`.
+    """Returns gradient_LC, float32, given the gradient of the result of `hidden`.
 
-    One program handles a block of channels of some videos, all their rows, and a block of columns.
-    The gradients of the programs are summed at the end.
+    One program handles a block of channels, a group of videos with all rows and a block of columns.
+    The gradients of the groups are summed at the end.
     """
     num_videos, (_, num_rows, num_channels) = len(slot_B), codes_VNC.shape
     num_columns = down_BNL.shape[2]
@@ -132,19 +132,19 @@ def kernel_gradient(slot_B, codes_VNC, factor_BC, shift_BC, down_BNL, interpret=
 
     def kernel(slot_ref, codes_ref, factor_ref, shift_ref, down_ref, gradient_ref):
         first = pl.program_id(1) * videos
-        some = pl.ds(pl.program_id(0) * channels, channels)
+        channel_range = pl.ds(pl.program_id(0) * channels, channels)
 
         def add_video(video, sum_CL):
             slot = slot_ref[first + video]
             factor_C1, shift_C1 = factor_ref[video][:, None], shift_ref[video][:, None]
 
             def add(block, sum_CL):
-                some_rows = pl.ds(block * rows, rows)
-                codes_CN = codes_ref[slot, some_rows, some].T
+                row_range = pl.ds(block * rows, rows)
+                codes_CN = codes_ref[slot, row_range, channel_range].T
                 regions_CN = _decode(
                     codes_CN, factor_C1, shift_C1, 0 if interpret else _BACKWARD.pack
                 )
-                return sum_CL + triton.dot(regions_CN, down_ref[video, some_rows, :])
+                return sum_CL + triton.dot(regions_CN, down_ref[video, row_range, :])
 
             return jax.lax.fori_loop(0, num_rows // rows, add, sum_CL)
 

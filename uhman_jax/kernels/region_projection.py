@@ -1,12 +1,12 @@
-"""The product of every region with the first kernel: nearly all bytes and operations of a step.
+"""The product of region features and the first matrix (kernel): nearly all the cost of a step.
 
 Features are stored as codes of one byte. XLA would write the decoded features, four times as many
 bytes, and read them twice. Two implementations avoid this (measured in experiments/speed):
 
-- On one GPU, for a model in bfloat16, two Pallas kernels decode and standardise codes in registers
-  before the tensor cores multiply them: one for the product and one for its gradient.
-- On one CPU, for wide features, a loop decodes video after video and multiplies it while it is in
-  the cache. The gradient decodes it again, so that the batch can be large.
+- On one GPU, for a model in bfloat16, two Pallas kernels, for the product and its gradient, decode
+  and standardise codes in registers before the tensor cores multiply them.
+- On one CPU, for wide features, a loop decodes a few videos at a time and multiplies them while
+  they are in the cache. The gradient decodes them again, so that the batch can be large.
 
 In all other cases the product is an einsum of the standardised features.
 """
@@ -50,10 +50,9 @@ def region_product(
 
 
 def goes_by_video(video: VideoInput, hidden_size: int, platform: str) -> bool:
-    """Returns whether to loop over videos: bytes with wide features, on one CPU.
+    """Returns whether to loop over videos: for uint8 codes of wide features, on one CPU.
 
-    The loop pays only if a region has many more features than its four vectors of the hidden size
-    have numbers.
+    The loop is faster only if C is far above 4 K, the number of activations of a region.
     """
     return (
         platform == "cpu"
@@ -64,7 +63,7 @@ def goes_by_video(video: VideoInput, hidden_size: int, platform: str) -> bool:
 
 
 def kernels_fit(video: VideoInput, kernel_JC: jax.Array, dtype: Any, platform: str) -> bool:
-    """Returns whether the GPU kernels apply: bytes, bfloat16, sizes that their blocks divide."""
+    """Returns whether the GPU kernels apply: uint8, bfloat16, and multiples of block sizes."""
     codes_VFMC = video.codes_VFMC
     _, num_frames, num_regions, num_channels = codes_VFMC.shape
     return (
@@ -84,6 +83,8 @@ def kernels_fit(video: VideoInput, kernel_JC: jax.Array, dtype: Any, platform: s
 class Way(NamedTuple):
     """An implementation of the product.
 
+    Axes: N region of a video (F * M), L column of the kernel (J, or S * J for S seeds).
+
     Attributes:
         hidden: (slot_B, codes_VNC, factor_BC, shift_BC, kernel_LC) -> hidden_BNL.
         kernel_gradient: (slot_B, codes_VNC, factor_BC, shift_BC, down_BNL) -> gradient_LC, float32;
@@ -96,14 +97,14 @@ class Way(NamedTuple):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def product(slot_B, codes_VNC, factor_BC, shift_BC, kernel_JC, dtype, way):
-    """Returns hidden_BNJ, `dtype`: `codes * factor + shift`, rounded to it, times the kernel.
+    """Returns hidden_BNJ: `codes * factor + shift`, rounded to `dtype`, times the kernel.
 
     Args:
         slot_B: int32, index of each video's codes.
         codes_VNC: uint8.
         factor_BC: float32.
         shift_BC: float32.
-        kernel_JC: float32, taken as `dtype`.
+        kernel_JC: float32, cast to `dtype`.
         dtype: type of both operands and of the result; sums are float32.
         way: the implementation.
     """
@@ -126,7 +127,7 @@ product.defvjp(_product_forward, _product_backward)
 
 @functools.cache
 def _mapped(function, forward):
-    """Returns a function of a `Way` that a population calls once, with the columns of all seeds."""
+    """Returns a function of a `Way` whose `vmap` over seeds is one call with all their columns."""
 
     @custom_vmap
     def one(*video_and_operand):
@@ -135,7 +136,7 @@ def _mapped(function, forward):
     @one.def_vmap
     def several(num_seeds, in_batched, *video_and_operand):
         *video, operand = video_and_operand
-        if any(in_batched[:-1]):  # every seed drops other regions
+        if any(in_batched[:-1]):  # each seed drops different regions
             per_seed = [
                 part if batched else jnp.broadcast_to(part, (num_seeds, *part.shape))
                 for part, batched in zip(video_and_operand, in_batched, strict=True)

@@ -1,4 +1,4 @@
-"""The region features of a batch, as stored, and their decoding."""
+"""The stored region features of a batch and their decoding."""
 
 from typing import NamedTuple
 
@@ -10,8 +10,8 @@ import numpy as np
 class VideoInput(NamedTuple):
     """The region features of a batch of videos, as stored.
 
-    The value of a feature is `code * scale + offset`, per video and channel. Video b has the codes
-    `codes_VFMC[slot_B[b]]`, so that a batch may refer to codes of many videos without a copy.
+    A feature is `code * scale + offset`, with a scale and an offset per video and channel. Video b
+    has the codes `codes_VFMC[slot_B[b]]`, so a batch can refer to a larger array without a copy.
 
     If V = B, `slot_B` is 0, 1, ..., B - 1: the codes are in the order of the batch. Both sizes are
     static, so a compiled program reads the codes of such a batch without a gather.
@@ -37,7 +37,7 @@ class VideoInput(NamedTuple):
         return cls(codes_BFMC, scale_BC, offset_BC, mask_BF, slot_B)
 
     def with_codes(self, codes_BFMC):
-        """Returns the videos with other codes, which are in the order of the batch."""
+        """Returns the videos with new codes, which are in the order of the batch."""
         slot_B = np.arange(len(codes_BFMC), dtype=np.int32)
         return self._replace(codes_VFMC=codes_BFMC, slot_B=slot_B)
 

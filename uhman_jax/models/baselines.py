@@ -1,13 +1,13 @@
-"""The systems that the paper compares with (section 3.2): BL, UA and 3WM, as towers like UHMAN's.
+"""The paper's baselines (section 3.2): BL, UA and 3WM, as two-tower models like UHMAN.
 
-All three represent a clip by one vector x, the mean of its region features. They differ in the use
-of the user: BL ignores the user, UA adds the user's vector, 3WM scales every dimension of the
-clip's vector by it. The hashtag tower and the user vector u are the same as in UHMAN, so that a
-comparison concerns only the query towers.
+All three represent a clip by one vector x, the mean of its region features, and map it to V x. They
+differ in the use of the user: BL ignores the user, UA adds the user's vector, 3WM scales every
+dimension of V x by it. The hashtag tower and the user vector u are the same as in UHMAN, so that
+systems differ only in their query towers.
 
 The original papers apply V to raw activations, whose means are far from 0. Here x is standardised,
-so V has a bias in place of V times those means. Without a bias BL and 3WM could not prefer a
-hashtag that is popular with all clips.
+so V has a bias, which replaces V times those means. Without it BL and 3WM could not prefer a
+hashtag that is popular for all clips.
 """
 
 import flax.linen as nn
@@ -19,9 +19,9 @@ from uhman_jax.models.layers import Attention, TwoTowers
 def mean_features(video, statistics):
     """Returns x_BC, float32: the mean of the standardised features over regions and real frames.
 
-    Decoding and standardising are linear, so they are applied once to the mean of the codes. The
-    content of a padding frame has no effect; a video without a real frame gives zeros, which are
-    the features of the average clip. The example is ((10 + 30) / 2 * 0.5 + 1 - 2) / 4.
+    Decoding and standardising are linear, so they are applied to the mean of the codes. The content
+    of a padding frame has no effect. A video without a real frame gives zeros, the features of the
+    average clip. The example is ((10 + 30) / 2 * 0.5 + 1 - 2) / 4.
 
     >>> from uhman_jax.models.layers import ChannelStatistics
     >>> codes, mask = jnp.array([[[[10], [30]], [[99], [99]]]]), jnp.array([[True, False]])
@@ -36,8 +36,8 @@ def mean_features(video, statistics):
 
 
 def _mean_codes(video):
-    """Returns the mean code over regions and real frames, and the number of those regions."""
-    # First over regions, then over frames: in one step a CPU takes seven times as long.
+    """Returns mean_BC of the codes of real frames, and the number of their regions."""
+    # Two sums, because one sum over both axes takes seven times as long on a CPU.
     frames_BFC = jnp.sum(video.codes_BFMC.astype(jnp.float32), axis=2)
     sum_BC = jnp.sum(jnp.where(video.mask_BF[:, :, None], frames_BFC, 0.0), axis=1)
     count_B1 = jnp.sum(video.mask_BF, axis=1, keepdims=True) * video.codes_VFMC.shape[2]
@@ -45,7 +45,7 @@ def _mean_codes(video):
 
 
 def condensed(video):
-    """Returns videos of one frame and one region whose `mean_features` are the same.
+    """Returns each video as one frame of one region that has the same `mean_features`.
 
     BL, UA and 3WM use only this mean, so it can be stored in place of the regions. Its codes are
     float32.
@@ -72,8 +72,8 @@ class _Baseline(TwoTowers):
         Args:
             video: VideoInput; a video without a real frame counts as the average clip.
             user: UserInput.
-            deterministic: False drops units, with the rng "dropout".
-            with_attention: also return the attention, which is uniform and has one head.
+            deterministic: False applies dropout, with the rng "dropout".
+            with_attention: also returns the attention, which is uniform and has one head.
 
         Returns:
             query_BD, or (query_BD, Attention).
@@ -95,7 +95,7 @@ class _Baseline(TwoTowers):
 class Bilinear(_Baseline):
     """BL: score = (V x) . (W t). It ignores the user.
 
-    V is linear, from C to d. With UHMAN's two-layer region network in its place the model would be
+    V is linear, from C to d. With UHMAN's two-layer region network instead of V, the model would be
     UHMAN without users, not the paper's baseline.
     """
 
@@ -106,7 +106,7 @@ class Bilinear(_Baseline):
 class UserAdditive(_Baseline):
     """UA (Denton et al. 2015): score = (V x + S u) . (W t).
 
-    A user adds the same number to a hashtag's score for all their clips.
+    A user changes the score of a hashtag by the same number for all clips.
     """
 
     def _combine(self, video_BD, user, deterministic):
@@ -117,7 +117,7 @@ class ThreeWay(_Baseline):
     """3WM (Denton et al. 2015): score = ((V x) * (1 + S u)) . (W t), elementwise.
 
     The gate of the original paper is S u without the 1. It starts near 0, which would scale down
-    every score and every gradient, and an unknown user would have no ranking. With the 1 the model
+    all scores and gradients, and an unknown user would get no useful ranking. With the 1 the model
     starts as BL and learns how users deviate from it.
     """
 

@@ -1,4 +1,4 @@
-"""Builds the system that a config names."""
+"""Builds the model of a config."""
 
 import dataclasses
 
@@ -7,18 +7,18 @@ import jax.numpy as jnp
 from uhman_jax.models.baselines import Bilinear, ThreeWay, UserAdditive
 from uhman_jax.models.uhman import UHMAN
 
-# By value of `config.ModelName`.
+# Classes by value of `config.ModelName`.
 SYSTEMS = {"uhman": UHMAN, "bl": Bilinear, "ua": UserAdditive, "3wm": ThreeWay}
 
 
 def build_model(config, view):
-    """Returns the system of a config, sized for a view's hashtags and attributes.
+    """Returns the model of a config, sized for a view's hashtags and attributes.
 
-    A system gets the settings that its class has as fields.
+    A model gets only the settings that are fields of its class.
 
     Args:
         config: a `config.ModelConfig`.
-        view: a `dataset.view.View`; only its numbers of hashtags and attribute values count.
+        view: a `dataset.view.View`, for its numbers of hashtags and attribute values.
 
     Raises:
         ValueError: no system has this name.

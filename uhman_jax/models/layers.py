@@ -1,7 +1,7 @@
 """The parts that all systems share: inputs, layers, the user network, the towers and the score.
 
-A model is a query tower `(video, user) -> query_BD` and a hashtag tower `-> hashtags_TD`; the score
-of a hashtag is their product (the paper's f is its negative: a distance).
+A model is a query tower `(video, user) -> query_BD` and a hashtag tower `-> hashtags_TD`. The score
+of a hashtag is the inner product of both vectors (the paper's f, a distance, is its negative).
 """
 
 from typing import NamedTuple
@@ -21,10 +21,10 @@ class UserInput(NamedTuple):
     """The users who post the videos of a batch.
 
     Attributes:
-        gender_B: int32 attribute value, 0 is "unknown".
-        age_B: int32 age bucket, 0 is "unknown".
-        country_B: int32 attribute value, 0 is "unknown".
-        history_BR: int32 ids of earlier hashtags, without repetition.
+        gender_B: int32 gender index, 0 is "unknown".
+        age_B: int32 age bucket index, 0 is "unknown".
+        country_B: int32 country index, 0 is "unknown".
+        history_BR: int32 ids of hashtags that the user used elsewhere, without repetition.
         history_mask_BR: bool, True for a real slot; the values of other slots have no effect.
     """
 
@@ -36,7 +36,7 @@ class UserInput(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """Attention weights of a batch; padding has weight 0, and real items sum to 1.
+    """Attention weights of a batch; padding has weight 0, and weights of real items sum to 1.
 
     Attributes:
         regions_BFHM: float32, weights of the regions of each frame, for every head.
@@ -77,7 +77,7 @@ def score(query_BD, hashtags_TD):
 
 
 def lookup(table_AK, ids):
-    """Returns rows of a table; an id outside the table gives NaN, never another row.
+    """Returns the rows `ids` of a table; an id outside the table gives NaN.
 
     >>> lookup(jnp.array([[1.0], [2.0]]), jnp.array([1, -1, 2])).ravel().tolist()
     [2.0, nan, nan]
@@ -87,9 +87,9 @@ def lookup(table_AK, ids):
 
 
 def drop_regions(key, rate, video):
-    """Returns the videos with a random fraction `1 - rate` of the regions of every frame.
+    """Keeps a random fraction `1 - rate` of the regions of every frame, in random order.
 
-    The number of regions is rounded, but at least one. Their order is random.
+    The number of regions is rounded, but at least one.
 
     >>> codes = jnp.arange(8, dtype=jnp.uint8).reshape(1, 1, 8, 1)
     >>> video = VideoInput.plain(codes, jnp.ones((1, 1)), jnp.zeros((1, 1)), jnp.array([[True]]))
@@ -105,15 +105,15 @@ def drop_regions(key, rate, video):
 
 
 def orthogonal(scale=1.0, num_inputs=1):
-    """Returns an initialiser of matrices with orthonormal columns (or rows) of length `scale`.
+    """Returns an initialiser of matrices with orthogonal columns (or rows) of length `scale`.
 
-    They are the polar factor of a normal matrix, by Newton's iteration.
-    `nn.initializers.orthogonal` has the same distribution, but its QR decomposition, mapped over
-    three seeds, never ends on two cores (jaxlib 0.10.2).
+    A matrix is `scale` times the polar factor of a Gaussian matrix, by Newton-Schulz iteration.
+    `nn.initializers.orthogonal` has the same distribution, but its QR decomposition under `vmap`
+    over three seeds never returns on two cores (jaxlib 0.10.2).
 
     Args:
-        scale: length of an output divided by the length of its input.
-        num_inputs: number of leading axes of the parameter that are the input.
+        scale: Euclidean length of the columns, or of the rows if there are fewer rows.
+        num_inputs: number of leading axes of the parameter that are inputs.
     """
 
     def init(key, shape, dtype=jnp.float32):
@@ -123,7 +123,7 @@ def orthogonal(scale=1.0, num_inputs=1):
         matrix = matrix.T if wide else matrix
         matrix /= jnp.linalg.norm(matrix)  # all singular values at most 1
 
-        def iterate(_, x):  # each step brings singular values nearer to 1, small ones by half
+        def iterate(_, x):  # moves singular values towards 1; small ones grow by half
             return 1.5 * x - 0.5 * jnp.matmul(x, jnp.matmul(x.T, x, precision="highest"))
 
         matrix = jax.lax.fori_loop(0, 60, iterate, matrix)
@@ -133,9 +133,10 @@ def orthogonal(scale=1.0, num_inputs=1):
 
 
 class FFN(nn.Module):
-    """The two-layer network of equations 4 and 8: W_2 max(0, W_1 x + b_1) + b_2, hidden width K.
+    """The two-layer network of equations 4 and 8: W_2 max(0, W_1 x + b_1) + b_2.
 
-    With `starts_at_zero` W_2 is zero at first, so that a residual block begins as the identity.
+    With `starts_at_zero`, W_2 is initialised to zero, so that a residual block starts as the
+    identity.
     """
 
     features: int
@@ -145,7 +146,7 @@ class FFN(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, deterministic=True):
-        """Maps the last axis to `features`."""
+        """Maps the last axis to size `features`, which is also the hidden width."""
         out = nn.initializers.zeros if self.starts_at_zero else nn.linear.default_kernel_init
         hidden = nn.relu(nn.Dense(self.features, dtype=self.dtype, name="hidden")(x))
         hidden = nn.Dropout(self.dropout)(hidden, deterministic=deterministic)
@@ -153,12 +154,12 @@ class FFN(nn.Module):
 
 
 class UserEmbedding(nn.Module):
-    """u_e of section 2.2: each attribute and the history to K, concatenated, then `FFN` to K.
+    """u_e of section 2.2: `FFN` of concatenated embeddings of attributes and history, each K.
 
     Id 0 ("unknown") has its own row. A history is the sum of its rows divided by the square root of
     their number, so that long and short histories have the same scale; an empty history gives
-    zeros. In training each step leaves out a fraction `history_dropout` of the history's hashtags:
-    by a whole history, which is a fingerprint, a model memorises a user's training clips.
+    zeros. Each training step drops a fraction `history_dropout` of the history's hashtags, because
+    a whole history identifies its user, and a model could memorise the user's training clips.
     """
 
     num_hashtags: int
@@ -190,7 +191,7 @@ class UserEmbedding(nn.Module):
         return ffn(parts.astype(self.dtype), deterministic=deterministic)
 
     def _table(self, name, num_rows, deviation):
-        """Returns rows that start small: large random rows let a model memorise a user."""
+        """Returns an embedding table that starts small: large rows let a model memorise a user."""
         init = nn.initializers.normal(deviation)
         return self.param(name, init, (num_rows, self.hidden_size))
 
@@ -198,19 +199,19 @@ class UserEmbedding(nn.Module):
 class TwoTowers(nn.Module):
     """The hashtag tower, the user network and the end of the query tower, which all systems share.
 
-    A system defines `query(video, user, *, deterministic, with_attention)`. `query` and `hashtags`
-    are methods for `apply`. The collection "statistics" holds the fields of `ChannelStatistics`
+    A subclass defines `query(video, user, *, deterministic, with_attention)`. `query` and
+    `hashtags` are methods for `apply`. The collection "statistics" holds the `ChannelStatistics`
     (zeros and ones after `init`; the trainer sets them). Dropout draws from the rng "dropout".
 
     Attributes:
         num_hashtags: T.
-        num_genders: number of values, with "unknown".
-        num_ages: number of age buckets, with "unknown".
-        num_countries: number of countries, with "unknown".
+        num_genders: number of genders, including "unknown".
+        num_ages: number of age buckets, including "unknown".
+        num_countries: number of countries, including "unknown".
         hidden_size: K.
         embedding_size: d.
         unit_length: scales query and hashtag vectors to length 1, so that scores lie in -1..1.
-        dropout: dropped fraction of hidden units (region and user networks) and of query entries.
+        dropout: fraction of hidden units (region and user networks) and query entries to drop.
         history_dropout: see `UserEmbedding`.
         dtype: type of activations; parameters, softmax, layer norm and scores are float32.
     """
@@ -229,7 +230,7 @@ class TwoTowers(nn.Module):
     pool_features = None  # reduces a VideoInput to the features that the query uses; None: all
 
     def setup(self):
-        """Makes the hashtag tower."""
+        """Creates the hashtag tower."""
         shape = (self.num_hashtags, self.hidden_size)
         self.hashtag_TK = self.param("hashtag_TK", _unit_rows, shape)  # W_T^1
         self.hashtag_out = nn.Dense(self.embedding_size, use_bias=False)  # W_T^2
@@ -249,13 +250,13 @@ class TwoTowers(nn.Module):
         Args:
             video: VideoInput.
             user: UserInput.
-            deterministic: False drops units, with the rng "dropout".
+            deterministic: False applies dropout, with the rng "dropout".
             with_attention: returns (query_BD, Attention) instead.
         """
         raise NotImplementedError
 
     def _statistics(self, video):
-        """Returns the ChannelStatistics of the training split, constants of the model."""
+        """Returns the ChannelStatistics of the training split, which are not trained."""
         shape = (video.codes_VFMC.shape[-1],)
         mean = self.variable("statistics", "mean_C", jnp.zeros, shape)
         std = self.variable("statistics", "std_C", jnp.ones, shape)

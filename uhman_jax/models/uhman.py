@@ -1,7 +1,7 @@
 """UHMAN, the user-guided hierarchical multi-head attention network (paper, sections 2.2 and 2.3).
 
-Attention to regions is written for one video and mapped over the batch. The layers after the
-pooling are written for the batch.
+`attend` takes one set of items and is mapped over frames and videos. The layers before and after it
+take a whole batch.
 """
 
 from typing import NamedTuple
@@ -23,18 +23,18 @@ def masked_softmax(logits_HX, mask_X):
     >>> masked_softmax(jnp.array([[5.0, 5.0, 9.0]]), jnp.array([True, True, False])).tolist()
     [[0.5, 0.5, 0.0]]
     """
-    floor = jnp.finfo(jnp.float32).min  # not -inf: with no real item that would be NaN
+    floor = jnp.finfo(jnp.float32).min  # not -inf: a row without real items would be NaN
     logits_HX = jnp.where(mask_X[None, :], logits_HX.astype(jnp.float32), floor)
     return jnp.where(mask_X[None, :], jax.nn.softmax(logits_HX, axis=-1), 0.0)
 
 
 def attend(query_HJ, items_XJ, mask_X):
-    """Returns pooled_HJ, the items weighted by the query of each head, and weights_HX in float32.
+    """Returns pooled_HJ, the weighted sum of the items for each head, and weights_HX in float32.
 
-    It is written for one user and one set of items (X: regions or frames) of J numbers each.
+    It takes one user and one set of items (X: regions or frames), which are vectors of size J.
 
-    >>> items, everything = jnp.array([[0.0], [8.0], [99.0]]), jnp.array([True, True, False])
-    >>> attend(jnp.array([[0.0], [9.0]]), items, everything)[0].round(3).tolist()
+    >>> items, mask = jnp.array([[0.0], [8.0], [99.0]]), jnp.array([True, True, False])
+    >>> attend(jnp.array([[0.0], [9.0]]), items, mask)[0].round(3).tolist()
     [[4.0], [8.0]]
     """
     logits_HX = jnp.einsum("hj,xj->hx", query_HJ, items_XJ, preferred_element_type=jnp.float32)
@@ -44,12 +44,12 @@ def attend(query_HJ, items_XJ, mask_X):
 
 
 class Layer(NamedTuple):
-    """The linear layer that makes the items of a set, folded behind the pooling.
+    """The linear layer that computes the items of a set; it is applied after the pooling instead.
 
     Attributes:
         matrix_JK: matrix of the layer.
         shift_K: bias of the layer.
-        total: sum of the pooling weights: 1, or 0 for an empty set; of any shape.
+        total: sum of the pooling weights of each set, 1, or 0 for an empty set; of any shape.
     """
 
     matrix_JK: jax.Array
@@ -60,9 +60,9 @@ class Layer(NamedTuple):
 class MultiHead(nn.Module):
     """Multi-head attention [14] with one query: MultiHead(u_e, F, F).
 
-    The query is folded into the keys (q_h^T W_K), and W_V is applied after the pooling. The result
-    is the same, but no item is projected. `attend` is called between `fold` and `project`.
-    Projections have no bias, as in [14].
+    The query is folded into the keys (q_h^T W_K), and W_V is applied after the pooling, so that no
+    item is projected. The result is the same. `attend` is called between `fold` and `project`.
+    Projections have no bias, as in the paper's reference [14].
     """
 
     hidden_size: int
@@ -70,12 +70,12 @@ class MultiHead(nn.Module):
     dtype: jnp.dtype
 
     def setup(self):
-        """Makes the projections.
+        """Creates the projections.
 
-        Queries and values start at twice the usual scale, so that the weights differ and the
-        residual user does not dominate the content. Values and outputs start as isometries: content
-        passes seven matrices, and seven random ones would suppress most of its directions
-        (experiments/recipe).
+        Queries start at twice the usual scale, so that attention weights differ; values too, so
+        that the residual user vector does not dominate the content. Values and outputs start as
+        isometries: content passes seven matrices, and seven Gaussian ones would suppress most of
+        its directions (experiments/recipe).
         """
         width = self.hidden_size
         heads = (width, self.num_heads, width // self.num_heads)
@@ -89,13 +89,13 @@ class MultiHead(nn.Module):
         self.output_HWK = self.param("output_HWK", orthogonal(num_inputs=2), shape)
 
     def fold(self, user_BK):
-        """Returns folded_BHK: the query of every head and user, to multiply with an item."""
+        """Returns folded_BHK: its product with an item is the logit, for every user and head."""
         query_BHW = jnp.einsum("bk,khw->bhw", user_BK, self.query_KHW.astype(self.dtype))
         query_BHW /= jnp.sqrt(self.hidden_size // self.num_heads).astype(self.dtype)
         return jnp.einsum("bhw,khw->bhk", query_BHW, self.key_KHW.astype(self.dtype))
 
     def project(self, pooled_HJ, layer):
-        """Returns attended_K for pooled_HJ, with any leading axes; `layer` is folded into W_V."""
+        """Returns attended_K for pooled_HJ, both with any leading axes; folds `layer` into W_V."""
         value_JHW = value_KHW = self.value_KHW.astype(self.dtype)
         if layer:
             value_JHW = jnp.einsum("jk,khw->jhw", layer.matrix_JK, value_KHW)
@@ -109,9 +109,9 @@ class MultiHead(nn.Module):
 class GuidedBlock(nn.Module):
     """E(F) of equations 1 to 4 (5 to 8): pools the items of a set under a user's guidance.
 
-    All rows that equation 2 stacks are equal, so one vector represents them. Without attention
-    (section 3.4) the mean over the real items replaces MultiHead and the rest of the block is the
-    same, so that an ablation differs only in the pooling. A set without a real item pools to zeros.
+    All rows that equation 2 stacks are equal, so one vector represents them. Without `attention`
+    (section 3.4) the mean over the real items replaces MultiHead, so that an ablation differs only
+    in the pooling. A set without a real item pools to zeros.
     """
 
     hidden_size: int
@@ -120,7 +120,7 @@ class GuidedBlock(nn.Module):
     dtype: jnp.dtype
 
     def setup(self):
-        """Makes the parts."""
+        """Creates the layers."""
         if self.attention:
             self.heads = MultiHead(self.hidden_size, self.num_heads, self.dtype)
         self.attention_norm = nn.LayerNorm(dtype=jnp.float32)
@@ -128,7 +128,7 @@ class GuidedBlock(nn.Module):
         self.ffn_norm = nn.LayerNorm(dtype=jnp.float32)
 
     def fold(self, user_BK):
-        """Returns folded_BHK; without attention zeros, which give all items equal weights."""
+        """Returns folded_BHK; without attention zeros, which give equal weights to all items."""
         if self.attention:
             return self.heads.fold(user_BK)
         return jnp.zeros((user_BK.shape[0], self.num_heads, self.hidden_size), self.dtype)
@@ -136,7 +136,7 @@ class GuidedBlock(nn.Module):
     def finish(self, user_K, pooled_HJ, layer=None):
         """Returns E(F)_K from the result of `attend`, with any leading axes.
 
-        With a `layer`, the pooled vectors are inputs of the layer, not the items.
+        With a `layer`, the pooled vectors are inputs of that layer instead of items.
         """
         if self.attention:
             attended_K = self.heads.project(pooled_HJ, layer)
@@ -156,8 +156,8 @@ class GuidedBlock(nn.Module):
 class Regions(nn.Module):
     """The region network up to its ReLU, and attention over its outputs.
 
-    The first kernel is stored as KC: its gradient is then (K x rows) @ (rows x C), which takes XLA
-    on a CPU a third of the time of the transpose.
+    The first kernel has the axes JC, so that its gradient is (J x rows) @ (rows x C): on a CPU XLA
+    computes this product in a third of the time of the transposed one.
     """
 
     features: int
@@ -166,7 +166,7 @@ class Regions(nn.Module):
 
     @nn.compact
     def __call__(self, query_BHJ, video, mask_BFM, statistics, *, deterministic):
-        """Returns pooled_BFHJ and in float32 weights_BFHM."""
+        """Returns pooled_BFHJ and weights_BFHM, which are float32."""
         init = nn.initializers.lecun_normal(in_axis=1, out_axis=0)
         shape = (self.features, video.codes_VFMC.shape[3])
         kernel_JC = self.param("kernel_JC", init, shape)
@@ -179,7 +179,7 @@ class Regions(nn.Module):
 
 
 class UHMAN(TwoTowers):
-    """The network of Fig. 2; see `TwoTowers` for the methods, collections and other attributes.
+    """The network of Fig. 2; `TwoTowers` describes methods, collections and other attributes.
 
     Attributes:
         num_heads: heads of both attention blocks; divides `hidden_size`.
@@ -187,9 +187,9 @@ class UHMAN(TwoTowers):
         frame_attention: False for UHMAN(b), the mean over frames (section 3.4).
         user_guidance: False for UHMAN(c): one learned vector replaces every user in both attention
             blocks, so that the attention is the same for all users. The query still depends on the
-            user. Not in the paper; it measures the value of the guidance.
-        region_dropout: fraction of a frame's regions left out in training; the cost of a step
-            falls by the same fraction.
+            user. Not in the paper; it measures the effect of the guidance.
+        region_dropout: fraction of a frame's regions to drop in training; the cost of a step falls
+            by about the same fraction.
     """
 
     num_heads: int = 4
@@ -212,9 +212,9 @@ class UHMAN(TwoTowers):
         """Returns query_BD, float32: W_V Concat(u, v) (equations 1 to 10).
 
         Args:
-            video: VideoInput; for a video without a real frame only the user counts.
+            video: VideoInput; without a real frame the query depends only on the user.
             user: UserInput.
-            deterministic: False drops units, with the rng "dropout".
+            deterministic: False applies dropout, with the rng "dropout".
             with_attention: also returns the attention weights.
             seen_BFM: bool, False hides a region; None hides none.
 
@@ -247,7 +247,8 @@ class UHMAN(TwoTowers):
         """Returns frames_BFK, the pooled regions of each frame, and weights_BFHM.
 
         The second layer of the region network is linear, so it is applied after the pooling. For
-        the logits it is folded into the query; its bias adds the same to all logits of a head.
+        the logits its matrix is folded into the query, and its bias is left out, because it adds
+        the same number to all logits of a head.
         """
         regions = Regions(self.hidden_size, self.dropout, self.dtype, name="regions")
         shape = (self.hidden_size, self.hidden_size)
