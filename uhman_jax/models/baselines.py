@@ -23,7 +23,7 @@ def mean_features(video, statistics):
     of a padding frame has no effect. A video without a real frame gives zeros, the features of the
     average clip. The example is ((10 + 30) / 2 * 0.5 + 1 - 2) / 4.
 
-    >>> from uhman_jax.models.layers import ChannelStatistics
+    >>> from uhman_jax.kernels.video_input import ChannelStatistics, VideoInput
     >>> codes, mask = jnp.array([[[[10], [30]], [[99], [99]]]]), jnp.array([[True, False]])
     >>> video = VideoInput.plain(codes, jnp.array([[0.5]]), jnp.array([[1.0]]), mask)
     >>> mean_features(video, ChannelStatistics(jnp.array([2.0]), jnp.array([4.0]))).tolist()
@@ -50,6 +50,7 @@ def condensed(video):
     BL, UA and 3WM use only this mean, so it can be stored in place of the regions. Its codes are
     float32.
 
+    >>> from uhman_jax.kernels.video_input import VideoInput
     >>> codes, mask = jnp.array([[[[10], [30]], [[99], [99]]]]), jnp.array([[True, False]])
     >>> video = VideoInput.plain(codes, jnp.array([[0.5]]), jnp.array([[1.0]]), mask)
     >>> condensed(video).codes_BFMC.tolist(), condensed(video).mask_BF.tolist()

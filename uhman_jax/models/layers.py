@@ -91,6 +91,7 @@ def drop_regions(key, rate, video):
 
     The number of regions is rounded, but at least one.
 
+    >>> from uhman_jax.kernels.video_input import VideoInput
     >>> codes = jnp.arange(8, dtype=jnp.uint8).reshape(1, 1, 8, 1)
     >>> video = VideoInput.plain(codes, jnp.ones((1, 1)), jnp.zeros((1, 1)), jnp.array([[True]]))
     >>> drop_regions(jax.random.key(0), 0.75, video).codes_VFMC.shape
