@@ -100,7 +100,7 @@ def load(
         store: features of the videos.
         rows: rows of the view.
         should_stop: called between pieces.
-        pool_features: pools the regions of a video as the model does; None: keeps all regions.
+        pool_features: reduces a video to the features that the model uses; None: keeps all.
 
     Raises:
         DamagedRecordError: a shard is damaged.
