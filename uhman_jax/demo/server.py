@@ -75,7 +75,7 @@ class Answers:
 
         Args:
             clip: path of the clip; None if there is none yet.
-            *values: gender, age, country and history; whether to compare; the four values of the other
+            *values: gender, age, country and history; whether to compare; these four of the other
                 profile; number of suggestions.
         """
         compare, top_k = values[4], int(values[9])
