@@ -86,7 +86,7 @@ def attention_facts(clips: Iterable[ClipAttention], truth: Truth) -> dict[str, l
         - `tagged_frame_mass`: fraction of frame attention on the frames that show that object.
         - `top_frame_tagged`: fraction of clips whose most attended frame shows that object.
         - `top_region_tagged`: fraction of clips where that object is in the most attended of all
-          regions, by frame weight times region weight. Equal maxima count in equal parts.
+          regions, by frame weight times region weight. Tied maxima share the count equally.
         - `top_frame_object`, `top_region_object`: the same for any planted object.
         - `..._chance`: the same value for uniform attention.
 
@@ -106,9 +106,9 @@ def attention_facts(clips: Iterable[ClipAttention], truth: Truth) -> dict[str, l
 
 
 def _facts(kind: str, clip: ClipAttention, mask_FM: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the values of one clip, per seed, for the masked regions, and the value of chance.
+    """Returns the values of one clip for the masked regions, per seed, and their chance values.
 
-    Uniform attention has the value of chance in every clip, because all its weights are equal.
+    Uniform attention has the chance value in every clip, because all its weights are equal.
     """
     frames_SF, regions_SFM = clip.frames_SF, clip.regions_SFM
     shown_F = np.asarray(mask_FM.any(axis=1))

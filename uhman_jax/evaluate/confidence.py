@@ -52,7 +52,7 @@ def save(workdir: pathlib.Path, fitted: Sequence[Calibration]) -> None:
 
 
 def load(workdir: pathlib.Path, index: int) -> Calibration | None:
-    """Reads the calibration of the seed with an index; returns None if there is none.
+    """Reads the calibration of seed number `index`; returns None if there is none.
 
     Raises:
         UserError: the file is damaged.

@@ -54,7 +54,7 @@ def loss_and_gradient(
     activations of a microbatch stay in the cache until its gradient is computed.
 
     Args:
-        model: query tower and hashtag tower; its tables may have only some of the hashtags.
+        model: query tower and hashtag tower, whose tables may have only some of the hashtags.
         params: parameters of one seed.
         statistics: the model's constants.
         batch: examples whose hashtag ids are rows of these tables.
