@@ -91,7 +91,7 @@ def test_of_two_checkpoints_in_a_bucket_the_whole_one_is_used(bucket, root, loca
     assert run.run(tiny_world.population(root, **HOW), WORKDIR, log=lines.append)
     assert left_by(WORKDIR) == left_by(local) and steps_in(bucket) == [first, last]
     logged = "\n".join(lines)
-    assert f"Passed over a damaged checkpoint (step {last}: " in logged
+    assert f"Skipped a damaged checkpoint (step {last}: " in logged
     assert f"Resumed at step {first}" in logged
 
 

@@ -75,7 +75,9 @@ def test_by_rules_1_attributes_are_compared_as_written(view):
     encoder = ProfileEncoder(view)
     encoded = encoder.encode([Profile("FEMALE", country="usa"), Profile("F", country="NA")])
     assert encoded.gender_B.tolist() == [1, 0] and encoded.country_B.tolist() == [1, 2]
-    assert encoder.notes == ["gender 'F' is not in the training data (female): unknown"]
+    assert encoder.notes == [
+        "gender 'F' is not in the training data (female) and counts as unknown"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -104,8 +106,8 @@ def test_notes_name_the_values_that_the_model_cannot_use(view):
     assert encoder.notes == [
         "not in the vocabulary, so not used: #Never",
         "not a hashtag, so not used: 'C++'",
-        "gender 'man' is not in the training data (female): unknown",
-        "country 'nowhere' is not in the training data (US, NAM, atlantis): unknown",
+        "gender 'man' is not in the training data (female) and counts as unknown",
+        "country 'nowhere' is not in the training data (US, NAM, atlantis) and counts as unknown",
     ]
 
 

@@ -375,7 +375,7 @@ def test_command_line(paths, bad, command):
         (["--video={clip}", "--top_k=0"], "top_k must be at least 1, got 0"),
         (["--video={clip}", "--seed=7"], "--seed must be one of the run's, 0 to 1, got 7"),
         (["--video={clip}", "--run=absent"], "a trained and evaluated run must have config.json"),
-        (["--video={clip}", "--features=absent"], "got none in absent; name their folder"),
+        (["--video={clip}", "--features=absent"], "got none in absent; name the features folder"),
         (["--video={clip}", "--versus=age=3"], "--versus needs --explain"),
         (["--video={clip}", "--explain=why.pdf"], "--explain must name a .html or .png file"),
     ],
@@ -390,7 +390,7 @@ def test_another_extractor_is_refused(trained, finished, tmp_path):
         Recommender.load(finished)
     settings = json.loads((trained / "features/small/settings.json").read_text())
     (tmp_path / "settings.json").write_text(json.dumps(settings | {"fingerprint": "0" * 64}))
-    with pytest.raises(UserError, match="the extractor must be the run's, of fingerprint .*000000"):
+    with pytest.raises(UserError, match="the extractor must have the run's fingerprint .*000000"):
         Recommender.load(trained / "run", features=tmp_path)
 
 

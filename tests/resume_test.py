@@ -83,7 +83,7 @@ def test_a_lost_newest_checkpoint_costs_steps_but_not_the_result(root, world, tm
     lines = []
     view, store, statistics = world
     parts = train.train(config, view, store, statistics, tmp_path / "parts", log=lines.append)
-    assert any("Passed over a damaged checkpoint" in line for line in lines)
+    assert any("Skipped a damaged checkpoint" in line for line in lines)
     assert_same_bytes(whole, parts)
     assert without_times(log_of(tmp_path / "whole")) == without_times(log_of(tmp_path / "parts"))
 
@@ -205,7 +205,7 @@ def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_found(state, tmp_path):
             lines = []
             assert_same_bytes(checkpoints.restore(state, lines.append), old)
             assert lines == [
-                "Passed over a damaged checkpoint (step 5: 5.npz does not match its checksum); "
+                "Skipped a damaged checkpoint (step 5: 5.npz does not match its checksum); "
                 "used step 3."
             ]
         newest.write_bytes(whole)

@@ -214,7 +214,7 @@ def test_suggestions_are_spelled_as_people_write(trained, recommender):
         assert {s.hashtag for s in left} == every - excluded
     one, other = recommender.vectors(["Straße"]), recommender.vectors(["STRASSE"])
     assert one.tolist() == other.tolist() != recommender.vectors(["W"]).tolist()
-    with pytest.raises(UserError, match="must be of the run's vocabulary .*got 'Nie'"):
+    with pytest.raises(UserError, match="must be in the run's vocabulary .*got 'Nie'"):
         recommender.vectors(["W", "Nie"])
 
 

@@ -2,7 +2,7 @@
 
     python -m uhman_jax.demo --run=runs/natural
 
-Listens on http://127.0.0.1:7860, by default only for this machine (see --host). Needs the extra
+Listens on http://127.0.0.1:7860, which only this machine can reach (see --host). Needs the extra
 [demo]. Other programs can send the same requests: see README.md in this folder.
 """
 
@@ -21,7 +21,7 @@ _RUN = flags.DEFINE_string("run", None, "Directory of a trained run.", required=
 _FEATURES = flags.DEFINE_string(
     "features",
     "",
-    "Folder of the run's features, whose extractor is used; default: as in its config.",
+    "Features folder of the run, which has the extractor; default: as in the run's config.",
 )
 _SEED = flags.DEFINE_integer("seed", None, "Seed of the model; default: the first.")
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0: all networks.")
@@ -30,13 +30,11 @@ _PORT = flags.DEFINE_integer(
 )
 _EXAMPLES = flags.DEFINE_string("examples", "", "Folder of example clips; default: test clips.")
 _MEGABYTES = flags.DEFINE_float(
-    "max_megabytes", 100.0, "Larger clips are refused.", lower_bound=0.1
+    "max_megabytes", 100.0, "Maximum clip size in MiB.", lower_bound=0.1
 )
-_SECONDS = flags.DEFINE_float("max_seconds", 180.0, "Longer clips are refused.", lower_bound=1.0)
-_TIMEOUT = flags.DEFINE_float("timeout", 20.0, "Seconds of decoding per clip.", lower_bound=1.0)
-_QUEUE = flags.DEFINE_integer(
-    "queue", 16, "Requests that may wait; further ones are refused.", lower_bound=1
-)
+_SECONDS = flags.DEFINE_float("max_seconds", 180.0, "Maximum clip length.", lower_bound=1.0)
+_TIMEOUT = flags.DEFINE_float("timeout", 20.0, "Maximum decoding time in seconds.", lower_bound=1.0)
+_QUEUE = flags.DEFINE_integer("queue", 16, "Maximum number of waiting requests.", lower_bound=1)
 
 
 def run() -> None:
@@ -69,13 +67,13 @@ def run() -> None:
             ended = threading.Event()
             for number in signals.NUMBERS:
                 signal.signal(number, lambda *unused: ended.set())
-            print(f"Open {address} (Ctrl-C ends it).", flush=True)
+            print(f"Open {address} (Ctrl-C stops the server).", flush=True)
             ended.wait()
             blocks.close(verbose=False)
 
 
 def main(argv: list[str]) -> None:
-    """Runs the command line; a mistake of the user becomes one sentence and exit status 2."""
+    """Runs the command line; a user error prints one sentence and gives exit status 2."""
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error("error: "), signals.exit_on_signal():
         only_flags(argv)

@@ -26,8 +26,8 @@ from uhman_jax.runtime.errors import UserError
 
 TITLE = "Hashtags for a clip"
 _NUM_EXAMPLES = 4
-_CACHED = 8  # clips with cached features, for further profiles
-_KEEP = 600  # seconds after which an upload is deleted
+_CACHED = 8  # number of clips whose features are cached, for requests with other profiles
+_KEEP = 600  # seconds until an upload is deleted
 _EMPTY = "<p style='opacity:.65'>The suggestions and their explanation appear here.</p>"
 _CSS = """
 footer{display:none!important}
@@ -39,7 +39,7 @@ footer{display:none!important}
 
 
 class Answers:
-    """Answers the requests of the page, one at a time."""
+    """Answers the requests of the page and the API, one at a time."""
 
     def __init__(self, recommender: Recommender):
         self._recommender = recommender
@@ -53,7 +53,7 @@ class Answers:
     def suggest(
         self, clip: str | None, gender: str, age: Any, country: str, history: str, top_k: Any
     ) -> dict[str, Any]:
-        """Returns the suggestions as JSON values, for the API; raises gradio.Error for mistakes."""
+        """Returns the suggestions as JSON values, for the API; bad input raises gradio.Error."""
         try:
             if not clip or top_k is None:
                 raise UserError("a clip and a number of suggestions must be given; see the README")
@@ -71,7 +71,7 @@ class Answers:
     def show(self, clip: str | None, *values: Any) -> tuple[str, str]:
         """Returns the answer as HTML, and the hashtags of the first profile as text.
 
-        A mistake of the visitor becomes a message on the page.
+        For bad input the HTML is an error message.
 
         Args:
             clip: path of the clip; None if there is none yet.
@@ -108,7 +108,7 @@ def build(answers: Answers, view: View, examples: Sequence[str], simulated: bool
 
     Args:
         answers: answers the requests.
-        view: has the values of the attributes.
+        view: values of the attributes to choose from.
         examples: paths of example clips.
         simulated: whether the run was trained on simulated data.
     """
@@ -146,7 +146,7 @@ def build(answers: Answers, view: View, examples: Sequence[str], simulated: bool
 
 
 def _profile_inputs(view: View) -> list[Any]:
-    """Adds the inputs of a profile to the page; they accept other values, which are unknown."""
+    """Adds the inputs of a profile to the page; other values than the listed count as unknown."""
     import gradio as gr
 
     def choice(label: str, names: Sequence[str]) -> Any:
@@ -169,7 +169,7 @@ def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float)
         blocks: the page.
         host: address to listen on.
         port: port to listen on; 0: any free port.
-        folder: folder with the files that may be shown.
+        folder: only files of this folder may be served.
         max_megabytes: larger uploads are refused.
 
     Raises:
@@ -203,7 +203,7 @@ def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float)
 
 
 def examples_of(recommender: Any, folder: str, given: str) -> list[str]:
-    """Copies example clips into `folder`, from the folder `given` or else the first test clips."""
+    """Copies clips of the folder `given`, or else test clips, to `folder`; returns their paths."""
     if given:
         root = pathlib.Path(given)
         if not root.is_dir():
@@ -224,9 +224,9 @@ def examples_of(recommender: Any, folder: str, given: str) -> list[str]:
     copies = []
     for index, path in enumerate(paths[:_NUM_EXAMPLES]):
         if path.is_file():
-            own = os.path.join(folder, str(index))  # names may be equal
-            os.mkdir(own)
+            subfolder = os.path.join(folder, str(index))  # clips may have equal names
+            os.mkdir(subfolder)
             with storage.temporary_copy(path) as local:
                 name = storage.escape_name(path.name).replace("\\", "_")  # for its URL
-                copies.append(shutil.copy(local, os.path.join(own, name)))
+                copies.append(shutil.copy(local, os.path.join(subfolder, name)))
     return copies

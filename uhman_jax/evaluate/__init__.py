@@ -46,20 +46,20 @@ def evaluate(
 ) -> dict[str, Any]:
     """Ranks all hashtags for every test video and writes metrics, predictions and examples.
 
-    Metrics are one value per video, averaged once over videos, per seed; then over seeds.
+    A metric has one value per video; each seed's mean over videos is averaged over seeds.
 
     Args:
         model: query tower and hashtag tower.
         params: parameters of all seeds, with a leading axis S.
         statistics: the model's constants.
         config: valid settings.
-        view: its test split is ranked.
+        view: labels of the videos; its test split is ranked.
         store: features of the videos.
         workdir: folder of the files.
-        truth: truth of a simulated dataset, for the oracles and the attention facts.
+        truth: truth of a simulated dataset, for oracles and the attention on planted objects.
         extra: further entries of metrics.json.
-        log: receives lines for a person.
-        devices: a mesh that shares the ranking; only the first process writes.
+        log: receives progress messages.
+        devices: a mesh to rank on, whose first process writes the files; None: one device.
 
     Returns:
         The content of metrics.json.
@@ -86,7 +86,7 @@ def evaluate(
 
     def rank(rows_V: np.ndarray) -> Ranking:
         ranking = rank_videos(ranker, shared_params, shared_statistics, batches(rows_V))
-        assert ranking is not None  # since it has no `should_stop`
+        assert ranking is not None  # because no `should_stop` is passed
         return ranking
 
     ranking = rank(rows_V)
@@ -128,12 +128,12 @@ def evaluate(
         (workdir / confidence.FILE).unlink(missing_ok=True)
     best = (ranking.rows_V, ranking.top_SVT, ranking.top_scores_SVT)
     write_predictions(workdir, view, *best, first_seed=config.seed)
-    write_json(workdir / METRICS, values)  # last: it states that the other files are complete
+    write_json(workdir / METRICS, values)  # last, as a sign that the other files are complete
     return values
 
 
 def _data_counts(view: View) -> dict[str, Any]:
-    """Returns the sizes of a view and the counts of videos and hashtags left out of it."""
+    """Returns the sizes of a view, and how many videos and hashtags were left out of it."""
     return {
         "train_videos": len(view.rows(TRAIN)),
         "validation_videos": len(view.rows(VALIDATION)),

@@ -1,4 +1,4 @@
-"""Attention of finished models: compared with a known truth, and for the examples of the report."""
+"""Attention of trained models: measured on planted objects, and as examples for the report."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -16,13 +16,13 @@ from uhman_jax.simulator.truth import Truth
 
 
 class ClipAttention(NamedTuple):
-    """Attention of every seed's model over the real frames of one clip, means over heads.
+    """Attention of every seed's model over the real frames of one clip, averaged over heads.
 
     Attributes:
         video_id: id of the clip.
-        times_F: seconds.
-        regions_SFM: weights of the regions of each frame.
-        frames_SF: weights of the frames.
+        times_F: times of the frames in seconds.
+        regions_SFM: weights of the regions, which sum to 1 in each frame.
+        frames_SF: weights of the frames, which sum to 1.
     """
 
     video_id: str
@@ -32,7 +32,7 @@ class ClipAttention(NamedTuple):
 
 
 def make_observer(model: nn.Module) -> Callable[..., Any]:
-    """Returns the jitted (params, statistics, batch) -> (regions_SBFM, frames_SBF), head means."""
+    """Returns the jitted (params, statistics, batch) -> head means (regions_SBFM, frames_SBF)."""
     platform = jax.default_backend()
 
     def all_seeds(params, statistics, batch):
@@ -57,7 +57,7 @@ def make_observer(model: nn.Module) -> Callable[..., Any]:
 def observe(
     observer: Callable[[Batch], Any], batches: Iterable[Batch], view: View, store: FrameStore
 ) -> Iterator[ClipAttention]:
-    """Yields the attention over each clip of the batches.
+    """Yields the attention on each clip of the batches.
 
     Args:
         observer: batch -> (regions_SBFM, frames_SBF), see `make_observer`.
@@ -80,17 +80,17 @@ def attention_facts(clips: Iterable[ClipAttention], truth: Truth) -> dict[str, l
     Returns:
         A list over seeds for each of:
 
-        - `object_mass`: fraction of a frame's region attention on regions that hold an object, over
-          the frames that show one, averaged per clip and then over clips.
+        - `object_mass`: fraction of a frame's region attention that falls on objects, averaged over
+          the frames with an object, then over clips.
         - `tagged_mass`: the same for the object that the user tagged.
         - `tagged_frame_mass`: fraction of frame attention on the frames that show that object.
         - `top_frame_tagged`: fraction of clips whose most attended frame shows that object.
         - `top_region_tagged`: fraction of clips where that object is in the most attended of all
-          regions, by frame weight times region weight. Equal maxima count as equal parts.
+          regions, by frame weight times region weight. Tied maxima share the count equally.
         - `top_frame_object`, `top_region_object`: the same for any planted object.
-        - `..._chance`: the value of uniform attention.
+        - `..._chance`: the same value for uniform attention.
 
-        Clips to which a fact does not apply are left out; a fact without any clip is absent.
+        A value excludes the clips to which it does not apply; without any clip it is absent.
     """
     per_clip: dict[str, list[np.ndarray]] = {}
     for clip in clips:
@@ -106,9 +106,9 @@ def attention_facts(clips: Iterable[ClipAttention], truth: Truth) -> dict[str, l
 
 
 def _facts(kind: str, clip: ClipAttention, mask_FM: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the facts about the regions of a mask, per seed, and their chances.
+    """Returns the values of one clip for the masked regions, per seed, and their chance values.
 
-    Uniform attention gets the chance in every clip, since all frames or regions tie.
+    Uniform attention has the chance value in every clip, because all its weights are equal.
     """
     frames_SF, regions_SFM = clip.frames_SF, clip.regions_SFM
     shown_F = np.asarray(mask_FM.any(axis=1))
@@ -145,11 +145,11 @@ def examples(clips: Iterable[ClipAttention], num_frames: int) -> dict[str, np.nd
 
     Args:
         clips: one or more.
-        num_frames: F of the arrays.
+        num_frames: number of frames to pad the arrays to.
 
     Returns:
         `video_ids` (E,), `times_EF` in seconds, `frame_mask_EF`, `regions_EFM` and `frames_EF`,
-        where E are the clips. Values of padding frames are 0.
+        where E is the axis of clips. Values of padding frames are 0.
     """
     clips = list(clips)
 

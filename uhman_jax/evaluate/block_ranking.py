@@ -9,7 +9,7 @@ from uhman_jax import metrics
 from uhman_jax.models.layers import score
 
 _SCORES = 2**24  # maximum number of scores in memory, 64 MiB
-# On a CPU 8 MiB, and more scores in blocks of 1 MiB: measured best on two cores.
+# On a CPU, up to 8 MiB of scores are one block, more are blocks of 1 MiB: fastest on two cores.
 _CPU_SCORES, _CPU_BLOCK = 2**21, 2**18
 
 
@@ -38,15 +38,15 @@ def rank_queries(
         positives_BP: int32 hashtag ids, without repetition.
         positives_mask_BP: bool, True for a real slot.
         top_k: number of best hashtags to return; at most T.
-        block_size: hashtags that are scored at once; 0: `fitting_block`.
-        num_hashtags: T, if padding rows follow; 0: all rows are hashtags.
+        block_size: number of hashtags to score at once; 0: `fitting_block`.
+        num_hashtags: T, if `hashtags_TD` ends with padding rows; 0: all rows are hashtags.
         axis: mesh axis along which devices share the hashtags (within `jax.shard_map`): each has
             the same number of rows, and all return the whole ranking.
         platform: "cpu", "gpu" or "tpu"; None: JAX's default backend.
 
     Returns:
-        (ranks_BP as by `metrics.ranks`, top_BT int32, top_scores_BT): the ids of the best `top_k`,
-        best first, at a tie the lower id first; and their scores.
+        (ranks_BP, top_BT, top_scores_BT): ranks as from `metrics.ranks`; int32 ids of the `top_k`
+        best hashtags, best first, at a tie the lower id first; their scores.
     """
     platform = platform or jax.default_backend()
     num_rows, batch_size = len(hashtags_TD), len(query_BD)
@@ -91,7 +91,7 @@ def rank_queries(
     only_BX = scores_of(first, hashtags_TD) if num_blocks == 1 else None
 
     def over_blocks(function, result):
-        """Returns the last `function(result, start, scores_BX)`, applied block after block."""
+        """Folds `function(result, start, scores_BX) -> result` over the blocks."""
         if only_BX is not None:
             return function(result, first, only_BX)
         return jax.lax.scan(
@@ -106,9 +106,10 @@ def rank_queries(
         jnp.zeros((batch_size, top_k), jnp.int32),
         jnp.full((batch_size, top_k), -jnp.inf),
     )
-    # Counting needs the positives' scores. If there are few positives, one gather computes these
-    # scores first: bitwise the same in nearly all cases, checked below, and at T = 100,000 in half
-    # the time of a first pass over the blocks. Devices that share the hashtags need that pass.
+    # Counting needs the positives' scores. A first pass over the blocks can collect them. If there
+    # are few positives, `_guess` replaces that pass: its scores are nearly always bitwise equal,
+    # which is checked below, and at T = 100,000 ranking takes half the time. Devices that share the
+    # hashtags need the first pass.
     guess_blocks = -(-positives_BP.size // block)
     if axis or not 0 < guess_blocks < num_blocks:
         own_BP = over_blocks(collect, unknown_BP)
@@ -131,7 +132,7 @@ def rank_queries(
             (jnp.full_like(guess_BP, jnp.nan), guess_BP, no_counts),
         )
     negatives_BP, top_BT, top_scores_BT = counts
-    # A padding row scores minus infinity, so it is counted before a positive whose score is NaN.
+    # Padding rows score -inf, so they were counted for a positive of NaN score, which is -inf too.
     padding = num_blocks * block - (end - first)
     negatives_BP -= jnp.where(jnp.isneginf(own_BP), padding, 0)
     if axis:
@@ -158,9 +159,9 @@ def fitting_block(batch_size: int, num_rows: int, platform: str) -> int:
 
 
 def _guess(query_BD, hashtags_TD, positives_BP, mask_BP, block):
-    """Returns the positives' scores, from products of the same shape as those of the blocks.
+    """Returns the positives' scores from matrix products of the same shape as a block's.
 
-    They are nearly always bitwise equal to the scores of the blocks.
+    So they are nearly always bitwise equal to the scores of the blocks.
     """
     num_slots = positives_BP.size
     num_blocks = -(-num_slots // block)
@@ -178,6 +179,6 @@ def _guess(query_BD, hashtags_TD, positives_BP, mask_BP, block):
 
 
 def _best(ids_BX, scores_BX, top_k):
-    """Returns (top_BT, top_scores_BT): the best of X, at a tie the first."""
+    """Returns (top_BT, top_scores_BT): the `top_k` best of each row, at a tie the first."""
     top_scores_BT, index_BT = jax.lax.top_k(scores_BX, top_k)
     return jnp.take_along_axis(ids_BX, index_BT, axis=1), top_scores_BT

@@ -1,8 +1,8 @@
-"""Fits `confidence` to the best hashtags of every validation clip, and measures its error.
+"""Fits `confidence` on the best hashtags of every validation clip, and measures its error.
 
-A confidence is a logistic regression on a hashtag's score, the clip's best score and the logarithm
-of the rank, then mapped to observed rates (isotonic regression, Zadrozny and Elkan 2002). Within a
-clip it never rises with the rank.
+A logistic regression has as inputs a hashtag's score, the clip's best score and the logarithm of
+the rank. Isotonic regression (Zadrozny and Elkan 2002) maps its result to observed rates of hits.
+Within a clip the confidence never rises with the rank.
 """
 
 from typing import Any, NamedTuple
@@ -15,20 +15,20 @@ from uhman_jax.evaluate.confidence import Calibration, inputs
 from uhman_jax.evaluate.ranking import Ranking
 from uhman_jax.scores import Score, Scores
 
-_RIDGE = 1e-3  # on standardised coefficients, which stay finite if the hits are separable
-_MIN_PER_BIN, _MIN_BINS, _MAX_BINS = 100, 5, 50  # suggestions per observed rate
-_GROUPS = 10  # intervals of confidence
+_RIDGE = 1e-3  # L2 penalty; keeps the coefficients finite if the hits are separable
+_MIN_PER_BIN, _MIN_BINS, _MAX_BINS = 100, 5, 50  # suggestions per bin; number of bins
+_GROUPS = 10  # intervals of confidence in `reliability`
 
 
 def hits_of(view: View, ranking: Ranking, seed: int = 0) -> np.ndarray:
-    """Returns bool (V, T): whether each of the best hashtags is one of the clip's own."""
+    """Returns hits_VT, bool: whether each of the best hashtags is a positive of its clip."""
     top_VT = ranking.top_SVT[seed]
     own = [view.positives.row(row) for row in ranking.rows_V]
     return np.array([np.isin(top_T, own_P) for top_T, own_P in zip(top_VT, own, strict=True)])
 
 
 def fit_seeds(view: View, ranking: Ranking) -> list[Calibration]:
-    """Fits the confidence of every seed's model to a ranking of the validation split."""
+    """Fits the confidence of every seed's model on a ranking of the validation split."""
     return [
         fit(scores_VT, hits_of(view, ranking, seed))
         for seed, scores_VT in enumerate(ranking.top_scores_SVT)
@@ -36,7 +36,7 @@ def fit_seeds(view: View, ranking: Ranking) -> list[Calibration]:
 
 
 def fit(scores_VT: np.ndarray, hits_VT: np.ndarray) -> Calibration:
-    """Fits the confidence to the scores of suggestions and their hits.
+    """Fits the confidence on scores of suggestions and their hits.
 
     >>> scores = np.tile([3.0, 2.0, 1.0], (400, 1))
     >>> hits = np.arange(400)[:, None] % np.array([2, 4, 8]) == 0
@@ -61,9 +61,10 @@ def fit(scores_VT: np.ndarray, hits_VT: np.ndarray) -> Calibration:
         gradient_X = standard_NX.T @ residual_N / len(hits_N) + ridge_X
         return value + 0.5 * ridge_X @ weights_X, gradient_X
 
-    from scipy import optimize  # takes 0.3 s, which recommending does not need
+    from scipy import optimize  # here because it takes 0.3 s, and `recommend` does not need it
 
-    bounds = [(0, None), (None, None), (None, 0), (None, None)]  # which keep the order of ranks
+    # So that the confidence never rises with the rank.
+    bounds = [(0, None), (None, None), (None, 0), (None, None)]
     found_X = optimize.minimize(loss, np.zeros(4), jac=True, bounds=bounds).x
     weights_X = found_X / std_X
     weights_X[3] -= weights_X[:3] @ mean_X[:3]
@@ -74,9 +75,10 @@ def fit(scores_VT: np.ndarray, hits_VT: np.ndarray) -> Calibration:
 def _observed(
     logits_N: np.ndarray, hits_N: np.ndarray
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns mean logits and rates of hits of groups of equal size; no rate is 0 or 1.
+    """Returns the mean logit and rate of hits of groups of equal size; no rate is 0 or 1.
 
-    If there are too few suggestions for five groups, the regression gives the rates.
+    If there are too few suggestions for five groups, the rates are those of the logistic regression
+    at evenly spaced logits.
     """
     num_bins = min(len(logits_N) // _MIN_PER_BIN, _MAX_BINS)
     if num_bins < _MIN_BINS:
@@ -95,7 +97,7 @@ def _observed(
 
 
 class Reliability(NamedTuple):
-    """Confidence and rate of hits, in groups of suggestions of similar confidence.
+    """Confidence and rate of hits of groups of suggestions with similar confidence.
 
     Attributes:
         said_G: mean confidence of each group.
@@ -109,13 +111,13 @@ class Reliability(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The expected calibration error (Naeini et al. 2015): mean of |said - hits|."""
+        """Expected calibration error (Naeini et al. 2015): mean |said - hits| of suggestions."""
         gap_G = np.abs(self.said_G - self.hits_G)
         return round(float(gap_G @ self.count_G / self.count_G.sum()), 12)
 
 
 def reliability_values(fitted: Calibration, view: View, ranking: Ranking) -> dict[str, Any]:
-    """Returns the calibration entries of metrics.json, of the first seed's ten best hashtags."""
+    """Returns the calibration entries of metrics.json, for the first seed's ten best hashtags."""
     confidence_VT = fitted.confidence(ranking.top_scores_SVT[0])[:, :10]
     found = reliability(confidence_VT, hits_of(view, ranking)[:, :10])
     columns = {name.removesuffix("_G"): column for name, column in found._asdict().items()}

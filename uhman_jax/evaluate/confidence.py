@@ -1,7 +1,7 @@
 """Turns scores into confidences: probabilities that a user attaches a suggested hashtag.
 
-A score only orders the hashtags of one clip. `evaluate.calibration` fits the confidence to the
-validation split. Programs that suggest hashtags read it.
+A score only orders the hashtags of one clip. `evaluate.calibration` fits the confidence on the
+validation split; `recommend` and `demo` read the fit from calibration.json.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class Calibration:
         weights: coefficients of the score, the clip's best score, the log rank and 1.
         logits: ascending logits of the logistic regression.
         rates: observed rate of hits at each of the logits, non-decreasing.
-        num_videos: number of validation clips of the fit.
+        num_videos: number of validation clips that it was fitted on.
     """
 
     weights: tuple[float, ...]
@@ -45,14 +45,14 @@ class Calibration:
 
 
 def save(workdir: pathlib.Path, fitted: Sequence[Calibration]) -> None:
-    """Writes the calibrations of all seeds' models as `calibration.json`, whole or not at all."""
+    """Writes the calibrations of all seeds' models to `calibration.json`, atomically."""
     content = {"seeds": [dataclasses.asdict(one) for one in fitted]}
     with storage.atomic_write(workdir / FILE) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 def load(workdir: pathlib.Path, index: int) -> Calibration | None:
-    """Reads the calibration of a seed, by its index; returns None if there is none.
+    """Reads the calibration of seed number `index`; returns None if there is none.
 
     Raises:
         UserError: the file is damaged.
@@ -60,7 +60,7 @@ def load(workdir: pathlib.Path, index: int) -> Calibration | None:
     path = workdir / FILE
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        seeds = content.get("seeds", [content])  # older runs have only the first seed's
+        seeds = content.get("seeds", [content])  # files of older runs have only the first seed's
         if index >= len(seeds):
             return None
         lists = [tuple(map(float, seeds[index][name])) for name in ("weights", "logits", "rates")]
@@ -71,7 +71,7 @@ def load(workdir: pathlib.Path, index: int) -> Calibration | None:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path} must be as the evaluation wrote it, got a damaged file ({error}); "
+            f"{path} must be a file that the evaluation wrote, got a damaged one ({error}); "
             "evaluate the run again with uhman_jax.main --mode=evaluate"
         ) from error
 

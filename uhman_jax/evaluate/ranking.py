@@ -1,4 +1,4 @@
-"""Full ranking of videos by every seed's model, and its metrics."""
+"""Ranks all hashtags for videos with every seed's model, and computes the metrics."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -20,7 +20,7 @@ class Ranking(NamedTuple):
     """Ranks of the positives of each video among all hashtags; host arrays.
 
     Attributes:
-        rows_V: int32, rows of the view in the order of the batches.
+        rows_V: int32, view row of each video, in the order of the batches.
         ranks_SVP: int32, 1-based rank of each positive, pessimistic on ties.
         mask_VP: bool, True for a real positive.
         top_SVT: int32, ids of the best `top_k` hashtags, best first.
@@ -38,7 +38,7 @@ class Ranker(NamedTuple):
     """Compiled functions of a model, for parameters with a leading axis S.
 
     Attributes:
-        hashtags: params -> hashtags_STD, once for all batches.
+        hashtags: params -> hashtags_STD, computed once for all batches.
         rank: (params, statistics, hashtags_STD, batch) -> the result of `rank_queries` with a
             leading axis S.
         place: moves a batch from the host to the devices.
@@ -78,7 +78,7 @@ def make_ranker(model: nn.Module, top_k: int = 0, devices: Devices | None = None
             mesh=devices.mesh,
             in_specs=(data, PartitionSpec(MODEL), data, data),
             out_specs=data,
-            check_vma=False,  # results are equal along MODEL, which it can't infer
+            check_vma=False,  # JAX cannot infer that results are equal along MODEL
         )
 
     def rank(params, statistics, hashtags_STD, batch):
@@ -127,18 +127,18 @@ def rank_videos(
         if should_stop():
             return None
         result = ranker.rank(params, statistics, hashtags_STD, ranker.place(batch))
-        if pending is not None:  # read one batch late, while the device computes the next
+        if pending is not None:  # reads a result while the device computes the next
             parts.append(_to_host(*pending))
         pending = batch, result
     if pending is None:
         raise ValueError("a ranking needs at least one video, got none; check the split")
     parts.append(_to_host(*pending))
-    axes = (0, 1, 0, 1, 1)  # of the videos
+    axes = (0, 1, 0, 1, 1)  # the axis V of each field
     return Ranking(*map(np.concatenate, zip(*parts, strict=True), axes))
 
 
 def _to_host(batch: Batch, result: tuple[jax.Array, ...]) -> tuple[np.ndarray, ...]:
-    """Returns the fields of `Ranking` for the real examples of a batch."""
+    """Returns the fields of a `Ranking` of the real examples of a batch, on the host."""
     real_B = np.asarray(batch.mask_B)
     ranks_SBP, top_SBT, scores_SBT = (np.asarray(array)[:, real_B] for array in result)
     rows_B, mask_BP = np.asarray(batch.row_B)[real_B], np.asarray(batch.positives_mask_BP)[real_B]
@@ -152,10 +152,10 @@ def summaries(ranks_SVP: np.ndarray, mask_VP: np.ndarray) -> dict[str, list[floa
 
 
 def rank_scores(scores_VT: np.ndarray, positives_VP: np.ndarray, mask_VP: np.ndarray) -> np.ndarray:
-    """Returns ranks_VP, int32, of the positives under given scores, computed in blocks."""
-    ranker, block = jax.jit(metrics.ranks), 1024
+    """Returns ranks_VP, int32, of the positives by given scores, computed in blocks of videos."""
+    ranks, block = jax.jit(metrics.ranks), 1024
     parts = [
-        ranker(scores_VT[v : v + block], positives_VP[v : v + block], mask_VP[v : v + block])
+        ranks(scores_VT[v : v + block], positives_VP[v : v + block], mask_VP[v : v + block])
         for v in range(0, len(scores_VT), block)
     ]
     return np.concatenate([np.asarray(part) for part in parts])

@@ -1,4 +1,4 @@
-"""Reference rankings: three that count training uses, and oracles if the truth is known."""
+"""Reference rankings: three from counts of training uses, and oracles if the truth is known."""
 
 from collections.abc import Iterator
 
@@ -19,8 +19,8 @@ def positives_of(view: View, rows_V: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def reference_scores(view: View, rows_V: np.ndarray, truth: Truth | None) -> Scores:
     """Returns all metrics of the reference rankings of some videos.
 
-    `popularity`, `user_history` and `user_attributes` count uses in the training split. Oracles
-    need the truth (see `oracle_scores`).
+    `popularity`, `user_history` and `user_attributes` count uses in the training split. With the
+    truth there are also the oracles of `oracle_scores`.
     """
     positives_VP, mask_VP = positives_of(view, rows_V)
     ranks = {
@@ -41,18 +41,18 @@ def reference_scores(view: View, rows_V: np.ndarray, truth: Truth | None) -> Sco
 
 
 def popularity_ranks(positives_VP: np.ndarray) -> np.ndarray:
-    """Returns ranks_VP by the number of training uses, the same ranking for all videos.
+    """Returns ranks_VP by number of training uses; all videos have the same ranking.
 
-    A view's hashtags have this order already (by name if equally frequent), so the rank of a
-    hashtag is its id plus 1.
+    A view's hashtags are in this order (by name if equally frequent), so the rank of a hashtag is
+    its id plus 1.
     """
     return positives_VP + 1
 
 
 def user_history_ranks(view: View, rows_V: np.ndarray, positives_VP: np.ndarray) -> np.ndarray:
-    """Returns ranks_VP if the user's own earlier hashtags come first, the rest by popularity.
+    """Returns ranks_VP with the user's earlier hashtags first and the others by popularity.
 
-    The earlier hashtags have the order of the view's histories: most used by this user first, by
+    The earlier hashtags are in the order of the view's histories: most used by this user first, by
     name if equally used.
     """
     history_VR, mask_VR = pad(view.history, rows_V, view.max_history)
@@ -71,11 +71,11 @@ def user_attributes_ranks(view: View, rows_V: np.ndarray, positives_VP: np.ndarr
     p(t | value) / p(t). Both are smoothed by one use per hashtag on average: p(t) by adding 1 to
     each count, p(t | value) by adding T uses that are distributed as p(t). So rare values have
     little weight, and a profile of new values gets the popularity ranking. "unknown" is a value
-    like others. Equal scores rank by popularity.
+    like any other. Equal scores rank by popularity.
 
-    Counts of whole profiles (with popularity for rare profiles) are worse: on
+    Counts per whole profile (with popularity for rare profiles) are worse: on
     configs/paper_features.py their validation P@10 is 0.050 to 0.056, depending on the smoothing;
-    naive Bayes has 0.057.
+    that of naive Bayes is 0.057.
     """
     num_hashtags = len(view.hashtags)
     video = np.repeat(np.arange(len(view.video_ids)), np.diff(view.positives.offsets))
@@ -95,7 +95,7 @@ def user_attributes_ranks(view: View, rows_V: np.ndarray, positives_VP: np.ndarr
     for profile, members in zip(profile_A3, members_A, strict=True):
         score_T = np.log(prob_T)
         for value, uses in zip(profile.tolist(), uses_3, strict=True):
-            if value in uses:  # a factor common to all hashtags is left out: it changes no rank
+            if value in uses:  # a factor that all hashtags share is left out: it changes no rank
                 ids, count = uses[value]
                 score_T[ids] += np.log1p(count / (prob_T[ids] * num_hashtags))
         rank_T[np.argsort(-score_T, kind="stable")] = np.arange(1, num_hashtags + 1)
@@ -106,7 +106,7 @@ def user_attributes_ranks(view: View, rows_V: np.ndarray, positives_VP: np.ndarr
 def _uses_by_value(
     values: np.ndarray, hashtags: np.ndarray, num_hashtags: int
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Returns, for each value of an attribute, the hashtags used with it (ascending) and counts."""
+    """Returns for each value of an attribute the hashtags used with it, ascending, and counts."""
     pairs, counts = np.unique(values.astype(np.int64) * num_hashtags + hashtags, return_counts=True)
     value, ids = np.divmod(pairs, num_hashtags)
     found, starts = np.unique(value, return_index=True)
@@ -117,22 +117,22 @@ def _uses_by_value(
 def oracle_scores(truth: Truth, view: View, rows_V: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Yields name and scores (V, T) of each oracle, from the true probabilities of hashtags.
 
-    `oracle` has the true probability, `observable_oracle` its mean over the variables that no model
-    can observe (a user's private preference). `content_oracle` knows only the clip, `user_oracle`
-    only the user.
+    `oracle` uses the true probability, `observable_oracle` its mean over the variables that no
+    model can observe (a user's private preference). `content_oracle` uses only the clip,
+    `user_oracle` only the user.
 
     `additive_oracle` adds both: log p(t | clip) + log p(t | user) - log p(t), with probabilities of
     at least 1e-9. This is Bayes' rule if clip and user are independent given the hashtag, so it is
-    about the best for additive scores such as UA's. The gap to the observable oracle needs
-    interaction. Without the last term a hashtag's popularity would count twice: on
-    configs/paper_features.py P@10 falls from 0.27 to 0.22; the content oracle has 0.25.
+    about the best that an additive model such as the baseline UA can reach. Only a model with an
+    interaction of clip and user can be better. Without the last term a hashtag's popularity counts
+    twice: on configs/paper_features.py P@10 falls from 0.27 to 0.22; the content oracle has 0.25.
 
-    A balanced view keeps a random fraction of a hashtag's uses, and so the same fraction of all
-    these probabilities.
+    A balanced view keeps a random fraction of each hashtag's uses, so all these probabilities are
+    multiplied by that fraction.
 
     Args:
-        truth: truth of the simulated dataset; without its tables of clip and user there are two
-            oracles.
+        truth: truth of the simulated dataset; without its tables of clip and user only `oracle`
+            and `observable_oracle` are yielded.
         view: the videos and hashtags to rank.
         rows_V: rows of the view.
 
@@ -143,17 +143,17 @@ def oracle_scores(truth: Truth, view: View, rows_V: np.ndarray) -> Iterator[tupl
     column = {name: index for index, name in enumerate(truth.hashtags)}
     columns = np.array([column[name] for name in view.hashtags])
 
-    def part(table_VT: np.ndarray) -> np.ndarray:
+    def probability(table_VT: np.ndarray) -> np.ndarray:
         return table_VT[np.ix_(truth_V, columns)] * view.kept_T[None, :]
 
-    def log(probability: np.ndarray) -> np.ndarray:
-        return np.log(np.maximum(probability, 1e-9))
+    def log(table_VT: np.ndarray) -> np.ndarray:
+        return np.log(np.maximum(table_VT, 1e-9))
 
     if truth.content_VT is not None and truth.user_VT is not None:
-        content_VT, user_VT = part(truth.content_VT), part(truth.user_VT)
+        content_VT, user_VT = probability(truth.content_VT), probability(truth.user_VT)
         prior_T = truth.content_VT.mean(axis=0)[columns] * view.kept_T
         yield "content_oracle", content_VT
         yield "user_oracle", user_VT
         yield "additive_oracle", log(content_VT) + log(user_VT) - log(prior_T)[None, :]
-    yield "observable_oracle", part(truth.observable_VT)
-    yield "oracle", part(truth.probability_VT)
+    yield "observable_oracle", probability(truth.observable_VT)
+    yield "oracle", probability(truth.probability_VT)

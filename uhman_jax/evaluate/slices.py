@@ -1,4 +1,4 @@
-"""Metrics of groups of test videos: by frequency of hashtags and by known attributes of users."""
+"""Metrics of groups of test videos: by frequency of hashtags and by known profile of users."""
 
 from typing import Any
 
@@ -15,15 +15,15 @@ SHOWN = {"P@10": (precision_at_k, 10), "R@10": (recall_at_k, 10), "R@50": (recal
 def slice_metrics(view: View, ranking: Ranking) -> list[dict[str, Any]]:
     """Returns the metrics of each group, means over seeds; empty groups are left out.
 
-    By frequency: three equally large parts of the vocabulary, by training uses. Only the positives
-    of a part count, over the videos that have one, so R@k is the fraction of a part's hashtags
-    among the first k.
+    By frequency: the rare, medium and frequent thirds of the vocabulary, by training uses. Only
+    positives in a third count, over the videos that have one; so R@k is the fraction of these
+    positives among the first k.
 
     By user: clips without history, clips with an unknown gender, age or country (a clip may be in
     both groups), and all other clips.
 
     Args:
-        view: the view of the ranked videos.
+        view: labels of the ranked videos.
         ranking: ranking of the test split.
     """
     positives_VP, _ = positives_of(view, ranking.rows_V)
@@ -39,7 +39,7 @@ def slice_metrics(view: View, ranking: Ranking) -> list[dict[str, Any]]:
 def frequency_groups(view: View) -> list[tuple[str, np.ndarray]]:
     """Returns name and ids of the rare, medium and frequent thirds of the vocabulary.
 
-    A vocabulary of one or two hashtags has only as many groups.
+    A vocabulary of one or two hashtags has one or two groups.
     """
     thirds = np.array_split(np.arange(len(view.hashtags)), 3)  # most used first
     groups = []
@@ -52,7 +52,7 @@ def frequency_groups(view: View) -> list[tuple[str, np.ndarray]]:
 
 
 def user_groups(view: View, rows_V: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Returns name and members (bool, V) of the groups of clips by user."""
+    """Returns name and members (bool, V) of the groups of clips by known profile of the user."""
     length_V = np.diff(view.history.offsets)[rows_V]
     attributes = (view.gender_V, view.age_V, view.country_V)
     missing_V = np.any([values[rows_V] == 0 for values in attributes], axis=0)

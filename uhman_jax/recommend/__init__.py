@@ -1,4 +1,4 @@
-"""Suggests hashtags for a clip and a user profile with a trained run, and explains them.
+"""Suggests hashtags for a clip and a user profile with the model of a run, and explains them.
 
     from uhman_jax.recommend import Profile, Recommender
 
@@ -19,7 +19,7 @@ __all__ = ["Answer", "Profile", "Recommender", "Suggestion"]
 
 
 def __getattr__(name: str):
-    """Imports the recommender, and with it JAX, only when it is used; `--help` must be fast."""
+    """Imports the recommender, and with it JAX, only on use, so that `--help` is fast."""
     if name in __all__:
         from uhman_jax.recommend import recommender
 

@@ -5,8 +5,8 @@ r"""Suggests hashtags for clips.
 
 Every attribute is optional; --video may be a folder and may be repeated, and further clips may
 follow the flags. --explain=why.html (or .png) explains the suggestions; with --versus="gender=male,
-age=40, history=#football" it compares two profiles. Exit status: 0 finished; 2 a mistake, or no
-readable clip; 75 stopped; 141 the reader of the output has gone.
+age=40, history=#football" it compares two profiles. Exit status: 0 success; 2 bad input, or no
+readable clip; 75 stopped by a signal; 141 output pipe closed.
 """
 
 import csv
@@ -29,7 +29,7 @@ _VIDEO = flags.DEFINE_multi_string("video", [], "A clip, or a folder of clips.")
 _FEATURES = flags.DEFINE_string(
     "features",
     "",
-    "Folder of the run's features, whose extractor is used; default: as in its config.",
+    "Features folder of the run, which has the extractor; default: as in the run's config.",
 )
 _SEED = flags.DEFINE_integer("seed", None, "Seed of the model; default: the first.")
 _PROFILE = {
@@ -38,16 +38,18 @@ _PROFILE = {
     "country": flags.DEFINE_string("country", "", "Name or ISO code of the country, e.g. US."),
     "history": flags.DEFINE_string("history", "", 'Hashtags used before, e.g. "#dance #ootd".'),
 }
-_TOP_K = flags.DEFINE_integer("top_k", 10, "Suggestions per clip.")
+_TOP_K = flags.DEFINE_integer("top_k", 10, "Maximum number of suggestions per clip.")
 _EXCLUDE = flags.DEFINE_multi_string("exclude", [], 'Hashtags not to suggest, e.g. "#fyp #viral".')
 _MIN_CONFIDENCE = flags.DEFINE_float(
-    "min_confidence", 0.0, "Omits less confident suggestions, 0 to 1."
+    "min_confidence", 0.0, "Minimum confidence of a suggestion, 0 to 1."
 )
-_JSON = flags.DEFINE_bool("json", False, "Prints one JSON object per clip and line.")
-_CSV = flags.DEFINE_bool("csv", False, "Prints video,rank,hashtag,score,confidence.")
-_EXPLAIN = flags.DEFINE_string("explain", "", "Page (.html) or picture (.png) to write.")
+_JSON = flags.DEFINE_bool("json", False, "Prints one line per clip, a JSON object.")
+_CSV = flags.DEFINE_bool("csv", False, "Prints CSV: video,rank,hashtag,score,confidence.")
+_EXPLAIN = flags.DEFINE_string(
+    "explain", "", "Explanation to write: a page (.html) or a picture (.png)."
+)
 _VERSUS = flags.DEFINE_string(
-    "versus", "", 'Another profile for --explain, e.g. "gender=male, age=40, history=#a #b".'
+    "versus", "", 'Profile to compare in --explain, e.g. "gender=male, age=40, history=#a #b".'
 )
 
 
@@ -55,7 +57,7 @@ def run(rest: list[str]) -> bool:
     """Prints the suggestions and returns whether a clip could be read.
 
     Raises:
-        UserError: a mistake in flags or files.
+        UserError: a flag or a file is wrong.
     """
     if _JSON.value + _CSV.value + bool(_EXPLAIN.value) > 1:
         raise UserError("output must be one of --json, --csv and --explain, got several; use one")
@@ -105,7 +107,7 @@ def _load(videos: list[str]) -> Any:
 
 
 def _run_explain(clips: list[str], profile: Profile, choice: dict[str, Any]) -> bool:
-    """Writes the page or picture of one clip, and prints its suggestions."""
+    """Writes the explanation of one clip, and prints its suggestions."""
     if len(clips) != 1:
         raise UserError(f"--explain takes one clip, got {len(clips)}; name one with --video")
     profiles = [profile, Profile.parse_line(_VERSUS.value)] if _VERSUS.value else [profile]
@@ -118,7 +120,7 @@ def _run_explain(clips: list[str], profile: Profile, choice: dict[str, Any]) -> 
         for note in side.notes:
             print(f"note: {note}", file=sys.stderr)
         print(_as_table(clips[0], side.profile, side.suggestions))
-    print(f"\nWhy: {escape_name(str(output))}")
+    print(f"\nExplanation: {escape_name(str(output))}")
     return True
 
 
@@ -130,12 +132,12 @@ def _as_table(clip: str, profile: Profile, suggestions: list[Any]) -> str:
         percent = "     -" if confidence is None else f"{100 * confidence:4.0f} %"
         lines.append(f"{rank:4d}  {'#' + hashtag:{width}s}  {percent}  {score:8.3f}")
     if not suggestions:
-        lines.append("      no suggestion is left")
+        lines.append("      no suggestions")
     return "\n".join(lines)
 
 
 def main(argv: list[str]) -> None:
-    """Runs the command line; a mistake of the user becomes one sentence and exit status 2."""
+    """Runs the command line; a user error prints one sentence and gives exit status 2."""
     logging.set_verbosity(logging.ERROR)
     only_prints = not _EXPLAIN.value
     with exit_on_user_error("error: "), signals.exit_on_signal(for_reader=only_prints):

@@ -29,14 +29,14 @@ def explain(
     exclude: Sequence[str] = (),
     min_confidence: float = 0.0,
 ) -> list[Side]:
-    """Writes a page (.html) or a picture (.png) and returns its content.
+    """Writes an explanation as page (.html) or picture (.png); returns one `Side` per profile.
 
     Args:
         recommender: the recommender of the run.
         video: path of the clip.
         users: one profile, or two to compare.
         output: path of the file; an existing file is replaced.
-        top_k: number of suggestions per profile.
+        top_k: maximum number of suggestions per profile.
         exclude: hashtags to leave out.
         min_confidence: less confident suggestions are left out.
 
@@ -66,7 +66,7 @@ def side_of(
     user: Profile,
     **choice: Any,
 ) -> Side:
-    """Returns the suggestions for a profile, explained; passes `choice` to `suggest`."""
+    """Returns suggestions for a profile and, with an explainer, why; `choice` goes to `suggest`."""
     (suggestions,) = recommender.suggest(record, [user], **choice)
     user_input, notes = recommender.encode([user]), list(recommender.notes)
     if explainer is None:

@@ -11,24 +11,22 @@ from uhman_jax.report import thumbnails
 from uhman_jax.runtime import storage
 
 _INK, _MODEL, _MUTED = "#1b1d22", "#4a4fd4", "#5f6571"
-_MOST_FRAMES = 8  # the frames with the highest weights
+_MOST_FRAMES = 8  # frames to draw: those with the highest weights for the first profile
 
 
 def draw(clip: Path, times_F: np.ndarray, images: list[Image.Image], sides: list[Side]) -> bytes:
-    """Returns a PNG with one row per profile, for the arguments of `page.render`."""
+    """Returns a PNG with one row per profile; `page.render` describes the arguments."""
     from matplotlib.figure import Figure
 
     shown_F = np.sort(np.argsort(-sides[0].attention.frames_F, kind="stable")[:_MOST_FRAMES])
     columns = len(shown_F) + 3
     figure = Figure(figsize=(1.5 * columns, 3.7 * len(sides) + 0.5), layout="constrained")
     figure.suptitle(_plain(clip.name), x=0.01, ha="left", weight="bold", color=_INK)
-    for part, side in zip(
-        figure.subfigures(len(sides), 1, squeeze=False)[:, 0], sides, strict=True
-    ):
+    for row, side in zip(figure.subfigures(len(sides), 1, squeeze=False)[:, 0], sides, strict=True):
         title = _plain(side.profile.describe())
-        part.suptitle(title, x=0.01, ha="left", size=9, color=_MUTED)
+        row.suptitle(title, x=0.01, ha="left", size=9, color=_MUTED)
         widths = [1.0] * len(shown_F) + [3.0]
-        axes = part.subplots(
+        axes = row.subplots(
             2, len(widths), width_ratios=widths, height_ratios=[5, 1], squeeze=False
         )
         levels_FYX = thumbnails.heat_levels(side.attention.regions_FM)
@@ -61,7 +59,7 @@ def draw(clip: Path, times_F: np.ndarray, images: list[Image.Image], sides: list
 
 
 def _plain(text: str) -> str:
-    """Returns text that Matplotlib draws unchanged."""
+    """Escapes text so that Matplotlib draws it literally."""
     return storage.escape_name(text).replace("$", r"\$")
 
 

@@ -1,8 +1,8 @@
 """Explains suggested hashtags by the model's attention and by occlusion.
 
 Attention shows where the model looks for one user; it does not depend on the hashtag. Occlusion
-(Zeiler and Fergus 2014) hides one region or one frame from both attentions; its contribution to a
-hashtag is the decrease of the score. The attention of the hidden part goes to the other parts.
+(Zeiler and Fergus 2014) hides one region or one frame from the attention over regions and frames;
+the decrease of a hashtag's score is its contribution. The other parts share its attention.
 """
 
 import dataclasses
@@ -26,12 +26,12 @@ class Why:
 
     regions_FM: np.ndarray  # attention over regions, mean over heads; rows sum to 1
     frames_F: np.ndarray  # attention over frames, mean over heads; sums to 1
-    lost_TFM: np.ndarray  # decrease of the scores of T hashtags without a region
-    lost_TF: np.ndarray  # the same without a frame
+    lost_TFM: np.ndarray  # decrease of T hashtags' scores if the region is hidden
+    lost_TF: np.ndarray  # the same for the frame
 
 
 class Explainer:
-    """Explains a model; compiles once for all clips.
+    """Explains the scores of a model; is compiled once for all clips.
 
     Raises:
         UserError: the model has no attention.
@@ -53,7 +53,7 @@ class Explainer:
             variables: parameters and constants of the model.
             video: VideoInput of one clip (B = 1).
             user: UserInput of one user (B = 1).
-            hashtags_TD: vectors of the hashtags to explain.
+            hashtags_TD: embeddings of the hashtags to explain.
         """
         regions_FM, frames_F = map(np.asarray, self._look(variables, video, user))
         real_F = np.asarray(video.mask_BF)[0]
@@ -62,7 +62,7 @@ class Explainer:
         region_NFM = np.eye(size, all_frames * num_regions, dtype=bool)
         region_NFM = region_NFM.reshape(-1, all_frames, num_regions)
         frame_NFM = np.eye(num_frames, all_frames, dtype=bool)[:, :, None].repeat(num_regions, 2)
-        # No part is hidden, then each region, then each frame; padded to whole batches.
+        # First nothing is hidden, then each region, then each frame; padded to whole batches.
         hidden_NFM = np.concatenate([np.zeros_like(frame_NFM[:1]), region_NFM, frame_NFM])
         padding = -len(hidden_NFM) % _VARIANTS
         padded_NFM = np.pad(hidden_NFM, ((0, padding), (0, 0), (0, 0)))

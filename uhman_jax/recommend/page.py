@@ -15,12 +15,12 @@ from uhman_jax.report.rendering import render_page
 from uhman_jax.runtime.storage import escape_name
 from uhman_jax.scores import Scores, is_number
 
-_IMAGE_BYTES = 30_000  # of one frame
+_IMAGE_BYTES = 30_000  # maximum size of one frame
 
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """The suggestions for one profile."""
+    """The suggestions for one profile, with their explanation."""
 
     profile: Profile
     suggestions: list[Suggestion]  # best first
@@ -29,7 +29,7 @@ class Side:
 
     @property
     def attention(self) -> Why:
-        """The explanation of a model with attention."""
+        """The explanation, `why`; the model must have attention."""
         assert self.why is not None
         return self.why
 
@@ -44,11 +44,11 @@ def render(
     """Returns the page as text.
 
     Args:
-        clip: gives the title; None: only the sections, for use in another page.
+        clip: path whose name is the title; None: a fragment without title, for another page.
         times_F: times of the frames in seconds.
         images: the frames; empty if they cannot be shown.
-        sides: one profile, or two to compare; only the first has occlusions.
-        metrics: metrics.json of the run, which says how often its attention was right.
+        sides: one profile, or two to compare; occlusions are shown for the first only.
+        metrics: metrics.json of the run, for how often its attention was right.
     """
     explained = sides[0].why is not None
     return render_page(
@@ -62,12 +62,12 @@ def render(
             for side in sides
             if side.why
         ],
-        carried=_carried(times_F, images, sides[0]) if explained else [],
+        carried=_cards(times_F, images, sides[0]) if explained else [],
         measured=_measured(metrics),
     )
 
 
-def _carried(times_F: np.ndarray, images: list[Image.Image], side: Side) -> list[dict[str, Any]]:
+def _cards(times_F: np.ndarray, images: list[Image.Image], side: Side) -> list[dict[str, Any]]:
     """Returns a card for each suggestion, with the frame that contributes most."""
     why, cards = side.attention, []
     for suggestion, lost_F, lost_FM in zip(
@@ -93,7 +93,7 @@ def _carried(times_F: np.ndarray, images: list[Image.Image], side: Side) -> list
 
 
 def lost_levels(lost_FM: np.ndarray) -> np.ndarray:
-    """Returns the heat in [0, 1] per frame and cell: the loss relative to the clip's largest.
+    """Returns the heat in [0, 1] per frame and cell: the decrease relative to the clip's largest.
 
     >>> lost_levels(np.array([[0.0, 2.0, -1.0, 1.0]])).tolist()
     [[[0.0, 1.0], [0.0, 0.5]]]
@@ -104,7 +104,7 @@ def lost_levels(lost_FM: np.ndarray) -> np.ndarray:
 
 
 def _measured(metrics: dict[str, Any]) -> list[float]:
-    """Returns how often the top region held an object and the tagged object, each with chance."""
+    """Returns how often the top region holds an object, chance, and both for tagged objects."""
     scores = Scores.from_metrics(metrics)
     names = [f"top_region_{kind}{end}" for kind in ("object", "tagged") for end in ("", "_chance")]
     means = [scores["attention", name].mean for name in names]

@@ -1,4 +1,4 @@
-"""Describes a user, and encodes users as the input of a model."""
+"""Describes a user by a profile, and encodes profiles as the input of a model."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """A user, in their own words; every field may be left out.
+    """A user, as entered; every field is optional.
 
-    Gender and country may have any spelling of `dataset.attributes`: `ProfileEncoder` normalises
-    values as the training data were.
+    Gender and country may have any spelling that `dataset.attributes` accepts: `ProfileEncoder`
+    normalises them as in the training data.
     """
 
     gender: str = ""
@@ -37,7 +37,7 @@ class Profile:
         country: str | None = "",
         history: str | Sequence[str] | None = "",
     ) -> "Profile":
-        """Returns the profile that a person typed.
+        """Parses a profile from typed values.
 
         >>> Profile.parse(age="21", history="#Dance #ootd")
         Profile(gender='', age=21, country='', history=('#Dance #ootd',))
@@ -59,13 +59,13 @@ class Profile:
 
     @classmethod
     def parse_line(cls, text: str) -> "Profile":
-        """Returns a profile that is written in one line.
+        """Parses a profile from one line.
 
         >>> Profile.parse_line("gender=male, history=#ball, #goal")
         Profile(gender='male', age=None, country='', history=('#ball, #goal',))
 
         Raises:
-            UserError: a part does not belong to one of the four attributes.
+            UserError: a part is not of the form attribute=value, or the age is wrong.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         values: dict[str, str] = {}
@@ -98,11 +98,11 @@ class Profile:
 
 
 def read_list(texts: str | Iterable[str], rules: int) -> Hashtags:
-    """Returns the hashtags that a person listed, in one text or several.
+    """Parses the hashtags of one text or several.
 
     Args:
         texts: lists of hashtags in any notation.
-        rules: version of the rules by which the run reads them, see `dataset.rules`.
+        rules: version of the run's rules for reading hashtags, see `dataset.rules`.
     """
     texts = [texts] if isinstance(texts, str) else texts
     if rules > 1:
@@ -126,8 +126,8 @@ class ProfileEncoder:
     def encode(self, profiles: Sequence[Profile]) -> "UserInput":
         """Returns one row per profile.
 
-        A value that the training data do not have counts as unknown, as in training and
-        evaluation. Of a history, the first `max_history` hashtags of the vocabulary are used.
+        A value that is not in the training data counts as unknown, as in training and evaluation.
+        A history is cut to its first `max_history` hashtags of the vocabulary.
         """
         from uhman_jax.input_pipeline import pad  # imports JAX, which parsing does not need
         from uhman_jax.models.layers import UserInput
@@ -149,7 +149,7 @@ class ProfileEncoder:
         )
 
     def _history(self, history: str | Sequence[str]) -> list[int]:
-        """Returns the ids of the hashtags that the model uses."""
+        """Returns the ids of the hashtags that the model can use."""
         used, most = read_list(history, self._view.rules), self._view.max_history
         ids = [self._hashtags[name] for name in used.keys if name in self._hashtags]
         pairs = zip(used.keys, used.spellings, strict=True)
@@ -160,7 +160,7 @@ class ProfileEncoder:
                 more = f" and {len(texts) - 5} more" if len(texts) > 5 else ""
                 self.notes.append(f"{reason}, so not used: {' '.join(texts[:5])}{more}")
         if len(ids) > most:
-            self.notes.append(f"of the history the first {most} hashtags are used")
+            self.notes.append(f"only the first {most} hashtags of the history are used")
         return ids[:most]
 
     def _id(self, kind: str, value: str, names: Sequence[str]) -> int:
@@ -175,5 +175,7 @@ class ProfileEncoder:
         index = next((i for i, name in enumerate(names) if i and fold(name) == folded), 0)
         if not index:
             known = ", ".join(names[1:6]) + (", ..." if len(names) > 6 else "") or "none"
-            self.notes.append(f"{kind} {value!r} is not in the training data ({known}): unknown")
+            self.notes.append(
+                f"{kind} {value!r} is not in the training data ({known}) and counts as unknown"
+            )
         return index

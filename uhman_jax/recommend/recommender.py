@@ -1,4 +1,4 @@
-"""Suggests the hashtags that a user would attach to a clip, with a trained run."""
+"""Suggests the hashtags that a user would attach to a clip, with the model of a run."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ class Suggestion(NamedTuple):
     split; None if it was not fitted.
     """
 
-    hashtag: str  # in the spelling of most users, without '#'
+    hashtag: str  # in its most common spelling, without '#'
     score: float  # orders the hashtags of one clip; it has no unit
     confidence: float | None
 
@@ -43,13 +43,13 @@ class Answer(NamedTuple):
     """The result for one of several clips."""
 
     index: int  # of the clip in the request
-    readable: bool  # whether the clip has a readable frame
+    readable: bool  # whether at least one frame could be read
     suggestions: list[Suggestion]  # best first
-    problem: str  # error of the clip, also one after its first frames; "" if there is none
+    problem: str  # error of the clip, even if some frames could be read; "" if there is none
 
 
 class Recommender(contextlib.AbstractContextManager["Recommender"]):
-    """One seed's model of a run, with the extractor that made its features.
+    """One seed's model of a run, with the extractor of the run's features.
 
     >>> with Recommender.load("runs/natural") as recommender:           # doctest: +SKIP
     ...     recommender.recommend("clip.mp4", Profile(age=21), top_k=3)
@@ -101,7 +101,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
             features: folder of the run's features, of which only the extractor's settings and
                 weights are read; "": the folder in the config.
             seed: seed of the model; None: the first.
-            bounds: limits on clips, fields of PreprocessConfig; None: the limits of the run.
+            bounds: limits on clips, by field of PreprocessConfig; None: the limits of the run.
             clips: an extractor of `start_extractor`; then `features` and `bounds` are ignored.
 
         Raises:
@@ -144,7 +144,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         Args:
             video: any file that FFmpeg reads.
             user: the user who posts it.
-            top_k: largest number of suggestions.
+            top_k: maximum number of suggestions.
             exclude: hashtags to leave out, in any spelling; one text may list several.
             min_confidence: less confident suggestions are left out.
 
@@ -167,7 +167,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
     ) -> Iterator[Answer]:
         """Yields the answers for many clips as they finish; a broken clip affects no other.
 
-        The answer for a clip without a readable frame may come late. See `recommend`.
+        The answer for a clip without a readable frame may be late. For arguments see `recommend`.
         """
         excluded = (exclude,) if isinstance(exclude, str) else tuple(exclude)
         for clip in self._clips.encode(videos):
@@ -196,11 +196,11 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
     def compile(
         self, user: Profile = _UNKNOWN_USER, top_k: int = 10, exclude: Iterable[str] = ()
     ) -> None:
-        """Compiles the model for an answer, for example while the first clip is encoded."""
+        """Compiles the model for these arguments, e.g. while the first clip is encoded."""
         zeros_C = np.zeros(self.variables["statistics"]["mean_C"].shape, np.float32)
         backbone = BACKBONES[self.config.preprocess.backbone.value]
-        storage = self.config.preprocess.storage.value
-        schema = Schema(len(zeros_C), storage, backbone.num_regions)
+        dtype = self.config.preprocess.storage.value
+        schema = Schema(len(zeros_C), dtype, backbone.num_regions)
         codes_FMC = np.zeros((1, schema.num_regions, schema.num_channels), schema.dtype)
         record = FrameRecord("", codes_FMC, zeros_C, zeros_C, np.zeros(1, np.float32))
         self.suggest(record, [user], top_k, exclude=exclude)
@@ -219,7 +219,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         exclude: Iterable[str] = (),
         min_confidence: float = 0.0,
     ) -> list[list[Suggestion]]:
-        """Returns the best hashtags for the features of one clip and each user; see `recommend`."""
+        """Returns the best hashtags for the features of a clip, per user; see `recommend`."""
         check_choice(top_k, min_confidence)
         if min_confidence and self._calibration is None:
             raise UserError(
@@ -227,11 +227,11 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
                 "again with uhman_jax.main --mode=evaluate, with a validation split"
             )
         excluded = self._excluded(exclude)
-        many = min(max(top_k, 50) + len(excluded), len(self.view.hashtags))
+        num_candidates = min(max(top_k, 50) + len(excluded), len(self.view.hashtags))
         query_BD = self._query(
             self.variables, self.video_input(record, len(users)), self.encode(users)
         )
-        scores_BT, top_BT = self._rank(query_BD, self._hashtags_TD, many)
+        scores_BT, top_BT = self._rank(query_BD, self._hashtags_TD, num_candidates)
         scores_BT, top_BT = np.asarray(scores_BT), np.asarray(top_BT)
         confidence_BT: Any = np.full(scores_BT.shape, None)
         if self._calibration:
@@ -260,7 +260,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         return set(found.keys)
 
     def vectors(self, hashtags: Sequence[str]) -> np.ndarray:
-        """Returns vectors_TD, float32, of hashtags in any spelling.
+        """Returns the embeddings of hashtags in any spelling, float32 (T, D).
 
         Raises:
             UserError: a hashtag is not in the vocabulary.
@@ -268,7 +268,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         rows = [self.view.find(name) for name in hashtags]
         if None in rows:
             raise UserError(
-                "hashtags must be of the run's vocabulary (view.hashtags), got "
+                "hashtags must be in the run's vocabulary (view.hashtags), got "
                 f"{hashtags[rows.index(None)]!r}; leave it out"
             )
         return np.asarray(self._hashtags_TD)[np.array(rows, np.int64)]

@@ -1,4 +1,4 @@
-"""Checks arguments and starts the extractor of a run, before slow imports: neither needs JAX."""
+"""Checks arguments and starts the extractor of a run, without the slow import of JAX."""
 
 import dataclasses
 import os
@@ -24,10 +24,10 @@ def check_choice(top_k: int, min_confidence: float) -> None:
 
 
 def check_output(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Returns the path of an explanation: a page or a picture.
+    """Checks and returns the path of an explanation to write.
 
     Raises:
-        UserError: the ending is wrong, the path is a folder, or its folder does not exist.
+        UserError: the suffix is wrong, the path is a folder, or its folder is missing or read-only.
     """
     output = pathlib.Path(path)
     if output.suffix.lower() not in (".html", ".png"):
@@ -54,7 +54,7 @@ def start_extractor(
 ) -> OnDemand:
     """Starts the process that encodes clips with a run's extractor; see `Recommender.load`.
 
-    The process starts at once with the clips `first`, which must be its first request.
+    It begins with the clips `first` at once; the first request must ask for these clips.
 
     Raises:
         UserError: there is no such run or seed, or the extractor differs from the run's.
@@ -81,11 +81,11 @@ def _check_extractor(directory: pathlib.Path, facts: dict[str, Any]) -> None:
     if not (directory / ledger.SETTINGS_FILE).exists():
         raise UserError(
             "suggestions need the extractor that made the run's features, got none in "
-            f"{directory}; name their folder with --features"
+            f"{directory}; name the features folder with --features"
         )
     found = str(ledger.read_json(directory / ledger.SETTINGS_FILE).get("fingerprint"))
     if found != expected:
         raise UserError(
-            f"the extractor must be the run's, of fingerprint {expected[:12]}, got {found[:12]} in "
-            f"{directory}; name another with --features"
+            f"the extractor must have the run's fingerprint {expected[:12]}, got {found[:12]} in "
+            f"{directory}; name another folder with --features"
         )

@@ -25,7 +25,7 @@ _RATIO = "kP/R"
 _TABLES = {
     "P": "Precision: how many of the first k are right",
     "R": "Recall: how many of the clip's hashtags are found",
-    "F1": "F1: both in one number",
+    "F1": "F1: harmonic mean of precision and recall",
 }
 
 
@@ -38,7 +38,7 @@ def write_report(
 
     Args:
         workdir: folder of a trained and evaluated run.
-        root: raw dataset with the clips of the thumbnails; None: only attention maps.
+        root: raw dataset, whose clips give the thumbnails; None: only attention maps are drawn.
 
     Raises:
         UserError: a file of the run is missing or damaged.
@@ -86,7 +86,7 @@ def _render(run: FinishedRun, curve: list[dict[str, Any]], root: pathlib.Path | 
 
 
 def _full_length(run: FinishedRun) -> float:
-    """Returns the value of a bar of full length in the first figure."""
+    """Returns the score at which a bar of the first figure has full length."""
     model = run.scores[MODEL, _HEADLINE]
     drawn = [run.scores[system.key, _HEADLINE].mean for system in run.scores.systems("")]
     drawn += [*model.seeds, model.mean + (model.interval or 0)]

@@ -33,8 +33,8 @@ class Clip(NamedTuple):
 def read_clips(run: FinishedRun, root: pathlib.Path | None) -> list[Clip]:
     """Returns the clips of examples.npz, joined with view.npz, predictions.parquet and videos.
 
-    A clip without a readable video has a problem; without `root`, and in a dataset of features,
-    only the attention maps are drawn.
+    `Clip.problem` says why a video cannot be shown. Without `root`, or in a dataset that has only
+    features, the attention maps are drawn without frames.
 
     Raises:
         UserError: a file of the run is missing or damaged; the message names it.
@@ -77,7 +77,7 @@ def read_clips(run: FinishedRun, root: pathlib.Path | None) -> list[Clip]:
 
 
 def _paths(root: pathlib.Path | None) -> dict[str, pathlib.Path | None] | str:
-    """Returns the video files (None: only features), or why they cannot be listed ("": no root)."""
+    """Returns each clip's file (None: only features), or why none can be listed ("": no root)."""
     if root is None:
         return ""
     try:
@@ -90,7 +90,7 @@ def _paths(root: pathlib.Path | None) -> dict[str, pathlib.Path | None] | str:
 def _images(
     paths: dict[str, pathlib.Path | None] | str, video_id: str, times_F: np.ndarray, *sampling: Any
 ) -> tuple[list[Image.Image], str]:
-    """Returns the frames of a clip, or none and a reason."""
+    """Returns the frames of a clip and "", or no frames and the reason."""
     if isinstance(paths, str):
         return [], paths
     if video_id not in paths:

@@ -22,7 +22,7 @@ class Frame(NamedTuple):
     time: str
     weight: float
     picture: Picture
-    wide: bool  # the frame is wider than high
+    wide: bool  # the frame is wider than tall
 
 
 def frame_strip(
@@ -32,14 +32,14 @@ def frame_strip(
     images: list[Image.Image],
     max_bytes: int,
 ) -> list[Frame]:
-    """Returns the frames of a clip.
+    """Returns the frames of a clip with their heat maps.
 
     Args:
         times_F: times in seconds.
         regions_FM: attention over regions; rows sum to 1.
         weights_F: attention over frames; sums to 1.
-        images: the frames; empty: only the attention is drawn.
-        max_bytes: size limit of one image.
+        images: the frames; empty: only heat maps are drawn.
+        max_bytes: maximum size of one frame.
     """
     levels_FYX = thumbnails.heat_levels(regions_FM)
     frames = []
@@ -55,7 +55,7 @@ def frame_strip(
 def picture(
     image: Image.Image | None, levels_YX: np.ndarray, time: str, peak: str, max_bytes: int
 ) -> Picture:
-    """Returns a frame of at most `max_bytes` (None: it cannot be shown) with its heat map.
+    """Returns a frame of at most `max_bytes` with its heat map, or only the heat map if it is None.
 
     `levels_YX` is the heat in [0, 1] per cell. `peak` describes the heat map.
     """
@@ -66,7 +66,7 @@ def picture(
 
 
 def seconds(time: float) -> str:
-    r"""Formats a time.
+    r"""Formats a time in seconds.
 
     >>> seconds(1.25)
     '1.2\u202fs'

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Light colours of the style sheet, and its variables for them.
+# Colours of the light theme in style.css, and the CSS variables that replace them.
 INK, MUTED, LINE, CARD = "#1b1d22", "#5f6571", "#dfdcd2", "#fffefb"
 MODEL, TRAIN = "#4a4fd4", "#c2571a"
 PAGE_COLORS = {
@@ -66,9 +66,9 @@ def score_curve(curve: list[dict[str, Any]], metric: str) -> str:
 
 
 def reliability_plot(reliability: dict[str, list[float]]) -> str:
-    """Draws the fraction of right suggestions by confidence; larger dots are more suggestions."""
+    """Draws the fraction of right suggestions by confidence; a larger dot has more suggestions."""
     with mpl.rc_context(STYLE | {"svg.hashsalt": "reliability", "axes.grid.axis": "both"}):
-        figure, axes = _figure("Confidence", "Share that was right")
+        figure, axes = _figure("Confidence", "Fraction of right suggestions")
         confidence, hits, count = (np.array(reliability[name]) for name in GROUPS)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=":")
         axes.plot(confidence, hits, color=MODEL, linewidth=1.2)
@@ -93,7 +93,7 @@ def _figure(x_label: str, y_label: str) -> tuple[Figure, Any]:
 
 
 def _series(curve: list[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns epochs and values of shape (epochs, seeds) of the entries that have `key`."""
+    """Returns the epochs of the entries that have `key`, and its values (epochs, seeds)."""
     rows = [entry for entry in curve if entry.get(key) is not None]
     epochs = np.array([entry.get("epoch", entry["step"]) for entry in rows], np.float64)
     values = [np.atleast_1d(np.array(entry[key], np.float64)) for entry in rows]
@@ -112,7 +112,7 @@ def _draw_seeds(axes, epochs, values, *, color, label, linestyle="solid") -> Non
 
 
 def _finish_curve(figure: Figure, curve: list[dict[str, Any]]) -> str:
-    """Scales from 0; dotted verticals mark where the mean learning rate fell by a third or more."""
+    """Scales from 0; dotted lines mark falls of the mean learning rate by a third or more."""
     axes = figure.axes[0]
     epochs, rates = _series(curve, "learning_rate")
     means = rates.mean(axis=1) if len(rates) else []
@@ -125,19 +125,20 @@ def _finish_curve(figure: Figure, curve: list[dict[str, Any]]) -> str:
 
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
-    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # none: equal bytes each time
+    # No metadata, so that equal plots have equal bytes.
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(buffer, format="svg", metadata=metadata)
     return inline_svg(buffer.getvalue())
 
 
 def inline_svg(svg: str, colors: Mapping[str, str] = PAGE_COLORS) -> str:
-    """Returns an SVG document of Matplotlib as a part of a page, in the colours of the page.
+    """Turns an SVG document of Matplotlib into an element of a page, in the page's colours.
 
     Args:
-        svg: the document; figures of one page need different values of `svg.hashsalt`.
+        svg: the document; each figure of a page needs its own `svg.hashsalt`.
         colors: CSS for each colour of the figure.
     """
-    # Ids of groups are equal in all figures; clip paths and markers keep their ids.
+    # Ids of groups repeat in all figures and are removed; clip paths and markers keep theirs.
     svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg[svg.index("<svg") :])
     for color, name in colors.items():
         svg = svg.replace(color, name)

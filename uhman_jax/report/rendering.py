@@ -17,7 +17,7 @@ _HERE = pathlib.Path(__file__).parent
 def render_page(template: str, *folders: pathlib.Path, **values: Any) -> str:
     """Returns a page, or a part of a page, as text.
 
-    All values are escaped. A missing variable is an error.
+    All values are escaped. A missing variable raises jinja2.UndefinedError.
 
     Args:
         template: name of a file in `folders` or in the templates of this package.

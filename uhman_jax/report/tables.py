@@ -5,16 +5,14 @@ from typing import Any, NamedTuple
 from uhman_jax.scores import Slice, is_number
 
 _TITLES = {
-    "frequency": "By the training uses of a hashtag",
-    "user": "By the known profile of the user",
+    "frequency": "By training uses of the hashtags",
+    "user": "By known profile of the user",
 }
-_NOTES = {
-    "frequency": "Only hashtags of the group count as right, over the clips with such a hashtag."
-}
+_NOTES = {"frequency": "Only hashtags of the group count, over the clips that have one."}
 
 
 def number(value: Any) -> str:
-    """Formats four decimals, as in the paper's tables; a dash if there is no finite number.
+    """Formats a number with four decimals, as in the paper; a dash if it is undefined.
 
     >>> number(0.08491), number(None), number(12)
     ('0.0849', '–', '12.0000')
@@ -23,7 +21,7 @@ def number(value: Any) -> str:
 
 
 def percent(fraction: Any, decimals: int = 0) -> str:
-    r"""Formats a fraction as a percentage; a dash if there is no finite number.
+    r"""Formats a fraction as a percentage; a dash if it is undefined.
 
     >>> percent(0.125), percent(-0.031), percent(0.6035, decimals=1)
     ('12\u202f%', '−3\u202f%', '60.4\u202f%')
@@ -34,7 +32,7 @@ def percent(fraction: Any, decimals: int = 0) -> str:
 
 
 def count(value: Any) -> str:
-    r"""Formats an integer with separated thousands, and any other value as text.
+    r"""Formats an integer with spaces between thousands, a float with four digits, others as text.
 
     >>> count(10291), count("natural")
     ('10\u202f291', 'natural')
@@ -45,7 +43,7 @@ def count(value: Any) -> str:
 
 
 class SliceTable(NamedTuple):
-    """Metrics by group of test clips."""
+    """Metrics of the groups of one kind."""
 
     title: str
     note: str  # a sentence below the table, or ""
@@ -54,7 +52,7 @@ class SliceTable(NamedTuple):
 
 
 def slice_tables(groups: list[Slice]) -> list[SliceTable]:
-    """Returns a table for each kind of group."""
+    """Returns a table for each kind of group, in order of appearance."""
     tables = []
     for by in dict.fromkeys(group.by for group in groups):
         own = [group for group in groups if group.by == by]

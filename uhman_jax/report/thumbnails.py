@@ -1,4 +1,4 @@
-"""Draws frames and heat maps as small data URIs."""
+"""Encodes frames and heat maps as small data URIs."""
 
 import base64
 import io
@@ -12,18 +12,18 @@ from uhman_jax.preprocess.decode import sample_frames
 from uhman_jax.preprocess.video_index import DecodeError
 from uhman_jax.runtime import storage
 
-_WIDTH = 140  # pixels
-_DECODED = 256  # pixels of the decoded square
+_WIDTH = 140  # of a thumbnail, in pixels
+_DECODED = 256  # side of a decoded frame, a square, in pixels
 _LEVELS = 32  # shades of the heat map; few, so that its PNG stays under a kilobyte
-_SIDE = 32  # pixels of a smooth heat map
-_FULL = 4.0  # attention of full strength, at most, in units of uniform attention
+_SIDE = 32  # side of a smooth heat map in pixels
+_FULL = 4.0  # lowest attention that can have full heat, in units of uniform attention
 
 
 def heat_levels(regions_FM: np.ndarray) -> np.ndarray:
     """Returns the heat in [0, 1] per frame and cell of the square grid of regions.
 
-    Uniform attention (1/M) or less is 0. The 99th percentile of the clip, but at least four times
-    uniform attention, is 1, so that flat attention looks flat.
+    Attention of at most 1/M (uniform) has heat 0. The clip's 99th percentile, or 4/M if that is
+    larger, has heat 1, so that nearly uniform attention has little heat.
 
     >>> heat_levels(np.array([[0.25, 0.25, 0.25, 0.25]])).tolist()
     [[[0.0, 0.0], [0.0, 0.0]]]
@@ -36,7 +36,7 @@ def heat_levels(regions_FM: np.ndarray) -> np.ndarray:
 
 
 def heat_png(levels: np.ndarray, *, smooth: bool) -> str:
-    """Returns a translucent heat map as a data URI, upsampled with cubic splines if `smooth`."""
+    """Returns a translucent heat map as a data URI, with bicubic upsampling if `smooth`."""
     picture = Image.fromarray(levels.astype(np.float32))
     if smooth:
         picture = picture.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
@@ -62,13 +62,13 @@ def frames_at(
 ) -> list[Image.Image]:
     """Returns the frames that the model saw, upright and undistorted.
 
-    Decodes in this process: extraction has decoded the clip before without a crash.
+    Decodes in this process, which is safe because the extraction has decoded the same clip.
 
     Args:
         path: the video file.
-        times_F: times of the features in seconds; the nearest sampled frames are returned.
+        times_F: times in seconds; the nearest sampled frame of each is returned.
         frames_per_second: sampling rate of the features.
-        max_frames: largest number of frames of the features.
+        max_frames: maximum number of frames of the features.
 
     Raises:
         DecodeError: the clip cannot be read.
@@ -76,7 +76,7 @@ def frames_at(
     try:
         with storage.temporary_copy(path) as file:
             clip = sample_frames(file, frames_per_second, max_frames, size=_DECODED)
-    except FileNotFoundError as error:  # of an object
+    except FileNotFoundError as error:  # of an object in a bucket
         raise DecodeError("corrupt", f"the file cannot be read: {error.strerror}") from None
     ratio = min(max(clip.height / clip.width, 0.4), 2.2)  # limits the height of a strip
     size = _WIDTH, round(_WIDTH * ratio)
@@ -87,7 +87,7 @@ def frames_at(
 
 
 def frame_jpeg(image: Image.Image, max_bytes: int) -> str:
-    """Returns a frame as a data URI, at the best quality that fits `max_bytes`, if one does."""
+    """Returns a frame as a data URI, at the best quality within `max_bytes`, else the lowest."""
     data = b""
     for quality in (78, 65, 50, 35, 20, 8):
         buffer = io.BytesIO()

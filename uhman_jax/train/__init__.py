@@ -1,8 +1,8 @@
 """Training: state, step, loop, checkpoints.
 
-`train(...)` takes a run to its last step. A run that is stopped after any step and resumed has the
-same result. `restore(...)` reads the newest checkpoint. All seeds of a population are trained
-together and read the features once.
+`train(...)` trains a run to its last step; a run that is stopped after any step and resumed gives
+the same result. `restore(...)` reads the newest checkpoint. All seeds of a population train
+together, on the same batches.
 """
 
 from uhman_jax.train.checkpoints import restore

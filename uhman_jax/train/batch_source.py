@@ -1,6 +1,6 @@
-"""Sources of a run's batches: features on the device, or features read ahead from the shards.
+"""Sources of batches: `OnDevice` holds all features, `Streamed` reads them ahead from the shards.
 
-Both use the batches of `TrainOrder` in its order. Results differ by rounding at most.
+Both yield batches in the order of `TrainOrder`. Their results differ at most by rounding.
 """
 
 import functools
@@ -30,17 +30,17 @@ Step = Callable[[State, Batch], tuple[State, StepMetrics]]
 Steps = Callable[[State, DeviceDataset, np.ndarray, int], tuple[State, StepMetrics]]
 
 MOST_STEPS = 256  # maximum number of steps per dispatch
-_DISPATCH_SECONDS = 0.25  # maximum time of a dispatch: a signal waits for its end
+_DISPATCH_SECONDS = 0.25  # target duration of a dispatch; a signal waits for its end
 
 
 class Streamed:
-    """Batches that threads read ahead while the device computes; one step per dispatch.
+    """Reads batches in threads while the device computes, and dispatches one step at a time.
 
     Args:
         step: the jitted step.
         view: labels of the videos.
         store: features of the videos.
-        order: rows of the view by step.
+        order: view rows of each step's batch.
         start_step: the first step.
         devices: devices that share a batch; None: one device.
     """
@@ -54,7 +54,6 @@ class Streamed:
         start_step: int,
         devices: Devices | None = None,
     ):
-        """Starts reading."""
         self._step, self._view, self._store = step, view, store
         self._to_device, slots = jax.device_put, None
         if devices:
@@ -63,36 +62,36 @@ class Streamed:
         self._batches = iterate(train_batches(view, store, order, slots), start_step)
 
     def advance(self, state: State, most: int) -> tuple[State, StepMetrics, int]:
-        """Takes one step, whatever `most` is; returns as `OnDevice.advance` does."""
+        """Takes one step and ignores `most`; returns the same values as `OnDevice.advance`."""
         state, metrics = self._step(state, self._to_device(next(self._batches)))
         return state, jax.tree.map(lambda leaf: leaf[None], metrics), 1
 
     def ranked(self, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
-        """Returns batches of view rows, each row once, the last one padded."""
+        """Returns batches of the view rows to rank, each row once; the last batch is padded."""
         return iterate(eval_batches(self._view, self._store, rows=rows, batch_size=batch_size))
 
 
 class OnDevice:
-    """Batches of videos that are on the device; many steps per dispatch.
+    """Selects batches from videos on the device, and dispatches many steps at a time.
 
     The first dispatch has one step; the number grows while a dispatch takes less than 0.25 s.
 
     Args:
         steps: the result of `multi_step`.
-        on_device: holds all these videos.
-        order: rows of the view by step.
+        on_device: all videos of the batches.
+        order: view rows of each step's batch.
         start_step: the first step.
     """
 
     def __init__(self, steps: Steps, on_device: DeviceDataset, order: TrainOrder, start_step: int):
-        """Keeps the order of the batches."""
         self._steps, self._on_device = steps, on_device
         self._order, self._next = order, start_step
-        self._allowed, self._counts = 1, (0, 0)  # steps of the last dispatch and the one before
+        self._allowed = 1  # maximum number of steps of the next dispatch
+        self._counts = 0, 0  # numbers of steps of the last dispatch and the one before
         self._clock: float | None = None
 
     def advance(self, state: State, most: int) -> tuple[State, StepMetrics, int]:
-        """Takes 1 to `most` steps; returns the state, their metrics and their number.
+        """Takes 1 to `most` steps; returns the state, the steps' metrics and their number.
 
         The metrics have a leading axis of steps; entries beyond that number are undefined.
         """
@@ -119,16 +118,16 @@ class OnDevice:
         return self._allowed
 
     def ranked(self, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
-        """Yields batches of view rows, each row once, the last one padded."""
-        self._clock = None  # the time of a ranking is no time of steps
+        """Yields batches of the view rows to rank, each row once; the last batch is padded."""
+        self._clock = None  # an interval with a ranking does not measure a dispatch
         for row_B in padded_rows(rows, batch_size):
             yield self._on_device.batch(row_B)
 
 
 def multi_step(step: Step) -> Steps:
-    """Returns the jitted (state, features, rows_NB, count) -> state after `count` steps, metrics.
+    """Returns the jitted (state, on_device, rows_NB, count) -> (state, metrics) of `count` steps.
 
-    Rows and metrics from index `count` on are ignored, so that one program takes any number.
+    Rows from index `count` on are ignored, so that one program serves any count.
     """
 
     def steps(state: State, on_device: DeviceDataset, rows_NB: jax.Array, count: jax.Array):

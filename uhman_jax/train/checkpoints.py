@@ -1,8 +1,8 @@
-"""The checkpoints of a run: its last two states, each one file that is written whole or not at all.
+"""Checkpoints of a run: its last two states, each in one file that is written atomically.
 
 `checkpoints/STEP.npz` is a NumPy archive of the state's arrays by name, followed by the SHA-256 of
-its bytes. The arrays are whole, also if several devices share them. Folders `checkpoints/STEP`,
-which earlier versions wrote with orbax, can still be read.
+its bytes. Arrays that are sharded over devices are stored whole. Folders `checkpoints/STEP`, which
+earlier versions wrote with orbax, can still be read.
 """
 
 import contextlib
@@ -38,8 +38,8 @@ _DIGEST_SIZE = hashlib.sha256().digest_size
 class Checkpoints:
     """The checkpoints of one run directory; a context manager that waits for the last write.
 
-    All processes read, only the first one writes. A write to a full or read-only storage raises
-    UserError and leaves the existing checkpoints.
+    All processes read; only the first one writes. If the storage is full or read-only, a write
+    raises UserError, and the existing checkpoints stay.
 
     Attributes:
         directory: folder of the checkpoints.
@@ -63,7 +63,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Waits for the last write; its failure does not hide an earlier one."""
+        """Waits for the last write; raises its error unless another exception is on its way."""
         self._executor.shutdown()
         if error is None:
             self.wait()
@@ -75,7 +75,7 @@ class Checkpoints:
         return int(paths[-1].stem) if paths else None
 
     def save(self, state: State) -> None:
-        """Starts to write a state in the background; a checkpoint of the same step is replaced."""
+        """Writes a state in the background; replaces a checkpoint of the same step."""
         if self._is_writer:
             self.wait()
             # A copy, since the next step donates the buffers of the state.
@@ -83,23 +83,23 @@ class Checkpoints:
             self._writing = self._executor.submit(self._write, copy)
 
     def wait(self) -> None:
-        """Returns when all started writes are on disk."""
+        """Waits until the last write is on disk; raises its error."""
         if self._writing:
             with self._named_errors():
                 self._writing.result()
 
     def restore(self, abstract: State, log: Callable[[str], object] = print) -> State | None:
-        """Reads the newest checkpoint that is whole.
+        """Reads the newest undamaged checkpoint.
 
         Args:
-            abstract: a state of the same structure, of any shapes.
+            abstract: a state with the same tree structure; its shapes may differ.
             log: receives a line about a damaged checkpoint that is skipped.
 
         Returns:
             The state; None if there is no checkpoint.
 
         Raises:
-            UserError: no checkpoint can be read although there are some.
+            UserError: all checkpoints are damaged, or the storage cannot be read.
         """
         reasons = []
         for path in reversed(self._paths()):
@@ -112,7 +112,7 @@ class Checkpoints:
                 reasons.append(f"step {path.stem}: {reason[0]}")
                 continue
             if reasons:
-                log(f"Passed over a damaged checkpoint ({reasons[0]}); used step {path.stem}.")
+                log(f"Skipped a damaged checkpoint ({reasons[0]}); used step {path.stem}.")
             return state
         if reasons:
             raise UserError(
@@ -142,25 +142,25 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
-        """Turns an error of the storage into a UserError that names the checkpoints."""
+        """Turns a storage error into a UserError that names the folder of the checkpoints."""
         try:
             yield
         except Exception as error:
             if trouble := storage_error(error):
                 raise UserError(
-                    f"checkpoints must be written to {self.directory}, got {trouble!r}; correct "
-                    "that, and the same command continues from the last one"
+                    f"checkpoints must be written to {self.directory}, got {trouble!r}; fix "
+                    "that and repeat the command, which resumes from the last one"
                 ) from error
             raise
 
 
 def restore(config: Config, view: View, workdir: str | os.PathLike[str]) -> State | None:
-    """Returns the state in a run directory's newest whole checkpoint; None if there is none.
+    """Returns the state of a run directory's newest undamaged checkpoint; None if there is none.
 
-    Changes nothing in the directory: a run may be training in it.
+    Writes nothing to the directory, so a run may train in it at the same time.
 
     Raises:
-        UserError: no checkpoint can be read although there are some.
+        UserError: all checkpoints are damaged, or the storage cannot be read.
     """
     if not (storage.path(workdir) / CHECKPOINTS).is_dir():
         return None
@@ -169,13 +169,13 @@ def restore(config: Config, view: View, workdir: str | os.PathLike[str]) -> Stat
 
 
 def _by_name(tree: Any) -> dict[str, Any]:
-    """Returns the leaves of a tree, by names such as params/hashtag_TK."""
+    """Returns the leaves of a tree by path, e.g. params/hashtag_TK."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def _read(path: pathlib.Path, abstract: State) -> State:
-    """Reads one checkpoint; damage raises exceptions of all kinds."""
+    """Reads one checkpoint; a damaged one may raise any exception."""
     names = list(_by_name(abstract))
     leaves = _read_archive(path, names) if path.suffix else _read_orbax(path, names)
     return jax.tree.unflatten(jax.tree.structure(abstract), map(jnp.array, leaves))
@@ -192,7 +192,7 @@ def _read_archive(path: pathlib.Path, names: list[str]) -> list[np.ndarray]:
 
 def _read_orbax(folder: pathlib.Path, names: list[str]) -> list[np.ndarray]:
     """Reads a checkpoint of an earlier version, which lists the CRC32C of its files."""
-    import orbax.checkpoint as ocp  # takes 0.3 s
+    import orbax.checkpoint as ocp  # here because it takes 0.3 s
 
     with tempfile.TemporaryDirectory() as copy:
         if storage.is_remote(folder):
@@ -212,7 +212,7 @@ def _read_orbax(folder: pathlib.Path, names: list[str]) -> list[np.ndarray]:
 
 
 def _remove(path: pathlib.Path) -> None:
-    """Removes a checkpoint of either layout."""
+    """Removes a checkpoint, a file or a folder of orbax."""
     if path.suffix:
         path.unlink()
     elif storage.is_remote(path):

@@ -1,4 +1,4 @@
-"""Features of a view on the device: they are read once, and batches refer to them."""
+"""Features of a view on the device: they are read once, and batches index them."""
 
 import functools
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class DeviceDataset(NamedTuple):
     slot_V: jax.Array
 
     def batch(self, row_B: jax.Array | np.ndarray) -> Batch:
-        """Returns the batch of these view rows, as `Join` does, but without a copy of the codes."""
+        """Returns the batch of view rows, as `Join` does, but without copying their features."""
         return take(self.videos, self.slot_V[row_B])
 
 
@@ -46,19 +46,19 @@ def fits_on_device(
     features: Features,
     pool_features: PoolFeatures | None = None,
 ) -> bool:
-    """Returns whether the features of view rows should go to the device.
+    """Returns whether to keep the features of view rows on the device.
 
     Args:
         store: features of the videos.
         rows: rows of a view.
-        features: the user's choice.
-        pool_features: as for `load`; the result has one vector per clip.
+        features: setting of the run; STREAM always gives False.
+        pool_features: as for `load`; None, or a function that returns one vector per clip.
 
     Raises:
-        UserError: the user chose the device, and the features do not fit.
+        UserError: `features` is DEVICE, and the features do not fit.
     """
     codes = 4 * store.num_channels if pool_features else store.max_frames * store.schema.frame_bytes
-    clip_bytes = codes + 8 * store.num_channels  # and scale and offset
+    clip_bytes = codes + 8 * store.num_channels  # plus scale and offset of each channel
     needed, room = len(rows) * clip_bytes, int(_FEATURES_FRACTION * device_memory())
     match features:
         case Features.STREAM:
@@ -93,17 +93,17 @@ def load(
     should_stop: Callable[[], bool] = lambda: False,
     pool_features: PoolFeatures | None = None,
 ) -> DeviceDataset | None:
-    """Reads the videos of view rows onto the device, piece by piece; None if it was stopped.
+    """Loads the videos of view rows onto the device, in pieces; returns None if stopped.
 
     Args:
         view: labels of the videos.
         store: features of the videos.
         rows: rows of the view.
         should_stop: called between pieces.
-        pool_features: reduces videos to the features that the model uses, if not all regions.
+        pool_features: reduces a video to the features that the model uses; None: keeps all.
 
     Raises:
-        DamagedRecordError: a record differs from what was written.
+        DamagedRecordError: a shard is damaged.
     """
     join = Join(view, store)
     padded = padded_rows(np.append(rows, PADDING_ROW), _LOADED_AT_ONCE)

@@ -1,4 +1,4 @@
-"""The training loop: steps, validation, checkpoints, and a stop after any step without loss."""
+"""The training loop: steps, validations and checkpoints; it can stop and resume at any step."""
 
 import functools
 import math
@@ -29,16 +29,16 @@ from uhman_jax.train.metrics_log import MetricsLog
 from uhman_jax.train.state import State, abstract_state, init_state, record_validation
 from uhman_jax.train.step import StepMetrics, learning_rate, make_train_step
 
-MAX_TRAIN_SAMPLE = 256  # training videos that are ranked at each validation, to see overfitting
-SAVING_SHARE = 0.05  # maximum fraction of the time for checkpoints, if their steps are not set
+MAX_TRAIN_SAMPLE = 256  # most training videos to rank at a validation, to show overfitting
+SAVING_SHARE = 0.05  # maximum fraction of the time for checkpoints, if checkpoint_every is 0
 MAX_STEPS = 2**31 - 1  # steps are counted in int32
 
 
 class Interrupted(Exception):
-    """Reports that a run was asked to stop; its state is saved.
+    """Raised when a run stops on request; no step is lost.
 
     Attributes:
-        step: step of the checkpoint.
+        step: number of steps taken so far, from which the run resumes.
     """
 
     def __init__(self, step: int):
@@ -69,7 +69,7 @@ def train(
 ) -> State:
     """Trains the population to its last step, from its newest checkpoint or from the start.
 
-    A run that was stopped and resumed ends with the same bytes as an unbroken one.
+    A run that was stopped and resumed ends in the same state, bit for bit, as an unbroken one.
 
     Args:
         config: valid settings.
@@ -78,17 +78,17 @@ def train(
         statistics: mean and standard deviation of the channels over the training split.
         workdir: holds `checkpoints/` and `metrics.jsonl`.
         should_stop: called after every step and before every batch of a validation.
-        log: receives lines for a person.
-        devices: a mesh that shares the work (checked by `config_checks.check_mesh`); None for one
-            device. The state is the same up to rounding, and a run may be resumed on another mesh.
+        log: receives progress messages.
+        devices: a mesh to train on (see `config_checks.check_mesh`); None: one device. The state
+            is the same up to rounding, and a run may be resumed on another mesh.
 
     Returns:
-        The final state; its `kept` are the parameters to use.
+        The final state; `State.kept` has the parameters to use.
 
     Raises:
         DivergedError: a loss or its gradient is not finite.
-        UserError: nothing to train on, or damaged checkpoints.
-        Interrupted: `should_stop` returned True; a checkpoint is saved.
+        UserError: a split is empty, the steps are too many, or all checkpoints are damaged.
+        Interrupted: `should_stop` returned True; the steps so far are saved.
     """
     with Checkpoints(workdir) as checkpoints:
         metrics_log = MetricsLog(workdir, write=not devices or devices.is_main_process)
@@ -105,7 +105,7 @@ def train(
 
 
 class _Run:
-    """The constant parts of one run, and the loop over its steps."""
+    """The constant parts of one run, and its loop over steps."""
 
     def __init__(
         self,
@@ -137,9 +137,9 @@ class _Run:
         self.checkpoint_every = config.train.checkpoint_every or self.eval_every
         size = min(len(rows), MAX_TRAIN_SAMPLE, max(len(validation_rows), 1))
         sample = np.random.default_rng(config.seed).choice(rows, size, replace=False)
-        self.ranked = {"train": np.sort(sample)}
+        self.ranked_rows = {"train": np.sort(sample)}
         if len(validation_rows):
-            self.ranked["validation"] = validation_rows
+            self.ranked_rows["validation"] = validation_rows
         self.model = build_model(config.model, view)
         self.abstract = abstract_state(self.model, config, store.num_channels)
         state_shardings = devices and devices.state_shardings(self.abstract)
@@ -152,11 +152,11 @@ class _Run:
             decay_factor=config.train.decay_factor,
         )
         self.record = jax.jit(record, donate_argnums=0, out_shardings=state_shardings)
-        # First step, number of steps and metrics of the last dispatch, which are not checked yet.
+        # The last dispatch, not checked yet: its first step, number of steps and metrics.
         self.dispatched: tuple[int, int, StepMetrics] | None = None
 
     def finish(self, state: State, should_stop: Callable[[], bool]) -> State:
-        """Takes the remaining steps; validates and saves when it is due."""
+        """Takes the remaining steps, with the validations and checkpoints that are due."""
         start = step = int(state.step)
         validated = int(state.validated_step)
         self.log.truncate(validated)
@@ -196,7 +196,7 @@ class _Run:
                 due = [every - step % every for every in (self.eval_every, self.checkpoint_every)]
                 state, metrics, count = source.advance(state, min(self.num_steps - step, *due))
                 if step == start:
-                    bar.unpause()  # compilation does not count for the estimate of the time left
+                    bar.unpause()  # keeps compilation out of the estimated time left
                 self._check_finite()  # while the device computes these steps
                 self.dispatched = step, count, metrics
                 step += count
@@ -210,23 +210,23 @@ class _Run:
     def _batch_source(
         self, start: int, should_stop: Callable[[], bool]
     ) -> Streamed | OnDevice | None:
-        """Returns the batches from step `start` on; None if it was stopped while loading."""
+        """Returns the source of batches from step `start` on; None if stopped while loading."""
         view, store, config = self.view, self.store, self.config.train
         rows, pool_features = view.rows(TRAIN), self.model.pool_features
         order = TrainOrder(rows, config.batch_size, self.config.seed)
-        used = np.unique(np.concatenate([rows, *self.ranked.values()]))
+        used = np.unique(np.concatenate([rows, *self.ranked_rows.values()]))
         if self.devices or not fits_on_device(store, used, config.features, pool_features):
             return Streamed(self.step, view, store, order, start, self.devices)
         on_device = load(view, store, used, should_stop, pool_features)
         return OnDevice(multi_step(self.step), on_device, order, start) if on_device else None
 
     def _compile(self, state: State, source: Streamed | OnDevice) -> Callable[..., State]:
-        """Compiles the programs of a validation and returns the one that records its scores.
+        """Compiles the programs of a validation; returns the compiled `record`.
 
-        This happens before the first step: a signal during a compilation must not lose steps.
+        Called before the first step, so that a signal during compilation loses no steps.
         """
         size = self.config.evaluate.batch_size
-        for rows in self.ranked.values():
+        for rows in self.ranked_rows.values():
             batches = source.ranked(rows[:size], size)
             rank_videos(self.ranker, state.evaluated, state.statistics, batches)
         return self.record.lower(state, state.best_score_S).compile()
@@ -239,9 +239,9 @@ class _Run:
         source: Streamed | OnDevice,
         should_stop: Callable[[], bool],
     ) -> list[float] | None:
-        """Adds a line to the log and returns the score of each seed; None if stopped.
+        """Ranks, logs the metrics and returns the score of each seed; None if stopped.
 
-        `last_end` is the time and the step at which the last validation ended.
+        `last_end` is the time and the step of the end of the last validation.
         """
         config, seconds, num_steps = self.config, time.monotonic() - last_end[0], step - last_end[1]
         rate = float(learning_rate(config.train, self.num_steps)(jnp.int32(step - 1)))
@@ -251,7 +251,7 @@ class _Run:
             "loss": (np.asarray(state.loss_sum_S) / int(state.loss_steps)).tolist(),
             "learning_rate": (rate * np.asarray(state.rate_scale_S)).tolist(),
         }
-        for split, rows in self.ranked.items():
+        for split, rows in self.ranked_rows.items():
             batches = source.ranked(rows, config.evaluate.batch_size)
             ranking = rank_videos(
                 self.ranker, state.evaluated, state.statistics, batches, should_stop
@@ -264,13 +264,13 @@ class _Run:
         entry["seconds"] = self.log.seconds + seconds
         entry["steps_per_second"] = num_steps / seconds if seconds else 0.0
         self.log.append(entry)
-        # Without validation videos the last parameters are kept.
+        # Without validation videos the step is the score, so the last parameters are kept.
         return entry.get(f"validation/{config.evaluate.select_by}", [step] * len(entry["loss"]))
 
     def _may_save(self, step: int, saved_at: float) -> bool:
         """Returns whether a checkpoint at this step is requested or cheap enough.
 
-        Several processes save together, so they do not decide by their own clocks.
+        Several processes must save together, so their clocks do not decide: the result is True.
         """
         is_requested = self.config.train.checkpoint_every or step == self.num_steps
         is_cheap = time.monotonic() - saved_at > self.checkpoints.seconds / SAVING_SHARE
@@ -281,11 +281,11 @@ class _Run:
         self.checkpoints.save(self.devices.gather_state(state) if self.devices else state)
 
     def _check_finite(self) -> None:
-        """Raises DivergedError if a loss or gradient of the last dispatch is not finite."""
+        """Raises DivergedError if a loss or gradient norm of the last dispatch is not finite."""
         if self.dispatched is None:
             return
         step, count, metrics = self.dispatched
-        loss_NS, norm_NS = (np.asarray(figures)[:count] for figures in metrics)
+        loss_NS, norm_NS = (np.asarray(values_NS)[:count] for values_NS in metrics)
         finite_NS = np.isfinite(loss_NS) & np.isfinite(norm_NS)
         if finite_NS.all():
             return

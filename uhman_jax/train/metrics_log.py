@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object per validation, in the order of steps."""
+"""Writes metrics.jsonl: one JSON object per validation, in step order."""
 
 import json
 import os
@@ -9,11 +9,11 @@ from uhman_jax.runtime import storage
 
 
 class MetricsLog:
-    """The log of one run directory.
+    """The metrics.jsonl of one run directory.
 
     Args:
         workdir: directory of the run.
-        write: False in a process that must not write.
+        write: False: entries are kept in memory only.
 
     Attributes:
         write: whether the log is written.
@@ -27,7 +27,7 @@ class MetricsLog:
         self.seconds = 0.0
 
     def truncate(self, step: int) -> None:
-        """Drops the entries after a step, and an incomplete last line, which a killed run leaves.
+        """Drops the entries after a step, and the incomplete last line of a killed run.
 
         Raises:
             UserError: another line is damaged.
@@ -38,7 +38,7 @@ class MetricsLog:
         self._rewrite()
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Adds an entry at the end; in a bucket, replaces the object."""
+        """Appends an entry; in a bucket, rewrites the whole object."""
         self.seconds = entry["seconds"]
         self._lines.append(json.dumps(entry) + "\n")
         if storage.is_remote(self._path):

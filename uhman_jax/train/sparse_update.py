@@ -14,14 +14,14 @@ from uhman_jax.config import Optimiser, TrainConfig
 from uhman_jax.input_pipeline import Batch
 from uhman_jax.runtime.mesh import is_table
 
-# Of the indices of rows in a table.
+# For `ids_R` as index of a table.
 _HOW: dict[str, Any] = {"indices_are_sorted": True, "unique_indices": True}
 
 
 def few(
     batch: Batch, negatives_BPN: jax.Array | None, num_hashtags: int, config: TrainConfig
 ) -> bool:
-    """Returns whether the update is sparse: only rows that occur in the batch change, fewer than T.
+    """Returns whether an update changes only the rows that a batch uses, and fewer than T.
 
     Momentum, weight decay, AdamW and a moving average change every row. A loss without sampled
     negatives uses all rows.
@@ -33,11 +33,11 @@ def few(
 
 
 def find(batch: Any, negatives_BPN: Any, num_hashtags: int) -> tuple[jax.Array, Batch, jax.Array]:
-    """Returns the rows that a batch uses; masked slots use hashtag 0.
+    """Finds the hashtags that a batch uses; masked slots use hashtag 0.
 
     Returns:
-        (ids_R, batch, negatives_BPN): int32 hashtag ids, ascending, where entries from T on are
-        padding; the batch and the negatives with indices in `ids_R` as hashtag ids.
+        (ids_R, batch, negatives_BPN): int32 hashtag ids, unique and ascending, where ids from T on
+        are padding; the batch and the negatives, each hashtag id replaced by its index in `ids_R`.
     """
     user = batch.user
     history_BR = jnp.where(user.history_mask_BR, user.history_BR, 0)
@@ -45,7 +45,7 @@ def find(batch: Any, negatives_BPN: Any, num_hashtags: int) -> tuple[jax.Array, 
     arrays = (positives_BP, negatives_BPN, history_BR)
     flat = jnp.concatenate([ids.reshape(-1) for ids in arrays])
     ids_R, index = jnp.unique(flat, size=flat.size, fill_value=num_hashtags, return_inverse=True)
-    beyond_R = jnp.cumsum(ids_R >= num_hashtags)  # so that no id occurs twice
+    beyond_R = jnp.cumsum(ids_R >= num_hashtags)  # makes the ids of the padding unique
     ids_R = jnp.where(beyond_R > 0, num_hashtags + beyond_R - 1, ids_R)
     ends = [positives_BP.size, positives_BP.size + negatives_BPN.size]
     parts = [
@@ -57,7 +57,7 @@ def find(batch: Any, negatives_BPN: Any, num_hashtags: int) -> tuple[jax.Array, 
 
 
 def gather(params: Any, ids_R: jax.Array) -> Any:
-    """Returns the parameters with small tables in place of the large ones; padding rows are 0."""
+    """Returns the parameters with only the rows `ids_R` of each table; padding rows are 0."""
 
     def rows(path: Any, leaf: jax.Array) -> jax.Array:
         if not is_table(path):
@@ -68,7 +68,7 @@ def gather(params: Any, ids_R: jax.Array) -> Any:
 
 
 def add(params: Any, changes: Any, ids_R: jax.Array) -> Any:
-    """Returns the parameters plus the changes of the small tables and of all other parameters."""
+    """Returns the parameters plus `changes`, which have only the rows `ids_R` of each table."""
 
     def added(path: Any, leaf: jax.Array, change: jax.Array) -> jax.Array:
         if not is_table(path):

@@ -22,13 +22,13 @@ class State(NamedTuple):
     Attributes:
         step: int32, updates made so far.
         params: parameters of the seeds' models.
-        average: exponential moving average of the parameters; () if the config has none.
+        average: exponential moving average of the parameters; () if `train.ema` is 0.
         opt_state: states of the seeds' optimisers.
         statistics: the fields of `ChannelStatistics` as a dict, constants of the model, without S.
         rate_scale_S: float32, factor on the learning rate, which plateaus reduce.
         loss_sum_S: float32, sum of the losses of the steps since the last validation.
         loss_steps: int32, number of these steps.
-        best_params: parameters of the best validation so far; the initial ones before the first.
+        best_params: parameters of the best validation so far; before the first, the initial ones.
         best_score_S: float32, its score; -inf before the first.
         best_step_S: int32, its step.
         stale_S: int32, validations since the last improvement or decay.
@@ -51,22 +51,22 @@ class State(NamedTuple):
 
     @property
     def evaluated(self) -> Any:
-        """Returns the parameters to validate and keep."""
+        """The parameters to validate: the moving average, or `params` if there is none."""
         return self.average or self.params
 
     @property
     def kept(self) -> Any:
-        """Returns the parameters to use: the best, or the current ones before any validation."""
+        """The parameters of the trained model: the best, or `evaluated` before any validation."""
         return self.best_params if int(self.validated_step) else self.evaluated
 
 
 def optimiser(config: TrainConfig) -> optax.GradientTransformation:
-    """Returns the update of one seed without its learning rate.
+    """Returns the optimiser of one seed, without the learning rate.
 
-    The norm of the gradient is clipped. SGD adds weight decay (of matrices), then momentum; AdamW
-    adds weight decay after its moments. Last, updates of some parameters are scaled
-    (`TrainConfig.user_rate` and the next two): the rows of tables take larger steps, because all
-    examples of a batch move a dense matrix, but only a few of them a row.
+    Clips the norm of the gradient. Weight decay applies to matrices only: SGD adds it before
+    momentum, AdamW after its moments. Last, `user_rate`, `attention_rate` and `hashtag_rate` scale
+    the updates of some parameters: rows of tables take larger steps, because only a few examples
+    of a batch use a row, but all use a dense matrix.
     """
     parts = []
     if config.clip_norm:
@@ -101,7 +101,7 @@ def _scale(updates: Any, config: TrainConfig) -> Any:
 
 
 def seed_keys(config: Config) -> tuple[jax.Array, jax.Array]:
-    """Returns typed keys of the seeds' initial parameters and of their steps, each (S,)."""
+    """Returns the seeds' typed keys for the initial parameters and for the steps, each (S,)."""
     seeds_S = config.seed + jnp.arange(config.train.num_seeds)
     keys_SA = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(seeds_S)
     return keys_SA[:, 0], keys_SA[:, 1]
@@ -113,9 +113,9 @@ def init_state(model: nn.Module, config: Config, statistics: ChannelStatistics) 
     Args:
         model: the result of `models.build.build_model`.
         config: seed s of the population draws its parameters from `config.seed + s`.
-        statistics: mean and deviation of the channels over the training split.
+        statistics: mean and standard deviation of the channels over the training split.
     """
-    # It runs once. On a CPU XLA takes 10 s to optimise it; without that it runs in 10 ms.
+    # This runs once. On a CPU, XLA would optimise it for 10 s; unoptimised it runs in 10 ms.
     unoptimised = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     options = unoptimised if jax.default_backend() == "cpu" else None
     init = functools.partial(_initial, model, config)
@@ -123,7 +123,7 @@ def init_state(model: nn.Module, config: Config, statistics: ChannelStatistics) 
 
 
 def abstract_state(model: nn.Module, config: Config, num_channels: int) -> State:
-    """Returns shapes and types of the state, for reading a checkpoint."""
+    """Returns the state as shapes and dtypes, for reading a checkpoint."""
     zeros_C = np.zeros(num_channels, np.float32)
     statistics = ChannelStatistics(zeros_C, zeros_C)
     return jax.eval_shape(functools.partial(_initial, model, config), statistics)
@@ -160,13 +160,13 @@ def record_validation(
 
     Args:
         state: at the validated step.
-        score_S: higher is better. At a tie the new parameters replace the best ones, but a tie is
-            no improvement; NaN is neither.
+        score_S: higher is better. At a tie the new parameters replace the best ones, but a tie
+            does not count as an improvement. NaN counts as worse.
         patience: validations without improvement before the learning rate falls; 0: never.
         decay_factor: factor on the learning rate when it falls.
     """
     improved_S = score_S > state.best_score_S
-    as_good_S = score_S >= state.best_score_S  # at a tie the one that was trained longer
+    as_good_S = score_S >= state.best_score_S  # at a tie, prefer the longer training
 
     def keep_best(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(as_good_S.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)

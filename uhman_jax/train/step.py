@@ -1,4 +1,4 @@
-"""One update of every seed's model over one shared batch (paper, section 2.4)."""
+"""One update of every seed's model on one shared batch (paper, section 2.4)."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, assert_never
@@ -17,14 +17,14 @@ from uhman_jax.train.state import State, optimiser, seed_keys
 
 
 class StepMetrics(NamedTuple):
-    """Metrics of one step, before its update; read on the host one step later."""
+    """Metrics of one step, before its update; the host reads them one dispatch later."""
 
     loss_S: jax.Array
     gradient_norm_S: jax.Array
 
 
 def learning_rate(config: TrainConfig, num_steps: int) -> Callable[[jax.Array], jax.Array]:
-    """Returns the scheduled learning rate by step; plateaus scale it further, per seed."""
+    """Returns the schedule, step -> learning rate; `State.rate_scale_S` then scales it."""
     match config.decay:
         case Decay.COSINE:
             cosine = optax.cosine_decay_schedule(config.learning_rate, num_steps)
@@ -50,14 +50,14 @@ def loss_and_gradient(
 ) -> tuple[jax.Array, Any]:
     """Returns the mean loss over the real examples of a batch, and its gradient.
 
-    Both are accumulated over microbatches. On a CPU the activations of a microbatch stay in the
-    cache until its gradient is computed, so that a step takes less time than with a whole batch.
+    Both are accumulated over microbatches. On a CPU this is faster than a whole batch, because the
+    activations of a microbatch stay in the cache until its gradient is computed.
 
     Args:
         model: query tower and hashtag tower, whose tables may have only some of the hashtags.
         params: parameters of one seed.
         statistics: the model's constants.
-        batch: its hashtag ids are rows of these tables.
+        batch: examples whose hashtag ids are rows of these tables.
         negatives_BPN: rows of these tables; None if the loss samples none.
         dropout_key: typed random key.
         config: valid settings.
@@ -107,8 +107,8 @@ def _towers(model: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
 def moving_average(state: State, params: Any, decay: float) -> Any:
     """Returns the moving average after a step; () if `decay` is 0.
 
-    The decay of step s, from 0, is at most (s + 1) / (s + 10), so that the random initial
-    parameters soon have no weight.
+    At step s, counted from 0, the decay is at most (s + 1) / (s + 10), so that the random initial
+    parameters soon have little weight.
     """
     if not decay:
         return ()
@@ -125,7 +125,7 @@ def make_train_step(
     shardings: Any = None,
     platform: str | None = None,
 ) -> Callable[[State, Batch], tuple[State, StepMetrics]]:
-    """Returns the jitted step, which donates the state. Seed s has fold_in(key_s, step) as key.
+    """Returns the jitted step, which donates its state. The key of seed s is fold_in(key_s, step).
 
     Args:
         model: query tower and hashtag tower, of T hashtags.
@@ -150,7 +150,7 @@ def make_train_step(
         if sparse_update.few(batch, negatives_BPN, num_hashtags, config.train):
             ids_R, batch, negatives_BPN = sparse_update.find(batch, negatives_BPN, num_hashtags)
             used = sparse_update.gather(params, ids_R)
-        # Its tables have fewer rows, or on several devices a few more than T.
+        # After `gather` the tables have fewer rows; on several devices they have padding rows.
         run = model.clone(num_hashtags=len(used["hashtag_TK"]))
         inputs = run, used, statistics, batch, negatives_BPN, dropout_key
         loss, gradient = loss_and_gradient(*inputs, config, loss_function, platform)
@@ -163,7 +163,7 @@ def make_train_step(
         return params, opt_state, StepMetrics(loss, optax.tree.norm(gradient))
 
     def all_seeds(seeds, statistics, batch):
-        if config.train.num_seeds == 1:  # a product with a batch axis of one is slower
+        if config.train.num_seeds == 1:  # faster than matmuls with a batch axis of 1
             first = jax.tree.map(lambda leaf: leaf[0], seeds)
             return jax.tree.map(lambda leaf: leaf[None], one_seed(first, statistics, batch))
         return jax.vmap(one_seed, in_axes=(0, None, None))(seeds, statistics, batch)
