@@ -26,7 +26,7 @@ def test_inputs_without_a_table(tmp_path, capsys):
     found = find_videos.list_inputs(tmp_path)
     assert found == [("b.mp4", "b.mp4"), ("sub/a.webm", "sub/a.webm")]
     message = capsys.readouterr().err
-    assert message.startswith("25 files are no clips by their suffix (2 without one, 1 .")
+    assert message.startswith("25 files do not have a video suffix (2 without one, 1 .")
     assert message.count("\n") == 1
     # Folders of features that were begun before the rule go on with all files but tables and texts.
     old = [name for name, _ in find_videos.list_inputs(tmp_path, rule=1)]

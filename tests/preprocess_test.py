@@ -290,7 +290,7 @@ def command_line(*arguments, program=("-m", "uhman_jax.preprocess")):
         (["--root=.", "--max_frames=0"], "max_frames must be in [1, inf), got 0"),
         (["--root=.", "--weights=no.h5"], "got 'no.h5' (No such file or directory)"),
         (["--root=.", "--retry=later"], "--retry must name states"),
-        (["--root=.", "extra"], "everything is a flag, got 'extra'"),
+        (["--root=.", "extra"], "all arguments must be flags, got 'extra'"),
     ],
 )
 def test_mistakes_at_the_command_line_are_one_sentence(arguments, sentence):

@@ -252,7 +252,7 @@ def test_an_index_older_than_a_shard_is_made_again_or_named(directory):
     store.write_shard(directory, 2, 3, [same_size, make_record(4)], schema)
     frames = store.FrameStore(directory)
     for read in READS:
-        with pytest.raises(UserError, match="index.npz must be of the shards .*-00002-.*delete"):
+        with pytest.raises(UserError, match="index.npz must match the shards .*-00002-.*delete"):
             read(frames, 3)
     assert_same(frames[4], make_record(4))
 

@@ -2,9 +2,9 @@
 
 With --runner=NAME the shards are made on Apache Beam, and unknown flags are passed to Beam.
 
-Without --runner several machines that share the folders can each make a part: first --part=0/16,
-which stores the weights that all parts need; then 1/16 to 16/16, at once; last the same command
-without --part.
+Without --runner, several machines that share the folders can each make a part of the shards. First
+run --part=0/16, which stores the weights that all parts need; then 1/16 to 16/16, in parallel;
+finally the same command without --part.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ _ROOT = flags.DEFINE_string(
 )
 _OUTPUT = flags.DEFINE_string("output", "", "Folder of the shards; default: ROOT/features/<hash>.")
 _RETRY = flags.DEFINE_list(
-    "retry", [], "States (e.g. timeout): shards with such clips are made again."
+    "retry", [], "Clip states, e.g. timeout: shards with clips in these states are made again."
 )
 _RUNNER = flags.DEFINE_string(
     "runner", "", "Beam runner, e.g. DirectRunner, FlinkRunner, SparkRunner, DataflowRunner."
@@ -40,7 +40,7 @@ _DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEF
 
 
 def _define_flags() -> dict[str, flags.FlagHolder]:
-    """Defines a flag per setting except `output_dir`; the comment in config.py is its help."""
+    """Defines a flag for each setting except `output_dir`; its help is the comment in config.py."""
     comments = dict(re.findall(r"(\w+):.*  # (.*)", inspect.getsource(PreprocessConfig)))
     holders = {}
     for field in dataclasses.fields(PreprocessConfig):
@@ -56,13 +56,13 @@ _FIELDS = _define_flags()
 
 
 def run(beam_arguments: list[str]) -> None:
-    """Makes the features and prints the counts of the ledger.
+    """Makes the shards and prints the number of clips in each state.
 
     Args:
         beam_arguments: flags that are passed to Beam.
 
     Raises:
-        UserError: as `pipeline.preprocess`.
+        UserError: a flag is invalid, or `pipeline.preprocess` raises it.
     """
     from uhman_jax.preprocess import ledger, pipeline
     from uhman_jax.preprocess.find_videos import list_inputs
@@ -76,7 +76,7 @@ def run(beam_arguments: list[str]) -> None:
     if unknown := set(_RETRY.value) - set(ledger.STATES):
         raise UserError(
             f"--retry must name states of {', '.join(ledger.STATES)}, got "
-            f"{', '.join(map(repr, sorted(unknown)))}; leave out the others"
+            f"{', '.join(map(repr, sorted(unknown)))}; remove them"
         )
     part = pipeline.Part.parse(_PART.value) if _PART.value else None
     if part and (_RUNNER.value or _RETRY.value):
@@ -97,7 +97,7 @@ def run(beam_arguments: list[str]) -> None:
         part=part,
     )
     if part and not part.number:
-        print(f"the weights are in {directory}; go on with --part=1/{part.count}")
+        print(f"the weights are in {directory}; continue with --part=1/{part.count}")
     else:
         _print_summary(summary, directory, part)
 
@@ -122,16 +122,18 @@ def _print_summary(summary: Any, directory: Path, part: Any) -> None:
     if summary.reused:
         print(f"{summary.reused} of {count_of(len(summary.entries), 'clip')} had features already")
     if part:
-        print(f"part {part} is in {directory}; when all are, run once more without --part")
+        print(f"part {part} is in {directory}; when all parts are, run again without --part")
     else:
         print(f"features and ledger.jsonl are in {directory}")
 
 
 def main(argv: list[str]) -> None:
-    """Runs the command; ends with status 2 on a user's mistake, with 75 on a signal."""
+    """Runs the command; exits with status 2 after a user error and 75 after a signal."""
     with exit_on_user_error(), signals.exit_on_signal():
         if len(argv) > 1 and not _RUNNER.value:
-            raise UserError(f"everything is a flag, got {argv[1]!r}; write e.g. --root=FOLDER")
+            raise UserError(
+                f"all arguments must be flags, got {argv[1]!r}; write e.g. --root=FOLDER"
+            )
         run(argv[1:])
 
 

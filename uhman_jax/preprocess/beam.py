@@ -1,8 +1,8 @@
-"""Makes shards on Apache Beam: on any of its runners, the same bytes as without it.
+"""Makes shards on Apache Beam; on every runner their bytes are the same as without Beam.
 
 The elements are the shards. Each is a pure function of its videos, the settings and the weights,
-and is written whole or not at all: an engine may make a shard twice, make it on two machines at
-once or abandon it. Workers need this package, and the folders under the same paths.
+and is written atomically: a runner may make a shard twice, make it on two machines at once or
+abandon it. Workers need this package, and access to the folders under the same paths.
 """
 
 import threading
@@ -20,25 +20,25 @@ from uhman_jax.preprocess.extract_features import Meter
 from uhman_jax.preprocess.ledger import Shard
 from uhman_jax.runtime.errors import UserError
 
-NAMESPACE = "uhman_jax"  # of the metrics
-_LOOK_EVERY = 1.0  # seconds between updates of the progress bar
-_DIRECT_RUNNER = (  # defaults; of options with one name the last counts
+NAMESPACE = "uhman_jax"  # namespace of the metrics
+_UPDATE_SECONDS = 1.0  # between updates of the progress bar
+_DIRECT_RUNNER = (  # defaults; a later option of the same name overrides them
     "direct_running_mode=multi_processing",
     "direct_num_workers=0",  # one per core
     "default_sdk_harness_log_level=ERROR",
-    # With this option the direct runner does not look for an engine to download. It has no other
-    # effect: this pipeline has no triggers.
+    # Keeps the direct runner from trying an engine that must be downloaded. It has no other effect,
+    # because this pipeline has no triggers.
     "allow_unsafe_triggers",
 )
 
 
 def options_of(arguments: Sequence[str]) -> PipelineOptions:
-    """Returns Beam's options from its arguments on the command line, --runner among them.
+    """Returns Beam's options, parsed from command-line arguments that include --runner.
 
-    By default the direct runner works in one process per core, and its workers log only errors.
+    By default the direct runner uses one process per core, and its workers log only errors.
 
     Raises:
-        UserError: Beam does not know an argument, or the runner.
+        UserError: Beam does not know an argument or the runner.
     """
     try:
         runner = PipelineOptions(list(arguments)).get_all_options()["runner"]
@@ -61,16 +61,16 @@ class MakeShard(beam.DoFn):
         self._extractor: Any = None
 
     def setup(self) -> None:
-        """Loads the network with the weights that the folder keeps."""
+        """Loads the network with the weights stored in the folder."""
         _, directory, config, network = self._arguments
-        # Several workers of one machine would compete for its accelerator: only on request.
+        # Workers of one machine would compete for its accelerator, so AUTO does not use it.
         backend = Backend.TENSORFLOW if config.backend is Backend.AUTO else config.backend
         self._extractor = shard_builder.restore_extractor(
             directory, network, precision=config.precision, backend=backend
         )
 
     def process(self, shard: Shard) -> Iterator[int]:
-        """Makes a shard and counts; yields its index."""
+        """Makes a shard, adds its counts to the metrics and yields its index."""
         meter = Meter(len(shard.videos), 0, show=False)
         work = shard_builder.ShardBuilder(*self._arguments, meter)
         (entries,) = work.run([shard], self._num_shards, self._extractor).values()
@@ -90,17 +90,17 @@ def make(
     """Makes the missing shards on the runner that the options name.
 
     Args:
-        work: its folder holds the weights.
+        work: builds a shard; its folder holds the weights.
         missing: shards to make.
-        num_shards: of the folder.
-        options: of Beam.
+        num_shards: number of shards in the folder.
+        options: see `options_of`.
         meter: shows how many clips are in finished shards.
 
     Returns:
-        The metrics: clips by state, and frames.
+        The metrics: number of clips in each state, and of frames.
 
     Raises:
-        UserError: the pipeline failed; finished shards stay.
+        UserError: the pipeline failed; finished shards are kept.
     """
     pipeline = beam.Pipeline(options=options)
     _ = (
@@ -124,11 +124,11 @@ def make(
     return {counter.key.metric.name: counter.result for counter in counters["counters"]}
 
 
-def _run(pipeline: beam.Pipeline, look: Callable[[], None]) -> Any:
-    """Runs a pipeline to its end and returns its result; calls `look` every second.
+def _run(pipeline: beam.Pipeline, update: Callable[[], None]) -> Any:
+    """Runs a pipeline until it ends and returns its result; calls `update` every second.
 
-    The direct runner waits forever for a worker that has died, but one of its threads raises an
-    exception.
+    If a worker dies, the direct runner waits forever, but one of its threads raises an exception,
+    which ends the wait here.
     """
     result, failure, ended = None, "a worker is lost", threading.Event()
 
@@ -146,13 +146,13 @@ def _run(pipeline: beam.Pipeline, look: Callable[[], None]) -> Any:
     threading.excepthook = lambda arguments: ended.set()
     try:
         threading.Thread(target=target, daemon=True).start()
-        while not ended.wait(_LOOK_EVERY):
-            look()
+        while not ended.wait(_UPDATE_SECONDS):
+            update()
     finally:
         threading.excepthook = hook
     if failure:
         raise UserError(
-            f"the Beam pipeline must come to its end, got {failure.strip().splitlines()[-1]!r}; "
-            "finished shards stay, the same command makes the others"
+            f"the Beam pipeline must finish, got {failure.strip().splitlines()[-1]!r}; "
+            "finished shards stay, the same command makes the rest"
         )
     return result

@@ -1,6 +1,6 @@
-"""A clip: its file's name and checks, and the result of decoding it.
+"""Checks the file of a clip, makes its name printable, and defines the result of decoding it.
 
-This module does not import PyAV, which the parent of the decoding processes does not need.
+This module does not import PyAV, so the parent of the decoding processes does not load it.
 """
 
 import dataclasses
@@ -10,8 +10,8 @@ import stat
 
 import numpy as np
 
-FRAME_TIMES = 2  # the current rule for the times of frames, see `video_index.read_index`
-_PROTECTION = re.compile(rb"sinf\0\0\0.frma", re.DOTALL)  # of an encrypted MP4 track
+FRAME_TIMES = 2  # current version of the rule for frame times, see `video_index.read_index`
+_PROTECTION = re.compile(rb"sinf\0\0\0.frma", re.DOTALL)  # boxes of an encrypted MP4 track
 _ASF = bytes.fromhex("3026b2758e66cf11")  # start of an ASF (WMV) file
 _ASF_ENCRYPTION = (  # objects in the header of an encrypted ASF file
     bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"),
@@ -19,23 +19,23 @@ _ASF_ENCRYPTION = (  # objects in the header of an encrypted ASF file
 )
 # Surrogates for bytes that are not UTF-8, and characters that would break a line.
 _UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
-_SEARCHED = 8 << 20  # bytes at either end of a file, where its header is
+_SEARCHED = 8 << 20  # bytes read at each end of a file; its header is at one of them
 _MP4_FIRST = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx")
 
 
 @dataclasses.dataclass(frozen=True)
 class DecodedClip:
-    """The frames of one clip, or the reason why there is none.
+    """The frames of one clip, or the reason why there are none.
 
     Attributes:
         state: "ok", "short", "corrupt", "no_video", "unsupported" or "timeout".
-        reason: "" or one sentence; of an "ok" clip, the fault after at least one good frame.
+        reason: "" or one sentence; for an "ok" clip, a fault of the file besides its good frames.
         images: uint8 [F, size, size, 3], RGB, upright, stretched to a square.
-        times_F: float32, seconds from the first frame at which each is sampled, ascending.
-        seconds: how long the clip is shown.
+        times_F: float32, sampling time of each frame in seconds from the first, ascending.
+        seconds: display duration of the clip.
         content: hash of the packets of the video stream, in hexadecimal.
-        width: of the upright video, in pixels.
-        height: of the upright video, in pixels.
+        width: width of the upright video in pixels.
+        height: height of the upright video in pixels.
     """
 
     state: str
@@ -49,16 +49,16 @@ class DecodedClip:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """Returns the float32 arrays by name; they become arrays of the clip's record."""
+        """Returns the float32 arrays for the clip's record, by name."""
         arrays = {name: value for name, value in vars(self).items() if name != "images"}
         return {name: value for name, value in arrays.items() if isinstance(value, np.ndarray)}
 
 
 class DecodeError(Exception):
-    """A file yields no frame.
+    """Decoding a file yields no frame.
 
     Attributes:
-        kind: "short" (a video stream without one frame), "corrupt", "no_video" or "unsupported".
+        kind: "short" (a video stream without a frame), "corrupt", "no_video" or "unsupported".
         reason: one sentence.
     """
 
@@ -91,9 +91,10 @@ def require_size(num_bytes: int, max_megabytes: float) -> None:
 def printable(name: str) -> str:
     r"""Returns a file's name, or a unique spelling of a name that cannot be printed.
 
-    It is part of ids in shards, so two files never share a spelling; `storage.escape_name` is for
-    messages, and may spell two names alike. Bytes that are not UTF-8 and control characters are
-    written as \xe9, and backslashes twice, after "./", with which no listed path begins.
+    Ids in shards contain it, so two names never share a spelling; `storage.escape_name` is only for
+    messages and may map two names to one text. A spelling begins with "./", as no listed path does.
+    Bytes that are not UTF-8 and control characters become escapes like \xe9, and backslashes are
+    doubled.
 
     >>> print(printable("caf\udce9.mp4"), printable("clip.mp4"))
     ./caf\xe9.mp4 clip.mp4
@@ -110,7 +111,7 @@ def printable(name: str) -> str:
 
 
 def is_encrypted(path: str) -> bool:
-    """Returns whether the container says that its content is encrypted: MP4, WMV and MPEG-TS.
+    """Returns whether an MP4, WMV or MPEG-TS container marks its content as encrypted.
 
     It reads both ends of the file; `video_index` recognises encrypted Matroska files.
     """
@@ -126,7 +127,7 @@ def is_encrypted(path: str) -> bool:
 
 
 def _is_scrambled(head: bytes) -> bool:
-    """Returns whether most packets with a payload of a transport stream are marked as scrambled."""
+    """Returns whether most payload packets of a transport stream are marked as scrambled."""
     for begin, step in ((0, 188), (4, 192), (0, 204)):
         packets = [head[i : i + 4] for i in range(begin, len(head) - 3, step)]
         if len(packets) < 4 or sum(p[0] != 0x47 for p in packets) > len(packets) // 50:
@@ -137,14 +138,14 @@ def _is_scrambled(head: bytes) -> bool:
 
 
 def shortage(path: str, *, decoded: bool = False) -> str:
-    """Returns a sentence where a file announces more bytes than it holds, else "".
+    """Returns a sentence if a file's header announces more bytes than the file holds, else "".
 
-    It looks at the lengths of MP4's boxes, RIFF's (AVI) chunks and Matroska's segment.
+    It reads the lengths of MP4 boxes, RIFF (AVI) chunks and the Matroska segment.
 
     Args:
         path: the file.
-        decoded: its frames were read without a fault. Then an MP4 file passes: it lists the offset
-            of every frame, so the missing bytes hold no frame.
+        decoded: whether all frames were decoded without a fault. An MP4 file then passes: it lists
+            the offset of every frame, so the missing bytes hold no frame.
     """
     size, announced = os.stat(path).st_size, 0
     with open(path, "rb") as file:
@@ -161,7 +162,7 @@ def shortage(path: str, *, decoded: bool = False) -> str:
 
 
 def _end_of_chunks(file, size: int, length_of) -> int:
-    """Returns the end of the last chunk; `length_of` reads a header, 0: the chunk has no length."""
+    """Returns the end of the last chunk; `length_of(header)` is 0 for a chunk without a length."""
     begin = 0
     while begin + 8 <= size:
         file.seek(begin)
@@ -196,7 +197,7 @@ def _matroska_end(head: bytes) -> int:
 
 
 def _matroska_number(data: bytes, begin: int) -> tuple[int, int]:
-    """Returns a number of variable width, and that width in bytes."""
+    """Returns a number of variable width, and its width in bytes."""
     width = 9 - data[begin].bit_length() if begin < len(data) and data[begin] else 8
     value = int.from_bytes(data[begin : begin + width], "big")
     return value & (1 << 7 * width) - 1, width

@@ -1,4 +1,4 @@
-"""Decodes a few frames of one video file: 5 per second by timestamp, then a limit, spread evenly.
+"""Decodes a few frames of one video file: 5 per second, thinned evenly to a maximum number.
 
 There are two passes over the file. The first only reads packets (`video_index`) and finds the time
 at which each frame is shown, so the frames to keep are known before decoding, and memory does not
@@ -50,19 +50,20 @@ def sample_frames(
     """Returns the frames shown at times 0, 1/fps, 2/fps, ..., thinned evenly to `max_frames`.
 
     A frame shown over several sampling times (a still, a slow clip) counts once, at the first of
-    them. Of n > max_frames frames the middles of max_frames equal parts are kept. If decoding fails
-    after some good frames, the clip has these frames, and a reason. High dynamic range is converted
-    only by its matrix, without tone mapping; transparency is dropped.
+    them. More than `max_frames` frames are divided into `max_frames` equal parts, and the middle
+    frame of each part is kept. If decoding fails after some good frames, the clip has these frames
+    and a reason. High-dynamic-range colours are converted only by their matrix, without tone
+    mapping; transparency is dropped.
 
     Args:
-        path: a regular file; any container that FFmpeg reads, unless it opens other files.
+        path: a regular file in any container that FFmpeg reads without opening other files.
         frames_per_second: sampling rate.
-        max_frames: frames to keep at most, >= 1.
+        max_frames: maximum number of frames, >= 1.
         size: width and height of the images.
         max_megapixels: larger pictures are refused.
         max_megabytes: larger files are refused.
         max_seconds: longer clips are refused.
-        frame_times: rule for the times of frames, see `video_index.read_index`.
+        frame_times: version of the rule for frame times, see `video_index.read_index`.
 
     Raises:
         DecodeError: no frame could be decoded.
@@ -83,7 +84,7 @@ def sample_frames(
         raise
     faults = [text for text in (clip.reason, note) if text]
     if faults and not index.encrypted.any() and is_encrypted(file):
-        raise DecodeError("unsupported", ENCRYPTED)  # FFmpeg took an unknown scheme for clear video
+        raise DecodeError("unsupported", ENCRYPTED)  # FFmpeg decoded it as if not encrypted
     faults += filter(None, [shortage(file, decoded=not faults)])
     reason = "; ".join(faults)
     return dataclasses.replace(clip, reason=reason, seconds=seconds, content=index.content)
@@ -92,7 +93,7 @@ def sample_frames(
 def _decode_chosen(
     file: str, index: Index, chosen: dict[int, float], size: int, max_megapixels: float
 ) -> DecodedClip:
-    # After damage, or with a wrong key-frame mark, all is decoded, as every player would.
+    # If the file is damaged or its key-frame flags are wrong, decode all of it, as players do.
     for skip in (False,) if index.counted else (True, False):
         decoding = _Decoding(chosen, size)
         decoding.run(file, index, max_megapixels, skip=skip)
@@ -122,10 +123,10 @@ class _Decoding:
 
     Attributes:
         images: key -> uint8 [size, size, 3].
-        first: image of the first decoded frame, for clips of which no chosen frame is decoded.
-        width: of the upright video; 0 before the first frame.
-        height: of the upright video.
-        error: the first one.
+        first: image of the first decoded frame, used if no chosen frame is decoded.
+        width: width of the upright video; 0 before the first frame.
+        height: height of the upright video.
+        error: first error of the library, or None.
     """
 
     def __init__(self, chosen: dict[int, float], size: int):
@@ -144,7 +145,7 @@ class _Decoding:
         return len(self.chosen) - len(self.images)
 
     def run(self, path: str, index: Index, max_megapixels: float, *, skip: bool) -> None:
-        """Decodes until no chosen frame is missing; `skip`: only groups of pictures with one."""
+        """Decodes until no chosen frame is missing; `skip`: only groups of pictures they need."""
         needed = needed_segments(index, self.chosen) if skip else None
         container, stream = open_stream(path, max_megapixels)
         context, previous = stream.codec_context, None
@@ -164,7 +165,7 @@ class _Decoding:
                         if previous is not None and segment > previous + 1:
                             self._decode(context, None, index.counted)
                             context.flush_buffers()
-                        # Frames to which no other refers need not be decoded.
+                        # Skip frames that no other frame refers to, except chosen ones.
                         context.skip_frame = "DEFAULT" if key in self.chosen else "NONREF"
                     self._decode(context, packet, index.counted)
                     previous = segment
@@ -203,13 +204,13 @@ class _Decoding:
     def _convert(self, frame) -> np.ndarray:
         """Returns the frame as RGB, scaled to a square, then turned upright."""
         shrinks = min(frame.width, frame.height) >= self.size
-        # A file that does not name its matrix has BT.709 from 720 lines up, else BT.601.
-        high = min(frame.width, frame.height) >= 720 and frame.colorspace == _UNSPECIFIED
+        # If a file names no colour matrix, assume BT.709 from 720 lines up, else BT.601.
+        assume_bt709 = min(frame.width, frame.height) >= 720 and frame.colorspace == _UNSPECIFIED
         image = frame.reformat(
             width=self.size,
             height=self.size,
             format="rgb24",
-            src_colorspace="ITU709" if high else None,
+            src_colorspace="ITU709" if assume_bt709 else None,
             interpolation="AREA" if shrinks else "BILINEAR",
             threads=1,
         ).to_ndarray()
@@ -225,13 +226,13 @@ def _display_matrix(frame) -> np.ndarray:
         data = bytes(frame.side_data["DISPLAYMATRIX"])
         if len(data) >= 36:
             signs = np.sign(np.frombuffer(data[:36], np.int32).reshape(3, 3)[:2, :2])
-            # Turns by 90 degrees and mirrors have one entry per row and column; ignore all others.
+            # Rotations by 90 degrees and mirrors have one entry per row and column; ignore others.
             if (np.abs(signs).sum(0) == 1).all() and (np.abs(signs).sum(1) == 1).all():
                 return signs
     return np.eye(2, dtype=np.int32)
 
 
-def _unnamed(kind: type, value: object) -> object:
+def _unknown(kind: type, value: object) -> object:
     if not isinstance(value, int):
         return None
     member = object.__new__(kind)
@@ -239,19 +240,19 @@ def _unnamed(kind: type, value: object) -> object:
     return member
 
 
-# Before version 19 PyAV raises if a frame has side data of a kind without a name, such as EXIF, and
-# the frame would have no display matrix, and no image.
+# PyAV before version 19 raises an error if a frame has side data of a kind that it does not name,
+# such as EXIF. The display matrix, and with it the frame, would be lost.
 if "_missing_" not in vars(av.sidedata.sidedata.Type):
-    av.sidedata.sidedata.Type._missing_ = classmethod(_unnamed)  # type: ignore[bad-assignment]
+    av.sidedata.sidedata.Type._missing_ = classmethod(_unknown)  # type: ignore[bad-assignment]
 
 
 def upright(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Turns and mirrors a square image by its display matrix.
+    """Rotates and mirrors a square image by its display matrix.
 
     Args:
         image: [size, size, ...].
         matrix: [[a, b], [c, d]] of -1, 0, 1: the pixel (x, y) is shown at (a x + c y, b x + d y),
-            y downwards (FFmpeg's AV_FRAME_DATA_DISPLAYMATRIX).
+            with y downwards (FFmpeg's AV_FRAME_DATA_DISPLAYMATRIX).
 
     >>> upright(np.array([[1, 2], [3, 4]]), np.array([[0, 1], [-1, 0]])).tolist()  # clockwise
     [[3, 1], [4, 2]]

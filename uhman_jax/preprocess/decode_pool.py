@@ -1,7 +1,7 @@
 """Decodes many clips ahead of the network, in child processes with a time limit for each clip.
 
 A process that hangs or dies is replaced, and its clip gets a state and a reason. Results come in
-the order of the paths; a bounded number of them waits in memory.
+the order of the paths; the number that waits in memory is bounded.
 """
 
 import collections
@@ -23,17 +23,17 @@ _MAX_WAITING_FRAMES = 1024  # images that wait for the network, about 270 MB
 class DecoderPool(contextlib.AbstractContextManager["DecoderPool"]):
     """Iterates over the decoded clips of `paths`, in order; use it as a context manager.
 
-    Decoding starts with the object and stays a bounded number of clips ahead of the iteration.
+    Decoding starts at once and stays a bounded number of clips ahead of the iteration.
 
     Args:
-        paths: of the clips.
+        paths: paths of the clips.
         config: limits of a clip, number of child processes and their memory.
-        max_frames: kept of a clip.
+        max_frames: maximum number of frames per clip.
         size: width and height of the images.
         frame_times: see `video_index.read_index`.
-        locate: returns the file of a path, or an object (gs://), which is copied and decoded; it
-            raises DecodeError where the path is not allowed.
-        command: starts a child process; the arguments of `decode_worker` follow it.
+        locate: maps a path to a local file or an object (gs://), which is copied and decoded;
+            raises DecodeError if the path is not allowed.
+        command: starts a child process; the arguments of `decode_worker` are appended.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class DecoderPool(contextlib.AbstractContextManager["DecoderPool"]):
         self._submit(max(num_decoders, min(4 * num_decoders, _MAX_WAITING_FRAMES // max_frames)))
 
     def __exit__(self, *exc):
-        """Ends the child processes; clips that were not taken are lost."""
+        """Ends the child processes; clips that were not read are lost."""
         self._closing.set()
         self._threads.shutdown(cancel_futures=True)
         for worker in self._workers:
@@ -90,14 +90,14 @@ class DecoderPool(contextlib.AbstractContextManager["DecoderPool"]):
         worker = self._idle.get()
         try:
             path = self._locate(path)
-            if storage.is_remote(path):  # an object that is too large is not copied
+            if storage.is_remote(path):  # do not copy an object that is too large
                 size = storage.path(path).stat().st_size
                 require_size(size, self._options["max_megabytes"])
             with storage.temporary_copy(storage.path(path)) as file:
                 return worker.decode(str(file), self._options)
         except DecodeError as error:
             return DecodedClip(error.kind, error.reason)
-        except FileNotFoundError as error:  # of an object; the child process reports files
+        except FileNotFoundError as error:  # an object; the child process reports missing files
             return DecodedClip("corrupt", f"the file cannot be read: {error.strerror}")
         finally:
             self._idle.put(worker)

@@ -22,12 +22,12 @@ from uhman_jax.runtime.errors import UserError
 COMMAND = (sys.executable, "-m", "uhman_jax.preprocess.decode_worker")
 # NumPy's OpenBLAS reserves 40 MB of address space per core, and decoders multiply no matrices.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-_START_LIMIT = 300.0  # seconds for a child's imports, on the busiest machine
+_START_LIMIT = 300.0  # seconds for a child's imports on a very busy machine
 _NO_MEMORY = ("MemoryError", "Cannot allocate memory", "failed to map segment")
 
 
 class LibraryFault(UserError):
-    """A decoding process fails its self-test: the library is at fault, not a clip."""
+    """A decoding process fails its self-test: the video library is at fault, not a clip."""
 
 
 def usable_cores() -> int:
@@ -45,7 +45,7 @@ def environment() -> dict[str, str]:
 
 
 class Worker:
-    """One decoding process and the memory that it shares with this one; used by one thread.
+    """One decoding process and the memory shared with it; for use by one thread at a time.
 
     The process starts with the first job. Waiting for an answer ends when `cancelled` returns True.
     """
@@ -69,10 +69,10 @@ class Worker:
         self._cause = ""
 
     def decode(self, path: str, options: dict) -> DecodedClip:
-        """Decodes a file; a process that hangs or dies is ended.
+        """Decodes a file; replaces a process that hangs or dies.
 
-        A clip is blamed for a crash only if it crashes a new process: damage by an earlier clip may
-        show late.
+        A crash counts against a clip only in a new process: in an old one an earlier clip may have
+        caused it.
 
         Raises:
             UserError: the process does not start, or fails its self-test (LibraryFault).
@@ -88,7 +88,7 @@ class Worker:
         process = self._process or self._start()
         assert process.stdin is not None
         job = {"path": path, "options": options, "timeout": self._timeout}
-        with contextlib.suppress(BrokenPipeError):  # it died: reading its answer says how
+        with contextlib.suppress(BrokenPipeError):  # it died; the code below finds the cause
             os.write(process.stdin.fileno(), json.dumps(job).encode() + b"\n")
         line = self._read_line(process, self._timeout)
         if line is None:
@@ -149,11 +149,11 @@ class Worker:
         limit = f"{self._memory_bytes / 2**30:g} GiB (0: no limit)"
         return UserError(
             f"a decoding process must start within decoder_memory, {limit}, it did not; raise "
-            f"that, or see the output of: {command}"
+            f"it, or see the output of: {command}"
         )
 
     def _read_line(self, process: subprocess.Popen, timeout: float) -> bytes | None:
-        """Returns a line, or its beginning if the process ends; None after the timeout."""
+        """Returns a line, or its beginning if the process ends; None if timed out or cancelled."""
         assert process.stdout is not None
         line, deadline = b"", time.monotonic() + timeout
         while not line.endswith(b"\n"):

@@ -1,4 +1,4 @@
-"""A decoding process: a hang or a crash in FFmpeg ends here and costs one clip.
+"""Decodes clips in a separate process, so that a hang or crash of FFmpeg costs only one clip.
 
 `decode_process` starts it as `python -m uhman_jax.preprocess.decode_worker FD BYTES MEMORY`.
 It reads one JSON job per line from standard input, writes the images to the shared memory of file
@@ -25,7 +25,7 @@ from uhman_jax.preprocess import self_test
 from uhman_jax.preprocess.clip_file import DecodedClip, DecodeError
 from uhman_jax.preprocess.decode import sample_frames
 
-_NICE = 5  # the network's threads have priority: decoding uses idle time and runs ahead
+_NICE = 5  # the network's threads have priority; decoding runs ahead in idle time
 _GRACE = 5.0  # seconds beyond a job's limit after which an orphan ends itself
 
 
@@ -41,14 +41,14 @@ def serve(decode: Callable[..., DecodedClip] = sample_frames) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     av.logging.set_level(av.logging.PANIC)
     os.nice(_NICE)
-    fault = self_test.trouble(decode)  # before the limit, so that lack of memory is not the cause
+    fault = self_test.trouble(decode)  # before the memory limit, which could cause a fault
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     shared = np.frombuffer(mmap.mmap(descriptor, num_bytes), np.uint8)
     # The parent waits for this line, so a clip's time limit does not include the start.
     answers.write(json.dumps({"fault": fault} if fault else {}) + "\n")
     with open(os.devnull, "wb") as null:
-        os.dup2(null.fileno(), 2)  # the parent reads messages of imports, not of decoding
+        os.dup2(null.fileno(), 2)  # the parent reads messages of imports only
     for line in sys.stdin:
         job = json.loads(line)
         signal.setitimer(signal.ITIMER_REAL, job["timeout"] + _GRACE)
@@ -72,7 +72,7 @@ def _answer(decode: Callable[..., DecodedClip], job: dict, shared: np.ndarray) -
         clip = decode(job["path"], **job["options"])
     except DecodeError as error:
         return {"state": error.kind, "reason": error.reason}
-    except Exception as error:  # no file may stop the next clip
+    except Exception as error:  # a bad file must not stop later clips
         return {"state": "corrupt", "reason": f"{type(error).__name__}: {error}"}
     shared[: clip.images.size] = clip.images.reshape(-1)
     arrays = {name: array.tolist() for name, array in clip.arrays.items()}

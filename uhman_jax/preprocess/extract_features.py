@@ -1,4 +1,4 @@
-"""Encodes decoded clips as quantised region features, in batches of one size."""
+"""Encodes decoded clips as quantised region features, in batches of fixed size."""
 
 import collections
 import concurrent.futures
@@ -20,11 +20,11 @@ _Part = tuple[concurrent.futures.Future, slice]  # features of a batch, rows of 
 
 
 class Meter(contextlib.AbstractContextManager["Meter"]):
-    """Counts frames and seconds, and shows a bar: clips, frames/s, time left.
+    """Counts frames and seconds, and shows a progress bar: clips, frames/s, time left.
 
     Attributes:
-        frames: encoded so far.
-        seconds: from the first clip to the last frame.
+        frames: number of frames encoded so far.
+        seconds: time from the first clip to the latest frame.
     """
 
     def __init__(self, total: int, done: int, show: bool):
@@ -34,7 +34,7 @@ class Meter(contextlib.AbstractContextManager["Meter"]):
         self._bar = progress_bar(unit="clip", desc="features", **options)
 
     def __exit__(self, *exc):
-        """Ends the bar."""
+        """Closes the progress bar."""
         self._bar.close()
 
     def stage(self, text: str) -> None:
@@ -58,14 +58,14 @@ def encode(
 ) -> Iterator[tuple[DecodedClip, dict[str, np.ndarray]]]:
     """Yields every clip in order, without its images, and the named arrays of its `FrameRecord`.
 
-    A clip without a frame has no arrays. The network always gets full batches, across clips; the
-    last is padded. While it computes a batch, earlier ones are quantised and written and the next
-    is gathered.
+    A clip without a frame has no arrays. Every batch is full, because it can span several clips;
+    the last is padded. While the network computes a batch, earlier ones are quantised and written
+    and the next is gathered.
 
     Args:
         clips: decoded clips.
         extractor: has `batch_frames`, `features`, `calls_at_once`.
-        storage: as `quantize.pack` takes it.
+        storage: see `quantize.pack`.
         meter: counts clips and frames.
     """
     num_packers = min(_MAX_PACKERS, usable_cores())
@@ -88,9 +88,9 @@ def _submit(
     network: concurrent.futures.Executor,
     meter: Meter,
 ) -> Iterator[list[tuple[DecodedClip, list[_Part]]]]:
-    """Yields, for each clip that is read, the clips whose last frames went to the network.
+    """Sends frames to the network; after each clip, yields the clips whose frames are all sent.
 
-    They come in order, without their images; the last list follows the last clip.
+    The clips are in order and without their images; the last list follows the end of `clips`.
     """
     batch: list[tuple[list[_Part], np.ndarray]] = []  # (parts of a clip, its images)
     waiting: list[tuple[DecodedClip, list[_Part]]] = []  # clips with frames in this batch
@@ -105,8 +105,8 @@ def _submit(
         batch.clear()
         running.append((future, end))
 
-    def wait(most_running: int) -> None:
-        while len(running) > most_running:
+    def wait(max_running: int) -> None:
+        while len(running) > max_running:
             future, count = running.popleft()
             future.result()
             meter.add_frames(count)
@@ -123,7 +123,8 @@ def _submit(
                 wait(extractor.calls_at_once)
                 submitted += waiting
                 waiting.clear()
-        waiting.append((dataclasses.replace(clip, images=images.copy()), parts))  # frees the others
+        # `images` is empty by now; the copy drops its reference to the clip's memory.
+        waiting.append((dataclasses.replace(clip, images=images.copy()), parts))
         yield submitted
     if batch:
         submit()

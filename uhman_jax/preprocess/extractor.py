@@ -1,6 +1,6 @@
-"""A backbone with its weights: images to region features (paper, section 2.2).
+"""Converts images to region features with a backbone and its weights (paper, section 2.2).
 
-Importing this takes seconds: it imports Keras, and TensorFlow or JAX below it. The environment
+Importing this module takes seconds: it imports Keras on TensorFlow or JAX. The environment
 variable KERAS_BACKEND selects one of the two before the import, for the whole process.
 """
 
@@ -46,9 +46,9 @@ class Extractor:
         backbone: the network.
         fingerprint: SHA-256 of the network's name and all weights.
         description: names the weights in reports.
-        batch_frames: images per call of the network. It is fixed, so the features of an image do
-            not depend on the other images of the batch, bit for bit, on one machine. They may
-            depend on its index in the batch, by rounding: some processors split a batch unevenly.
+        batch_frames: images per call of the network. It is fixed, so on one machine the features of
+            an image are bit-identical for any other images in the batch. They may depend on its
+            index in the batch by rounding: some processors split a batch unevenly.
         calls_at_once: useful number of concurrent calls of `features`: an accelerator computes a
             batch while another is copied.
     """
@@ -77,15 +77,16 @@ class Extractor:
         batch_frames: int = 16,
         precision: Precision = Precision.FLOAT32,
     ) -> "Extractor":
-        """Builds the network with exactly these weights.
+        """Builds the network with the given weights.
 
         Args:
             backbone: the network.
             weights: "imagenet" (Keras' download), "random", or the path of a Keras .h5 file of the
-                network without its top. Only numbers are read from it, no code.
+                network without its top layers. Only numbers are read from it, no code.
             seed: of random weights.
-            calibration_images: uint8 [N, size, size, 3]; sets the batch-norm statistics of random
-                weights, without which features are tiny. None or N = 0 leaves mean 0, variance 1.
+            calibration_images: uint8 [N, size, size, 3] from which the batch-norm statistics of a
+                random network are set; without them (None or N = 0: mean 0, variance 1) its
+                features are tiny.
             batch_frames: images per call of the network.
             precision: of the activations; weights stay float32.
 
@@ -134,12 +135,12 @@ class Extractor:
         return cls(backbone, model, description, batch_frames)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes all weights, whole or not at all; the name must end in `.weights.h5`."""
+        """Writes all weights atomically; the name must end in `.weights.h5`."""
         with storage.atomic_path(path) as temporary:
             self._model.save_weights(temporary)
 
     def to_litert(self) -> bytes:
-        """Returns the network as a LiteRT file, see `litert`; Keras must run on TensorFlow."""
+        """Returns the network as a LiteRT file, see `litert`; needs Keras on TensorFlow."""
         with quiet():
             return engine.to_litert(self._model, self.backbone.scale, self._shape)
 
@@ -165,7 +166,7 @@ def _require_hdf5(path: str) -> None:
         raise UserError(f"weights must name a file, got {path!r}, which does not exist; {_CHOICES}")
     if not path.endswith(".h5") or not h5py.is_hdf5(path):
         raise UserError(
-            f"weights must be a Keras .h5 file, got {path!r}, which is none; {_CHOICES}"
+            f"weights must be a Keras .h5 file, got {path!r}, which is not one; {_CHOICES}"
         )
 
 
@@ -173,10 +174,10 @@ def load_weights(backbone: Backbone, model: "keras.Model", path: str) -> None:
     """Fills the model from a Keras .h5 file.
 
     Raises:
-        UserError: the weights are of another network, damaged or not finite.
+        UserError: the weights belong to another network, are damaged or are not finite.
     """
     for weight in model.weights:
-        weight.assign(np.full(weight.shape, np.nan, np.float32))  # Keras only warns of gaps
+        weight.assign(np.full(weight.shape, np.nan, np.float32))  # Keras only warns of missing ones
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -209,13 +210,14 @@ def _randomise(model: "keras.Model", seed: int) -> None:
     """Sets random kernels that mix channels at random and average neighbours smoothly.
 
     A kernel is a Gaussian window over its taps, of sum 1, times a He-normal matrix over channels
-    (ReLU follows). NumPy draws it, so no Keras release changes it. With independent random taps a
-    network of this depth scrambles the content of a region; with a centred window colour and coarse
-    form stay readable at their position (the idea of delta-orthogonal initialisation, Xiao et al.
-    2018; measured in experiments/recipe/random_features.py). A depthwise kernel is only the window:
-    the convolutions around it mix the channels. A kernel over a pooled map (squeeze and excitation)
-    is 0, which makes the gate 1/2: with random gates a relative change of the image by 1e-6 changed
-    features of EfficientNet by more than their standard deviation, without them by 1e-4 of it.
+    (ReLU follows). NumPy draws it, so no Keras release changes it. With independent random taps, a
+    network of this depth scrambles the content of a region. With a centred window, colour and
+    coarse shape can still be read at their position (the idea of delta-orthogonal initialisation,
+    Xiao et al. 2018; measured in experiments/recipe/random_features.py). A depthwise kernel is only
+    the window: the convolutions around it mix the channels. A kernel over a pooled map (squeeze and
+    excitation) is 0, so its gate is 1/2. With random gates, a relative change of the image by 1e-6
+    changes features of EfficientNet by more than their standard deviation; with gates of 1/2, by
+    1e-4 of it.
     """
     rng = np.random.default_rng(seed)
     for layer in model.layers:
@@ -242,11 +244,10 @@ def calibrate(
 ) -> None:
     """Sets the mean and variance of the last batch norms to the statistics of their input.
 
-    Only the batch norms after the layer `after` (default: `backbone.calibrate_after`) are set: with
-    calibration from the first layer on, a random network of this depth is so chaotic that a linear
-    model reads the content of a region less well (experiments/recipe/random_features.py). There is
-    one pass in training mode with momentum 0, in chunks that interleave the images; the statistics
-    of the chunks are averaged.
+    Only the batch norms after the layer `after` (default: `backbone.calibrate_after`) are set. If
+    all are set, a random network of this depth is so chaotic that a linear model predicts the
+    content of a region less well (experiments/recipe/random_features.py). The images make one pass
+    in training mode with momentum 0, in interleaved chunks; the chunks' statistics are averaged.
     """
     norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     last_block = model.layers.index(model.get_layer(after or backbone.calibrate_after))
@@ -276,7 +277,7 @@ def calibrate(
 def _fingerprint(backbone: Backbone, model: "keras.Model") -> str:
     facts = {"network": backbone.name, "layer": backbone.layer, "size": backbone.image_size}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for weight in model.weights:  # in order; a name depends on earlier networks of the process
+    for weight in model.weights:  # without names: they depend on earlier networks of the process
         values = np.ascontiguousarray(weight.numpy())
         digest.update(f"{values.dtype}{values.shape}".encode())
         digest.update(values.tobytes())

@@ -1,7 +1,7 @@
-"""Encodes single clips in a separate process that stays ready for the next.
+"""Encodes single clips in a separate process that stays ready for further clips.
 
-The extractor is the one of a features folder. After its conversion (see `litert`) its features
-equal the folder's up to rounding: about one quantised code in 2,000 differs, by 1.
+It uses the extractor of a features folder. After conversion (see `litert`) the features equal the
+folder's up to rounding: about one quantised code in 2,000 differs, by 1.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ class Encoded(NamedTuple):
     """The result for one clip.
 
     Attributes:
-        index: of the clip in the request.
-        record: its features, without an id; None unless the state is "ok".
+        index: index of the clip in the request.
+        record: features of the clip, without an id; None unless the state is "ok".
         state: one of `ledger.STATES`.
-        reason: "" or a sentence; of an "ok" clip, the fault after at least one good frame.
+        reason: see `DecodedClip`.
     """
 
     index: int
@@ -50,15 +50,14 @@ class _Request:
 class OnDemand(contextlib.AbstractContextManager["OnDemand"]):
     """Encodes clips on request; use it as a context manager, or call `close`.
 
-    The process starts with the object, and loads the network in parallel. Any number of iterators
-    of `encode` may be open, in any threads: the process works for one of them, and no lock is held
-    while an iterator waits for its consumer.
+    The process starts with the object and loads the network in the background. Any number of
+    iterators of `encode` may be open, in any threads: the process works for one of them at a time,
+    and no lock is held while an iterator waits for its consumer.
 
     Args:
         directory: features folder whose extractor is used.
         config: of the features, with the limits for clips of unknown origin.
-        first: clips of the first call of `encode`, if they are known: work on them starts with the
-            process.
+        first: clips of the first call of `encode`, if known: the process starts with them.
     """
 
     def __init__(
@@ -83,11 +82,11 @@ class OnDemand(contextlib.AbstractContextManager["OnDemand"]):
         self.close()
 
     def encode(self, paths: Sequence[str | os.PathLike[str]]) -> Iterator[Encoded]:
-        """Yields the result for each clip, as they are done.
+        """Yields the result for each clip when it is done.
 
-        Without a path it waits until the network is loaded. A call during the use of another
-        iterator interrupts its work; when that iterator continues, so does the work on its
-        remaining clips. An iterator may be abandoned at any point.
+        With no paths it waits until the network is loaded. The process works for the iterator used
+        last: using one interrupts the work for another, which continues when that other is used
+        again. An iterator may be abandoned at any point.
 
         Raises:
             UserError: the extractor cannot be loaded, its process has died, or this is closed.
@@ -113,7 +112,7 @@ class OnDemand(contextlib.AbstractContextManager["OnDemand"]):
     def close(self) -> None:
         """Ends the process at once, unless it is converting its network for later processes.
 
-        It also returns at once, even if other threads or iterators wait; they get a UserError.
+        It waits at most a second for other threads and iterators; they get a UserError.
         """
         self._closed = True  # before the lock: its holder reads this before releasing it
         if not self._lock.acquire(blocking=False):  # another thread waits for an answer
@@ -146,7 +145,7 @@ class OnDemand(contextlib.AbstractContextManager["OnDemand"]):
             if answer:
                 answer = answer._replace(index=request.sent[answer.index])
                 del request.left[answer.index]
-            # After the last clip, read the end too: then finished work need not be interrupted.
+            # After the last clip, also read the end of the job: nothing is left to interrupt.
             if not answer or (not request.left and not _receive(process)):
                 request.answered, self._request = True, None
             if self._closed:
@@ -215,7 +214,7 @@ def _died(process: subprocess.Popen[bytes]) -> UserError:
     process.kill()
     return UserError(
         f"the process that encodes clips must not end, it ended with status {process.wait()}; -9 "
-        "means that the system took its memory: close other programs, and try again"
+        "means that the system lacked memory: close other programs, and try again"
     )
 
 

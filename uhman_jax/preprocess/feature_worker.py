@@ -3,7 +3,7 @@
 Run it as `python -m uhman_jax.preprocess.feature_worker DIRECTORY CONFIG`: the features folder
 whose extractor is used, and a PreprocessConfig as JSON. It reads one JSON job per line from
 standard input and answers on standard output with pickles: an `Encoded` per clip and None at the
-end, or a message for the user. TensorFlow, and a crash, stay in this process.
+end, or a message for the user. Its parent does not import TensorFlow and survives a crash here.
 """
 
 import concurrent.futures
@@ -63,7 +63,7 @@ def serve(network: Any = None) -> None:
         try:
             answer(json.loads(line)["paths"])
         except BrokenPipeError:
-            os._exit(1)  # the reader is gone, and with it the use of a message
+            os._exit(1)  # nobody is left to read a message
         except Exception as error:
             if not (message := user_message(error)):
                 raise

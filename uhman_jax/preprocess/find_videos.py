@@ -9,8 +9,8 @@ from uhman_jax.preprocess.clip_file import FRAME_TIMES, printable
 from uhman_jax.runtime import storage
 from uhman_jax.runtime.errors import UserError
 
-# Suffixes of the containers and streams that FFmpeg decodes as video. With the last two yt-dlp and
-# our list for aria2c name files of an unknown container. Sound, subtitles, pictures, partial
+# Suffixes of the containers and streams that FFmpeg decodes as video. The last two are for files of
+# unknown container, from yt-dlp and our list for aria2c. Audio, subtitles, images, partial
 # downloads, links and tables beside clips have other suffixes.
 VIDEO_SUFFIXES = frozenset(
     "3g2 3gp 3gp2 3gpp 264 265 amv asf avi avc dav divx dv dvr-ms f4v flv gif gifv h264 h265 hevc "
@@ -18,19 +18,19 @@ VIDEO_SUFFIXES = frozenset(
     "mpg mpv mts mxf nsv nut obu ogm ogv qt rm rmvb rv tod tp trp ts vob vro webm wmv wtv xvid y4m "
     "unknown_video video".split()
 )
-# Rule 1 lists all files except these; folders of features from that time still use it.
+# Rule 1 (see `list_inputs`) takes all files except these; old features folders still use it.
 _NOT_VIDEOS = {".csv", ".json", ".jsonl", ".txt", ".md", ".html", ".parquet", ".h5", ".npz"}
 
 
 def list_inputs(root: Path, rule: int = FRAME_TIMES) -> list[tuple[str, str]]:
     """Returns (video_id, path) of the videos in videos.csv; without it, of the clips below root.
 
-    The number of other files is printed on standard error.
+    It prints the number of other files on standard error.
 
     Args:
         root: the folder.
-        rule: `ledger.frame_times` of the folder of features; 1: every file except tables and texts,
-            and tables by rules 1 (see `dataset.rules`).
+        rule: `ledger.frame_times` of the features folder; 1: every file except tables and texts is
+            a clip, and version 1 of `dataset.rules` applies to the tables.
 
     Raises:
         UserError: root is not a folder, or the tables cannot be used.
@@ -53,7 +53,7 @@ def list_inputs(root: Path, rule: int = FRAME_TIMES) -> list[tuple[str, str]]:
         kinds = collections.Counter(Path(name).suffix.lower() for name in others)
         listing = ", ".join(f"{n} {kind or 'without one'}" for kind, n in kinds.most_common(5))
         print(
-            f"{len(others)} {'file is' if len(others) == 1 else 'files are'} no clips by their "
+            f"{len(others)} {'file does' if len(others) == 1 else 'files do'} not have a video "
             f"suffix ({printable(listing)}{', ...' if len(kinds) > 5 else ''}); a file named in "
             "videos.csv is tried whatever its suffix",
             file=sys.stderr,
@@ -70,7 +70,7 @@ def _id_by_rule_1(name: str) -> str:
 
 
 def files_below(root: Path) -> list[str]:
-    """Returns paths of the clips below a folder, relative to it, sorted.
+    """Returns the sorted paths of the clips below a folder, relative to it.
 
     A clip is a file with the suffix of a container that FFmpeg decodes as video. Hidden files and
     folders, the folder `features` and shards are left out.

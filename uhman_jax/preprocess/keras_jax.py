@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-CALLS_AT_ONCE = 3  # images being copied, in the network, and features being copied
+CALLS_AT_ONCE = 3  # one copies images, one computes, one copies features
 
 
 def prepare_devices() -> None:
@@ -33,15 +33,15 @@ class Compiled:
         self.on_device = functools.partial(program, weights)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Returns the features of images on the host, on the host."""
-        # The copy has the type of the activations: bfloat16 is half as large.
+        """Returns the features of images; both are on the host."""
+        # Copy before the cast: bfloat16 activations are half as large.
         return np.asarray(self.on_device(images)).astype(np.float32)
 
 
 def batch_statistics(
     model: Any, scale: Callable[[Any], Any], variables: Sequence[Any]
 ) -> Callable[[np.ndarray], list]:
-    """Returns a function from uint8 images to these variables after a pass in training mode."""
+    """Returns a function from uint8 images to the variables' values after a training-mode pass."""
     ids = [id(variable) for variable in model.non_trainable_variables]
     indices = [ids.index(id(variable)) for variable in variables]
 

@@ -43,7 +43,7 @@ def _traced(model: Any, scale: Callable[[Any], Any], shape: tuple[int, ...]) -> 
 def batch_statistics(
     model: Any, scale: Callable[[Any], Any], variables: Sequence[Any]
 ) -> Callable[[np.ndarray], list]:
-    """Returns a function from uint8 images to these variables after a pass in training mode."""
+    """Returns a function from uint8 images to the variables' values after a training-mode pass."""
     run = tf.function(
         lambda images: tf.reduce_mean(model(scale(tf.cast(images, tf.float32)), training=True)),
         input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)],

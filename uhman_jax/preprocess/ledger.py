@@ -3,11 +3,11 @@
 A folder of features holds, besides the shards and their metadata,
 
     settings.json            how the features are made; written first
-    extractor.weights.h5     the network's weights, so that every later clip gets the same features
+    extractor.weights.h5     the network's weights, used for every later clip too
     ledger/00012.jsonl       the entries of a shard; written after the shard, marks it as finished
     ledger.jsonl             all entries; written when every shard is finished
 
-Each file is written whole or not at all. This module does not import TensorFlow.
+Each file is written atomically. This module does not import TensorFlow.
 """
 
 import collections
@@ -39,12 +39,12 @@ class Entry:
     """One line of the ledger.
 
     Attributes:
-        video_id: of the input.
-        path: relative to the root, spelled as `clip_file.printable` does.
+        video_id: id of the input.
+        path: relative to the root, as `clip_file.printable` returns it.
         state: one of STATES; only "ok" has features.
         frames: number of encoded frames.
-        seconds: how long the clip is shown.
-        reason: "" or one sentence; an "ok" clip has one if its decoding failed after some frames.
+        seconds: display duration of the clip.
+        reason: "" or one sentence, see `DecodedClip`.
         content: hash of the video stream, equal for copies of one file; "": unknown.
     """
 
@@ -64,8 +64,8 @@ class Shard:
     Attributes:
         index: from 0.
         videos: (video_id, path) in order of id.
-        key: hash of ids and paths.
-        sizes: hash of the sizes of the files; "": not read.
+        key: hash of the ids and paths.
+        sizes: hash of the file sizes; "": not read.
     """
 
     index: int
@@ -77,7 +77,7 @@ class Shard:
 def plan(
     root: Path | None, inputs: Iterable[tuple[str, str]], videos_per_shard: int
 ) -> list[Shard]:
-    """Divides the videos, in order of id, into shards; without `root` no file size is read.
+    """Divides the videos, in order of id, into shards; reads file sizes only if `root` is given.
 
     Raises:
         UserError: there is no input, or an id is empty or not unique.
@@ -94,18 +94,19 @@ def plan(
     shards = []
     for begin in range(0, len(videos), videos_per_shard):
         rows = slice(begin, begin + videos_per_shard)
-        part, key = tuple(videos[rows]), _hash(sizes[rows]) if root else ""
-        shards.append(Shard(len(shards), part, _hash(part), key))
+        shard_videos, sizes_hash = tuple(videos[rows]), _hash(sizes[rows]) if root else ""
+        shards.append(Shard(len(shards), shard_videos, _hash(shard_videos), sizes_hash))
     return shards
 
 
 def frame_times(directory: Path) -> int:
-    """Returns the rule for the times of frames by which the features of a folder are made.
+    """Returns the version of the rule for frame times that a features folder uses.
 
-    A new folder has the current rule; a folder that names no rule was begun under rule 1.
+    A new folder has the current version; a folder that names none has version 1. See
+    `video_index.read_index`.
 
     Raises:
-        UserError: the folder was made by a later version, under a rule that this version lacks.
+        UserError: the folder was made by a later release, with a rule that this one lacks.
     """
     path = directory / SETTINGS_FILE
     rule = read_json(path).get("frame_times", 1) if path.exists() else FRAME_TIMES
@@ -134,7 +135,7 @@ def _sizes(root: Path, paths: Sequence[str]) -> list[int]:
 
 
 def settings(config: PreprocessConfig) -> dict:
-    """Returns all settings that decide the features of a video, as JSON values.
+    """Returns all settings that determine the features of a video, as JSON values.
 
     Raises:
         UserError: the weights file cannot be read.
@@ -163,13 +164,16 @@ def settings(config: PreprocessConfig) -> dict:
 
 @functools.lru_cache(maxsize=8)
 def _digest(path: str, *state: int) -> str:
-    """Returns the SHA-256 of a file, cached by its state."""
+    """Returns the SHA-256 of a file, cached by its path and `state` (inode, size, time)."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_settings(directory: Path, new: dict) -> dict:
-    """Marks a folder as made with these settings; returns the content of its settings file.
+    """Checks that a folder has the settings `new`, or writes them to a new folder.
+
+    Returns:
+        The content of the settings file; {} for a new folder.
 
     Raises:
         UserError: the folder was made with other settings, or holds other shards.
@@ -201,8 +205,8 @@ def read_finished(
 ) -> tuple[dict, list[Entry]] | None:
     """Returns header and entries of a finished shard; None if it must be made.
 
-    With `adopt_shard` a shard of the same videos, made when the folder had another number of
-    shards, gets its new name and counts as finished.
+    With `adopt_shard`, a shard of the same videos from a time when the folder had another number of
+    shards is renamed and counts as finished.
     """
     try:
         lines = _shard_ledger(directory, shard.index).read_text(encoding="utf-8").splitlines()
@@ -235,7 +239,7 @@ def write_shard_ledger(directory: Path, shard: Shard, weights: str, entries: lis
 
 
 def mark_unfinished(directory: Path, shard: Shard) -> None:
-    """Marks a shard as not finished."""
+    """Removes the ledger of a shard, so that the shard is made again."""
     _shard_ledger(directory, shard.index).unlink(missing_ok=True)
 
 
@@ -285,7 +289,7 @@ def _write_lines(path: Path, values: Iterable[dict]) -> None:
 
 
 def write_json(path: Path, value: dict) -> None:
-    """Writes a JSON object, whole or not at all."""
+    """Writes a JSON object atomically."""
     with storage.atomic_write(path) as file:
         file.write((json.dumps(value, indent=1) + "\n").encode())
 

@@ -1,7 +1,7 @@
 """Runs an extractor converted to LiteRT: ready in half a second, features equal up to rounding.
 
 Importing TensorFlow, building the network in Keras and tracing it takes up to nine seconds. The
-process that encodes single clips therefore keeps the converted network in the user's cache, by
+process that encodes single clips therefore stores the converted network in the user's cache, by
 fingerprint, and later processes run that file without TensorFlow.
 """
 
@@ -54,7 +54,7 @@ def cache_file(fingerprint: str, batch_frames: int) -> Path:
 
 
 def load(backbone: Backbone, fingerprint: str, batch_frames: int) -> LiteExtractor | None:
-    """Returns the converted network of an extractor; None if missing; a damaged file is removed."""
+    """Returns the converted network; None if it is missing or damaged; removes a damaged file."""
     path = cache_file(fingerprint, batch_frames)
     if not path.is_file():
         return None
@@ -67,7 +67,7 @@ def load(backbone: Backbone, fingerprint: str, batch_frames: int) -> LiteExtract
 
 
 def keep(extractor: Any) -> None:
-    """Converts an extractor for later processes; if that fails, they only start more slowly."""
+    """Converts and caches an extractor; if that fails, later processes only start more slowly."""
     if isinstance(extractor, LiteExtractor):
         return
     path = cache_file(extractor.fingerprint, extractor.batch_frames)

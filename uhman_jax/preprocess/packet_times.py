@@ -1,4 +1,4 @@
-"""Finds when each packet of a video is shown, also if a file's timestamps start again."""
+"""Finds when each packet of a video is shown, even if timestamps restart within the file."""
 
 import array
 import dataclasses
@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 TOO_LONG = "the clip is longer than the limit of {:g} s"
-_MAX_RATE = 300  # packets per second of the longest clip; its timestamps may be garbage
-_MIN_PACKETS = 100_000  # that may be read in any case
-_BACK = 0.1  # seconds: decoding times that go back further start again
-_BACK_SHOWN = 2.0  # the same for times of display, if there are no others
+_MAX_RATE = 300  # packets per second of the longest clip, whose timestamps may be garbage
+_MIN_PACKETS = 100_000  # that may be read whatever the limit of seconds
+_BACK = 0.1  # seconds; a decoding time that goes back further is a restart
+_BACK_SHOWN = 2.0  # the same for a display time, if a packet has no decoding time
 _UNKNOWN = np.iinfo(np.int64).min  # a missing timestamp
 
 
@@ -24,10 +24,10 @@ class Index:
         shown: bool, False for packets that an edit list hides.
         counted: the file has no timestamps; frames are matched by their number.
         time_base: seconds per unit of `key`.
-        last_duration: of the packet shown last, in units of `key`; 0 = unknown.
+        last_duration: duration of the packet shown last, in units of `key`; 0 = unknown.
         content: hash of all packets, in hexadecimal: equal for copies of one file.
         encrypted: bool, True for encrypted packets.
-        moved: `key` differs from the file, whose timestamps start again somewhere, or wrap.
+        moved: `key` differs from the timestamps of the file, because they restart or wrap.
     """
 
     key: np.ndarray
@@ -46,16 +46,18 @@ class Index:
 
 
 class PacketTimes:
-    """Collects 26 bytes of each packet of a stream while it is read.
+    """Collects the times and flags of a stream's packets while it is read, 27 bytes for each.
+
+    A piece is a run of packets within which timestamps do not restart.
 
     Args:
         time_base: seconds per unit of a timestamp.
-        gap_seconds: longer gaps separate two pieces; 0: all is one piece.
-        wraps: timestamps have 33 bits, as in MPEG's streams.
+        gap_seconds: longer gaps separate two pieces; 0: all packets are one piece.
+        wraps: timestamps have 33 bits and wrap, as in MPEG streams.
 
     Attributes:
         encrypted: 1 for an encrypted packet.
-        pieces: numbers of the packets at which timestamps start again, from 0.
+        pieces: index of the first packet of each piece; the first is 0.
     """
 
     def __init__(self, time_base: float, gap_seconds: float, *, wraps: bool = False):
@@ -68,8 +70,8 @@ class PacketTimes:
         self.pieces = [0]
         self._last_pts: int | None = None
         self._last_dts: int | None = None
-        self._span = 0.0  # of the pieces before this one
-        self._low, self._high = math.inf, -math.inf  # display times of this one
+        self._span = 0.0  # display time of the pieces before this one
+        self._low, self._high = math.inf, -math.inf  # first and last display time of this one
 
     def __len__(self) -> int:
         """Returns the number of packets."""
@@ -81,7 +83,7 @@ class PacketTimes:
         if self._wraps:
             pts = self._unwrap(pts, self._last_pts)
             dts = self._unwrap(dts, self._last_dts)
-        if self._gap and self._starts_again(pts, dts):
+        if self._gap and self._restarts(pts, dts):
             self.pieces.append(len(self))
             self._span += max(0, self._high - self._low)
             self._low, self._high = math.inf, -math.inf
@@ -98,17 +100,17 @@ class PacketTimes:
         self.encrypted.append(packet.has_sidedata("encryption_info"))
 
     def _unwrap(self, time: int | None, last: int | None) -> int | None:
-        """Returns a timestamp plus the multiple of 2**33 that is nearest to the one before."""
+        """Returns a timestamp plus the multiple of 2**33 that brings it closest to the last one."""
         if time is None or last is None or abs(last - time) <= 1 << 32:
             return time
         self._unwrapped = True
         return time + ((last - time + (1 << 32)) >> 33 << 33)
 
-    def _starts_again(self, pts: int | None, dts: int | None) -> bool:
-        """Returns whether the times of a packet do not follow those before it.
+    def _restarts(self, pts: int | None, dts: int | None) -> bool:
+        """Returns whether the times of a packet do not continue the earlier times.
 
-        Times of display go back and forth by a few frames. Times of decoding do not, but after a
-        jump FFmpeg guesses some of them.
+        Display times go back and forth by a few frames. Decoding times do not, but after a jump
+        FFmpeg guesses some of them.
         """
         step = _step(self._last_pts, pts) * self._time_base
         if abs(step) > self._gap or (dts is None and step < -_BACK_SHOWN):
@@ -116,7 +118,7 @@ class PacketTimes:
         return _step(self._last_dts, dts) * self._time_base < -_BACK
 
     def too_long(self, max_seconds: float) -> str:
-        """Returns why the packets so far are too many or shown for too long; "" if not."""
+        """Returns the reason if the packets so far are too many or too long, else ""."""
         span = (self._span + max(0, self._high - self._low)) * self._time_base
         if span > max_seconds:
             return TOO_LONG.format(max_seconds)

@@ -33,9 +33,9 @@ class Summary:
     Attributes:
         entries: the ledger, in order of id.
         counts: videos by state.
-        reused: videos of shards that were finished before.
-        frames: encoded by this call.
-        seconds: of encoding, from the first batch to the last; 0 if no shard was missing.
+        reused: number of videos in shards that were already finished.
+        frames: number of frames encoded by this call.
+        seconds: time from the first clip to the last frame; 0 if no shard was missing.
     """
 
     entries: tuple[Entry, ...]
@@ -46,10 +46,10 @@ class Summary:
 
 
 class Part(NamedTuple):
-    """Some of a folder's shards, for one of several machines."""
+    """A part of a folder's shards, which one of several machines makes."""
 
-    number: int  # from 1; 0: only the weights that the other parts need
-    count: int  # parts, without part 0
+    number: int  # from 1; 0: no shard, only the weights that the others need
+    count: int  # number of parts, without part 0
 
     def __str__(self) -> str:
         """Returns the text that `parse` reads, e.g. "2/16"."""
@@ -83,9 +83,9 @@ def is_complete(
     config: PreprocessConfig,
     root: str | os.PathLike | None = None,
 ) -> bool:
-    """Returns whether `preprocess` would have no work; it reads only small files.
+    """Returns whether `preprocess` would have nothing to do; it reads only small files.
 
-    With `root` it also notices a file whose size has changed.
+    With `root` it also detects a file whose size has changed.
     """
     directory = storage.path(output_dir)
     path = directory / ledger.SETTINGS_FILE
@@ -121,14 +121,15 @@ def preprocess(
     Args:
         root: folder of the videos; no file outside it is read.
         inputs: (video_id, path relative to root), ids unique.
-        output_dir: is created if it is missing; holds features of these settings only.
-        config: settings.
+        output_dir: created if missing; it holds features of these settings only.
+        config: settings of the features.
         network: replaces `extractor.Extractor`; tests use a small one.
         progress: shows clips, frames/s and time left on standard error.
-        retry: states, e.g. "timeout": finished shards that hold such a clip are made again.
+        retry: states, e.g. "timeout"; finished shards that hold a clip in such a state are made
+            again.
         beam_options: makes the shards on Apache Beam, see `beam.options_of`; None: in this process.
-        part: makes only some shards; parts may run at once, and a call without a part completes
-            the folder.
+        part: makes only some shards; parts may run in parallel, and a call without a part
+            completes the folder.
 
     Raises:
         UserError: weights cannot be loaded, `output_dir` has other settings or is used by another
@@ -173,7 +174,7 @@ def preprocess(
 
 @contextlib.contextmanager
 def _exclusive(directory: Path, part: Part | None) -> Iterator[None]:
-    """Holds the lock of a folder, or of a part of it; reports errors of the disk."""
+    """Holds the lock of a folder, or of a part of it; reports disk errors."""
     held = f"{lock.LOCK_FILE}.{part.number}-of-{part.count}" if part else lock.LOCK_FILE
     try:
         with lock.hold(directory, "wait for it, or name another folder for the features", held):
@@ -183,12 +184,12 @@ def _exclusive(directory: Path, part: Part | None) -> Iterator[None]:
             raise
         raise UserError(
             f"features must be written below {directory}, which failed ({error.strerror}: "
-            f"{error.filename or 'no file named'}); solve that and run again, finished shards stay"
+            f"{error.filename or 'no file named'}); fix that and run again, finished shards stay"
         ) from error
 
 
 def _on_beam(work, missing, num_shards: int, options, meter: Meter) -> dict[int, list[Entry]]:
-    from uhman_jax.preprocess import beam  # seconds, and an extra
+    from uhman_jax.preprocess import beam  # an optional dependency; its import takes seconds
 
     for shard in missing:  # a retried shard would count as finished
         ledger.mark_unfinished(work.directory, shard)
@@ -224,7 +225,7 @@ def _finished(
 def _finish(
     directory: Path, config: PreprocessConfig, entries: dict[int, list[Entry]], num_shards: int
 ) -> None:
-    for path in directory.glob(f"{lock.LOCK_FILE}.*-of-*"):  # of parts
+    for path in directory.glob(f"{lock.LOCK_FILE}.*-of-*"):  # locks of parts
         path.unlink()
     flat = _in_order(entries)
     ledger.merge(directory, flat, num_shards)

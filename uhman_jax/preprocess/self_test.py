@@ -1,4 +1,4 @@
-"""Checks the video library: decodes the package's own clip and compares it with the known content.
+"""Checks the video library: decodes the package's own clip and compares it with known content.
 
 `own_clip.mp4` holds three H.264 pictures, 0.2 s each, of uncompressed macroblocks (I_PCM). It has
 32x16 pixels, a left and a right half of different colours, and a display rotation of 90 degrees.
@@ -27,7 +27,7 @@ def trouble(decode: Callable[..., DecodedClip]) -> str:
     """
     try:
         difference = _difference(decode(str(_FILE), frames_per_second=5.0, max_frames=4, size=16))
-    except Exception as error:  # a library of another version may raise anything
+    except Exception as error:  # another version of the library may raise anything
         difference = f"{type(error).__name__}: {error}"
     if not difference:
         return ""
@@ -38,8 +38,8 @@ def trouble(decode: Callable[..., DecodedClip]) -> str:
     except Exception as error:
         library = f"av ({error})"
     return (
-        f"{library} must decode a clip that this program brings with it, got {difference}; install "
-        "a version that it knows, e.g. pip install 'av>=17.1,<20'"
+        f"{library} must decode the test clip of this program, got {difference}; install a "
+        "supported version, e.g. pip install 'av>=17.1,<20'"
     )
 
 
@@ -51,7 +51,7 @@ def _difference(clip: DecodedClip) -> str:
     times = [round(float(time), 3) for time in clip.times_F]
     if times != [0.0, 0.2, 0.4] or round(clip.seconds, 3) != 0.6:
         return f"frames at {times} of {clip.seconds:.3f} s"
-    # Turned by 90 degrees clockwise, the left half is on top.
+    # After the rotation (90 degrees clockwise) the left half is on top.
     halves = np.stack([clip.images[:, :6], clip.images[:, 10:]], axis=1)
     means = halves.mean(axis=(2, 3)).reshape(-1, 3)
     for found, colour in zip(means, np.reshape(_COLOURS, (-1, 3)), strict=True):

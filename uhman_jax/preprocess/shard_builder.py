@@ -1,4 +1,4 @@
-"""Builds shards: decoders ahead, one network, one writer."""
+"""Builds shards: decoders run ahead of one network and one writer."""
 
 import contextlib
 import functools
@@ -66,7 +66,7 @@ def restore_extractor(
 
 
 def backbone_of(directory: Path, network=None) -> Backbone:
-    """Returns the backbone of a folder's features, or of a `network` which replaces it."""
+    """Returns the backbone of a folder's features, or of the `network` that replaces it."""
     if network:
         return network.BACKBONE
     return of_network(ledger.read_json(directory / ledger.SETTINGS_FILE)["settings"]["network"])
@@ -77,7 +77,7 @@ def extractor_class(backend: Backend, platform: str = ""):
 
     Args:
         backend: AUTO means TensorFlow if `platform` is "cpu", else JAX.
-        platform: of JAX's devices; "": AUTO asks JAX, which takes an accelerator's memory.
+        platform: of JAX's devices; "": AUTO asks JAX, which reserves an accelerator's memory.
 
     Raises:
         UserError: Keras runs on another backend in this process already.
@@ -111,7 +111,7 @@ class ShardBuilder:
         self._backbone = network.BACKBONE if network else BACKBONES[config.backbone.value]
 
     def first_extractor(self, shards: Sequence[Shard]):
-        """Stores the weights in the folder and returns their extractor; None if it has them."""
+        """Returns a new extractor whose weights it stores; None if the folder has weights."""
         facts = ledger.read_json(self.directory / ledger.SETTINGS_FILE)
         if (self.directory / ledger.WEIGHTS_FILE).exists() and "fingerprint" in facts:
             return None
@@ -143,12 +143,12 @@ class ShardBuilder:
     def run(
         self, missing: Sequence[Shard], num_shards: int, extractor=None
     ) -> dict[int, list[Entry]]:
-        """Builds the missing shards of `num_shards`; returns their entries by index.
+        """Builds the missing shards; returns their entries by index.
 
         Args:
             missing: shards to build.
-            num_shards: of the folder.
-            extractor: if it is loaded already.
+            num_shards: number of shards in the folder.
+            extractor: the loaded extractor; None: it is loaded from the folder.
 
         Raises:
             LibraryFault: the decoders fail their self-test; no shard then counts as finished.
@@ -168,7 +168,7 @@ class ShardBuilder:
                     of_shard = itertools.islice(clips, len(shard.videos))
                     entries[shard.index] = self._build(shard, num_shards, of_shard, extractor)
             except LibraryFault:
-                for shard in missing:  # earlier entries may call good clips broken
+                for shard in missing:  # earlier shards may lack good clips
                     ledger.mark_unfinished(self.directory, shard)
                 raise
         return entries
@@ -198,10 +198,10 @@ class ShardBuilder:
         return DecoderPool(paths, self.config, max_frames, size, rule, locate)
 
     def _calibration_images(self, paths: Sequence[str]) -> np.ndarray:
-        """Returns frames spread over the clips; if clips are few, several frames per clip."""
+        """Returns frames spread over the clips; several frames per clip if there are few clips."""
         total = self.config.calibration_frames
         chosen = spread(len(paths), total)
-        rest = sorted(set(range(len(paths))) - set(chosen))  # replace clips that fail
+        rest = sorted(set(range(len(paths))) - set(chosen))  # used if chosen clips fail
         images: list[np.ndarray] = []
         with self._decode([paths[i] for i in [*chosen, *rest]], -(-total // len(chosen))) as pool:
             for clip in pool:
@@ -216,7 +216,7 @@ def _file_below(root: Path, path: str) -> str:
     """Returns the file of a path below the root.
 
     Raises:
-        DecodeError: the path, or a link on it, leads out of the root.
+        DecodeError: the path leads out of the root, also through a symbolic link.
     """
     if storage.is_remote(root):
         name = os.path.normpath(path)
@@ -234,7 +234,7 @@ def _file_below(root: Path, path: str) -> str:
 
 
 def spread(count: int, total: int) -> list[int]:
-    """Returns at most `total` indices of `count`, the middles of equal parts.
+    """Returns the middle index of each of `total` equal parts of range(count), at most all indices.
 
     >>> spread(10, 3)
     [1, 5, 8]

@@ -22,22 +22,22 @@ _DENIED_FORMATS = frozenset(
     "vobsub webm_dash_manifest webm_chunk x11grab xbin".split()
 )
 _FORMATS = ",".join(sorted(av.formats_available - _DENIED_FORMATS))
-# PyAV 19 always does this and has no option for it.
+# PyAV 19 always ignores these errors and has no option for it.
 _METADATA: dict[str, Any] = (
     {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
 _EPSILON = 1e-6  # of a sampling interval: timestamps are rounded to the container's time base
 ENCRYPTED = "the video is encrypted; without its key no frame can be decoded"
-# Gap in seconds that separates two pieces. True: in formats that are made to be cut and joined. In
-# other formats (False) a picture may be shown for a while.
+# Gap in seconds that separates two pieces, for formats whose files may be joined (True) and others
+# (False), in which one picture may be shown for long.
 _GAPS = {True: 10.0, False: 3600.0}
-_MPEG_CLOCK = fractions.Fraction(1, 90_000)  # of timestamps with 33 bits
+_MPEG_CLOCK = fractions.Fraction(1, 90_000)  # time base of timestamps with 33 bits
 
 
 def open_stream(path: str, max_megapixels: float):
     """Returns (container, stream) of a file and its best video stream, single-threaded.
 
-    Only the file itself is read: other protocols, and formats that open further files, are off.
+    Only the file itself is read: other protocols, and formats that open further files, are denied.
     FFmpeg gets a file descriptor, because a name could be taken for a protocol or a pattern, may
     not be UTF-8, and its suffix would influence the format.
 
@@ -112,10 +112,10 @@ def read_index(
     Args:
         path: the file.
         max_megapixels: larger pictures are refused.
-        max_seconds: longer clips are refused, and clips with more packets than such a clip has.
-        frame_times: rule for the times of frames. 1: the timestamps of the file. 2: where they
-            start again or jump, later frames follow earlier ones; and the last frame is shown as
-            long as the others if the header gives packets a duration that is too long.
+        max_seconds: longer clips, and clips with too many packets for that time, are refused.
+        frame_times: version of the rule for frame times. 1: the timestamps of the file. 2: where
+            they restart or jump, later frames follow earlier ones; and if packet durations in the
+            header are too long, the last frame is shown as long as the others.
 
     Raises:
         DecodeError: the clip has no frame, or is too long; reading stops at the limit.
@@ -128,18 +128,18 @@ def read_index(
         rate = float(stream.average_rate or stream.guessed_rate or 25)
         time_base = float(stream.time_base or 0)
         stream_seconds = float(stream.duration * stream.time_base) if stream.duration else 0.0
-        # The header's length of the file; where pieces are joined, FFmpeg only estimates it.
-        whole = 0.0 if stream_seconds or joins else (container.duration or 0) / av.time_base
+        # Duration of the file by its header; where pieces are joined, FFmpeg only estimates it.
+        file_seconds = 0.0 if stream_seconds or joins else (container.duration or 0) / av.time_base
         gap_seconds = _GAPS[joins] if frame_times > 1 else 0.0
         packets = PacketTimes(
             time_base, gap_seconds, wraps=joins and stream.time_base == _MPEG_CLOCK
         )
         number = stream.index
         try:
-            for packet in container.demux(*(container.streams if whole else (stream,))):
+            for packet in container.demux(*(container.streams if file_seconds else (stream,))):
                 if not packet.size:
                     continue
-                if whole and packet.pts is not None:
+                if file_seconds and packet.pts is not None:
                     end = packet.pts + (packet.duration or 0)
                     latest = max(latest, float(end * packet.time_base))
                 if packet.stream_index != number:
@@ -161,9 +161,9 @@ def read_index(
     seconds = float(starts[-1] - starts[0] + _last_duration(index)) * index.time_base
     if seconds > max_seconds:
         raise DecodeError("unsupported", TOO_LONG.format(max_seconds))
-    # Lengths in headers count from the first frame, or from 0 where that is earlier.
+    # Durations in headers count from the first frame, or from 0 if that is earlier.
     end = max(seconds, latest, float(starts[-1] + _last_duration(index)) * index.time_base)
-    notes = [note or _missing_end(index, stream_seconds or whole, end)]
+    notes = [note or _missing_end(index, stream_seconds or file_seconds, end)]
     if index.moved and (times := len(packets.pieces) - 1):
         notes.append(
             f"timestamps start again {'once' if times == 1 else f'{times} times'}; later frames "
@@ -186,7 +186,7 @@ def _last_duration(index: Index) -> float:
 
 
 def choose(index: Index, frames_per_second: float, max_frames: int) -> dict[int, float]:
-    """Returns the keys of the frames to keep -> the time in seconds at which each is sampled."""
+    """Returns the keys of the frames to keep, and for each its sampling time in seconds."""
     starts = index.starts()
     unit = index.time_base * frames_per_second  # sampling intervals per unit of the key
     begin = (starts - starts[0]).astype(np.float64) * unit
@@ -204,7 +204,7 @@ def choose(index: Index, frames_per_second: float, max_frames: int) -> dict[int,
 def needed_segments(index: Index, chosen: dict[int, float]) -> frozenset[int]:
     """Returns the groups of pictures that must be decoded for the chosen frames.
 
-    A frame shown before the key frame of its group (open group) also refers to the group before.
+    A frame shown before the key frame of its (open) group also refers to the previous group.
     """
     rows = np.isin(index.key, np.array(list(chosen), np.int64))
     segments, first = np.unique(index.segment, return_index=True)

@@ -1,1 +1,1 @@
-"""Work with the operating system and the devices: files, signals, locks, processes, mesh."""
+"""Handles files, streams, signals, locks, processes and the mesh of devices."""

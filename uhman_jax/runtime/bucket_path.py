@@ -19,9 +19,9 @@ from uhman_jax.runtime.errors import UserError, storage_error
 
 
 class BucketPath(GCSPath):
-    """gs://BUCKET/NAME. A folder is a prefix of names: it exists while an object is in it.
+    """A path gs://BUCKET/NAME. A folder is a prefix of names: it exists while an object is in it.
 
-    The methods replace methods of universal_pathlib that treat an unreachable object as missing,
+    The methods override methods of universal_pathlib that treat an unreachable object as missing,
     that read "*" and "[" in names as patterns, or that create buckets.
     """
 
@@ -106,7 +106,7 @@ class BucketPath(GCSPath):
         self.fs.get_file(self.path, str(file))
 
     def upload(self, file: pathlib.Path) -> None:
-        """Replaces the object by a file of this machine atomically."""
+        """Replaces the object with a file of this machine, atomically."""
         try:
             self.fs.put_file(str(file), self.path)
         except FileNotFoundError as error:
@@ -116,7 +116,7 @@ class BucketPath(GCSPath):
             ) from error
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
-        """Does nothing: a folder appears with its first object."""
+        """Has no effect: a folder appears with its first object."""
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Removes the object."""

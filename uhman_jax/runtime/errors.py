@@ -13,7 +13,7 @@ _DISK = tuple(
     getattr(errno, name)
     for name in "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM ENOTDIR EISDIR EEXIST ENAMETOOLONG".split()
 )
-# Packages whose failing import is a defect.
+# Packages of this project, whose failing import is a defect.
 _OURS = ("uhman_jax", "configs", "experiments", "tools")
 
 
@@ -30,7 +30,7 @@ class DivergedError(UserError):
 
 
 def storage_error(error: BaseException | None) -> str:
-    """Returns the failure of a disk that an error or its cause reports; else "".
+    """Returns the disk failure that an error or one of its causes reports, else "".
 
     Libraries wrap the system's errors, or keep only their text.
 

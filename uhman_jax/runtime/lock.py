@@ -1,6 +1,6 @@
 """Locks a folder for one process; a second process gets an error that names the first.
 
-The lock is the operating system's: it ends with its process, also after kill -9. The text in the
+The lock is the operating system's: it ends with its process, even after kill -9. The text in the
 lock file is only for error messages.
 """
 
@@ -25,12 +25,12 @@ _NO_LOCKS_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 def hold(folder: str | os.PathLike[str], remedy: str, name: str = LOCK_FILE) -> Iterator[None]:
     """Locks a folder while the block runs; creates the folder.
 
-    A bucket, and a file system without locks, are not locked.
+    A bucket or a file system without locks is not locked.
 
     Args:
         folder: locked by a file in it.
         remedy: advice for the user of the second process, for the message.
-        name: of the file; locks with different names do not exclude each other.
+        name: name of that file; locks with different names do not exclude each other.
 
     Raises:
         UserError: another process has the lock; the message has its number, host and time.

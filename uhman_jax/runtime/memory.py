@@ -1,4 +1,4 @@
-"""The memory of this machine."""
+"""Finds the memory that this process may use."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import pathlib
 
 
 def machine_memory() -> int:
-    """Returns the bytes that this process may use; containers and jobs limit them by cgroups."""
+    """Returns the bytes that this process may use; containers and jobs set limits by cgroups."""
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/self/cgroup").read_text("utf-8").splitlines():

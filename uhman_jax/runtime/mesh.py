@@ -1,4 +1,4 @@
-"""Several devices: a mesh of `data` x `model`, and the sharding of every array.
+"""Places arrays on a `data` x `model` mesh of devices.
 
 The devices along `data` share the videos of a batch. The devices along `model` share the rows of
 the hashtag tables (parameters whose names end in `_TK`, and their optimiser state). All other
@@ -92,7 +92,7 @@ class Devices:
         )
 
     def shard_state(self, tree: Any) -> Any:
-        """Moves a state with tables of T rows to the devices."""
+        """Pads the tables (T rows) of a state and moves the state to the devices."""
 
         def fill(path: Any, leaf: Any) -> Any:
             if not is_table(path):

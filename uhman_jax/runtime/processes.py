@@ -22,8 +22,8 @@ class Cluster:
     Attributes:
         mesh: "DATAxMODEL", see `Devices`; "": one device, or with several processes all devices
             along `data`.
-        coordinator: HOST:PORT of process 0; "auto": it and the next two come from the environment
-            of a TPU slice or SLURM; "": there is only this process.
+        coordinator: HOST:PORT of process 0; "auto": the environment of a TPU slice or SLURM gives
+            this and the next two; "": there is only this process.
         num_processes: number of processes of the run.
         process: index of this process.
     """
@@ -60,10 +60,10 @@ class Cluster:
         """Connects to the other processes and checks the number of devices.
 
         Raises:
-            UserError: a process cannot be reached, or the mesh is not all devices.
+            UserError: a process cannot be reached, or the mesh does not have all devices.
         """
         if not (self.coordinator or self.mesh):
-            # If JAX sees several devices, the region projection does not use its own kernels.
+            # The region projection uses its GPU kernels only if JAX sees a single device.
             os.environ.setdefault("JAX_CUDA_VISIBLE_DEVICES", "0")
             return
         import jax

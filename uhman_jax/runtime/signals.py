@@ -1,9 +1,9 @@
 """Ends a process on SIGINT or SIGTERM: between two training steps, immediately elsewhere.
 
 All files are written atomically, so a process may end anywhere and loses only unsaved steps. The
-handlers raise no exception, because a library's callback would lose it. Python calls a handler
-between two of its instructions, so a compilation of a minute delays it by a minute. So a thread
-also receives the signals, and ends the process after a grace period.
+handlers raise no exception, because a library's callback would lose it. Python calls a handler only
+between two of its own instructions, so a compilation of a minute would delay it by a minute.
+Therefore a thread also receives the signals, and ends the process after a grace period.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from typing import Any
 
 from uhman_jax.runtime import streams
 
-STOPPED = 75  # exit status, EX_TEMPFAIL of sysexits.h: the same command continues
+STOPPED = 75  # exit status (EX_TEMPFAIL of sysexits.h): run the same command to continue
 GRACE_SECONDS = 8.0
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 MESSAGE = "Stopped; the same command continues from there."

@@ -1,7 +1,8 @@
 """Opens paths on a disk or in a bucket (gs://BUCKET/NAME), and writes files atomically.
 
-`path` returns a pathlib.Path or a `BucketPath`, which has the same methods. An object appears when
-its upload ends. Appending, memory mapping and decoding need a copy on this machine.
+`path` returns a pathlib.Path or a `BucketPath`, which has the same methods. A file in a
+bucket is called an object; it appears when its upload ends. Appending, memory mapping and decoding
+need a copy on this machine.
 """
 
 import contextlib
@@ -22,14 +23,14 @@ from uhman_jax.runtime.errors import UserError
 CACHE = "UHMAN_JAX_CACHE"  # environment variable: folder of `cached_copy`
 # Names of temporary files of earlier versions of `atomic_write`, and of `atomic_path`.
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.tmp|\.[0-9a-f]{8}\.tmp\..+")
-_NAME_LENGTH = 120  # characters of an object's name in the name of its copy
+_NAME_LENGTH = 120  # characters of an object's name that are kept in the name of its copy
 
 
 def path(text: str | os.PathLike[str]) -> pathlib.Path:
     """Returns a pathlib.Path for a local path, or a BucketPath for gs://.
 
     Raises:
-        UserError: another kind of address, no bucket in it, or gcsfs is not installed.
+        UserError: the address is of another kind or names no bucket, or gcsfs is missing.
 
     >>> path("data/clips").name
     'clips'
@@ -74,7 +75,7 @@ def atomic_write(where: str | os.PathLike[str]) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def atomic_path(where: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """Yields a local name for a library that writes a file; it replaces `where` after the block.
+    """Yields a name for a library to write a file to; the file replaces `where` after the block.
 
     The name has the same folder and suffix. A block that raises leaves no file; `remove_leftovers`
     removes the file of a killed process. An object is written to a temporary folder and uploaded.
@@ -177,7 +178,7 @@ def escape_name(text: str) -> str:
 
 @contextlib.contextmanager
 def temporary_copy(where: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields the file, or a copy of an object with its suffix, which exists during the block.
+    """Yields the file, or during the block a copy of an object, with the same suffix.
 
     The caller checks the size.
 

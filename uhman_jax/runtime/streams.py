@@ -1,8 +1,8 @@
-"""Handles the standard streams of a command line: closed, without reader, full, or ASCII.
+"""Handles standard streams that are closed, have no reader, are full or accept only ASCII.
 
-If the reader ends, as `| head` does, the program ends at its next line, without a message and with
-the status that a shell shows for SIGPIPE. The signal stays ignored, as is usual in Python:
-otherwise a decoder that dies would end the program.
+If the reader ends, as `| head` does, the program ends when it writes its next line, without a
+message and with the status that a shell shows for SIGPIPE. The signal stays ignored, as is usual in
+Python: otherwise a decoder that dies would end the program.
 """
 
 import contextlib
@@ -104,7 +104,7 @@ def run_app(
 ) -> None:
     """Runs `absl.app.run` with guarded streams; for the last line of a `__main__`.
 
-    A wrong flag ends in one sentence and status 2; --help has status 0.
+    A wrong flag is reported in one sentence with status 2; --help exits with status 0.
 
     Args:
         main: takes the program's name and the arguments that are not flags.

@@ -1,1 +1,1 @@
-"""Region features on disk: quantised, in TFRecord shards that TFDS reads too, read at random."""
+"""Stores quantised region features in TFRecord shards, for random access and for TFDS."""

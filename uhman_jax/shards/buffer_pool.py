@@ -1,4 +1,4 @@
-"""Arrays whose memory is used again when no array refers to it."""
+"""Allocates arrays and reuses their memory when no array refers to it."""
 
 import math
 import sys
@@ -17,14 +17,14 @@ _UNUSED = _references([object()], 0)  # references of the list and of the call i
 
 
 class Recycler:
-    """Makes large arrays from memory that it uses again.
+    """Allocates large arrays from memory that it reuses.
 
     The first touch of new pages costs as much as reading a batch from the page cache. A block of
-    memory is used again only when its reference count shows no user: no array, no view or slice of
-    an array, no JAX array that shares its memory. Several threads may use one recycler.
+    memory is reused only when nothing refers to it: no array, no view or slice of an array, no JAX
+    array that shares its memory. Several threads may use one recycler.
 
     Args:
-        max_arrays: blocks of memory kept; further arrays are ordinary arrays.
+        max_arrays: maximum number of blocks that are kept; further arrays are ordinary.
     """
 
     def __init__(self, max_arrays: int = 8):
@@ -46,7 +46,7 @@ class Recycler:
             if self._owners[index].size == size:
                 return self._owners[index]
         owner = np.empty(size, np.uint8)
-        if unused:  # of another size, which is no longer in use
+        if unused:  # replace an unused block of another size
             self._owners[unused[0]] = owner
         elif len(self._owners) < self._max_arrays:
             self._owners.append(owner)

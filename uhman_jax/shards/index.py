@@ -12,18 +12,18 @@ from uhman_jax.shards import record, tfrecord
 from uhman_jax.shards.record import Schema
 
 INDEX_FILE = "index.npz"
-Index = tuple[tuple[str, ...], np.ndarray]  # ids and facts (`fact_type`) of all records, in order
+Index = tuple[tuple[str, ...], np.ndarray]  # ids and entries (`fact_type`) of all records, in order
 
 
 def fact_type(schema: Schema) -> np.dtype:
-    """Returns the type of a record's entry in the index; `begin_*` are positions of its arrays."""
+    """Returns the type of a record's index entry; `begin_*` are byte positions of its arrays."""
     facts = [("shard", "<i4"), ("num_frames", "<i4"), ("offset", "<i8"), ("size", "<i8")]
     begins = [(f"begin_{field.name}", "<i4") for field in schema.fields.values()]
     return np.dtype([*facts, ("crc32c", "<u4"), *begins])
 
 
 def write_index(path: Path, index: Index) -> None:
-    """Writes an index as .npz and a checksum, whole or not at all; its bytes are reproducible."""
+    """Writes an index as .npz and a checksum, atomically; its bytes are reproducible."""
     buffer = io.BytesIO()
     ids = np.frombuffer(json.dumps(index[0]).encode(), np.uint8)
     np.savez(buffer, video_ids=ids, facts=index[1])
@@ -32,7 +32,7 @@ def write_index(path: Path, index: Index) -> None:
 
 
 def read_index(path: Path, data: Sequence[np.ndarray], schema: Schema) -> Index | None:
-    """Returns the index in a file; None if it is missing, damaged or of other shards."""
+    """Returns the index in a file; None if it is missing, damaged or belongs to other shards."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -53,7 +53,7 @@ def _checksum(content: bytes) -> bytes:
 
 
 def scan_shards(paths: Sequence[Path], data: Sequence[np.ndarray], schema: Schema) -> Index:
-    """Returns the index of shards with this content, read from framing and heads of the records.
+    """Returns the index of shards with content `data`; reads the framing and head of each record.
 
     Raises:
         DamagedRecordError: a file is cut short, or a head is damaged or does not fit the schema.

@@ -1,4 +1,4 @@
-"""Writes the files with which TFDS reads a folder of shards: features and dataset description."""
+"""Writes the files that TFDS needs to read a folder of shards: features and description."""
 
 import os
 import tempfile
@@ -17,7 +17,7 @@ FILES = ("features.json", "dataset_info.json")
 
 def features_dict(schema: Schema):
     """Returns the `tfds.features.FeaturesDict` of a record."""
-    import tensorflow_datasets as tfds  # a second of imports that training does without
+    import tensorflow_datasets as tfds  # its import takes a second; training does not need it
 
     def tensor(shape, dtype, doc):
         return tfds.features.Tensor(shape=shape, dtype=dtype, encoding="bytes", doc=doc)
@@ -37,13 +37,13 @@ def features_dict(schema: Schema):
 def write(
     directory: str | os.PathLike, lengths: Sequence[int], num_bytes: int, schema: Schema
 ) -> None:
-    """Writes features.json and dataset_info.json, each whole or not at all.
+    """Writes features.json and dataset_info.json, each atomically.
 
     Args:
-        directory: of the shards.
+        directory: folder of the shards.
         lengths: number of records of each shard.
-        num_bytes: of all shards.
-        schema: of the records.
+        num_bytes: total size of the shards.
+        schema: schema of the records.
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.dataset_info import DatasetIdentity

@@ -1,8 +1,8 @@
 """Region features as uint8 codes: an exact encode/decode pair with a known error.
 
 A clip is stored as `value = code * scale + offset`, with one scale and one offset per channel.
-The pair is unbiased (YouTube-8M's is off by half a step of its decoder: it encodes by rounding and
-decodes as if by floor).
+The pair is unbiased. (YouTube-8M's decoder is off by half a step: the encoder rounds to the nearest
+code, and the decoder assumes that it rounds down.)
 """
 
 from typing import NamedTuple
@@ -61,7 +61,7 @@ def encode(features_FMC: np.ndarray) -> Quantized:
     offset_C = np.where(constant_C, low_C / 2 + high_C / 2, low_C).astype(np.float32)
     inverse_C = np.divide(1.0, scale_C, out=np.zeros_like(low_C), where=scale_C > 0)
     codes_FMC = np.empty(features_FMC.shape, np.uint8)
-    for frame_MC, codes_MC in zip(features_FMC, codes_FMC, strict=True):  # bounds the temporaries
+    for frame_MC, codes_MC in zip(features_FMC, codes_FMC, strict=True):  # small temporaries
         steps_MC = (frame_MC - low_C) * inverse_C
         codes_MC[:] = np.rint(np.clip(steps_MC, 0, NUM_STEPS))  # the scale may be rounded down
     return Quantized(codes_FMC, scale_C, offset_C)

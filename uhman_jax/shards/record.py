@@ -1,8 +1,8 @@
 """The bytes of one record: a tf.train.Example of named arrays, which TFDS reads too.
 
 Each feature is one bytes value. Their order is fixed: video_id, times, head_crc32c, scale, offset,
-codes. `head_crc32c` covers all bytes before it: ids and numbers of frames are verified without
-reading the codes.
+codes. `head_crc32c` covers all bytes before it, so ids and numbers of frames can be verified
+without reading the codes.
 """
 
 import dataclasses
@@ -75,7 +75,7 @@ class Schema:
 
     @functools.cached_property
     def fields(self) -> dict[str, Field]:
-        """Returns the arrays by attribute of `FrameRecord`, in the order of the file.
+        """Returns the arrays by attribute of `FrameRecord`, in file order.
 
         Times are first, codes last. To add an input of a clip, add an entry between them, and an
         attribute of this name to `FrameRecord`, `DecodedClip` and (with the axis B) `VideoInput`.
@@ -115,7 +115,7 @@ def serialize(record: FrameRecord, schema: Schema) -> bytearray:
     Raises:
         ValueError: the record does not fit the schema.
     """
-    from tensorflow_datasets.proto import tf_feature_pb2  # 0.2 s that training does without
+    from tensorflow_datasets.proto import tf_feature_pb2  # takes 0.2 s; training does not need it
 
     def message(name: str, value: bytes) -> bytes:
         features = tf_feature_pb2.Features()  # type: ignore[missing-attribute]
@@ -126,7 +126,7 @@ def serialize(record: FrameRecord, schema: Schema) -> bytearray:
     fields = schema.fields.items()
     times, *arrays = (message(f.name, getattr(record, key).tobytes()) for key, f in fields)
     # Joining messages of one feature each gives a message of all features in this order; protobuf
-    # would sort them by name. A message inside a message is encoded as bytes are.
+    # would sort them by name. A nested message is encoded like bytes.
     features = [message(ID, record.video_id.encode()), times, message(HEAD, bytes(4)), *arrays]
     example = tf_feature_pb2.BytesList(value=[b"".join(features)])  # type: ignore[missing-attribute]
     data = bytearray(example.SerializeToString())
@@ -151,7 +151,7 @@ def locate(payload: np.ndarray, schema: Schema) -> tuple[str, int, tuple[int, ..
         video_id = str(payload[spans[ID]].data, "utf-8")
         found = {attribute: spans[field.name] for attribute, field in schema.fields.items()}
     except (IndexError, KeyError) as error:
-        raise ValueError("it is no record of frames") from error
+        raise ValueError("it is not a record of frames") from error
     num_frames = len(payload[spans[TIMES]]) // 4
     begins = tuple(span.start for span in found.values())
     fits = found == array_spans(schema, num_frames, begins)
@@ -187,7 +187,7 @@ def _spans(payload: np.ndarray) -> dict[str, slice]:
 
 
 def _lengths(data: memoryview, message: slice) -> Iterator[slice]:
-    """Yields the position of each field of a message; a field is a tag, a length and bytes."""
+    """Yields the position of each field of a message: each has a tag, a length and bytes."""
     begin = message.start
     while begin < message.stop:
         size = 0

@@ -1,6 +1,6 @@
-"""Folders of shards: `frames-train.tfrecord-00012-of-00064` with TFDS metadata, read at random.
+"""Folders of shards: `frames-train.tfrecord-00012-of-00064` with TFDS metadata, random access.
 
-Each shard is written whole or not at all; metadata and index follow when all shards are written.
+Each shard is written atomically; metadata and index follow when all shards are written.
 TFDS reads the folder with `tfds.builder_from_directory(DIR)`; training reads it with `FrameStore`.
 """
 
@@ -42,9 +42,9 @@ def write_shard(
     records: Iterable[FrameRecord],
     schema: Schema,
 ) -> Path:
-    """Writes shard `index` of `num_shards`; its bytes depend on the arguments only.
+    """Writes shard `index` of `num_shards`; its bytes depend only on the arguments.
 
-    The shard is written whole or, if `records` raises, not at all.
+    It is written atomically: if `records` raises, no file is written.
 
     Raises:
         ValueError: a record does not fit the schema.
@@ -71,12 +71,12 @@ def write_metadata(
     It also removes files of interrupted writers, so no process may be writing a shard.
 
     Args:
-        directory: of the shards.
-        num_shards: of the folder.
-        schema: of the records.
+        directory: folder of the shards.
+        num_shards: number of shards in the folder.
+        schema: schema of the records.
         info: how the features were made, JSON values; kept in `FrameStore.info`.
-        lengths: records of each shard. If they are given, no shard is read (shards of a bucket
-            would be copied), and the first `FrameStore` of the folder writes the index.
+        lengths: number of records of each shard. If given, no shard is read (reading would copy the
+            shards of a bucket), and the first `FrameStore` of the folder writes the index.
 
     Raises:
         UserError: a shard is missing or damaged.
@@ -105,15 +105,15 @@ def write_metadata(
 class FrameStore:
     """Random access to the records of a folder of shards, through memory maps and an index.
 
-    Every record that is read is verified by its checksum. A store can be pickled (as its folder)
-    and used from several threads. Do not change the folder of an open store.
+    Every record that is read is verified by its checksum. A store can be pickled (as its path) and
+    used from several threads. Do not change the folder of an open store.
 
     Attributes:
-        directory: of the shards.
-        schema: of the records.
+        directory: folder of the shards.
+        schema: schema of the records.
         info: the argument of `write_metadata`.
-        video_ids: of the records, in the order of the folder; unique.
-        num_frames_V: int32, of each record.
+        video_ids: ids of the records, unique, in the order of the folder.
+        num_frames_V: int32, number of frames of each record.
     """
 
     def __init__(self, directory: str | os.PathLike):
@@ -187,7 +187,7 @@ class FrameStore:
         the time of verifying first.
 
         Args:
-            index: of the record.
+            index: index of the record.
             codes_FMC: contiguous, of the schema's type, with room for the record's frames.
 
         Returns:
@@ -200,7 +200,7 @@ class FrameStore:
         num_frames, span = facts[1], spans["codes_FMC"]
         codes = codes_FMC[:num_frames].reshape(-1).view(np.uint8)
         codes[:] = payload[span]
-        self._verify(facts, [payload[: span.start], codes])  # which are the last array
+        self._verify(facts, [payload[: span.start], codes])  # the codes are the last array
         fields = self.schema.clip_fields.items()
         return num_frames, {name: payload[spans[name]].view(f.dtype) for name, f in fields}
 
@@ -229,7 +229,7 @@ class FrameStore:
         path = self._paths[shard]
         if tfrecord.verify(self._data[shard], offset, path, parts) != crc:
             raise UserError(
-                f"{self.directory / INDEX_FILE} must be of the shards beside it, but {path.name} "
+                f"{self.directory / INDEX_FILE} must match the shards beside it, but {path.name} "
                 "was replaced; delete the index and run again"
             )
 

@@ -25,7 +25,7 @@ class DamagedRecordError(UserError):
     """A shard is not as it was written.
 
     Attributes:
-        path: of the file.
+        path: path of the shard.
         offset: byte at which the damaged record begins.
     """
 
@@ -55,7 +55,7 @@ def masked_crc32c(parts: Iterable[bytes | bytearray | np.ndarray]) -> int:
 
 
 def write(path: str | os.PathLike, records: Iterable[bytes | bytearray]) -> None:
-    """Writes a TFRecord file, whole or not at all."""
+    """Writes a TFRecord file atomically."""
     with storage.atomic_write(path) as file:
         for record in records:
             length = _LENGTH.pack(len(record))
@@ -73,7 +73,7 @@ def map_file(path: str | os.PathLike) -> np.ndarray:
 
 
 def records(data: np.ndarray, path: str | os.PathLike) -> Iterator[tuple[int, np.ndarray, int]]:
-    """Yields the first byte, the data and the checksum of each record in `map_file(path)`.
+    """Yields the offset, the data and the checksum of each record in `map_file(path)`.
 
     It reads only the framing; `verify` detects damage inside the data.
 
