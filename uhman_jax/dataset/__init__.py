@@ -1,1 +1,1 @@
-"""Reads and checks raw datasets, simulates them, and builds the views that training reads."""
+"""Reads and checks raw datasets, and builds the views that training reads."""

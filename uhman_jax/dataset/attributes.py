@@ -3,11 +3,11 @@
 Case, width, spaces and invisible characters do not change a value. Synonyms get one name:
 
 - Genders: "female", "male" or "nonbinary".
-- Countries: the ISO code of two letters. It reads the codes of two and three letters, the flags and
-  the English names of ISO 3166-1 (pycountry), and the common names of `_COUNTRY_NAMES`. Namibia is
-  "NAM", because "NA" is a missing value in many programs.
+- Countries: the two-letter ISO code. Synonyms are the two- and three-letter codes, the flags and
+  the English names of ISO 3166-1 (pycountry), and the common names in `_COUNTRY_NAMES`. Namibia is
+  "NAM", because "NA" means a missing value in many programs.
 
-`is_unknown` defines the values that mean "unknown". Other values are kept as they are.
+`is_unknown` defines the values that mean "unknown". `fold_text` folds all other values.
 """
 
 import collections
@@ -33,7 +33,7 @@ _GENDERS = {
     "homme uomo 男 男性 男の子 남 남성 남자 м муж мужской мужчина",
     "nonbinary": "nonbinary nonbinaire nobinario nb enby genderqueer divers",
 }
-# Common names that are not in ISO 3166-1, by code; the parts of the United Kingdom mean the whole.
+# Common names that are not in ISO 3166-1, by code; parts of the United Kingdom count as GB.
 _COUNTRY_NAMES = {
     "AE": "UAE|Emirates", "BN": "Brunei", "BO": "Bolivia",
     "CD": "DRC|DR Congo|Democratic Republic of the Congo|Congo Kinshasa", "CG": "Congo Brazzaville",
@@ -47,8 +47,8 @@ _COUNTRY_NAMES = {
 }  # fmt: skip
 _NAMIBIA = "NAM"
 _MAX_LENGTH = 200  # characters of a value
-_MAX_READ = 1000  # characters; Unicode normalisation takes quadratic time on many marks
-# Signs that stand for letters: flags, and Venus and Mars.
+_MAX_READ = 1000  # characters; Unicode normalisation of many combining marks is quadratic
+# Symbols that are read as text: the letters of flags, and the signs of Venus and Mars.
 _SIGNS = {0x1F1E6 + i: chr(ord("a") + i) for i in range(26)} | {0x2640: "female", 0x2642: "male"}
 AGE_BUCKETS = ("<13", "13-17", "18-24", "25-34", "35-44", "45+")
 _AGE_STARTS = (13, 18, 25, 35, 45)  # first year of each bucket but the first
@@ -85,12 +85,12 @@ def fold_country(text: str) -> str:
 
 
 def _name_of(text: str, names: dict[str, str]) -> str:
-    """Returns the standard name of a text, else the folded text; "" if unknown."""
+    """Returns the standard name of a value; the folded text without one, "" if unknown."""
     return "" if is_unknown(text) else names.get(squeeze(text)) or fold_text(text)
 
 
 def fold_text(text: str) -> str:
-    """Returns a text NFKC, case folded, with single spaces and without invisible characters.
+    """Returns a text in NFKC, case-folded, with single spaces and without invisible characters.
 
     A text of more than 200 characters becomes "".
     """
@@ -111,13 +111,13 @@ def squeeze(text: str) -> str:
 
 @functools.cache
 def gender_names() -> dict[str, str]:
-    """Returns the names of genders by squeezed spelling; do not change the result."""
+    """Returns the names of genders by squeezed spelling; cached, so do not modify it."""
     return {squeeze(word): name for name, words in _GENDERS.items() for word in words.split()}
 
 
 @functools.cache
 def country_names() -> dict[str, str]:
-    """Returns the codes of countries by squeezed spelling; do not change the result."""
+    """Returns the codes of countries by squeezed spelling; cached, so do not modify it."""
     import pycountry  # here, since the import takes 0.1 s
 
     codes: dict[str, str] = {"xk": "XK", "xkx": "XK"}  # in use, though not in ISO 3166-1
@@ -125,8 +125,8 @@ def country_names() -> dict[str, str]:
     for country in pycountry.countries:
         code = country.alpha_2 if country.alpha_2 != "NA" else _NAMIBIA
         codes |= dict.fromkeys((squeeze(country.alpha_2), squeeze(country.alpha_3)), code)
-        official = ("name", "common_name", "official_name")
-        spellings = [getattr(country, fact, "") for fact in official]
+        fields = ("name", "common_name", "official_name")
+        spellings = [getattr(country, field, "") for field in fields]
         for spelling in filter(None, spellings + _COUNTRY_NAMES.get(code, "").split("|")):
             before, _, behind = spelling.partition(", ")  # "Moldova, Republic of"
             for text in (spelling, f"{behind} {before}", spelling.partition(" (")[0]):
@@ -149,18 +149,18 @@ def age_bucket(age: int | None) -> str:
 def encode_attribute(
     values: Sequence[str], is_train_V: np.ndarray, order: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Encodes the values of an attribute as numbers; values that are not in train are unknown.
+    """Encodes the values of an attribute as indices; values that do not occur in train are unknown.
 
     >>> encode_attribute(["no", "br", "", "br", "se"], np.array([1, 1, 1, 1, 0], bool))
     (('unknown', 'br', 'no'), array([2, 1, 0, 1, 0], dtype=int32))
 
     Args:
-        values: of each row; "" and "unknown" mean unknown.
-        is_train_V: bool.
-        order: of the values; by default by frequency in train, then by name.
+        values: value of each row; "" and "unknown" mean unknown.
+        is_train_V: bool, whether the row is in train.
+        order: all values, in order of index; by default most frequent in train first, then by name.
 
     Returns:
-        The names, of which the first is "unknown", and value_V, int32 indices into them.
+        The names, the first of which is "unknown", and value_V, int32 indices into them.
     """
     count = collections.Counter(itertools.compress(values, is_train_V))
     ranked = order or sorted(count, key=lambda value: (-count[value], value))

@@ -1,4 +1,4 @@
-"""Reads the rows of a CSV file with their line numbers; a damaged row costs no other row."""
+"""Reads the rows of a CSV file with their line numbers; a malformed row does not affect others."""
 
 import csv
 import io
@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from uhman_jax.runtime.errors import UserError
 
-# An open quote swallows the next lines. A longer row is rejected before it reaches the limit of csv
-# on the length of a field, which would be a misleading reason.
+# An open quote swallows the lines after it. This limit acts before the csv module's limit on the
+# length of a field, whose error would mislead.
 _MAX_LINES_PER_ROW = 100
 _MAX_FIELD = 2**17  # characters
 _SHOWN_CHARACTERS = 80  # of a value in a message
-_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # undecodable bytes by `surrogateescape`
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # undecodable bytes, as `surrogateescape` represents them
 
 
 class Problem(NamedTuple):
@@ -22,7 +22,7 @@ class Problem(NamedTuple):
 
     kind: str  # two or three words for summaries, such as "missing file"
     rule: str  # the broken rule
-    value: str  # the value that breaks it, from `show`
+    value: str  # the value that breaks it, formatted by `show`
     remedy: str
     dropped: bool = True  # whether the row is dropped
     file: str = ""  # name of the table, such as "videos.csv"
@@ -34,7 +34,7 @@ class Problem(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A well-formed row: its first line, and its stripped fields by column."""
+    """A well-formed row: the number of its first line, and its stripped fields by column."""
 
     line: int
     fields: dict[str, str]
@@ -73,9 +73,9 @@ def parse_rows(
     Args:
         data: content of the file, UTF-8 with or without a byte-order mark.
         file: its name, for messages.
-        columns: names that the header must hold, each once.
-        list_column: the only one of `columns` whose value may span lines. If the value of another
-            column does, a quote is open, and only the first line of the row is rejected.
+        columns: names that the header must contain, each once.
+        list_column: the only one of `columns` whose value may span lines. If another value does, a
+            quote is open: the row is rejected, but lines in it that look like rows are read again.
 
     Raises:
         UserError: the encoding or the header of the table is wrong.
@@ -83,7 +83,7 @@ def parse_rows(
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{file} must be UTF-8, got UTF-16; save it as 'CSV UTF-8'")
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
-    csv.field_size_limit(_MAX_FIELD)  # libraries raise this limit of the process
+    csv.field_size_limit(_MAX_FIELD)  # global to the process; other libraries raise it
     lines = list(io.StringIO(text, newline=""))  # keeps line ends, which quoted fields may hold
     start = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
     header, start, _ = _read_record(lines, start) if start < len(lines) else ([], start, "")
@@ -111,7 +111,7 @@ def parse_rows(
 
 
 def _read_record(lines: list[str], start: int) -> tuple[list[str], int, str]:
-    """Returns the fields of the record at `start`, its end, and the error if there are none."""
+    """Returns the fields of the record at line `start`, the line after it, and any csv error."""
     ahead = (lines[i] for i in range(start, min(start + _MAX_LINES_PER_ROW, len(lines))))
     reader = csv.reader(ahead, strict=True, skipinitialspace=True)
     try:
@@ -139,8 +139,8 @@ def _row_problem(
     """Returns the problem of a row; None if it is well-formed.
 
     Args:
-        record: its fields; none if `reason` is an error of the csv module.
-        reason: that error, or "".
+        record: its fields; [] if the csv module cannot read it.
+        reason: the error of the csv module, or "".
         lines: the lines of the file that it spans.
         width: the expected number of fields.
         single: indices of the fields that must be on one line.

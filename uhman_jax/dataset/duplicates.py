@@ -9,7 +9,7 @@ from uhman_jax.config import Duplicates
 from uhman_jax.dataset.raw import Video
 from uhman_jax.runtime.errors import UserError
 
-Copies = Sequence[Sequence[Video]]  # one group per content that several videos have
+Copies = Sequence[Sequence[Video]]  # the videos of each content that several videos have
 
 
 def find_copies(videos: Sequence[Video], contents: Mapping[str, str]) -> Copies:
@@ -26,16 +26,16 @@ def find_copies(videos: Sequence[Video], contents: Mapping[str, str]) -> Copies:
     for video in videos:
         if content := contents.get(video.video_id):
             groups[content].append(video)
-    copies = [sorted(group, key=_age) for group in groups.values() if len(group) > 1]
+    copies = [sorted(group, key=_posting_order) for group in groups.values() if len(group) > 1]
     return sorted(copies, key=lambda group: min(video.video_id for video in group))
 
 
-def _age(video: Video) -> tuple[bool, int, str]:
+def _posting_order(video: Video) -> tuple[bool, int, str]:
     return video.timestamp is None, video.timestamp or 0, video.video_id
 
 
 def leave_out_copies(videos: Sequence[Video], copies: Copies) -> list[Video]:
-    """Returns the videos without all but the first of each group."""
+    """Returns the videos, with only the first of each group of copies."""
     surplus = {video.video_id for group in copies for video in group[1:]}
     return [video for video in videos if video.video_id not in surplus]
 
@@ -51,8 +51,8 @@ def count_copies(
     Args:
         videos: all videos.
         copies: result of `find_copies`.
-        duplicates: use of the copies.
-        divide: returns split_V without regard to duplicates.
+        duplicates: how the view treats the copies.
+        divide: returns split_V of videos, ignoring copies.
     """
     if not copies:
         return {}

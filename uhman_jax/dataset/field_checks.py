@@ -1,4 +1,4 @@
-"""Defines the rows of the raw tables, videos and users, and reads and checks their fields."""
+"""Defines the rows `Video` and `User` of the raw tables; reads and checks their fields."""
 
 import dataclasses
 import datetime
@@ -14,7 +14,7 @@ from uhman_jax.dataset.attributes import fold_country, fold_gender, is_unknown
 from uhman_jax.dataset.csv_rows import Problem, show
 from uhman_jax.dataset.hashtags import Hashtags, read_hashtags, split_hashtags
 
-UNKNOWN_USER = "unknown user"  # kind of a problem
+UNKNOWN_USER = "unknown user"  # `Problem.kind` of a video whose user is not in users.csv
 MAX_AGE = 120  # years
 MAX_TIMESTAMP = 253_402_300_799  # unix seconds: the end of the year 9999
 _MAX_LENGTH = 64  # characters of an age or a time
@@ -25,7 +25,7 @@ _ZONE = re.compile(r" ?(?:utc|gmt|z)$| (?=[+-]\d\d:?\d\d$)", re.ASCII)
 _WHOLE = re.compile(r"([0-9]{1,18})(\.0*)?")  # some programs write 7 as 7.0
 
 
-# The files of a dataset: a folder, the listing of a remote folder, or None to skip the look-up.
+# Where video files are looked up: a local folder, or sizes by path in a remote one; None: nowhere.
 Files = Path | Mapping[str, int] | None
 
 
@@ -38,7 +38,7 @@ class Video:
     user_id: str
     hashtags: tuple[str, ...]  # normalised, each once
     timestamp: int | None  # unix seconds
-    spellings: tuple[str, ...] = ()  # as their user wrote them, without '#'; (): as `hashtags`
+    spellings: tuple[str, ...] = ()  # as the user wrote them, without '#'; () if as `hashtags`
 
     def __post_init__(self):
         """Stores spellings only if they differ from the hashtags."""
@@ -47,13 +47,13 @@ class Video:
 
     @property
     def written(self) -> tuple[str, ...]:
-        """The hashtags as their user wrote them."""
+        """The hashtags as the user wrote them."""
         return self.spellings or self.hashtags
 
 
 @dataclasses.dataclass(frozen=True)
 class User:
-    """One user; "" and None mean unknown. `history` has earlier hashtags, each once."""
+    """One user; "" and None mean unknown. `history` has normalised earlier hashtags, each once."""
 
     user_id: str
     gender: str = ""
@@ -72,9 +72,9 @@ def read_video(
     """Returns the video of a row of videos.csv and its problems.
 
     Args:
-        fields: of the row, by column.
-        lines: line of each good row, by id.
-        files: the files of the dataset.
+        fields: stripped fields of the row, by column.
+        lines: line number of each good row before this one, by id.
+        files: where to look up the video file.
         known_users: ids in users.csv; None if it has no good row.
         rules: version of the rules, see `dataset.rules`.
     """
@@ -106,7 +106,7 @@ def read_video(
 def read_user(
     fields: Mapping[str, str], lines: Mapping[str, int], rules: int
 ) -> tuple[User, list[Problem]]:
-    """Returns the user of a row of users.csv and its problems; arguments as of `read_video`."""
+    """Returns the user of a row of users.csv and its problems; arguments as in `read_video`."""
     age, age_problem = _read_age(fields["age"], rules)
     history, list_problem = _read_list(fields["history"], rules)
     gender, country = fields["gender"], fields["country"]
@@ -118,7 +118,7 @@ def read_user(
 
 
 def _id_problem(column: str, value: str, lines: Mapping[str, int]) -> Problem | None:
-    """Returns the problem of an id; `lines` has the line of each good row by id."""
+    """Returns the problem of an id; arguments as in `read_video`."""
     if not value:
         rule = f"{column} must not be empty"
         return Problem(f"empty {column}", rule, show(value), "give the row an id")
@@ -175,7 +175,7 @@ def _read_list(field: str, rules: int) -> tuple[Hashtags, Problem | None]:
 
 
 def _read_time(field: str, rules: int) -> tuple[int | None, Problem | None]:
-    """Returns a timestamp, None if it is unknown, and its problem."""
+    """Returns a timestamp (None if unknown) and its problem."""
     rule = f"timestamp must be whole unix seconds (not milliseconds) from 0 to {MAX_TIMESTAMP}"
     remedy = "convert it, or leave it empty if unknown"
     if rules > 1:
@@ -188,7 +188,7 @@ def _read_time(field: str, rules: int) -> tuple[int | None, Problem | None]:
 
 
 def _read_age(field: str, rules: int) -> tuple[int | None, Problem | None]:
-    """Returns an age in years, None if it is unknown, and its problem."""
+    """Returns an age in years (None if unknown) and its problem."""
     rule = f"age must be whole years from 1 to {MAX_AGE}"
     unknown = "it" if rules > 1 else "the whole user"
     remedy = f"correct it, or leave it empty if unknown; until then {unknown} is unknown"
@@ -199,7 +199,7 @@ def _read_age(field: str, rules: int) -> tuple[int | None, Problem | None]:
 
 
 def _whole(text: str, pattern: re.Pattern, low: int, high: int) -> int | None:
-    """Returns the number in a text, None if the text is empty; raises ValueError if it is wrong."""
+    """Returns the number in a text, None if empty; raises ValueError if not in low to high."""
     if not text:
         return None
     match = pattern.fullmatch(text)
@@ -209,23 +209,23 @@ def _whole(text: str, pattern: re.Pattern, low: int, high: int) -> int | None:
 
 
 def parse_age(text: str) -> int | None:
-    """Returns the whole years in a field, None if they are unknown.
+    """Returns the age in whole years in a field, None if unknown.
 
     >>> [parse_age(text) for text in ("25", " 25.0", "25 years", "25 y/o", "n/a")]
     [25, 25, 25, 25, None]
 
     Raises:
-        ValueError: it is not an age from 1 to 120.
+        ValueError: the field is not an age from 1 to 120.
     """
     return _whole(_plain(text), _AGE, 1, MAX_AGE)
 
 
 def parse_time(text: str) -> int | None:
-    """Returns the unix seconds in a field, None if they are unknown.
+    """Returns the time in a field as unix seconds, None if unknown.
 
     The field may hold unix seconds, milliseconds (13 digits), microseconds (16), nanoseconds (19),
-    or a date of ISO 8601, with or without a time of day. Eight digits that form a day from 1970 to
-    2099 are a date. A time without a zone is UTC; fractions of a second are cut.
+    or an ISO 8601 date, with or without a time of day. Eight digits that form a day from 1970 to
+    2099 are a date. A time without a zone is UTC; fractions of a second are truncated.
 
     >>> [parse_time(text) for text in ("1700000000", "1.7e9", "1700000000123", "2023-11-14")]
     [1700000000, 1700000000, 1700000000, 1699920000]
@@ -233,7 +233,7 @@ def parse_time(text: str) -> int | None:
     (1700000000, 1700000000)
 
     Raises:
-        ValueError: it is not a time from 1970 to 9999.
+        ValueError: the field is not a time from 1970 to 9999.
     """
     text = _plain(text)
     if not text:

@@ -1,14 +1,15 @@
-"""Reads lists and texts of hashtags; `dataset.spelling` defines a hashtag.
+"""Reads hashtags from lists and texts; `dataset.spelling` defines a hashtag.
 
 A list (a cell of a table, a flag) has only hashtags. White space, commas, semicolons, bars, quotes
 and '#' separate them, and a hashtag needs no '#'. A text (a title, a description) marks hashtags
 with '#'. Texts are read by the rules of twitter-text with these additions:
 
 - In a text a hashtag needs a letter: "#2024" and keycaps are not hashtags.
-- A '#' after a word, or within an address or an HTML entity, marks nothing. A '#' after a hashtag
+- A '#' after a word, or within a URL or an HTML entity, marks no hashtag. A '#' after a hashtag
   begins the next one: "#a#b#c" are three.
-- Weibo marks both ends: in a Chinese piece without spaces and punctuation (Han letters, and no kana
-  or hangul in the text) an even number of signs open and close alternately: "#春节#好".
+- On Weibo a '#' also ends a hashtag ("#春节#好"). So if a piece of text without spaces and
+  punctuation has an even number of '#', they begin and end hashtags alternately. This holds for
+  pieces with Han letters in texts without kana and hangul.
 - Emoji belong to the hashtag that they follow without a space.
 """
 
@@ -53,7 +54,7 @@ _STRAIGHT = str.maketrans(
 )
 _ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|U([0-9a-f]{8})|x([0-9a-f]{2})|(.))", re.I | re.DOTALL)
 _OBJECT = re.compile("""["']\\s*:""")
-MISSING = {"nan", "null", "none"}  # each is the empty list of another program
+MISSING = {"nan", "null", "none"}  # how other programs write an empty list
 
 _ADDRESS = re.compile(
     r"[a-z][a-z0-9+.-]{0,20}://"
@@ -74,7 +75,7 @@ class Hashtags(NamedTuple):
     """The hashtags of a list, in order, each key once."""
 
     keys: tuple[str, ...]  # for comparison
-    spellings: tuple[str, ...]  # for display, the first of each key
+    spellings: tuple[str, ...]  # for display, the first spelling of each key
     rejected: tuple[str, ...]  # parts that cannot be hashtags, as written
 
 
@@ -86,7 +87,7 @@ def split_hashtags(field: str, rules: int = CURRENT) -> tuple[str, ...]:
 
     Args:
         field: the list.
-        rules: version of the rules; 1 knows only white space and '#' as separators.
+        rules: version of the rules; 1 has only white space and '#' as separators.
     """
     if rules > 1:
         return read_hashtags(field).keys
@@ -97,7 +98,7 @@ def split_hashtags(field: str, rules: int = CURRENT) -> tuple[str, ...]:
 def read_hashtags(*lists: str) -> Hashtags:
     """Returns the hashtags of lists with any separators, and the parts that cannot be hashtags.
 
-    Lists in the notation of JSON or Python may be quoted; an item with a space is not a hashtag.
+    In a list in JSON or Python notation, an item with spaces and without '#' is not a hashtag.
     "nan", "null" and "none" as a whole list mean an empty list; with '#' they are hashtags.
 
     >>> read_hashtags("#Sea,sun | C++")
@@ -119,7 +120,7 @@ def read_hashtags(*lists: str) -> Hashtags:
 
 
 def marked_hashtags(text: str) -> tuple[str, ...]:
-    """Returns spellings of the hashtags that a text marks with '#', in order, each key once.
+    """Returns the spellings of the hashtags that a text marks with '#', in order, each key once.
 
     The module's docstring gives the rules.
 
@@ -142,7 +143,7 @@ def marked_hashtags(text: str) -> tuple[str, ...]:
 
 
 def keyword_hashtag(text: str) -> str:
-    """Returns a hashtag's spelling for a keyword, or "" if there is none.
+    """Returns the spelling of a keyword as a hashtag; "" if it cannot be one.
 
     White space, hyphens, apostrophes and full stops are removed, except a full stop between digits.
 
@@ -155,17 +156,17 @@ def keyword_hashtag(text: str) -> str:
 
 
 def _is_plain(word: str) -> bool:
-    """Returns whether a word is plain ASCII, which takes a tenth of the time."""
+    """Returns whether a word has only ASCII letters, digits and '_'; its key is `lower()`."""
     return word.isascii() and word.replace("_", "").isalnum()
 
 
 def _parts(field: str) -> Iterator[tuple[str, str]]:
-    """Yields each part of a list without enclosing characters, and as written."""
+    """Yields (part without enclosing characters, part as written) of each part of a list."""
     bare = field.strip()
     if bare.strip(_WRAPPING).casefold() in MISSING:
         return
     if bare.startswith(("{", "[{")) and _OBJECT.search(bare):
-        yield "", bare  # an object of JSON: unknown which of its texts are hashtags
+        yield "", bare  # a JSON object: it is unknown which of its strings are hashtags
         return
     items = _items(bare) if _WRAPPED.search(bare) else None
     for item in [field] if items is None else items:
@@ -176,7 +177,7 @@ def _parts(field: str) -> Iterator[tuple[str, str]]:
 
 
 def _items(field: str) -> list[str] | None:
-    """Returns the items of a list in the notation of JSON or Python, or None for other lists."""
+    """Returns the items of a list in JSON or Python notation, or None for other lists."""
     brackets = field[:1] in ("[", "(", "{") and field[-1:] in ("]", ")", "}") and len(field) > 1
     text = (field[1:-1] if brackets else field).translate(_STRAIGHT).strip()
     items, position, quoted = [], 0, False
@@ -210,7 +211,7 @@ def _unescape(text: str) -> str:
 
 
 def _words(field: str) -> Iterator[tuple[str, str]]:
-    """Yields each word of a list without enclosing characters, and as written."""
+    """Yields (word without enclosing characters, word as written) of each word of a list."""
     for chunk in re.split(f"[\\s{BLANK}]+", field):
         if _is_plain(word := chunk.removeprefix("#")):
             yield word, chunk
@@ -230,9 +231,9 @@ def _words(field: str) -> Iterator[tuple[str, str]]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Yields the parts of a text that contain a '#', without spaces and punctuation.
+    """Yields the pieces of a text with a '#', which end at spaces, punctuation and URLs.
 
-    A part includes the preceding character if that affects its first '#'.
+    A piece begins with an '&' that precedes it, because an HTML entity begins with "&#".
     """
     position = 0
     for stop, address_end in [*_addresses(text), (len(text), len(text))]:
@@ -250,7 +251,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _addresses(text: str) -> Iterator[tuple[int, int]]:
-    """Yields begin and end of each address in a text, including path and query."""
+    """Yields the begin and end of each URL in a text, including path and query."""
     position = 0
     while (start := _ADDRESS.search(text, position)) is not None:
         position, depth = start.end(), 0
@@ -265,14 +266,14 @@ def _addresses(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_paired(piece: str) -> bool:
-    """Returns whether the signs of a piece open and close alternately."""
+    """Returns whether the '#' of a piece begin and end hashtags alternately."""
     words = _SIGN.split(piece)
     even = len(words) % 2 == 1 and all(words[1::2])
     return even and _HAN.search(piece) is not None and not piece.startswith("&")
 
 
 def _words_after(piece: str) -> list[str]:
-    """Returns the words after the signs; none if the first sign follows a word."""
+    """Returns the words after each '#'; none if the first '#' follows a word or an '&'."""
     before, *words = _SIGN.split(piece)
     before = before.rstrip(ATTACHED)
     character = before[-1:]

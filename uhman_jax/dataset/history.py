@@ -1,4 +1,4 @@
-"""Lists of different lengths, and the hashtags that a user used before."""
+"""Stores ragged lists, and builds histories: the hashtags that a video's user used elsewhere."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ class Ragged(NamedTuple):
 
     @classmethod
     def build(cls, row: np.ndarray, values: np.ndarray, num_rows: int) -> "Ragged":
-        """Returns the lists of (row, value) pairs, which are sorted by row."""
+        """Returns the lists that (row, value) pairs form; the pairs are sorted by row."""
         return cls(values.astype(np.int32), row_offsets(row, num_rows))
 
 
@@ -55,15 +55,15 @@ def build_histories(
     Uses on the video itself and on validation and test videos do not count. A hashtag of the video
     that the user also used elsewhere stays, because its absence would reveal the label.
 
-    Equally used hashtags are ordered by name, because their frequency depends on the video's label.
+    Ties are ordered by name, not by frequency in train, which depends on the video's label.
 
     Args:
         user_V: user of each video, 0, 1, ...
-        is_train_V: bool.
+        is_train_V: bool, True for a train video.
         uses: (video, hashtag) of each use on a video, sorted by video; no pair twice.
         past: (user, hashtag) of each entry in users.csv; no pair twice.
         name_rank_T: rank of each hashtag in the order of the names.
-        max_history: hashtags kept per video.
+        max_history: maximum number of hashtags per video.
 
     Returns:
         Ragged of hashtag ids, each at most once in a row.
@@ -80,8 +80,8 @@ def build_histories(
     pair, count = np.unique(pair, return_counts=True)
     user, hashtag = pair // num_hashtags, pair % num_hashtags
     order = np.lexsort((name_rank_T[hashtag], -count, user))
-    # Removing a video's own uses moves others up by at most their number, so later ones are not
-    # needed. Without this bound, one user with many videos would cost videos times hashtags.
+    # Removing a video's own uses moves others up by at most `most_own` places, so the rest is not
+    # needed. Without this bound, the cost of a user with many videos is videos times hashtags.
     most_own = int(np.bincount(use_video, minlength=1).max())
     order = order[index_in_row(user[order]) < max_history + most_own]
     user, hashtag, count = user[order], hashtag[order], count[order]

@@ -47,9 +47,9 @@ class RawDataset:
     root: Path  # folder of the tables and the videos
     videos: tuple[Video, ...]  # good rows of videos.csv
     users: dict[str, User]  # good rows of users.csv by id; the user of a video may be absent
-    problems: tuple[Problem, ...]  # of both tables, by file and line
-    fingerprint: str  # SHA-256 of videos and users in any order, in hexadecimal
-    rules: int = CURRENT  # version of the rules by which the tables were read, see `dataset.rules`
+    problems: tuple[Problem, ...]  # of both tables, ordered by file and line
+    fingerprint: str  # hexadecimal SHA-256 of the rows, independent of their order
+    rules: int = CURRENT  # version of the rules for reading, see `dataset.rules`
 
 
 def read_raw_dataset(
@@ -57,10 +57,10 @@ def read_raw_dataset(
 ) -> RawDataset:
     """Reads and checks a raw dataset; all problems are found in one pass.
 
-    A bad row is dropped, and no other row. A row with a bad hashtag (beside good ones), age or time
-    is kept without this value. A video whose user is not in users.csv is kept with unknown
-    attributes; users.csv may be absent or empty. A path must not leave the root by "..", but a link
-    inside the root may.
+    Only bad rows are dropped. A row with a bad age, a bad time, or bad hashtags beside good ones is
+    kept without the bad value. A video whose user is not in users.csv is kept with unknown
+    attributes; users.csv may be absent or empty. A path must not leave the root through "..", but a
+    symbolic link inside the root may.
 
     Args:
         root: folder of the tables.
@@ -70,8 +70,8 @@ def read_raw_dataset(
         rules: version of the rules, see `dataset.rules`.
 
     Raises:
-        UserError: a table or a column is missing, no row is good, or there is a problem and
-            `strict`. The message lists every problem on a line.
+        UserError: a table or a column is missing, no video is good, or `strict` is set and there is
+            a problem. The message lists all problems, one per line.
     """
     root = storage.path(root)
     if not root.is_dir():
@@ -87,7 +87,7 @@ def read_raw_dataset(
     listing = "".join(f"\n  {problem}" for problem in raw.problems)
     if strict and raw.problems:
         raise UserError(
-            f"a raw dataset must have no problem to be read strictly, got {len(raw.problems)} in "
+            f"a raw dataset must have no problem if strict is set, got {len(raw.problems)} in "
             f"{root}; correct them, or read it without strict, which drops bad rows:{listing}"
         )
     if not raw.videos:
@@ -109,12 +109,12 @@ def read_users(path: str | Path) -> tuple[dict[str, User], list[Problem]]:
 
 
 def add_users(table: bytes, users: Iterable[User]) -> bytes:
-    """Returns a table like users.csv with more rows at its end; its own bytes are unchanged.
+    """Returns a table like users.csv with rows appended; the existing bytes are unchanged.
 
-    Columns that users.csv does not have are empty in the new rows.
+    In the new rows, columns that `User` does not have are empty.
 
     Raises:
-        UserError: the table cannot be read, or not with the new rows.
+        UserError: the table cannot be read before or after the rows are appended.
     """
     before = _parse_users(table)[0]
     new = {user.user_id: user for user in users}
@@ -126,8 +126,8 @@ def add_users(table: bytes, users: Iterable[User]) -> bytes:
     whole = table + (b"" if table.endswith((b"\n", b"\r")) else b"\n") + more
     if _parse_users(whole)[0] != before | new:
         raise UserError(
-            "users.csv must be a table to which users can be added, got one whose rows are not "
-            "read back then; close the quote that its last rows leave open"
+            "users.csv must be readable after users are appended, got a table that is not; "
+            "close the quote that is open in its last rows"
         )
     return whole
 
@@ -160,7 +160,7 @@ def write_raw_dataset(
 ) -> None:
     """Writes both tables such that reading them returns exactly these videos and users.
 
-    Only genders and countries may differ: reading returns their standard name. Each table is
+    Only genders and countries may differ: reading returns their standard names. Each table is
     written whole or not at all, videos.csv last. The caller provides the video files.
 
     Args:
@@ -202,9 +202,9 @@ def write_raw_dataset(
 
 
 def fault_of(row: Video | User) -> str:
-    """Returns the reason why a row would not be read as it was written, in a few words, or "".
+    """Returns in a few words why a row cannot be written and read back unchanged; "" if it can.
 
-    `write_raw_dataset` accepts rows without such a reason whose ids differ.
+    `write_raw_dataset` accepts all rows without a fault if their ids are unique.
 
     >>> fault_of(Video("a", "a.mp4", "ana", ("sea",), -1)), fault_of(User("ana", "", 3, "", ()))
     ('bad timestamp', '')
@@ -266,12 +266,12 @@ def _parse_table(
 
 
 def _fingerprint(videos: Iterable[Video], users: Iterable[User]) -> str:
-    """Returns the hash of the rows in any order; empty spellings do not count."""
-    facts = (
+    """Returns a hash of the rows, independent of their order; empty spellings are left out."""
+    records = (
         [type(row).__name__, *(v for n, v in vars(row).items() if v or n != "spellings")]
         for row in (*videos, *users)
     )
-    return hashlib.sha256("\n".join(sorted(map(json.dumps, facts))).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted(map(json.dumps, records))).encode()).hexdigest()
 
 
 def _tables(videos: Iterable[Video] = (), users: Iterable[User] = ()) -> tuple[bytes, bytes]:
@@ -283,7 +283,7 @@ def _tables(videos: Iterable[Video] = (), users: Iterable[User] = ()) -> tuple[b
 
 
 def _list(hashtags: tuple[str, ...]) -> str:
-    """Returns the text of a list; with a '#' if the text would otherwise mean an empty list."""
+    """Returns the text of a list, with a '#' if it would otherwise be read as an empty list."""
     text = " ".join(hashtags)
     return f"#{text}" if text.casefold() in MISSING else text
 
@@ -297,4 +297,4 @@ def _format(columns: Sequence[str], rows: Iterable[Sequence]) -> bytes:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
-    return buffer.getvalue().encode("utf-8", "surrogatepass")  # reading refuses surrogates
+    return buffer.getvalue().encode("utf-8", "surrogatepass")  # reading rejects surrogates

@@ -1,10 +1,8 @@
-"""Versions of the rules by which tables are read. A run keeps the version that it began with.
-
-The view of a run stores the version:
+"""Versions of the rules for reading tables. A view stores its version, so a run keeps its rules.
 
 1. Spaces and '#' separate hashtags, attributes are used as written, a bad age drops the user, and a
    bad time drops the video.
-2. Lists, spellings and attributes are read as `hashtags`, `attributes` and `field_checks` describe.
+2. The rules in the docstrings of `hashtags`, `attributes` and `field_checks`.
 """
 
-CURRENT = 2
+CURRENT = 2  # version for new runs

@@ -19,7 +19,7 @@ SPLIT_NAMES = ("train", "validation", "test")
 
 
 def stateless_hash(purpose: str, seed: int, *parts: str) -> int:
-    """Returns 64 bits that depend only on the arguments, on every machine and in every version."""
+    """Returns a 64-bit hash of the arguments, equal on every machine and in every version."""
     text = "\0".join((purpose, str(seed), *parts))  # ids have no NUL
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
@@ -35,18 +35,20 @@ def assign_splits(
 ) -> np.ndarray:
     """Divides videos into splits, independently of their labels.
 
-    - random: videos are ordered by hashes of (seed, video_id); the first are the test split.
-    - temporal: the newest are the test split, the newest of the rest the validation split. A video
-      without timestamp is older than all others. Equal times are ordered as in `random`.
-    - cold_user: users are ordered by hashes; the first are the test split, as many as bring the
-      number of videos nearest to the requested one. No user is in two splits.
+    - random: videos are ordered by hashes of (seed, video_id); the first are the test split, the
+      next the validation split.
+    - temporal: the newest are the test split, the next the validation split. A video without
+      timestamp is older than all others. Equal times are ordered as in `random`.
+    - cold_user: users are ordered by hashes of (seed, user_id); the first are the test split, the
+      next the validation split. The number of users is chosen such that the number of their videos
+      is nearest to the requested one. No user is in two splits.
 
     All copies of a content are in one split:
 
-    - random: they are ordered by the smallest video_id among them.
-    - temporal: they also have the oldest known timestamp among them.
-    - cold_user: users who share a content, directly or through other users, are together and
-      ordered by the smallest user_id among them.
+    - random: the hash of their smallest video_id gives their position.
+    - temporal: they count as old as the oldest known timestamp among them.
+    - cold_user: users who share a content, directly or through other users, are in one split; the
+      hash of their smallest user_id gives their position.
 
     A group of copies counts as its number of videos. In `random` and `cold_user`, a group larger
     than both the test and the validation split is last: a clip that very many users post stays in
@@ -55,9 +57,9 @@ def assign_splits(
     Args:
         videos: with unique ids, in any order: the split of a video does not depend on it.
         split: one of the three kinds.
-        test_share: fraction of the videos; above 0 at least one video (or user).
-        validation_share: fraction of the videos that are not test; the same.
-        seed: of the hashes.
+        test_share: fraction of the videos; if above 0, at least one video (or user) is in test.
+        validation_share: fraction of the videos that are not in test; as above.
+        seed: seed of the hashes.
         copies: groups of these videos of equal content; no video is in two groups.
 
     Returns:
@@ -117,7 +119,7 @@ def _components(chains: Sequence[Sequence[int]], num_nodes: int) -> tuple[np.nda
 
 
 def _oldest(videos: Sequence[Video], group_V: np.ndarray) -> np.ndarray:
-    """Returns the smallest known timestamp of each group; -1 if none is known."""
+    """Returns the oldest known timestamp of each group; -1 if none is known."""
     known = [
         (g, v.timestamp) for g, v in zip(group_V, videos, strict=True) if v.timestamp is not None
     ]
@@ -136,15 +138,15 @@ def _oldest(videos: Sequence[Video], group_V: np.ndarray) -> np.ndarray:
 def surplus_train(
     video_ids: Sequence[str], split_V: np.ndarray, train_share: float, seed: int
 ) -> np.ndarray:
-    """Returns surplus_V, True for training videos beyond a fraction.
+    """Returns surplus_V, True for train videos to leave out if only a fraction is used.
 
     A larger fraction keeps all videos of a smaller one.
 
     Args:
-        video_ids: of each video.
+        video_ids: id of each video.
         split_V: TRAIN, VALIDATION or TEST.
-        train_share: the fraction, in (0, 1]; at least one video stays.
-        seed: of the hashes by which videos are ordered.
+        train_share: the fraction, in (0, 1]; at least one video is kept.
+        seed: seed of the hashes by which videos are ordered.
     """
     surplus_V = np.zeros(len(video_ids), bool)
     if train_share < 1:
@@ -156,7 +158,7 @@ def surplus_train(
 
 
 def _count_groups(size_G: np.ndarray, share: float) -> int:
-    """Returns how many of the first groups have nearest to this fraction of all videos."""
+    """Returns how many leading groups are nearest in size to a fraction of all videos."""
     if share <= 0 or not len(size_G):
         return 0
     total_G = np.cumsum(size_G)

@@ -1,4 +1,4 @@
-"""Builds and stores a view: vocabulary, splits, attributes and histories, from train only."""
+"""Builds and stores a view: splits, and vocabulary, attributes and histories from train only."""
 
 import dataclasses
 import functools
@@ -36,7 +36,7 @@ from uhman_jax.runtime.errors import UserError
 
 __all__ = ["TEST", "TRAIN", "VALIDATION", "Ragged", "View", "build_view"]
 
-_FORMAT = 3  # of the file; 2 had neither spellings nor rules
+_FORMAT = 3  # version of the file format; 2 had neither spellings nor rules
 _DIGEST_SIZE = 64  # characters of a SHA-256 in hexadecimal
 
 
@@ -53,10 +53,10 @@ class View:
     counts_T: np.ndarray  # int64, uses in the train rows (of `positives`)
     kept_T: np.ndarray  # float64 in (0, 1], fraction of the uses that `balanced` keeps, else 1
     genders: tuple[str, ...]  # most used in train first, then by name
-    ages: tuple[str, ...]  # buckets of years in their order
+    ages: tuple[str, ...]  # buckets of years, ascending
     countries: tuple[str, ...]  # in the order of `genders`
-    video_ids: tuple[str, ...]  # of each row
-    user_ids: tuple[str, ...]  # of each row
+    video_ids: tuple[str, ...]  # id of each row
+    user_ids: tuple[str, ...]  # poster of each row
     split_V: np.ndarray  # int8, TRAIN, VALIDATION or TEST
     gender_V: np.ndarray  # int32 index into `genders`
     age_V: np.ndarray  # int32 index into `ages`
@@ -65,8 +65,8 @@ class View:
     positives: Ragged  # hashtag ids of the video itself, ascending, at least one
     max_positives: int  # length of the longest row of `positives`, at least 1
     max_history: int  # length of the longest row of `history`, at least 1
-    report: dict[str, int]  # number of videos and uses that were left out, by reason
-    rules: int  # version of the rules by which the tables were read, see `dataset.rules`
+    report: dict[str, int]  # counts of videos and uses, mostly of left-out ones, by reason
+    rules: int  # version of the rules for reading the tables, see `dataset.rules`
     fingerprint: str  # SHA-256 of all fields but the report; under rules 1 without spellings, rules
 
     def rows(self, split: int) -> np.ndarray:
@@ -93,7 +93,7 @@ class View:
             header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
             **_arrays(self),
         )
-        # The digest is the archive's ZIP comment, whose length is in its last two bytes.
+        # The digest follows as the ZIP comment; the last two bytes of the archive are its length.
         data = buffer.getvalue()[:-2] + _DIGEST_SIZE.to_bytes(2, "little")
         with storage.atomic_write(path) as file:
             file.write(data + hashlib.sha256(data).hexdigest().encode())
@@ -103,7 +103,7 @@ class View:
         """Reads what `save` wrote.
 
         Raises:
-            UserError: the file is missing, or a byte of it has changed.
+            UserError: the file is missing or damaged, or its format is unknown.
         """
         try:
             content = storage.path(path).read_bytes()
@@ -140,7 +140,7 @@ _HEADER_FIELDS = tuple(
 
 
 def _arrays(view: View) -> dict[str, Any]:
-    """Returns the arrays of a view by name in its file."""
+    """Returns the arrays of a view by their names in its file."""
     arrays = {}
     for field in dataclasses.fields(view):
         value = getattr(view, field.name)
@@ -172,7 +172,7 @@ def build_view(
     contents: Mapping[str, str] = MappingProxyType({}),
     duplicates: Duplicates = Duplicates.TOGETHER,
 ) -> View:
-    """Returns the view of a raw dataset that a config describes.
+    """Returns the view of a raw dataset under a config.
 
     Everything is derived from train: no label of a validation or test video changes a train row,
     the vocabulary, an attribute value or a history. The order of the raw rows changes nothing. A
@@ -181,9 +181,9 @@ def build_view(
     Args:
         raw: the dataset.
         available_ids: ids of the videos that have features; other videos are left out.
-        config: of the view.
+        config: settings of the view.
         contents: hash of the content by video_id, if known.
-        duplicates: use of videos with equal content.
+        duplicates: how to treat videos with equal content.
 
     Raises:
         UserError: no video can be trained on, or a requested split is empty.

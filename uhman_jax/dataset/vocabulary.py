@@ -1,4 +1,4 @@
-"""Selects the hashtags of a view, and which of their uses to keep.
+"""Selects the hashtags of a view, and which of their uses to keep. A use is a hashtag of a video.
 
 The `balanced` distribution downsamples frequent hashtags to the frequency of the others.
 """
@@ -24,7 +24,7 @@ class Vocabulary:
 
     hashtags: tuple[str, ...]  # T names, most used in train first, then by name
     spellings: tuple[str, ...]  # of the same hashtags, see `choose_spellings`
-    counts_T: np.ndarray  # int64, uses in train, at least 1
+    counts_T: np.ndarray  # int64, uses in train; 0 only after `leave_out`
     kept_T: np.ndarray  # float64 in (0, 1], fraction of the uses that downsampling keeps
     video: np.ndarray  # int64, index of the video of each use, ascending
     hashtag: np.ndarray  # int64, index of the hashtag of each use
@@ -34,15 +34,15 @@ class Vocabulary:
 def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewConfig) -> Vocabulary:
     """Selects hashtags by their uses in train, and the uses to keep in all splits.
 
-    The steps: hashtags with fewer than `min_count` uses are removed; `balanced` downsamples
-    frequent ones; a video keeps its first `max_positives` hashtags; hashtags without a remaining
-    use in train are removed.
+    First, hashtags with fewer than `min_count` uses are removed. Then `balanced` downsamples the
+    frequent ones, and a video keeps its first `max_positives` hashtags. Last, hashtags without a
+    remaining use in train are removed.
 
-    Removed uses in train also count for the spelling of a hashtag, so `natural` and `balanced` show
-    the same spellings.
+    The spelling of a hashtag depends on all uses in train, also removed ones, so `natural` and
+    `balanced` show the same spellings.
 
     Raises:
-        UserError: no hashtag is frequent enough, or `balanced_top` leaves none to compare with.
+        UserError: no hashtag is frequent enough, or `balanced_top` leaves no other hashtag.
     """
     names = sorted({hashtag for video in videos for hashtag in video.hashtags})
     index = {name: i for i, name in enumerate(names)}
@@ -83,7 +83,7 @@ def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewCo
     vocabulary = Vocabulary(
         hashtags,
         tuple(spelling[name] for name in hashtags),
-        count_T[known_T],  # of all uses; `_ranked` counts those that stay
+        count_T[known_T],  # with removed uses; `_ranked` counts again
         rate_T[known_T],
         video[keep],
         (np.cumsum(known_T) - 1)[hashtag[keep]],
@@ -103,7 +103,7 @@ def keep_rates(count_T: np.ndarray, num_top: int) -> np.ndarray:
 
     Args:
         count_T: training uses of each hashtag of the vocabulary.
-        num_top: number of most frequent hashtags to downsample; equal ones by index.
+        num_top: number of most frequent hashtags to downsample; ties by index.
 
     Returns:
         rate_T: float64 in (0, 1].
@@ -126,7 +126,7 @@ def keep_rates(count_T: np.ndarray, num_top: int) -> np.ndarray:
 def draw_uses(
     rates: Sequence[float], video_ids: Sequence[str], hashtags: Sequence[str], seed: int
 ) -> np.ndarray:
-    """Returns a bool per use (a hashtag of a video): True with the probability of its rate.
+    """Returns whether to keep each use, bool: True with the probability of its rate.
 
     Each decision depends only on the rate and on (seed, video_id, hashtag), not on other uses or
     their order.
@@ -141,10 +141,10 @@ def draw_uses(
 
 
 def choose_spellings(videos: Iterable[Video]) -> dict[str, str]:
-    """Returns for each hashtag of some videos the spelling that most users write.
+    """Returns for each hashtag the spelling that most users write.
 
-    Ties are decided by the number of uses, then by code points. So one user with many videos does
-    not decide for all.
+    Users are counted, so one user with many videos does not decide for all. Ties are decided by the
+    number of uses, then by code points.
 
     >>> videos = [
     ...     Video("a", "", "ann", ("nyc",), None, ("NYC",)),
@@ -172,15 +172,15 @@ def choose_spellings(videos: Iterable[Video]) -> dict[str, str]:
 def leave_out(
     vocabulary: Vocabulary, videos_left_out_V: np.ndarray, is_train_V: np.ndarray
 ) -> Vocabulary:
-    """Returns the same hashtags, counted and ordered without the uses on some videos.
+    """Returns the same hashtags without the uses on some videos, counted and ordered again.
 
     A hashtag without a remaining use in train stays in the vocabulary with count 0, and all keep
     their spelling, so runs on more and less data rank and show the same hashtags.
 
     Args:
-        vocabulary: of all videos.
-        videos_left_out_V: bool.
-        is_train_V: bool.
+        vocabulary: vocabulary of all videos.
+        videos_left_out_V: bool, True for a video whose uses are removed.
+        is_train_V: bool, True for a train video.
     """
     keep = ~videos_left_out_V[vocabulary.video]
     video, hashtag = vocabulary.video[keep], vocabulary.hashtag[keep]
@@ -188,7 +188,7 @@ def leave_out(
 
 
 def _ranked(vocabulary: Vocabulary, is_train_V: np.ndarray) -> Vocabulary:
-    """Returns the same uses, with the hashtags ordered by those in train, then by name."""
+    """Returns the hashtags counted and ordered by their uses in train, then by name."""
     names = np.array(vocabulary.hashtags, dtype=object)
     in_train = is_train_V[vocabulary.video]
     count_T = np.bincount(vocabulary.hashtag[in_train], minlength=len(names))
@@ -209,7 +209,7 @@ def count_without_hashtag(
     """Returns the number of videos of each split without a hashtag of the vocabulary.
 
     Raises:
-        UserError: all videos of a split are without one.
+        UserError: a split has videos, but none with a hashtag of the vocabulary.
     """
     has_hashtag_V = np.bincount(vocabulary.video, minlength=len(split_V)) > 0
     report = {}
@@ -219,7 +219,7 @@ def count_without_hashtag(
         if members.any() and not (members & has_hashtag_V).any():
             raise UserError(
                 f"the {name} split must have a video with a hashtag that train uses {min_count} "
-                f"times (view.min_count), got none in its {members.sum()}; lower view.min_count, "
-                "add videos, or try another view.seed"
+                f"times (view.min_count), got none in {members.sum()} videos; lower "
+                "view.min_count, add videos, or try another view.seed"
             )
     return report

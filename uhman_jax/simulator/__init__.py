@@ -60,7 +60,7 @@ def is_simulated(root: str | os.PathLike) -> bool:
 def simulate(root: str | os.PathLike, config: SimulatorConfig, *, num_workers: int = 0) -> None:
     """Writes the simulated dataset of `config`: tables, truth, and clips or features.
 
-    `simulated.json` is written last: a dataset with this file is complete and stays as it is. An
+    `simulated.json` is written last: a dataset with this file is complete and is not changed. An
     interrupted simulation is continued.
 
     Args:
@@ -69,7 +69,7 @@ def simulate(root: str | os.PathLike, config: SimulatorConfig, *, num_workers: i
         num_workers: processes that render clips; 0: one per core; 1: only this process.
 
     Raises:
-        UserError: the settings describe no generative model, or the folder has other content.
+        UserError: the settings are invalid, or the folder has other content.
     """
     root = Path(root)
     fingerprint = simulated_fingerprint(config)
@@ -92,7 +92,7 @@ def simulate(root: str | os.PathLike, config: SimulatorConfig, *, num_workers: i
 
 
 def _is_complete(root: Path, fingerprint: str, config: SimulatorConfig) -> bool:
-    """Returns whether the dataset is complete; raises UserError for other content of `root`."""
+    """Returns whether the dataset is complete; raises UserError if `root` has other content."""
     for name in (truth_lib.MARKER, _STARTED):
         try:
             found = json.loads((root / name).read_bytes())["fingerprint"]
@@ -179,7 +179,7 @@ def _truth(world: posts.SimulatedWorld, video_ids: tuple[str, ...], rows) -> tru
     posterior = observable_oracle.Posterior.of(world)
     user_oracle = marginal_oracles.user_oracle(posterior)
     observable_VT, user_VT = observable_oracle.average(posterior, posterior.predict, user_oracle)
-    tagged = (video_ids, world.posts.tagged_V, class_names[objects_VO].tolist())
+    clips = (video_ids, world.posts.tagged_V, class_names[objects_VO].tolist())
     return truth_lib.Truth(
         hashtags=world.laws.hashtags,
         video_ids=video_ids,
@@ -188,7 +188,7 @@ def _truth(world: posts.SimulatedWorld, video_ids: tuple[str, ...], rows) -> tru
         content_VT=marginal_oracles.content_probability(world),
         user_VT=user_VT,
         objects=pa.table(columns, schema=truth_lib.OBJECTS_SCHEMA),
-        clips=pa.table([*tagged, world.affinity_VO().tolist()], schema=truth_lib.CLIPS_SCHEMA),
+        clips=pa.table([*clips, world.affinity_VO().tolist()], schema=truth_lib.CLIPS_SCHEMA),
     )
 
 
@@ -210,12 +210,12 @@ def _users(world: posts.SimulatedWorld):
     users, hashtags = world.laws.users, world.laws.hashtags
     for user in range(world.config.num_users):
         uses = collections.Counter(tag for tags in world.history[user] for tag in tags.tolist())
-        knows_gender, knows_age, knows_country = users.known_UA[user]
+        has_gender, has_age, has_country = users.known_UA[user]
         yield User(
             user_id=_user_id(user),
-            gender=names.GENDERS[users.gender_U[user]] if knows_gender else "",
-            age=int(users.years_U[user]) if knows_age else None,
-            country=names.COUNTRIES[users.country_U[user]] if knows_country else "",
+            gender=names.GENDERS[users.gender_U[user]] if has_gender else "",
+            age=int(users.years_U[user]) if has_age else None,
+            country=names.COUNTRIES[users.country_U[user]] if has_country else "",
             history=tuple(hashtags[tag] for tag, _ in uses.most_common()),
         )
 

@@ -10,7 +10,7 @@ from uhman_jax.config_checks import validate
 from uhman_jax.runtime.errors import UserError
 from uhman_jax.simulator import names
 
-# Purposes of the independent random streams; a stream depends on its index, so new ones come last.
+# Purposes of the independent random streams; a stream depends on its index, so append new ones.
 STREAMS = ("classes", "words", "preference", "users", "clips", "tags", "history", "posterior")
 STREAMS += ("media", "styles", "oracles")
 
@@ -29,7 +29,7 @@ class Users:
     age_U: np.ndarray  # bucket
     years_U: np.ndarray  # age in years
     country_U: np.ndarray
-    known_UA: np.ndarray  # bool, whether the dataset has it: gender, age, country
+    known_UA: np.ndarray  # bool, whether the dataset has the gender, age and country
     private_UL: np.ndarray  # standard normal latent preference, independent of attributes
 
 
@@ -70,12 +70,12 @@ class Language:
 
     @property
     def generic_T(self) -> np.ndarray:
-        """Bool: whether a hashtag belongs to all classes."""
+        """Whether a hashtag belongs to all classes, bool."""
         return self.class_T < 0
 
     @functools.cached_property
     def belongs_GT(self) -> np.ndarray:
-        """Bool: whether a post about the class may have the hashtag."""
+        """Whether a post about a class may have a hashtag, bool."""
         classes_G1 = np.arange(self.class_T.max() + 1)[:, None]
         return (self.class_T == classes_G1) | self.generic_T
 
@@ -118,8 +118,8 @@ class Laws:
     looks_G3: np.ndarray  # shape, colour, texture of a class
     popularity_G: np.ndarray  # how often a class is filmed; sums to 1
     users: Users
-    preference: Preference  # in classes
-    style_preference: Preference
+    preference: Preference  # for classes
+    style_preference: Preference  # for styles
     class_T: np.ndarray  # class of a hashtag, -1: generic
     appeal_ET: np.ndarray  # relative rate of a hashtag in a dialect, see `word_appeal`
 
@@ -144,11 +144,10 @@ class Laws:
 
     @functools.cached_property
     def favourite_UG(self) -> np.ndarray:
-        """The probability of a class over all posts of a user: popularity times exp(preference).
+        """The distribution of a user's history over classes: popularity times exp(preference).
 
-        It determines the history, and the user's part in World.ADDITIVE. Styles have no effect,
-        because all classes have the same distribution of styles. World.EVERYTHING has no
-        preferences.
+        It is also the user's part in World.ADDITIVE. Styles have no effect, because all classes
+        have the same distribution of styles. World.EVERYTHING has no preferences.
         """
         if self.config.world is World.EVERYTHING:
             return np.broadcast_to(self.popularity_G, self.preference_UG.shape)
@@ -217,9 +216,9 @@ def country_prob_A(config: SimulatorConfig) -> np.ndarray:
 def draw_preference(
     config: SimulatorConfig, strength: float, num_classes: int, rng: np.random.Generator
 ) -> Preference:
-    """Returns normal effects of attribute values and private dimensions on classes (or styles).
+    """Draws normal effects of attribute values and private dimensions on classes (or styles).
 
-    The four terms of a preference have together the variance `strength` squared over users.
+    The sum of the four terms has the variance `strength` squared over users and draws.
     """
     explained = strength * np.sqrt((1 - config.private_share) / 3)
     private = strength * np.sqrt(config.private_share / config.private_rank)
@@ -231,10 +230,10 @@ def draw_preference(
 
 
 def centred(preference: Preference, config: SimulatorConfig) -> Preference:
-    """Returns preferences with mean 0 over users, scaled to keep the variance over datasets.
+    """Returns preferences with mean 0 over users, scaled such that their expected variance is kept.
 
-    So users have favourite styles, but no style is the favourite of all users, which would make it
-    predictable from the clip only.
+    So users have favourite styles, but no style is preferred on average. Otherwise the clip would
+    be enough to predict the tagged object.
     """
 
     def centre(effect_AI: np.ndarray, prob_A) -> np.ndarray:
@@ -255,8 +254,8 @@ def word_appeal(
 ) -> np.ndarray:
     """Returns appeal_ET, the relative rate of every hashtag in every dialect.
 
-    The log rate is the sum of a decrease with the rank in the class, an effect of the country and
-    an effect of the age group. Generic hashtags get `generic_share` of the total on average.
+    The log rate decreases with the rank of a hashtag in its class; the country and the age group
+    have an effect each. Generic hashtags get `generic_share` of the total on average.
     """
     rank_T = np.array([np.sum(class_T[:index] == c) for index, c in enumerate(class_T)])
     spread = config.dialect_strength / np.sqrt(2)
@@ -279,7 +278,7 @@ def speak(laws: Laws, scale: float) -> Language:
 
 
 def check(config: SimulatorConfig) -> None:
-    """Raises UserError if the settings describe no generative model."""
+    """Raises UserError if the settings are invalid or contradict each other."""
     validate(Config(simulator=config))
     names.check_names(config)
     problem = ""

@@ -4,7 +4,7 @@
     user      p(hashtag | observable data of the user), averaged over clips
 
 They are upper bounds for models without the user and models without the clip. The observable oracle
-exceeds both where a prediction needs clip and user together.
+exceeds both where a prediction needs both the clip and the user.
 """
 
 from collections.abc import Callable
@@ -83,10 +83,11 @@ def _content_model(world: SimulatedWorld) -> Callable[[np.ndarray, np.ndarray], 
 def user_oracle(posterior: Posterior) -> Predict:
     """Returns the prediction p(hashtag | user): the mean over the distribution of clips.
 
-    The mean is over `NUM_DRAWS` sampled clips. The frequency of each class is exact; only the other
-    objects of a clip are sampled. For configs/worlds.py the error of a probability is 6 % (median)
-    in World.SELECTION, and the error of the ranking's P@10 at most 0.0003 of 0.058; in
-    World.EVERYTHING 0.1 % and less than 0.00001; World.ADDITIVE is exact.
+    World.ADDITIVE is exact. Otherwise the mean is over `NUM_DRAWS` sampled clips; the frequency of
+    each class is exact, only the other objects of a clip are sampled. Errors for configs/worlds.py:
+
+    - World.SELECTION: 6 % of a probability (median), and at most 0.0003 of a P@10 of 0.058.
+    - World.EVERYTHING: the same errors are 0.1 % and less than 0.00001.
     """
     config, laws, language = posterior.world.config, posterior.world.laws, posterior.world.language
     included_G = inclusion_prob(laws.popularity_G, config.objects_per_clip)
@@ -150,7 +151,7 @@ def _choice_AGQ(posterior: Posterior, kinds_SO: np.ndarray, included_G: np.ndarr
 def _everything_ET(
     posterior: Posterior, objects_SO: np.ndarray, included_G: np.ndarray
 ) -> np.ndarray:
-    """Returns p(hashtag | dialect) over all clips, if all objects of a clip are tagged."""
+    """Returns p(hashtag | dialect) over all clips in World.EVERYTHING."""
     language = posterior.world.language
     shown_SG, share_S = _incidence(objects_SO, len(included_G))
     generic_T = language.generic_T
@@ -165,7 +166,7 @@ def _everything_ET(
 
 
 def _incidence(kinds_SO: np.ndarray, num_kinds: int) -> tuple[scipy.sparse.csr_array, np.ndarray]:
-    """Returns which kinds each distinct sampled clip shows, and the frequency of the clip."""
+    """Returns the kinds that each distinct sampled clip shows, and the frequency of the clip."""
     different_SO, count_S = np.unique(np.sort(kinds_SO, axis=1), axis=0, return_counts=True)
     starts = np.arange(0, different_SO.size + 1, kinds_SO.shape[1])
     ones = np.ones(different_SO.size)
@@ -179,7 +180,7 @@ def inclusion_prob(popularity_G: np.ndarray, num_objects: int) -> np.ndarray:
 
     Drawing by popularity without replacement is equivalent to a race: class g arrives after an
     exponential time of rate popularity_G[g], and the first `num_objects` are chosen. So the result
-    is the integral, over the arrival time, of the probability that fewer other classes came before.
+    is the integral over the arrival time of g of p(fewer than `num_objects` others came before).
 
     >>> inclusion_prob(np.array([0.5, 0.25, 0.25]), 2).round(6)  # 1/2 + 2 * 1/4 * 2/3, and so on
     array([0.833333, 0.583333, 0.583333])
@@ -192,9 +193,9 @@ def inclusion_prob(popularity_G: np.ndarray, num_objects: int) -> np.ndarray:
     # Distribution of the number of other classes that have arrived, for every class g.
     others_XGN = np.zeros((*waiting_XG.shape, num_objects))
     others_XGN[:, :, 0] = 1
-    for kind, waiting_X in enumerate(waiting_XG.T):
+    for other, waiting_X in enumerate(waiting_XG.T):
         waiting_XG1 = np.repeat(waiting_X[:, None, None], len(popularity_G), axis=1)
-        waiting_XG1[:, kind] = 1  # g itself does not count
+        waiting_XG1[:, other] = 1  # g itself does not count
         arrived_XGN = others_XGN * (1 - waiting_XG1)
         others_XGN *= waiting_XG1
         others_XGN[:, :, 1:] += arrived_XGN[:, :, :-1]

@@ -1,4 +1,4 @@
-"""Plans the motion of objects in a rendered clip, as geometry for pictures and truth."""
+"""Plans the motion of objects in a rendered clip, both for its frames and for its truth."""
 
 import dataclasses
 
@@ -10,10 +10,10 @@ from uhman_jax.simulator.laws import stream
 
 WIDTH, HEIGHT = 360, 640  # pixels, portrait
 RATES = (24, 25, 30)  # frames per second
-GRID_RATE = 5.0  # times per second in the truth, as preprocessing samples frames
+GRID_RATE = 5.0  # times per second in the truth; preprocessing samples frames at this rate
 POP_SECONDS = 0.25  # time in which an object grows at its start and shrinks at its end
-# An object is visible while at least these fractions of its box are inside the frame and of its
-# full size are reached.
+# An object is visible while at least the fraction MIN_INSIDE of its box is inside the frame and its
+# radius is at least the fraction MIN_GROWN of its full radius.
 MIN_INSIDE, MIN_GROWN = 0.3, 0.5
 CROSS, DRIFT, BOUNCE = range(3)
 
@@ -28,22 +28,22 @@ class Path:
     stop: float
     radius: float  # of the circle around the shape
     origin: tuple[float, float]
-    travel: tuple[float, float]  # from the origin: end of a crossing, reach of a drift or bounce
-    phases: tuple[float, float, float]
+    travel: tuple[float, float]  # from the origin: end of a CROSS, amplitude of a DRIFT or BOUNCE
+    phases: tuple[float, float, float]  # radians
     turns: float  # cycles over the object's time on screen
     tilt: float  # radians
     swing: float  # radians
-    brightness: float
+    brightness: float  # factor on the luma
 
     def pose(self, times_F: np.ndarray):
         """Returns x_F, y_F, angle_F and radius_F; radius 0 while the object is absent."""
-        share_F = (times_F - self.start) / max(self.stop - self.start, 1e-6)
+        elapsed_F = (times_F - self.start) / max(self.stop - self.start, 1e-6)
         a, b, c = self.phases
-        wave_F = 2 * np.pi * self.turns * share_F
+        wave_F = 2 * np.pi * self.turns * elapsed_F
         (x, y), (dx, dy) = self.origin, self.travel
         if self.kind == CROSS:
             side_F = 0.15 * np.sin(wave_F + a)
-            x_F, y_F = x + dx * share_F - dy * side_F, y + dy * share_F + dx * side_F
+            x_F, y_F = x + dx * elapsed_F - dy * side_F, y + dy * elapsed_F + dx * side_F
         elif self.kind == DRIFT:
             x_F, y_F = x + dx * np.sin(wave_F + a), y + dy * np.sin(0.7 * wave_F + b)
         else:
@@ -93,7 +93,7 @@ def plan_clip(config: SimulatorConfig, looks_O3: np.ndarray, clip: int) -> ClipP
     """Returns the plan of clip number `clip`, a pure function of the arguments.
 
     Short clips are more frequent than long ones. Each object is present for one interval of about
-    `visible_share` of the clip's length; the clip's start or end may cut it.
+    `visible_share` of the clip's length; the start or the end of the clip may truncate it.
     """
     rng = stream(config, "media", clip)
     rate = RATES[rng.integers(len(RATES))]

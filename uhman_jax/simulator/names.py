@@ -17,7 +17,7 @@ TEXTURES = ("plain", "striped", "dotted", "checked", "ringed", "zigzag")
 
 GENDERS = ("female", "male")
 GENDER_PROB_A = (0.58, 0.42)
-AGE_EDGES = (13, 16, 19, 25, 35, 60)  # buckets [13, 16), [16, 19), ...: the paper's app is young
+AGE_EDGES = (13, 16, 19, 25, 35, 60)  # buckets [13, 16), [16, 19), ...; the paper's users are young
 AGE_PROB_A = (0.25, 0.30, 0.25, 0.13, 0.07)
 NUM_YOUNG = 2  # the first two buckets use the young dialect of their country
 COUNTRIES = (
@@ -41,13 +41,13 @@ _PATTERNS = (
 
 MAX_CLASSES = len(SHAPES) * len(COLOURS)
 MAX_GENERIC = len(_GENERIC)
-MAX_WORDS = len(_PATTERNS)  # of one class
+MAX_WORDS = len(_PATTERNS)  # hashtags of one class
 
 
 def class_looks(config: SimulatorConfig, rng: np.random.Generator) -> np.ndarray:
-    """Returns int64 [num_classes, 3]: shape, colour and texture of each class, all pairs distinct.
+    """Returns int64 [num_classes, 3]: shape, colour and texture of each class.
 
-    A shape repeats only after all others, in another colour and texture.
+    A shape is used again, in another colour, only after all other shapes.
     """
     shapes, colours = rng.permutation(len(SHAPES)), rng.permutation(len(COLOURS))
     index = np.arange(config.num_classes)
@@ -67,8 +67,8 @@ def hashtag_names(
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Returns the hashtags and the class of each, -1 for a generic one.
 
-    Each class gets its name and some compounds of it. All classes get equally many hashtags, except
-    for one more of the most popular classes.
+    The hashtags of a class are its name and compounds of it. All classes have the same number of
+    hashtags, but the most popular ones have one more if the total requires it.
     """
     num_words = config.num_hashtags - config.num_generic
     share, rest = divmod(num_words, config.num_classes)

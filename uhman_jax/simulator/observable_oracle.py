@@ -1,4 +1,4 @@
-"""Computes the observable oracle: p(hashtag | all that a model can observe), a bound for models.
+"""Computes the observable oracle, p(hashtag | all that a model can observe).
 
 A model can observe the objects of the clip, the attributes that the dataset has, and other posts of
 the user: the history column, and their other clips with hashtags. It cannot observe the user's
@@ -7,8 +7,8 @@ generative model: missing attributes are enumerated with their prior; private pr
 from their prior and weighted by the likelihood of the user's other posts (self-normalised
 importance sampling).
 
-The oracle observes slightly more than a model, so it is an upper bound: other clips of the user in
-all splits, and the history as a list of posts, of which the dataset has only the hashtags.
+The oracle is an upper bound for models, because it observes slightly more: the user's other clips
+in all splits, and the history post by post, of which the dataset has only the set of hashtags.
 """
 
 import dataclasses
@@ -42,9 +42,10 @@ Predict = Callable[[int, Hypotheses, np.ndarray], np.ndarray]
 
 
 def average(posterior: "Posterior", *predictions: Predict) -> list[np.ndarray]:
-    """Returns a float32 table [V, T] of each prediction.
+    """Returns a float32 table [V, T] for each prediction.
 
-    Each is called once per clip, with the weights of the hypotheses given the user's other posts.
+    A prediction is called once per clip, with the weights of the hypotheses given the user's other
+    posts.
     """
     config, posts = posterior.world.config, posterior.world.posts
     shape_VT = (config.num_videos, config.num_hashtags)
@@ -69,7 +70,7 @@ class Posterior:
 
     @classmethod
     def of(cls, world: SimulatedWorld) -> "Posterior":
-        """Draws private preferences in pairs of opposite sign."""
+        """Draws private preferences, in pairs of opposite sign to reduce the variance."""
         config, laws = world.config, world.laws
         rng = stream(config, "posterior")
         half_QL = rng.standard_normal(((config.posterior_samples + 1) // 2, config.private_rank))
@@ -114,7 +115,7 @@ class Posterior:
         return self.combinations(*(value if known else None for value, known in pairs))
 
     def combinations(self, gender=None, age=None, country=None) -> Hypotheses:
-        """Returns the hypotheses with these attributes; None: any."""
+        """Returns the hypotheses with these attributes; None means any value."""
         laws = self.world.laws
         priors = (names.GENDER_PROB_A, names.AGE_PROB_A, country_prob_A(laws.config))
         sizes = tuple(map(len, priors))
@@ -207,7 +208,7 @@ class Posterior:
         return self.in_dialect(hypotheses, hypotheses.popular_AG * weight_AG)
 
     def in_dialect(self, hypotheses: Hypotheses, choice_AG: np.ndarray) -> np.ndarray:
-        """Returns p(hashtag) as [T], given probabilities of combination and class."""
+        """Returns p(hashtag) as [T], given the probability of each combination and class."""
         choice_EG = np.zeros(self.log_empty_EG.shape)
         np.add.at(choice_EG, hypotheses.dialect_A, choice_AG)
         return self.world.language.given_mixture_T(choice_EG)

@@ -1,4 +1,4 @@
-"""Draws the clips of a simulated dataset, their users and hashtags, and their probabilities."""
+"""Draws simulated clips, their users and hashtags, and computes the true probabilities."""
 
 import dataclasses
 from typing import assert_never
@@ -21,7 +21,7 @@ class Posts:
     objects_VO: np.ndarray  # classes, all different within a clip
     styles_VO: np.ndarray  # style in which each object is shown
     timestamp_V: np.ndarray  # unix seconds
-    tagged_V: np.ndarray  # index of the tagged object in its row, -1: none or all objects
+    tagged_V: np.ndarray  # index of the tagged object in `objects_VO`, -1: none or all
     tags: tuple[np.ndarray, ...]  # hashtag ids, ascending, never empty
 
 
@@ -49,7 +49,7 @@ def build_world(config: SimulatorConfig) -> SimulatedWorld:
     """Draws the simulated posts; a pure function of `config`.
 
     Raises:
-        UserError: the settings describe no generative model, or none with `mean_hashtags`.
+        UserError: the settings are invalid, or they cannot give `mean_hashtags` per clip.
     """
     match config.world:
         case World.SELECTION | World.ADDITIVE | World.EVERYTHING:
@@ -71,7 +71,7 @@ def build_world(config: SimulatorConfig) -> SimulatedWorld:
 
 
 def draw_posters(config: SimulatorConfig, rng: np.random.Generator) -> np.ndarray:
-    """Returns user_V: each user posts once if clips suffice; more posts have a long tail."""
+    """Returns user_V: one clip per user if there are enough; the rest is long-tailed over users."""
     once_U = rng.permutation(config.num_users)[: config.num_videos]
     weight_U = rng.pareto(2.0, config.num_users) + 0.1
     more = config.num_videos - len(once_U)
@@ -98,7 +98,7 @@ def calibrate(laws: Laws, user_V, objects_VO, choice_VO) -> Language:
     if not smallest < goal < largest:
         raise UserError(
             f"simulator.mean_hashtags must lie between {smallest:.2f} and {largest:.2f} with "
-            f"these settings, got {goal}; change it, or num_hashtags against num_classes"
+            f"these settings, got {goal}; change it, num_hashtags or num_classes"
         )
     for _ in range(60):
         middle = (low + high) / 2
@@ -129,12 +129,12 @@ def expected_size(laws: Laws, language: Language, user_V, objects_VO, choice_VO)
 def probability(world: SimulatedWorld) -> np.ndarray:
     """Returns the true p(hashtag | clip, user) as float64 [V, T].
 
-    - World.SELECTION: the user chooses one object, by a softmax of their preferences for its class
-      and its style, and attaches its hashtags in their dialect.
+    - World.SELECTION: the hashtags are about one object, in the user's dialect. The user chooses it
+      by a softmax of their preferences for its class and its style.
     - World.ADDITIVE: with probability `user_share` the hashtags are about a favourite class, in the
-      user's dialect and independent of the clip, else about a random object of the clip in the
-      neutral dialect. So p is the sum of a term of the clip and a term of the user.
-    - World.EVERYTHING: the hashtags of all objects, in the user's dialect.
+      user's dialect and independent of the clip; otherwise they are about a random object of the
+      clip, in the neutral dialect. So p is the sum of a term of the clip and a term of the user.
+    - World.EVERYTHING: the hashtags are about all objects, in the user's dialect.
     """
     config, laws, posts, language = world.config, world.laws, world.posts, world.language
     dialect_V = laws.dialect_U[posts.user_V]
@@ -158,11 +158,11 @@ def probability(world: SimulatedWorld) -> np.ndarray:
 
 
 def draw_tags(laws: Laws, language: Language, rng: np.random.Generator, user, objects_O, choice_O):
-    """Returns (index of the tagged object or -1, ascending hashtag ids, at least one).
+    """Returns the index of the tagged object (or -1), and ascending hashtag ids, at least one.
 
     Args:
         laws: parameters of the generative model.
-        language: of all users.
+        language: rates of hashtags in all dialects.
         rng: random generator.
         user: index of the user who posts the clip.
         objects_O: classes in the clip.
@@ -177,9 +177,9 @@ def draw_tags(laws: Laws, language: Language, rng: np.random.Generator, user, ob
     if rng.random() >= config.user_share:
         index = int(rng.integers(len(objects_O)))
         return index, draw_words(language, language.neutral, objects_O[[index]], rng)
-    kind = rng.choice(config.num_classes, p=laws.favourite_UG[user])
-    index = objects_O.tolist().index(kind) if kind in objects_O else -1
-    return index, draw_words(language, dialect, np.array([kind]), rng)
+    favourite = rng.choice(config.num_classes, p=laws.favourite_UG[user])
+    index = objects_O.tolist().index(favourite) if favourite in objects_O else -1
+    return index, draw_words(language, dialect, np.array([favourite]), rng)
 
 
 def draw_words(language: Language, dialect: int, classes: np.ndarray, rng) -> np.ndarray:
@@ -194,8 +194,8 @@ def draw_words(language: Language, dialect: int, classes: np.ndarray, rng) -> np
 def draw_history(laws: Laws, language: Language) -> tuple[tuple[np.ndarray, ...], ...]:
     """Returns the hashtags of each user's posts before the dataset begins; some users have none.
 
-    An earlier post is about one class, drawn by `favourite_prob`, with hashtags in the user's
-    dialect. The dataset does not have the clips of these posts.
+    Each of these posts is about one class, drawn with the probabilities `favourite_UG`, and has
+    hashtags in the user's dialect. Their clips are not in the dataset.
     """
     config, rng = laws.config, stream(laws.config, "history")
     size_U = (laws.favourite_UG * language.size_EG[laws.dialect_U]).sum(1)
@@ -204,7 +204,7 @@ def draw_history(laws: Laws, language: Language) -> tuple[tuple[np.ndarray, ...]
     posts_U[rng.random(config.num_users) < config.no_history_prob] = 0
     history = []
     for user, num_posts in enumerate(posts_U):
-        kinds = rng.choice(config.num_classes, (num_posts, 1), p=laws.favourite_UG[user])
+        classes = rng.choice(config.num_classes, (num_posts, 1), p=laws.favourite_UG[user])
         dialect = laws.dialect_U[user]
-        history.append(tuple(draw_words(language, dialect, kind, rng) for kind in kinds))
+        history.append(tuple(draw_words(language, dialect, row, rng) for row in classes))
     return tuple(history)

@@ -22,7 +22,7 @@ GRID = 8  # cells per side; regions are its cells row by row
 FRAME_SECONDS = 0.2
 VIDEOS_PER_SHARD = 256
 ACTIVE_SHARE = 0.3  # fraction of the channels that respond to a class
-EDGE_STRENGTH = 0.6  # of an object in its outermost cells; 1 in the others
+EDGE_STRENGTH = 0.6  # of an object in its outermost cells; it is 1 in the others
 BACKGROUND_STRENGTH = 0.7  # of a scene, in units of the class signal
 STYLE_STRENGTH = 0.7  # of a style, in the same units
 INSTANCE_SPREAD = 0.3  # relative deviation of an object's channels from its class
@@ -46,9 +46,9 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Prototypes:
-    """Responses of classes, scenes and styles before the channel's scale; mean square 1 each.
+    """Responses of the channels to each class, style and scene, before they are scaled by scale_C.
 
-    If there is one style, its response is 0.
+    The mean square of each response is 1. If there is only one style, its response is 0.
     """
 
     class_GC: np.ndarray
@@ -58,13 +58,13 @@ class Prototypes:
 
 
 def block_shape(num_regions: int) -> tuple[int, int]:
-    """Returns height and width of the most nearly square block with that many cells.
+    """Returns height and width of the block with `num_regions` cells that is nearest to a square.
 
     >>> block_shape(9), block_shape(6), block_shape(1)
     ((3, 3), (2, 3), (1, 1))
 
     Raises:
-        UserError: no block in the grid has that many cells.
+        UserError: no block in the grid has `num_regions` cells.
     """
     for height in range(math.isqrt(num_regions), 0, -1):
         if num_regions % height == 0 and num_regions // height <= GRID:
@@ -76,7 +76,7 @@ def block_shape(num_regions: int) -> tuple[int, int]:
 
 
 def plan_clip(config: SimulatorConfig, clip: int) -> tuple[tuple[Block, ...], ...]:
-    """Returns the blocks of each object of a clip: consecutive frames, moving cell by cell."""
+    """Returns the blocks of each object of a clip: a random walk over consecutive frames."""
     rng = stream(config, "media", clip, 0)
     height, width = block_shape(config.regions_per_object)
     objects = []
@@ -95,7 +95,7 @@ def plan_clip(config: SimulatorConfig, clip: int) -> tuple[tuple[Block, ...], ..
 
 
 def draw_prototypes(config: SimulatorConfig) -> Prototypes:
-    """Returns sparse non-negative responses and log-normal scales of the channels."""
+    """Draws sparse non-negative responses and log-normal scales of the channels."""
 
     def sparse(rng: np.random.Generator, count: int) -> np.ndarray:
         strength = rng.exponential(size=(count, config.num_channels))
@@ -124,9 +124,9 @@ def clip_features(
     scene_MC = (1 - mix_M1) * scenes_2C[0] + mix_M1 * scenes_2C[1]
     features_FMC += np.float32(BACKGROUND_STRENGTH) * scene_MC
     plans = plan_clip(config, clip)
-    for kind, style, blocks in zip(objects_O, styles_O, plans, strict=True):
+    for class_id, style, blocks in zip(objects_O, styles_O, plans, strict=True):
         spread_C = 1 + INSTANCE_SPREAD * rng.standard_normal(config.num_channels, np.float32)
-        response_C = prototypes.class_GC[kind] * spread_C
+        response_C = prototypes.class_GC[class_id] * spread_C
         response_C += np.float32(STYLE_STRENGTH) * prototypes.style_JC[style]
         for block in blocks:
             grid_YXC = features_FMC[block.frame].reshape(GRID, GRID, -1)
@@ -140,7 +140,7 @@ def clip_features(
 
 
 def _strength(height: int, width: int) -> np.ndarray:
-    """Returns 1 inside a block and EDGE_STRENGTH at its rim; 1 if there is only rim."""
+    """Returns EDGE_STRENGTH in the outermost cells, 1 in the others; 1 if there are no others."""
     strength_YX = np.ones((height, width), np.float32)
     if height > 2 and width > 2:
         strength_YX[:] = EDGE_STRENGTH

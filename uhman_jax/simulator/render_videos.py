@@ -24,12 +24,12 @@ ENCODER = {"preset": "ultrafast", "crf": "28", "threads": "1", "bf": "0"}
 def render_clips(folder: Path, plans: dict[str, ClipPlan], num_workers: int = 0) -> None:
     """Renders each missing clip to `folder/NAME.mp4`, with a progress bar.
 
-    A clip is written under a temporary name and renamed: a killed run leaves only complete clips,
-    and the next run renders the rest.
+    Each clip is written under a temporary name and renamed, so a killed run leaves only complete
+    clips, and the next run renders the rest.
 
     Args:
         folder: created if it is missing.
-        plans: by name.
+        plans: plan of each clip, by NAME.
         num_workers: processes; 0: one per core; 1: only this process.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def render_clips(folder: Path, plans: dict[str, ClipPlan], num_workers: int = 0)
             return
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(num_workers, context) as pool:
-            for _ in pool.map(_render_to, todo):  # an error cancels the clips that wait
+            for _ in pool.map(_render_to, todo):  # an error cancels the waiting clips
                 progress.update()
 
 

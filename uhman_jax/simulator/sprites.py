@@ -27,7 +27,7 @@ def to_yuv(rgb: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def sprite(look: tuple[int, int, int]) -> np.ndarray:
-    """Returns uint8 [SIZE * SIZE, 4]: Y, U, V and opacity 0..128 of a class.
+    """Returns the picture of a class, uint8 [SIZE * SIZE, 4]: Y, U, V and opacity 0..128.
 
     A dark rim, a light edge and a soft highlight distinguish the object from any background.
     """
@@ -73,7 +73,7 @@ def _grid():
 
 
 def _texture(name: str, x, y) -> np.ndarray:
-    """Returns the fraction of the second colour, 0..1."""
+    """Returns the fraction of the second colour at each point, 0..1."""
     if name == "striped":
         wave = np.sin(11 * (x + 0.6 * y))
     elif name == "dotted":

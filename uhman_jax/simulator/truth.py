@@ -1,4 +1,4 @@
-"""Reads and writes the truth about a simulated dataset: hashtag probabilities, object positions.
+"""Reads and writes the truth about a simulated dataset: its hashtag probabilities and object boxes.
 
 ROOT/simulated.json          the settings; written last, so it marks a complete dataset
 ROOT/truth/world.json        hashtags and video ids of the tables, and the names of the tables
@@ -59,7 +59,7 @@ class Truth:
         content_VT: float32, its mean given only the clip, see `simulator.marginal_oracles`; None in
             datasets of earlier versions.
         user_VT: float32, its mean given only the observable data of the user; or None.
-        objects: columns of OBJECTS_SCHEMA; boxes are fractions of the frame, from the top left.
+        objects: columns of OBJECTS_SCHEMA; boxes are fractions of the frame, origin top left.
         clips: columns of CLIPS_SCHEMA, in the order of `video_ids`.
     """
 
@@ -76,7 +76,7 @@ class Truth:
         """Returns the row of each video, int64.
 
         Raises:
-            UserError: a video is not of this dataset.
+            UserError: a video is not in this dataset.
         """
         missing = [video_id for video_id in video_ids if video_id not in self._row]
         if missing:
@@ -87,15 +87,15 @@ class Truth:
         return np.array([self._row[video_id] for video_id in video_ids], np.int64)
 
     def region_masks(self, video_id: str, times_F, num_regions: int) -> np.ndarray:
-        """Returns which regions hold which object in the frames at `times_F` seconds.
+        """Returns which regions show which object in the frames at `times_F` seconds.
 
-        A region shows an object if the object's box covers at least half of the cell, or the cell
-        at least half of the box. The box is taken at the nearest grid time (5 per second). A frame
-        more than 0.1 s from all visible times of an object does not show it.
+        A region shows an object if the object's box covers at least half of the region, or the
+        region at least half of the box. The box of the nearest grid time (5 per second) at which
+        the object is visible is used; if that is more than 0.1 s away, no region shows the object.
 
         Returns:
             mask_FOM, bool; M are the cells of a square grid over the frame, row by row, and O all
-            objects of the clip, also those that no frame shows.
+            objects of the clip, also the ones that no frame shows.
         """
         num_objects = len(self.clips["class_names"][int(self.rows([video_id])[0])])
         span = self._spans.get(video_id, slice(0))
@@ -113,7 +113,7 @@ class Truth:
 
     @functools.cached_property
     def tagged(self) -> dict[str, int]:
-        """The tagged object by video, without videos with no or all objects tagged."""
+        """The index of the tagged object by video; only videos with exactly one tagged object."""
         chosen = zip(self.video_ids, self.clips["object"].to_pylist(), strict=True)
         return {video_id: index for video_id, index in chosen if index >= 0}
 
@@ -136,7 +136,7 @@ class Truth:
 
 
 def box_regions(boxes_N4: np.ndarray, num_regions: int) -> np.ndarray:
-    """Returns bool [N, M], the regions that hold the object of a box; see `Truth.region_masks`.
+    """Returns bool [N, M], the regions that show the object of a box; see `Truth.region_masks`.
 
     >>> box_regions(np.array([[0.0, 0.0, 0.25, 0.125]]), 64).nonzero()[1].tolist()
     [0, 1]
@@ -154,7 +154,7 @@ def box_regions(boxes_N4: np.ndarray, num_regions: int) -> np.ndarray:
 
 
 def write_truth(root: Path, truth: Truth) -> None:
-    """Writes the files of `ROOT/truth`, each whole or not at all, with rows in this order."""
+    """Writes the files of `ROOT/truth`, each whole or not at all; all rows keep their order."""
     folder = root / "truth"
     folder.mkdir(parents=True, exist_ok=True)
     tables = {name: getattr(truth, f"{name}_VT") for name in _TABLES}
@@ -180,26 +180,26 @@ def load_truth(root: str | Path) -> Truth | None:
     if not (root / MARKER).exists():
         return None
     folder = root / "truth"
-    with _whole(folder / "world.json") as path:
+    with _readable(folder / "world.json") as path:
         world = json.loads(path.read_bytes())
         fields: dict[str, Any] = {name: tuple(world[name]) for name in ("hashtags", "video_ids")}
         shape = len(fields["video_ids"]), len(fields["hashtags"])
-        names = list(world.get("tables", _TABLES[:2]))  # the first version has no names
+        names = list(world.get("tables", _TABLES[:2]))  # the first format does not name its tables
     for name in names:
-        with _whole(folder / f"{name}.npy") as path:
+        with _readable(folder / f"{name}.npy") as path:
             table_VT = np.load(path, mmap_mode="r", allow_pickle=False)
             if table_VT.shape != shape or table_VT.dtype != np.float32:
                 raise ValueError(f"{table_VT.dtype} {table_VT.shape}")
             fields[f"{name}_VT"] = np.asarray(table_VT)
     for name, schema in (("objects", OBJECTS_SCHEMA), ("clips", CLIPS_SCHEMA)):
-        with _whole(folder / f"{name}.parquet") as path:
+        with _readable(folder / f"{name}.parquet") as path:
             fields[name] = pq.read_table(path).select(schema.names).cast(schema)
     return Truth(**fields)
 
 
 @contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Yields a local copy of a file; reports an error of reading it as damage."""
+def _readable(path: Path) -> Iterator[Path]:
+    """Yields a local copy of a file; errors in the block become a UserError about the file."""
     try:
         yield storage.cached_copy(path)
     except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
