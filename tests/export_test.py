@@ -291,7 +291,7 @@ def test_a_mistake_at_the_command_line_is_one_sentence(tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.print_report(["export", "surplus"], list)
     assert "got 'surplus'" in capsys.readouterr().err
-    with pytest.raises(UserError, match="--run must be a folder or file of a disk, got 'gs://b/r'"):
+    with pytest.raises(UserError, match="--run must be a local folder or file, got 'gs://b/r'"):
         cli.on_disk("run", "gs://b/r")
 
 

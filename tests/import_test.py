@@ -126,7 +126,7 @@ def test_the_folders_own_table_of_users_only_gets_more_rows(tmp_path):
     own.write_text(table := USERS + "UC1,,,,\n@ana,f,21,PT,\n")  # two rows of one user
     *_, known, unused = import_ytdlp.import_folder(own.parent, own, "description")
     assert own.read_text() == table and known == "1 user, 0 with attributes."
-    assert unused.startswith("1 user without attributes, which another row of theirs has: @ana")
+    assert unused.startswith("1 user without attributes, which another of their rows has: @ana")
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_an_unusable_folder_is_a_users_mistake(tmp_path):
         with pytest.raises(UserError, match=message):
             import_ytdlp.import_folder(folder, users, "description")
 
-    refused("--folder must be one", tmp_path / "nowhere")
+    refused("--folder must be a folder", tmp_path / "nowhere")
     refused("got none in .*; download with yt-dlp --write-info-json")
     download(tmp_path, "a", clip="")
     refused(r"no clip is left(.|\n)*1 no clip beside it: a\.info\.json")

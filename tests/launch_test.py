@@ -139,10 +139,10 @@ def test_a_job_that_was_stopped_queues_itself_again(engines, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["tpu", "go"], "say what to do, one of create, queue"),
-        (["tpu", "run"], "--zone must name where the TPU is"),
-        (["slurm", "eat"], "say what to do, one of encode, train, got eat"),
-        (["slurm", "train", "--python=/nowhere"], "--python must be there, got /nowhere"),
+        (["tpu", "go"], "the verb must be one of create, queue"),
+        (["tpu", "run"], "--zone must name the TPU's zone"),
+        (["slurm", "eat"], "the verb must be one of encode, train, got eat"),
+        (["slurm", "train", "--python=/nowhere"], "--python must exist, got /nowhere"),
     ],
 )
 def test_mistakes_are_said_in_a_sentence(arguments, said):

@@ -63,8 +63,8 @@ def test_main_table_by_hand(tmp_path):
     assert rows["Observable oracle"]["P@10"] == "0.2790"
     assert rows["Oracle"]["P@10, % of oracle"] == "100.0\u202f%"
     notes = " ".join(table.notes)
-    assert "Failed: 3WM, seed 0: the loss | is not finite" in notes
-    assert "1 dataset, 2 seeds each" in notes and "another data set" in notes
+    assert "Failed: 3WM, world seed 0: the loss | is not finite" in notes
+    assert "1 dataset, 2 seeds each" in notes and "another dataset" in notes
 
 
 def test_shares_are_computed_within_a_dataset_and_rows_name_missing_datasets(tmp_path):

@@ -1,4 +1,4 @@
-"""Runs a tool's work as a command: prints its report, or a user's mistake in one sentence."""
+"""Runs a tool as a command: prints its report, or a user's mistake in one sentence."""
 
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +10,7 @@ from uhman_jax.runtime.errors import UserError, exit_on_user_error, only_flags
 
 def print_report(argv: Sequence[str], work: Callable[[], Iterable[str]]) -> None:
     """Prints the lines that the work returns; a user's mistake exits with status 2."""
-    logging.set_verbosity(logging.WARNING)  # JAX and orbax log much
+    logging.set_verbosity(logging.WARNING)  # JAX and orbax log a lot
     with exit_on_user_error():
         only_flags(argv)
         for line in work():
@@ -18,13 +18,13 @@ def print_report(argv: Sequence[str], work: Callable[[], Iterable[str]]) -> None
 
 
 def on_disk(flag: str, given: str) -> pathlib.Path:
-    """Returns the path of a flag.
+    """Returns the value of a flag as a local path.
 
     Raises:
-        UserError: it is an address.
+        UserError: the value is a URL, such as gs://bucket/run.
     """
     if "://" in given:
         raise UserError(
-            f"--{flag} must be a folder or file of a disk, got {given!r}; copy it there"
+            f"--{flag} must be a local folder or file, got {given!r}; copy it to a disk"
         )
     return pathlib.Path(given)

@@ -14,7 +14,7 @@ _RANK = {suffix: rank for rank, suffix in enumerate((*_USUAL, *_OTHERS, _ONLY_NA
 
 
 class ClipFiles:
-    """The clips of one folder by their name before the suffix; names without one come last.
+    """The clips of one folder by stem, the name before the suffix; names without suffix come last.
 
     Args:
         folder: path of the folder.
@@ -31,7 +31,7 @@ class ClipFiles:
                 self._names.setdefault(stem or name, []).append((rank, name))
 
     def find(self, stem: str, suffix: str = "") -> str:
-        """Returns the name of a clip, "" if no regular file or link to one is a clip.
+        """Returns the name of the clip, a regular file or a link to one; "" if there is none.
 
         Args:
             stem: name before the last dot.

@@ -1,4 +1,4 @@
-"""Reports the items that an importer kept, and those that it dropped with the reasons."""
+"""Reports how many items an importer kept, and which it dropped for which reasons."""
 
 import collections
 import csv
@@ -27,7 +27,7 @@ class Dropped:
         self._parts: _ByReason = collections.defaultdict(list)
 
     def add(self, name: str, reason: str) -> None:
-        """Records a dropped item; the reason is a phrase that other items share."""
+        """Records a dropped item; items with equal reasons are counted together."""
         self._items[reason].append((_short(name), ""))
 
     def note(self, name: str, reason: str, value: str = "") -> None:
@@ -56,9 +56,9 @@ class Dropped:
         total = kept + sum(map(len, self._items.values()))
         lines = [f"{kept} of {count_of(total, noun)} kept.", *_reasons(self._items)]
         if self._parts:
-            lines += ["Left out, while the rest of the item is used:", *_reasons(self._parts)]
+            lines += ["Dropped parts of items that are otherwise used:", *_reasons(self._parts)]
         if self._items or self._parts:
-            lines.append(f"All of them are in {root / FILE}.")
+            lines.append(f"{root / FILE} lists all of them.")
         if not kept:
             raise UserError("\n".join([if_none, *lines]))
         return lines
@@ -79,7 +79,7 @@ def _reasons(found: _ByReason) -> list[str]:
 
 
 def write_csv(path: pathlib.Path, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """Writes a table in one step, with escaped cells."""
+    """Writes a table atomically, with escaped cells."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
@@ -89,7 +89,7 @@ def write_csv(path: pathlib.Path, columns: Iterable[str], rows: Iterable[Iterabl
 
 
 def run_import(argv: Sequence[str], root: pathlib.Path, work: Callable[[], list[str]]) -> None:
-    """Prints the report of an import; a user's mistake exits with status 2."""
+    """Runs an import and prints its report; a user's mistake exits with status 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name may not fit the terminal's encoding
         sys.stdout.reconfigure(errors="backslashreplace")
     cli.print_report(argv, work)

@@ -1,17 +1,17 @@
-"""Makes a dataset of the videos of YFCC100M: videos.csv and users.csv from its metadata.
+"""Makes a dataset from the videos of YFCC100M: videos.csv and users.csv from its metadata.
 
     python -m tools.import_yfcc100m --root=yfcc --metadata=yfcc100m_dataset-0.bz2,...
     aria2c --input-file=yfcc/download.txt --dir=yfcc/clips
     python -m tools.import_yfcc100m --root=yfcc --metadata=yfcc100m_dataset-0.bz2,...
 
 The first call writes a list of downloads for aria2c and downloads nothing. The second writes the
-tables of the clips in ROOT/clips, named <id>.video or with another suffix of videos. Reads both
-editions of the metadata, of 23 and of 25 columns, plain or compressed (.bz2, .gz). The hashtags of
-a video are its user tags without spaces; machine tags and tags that can be no hashtag are left out.
-`licences.csv` has licence, author and page of every clip: most authors must be named, and some
-clips must not be used commercially. A user's country is the one of most of their videos that have a
-location (`pip install reverse-geocode`, or --nocountries), which need not be where they live;
-gender and age are unknown. ROOT/dropped.csv has everything that cannot be used, with the reason.
+tables of the clips in ROOT/clips, named <id>.video or with another video suffix. Reads both
+editions of the metadata (23 and 25 columns), plain or compressed (.bz2, .gz). The hashtags of a
+video are its user tags without spaces; machine tags and tags that cannot be hashtags are dropped.
+`licences.csv` has licence, author and page of every video: most licences require the author's name,
+and some forbid commercial use. A user's country is the most frequent one of their videos with a
+location (`pip install reverse-geocode`, or --nocountries); they may live elsewhere. Gender and age
+are unknown. ROOT/dropped.csv lists everything that cannot be used, with the reason.
 """
 
 import bz2
@@ -54,7 +54,7 @@ class Item(NamedTuple):
 
     video: Video  # its hashtags are the user tags; its path is that of a download
     nickname: str
-    odd: tuple[tuple[str, str], ...]  # (reason, text) of the parts that cannot be used
+    odd: tuple[tuple[str, str], ...]  # (reason, text) of unusable parts
     location: tuple[float, float] | None  # latitude, longitude
     page_url: str
     download_url: str
@@ -175,10 +175,10 @@ def _unusable(video: Video, seen: set[str]) -> str:
 
 
 def countries(items: Iterable[Item]) -> dict[str, str]:
-    """Returns the country of most of each user's videos with a location, as two letters.
+    """Returns the code of each user's most frequent country among videos with a location.
 
     Raises:
-        UserError: the library for it is not installed.
+        UserError: reverse-geocode is not installed.
     """
     try:
         library = importlib.import_module("reverse_geocode")
@@ -193,7 +193,7 @@ def countries(items: Iterable[Item]) -> dict[str, str]:
     names = country_names()
     for item, city in zip(located, found, strict=True):
         code = city["country_code"]
-        counts[item.video.user_id][names.get(code.casefold(), code)] += 1  # "NA" would be unknown
+        counts[item.video.user_id][names.get(code.casefold(), code)] += 1  # "NA" means unknown
     return {
         user: min(count, key=lambda code: (-count[code], code)) for user, count in counts.items()
     }
@@ -202,7 +202,7 @@ def countries(items: Iterable[Item]) -> dict[str, str]:
 def import_metadata(
     root: pathlib.Path, paths: Iterable[pathlib.Path], find_countries: bool
 ) -> list[str]:
-    """Writes the tables of the present clips and the list of downloads; returns the report.
+    """Writes the tables of the clips on disk and the list of downloads; returns the report.
 
     Raises:
         UserError: a metadata file is missing or damaged, or has no video.
@@ -235,16 +235,17 @@ def import_metadata(
     listed = f"{len(missing)} in {root / 'download.txt'}"
     lines.append(f"{len(videos)} of them {are} in {folder}, {listed}.")
     if videos:
-        where = countries(items) if find_countries else {}
+        country_of = countries(items) if find_countries else {}
         ids = dict.fromkeys(video.user_id for video in videos)
-        write_raw_dataset(root, videos, [User(user, country=where.get(user, "")) for user in ids])
-        known = sum(user in where for user in ids)
+        users = [User(user, country=country_of.get(user, "")) for user in ids]
+        write_raw_dataset(root, videos, users)
+        known = sum(user in country_of for user in ids)
         lines.append(f"{count_of(len(ids), 'user')}, {known} with a country.")
     return lines
 
 
 def _is_address(text: str) -> bool:
-    """Returns whether aria2c reads a line as an address and nothing else."""
+    """Returns whether aria2c reads a line as one address."""
     return bool(text) and escape_name(text) == text and not any(map(str.isspace, text))
 
 

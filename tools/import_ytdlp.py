@@ -1,16 +1,17 @@
-"""Makes a dataset of a folder of yt-dlp downloads: videos.csv and users.csv beside the clips.
+"""Makes a dataset from a folder of yt-dlp downloads: videos.csv and users.csv beside the clips.
 
     yt-dlp --write-info-json -o 'clips/%(id)s.%(ext)s' ADDRESS...
     python -m tools.import_ytdlp --folder=clips [--users=users.csv] [--hashtags=description]
 
-Needs the `.info.json` of every clip. Hashtags are the words that title and description mark with
-'#' (--hashtags=description). A title that yt-dlp made up is ignored, and so is the last word of a
-title that was cut. `tags` of YouTube and other sites are keywords: --hashtags=tags or both uses
-them. A user is `channel_id`, else `uploader_id`, else `uploader`; a person without an id on some
-clips stays one user. The files lack gender, age and country. A table of your own can give them
-under any of these ids: FOLDER/users.csv, to which users are added and which loses no row, or
-another table (--users), from which only the users who posted a clip are taken. `age_limit` rates
-the content and is not used. FOLDER/dropped.csv has everything that cannot be used, with the reason.
+Needs the `.info.json` of every clip. By default (--hashtags=description), hashtags are the words
+after '#' in title and description. A title that yt-dlp made up is ignored, and so is the last word
+of a title that was cut. `tags` of YouTube and other sites are keywords: --hashtags=tags or both
+uses them. A user's id is `channel_id`, else `uploader_id`, else `uploader`; clips that lack some of
+these are matched to the user by the others. The files lack gender, age and country. Your own table
+can add them under any of these ids: FOLDER/users.csv, which keeps its rows and gets the new users,
+or another table (--users), of which only the users who posted a clip are used. `age_limit` rates
+the content and is not used. FOLDER/dropped.csv lists everything that cannot be used, with the
+reason.
 """
 
 import csv
@@ -42,7 +43,7 @@ from uhman_jax.runtime.streams import run_app
 _FOLDER = flags.DEFINE_string(
     "folder", None, "Folder of clips and .info.json files.", required=True
 )
-_USERS = flags.DEFINE_string("users", "", "Table of users; default: FOLDER/users.csv, if there.")
+_USERS = flags.DEFINE_string("users", "", "Table of users; default: FOLDER/users.csv if it exists.")
 _HASHTAGS = flags.DEFINE_enum(
     "hashtags",
     "description",
@@ -63,7 +64,7 @@ class Clip(NamedTuple):
 def info_files(root: pathlib.Path, dropped: Dropped) -> Iterator[tuple[str, ClipFiles]]:
     """Yields the relative paths of all .info.json files in order, with the clips beside each.
 
-    Lists each folder once; records folders that cannot be read.
+    Lists each folder once; records folders that cannot be read in `dropped`.
     """
     names, clips = [], {}
 
@@ -88,7 +89,7 @@ def read_clip(
         name: path of the .info.json file, relative to `root`.
         clips: clips beside it.
         source: source of the hashtags, see `ytdlp_info.hashtags_of`.
-        dropped: gets the records.
+        dropped: receives the dropped parts.
     """
     info = ytdlp_info.read_info(os.path.join(root, name))
     if isinstance(info, str):
@@ -125,13 +126,13 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
         UserError: the folder or the table of users is missing, or no clip is left.
     """
     if not root.is_dir():
-        raise UserError(f"--folder must be one, got {str(root)!r}; correct the path")
+        raise UserError(f"--folder must be a folder, got {str(root)!r}; correct the path")
     dropped, clips = Dropped(), {}
     table = _listed_users(users_csv, dropped) if users_csv else {}
     files = list(info_files(root, dropped))
     if not files:
         raise UserError(
-            f"--folder must hold the {INFO} of every clip, got none in {root}; "
+            f"--folder must contain the {INFO} of every clip, got none in {root}; "
             "download with yt-dlp --write-info-json"
         )
     for name, beside in files:
@@ -142,12 +143,12 @@ def import_folder(root: pathlib.Path, users_csv: pathlib.Path | None, source: st
             dropped.add(name, "an id that another clip has")
         else:
             clips[clip.video.video_id] = clip
-    lines = dropped.report(root, len(clips), "clip", "no clip is left to make a dataset of")
+    lines = dropped.report(root, len(clips), "clip", "no clip is left to make a dataset from")
     return lines + _write_tables(root, [*clips.values()], table, users_csv)
 
 
 def _listed_users(users_csv: pathlib.Path, dropped: Dropped) -> dict[str, User]:
-    """Returns the good rows of a table of users by id; records the others."""
+    """Returns the valid rows of a table of users by id; records the others in `dropped`."""
     users, problems = read_users(users_csv)
     for problem in problems:
         part = "a row of users" if problem.dropped else "an attribute"
@@ -171,14 +172,14 @@ def _write_tables(
     rows = {user: dataclasses.replace(found.get(user) or User(user), user_id=user) for user in ids}
     own = root / "users.csv"
     if users_csv and own.exists() and own.samefile(users_csv):
-        stay = table
+        kept = table
         new = [row for user, row in rows.items() if user not in table]
         write_raw_dataset(root, videos, add_users(own.read_bytes(), new))
     else:
         before = _rewritable(own) if own.exists() else {}
-        stay = {u: before[u] for u in before if u not in found or not has_attributes(found[u])}
-        write_raw_dataset(root, videos, rows | stay)
-    rows = {user: stay.get(user, row) for user, row in rows.items()}
+        kept = {u: before[u] for u in before if u not in found or not has_attributes(found[u])}
+        write_raw_dataset(root, videos, rows | kept)
+    rows = {user: kept.get(user, row) for user, row in rows.items()}
     known = sum(map(has_attributes, rows.values()))
     others = [user for user, row in found.items() if row.user_id != user]
     used = [user for user in others if rows[user] == dataclasses.replace(found[user], user_id=user)]
@@ -186,13 +187,13 @@ def _write_tables(
     return [
         f"{count_of(len(rows), 'user')}, {known} with attributes.",
         *_other_ids("found in the table under another id", found, used),
-        # Their own row of that table has no attributes and is not changed.
-        *_other_ids("without attributes, which another row of theirs has", found, unused),
+        # The row under their own id lacks attributes and is not changed.
+        *_other_ids("without attributes, which another of their rows has", found, unused),
     ]
 
 
 def _other_ids(how: str, found: dict[str, User], users: list[str]) -> list[str]:
-    """Returns a line about users that a table has under another of their ids."""
+    """Returns a line of the report about users found under another of their ids."""
     if not users:
         return []
     pairs = [f"{found[user].user_id} for {user}" for user in users]
@@ -201,7 +202,7 @@ def _other_ids(how: str, found: dict[str, User], users: list[str]) -> list[str]:
 
 
 def _rewritable(table: pathlib.Path) -> dict[str, User]:
-    """Returns the users of a table that can be written again without loss.
+    """Returns the users of a table, which must be rewritable without loss.
 
     Raises:
         UserError: it has further columns, or rows that cannot be read.
@@ -213,8 +214,8 @@ def _rewritable(table: pathlib.Path) -> dict[str, User]:
     lost += [f"line {problem.line} ({problem.kind})" for problem in problems]
     if lost:
         raise UserError(
-            f"{table} must hold nothing that is lost when it is written again with the users of "
-            f"--users, got {', '.join(lost[:3])}; move it elsewhere"
+            f"{table} is rewritten with the users of --users and must have no content that this "
+            f"loses, got {', '.join(lost[:3])}; move it elsewhere"
         )
     return users
 

@@ -55,7 +55,7 @@ def poster_of(info: dict[str, Any]) -> Poster:
 
 
 def extension_of(info: dict[str, Any]) -> str | None:
-    """Returns the suffix of the clip, "" if it is unknown, None if it cannot be one.
+    """Returns the suffix of the clip, "" if it is unknown, None if the value is no suffix.
 
     >>> extension_of({"ext": "webm"}), extension_of({}), extension_of({"ext": "mp4/video"})
     ('webm', '', None)
@@ -88,7 +88,7 @@ def timestamp_of(info: dict[str, Any]) -> tuple[int | None, str]:
 
 
 def _seconds(value: Any, is_day: bool) -> int | None:
-    """Returns the unix seconds of a value, None if it is unknown; raises ValueError."""
+    """Returns a value in unix seconds, None if it is None; raises ValueError if it is no time."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -103,7 +103,7 @@ def _seconds(value: Any, is_day: bool) -> int | None:
 def hashtags_of(
     info: dict[str, Any], source: str
 ) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
-    """Returns the hashtags of a clip, normalised and as written, and the tags that are none.
+    """Returns the hashtags of a clip, normalised and as written, and the tags that are no hashtags.
 
     Args:
         info: content of the .info.json file.
@@ -157,7 +157,7 @@ def is_made_up(title: str, info: dict[str, Any]) -> bool:
     before, mark, after = title.partition("#")
     if not mark or "#" in after:
         return False
-    # yt-dlp writes "EXTRACTOR video #ID", and may have changed the id afterwards.
+    # yt-dlp writes "EXTRACTOR video #ID", and may change the id afterwards.
     sites = (id_of(info.get(key)).replace(":", "-") for key in ("extractor", "extractor_key"))
     made_up = before.casefold() in [f"{site} video ".casefold() for site in sites if site]
     ids = filter(None, (id_of(info.get(key)) for key in ("id", "display_id")))
@@ -183,7 +183,7 @@ def whole_words(title: str, description: str = "") -> str:
         start = start.removesuffix(end)
     if " ".join(description.split()).startswith(" ".join(start.split())):
         return ""
-    if not dots and length > _CUT_LENGTH:  # of a site where yt-dlp does not cut
+    if not dots and length > _CUT_LENGTH:  # yt-dlp does not cut this site's titles
         return title
     last = max(title.rfind(" "), title.rfind("#") - 1)
     return title[: last + 1]

@@ -21,7 +21,7 @@ def users_of(posters: Sequence[Poster]) -> list[str]:
 
     The id is `channel_id`, else `uploader_id`, else the handle. A clip without `channel_id` belongs
     to the user of the same site who has its other ids on another clip, unless several users have
-    them. Case and a leading '@' of a handle do not count.
+    them. Case and a leading '@' of a handle are ignored.
 
     >>> users_of([Poster("", "UC1", "@ana", "Ana"), Poster("", "", "Ana", ""),
     ...           Poster("", "", "", "jo"), Poster("", "", "", "@Jo")])
@@ -63,8 +63,8 @@ def attributes_of(
 ) -> dict[str, User]:
     """Returns the row of a table of users for each user that has one, under any of their ids.
 
-    An id of several users is ignored. Of several rows, the first with attributes counts, in the
-    order channel, uploader, handle.
+    An id that several users share is ignored. Of several rows, the first with attributes is taken,
+    in the order channel, uploader, handle.
 
     Args:
         posters: poster of each clip.

@@ -1,12 +1,12 @@
-"""The paper's study: every system, table and figure, on data whose truth is known.
+"""Runs the paper's study: every system, table and figure, on simulated datasets.
 
-    python -m experiments.paper --quick           # the same tables from less
-    python -m experiments.paper                   # all of it: many hours on two cores, resumable
+    python -m experiments.paper --quick           # small data, short runs
+    python -m experiments.paper                   # many hours on two cores, resumable
     python -m experiments.paper --root=clips      # on your own dataset
 
-Finished cells are kept in `<folder>/results.jsonl` and never run again; a stopped cell continues.
-Tables, figures and the page are written at the end and when the study is stopped. The exit status
-is that of `uhman_jax.main`: 75 after a stop by a signal.
+A cell is one system, trained with one recipe on one view of one dataset. Finished cells are stored
+in `<folder>/results.jsonl` and not run again; a stopped cell resumes from its checkpoint. Tables,
+figures and the page are written at the end, also after a signal, when the exit status is 75.
 """
 
 import dataclasses
@@ -32,28 +32,30 @@ from uhman_jax.runtime.streams import run_app
 PARTS = ("tables", "recipe", "figure4a", "figure4b", "sizes", "views")
 COMPARED = ("BL", "UA", "3WM", "UHMAN")  # systems without the ablations
 SIZES = (8, 16, 32, 64, 128)  # K and d of Fig. 4
-SHARES = (0.25, 0.5)  # fractions of the training videos; the tables have all of them
+SHARES = (0.25, 0.5)  # fractions of the training videos; the tables use all of them
 
 _QUICK = flags.DEFINE_bool("quick", False, "Small simulated datasets, two seeds, short runs.")
 _ROOT = flags.DEFINE_string("root", "", "Raw dataset with clips; empty: simulated data.")
-_FOLDER = flags.DEFINE_string("folder", "", "Results; empty: runs/paper, or runs/paper-quick.")
+_FOLDER = flags.DEFINE_string(
+    "folder", "", "Folder of results; empty: runs/paper, or runs/paper-quick with --quick."
+)
 _DATA = flags.DEFINE_string("simulated_dir", "data", "Folder of simulated datasets.")
 _WORLDS = flags.DEFINE_list("worlds", list(WORLDS), "Kinds of simulated dataset.")
 _WORLD_SEEDS = flags.DEFINE_integer(
     "world_seeds", 0, "Datasets of each kind; 0: 5, or 1 with --quick.", lower_bound=0
 )
 _RECIPES = flags.DEFINE_list(
-    "recipes", [], "Recipes, the first in full; empty: all, or plus with --quick."
+    "recipes", [], "Recipes, the first with all parts; empty: all, or plus with --quick."
 )
 _PARTS = flags.DEFINE_list("parts", list(PARTS), "Parts to run.")
 _SEEDS = flags.DEFINE_integer(
     "num_seeds", 0, "Models per cell; 0: 1, 2 with --quick, 5 with --root.", lower_bound=0
 )
 _WORKERS = flags.DEFINE_integer(
-    "num_workers", 0, "Cells at once; 0: one per core, at most 8.", lower_bound=0
+    "num_workers", 0, "Cells at once; 0: one per core, at most 8; one on a GPU.", lower_bound=0
 )
 _EPOCHS = flags.DEFINE_integer(
-    "num_epochs", 0, "Epochs of each cell; 0: the recipe's.", lower_bound=0
+    "num_epochs", 0, "Epochs of each cell; 0: the recipe's, or 8 with --quick.", lower_bound=0
 )
 
 
@@ -61,8 +63,9 @@ def planned() -> Iterator[Cell]:
     """Yields the cells, the most important ones first.
 
     The tables cover both views: the first recipe on every world, and the other recipes on the first
-    world. The paper's ablations run on the natural view with the first recipe. Curves, other views,
-    data sizes and choices of the recipe run on the first world with the first recipe.
+    world. The paper's ablations run on the natural view with the first recipe. Sweeps of
+    K and d, other views, data sizes and changes of the recipe run on the first world with the first
+    recipe.
     """
     quick, parts = _QUICK.value, _PARTS.value
     worlds = ["data"] if _ROOT.value else _WORLDS.value
@@ -119,7 +122,7 @@ def main(argv: list[str]) -> None:
 
 
 def run_cells(cells: list[Cell], study: Study) -> None:
-    """Tunes and trains the missing cells and writes the results, also after a stop."""
+    """Tunes and trains the missing cells; writes the results, even if a signal stops it."""
     rows, stopped = Rows(study.folder), False
     try:
         with Workers(_WORKERS.value or num_workers()) as workers:
@@ -148,7 +151,7 @@ def run_cells(cells: list[Cell], study: Study) -> None:
 
 
 def prepare_worlds(workers: Workers, cells: list[Cell], study: Study) -> None:
-    """Simulates each dataset of these cells once, before several cells need it."""
+    """Simulates each dataset of the cells once, before cells that share it run in parallel."""
     tasks = [(cell, study) for cell in {(c.world, c.world_seed): c for c in cells}.values()]
     for _ in workers.run(prepare_world, tasks, desc="datasets", unit="dataset"):
         pass

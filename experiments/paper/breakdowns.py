@@ -8,7 +8,7 @@ from experiments.paper.stats import Estimate, difference
 from experiments.paper.summary import Cell
 from uhman_jax.report.tables import percent
 
-FACTS = {  # of the attention; each has a chance level, see `attention`
+FACTS = {  # measures of attention with their titles; `attention` adds chance levels
     "object_mass": "Regions with any object",
     "tagged_mass": "Regions with the tagged object",
     "tagged_frame_mass": "Frames with the tagged object",
@@ -16,11 +16,11 @@ FACTS = {  # of the attention; each has a chance level, see `attention`
     "top_frame_tagged": "Top frame has it",
 }
 _GROUPS = {"user": "P@10", "frequency": "R@10"}  # metric of each kind of slice
-_BESIDE = ("observable_oracle", "oracle", "popularity")
+_OVERVIEW_REFERENCES = ("observable_oracle", "oracle", "popularity")
 
 
 def build_overview(cells: Sequence[Cell]) -> list[Table]:
-    """Tabulates P@10 of every system by world, view and recipe, and the differences to UHMAN."""
+    """Tabulates P@10 of every system by world, view and recipe, and the differences from UHMAN."""
     systems = summary.present(summary.select(cells), "system", summary.SYSTEMS)
     others = [name for name in systems if name != "UHMAN"]
     scores, gaps = [], []
@@ -31,19 +31,19 @@ def build_overview(cells: Sequence[Cell]) -> list[Table]:
                 continue
             rows = {name: summary.where(fitting, system=name) for name in (*systems, "UHMAN")}
             estimates = [summary.estimate(rows[name], "P@10") for name in systems]
-            estimates += [summary.estimate(fitting, "P@10", name) for name in _BESIDE]
+            estimates += [summary.estimate(fitting, "P@10", name) for name in _OVERVIEW_REFERENCES]
             p10 = {name: summary.values(row, "P@10") for name, row in rows.items()}
             texts = [gap_text(difference(p10["UHMAN"], p10[name])) for name in others]
             label = f"{world}, {view}, {recipe}"
             scores.append(Row(label, list(map(score, estimates))))
             gaps.append(Row(label, list(map(Entry, texts))))
-    columns = (*systems, *(summary.REFERENCES[name] for name in _BESIDE))
+    columns = (*systems, *(summary.REFERENCES[name] for name in _OVERVIEW_REFERENCES))
     note = "Datasets differ more than systems do, so differences are computed within each dataset."
     return [
         Table("overview", title, columns, rows, notes=(note,), label="World, view, recipe")
         for title, columns, rows, note in (
-            ("P@10 of every system", columns, scores, "Of test videos, with 95 % intervals."),
-            ("P@10 of UHMAN less the other's", others, gaps, note),
+            ("P@10 of every system", columns, scores, "Test videos, with 95 % intervals."),
+            ("P@10: UHMAN − other system", others, gaps, note),
         )
     ]
 
@@ -60,16 +60,16 @@ def build_attention(cells: Sequence[Cell], *, recipe: str) -> Table:
                 entries = [_fact(mass, chance) for mass, chance in facts]
                 rows.append(Row(f"{system}, {world}", entries, _kind(system)))
     note = (
-        "Regions and frames: fraction of the attention, in brackets with uniform attention. Top: "
-        "fraction of clips whose most attended region or frame has the tagged object, in brackets "
-        "for one drawn at random."
+        "Regions and frames: fraction of the attention (in brackets: of uniform attention). Top: "
+        "fraction of clips whose most attended region or frame has the tagged object (in brackets: "
+        "of a random region or frame)."
     )
     title, columns = f"Attention, recipe {recipe}", list(FACTS.values())
     return Table("attention", title, columns, rows, notes=(note,), label="System, world")
 
 
 def attention(cells: Sequence[Cell], fact: str) -> tuple[Estimate | None, Estimate | None]:
-    """Estimates a fact and its chance level from the cells of one row."""
+    """Estimates a measure of FACTS and its chance level from the cells of one row."""
     chance = f"{fact.removesuffix('_mass')}_chance"
     return summary.estimate(cells, fact, "attention"), summary.estimate(cells, chance, "attention")
 
@@ -86,8 +86,8 @@ def _fact(mass: Estimate | None, chance: Estimate | None) -> Entry:
 
 
 def build_slices(cells: Sequence[Cell], *, world: str, view: str, recipe: str) -> Table:
-    """Tabulates P@10 by group of users and R@10 by frequency of hashtags."""
-    counts: dict[str, list[int]] = {}  # test clips of each group, in the datasets
+    """Tabulates P@10 by user group and R@10 by hashtag frequency."""
+    counts: dict[str, list[int]] = {}  # test clips of each group, per cell
     found = []
     for cell in summary.select(cells, world=world, view=view, recipe=recipe):
         scores = {}
@@ -105,8 +105,8 @@ def build_slices(cells: Sequence[Cell], *, world: str, view: str, recipe: str) -
         rows.append(Row(system, entries, _kind(system)))
     columns = [f"{group} ({_span(counts[group])} clips)" for group in groups]
     note = (
-        "Users: P@10 of their clips. Hashtags, in thirds of the vocabulary by training uses: R@10 "
-        "with only the hashtags of the third. Means over seeds and datasets."
+        "Users: P@10 of their clips. Hashtags are in thirds of the vocabulary by training uses: "
+        "R@10 counts only the hashtags of the third. Means over seeds and datasets."
     )
     title = f"Users and hashtags, {view.replace('_', ' ')}"
     return Table("slices", title, columns, rows, setting(world, recipe), (note,))
@@ -130,7 +130,7 @@ def build_sweep(cells: Sequence[Cell], part: str) -> Table:
 
 
 def build_samples(cells: Sequence[Cell], *, world: str, recipe: str) -> Table:
-    """Tabulates P@10 and the difference to UHMAN by fraction of the training videos."""
+    """Tabulates P@10 and the difference from UHMAN by fraction of the training videos."""
     fields = {"part": summary.SAMPLE_SIZE, "world": world, "view": "natural", "recipe": recipe}
     fitting = summary.select(cells, **fields)
     fractions = sorted({cell["data_share"] for cell in fitting})
@@ -144,15 +144,17 @@ def build_samples(cells: Sequence[Cell], *, world: str, recipe: str) -> Table:
         if len({cell["data_share"] for cell in own}) > 1:
             rows.append(Row(system, entries, _kind(system)))
     columns = [
-        name for fraction in fractions for name in (f"P@10, {fraction:.0%} of it", "UHMAN − row")
+        name for fraction in fractions for name in (f"P@10, {fraction:.0%} of data", "UHMAN − row")
     ]
-    note = "Fraction of the training videos; the vocabulary and the test videos are the same."
-    title = "P@10 with more training videos"
+    note = (
+        "Data: training videos. The vocabulary and the test videos are the same for all fractions."
+    )
+    title = "P@10 by number of training videos"
     return Table("sizes", title, columns, rows, setting(world, recipe), (note,))
 
 
 def _gap(first: Sequence[Cell], second: Sequence[Cell], split: str = "test") -> Entry:
-    """Formats the difference in P@10 between two rows; empty for one and the same row."""
+    """Formats the P@10 of the first row minus the second; empty if they are the same row."""
     if first == second:
         return Entry("")
     gap = difference(*(summary.values(row, "P@10", split) for row in (first, second)))
@@ -162,7 +164,7 @@ def _gap(first: Sequence[Cell], second: Sequence[Cell], split: str = "test") -> 
 
 
 def build_recipe(cells: Sequence[Cell], *, world: str, recipe: str) -> Table:
-    """Tabulates UHMAN with one choice of the recipe changed, on the natural view."""
+    """Tabulates UHMAN with one setting of the recipe changed, on the natural view."""
     fields = {"world": world, "view": "natural", "recipe": recipe, "system": "UHMAN"}
     whole = summary.select(cells, **fields)
     changed = summary.select(cells, part=summary.RECIPE, **fields)

@@ -1,10 +1,10 @@
 """Judges the paper's claims: one verdict per claim, world and recipe.
 
 A comparison is settled if the 95 % interval of the difference excludes 0 (over datasets, or over
-seeds if there are fewer than three datasets), every dataset has the same sign, and the p value of
-the randomisation test over videos, corrected by Holm over the comparisons of the claim, is below
-0.05. A claim holds if all its comparisons are settled in its favour, fails if one is settled
-against it, and is undecided otherwise.
+seeds if there are fewer than three datasets), the difference has the same sign on every dataset,
+and the p value of the randomisation test over videos, corrected by Holm over the comparisons of the
+claim, is below 0.05. A claim holds if all its comparisons are settled in its favour, fails if one
+is settled against it, and is undecided otherwise.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ LEVEL = 0.05
 UNTESTED = 0.0  # p value where no test over videos is possible: only the interval decides
 FLAT = 0.05  # fraction of the value at d = 32 within which other values count as equal; our choice
 ORDER = ("BL", "UA", "3WM", "UHMAN")
-# Unlearned rankings. BL, which does not know the user, is only compared with the first.
+# Rankings without training. BL, which does not see the user, is compared only with the first.
 UNLEARNED = ("popularity", "user_attributes", "user_history")
 
 
@@ -63,7 +63,7 @@ _Rows = Mapping[str, Sequence[Cell]]  # cells by the name of their row
 
 
 def claims(cells: Sequence[Cell], results: pathlib.Path) -> list[Claim]:
-    """Returns every claim for every world and recipe of the cells, grouped by these.
+    """Judges every claim for each world and recipe of the cells, in groups by world and recipe.
 
     Args:
         cells: finished cells.
@@ -91,7 +91,7 @@ def settle(gap: Estimate | None, p: float | None) -> Verdict:
 
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """Returns the verdict on a claim of several parts: all must hold, and one failure suffices."""
+    """Returns the verdict on a claim: it holds if all parts hold, and fails if one part fails."""
     for verdict in (Verdict.FAILS, Verdict.MISSING, Verdict.UNDECIDED):
         if verdict in verdicts:
             return verdict
@@ -138,7 +138,7 @@ def _order(cells: Sequence[Cell], results: pathlib.Path) -> _Judged:
         if best and second:
             theirs = percent_change(printed["3WM"], printed["UHMAN"])
             ours = percent_change(second.mean, best.mean)
-            numbers += f"; UHMAN on 3WM {ours} (paper {theirs})"
+            numbers += f"; UHMAN relative to 3WM {ours} (paper {theirs})"
         yield f"BL < UA < 3WM < UHMAN, {view}", paper, _settled(steps), numbers
 
 
@@ -167,7 +167,7 @@ def _curve(rows: Mapping[int, Sequence[Cell]]) -> str:
 
 
 def _hidden_size(cells: Sequence[Cell], results: pathlib.Path) -> _Judged:
-    """The best K is chosen on validation, so that its lead on the test split is not luck."""
+    """The best K is chosen on validation, because choosing on test would bias its test P@10."""
     paper = "As K grows from 8 to 128, P@10 first rises and then falls, K = 32 is chosen (Fig. 4a)"
     rows = summary.sweep(cells, summary.HIDDEN_SIZE)
     scores = {size: summary.estimate(row, "P@10", "validation") for size, row in rows.items()}
@@ -176,7 +176,7 @@ def _hidden_size(cells: Sequence[Cell], results: pathlib.Path) -> _Judged:
     verdict, numbers = Verdict.MISSING, ""
     if len(sizes) >= 3:
         best = max(means, key=means.__getitem__)
-        # Without a rise or without a fall, a neighbour that is surely worse settles the claim.
+        # If the smallest or largest K is best, a significantly worse neighbour refutes the claim.
         others = {sizes[0]: [sizes[1]], sizes[-1]: [sizes[-2]]}.get(best, [sizes[0], sizes[-1]])
         named = {f"K = {size}": row for size, row in rows.items()}
         steps = corrected(named, [(f"K = {size}", f"K = {best}") for size in others], results)
@@ -189,7 +189,7 @@ def _hidden_size(cells: Sequence[Cell], results: pathlib.Path) -> _Judged:
 
 
 def _embedding_size(cells: Sequence[Cell], results: pathlib.Path) -> _Judged:
-    """An equivalence test: flat if every interval of the difference to d = 32 lies within FLAT."""
+    """Tests equivalence: every interval of the difference from d = 32 must lie within FLAT."""
     paper = "P@10 remains stable as d varies from 16 to 128 (Fig. 4b)"
     rows = summary.sweep(cells, summary.EMBEDDING_SIZE)
     rows = {size: row for size, row in rows.items() if 16 <= size <= 128}
@@ -206,7 +206,7 @@ def _embedding_size(cells: Sequence[Cell], results: pathlib.Path) -> _Judged:
 
 
 def _same(step: _Step, margin: float) -> Verdict:
-    """Returns whether a difference is surely within the margin, or surely outside."""
+    """Returns HOLDS if the difference is significantly within the margin, FAILS if outside."""
     if step.gap is None:
         return Verdict.MISSING
     width = math.inf if step.gap.half_width is None else step.gap.half_width
@@ -217,7 +217,7 @@ def _same(step: _Step, margin: float) -> Verdict:
 
 
 def _falls(cells: Sequence[Cell], results: pathlib.Path) -> _Judged:
-    """The two views have different test clips."""
+    """Uses only intervals, because the two views have different test clips."""
     natural, balanced = (_by_system(cells, view) for view in PAIR)
     for metric in ("P@10", "R@10", "F1@10"):
         verdicts, ours, theirs = [], [], []
@@ -235,8 +235,8 @@ def _falls(cells: Sequence[Cell], results: pathlib.Path) -> _Judged:
 
 
 def _beats(cells: Sequence[Cell], results: pathlib.Path) -> _Judged:
-    """References have no values by video."""
-    paper = "Not a claim of the paper: a system that learned from more should rank better"
+    """Uses only intervals, because references have no values per video."""
+    paper = "Not a claim of the paper: a trained system should rank better than counts do"
     for view in PAIR:
         verdicts, failed = [], []
         for system, row in _by_system(cells, view).items():

@@ -42,7 +42,7 @@ REFERENCE_LINES = {
     "observable_oracle": (OTHER_COLOR, "-"),
     "oracle": ("#b07a0b", "-"),
 }
-# Dark colours for the light ones, for the dark mode of the page.
+# Colours of the page's dark mode by their light counterparts.
 _DARK = {
     "#8c8577": "#a8a193", "#d98a00": "#f0ad3a", "#0f8a6d": "#3fc0a0", "#5aaee6": "#7cc4f5",
     "#c86fb0": "#e093cc", "#b5562f": "#e58b66", "#4b50d5": "#949bff", "#c9540f": "#f0935a",
@@ -87,7 +87,7 @@ def thousands(value: float, _: float) -> str:
 
 
 def scale(axes: Axes, lines: Iterable[Iterable[int]], label: str) -> None:
-    """Makes the x axis logarithmic with a tick at every size of the lines, and y start at 0."""
+    """Makes the x axis logarithmic with a tick at every size of the lines; starts y at 0."""
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(sorted({size for line in lines for size in line})))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -143,7 +143,7 @@ def legend(figure: Figure, *panels: Axes) -> None:
 
 
 def save(figure: Figure, folder: pathlib.Path, name: str) -> list[pathlib.Path]:
-    """Writes `name.png` and `name.svg` atomically; equal figures have equal bytes."""
+    """Writes `name.png` and `name.svg` atomically; equal figures give equal bytes."""
     paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
     with mpl.rc_context({"svg.hashsalt": name}):
         for path, metadata in zip(paths, ({"Software": None}, {"Date": None}), strict=True):

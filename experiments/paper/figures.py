@@ -1,6 +1,6 @@
 """Draws the study's figures, each as PNG (150 dpi) and as reproducible SVG.
 
-A function of FIGURES draws one figure from the cells. It returns None if no cell has the values.
+Each function in FIGURES draws one figure from the cells, or returns None if they lack its values.
 """
 
 import pathlib
@@ -77,7 +77,7 @@ def hidden_size(cells: Sequence[Cell]) -> Figure | None:
 
 
 def embedding_size(cells: Sequence[Cell]) -> Figure | None:
-    """Draws Fig. 4b: the same over d."""
+    """Draws Fig. 4b: the same scores over d."""
     return _sweep_figure(cells, summary.EMBEDDING_SIZE, "Embedding size d", published.D)
 
 
@@ -108,7 +108,7 @@ def _sweep_figure(cells: Sequence[Cell], part: str, title: str, chosen: int) -> 
 
 
 def sample_size(cells: Sequence[Cell]) -> Figure | None:
-    """Draws P@10 over training videos, a panel per world and recipe."""
+    """Draws P@10 over the number of training videos, one panel per world and recipe."""
     panels = {}
     for world, recipe in summary.settings(cells):
         fields = {"world": world, "recipe": recipe, "view": "natural"}
@@ -139,7 +139,7 @@ def sample_size(cells: Sequence[Cell]) -> Figure | None:
 
 
 def _same_worlds(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Returns the cells of each fraction of the data, on the datasets that all fractions have."""
+    """Groups cells by fraction of the data; keeps only the datasets that have all fractions."""
     fractions = sorted({cell["data_share"] for cell in cells})
     groups = [summary.where(cells, data_share=fraction) for fraction in fractions]
     seeds = [{cell["world_seed"] for cell in group} for group in groups]
@@ -224,7 +224,7 @@ def attention_bars(cells: Sequence[Cell]) -> Figure | None:
 
 
 def _bars(axes, rows: dict[str, list[Cell]], fact: str, middle: int) -> None:
-    """Draws bars of the systems with the fact, centred on `middle`."""
+    """Draws one bar per system that has the fact, centred on `middle`."""
     facts = {name: attention(row, fact) for name, row in rows.items()}
     shown = [(name, mass, chance) for name, (mass, chance) in facts.items() if mass is not None]
     height = 0.17

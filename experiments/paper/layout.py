@@ -106,7 +106,7 @@ def signed(value: float) -> str:
 
 
 def percent_change(before: float | None, after: float | None) -> str:
-    r"""Formats a relative change; a dash if there is none.
+    r"""Formats a relative change; a dash if a value is missing or `before` is 0.
 
     >>> percent_change(0.0849, 0.0507)
     '−40.3\u202f%'

@@ -1,8 +1,8 @@
-"""The numbers of the paper, as it prints them.
+"""Holds the numbers of the paper as printed.
 
 Liu, Xie, Zou and Chen, "User conditional hashtag recommendation for micro-videos" (UHMAN), Tables 1
-to 3. They belong to 10,291 micro-videos from Musical.ly that were never published, so no test
-compares them with ours. The paper does not print the values of Fig. 4.
+to 3. They were measured on 10,291 micro-videos from Musical.ly that were never published, so no
+test compares them with ours. The paper does not print the values of Fig. 4.
 """
 
 METRICS = ("P@10", "P@50", "R@10", "R@50", "F1@10", "F1@50")

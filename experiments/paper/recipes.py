@@ -1,4 +1,4 @@
-"""How the systems of the study are trained."""
+"""Defines the recipes of the study: functions that set the training settings of a config."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,15 +15,15 @@ def set_values(config: Config, values: Mapping[str, Any]) -> None:
 
 
 def paper(config: Config) -> None:
-    """Sets section 2.4 to the letter, and settings that train at all where the paper is silent.
+    """Sets section 2.4 of the paper exactly, and workable settings where it is silent.
 
-    The paper says: margin 0.1, uniform negatives 4:1, a step against every violator, no rank
-    weight, SGD 0.1, divided by 10 when performance stops improving, K = d = 32. Where it is silent,
-    the hinges of a batch are summed over pairs and divided by its examples, so that a step is that
-    of one example; vectors are free, gradients are not clipped, and all parameters have one rate.
-    The patience is 24 epochs, because UHMAN's performance stands still for the first 20 or so. If
-    the rate falls earlier, UHMAN never exceeds popularity (with a patience of 12 on three of four
-    datasets of *selection*, natural view).
+    The paper says: margin 0.1, uniform negatives 4:1, a step for every violator, no rank weight,
+    SGD at rate 0.1, divided by 10 when performance stops improving, K = d = 32. Where it is silent,
+    hinges are summed over the pairs of an example and averaged over the batch; vectors are not
+    normalised, gradients are not clipped, and all parameters have the same rate. The patience is 24
+    epochs, because UHMAN does not improve for the first 20 or so. If the rate falls earlier, UHMAN
+    never exceeds popularity (with a patience of 12 on three of four datasets of *selection*,
+    natural view).
     """
     config.loss.estimator = Estimator.SAMPLED
     config.loss.rank_weight = RankWeight.NONE
@@ -36,7 +36,7 @@ def paper(config: Config) -> None:
 
 
 def warp(config: Config) -> None:
-    """Sets the paper's optimiser with exact WARP: SGD in steps, L(rank), vectors of unit length.
+    """Sets the paper's optimiser with exact WARP: SGD, step decay, L(rank), unit vectors.
 
     These are the defaults of `uhman_jax.config` at the paper's K = d = 32, with more epochs. After
     16, 32 and 48, UHMAN's validation P@10 on five datasets of *selection* was 0.170, 0.179, 0.180.
@@ -52,7 +52,7 @@ def _defaults(*paths: str) -> dict[str, Any]:
     return {path: defaults[path] for path in paths}
 
 
-# Each undoes or makes one choice of `plus`. Weight decay is tuned instead.
+# Changes of `plus`, one per variant; weight decay has none, because it is tuned.
 VARIANTS: dict[str, dict[str, Any]] = {
     "without_width": _defaults("model.hidden_size", "model.embedding_size"),
     "without_average": _defaults("train.ema", "train.decay_at"),

@@ -1,4 +1,4 @@
-"""Files of a study with one JSON object per line; `results.jsonl` has one per cell."""
+"""Reads and writes a study's files of one JSON object per line, such as `results.jsonl`."""
 
 import json
 import pathlib
@@ -10,14 +10,14 @@ from uhman_jax.runtime.storage import atomic_write
 
 
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Returns the objects of a file, and none if there is no file."""
+    """Returns the objects in a file; none if the file does not exist."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def write_lines(path: pathlib.Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Replaces the file in one step, so that it is never half written."""
+    """Replaces the file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
@@ -47,7 +47,7 @@ class Rows:
         return [cell for cell in first.values() if key_of(cell, study) not in self._rows]
 
     def add_equals(self, cells: list[Cell], study: Study) -> None:
-        """Gives unfinished cells the rows of finished cells with equal settings."""
+        """Copies the rows of finished cells to unfinished cells with equal settings."""
         known = {row["fingerprint"]: row for row in self._rows.values()}
         for cell in cells:
             row = known.get(fingerprint(config_of(cell, study)))

@@ -20,8 +20,8 @@ Worlds = Mapping[int, Sequence[float]]  # the seeds' values by world seed
 class Estimate:
     """A mean, or a difference of means, with the half-width of its 95 % t interval.
 
-    With at least MIN_WORLDS worlds the interval covers other worlds. With fewer it covers other
-    trainings on these worlds.
+    With at least MIN_WORLDS worlds, the interval is over worlds. With fewer, it is over seeds on
+    these worlds.
     """
 
     mean: float  # over worlds, of the means over seeds
@@ -61,9 +61,9 @@ def _estimate(means: list[float], groups: list[Sequence[float]]) -> Estimate:
 
 
 def seeds_interval(groups: Sequence[Sequence[float]], num_worlds: int = 1) -> float | None:
-    """Returns the half-width for a sum or difference of group means over `num_worlds` (Welch 1947).
+    """Returns the half-width of (sum or difference of group means) / `num_worlds` (Welch 1947).
 
-    One group gives the ordinary t interval. None if a group has fewer than two values.
+    One group gives the ordinary t interval. Returns None if a group has fewer than two values.
 
     >>> round(seeds_interval([[0.0, 1.0], [0.0, 1.0]]), 3)  # 2 degrees: 4.303 * sqrt(0.25 + 0.25)
     3.042
@@ -86,9 +86,9 @@ def sign_flip_p(differences_V: np.ndarray, *, num_draws: int = 10_000, seed: int
     and p is exact. Otherwise p = (1 + number at least as extreme) / (1 + num_draws), which is never
     0 and keeps the test valid (Phipson and Smyth 2010). Differences of 0 change nothing.
 
-    The test covers other videos for these trained models; the intervals cover seeds and worlds.
+    p refers to other videos and the same models; intervals refer to other seeds or worlds.
 
-    >>> sign_flip_p(np.array([1.0, 2.0, 0.0]))  # of 3, 1, -1, -3 two are at least 3 from 0
+    >>> sign_flip_p(np.array([1.0, 2.0, 0.0]))  # two of 3, 1, -1, -3 are at least 3 from 0
     0.5
     """
     differences_V = np.asarray(differences_V, np.float64)
@@ -119,7 +119,7 @@ def sign_flip_p(differences_V: np.ndarray, *, num_draws: int = 10_000, seed: int
 def holm(p_values: Sequence[float]) -> list[float]:
     """Returns the p values of a family, corrected (Holm 1979), in the given order.
 
-    >>> holm([0.04, 0.01, 0.03])  # 3 x 0.01; 2 x 0.03; 0.04, raised to the value before
+    >>> holm([0.04, 0.01, 0.03])  # 3 x 0.01; 2 x 0.03; 0.04, raised to 0.06
     [0.06, 0.03, 0.06]
     """
     corrected = [0.0] * len(p_values)

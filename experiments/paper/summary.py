@@ -18,30 +18,30 @@ Cell = dict[str, Any]
 
 SYSTEMS = ("BL", "UA", "3WM", "UHMAN(a)", "UHMAN(b)", "UHMAN(c)", "UHMAN")
 ATTENDING = SYSTEMS[3:]  # systems with attention
-WORLDS = ("selection", "additive", "everything")  # simulated; others, such as "data", follow
+WORLDS = ("selection", "additive", "everything")  # simulated; others, such as "data", come last
 PAIR = ("natural", "balanced")  # views of Tables 1 and 2
 VIEWS = (*PAIR, "temporal", "cold_user")
 RECIPES = ("plus", "warp", "paper")
-# Uses of a cell; see `parts`.
+# Parts of the study that use a cell; see `parts`.
 TABLES, HIDDEN_SIZE, EMBEDDING_SIZE, SAMPLE_SIZE = "tables", "figure4a", "figure4b", "sizes"
 RECIPE = "recipe"
 SWEEPS = {HIDDEN_SIZE: ("hidden_size", "K"), EMBEDDING_SIZE: ("embedding_size", "d")}
-# Rankings without training: keys of metrics.json and titles, in order of their information.
+# Rankings without training: keys of metrics.json and titles, the least informed first.
 REFERENCES = {
     "popularity": "Popularity",
     "user_attributes": "Popularity among equal users",
     "user_history": "The user's own history",
-    "user_oracle": "Oracle of the user alone",
-    "content_oracle": "Oracle of the clip alone",
+    "user_oracle": "Oracle, user only",
+    "content_oracle": "Oracle, clip only",
     "additive_oracle": "Oracle, user plus clip",
     "observable_oracle": "Observable oracle",
     "oracle": "Oracle",
 }
-TOLERANCE = 5e-4  # between the means of a cell and of its videos: ties may rank differently
+TOLERANCE = 5e-4  # between a cell's P@10 and its mean over videos: ties may rank differently
 
 
 def parts(cell: Cell) -> list[str]:
-    """Returns the uses of a cell, which follow from its name.
+    """Returns the parts of the study that use a cell, derived from its name.
 
     >>> parts({"cell": "selection-0/natural/plus/uhman-d8"})
     ['figure4b']
@@ -56,7 +56,7 @@ def parts(cell: Cell) -> list[str]:
 def select(
     cells: Iterable[Cell], *, part: str | None = TABLES, failed: bool = False, **fields: Any
 ) -> list[Cell]:
-    """Returns the finished (or failed) cells of a part, or of any, with these values of fields."""
+    """Returns the finished (or failed) cells of a part (None: of all) with these field values."""
     return [
         cell
         for cell in where(cells, **fields)
@@ -65,12 +65,12 @@ def select(
 
 
 def where(cells: Iterable[Cell], **fields: Any) -> list[Cell]:
-    """Returns the cells with these values of fields."""
+    """Returns the cells with these field values."""
     return [cell for cell in cells if all(cell[key] == value for key, value in fields.items())]
 
 
 def present(cells: Iterable[Cell], key: str, order: tuple[str, ...] = ()) -> list[str]:
-    """Returns the values of a key, sorted by `order`, then by name."""
+    """Returns the distinct values of a key, sorted by `order`, then by name."""
     found = {str(cell[key]) for cell in cells}
     return [name for name in order if name in found] + sorted(found - set(order))
 
@@ -83,7 +83,7 @@ def settings(cells: Collection[Cell]) -> list[tuple[str, str]]:
 
 
 def sweep(cells: Iterable[Cell], part: str) -> dict[int, list[Cell]]:
-    """Returns UHMAN's cells on the natural view by the size that varies in a figure of SWEEPS."""
+    """Returns UHMAN's cells on the natural view by the size that the part varies (SWEEPS)."""
     chosen, key = select(cells, part=part, view="natural", system="UHMAN"), SWEEPS[part][0]
     return {size: where(chosen, **{key: size}) for size in sorted({c[key] for c in chosen})}
 
@@ -106,10 +106,10 @@ def by_world(cells: Iterable[Cell]) -> dict[int, Cell]:
 
 
 def values(cells: Iterable[Cell], metric: str, source: str = "test") -> dict[int, list[float]]:
-    """Returns the seeds' values by world seed, without cells with a value that is not finite.
+    """Returns the seeds' values by world seed; leaves out cells with a non-finite value.
 
     Args:
-        cells: one cell per world seed; any cells for a reference ranking.
+        cells: one per world seed; for a reference ranking, any number.
         metric: name of a score or fact.
         source: key of the cell, such as "test" or "attention", or a key of REFERENCES.
     """
@@ -124,7 +124,7 @@ def values(cells: Iterable[Cell], metric: str, source: str = "test") -> dict[int
 
 
 def estimate(cells: Iterable[Cell], metric: str, source: str = "test") -> Estimate | None:
-    """Estimates a metric from the cells of one row; arguments as of `values`."""
+    """Estimates a metric from the cells of one row; takes the arguments of `values`."""
     return stats.over_worlds(values(cells, metric, source))
 
 
@@ -168,7 +168,7 @@ def compare(
 def per_video(cell: Cell, results: pathlib.Path) -> dict[str, float]:
     """Returns the P@10 of each test video, averaged over seeds, in the order of their ids.
 
-    Empty if there is no file, or if its mean differs from the cell's (another run).
+    Empty if the file is missing or belongs to another run (its mean differs from the cell's).
     """
     path = results / cell.get("per_video", "")
     if not path.is_file():

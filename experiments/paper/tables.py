@@ -1,7 +1,7 @@
 """Builds the study's tables as data and writes them as Markdown: `tables.md`.
 
-A dash stands for a value that was not measured. The paper's numbers have columns of their own,
-because they belong to another data set.
+A dash stands for a value that was not measured. The paper's numbers have their own columns,
+because they were measured on another dataset.
 """
 
 import pathlib
@@ -47,7 +47,7 @@ def build_main(
     """Builds a table of systems and references beside the paper's numbers.
 
     Args:
-        cells: finished cells, of which the part "tables" is used.
+        cells: finished cells; only the part "tables" is used.
         world: kind of dataset.
         view: "natural" for Table 1, "balanced" for Table 2.
         recipe: recipe of the systems.
@@ -97,7 +97,7 @@ def _system_rows(
 
 
 def _scores(cells: Sequence[Cell], metrics: Sequence[str], source: str = "test") -> list[Entry]:
-    """Returns the metrics of a row, and its P@10 as fractions of the oracles' on each dataset."""
+    """Returns a row's metrics, and its P@10 as a fraction of each oracle's on the same dataset."""
     entries = [score(summary.estimate(cells, metric, source)) for metric in metrics]
     p10 = summary.values(cells, "P@10", source)
     for top in TOPS:
@@ -122,15 +122,15 @@ def _main_notes(fitting: Sequence[Cell], ablation: bool, paper: bool) -> Iterato
     if ablation:
         yield ABLATIONS
     if paper:
-        yield "Paper: Musical.ly, another data set; compare the order, not the values."
+        yield "Paper: Musical.ly, another dataset; compare the order, not the values."
 
 
 def _failure(cell: Cell) -> str:
-    return f"Failed: {cell['system']}, seed {cell['world_seed']}: {cell['failed']}"
+    return f"Failed: {cell['system']}, world seed {cell['world_seed']}: {cell['failed']}"
 
 
 def build_claims(found: Sequence[Claim]) -> Table:
-    """Builds the verdicts: one row per claim, one column per world and recipe."""
+    """Builds the table of verdicts: one row per claim, one column per world and recipe."""
     columns = list(dict.fromkeys((claim.world, claim.recipe) for claim in found))
     verdicts = {(claim.name, claim.world, claim.recipe): claim.verdict for claim in found}
     rows = []
@@ -142,7 +142,7 @@ def build_claims(found: Sequence[Claim]) -> Table:
 
 
 def build_evidence(found: Sequence[Claim]) -> list[Table]:
-    """Returns for each world and recipe the numbers behind its verdicts."""
+    """Builds one table per world and recipe with the numbers behind its verdicts."""
     settings: dict[str, list[Row]] = {}
     for claim in found:
         if claim.verdict != Verdict.MISSING:

@@ -1,4 +1,4 @@
-"""The cells of the study: one system, trained with one recipe on one view of one dataset."""
+"""Runs a cell of the study: one system, trained with one recipe on one view of one dataset."""
 
 import dataclasses
 import hashlib
@@ -38,7 +38,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "UHMAN(c)": {"model.user_guidance": False},
     "UHMAN": {},
 }
-# BL, UA and 3WM see only the mean of a clip and need more epochs, each a fifteenth as long.
+# BL, UA and 3WM see only the mean of a clip. They need more epochs, but each is 15 times as fast.
 # Validation P@10 on *selection* with as many epochs as UHMAN and with three times as many: BL 0.158
 # and 0.168, UA 0.159 and 0.171, 3WM 0.153 and 0.170.
 BASELINE_EPOCHS = 3
@@ -48,8 +48,8 @@ VIEWS: dict[str, dict[str, Any]] = {
     "temporal": {"view.split": Split.TEMPORAL},
     "cold_user": {"view.split": Split.COLD_USER},
 }
-SMALL = {"view.min_count": 5, "view.balanced_top": 30}  # of a study with `shrink`
-SMALL_WORLD = {  # the same rule of tagging
+SMALL = {"view.min_count": 5, "view.balanced_top": 30}  # view settings with `shrink`
+SMALL_WORLD = {  # simulator settings with `shrink`; the world stays the same
     "simulator.num_videos": 1500, "simulator.num_users": 900, "simulator.num_hashtags": 84,
     "simulator.num_generic": 4, "simulator.num_classes": 20, "simulator.num_styles": 3,
     "simulator.num_frames": 4, "simulator.num_channels": 32, "simulator.posterior_samples": 128,
@@ -120,17 +120,17 @@ def config_of(cell: Cell, study: Study) -> Config:
 
 
 def changes(config: Config) -> dict[str, Any]:
-    """Returns the fields that differ from the defaults, with JSON values."""
-    default, machine = flatten(Config()), ("data.root", "data.simulated_dir", "name")
+    """Returns the fields that differ from the defaults, except paths and name, as JSON values."""
+    default, ignored = flatten(Config()), ("data.root", "data.simulated_dir", "name")
     return {
         path: getattr(value, "value", value)
         for path, value in flatten(config).items()
-        if value != default[path] and path not in machine
+        if value != default[path] and path not in ignored
     }
 
 
 def fingerprint(config: Config) -> str:
-    """Returns twelve hexadecimal digits that depend on every setting with an effect on results."""
+    """Returns a hash, twelve hexadecimal digits, of every setting that affects results."""
     text = json.dumps(changes(config), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -141,7 +141,7 @@ def key_of(cell: Cell, study: Study) -> str:
 
 
 def prepare_world(cell: Cell, study: Study) -> None:
-    """Simulates the dataset of a cell if it is missing; two processes must not do so at once.
+    """Simulates the dataset of a cell if it is missing; only one process may do so at a time.
 
     Raises:
         UserError: the data cannot be simulated or read.
@@ -152,7 +152,7 @@ def prepare_world(cell: Cell, study: Study) -> None:
 def run_cell(cell: Cell, study: Study) -> dict[str, Any]:
     """Trains and evaluates a cell, or continues it, and returns its row of results.jsonl.
 
-    Training that diverges is a result: the row has the reason under "failed".
+    Divergence is a result, not an error: the row has the reason under "failed".
 
     Raises:
         Interrupted: a signal stopped the run.

@@ -1,4 +1,4 @@
-"""Tunes every system equally: the same grid and the same budget, judged only on validation."""
+"""Tunes every system with the same grid and the same budget, judged only on validation."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from experiments.paper.results_log import read_lines, write_lines
 from experiments.paper.trials import Cell, Study, config_of, key_of
 
-# One setting is changed at a time. `paper` is taken to the letter and not tuned.
+# One setting is changed at a time. The recipe `paper` follows the paper and is not tuned.
 LEARNING_RATES = (0.4, 2.5)  # multiples of the recipe's
 WEIGHT_DECAYS = (0.0, 0.001, 0.003)
 HISTORY_DROPOUTS = (0.0, 0.5)
@@ -73,7 +73,7 @@ class Tuning:
         write_lines(self._path, self._rows.values())
 
     def choose(self, cell: Cell) -> Cell:
-        """Returns the cell with the settings of the best validation P@10 (see MIN_GAIN)."""
+        """Returns the cell with the best settings on validation, or the recipe's (see MIN_GAIN)."""
         runs = self._runs(cell).items()
         scores = {tried.tuned: self._rows[key]["score"] for key, (tried, _) in runs}
         scores = {settings: score for settings, score in scores.items() if score is not None}

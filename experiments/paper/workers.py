@@ -1,7 +1,7 @@
 """Runs the cells of a study in processes: one per core on a CPU, one on an accelerator.
 
-A model of this size leaves half of two cores idle; two models on one core each finish a quarter
-sooner.
+A model of this size leaves half of two cores idle. Two models at once, each on its own core, take a
+quarter less time than one after the other.
 """
 
 import concurrent.futures
@@ -27,7 +27,7 @@ class Interrupted(Exception):
 def num_workers() -> int:
     """Returns the number of cells to run at once: one per core on a CPU, else one.
 
-    Another process looks for the accelerator, because JAX would keep the memory it finds.
+    A child process looks for the accelerator, because JAX would reserve its memory in this one.
     """
     script = "import jax; print(jax.default_backend())"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -60,7 +60,7 @@ class Workers:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Waits for the running tasks; waiting tasks do not start."""
+        """Waits for the running tasks; queued tasks do not start."""
         self._stop_event.set()
         self._pool.shutdown()
         for number, handler in self._before.items():
@@ -81,8 +81,8 @@ class Workers:
         """Calls `function(*task)` for all tasks and yields (index of the task, result) as they end.
 
         Args:
-            function: function of a module.
-            tasks: its arguments.
+            function: a function defined in a module, not in another function.
+            tasks: the arguments of each call.
             done: number of earlier tasks on the progress bar.
             desc: title of the progress bar.
             unit: unit of the progress bar.
@@ -123,7 +123,7 @@ _stop_event: Any = None
 
 
 def _call(function: Callable[..., Any], task: tuple[Any, ...]) -> Any:
-    """Runs a task in a worker, unless the study was stopped after the pool handed it out."""
+    """Runs a task in a worker, unless a stop was requested after the pool handed it out."""
     if _stop_event.is_set():
         raise Interrupted
     return function(*task)

@@ -1,1 +1,1 @@
-"""Which loss, scale and schedule train UHMAN; see README.md in this folder."""
+"""Comparison of losses, scales and schedules for UHMAN; see README.md in this folder."""

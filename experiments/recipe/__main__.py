@@ -4,7 +4,7 @@
     python -m experiments.recipe --only=warp-sampled,plateau  # some
 
 Every recipe is a run directory under `runs/recipe/`, so a stopped study continues. `results.jsonl`
-beside this file gets one line per recipe. Choices are made on its validation columns; the test
+beside this file gets one line per recipe. Choices are made on the validation columns; the test
 columns are only reported.
 """
 
@@ -37,12 +37,12 @@ _SEEDS = flags.DEFINE_integer("num_seeds", 3, "Seeds per recipe.")
 
 _ONE_RATE = {"train.learning_rate": 0.1, "train.user_rate": 1.0, "train.hashtag_rate": 1.0}
 _SAMPLED = {"loss.estimator": Estimator.SAMPLED}  # four draws per positive
-# Section 2.4 with vectors of length 1 and clipped gradients, and to the letter: a step per pair.
+# Section 2.4 of the paper: with unit vectors and clipped gradients, then without both.
 _HINGE_UNIT = _SAMPLED | {"loss.rank_weight": RankWeight.NONE} | _ONE_RATE
 _HINGE_SUM = _HINGE_UNIT | {"model.unit_length": False, "train.clip_norm": 0.0}
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {},
-    # A mean over the pairs of a video (four for each of 3.42 hashtags) is a sum with smaller steps.
+    # The mean over a video's pairs (four for each of 3.42 hashtags): the sum at a smaller rate.
     "hinge-mean-free": _HINGE_SUM | {"train.learning_rate": 0.1 / (4 * 3.42)},
     "hinge-sum-free": _HINGE_SUM,
     "hinge-sum-unit": _HINGE_UNIT,
@@ -55,7 +55,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def outcome(name: str, config: Config, workdir: pathlib.Path) -> dict[str, Any]:
-    """Returns the best validation scores and the test scores of a recipe, per seed."""
+    """Trains a recipe and returns its best validation scores and its test scores, per seed."""
     row: dict[str, Any] = {
         "recipe": name,
         "seeds": config.train.num_seeds,
@@ -63,7 +63,7 @@ def outcome(name: str, config: Config, workdir: pathlib.Path) -> dict[str, Any]:
     }
     try:
         finished = run(config, workdir, log=lambda line: print(f"  {line}"))
-    except DivergedError as error:  # that is a result
+    except DivergedError as error:  # divergence is a result
         return row | {"failed": str(error)}
     if not finished:
         print(signals.MESSAGE, file=sys.stderr)
@@ -87,9 +87,7 @@ def main(argv: list[str]) -> None:
     with exit_on_user_error():
         only_flags(argv)
         if unknown := set(_ONLY.value) - set(RECIPES):
-            raise UserError(
-                f"--only must name recipes out of {', '.join(RECIPES)}, got {unknown.pop()!r}"
-            )
+            raise UserError(f"--only must name some of {', '.join(RECIPES)}, got {unknown.pop()!r}")
         rows = {row["recipe"]: row for row in read_lines(RESULTS)}
         for name in _ONLY.value or RECIPES:
             config = get_config()

@@ -2,12 +2,12 @@
 
     python -m experiments.recipe.random_features --root=data/pixels-... [--weights=FILE.h5]
 
-Compares kernels of independent taps with those of a Gaussian window over random channel mixes (the
-default). Each comes without calibration, with the batch norms of all layers calibrated, and with
-those of the last block calibrated (the default); a file of other weights can be added. The first
-four fifths of the clips fit ridge regressions and the last fifth scores them: the class of a region
-that exactly one object covers, and the classes of a clip's objects from the mean of its regions.
-Prints one line per kind of features, each figure for the best of three ridges.
+Compares two kinds of kernels: with independent taps, and a Gaussian window times a random mix of
+channels (the default). Each is tested without calibration, with the batch norms of all layers
+calibrated, and with those of the last block calibrated (the default). --weights adds a weight file.
+Ridge regressions are fitted on the first four fifths of the clips and tested on the rest. They
+predict the class of a region that exactly one object covers, and the classes of a clip's objects
+from the mean of its regions. Prints one line per kind of features, for the best of three ridges.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ RIDGES = (1e2, 1e3, 1e4)
 
 
 def ridge_scores(x_NC: np.ndarray, y_NG: np.ndarray, num_fit: int, ridge: float) -> np.ndarray:
-    """Fits a regression on the first `num_fit` rows and returns the scores of the others."""
+    """Fits a ridge regression on the first `num_fit` rows; returns the scores of the others."""
     fit_NC, mean_G = x_NC[:num_fit], y_NG[:num_fit].mean(axis=0)
     gram_CC = fit_NC.T @ fit_NC + ridge * np.eye(fit_NC.shape[1], dtype=np.float32)
     return x_NC[num_fit:] @ np.linalg.solve(gram_CC, fit_NC.T @ (y_NG[:num_fit] - mean_G)) + mean_G
@@ -46,7 +46,7 @@ def region_accuracy(features_VMC: np.ndarray, class_VM: np.ndarray, num_fit: int
 
 
 def clip_recall(features_VMC: np.ndarray, has_VG: np.ndarray, num_fit: int) -> float:
-    """Returns the recall of a clip's n classes among its n best, from the mean of its regions."""
+    """Returns the recall of a clip's n classes in the top n, from the mean of its regions."""
     recalls = []
     for ridge in RIDGES:
         score_VG = ridge_scores(features_VMC.mean(axis=1), has_VG, num_fit, ridge / 100)
@@ -70,7 +70,7 @@ def independent_taps(model, seed: int) -> None:
 
 
 def labelled_frames(root: str, num_clips: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the middle frame of each clip, its regions' classes (-1: not one) and its classes.
+    """Returns each clip's middle frame, its regions' classes (-1: none or several), its classes.
 
     Raises:
         UserError: the dataset is not simulated.

@@ -1,10 +1,11 @@
-"""Trains UHMAN with other starts of its attention: why did it stay uniform in the prototype?
+"""Trains UHMAN with other initial attention weights: which of them keep attention uniform?
 
     python -m experiments.recipe.starts --worlds=3
 
-Trains the recipe `plus` on *selection* datasets. Queries and values start at the usual scale, not
-at twice that scale, or values and outputs start random, not as isometries. Prints validation P@10,
-the attention, and the epoch in which a model first has twice the P@10 of popularity (-1: none).
+Trains the recipe `plus` on *selection* datasets. Queries or values get the usual initial scale
+instead of twice that scale, or values and outputs are random instead of isometries. Prints
+validation P@10, the attention on tagged objects, and the epoch in which a model first has twice the
+P@10 of popularity (-1: none).
 Every run is a directory under `runs/starts/`, so a stopped study continues.
 """
 
@@ -29,7 +30,7 @@ from uhman_jax.runtime.streams import run_app
 _WORLDS = flags.DEFINE_integer("worlds", 3, "Number of datasets, from seed 0 on.", lower_bound=1)
 _DATA = flags.DEFINE_string("simulated_dir", "data", "Folder of simulated datasets.")
 _RUNS = flags.DEFINE_string("runs", "runs/starts", "Folder of run directories.")
-# Scales of queries and of values at the start, and whether values and outputs are isometries.
+# Initial scales of queries and of values, and whether values and outputs are isometries.
 STARTS = {
     "as it is": (2.0, 2.0, True),
     "queries at the usual scale": (1.0, 2.0, True),
@@ -46,7 +47,7 @@ def _normal(scale: float, inputs: tuple[int, ...] = (0,), outputs: tuple[int, ..
 
 
 def attention_of(queries: float, values: float, isometries: bool) -> type[nn.Module]:
-    """Returns MultiHead with another start."""
+    """Returns MultiHead with other initial weights."""
 
     class Other(uhman.MultiHead):
         def setup(self):

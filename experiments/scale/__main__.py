@@ -1,8 +1,8 @@
-"""Plans a run of any size from measured rates, and measures the communication of a step.
+"""Estimates the cost of large runs from measured rates, and the communication of a step.
 
     python -m experiments.scale [--core_hour=0.04] [--gpu_hour=4]
 
-Writes plan.md, communication.json, communication.png and .svg beside this file, in some minutes.
+Writes plan.md, communication.json, communication.png and .svg beside this file; takes minutes.
 Delete communication.json to measure again.
 """
 
@@ -27,7 +27,7 @@ ROOT = FOLDER.parents[1]
 
 
 def measured(file: str, name: str) -> float:
-    """Returns the median of a measurement of experiments/speed."""
+    """Returns the median of a figure measured in experiments/speed."""
     path = ROOT / "experiments" / "speed" / file
     return float(np.median(json.loads(path.read_text("utf-8"))["figures"][name]))
 
@@ -45,7 +45,7 @@ VOCABULARIES = [(669, "exact"), (100_000, "exact"), (1_000_000, "sampled")]
 
 
 def plan(core_hour: float, gpu_hour: float) -> str:
-    """Returns a Markdown table over numbers of clips."""
+    """Returns a Markdown table of sizes, times and prices by number of clips."""
     rows = [
         ("features on disk", lambda n: _size(n * CLIP_BYTES)),
         ("encoding, core-hours", lambda n: f"{_encoding(n):,.0f}"),
@@ -83,7 +83,7 @@ def _time(seconds: float) -> str:
 
 
 def communication() -> list[dict]:
-    """Returns a measurement for every mesh and vocabulary; earlier measurements are kept."""
+    """Measures each mesh and vocabulary that communication.json lacks; returns all measurements."""
     path = FOLDER / "communication.json"
     found = json.loads(path.read_text("utf-8")) if path.exists() else []
     known = {(row["mesh"], row["num_hashtags"]) for row in found}

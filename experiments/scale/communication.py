@@ -1,9 +1,9 @@
-"""Reads the bytes that each device sends in a training step from the compiled program.
+"""Computes, from the compiled program, the bytes that each device sends in a training step.
 
     python -m experiments.scale.communication --mesh=4x2 --num_hashtags=100000
 
 Virtual devices stand in for real ones, because XLA plans communication before it knows the devices.
-The program is not run, so sizes can exceed this machine. Prints a JSON object.
+The program is not run, so sizes may exceed this machine's memory. Prints a JSON object.
 """
 
 import json
@@ -19,11 +19,11 @@ from uhman_jax.runtime.streams import run_app
 
 _MESH = flags.DEFINE_string("mesh", "8x1", "Devices along data x model.")
 _HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "Size of the vocabulary, T.")
-_ESTIMATOR = flags.DEFINE_enum("estimator", "exact", ["exact", "sampled"], "WARP's.")
+_ESTIMATOR = flags.DEFINE_enum("estimator", "exact", ["exact", "sampled"], "WARP loss.")
 _BATCH = flags.DEFINE_integer("batch_size", 1024, "Videos per step over all devices.")
 _FRAMES = flags.DEFINE_integer("num_frames", 16, "Frames per video.")
 _CHANNELS = flags.DEFINE_integer("num_channels", 2048, "Channels of a region.")
-_HIDDEN = flags.DEFINE_integer("hidden_size", 32, "K = d.")
+_HIDDEN = flags.DEFINE_integer("hidden_size", 32, "Widths K = d.")
 
 _COLLECTIVE = re.compile(
     r" = (?P<shape>.*?) (?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|"
@@ -47,7 +47,7 @@ def array_bytes(shape: str) -> int:
 
 
 def group_size(rest: str) -> int:
-    """Returns the number of devices in a group of a collective, from HLO's three notations.
+    """Returns the number of devices in each group of a collective, in any of three HLO notations.
 
     >>> group_size("%x), replica_groups={{0,2},{1,3}}, to_apply=%add")
     2
@@ -67,7 +67,7 @@ def group_size(rest: str) -> int:
 
 
 def sent_bytes(program: str) -> dict[str, int]:
-    """Returns the bytes that a device sends, by kind of collective, if each is a ring.
+    """Returns the bytes that a device sends, by kind of collective, if each runs as a ring.
 
     Each of d devices sends 2 (d - 1) / d n in an all-reduce of n bytes, (d - 1) / d n in an
     all-gather with n bytes of output or a reduce-scatter with n of input, and n in a permutation.
@@ -104,7 +104,7 @@ def measure(shape: tuple[int, int]) -> dict:
     model = build_model(config.model, view)
     devices = Devices(_HASHTAGS.value, shape)
     state = abstract_state(model, config, _CHANNELS.value)
-    places = devices.state_shardings(state)
+    shardings = devices.state_shardings(state)
 
     def abstract(leaf, sharding):
         sizes = leaf.shape
@@ -112,9 +112,9 @@ def measure(shape: tuple[int, int]) -> dict:
             sizes = (1, devices.num_rows, sizes[2])
         return jax.ShapeDtypeStruct(sizes, leaf.dtype, sharding=sharding)
 
-    state = jax.tree.map(abstract, state, places)
+    state = jax.tree.map(abstract, state, shardings)
     batch = abstract_batch(devices.batch_sharded())
-    step: Any = train.make_train_step(model, config, 1000, (places, devices.replicated()), "tpu")
+    step: Any = train.make_train_step(model, config, 1000, (shardings, devices.replicated()), "tpu")
     compiled = step.lower(state, batch).compile()
     held = sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
@@ -134,7 +134,7 @@ def measure(shape: tuple[int, int]) -> dict:
 
 
 def abstract_batch(sharding: Any) -> Any:
-    """Returns the shapes of a batch, which is never in memory as a whole."""
+    """Returns the shapes and types of a batch, without allocating it."""
     import jax
     import numpy as np
 

@@ -2,7 +2,7 @@
 
     python -m experiments.scale.scaling
 
-Writes scaling.json, scaling.png and .svg beside this file, in some minutes on an idle machine.
+Writes scaling.json, scaling.png and .svg beside this file; takes minutes on an idle machine.
 Virtual devices add no cores. Without overhead, the time of a fixed batch (strong scaling) would be
 constant, and the time of a batch that grows with the devices (weak scaling) proportional to them.
 The distance above these lines is the overhead of sharding.
@@ -47,8 +47,8 @@ def measure(count: int, steps: int) -> dict[str, float]:
     from uhman_jax.kernels import region_projection
     from uhman_jax.runtime.mesh import Devices
 
-    product: Any = region_projection
-    product.goes_by_video = lambda *_: False  # whole batches on one device, as on several
+    projection: Any = region_projection
+    projection.goes_by_video = lambda *_: False  # project whole batches on one device too
     view: Any = synthetic.view_sizes(SIZES["num_hashtags"])
     devices, found = Devices(SIZES["num_hashtags"], (count, 1)), {}
     for name, batch_size in (("strong", STRONG), ("weak", WEAK * count)):
@@ -56,12 +56,12 @@ def measure(count: int, steps: int) -> dict[str, float]:
         config.train.microbatch_size = batch_size
         model = build_model(config.model, view)
         state: Any = train.init_state(model, config, synthetic.statistics(SIZES["num_channels"]))
-        places = devices.state_shardings(state)
+        shardings = devices.state_shardings(state)
         state = devices.shard_state(jax.tree.map(jax.device_get, state))
         batch = devices.shard_batch(
             synthetic.make_batch(batch_size=batch_size, **SIZES), batch_size
         )
-        step: Any = train.make_train_step(model, config, 1000, (places, devices.replicated()))
+        step: Any = train.make_train_step(model, config, 1000, (shardings, devices.replicated()))
         times = []
         for _ in range(2 + steps):
             begin = time.perf_counter()
@@ -87,7 +87,7 @@ def measure_all(rounds: int, steps: int) -> dict[str, Any]:
 
 
 def draw(found: dict[str, Any]) -> None:
-    """Draws both curves, and dotted lines for no overhead."""
+    """Draws both curves, and dotted lines without overhead."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     titles = {"strong": f"strong scaling: {STRONG} videos in all"}
     titles["weak"] = f"weak scaling: {WEAK} videos for each device"

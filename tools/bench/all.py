@@ -1,8 +1,8 @@
-"""Runs every benchmark that fits the machine, one after the other, and writes JSON files.
+"""Runs all benchmarks, one after the other, and writes one JSON file for each.
 
     python -m tools.bench.all [--folder=DIR] [--only=train_step,warp]
 
-Nothing else should run meanwhile.
+The machine should be idle otherwise.
 """
 
 import pathlib

@@ -1,14 +1,14 @@
-"""Measures how much of the network's own rate the extraction of features reaches.
+"""Compares the rate of feature extraction with that of the network and of a plain loop.
 
     python -m tools.bench.encoding [--root=DATASET] [--num_clips=48] [--json=FILE]
     python -m tools.bench.encoding --batch_frames=128 --precision=bfloat16 --repeats=8   # a GPU
 
-Figures are frames per second; all contestants process the same frames. "Inception alone": decoded
-frames lie in memory (the accelerator's, if there is one) and go through the network in batches.
-"extraction": child processes decode clips, whose features are computed, quantised and written to
-shards. "decoded beforehand": the same without decoders. "decoding": only the decoders. "plain
-loop", the peer: decodes a clip, calls `predict` of Keras' InceptionV3 on its frames and keeps
-nothing, clip by clip. Loading and compiling the network is not counted.
+Figures are frames per second; all contestants process the same frames. "Inception alone": only the
+network, on batches of decoded frames in memory (the accelerator's, if there is one). "extraction":
+child processes decode clips, whose features are computed, quantised and written to shards. "decoded
+beforehand": extraction without decoders. "decoding": only the decoders. "plain loop", the peer:
+decodes clip by clip, calls `predict` of Keras' InceptionV3 and discards the result. Loading and
+compiling the network is not counted.
 """
 
 import os
@@ -37,7 +37,7 @@ from uhman_jax.shards.record import FrameRecord, Schema
 
 _ROOT = flags.DEFINE_string("root", "", "Raw dataset with clips; empty: simulated ones.")
 _NUM_CLIPS = flags.DEFINE_integer("num_clips", 48, "Clips to use.")
-_REPEATS = flags.DEFINE_integer("repeats", 1, "Uses of each clip.")
+_REPEATS = flags.DEFINE_integer("repeats", 1, "Times that each clip is used.")
 _MAX_FRAMES = flags.DEFINE_integer("max_frames", 16, "Frames per clip.")
 _BATCH_FRAMES = flags.DEFINE_integer("batch_frames", 16, "Frames per call of the network.")
 _PRECISION = flags.DEFINE_enum_class(
@@ -45,7 +45,7 @@ _PRECISION = flags.DEFINE_enum_class(
 )
 _NUM_DECODERS = flags.DEFINE_integer("num_decoders", 0, "Decoders; 0: one per core, at most 8.")
 _PEERS = flags.DEFINE_bool("peers", True, "Measure the plain loop as well.")
-_ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds.")
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "Measurements per contestant.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
 
 
@@ -110,7 +110,7 @@ class Encoding:
             self._features = self.extractor.on_device
 
     def network(self) -> float:
-        """Only the network, on batches in memory."""
+        """Measures only the network, on batches in memory."""
         begin, frames, out = time.perf_counter(), 0, None
         for batch in self._batches * _REPEATS.value:
             out, frames = self._features(batch), frames + len(batch)
@@ -118,7 +118,7 @@ class Encoding:
         return frames / (time.perf_counter() - begin)
 
     def extraction(self) -> float:
-        """Decoders, network, quantisation and shards."""
+        """Measures decoders, network, quantisation and shards together."""
         shards = ledger.plan(self.root, self.inputs, self.config.videos_per_shard)
         with tempfile.TemporaryDirectory() as folder, self._meter() as meter:
             work = shard_builder.ShardBuilder(self.root, Path(folder), self.config, None, meter)
@@ -128,7 +128,7 @@ class Encoding:
         return meter.frames / meter.seconds
 
     def decoded_beforehand(self) -> float:
-        """Extraction without decoders."""
+        """Measures the extraction without decoders."""
         backbone, storage = self.extractor.backbone, self.config.storage.value
         schema = Schema(backbone.num_channels, storage, backbone.num_regions)
         with tempfile.TemporaryDirectory() as folder, self._meter() as meter:
@@ -138,7 +138,7 @@ class Encoding:
             return meter.frames / meter.seconds
 
     def decoding(self) -> float:
-        """Only the decoders, from the first clip on: the processes have started then."""
+        """Measures only the decoders, from the first clip on, when the processes have started."""
         begin, frames, config = time.perf_counter(), 0, self.config
         paths = [str(self.root / path) for _, path in self.inputs]
         size = self.extractor.backbone.image_size
@@ -153,7 +153,7 @@ class Encoding:
 
 
 def plain_loop(work: Encoding) -> Callable[[], float]:
-    """Returns the peer, compiled: decodes a clip, calls Keras on it, takes the next."""
+    """Returns the peer, compiled: decodes one clip and calls Keras on it, then the next."""
     import keras  # after its backend was chosen
 
     model = keras.applications.InceptionV3(include_top=False, weights=None)

@@ -5,7 +5,7 @@
 Runs the trainer's own steps on generated features. "on the device" draws the order of the videos
 within the measured time and takes several steps per dispatch; "streamed" reads batches from memory
 and takes one step per dispatch. On a CPU the device's memory is the host's. A corpus that does not
-fit is cut, but the seconds are always of a whole epoch.
+fit is truncated; the seconds are always for a whole epoch.
 """
 
 import time
@@ -30,15 +30,15 @@ _VIDEOS = flags.DEFINE_integer("num_videos", 8233, "Videos of an epoch.")
 _FRAMES = flags.DEFINE_integer("num_frames", 16, "Frames per video.")
 _CHANNELS = flags.DEFINE_integer("num_channels", 2048, "Channels of a region.")
 _BATCH = flags.DEFINE_integer("batch_size", 64, "Videos per step.")
-_HIDDEN = flags.DEFINE_integer("hidden_size", 32, "K = d.")
-_HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "T.")
+_HIDDEN = flags.DEFINE_integer("hidden_size", 32, "Widths K = d.")
+_HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "Size of the vocabulary, T.")
 _STEPS = flags.DEFINE_integer("num_steps", 32, "Steps per round, at most an epoch.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Measurements per contestant.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
 
 
 def corpus(num_videos: int) -> DeviceDataset:
-    """Returns videos on the device; the codes of 64 videos repeat."""
+    """Returns videos on the device, which repeat the codes of 64 videos."""
     small = synthetic.make_batch(
         batch_size=num_videos, num_frames=1, num_channels=1, num_hashtags=_HASHTAGS.value
     )

@@ -23,10 +23,10 @@ from uhman_jax.evaluate.block_ranking import fitting_block, rank_queries
 from uhman_jax.runtime.streams import run_app
 
 _VIDEOS = flags.DEFINE_integer("num_videos", 8233, "Videos to rank for.")
-_HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "T.")
-_SIZE = flags.DEFINE_integer("embedding_size", 32, "d.")
+_HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "Size of the vocabulary, T.")
+_SIZE = flags.DEFINE_integer("embedding_size", 32, "Size of the vectors, d.")
 _BATCH = flags.DEFINE_integer("batch_size", 64, "Videos per batch.")
-_ROUNDS = flags.DEFINE_integer("rounds", 15, "Rounds.")
+_ROUNDS = flags.DEFINE_integer("rounds", 15, "Measurements per contestant.")
 _PEERS = flags.DEFINE_bool("peers", True, "Run LightFM too, if it is installed.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
 
@@ -57,7 +57,7 @@ def product(query_NBD: jax.Array, hashtags_TD: jax.Array) -> jax.Array:
 
 
 def lightfm(ids_VP: np.ndarray, mask_VP: np.ndarray) -> Callable[[], Any]:
-    """Returns a call of its precision at 10, for a model that is trained for one epoch."""
+    """Returns a function that computes P@10 with LightFM, for a model trained for one epoch."""
     from lightfm import LightFM
     from lightfm.evaluation import precision_at_k
 

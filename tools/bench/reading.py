@@ -1,11 +1,11 @@
-"""Measures how fast shards become batches, in GB/s of stored features, against a raw read.
+"""Compares reading batches from shards with raw reads, in GB/s of stored features.
 
     python -m tools.bench.reading [--num_clips=512] [--folder=DIR] [--json=FILE]
 
 "raw" reads all shards in sequence into one buffer of a batch's size by system calls, "raw, mapped"
-from memory maps, as batches do: either can be the faster one. Batches are shuffled, verified by
+from memory maps, as batches do; either can be faster. Batches are shuffled, verified by
 checksums and joined with a view. Warm: the files are in the page cache. Cold: they were dropped
-from it (Linux), so that the disk decides.
+from it (Linux), so that the disk is read.
 """
 
 import functools
@@ -32,8 +32,8 @@ _FRAMES = flags.DEFINE_integer("num_frames", 8, "Frames per clip.")
 _CHANNELS = flags.DEFINE_integer("num_channels", 2048, "Channels of a region.")
 _BATCH = flags.DEFINE_integer("batch_size", 64, "Videos per batch.")
 _FOLDER = flags.DEFINE_string("folder", "", "Folder of the shards; empty: a temporary one.")
-_COLD = flags.DEFINE_bool("cold", True, "Also with files dropped from the page cache.")
-_ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds.")
+_COLD = flags.DEFINE_bool("cold", True, "Measure also with files dropped from the page cache.")
+_ROUNDS = flags.DEFINE_integer("rounds", 9, "Measurements per contestant.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
 
 _CLIPS_PER_SHARD, _EPOCHS = 64, 4
@@ -60,7 +60,7 @@ def make_shards(folder: Path) -> store.FrameStore:
 
 
 def view_of(frames: store.FrameStore) -> types.SimpleNamespace:
-    """Returns the part of a view that `Join` reads: one hashtag per clip, a history of five."""
+    """Returns the fields of a view that `Join` reads: one hashtag per clip, a history of five."""
     num_clips = len(frames.video_ids)
     ids = np.arange(num_clips, dtype=np.int32)
     return types.SimpleNamespace(

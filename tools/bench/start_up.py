@@ -22,7 +22,7 @@ from absl import flags
 from tools.bench import table
 from uhman_jax.runtime.streams import run_app
 
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Measurements per contestant.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ SETTINGS = (
 
 
 def first_step(folder: Path, cold: bool) -> Callable[[], float]:
-    """Measures the seconds until a run in a new directory takes its first step, and stops it."""
+    """Returns a contestant: the seconds until the first step of a run in a new directory."""
     workdir, cache = folder / "run", folder / "xla"
     command = [sys.executable, "-m", "uhman_jax.main", *SETTINGS, f"--workdir={workdir}"]
     command.append(f"--config.data.simulated_dir={folder / 'data'}")
@@ -63,7 +63,7 @@ def first_step(folder: Path, cold: bool) -> Callable[[], float]:
 
 
 def seconds(*arguments: str) -> Callable[[], float]:
-    """Measures the seconds of a Python process."""
+    """Returns a contestant: the seconds of a Python process with these arguments."""
 
     def measure() -> float:
         begin = time.perf_counter()
@@ -77,7 +77,7 @@ def main(_: list[str]) -> None:
     """Prints the table."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        first_step(folder, cold=False)()  # makes the data, and fills the cache
+        first_step(folder, cold=False)()  # simulates the data and fills the cache
         contestants = {
             "--help": seconds("-m", "uhman_jax.main", "--help"),
             "first step, cold": first_step(folder, cold=True),

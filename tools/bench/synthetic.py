@@ -17,7 +17,7 @@ GENDERS, AGES, COUNTRIES = 3, 6, 60
 
 
 def view_sizes(num_hashtags: int) -> types.SimpleNamespace:
-    """Returns the part of a view that `build_model` reads."""
+    """Returns the fields of a view that `build_model` reads."""
     sizes = {"hashtags": num_hashtags, "genders": GENDERS, "ages": AGES, "countries": COUNTRIES}
     return types.SimpleNamespace(**{name: range(size) for name, size in sizes.items()})
 
@@ -55,7 +55,7 @@ def make_batch(
 def positives(
     rng: np.random.Generator, num_videos: int, num_hashtags: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns hashtag ids (int32) and mask, both (V, P): 3.42 per video, uniformly drawn."""
+    """Returns hashtag ids (int32) and mask, both (V, P): 3.42 per video on average, uniform."""
     most = min(MAX_POSITIVES, num_hashtags)
     counts_V = 1 + rng.binomial(most - 1, 2.42 / (MAX_POSITIVES - 1), num_videos)
     mask_VP = np.arange(most) < counts_V[:, None]
@@ -90,6 +90,6 @@ def config_of(*, hidden_size: int, batch_size: int, num_seeds: int = 1) -> Confi
 
 
 def statistics(num_channels: int) -> ChannelStatistics:
-    """Returns mean and deviation of uniform codes under the scales of `make_batch`."""
+    """Returns mean and standard deviation of the features of `make_batch`, for uniform codes."""
     ones_C = np.ones(num_channels, np.float32)
     return ChannelStatistics(1.275 * ones_C, 0.739 * ones_C)

@@ -86,11 +86,11 @@ def compare(
     Each round measures every contestant once, so that drift affects all equally.
 
     Args:
-        title: the task.
-        unit: of a figure.
+        title: title of the table.
+        unit: unit of the figures.
         contestants: each returns one figure.
-        rounds: figures of a contestant.
-        ratios: contestant, contestant to divide by and, if it differs, the latter's printed name.
+        rounds: number of figures per contestant.
+        ratios: contestant, contestant to divide by and, optionally, the latter's printed name.
         facts: the machine and the size of the task.
         json_path: file to write.
     """

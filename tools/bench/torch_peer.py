@@ -33,7 +33,7 @@ class GuidedBlock(nn.Module):
 
 
 class Uhman(nn.Module):
-    """Both towers."""
+    """Query tower and hashtag tower."""
 
     def __init__(self, channels: int, width: int, num_hashtags: int):
         super().__init__()
@@ -63,7 +63,7 @@ class Uhman(nn.Module):
 
 
 def warp(scores: torch.Tensor, positives: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Returns exact WARP: L(rank) times the mean hinge of the violators, all slots at once."""
+    """Returns exact WARP: L(rank) times the mean hinge of the violators; all positives at once."""
     num_hashtags = scores.shape[1]
     weights = torch.cumsum(1 / torch.arange(1, num_hashtags + 1, device=scores.device), 0)
     weights = torch.cat([torch.zeros(1, device=scores.device), weights])
@@ -76,7 +76,7 @@ def warp(scores: torch.Tensor, positives: torch.Tensor, mask: torch.Tensor) -> t
 
 
 def finish() -> None:
-    """Waits for the end of all steps."""
+    """Waits until all steps are done."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 

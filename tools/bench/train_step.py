@@ -4,14 +4,14 @@
 
 The floor is the unavoidable work. On a CPU, which is bound by arithmetic: the product of all
 regions with the first kernel and the gradient of that kernel, one video after the other. On an
-accelerator, which is bound by memory: a copy of the codes, which reads and writes them once. There
-ten steps follow each other without a wait, as in training; on a CPU each is waited for. PyTorch (an
-extra, `pip install torch`) computes the same equations in the same precision, eager and compiled,
-from the stored codes and from features decoded beforehand. Its rows are left out if it is not
-installed.
+accelerator, which is bound by memory: a copy of the codes, which reads and writes them once. An
+accelerator runs ten steps without waiting between them, as in training; a CPU waits after each
+step. PyTorch (an extra, `pip install torch`) computes the same equations in the same precision,
+eager and compiled, from the stored codes and from features decoded beforehand. Its rows are left
+out if it is not installed.
 
-With --estimator=sampled the loss draws four negatives per positive, and its cost must not depend on
---num_hashtags.
+With --estimator=sampled the loss draws four negatives per positive, and its cost should not depend
+on --num_hashtags.
 """
 
 from collections.abc import Callable
@@ -32,17 +32,17 @@ from uhman_jax.train.step import make_train_step
 _BATCH = flags.DEFINE_integer("batch_size", 64, "Videos per step.")
 _FRAMES = flags.DEFINE_integer("num_frames", 8, "Frames per video.")
 _CHANNELS = flags.DEFINE_integer("num_channels", 2048, "Channels of a region.")
-_HIDDEN = flags.DEFINE_integer("hidden_size", 32, "K = d.")
-_HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "T.")
+_HIDDEN = flags.DEFINE_integer("hidden_size", 32, "Widths K = d.")
+_HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "Size of the vocabulary, T.")
 _SEEDS = flags.DEFINE_integer("num_seeds", 1, "Models trained at once (seeds).")
-_ESTIMATOR = flags.DEFINE_enum("estimator", "exact", ["exact", "sampled"], "WARP's.")
-_ROUNDS = flags.DEFINE_integer("rounds", 15, "Rounds.")
+_ESTIMATOR = flags.DEFINE_enum("estimator", "exact", ["exact", "sampled"], "WARP loss.")
+_ROUNDS = flags.DEFINE_integer("rounds", 15, "Measurements per contestant.")
 _PEERS = flags.DEFINE_bool("peers", True, "Run PyTorch too, if it is installed.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
 
 
 def floor(codes_BFMC: jax.Array, kernel_JC: jax.Array) -> jax.Array:
-    """Computes the two products; the result of the first stands for its gradient.
+    """Computes the two products; the result of the first replaces its gradient in the second.
 
     On an accelerator: copies the codes, changed so that XLA cannot skip the copy.
     """
@@ -91,14 +91,14 @@ def main(_: list[str]) -> None:
     compiled_floor = jax.jit(floor)
     result = compiled_floor(codes_BFMC, kernel_JC)
 
-    def least():
+    def run_floor():
         nonlocal result
         result = compiled_floor(codes_BFMC, kernel_JC)
 
     repeats = 1 if jax.default_backend() == "cpu" else 10
     contestants = {
         "ours": table.milliseconds(*ours(batch, 1), repeats),
-        "floor": table.milliseconds(least, lambda: jax.block_until_ready(result), repeats),
+        "floor": table.milliseconds(run_floor, lambda: jax.block_until_ready(result), repeats),
     }
     ratios = [("ours", "floor")]
     versions: tuple[str, ...] = ("jax", "jaxlib", "flax", "optax")

@@ -1,11 +1,11 @@
-"""Measures how many positives per second WARP learns from, in one epoch over free vectors.
+"""Measures positives per second of WARP, in one epoch that trains vectors without a network.
 
     python -m tools.bench.warp [--num_hashtags=669] [--json=FILE]
 
 The task is LightFM's (an extra: `pip install lightfm-next`, which runs with two threads): learn a
 vector for each video and hashtag from the hashtags of each video. Ours: the exact and the sampled
 loss (four negatives per positive) by plain SGD in batches. The floor of the exact loss is only the
-three products of a batch's scores and their gradients. We update all videos of a batch at once,
+three products of a batch's scores and their gradients. Ours updates all videos of a batch at once,
 LightFM one after the other; both pass over every positive once.
 """
 
@@ -22,11 +22,11 @@ from uhman_jax.losses import sample_negatives, warp_exact, warp_sampled
 from uhman_jax.runtime.streams import run_app
 
 _VIDEOS = flags.DEFINE_integer("num_videos", 8233, "Videos.")
-_HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "T.")
-_SIZE = flags.DEFINE_integer("embedding_size", 32, "d.")
+_HASHTAGS = flags.DEFINE_integer("num_hashtags", 669, "Size of the vocabulary, T.")
+_SIZE = flags.DEFINE_integer("embedding_size", 32, "Size of the vectors, d.")
 _BATCH = flags.DEFINE_integer("batch_size", 256, "Videos per step.")
 _NEGATIVES = flags.DEFINE_integer("num_negatives", 4, "Negatives per positive of the sampled loss.")
-_ROUNDS = flags.DEFINE_integer("rounds", 15, "Rounds.")
+_ROUNDS = flags.DEFINE_integer("rounds", 15, "Measurements per contestant.")
 _PEERS = flags.DEFINE_bool("peers", True, "Run LightFM too, if it is installed.")
 _JSON = flags.DEFINE_string("json", "", "File to write the figures to.")
 

@@ -16,7 +16,10 @@ _RUN = flags.DEFINE_string("run", None, "Folder of a trained and evaluated run."
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write.", required=True)
 _SEED = flags.DEFINE_integer("seed", None, "Seed of the model; default: the run's first.")
 _QUERIES = flags.DEFINE_enum(
-    "queries", "none", ["test", "validation", "train", "none"], "Split whose queries to write."
+    "queries",
+    "none",
+    ["test", "validation", "train", "none"],
+    "Split whose query vectors to write.",
 )
 
 

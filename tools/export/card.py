@@ -26,26 +26,26 @@ used before; all may be unknown), it ranks {hashtags}.{simulated_data}
 `codes_FMC` is {shapes[codes]} of shape (F, {shapes[regions]}, {shapes[channels]}), where F is at
 most {shapes[frames]} frames. A feature is `code * scale_C + offset_C`, with a scale and an offset
 for each channel of the clip. Shorter clips are padded under a mask, which changes nothing. At most
-{shapes[top_k]} hashtags are returned; of a history the first {shapes[history]} known ones count.
-The features must come from the extractor that `extractor.json` describes: other features of the
-same shape give nonsense.
+{shapes[top_k]} hashtags are returned; of a history, the first {shapes[history]} known hashtags are
+used. The features must come from the extractor that `extractor.json` describes: other features of
+the same shape give meaningless results.
 
 ## Files
 
-- `recommend.jax_export`: (features, profile) -> ids and scores of the best, `query.jax_export`:
+- `recommend.jax_export`: (features, profile) -> ids and scores of the best; `query.jax_export`:
   (features, profile) -> query. StableHLO by `jax.export` for {platforms}, for batches of any size;
   arguments codes_BFMC, scale_BC, offset_BC, mask_BF, gender_B, age_B, country_B, history_BR,
   history_mask_BR. They contain the parameters.
 - `hashtags.json`, `hashtags.npy`: the vocabulary and its vectors, float32 ({num_hashtags},
-  {embedding_size}). A score is vector times query, so any index of inner products can serve the
-  query. A hashtag is spelled as most users of the training data write it; `keys.json` has the form
-  in which it is matched.
+  {embedding_size}). A score is the inner product of vector and query, so any index of inner
+  products can serve the query. A hashtag is spelled as most users of the training data write it;
+  `keys.json` has the form in which it is matched.
 {queries_line}- `load.py`, `uhman_jax_*.py`: the code that reads this folder.
-- `confidence.json`: from scores to probabilities.
-- `encodings.json`: numbers of genders, countries and ages (0: unknown).
-- `extractor.json`: how features were made. `model.json`: sizes, versions, SHA-256 of all files.
+- `confidence.json`: maps scores to probabilities.
+- `encodings.json`: indices of genders, countries and ages (0: unknown).
+- `extractor.json`: how features were computed. `model.json`: sizes, versions, SHA-256 of all files.
 
-JAX promises to read exported functions for six months; the vectors do not age.
+JAX promises to read exported functions for six months; the vectors have no such limit.
 
 ## Data
 
@@ -59,7 +59,7 @@ On the test videos, all hashtags ranked; one value per video{mean}{simulated_met
 
 {metrics}
 
-Popularity, user history and user attributes are counts of the training data and use no clip.
+Popularity, user history and user attributes rank by counts in the training data, not by the clip.
 {slices}
 ## How attributes are used
 
@@ -69,24 +69,24 @@ which hashtags each kind of user gets more often.
 
 ## Intended use and limits
 
-For research, and for suggestions that a person picks from. Not for posting without a look, nor for
+For research, and for suggestions that a person picks from. Not for posting without review, nor for
 guessing a person's gender, age or country.
 
-- It knows only its vocabulary, and the language and fashion of its data.
+- It knows only its vocabulary, and the language and trends of its data.
 - Rare hashtags are found less often than frequent ones: see the table above.
 - Hashtags are users' own words and may offend; nothing is filtered.
-- Scores rank the hashtags of one clip. They are no probabilities.{confidence}
+- Scores rank the hashtags of one clip. They are not probabilities.{confidence}
 - Platforms differ in how products are rounded, so scores and close ranks may differ.
 {limits}"""
 _VECTORS = (
-    "Gender, age and country change the suggestions, beside the clip and the history: each value "
-    "has its own vector, also unknown. Users of a kind therefore get the hashtags that users of "
-    "that kind used in training, wishes and stereotypes alike."
+    "Gender, age and country change the suggestions, as clip and history do: each value has its "
+    "own vector, and so has unknown. Users with a value therefore get the hashtags that such users "
+    "used in training, which reflect both preferences and stereotypes."
 )
 
 
 def card(run: Trained, facts: dict[str, Any]) -> str:
-    """Returns the page in Markdown.
+    """Returns the model card in Markdown.
 
     Args:
         run: the exported run.
@@ -111,14 +111,14 @@ def card(run: Trained, facts: dict[str, Any]) -> str:
     }
     limits = []
     if "random" in str(features.get("weights", "")):
-        limits.append("- Features come from random weights: fine for a try, not for results.\n")
+        limits.append("- Features come from random weights: fine for a trial, not for results.\n")
     if simulated:
-        limits.append("- It was trained on simulated data and is of no use for real clips.\n")
+        limits.append("- It was trained on simulated data and is useless for real clips.\n")
     return _CARD.format(
         **facts | {"platforms": ", ".join(facts["platforms"])},
         hashtags=count_of(facts["num_hashtags"], "hashtag"),
         simulated_data="\n\n**The training data are simulated.** Users, hashtags and clips are not "
-        "real; the figures below say nothing of real people." * simulated,
+        "real; the figures below say nothing about real people." * simulated,
         queries_line=f"- `queries.npy`, `video_ids.json`: queries of the {queries} videos.\n"
         * (queries != "none"),
         sizes=", ".join(f"{data[name]} {name.replace('_', ' ')}" for name in names if name in data),
@@ -129,13 +129,13 @@ def card(run: Trained, facts: dict[str, Any]) -> str:
         mean=f", mean over {seeds} seeds" * (seeds > 1),
         simulated_metrics="; simulated data" * simulated,
         metrics=_table(["", *COLUMNS], systems),
-        slices="\nBy how often hashtags were used in training (only those hashtags count), and by "
-        f"what is known of users:\n\n{_table(['', 'videos', *_SLICES], slices)}\n" * bool(slices),
-        attributes="This system does not look at the user at all."
+        slices="\nBy frequency of hashtags in training (only those hashtags count), and by what "
+        f"is known about users:\n\n{_table(['', 'videos', *_SLICES], slices)}\n" * bool(slices),
+        attributes="This system does not use any input about the user."
         if run.config.model.name.value == "bl"
         else _VECTORS,
         known=", ".join(f"{len(names) - 1} {kind}" for kind, names in values.items()),
-        confidence=" The confidence is one: fitted on validation clips, it is off by "
+        confidence=" The confidence is one, fitted on validation clips; it is off by "
         f"{100 * error:.1f} percentage points on average over the ten best of test clips."
         if is_number(error)
         else "",

@@ -1,4 +1,4 @@
-"""Writes the files of an export to a temporary folder and renames it."""
+"""Exports a run: writes all files to a temporary folder, then renames it."""
 
 import dataclasses
 import hashlib
@@ -27,22 +27,22 @@ from uhman_jax.runtime.storage import check_folder
 from uhman_jax.trained_run import Trained, open_run
 
 SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
-MANIFEST = "model.json"  # names the program that wrote the folder, and its files
+MANIFEST = "model.json"  # names the program that wrote the folder, and lists its files
 MADE_BY = "uhman_jax tools.export"
 
 
 def export_run(
     workdir: pathlib.Path, output: pathlib.Path, seed: int | None = None, queries: str = "none"
 ) -> list[str]:
-    """Exports a run in one step, so that the folder is never half written; returns the report.
+    """Exports a run atomically; returns the report.
 
     Equal runs give equal bytes on one kind of processor with one version of JAX.
 
     Args:
         workdir: the run directory.
         output: a folder that does not exist or is empty, or an earlier export, which is replaced.
-        seed: of the model; None: the run's first.
-        queries: split whose queries are also written, or "none".
+        seed: seed of the model; None: the run's first.
+        queries: split whose query vectors are also written, or "none".
 
     Raises:
         UserError: the run is incomplete or damaged, or `output` holds something else.
@@ -132,8 +132,8 @@ def _loader() -> dict[str, bytes]:
 
 
 def encodings(view: View) -> dict[str, Any]:
-    """Returns the values of the attributes by index, and the first year of each age bucket."""
-    firsts: dict[str, int] = {}  # first year by bucket
+    """Returns the values of the attributes by index, and the lowest age of each bucket."""
+    firsts: dict[str, int] = {}  # lowest age in years by bucket
     for years in range(MAX_AGE + 1):
         firsts.setdefault(attributes.age_bucket(years), years)
     index = {name: i for i, name in enumerate(view.ages)}
@@ -160,7 +160,7 @@ def _spellings(
 ) -> dict[str, int]:
     """Returns the indices of an attribute's values by their spellings.
 
-    Spellings of `names` are squeezed; a value without other names has a space before it.
+    Keys are the squeezed spellings of `names`, and the folded values with a space before them.
     """
     index = {fold(value): i for i, value in enumerate(values) if i}
     own = {f" {name}": i for name, i in index.items()}
@@ -168,7 +168,7 @@ def _spellings(
 
 
 def _queries(program: bytes, run: Trained, rows: np.ndarray, frames: int) -> Iterator[np.ndarray]:
-    """Yields the queries of videos in batches, from the exported program."""
+    """Yields the query vectors of videos in batches, from the exported program."""
     query = jax.jit(export.deserialize(bytearray(program)).call)
     sizes = {"batch_size": run.config.evaluate.batch_size, "max_frames": frames}
     for batch in iterate(eval_batches(run.view, run.features(), rows=rows, **sizes)):

@@ -55,12 +55,12 @@ class Recommender:
     def recommend(self, codes_FMC, scale_C, offset_C, *, top_k=None, **profile):
         """Returns [(hashtag, score, confidence)], best first.
 
-        The confidence is the probability that the user attaches it, fitted on validation clips;
-        None if the run had none.
+        The confidence is the probability that the user attaches the hashtag, fitted on validation
+        clips; None if the run was not calibrated.
 
         Args:
             codes_FMC: the clip's features as stored, `shapes["codes"]`; at most F frames.
-            scale_C: float, a feature is code * scale + offset.
+            scale_C: float; a feature is code * scale + offset.
             offset_C: float.
             top_k: number of hashtags; default: 10, or all if they are fewer.
             **profile: gender, age (years), country and history (hashtags used before, in any
@@ -79,12 +79,12 @@ class Recommender:
         return [(self.hashtags[t], *values) for t, *values in zip(*columns, strict=True)][:top_k]
 
     def query(self, codes_FMC, scale_C, offset_C, **profile):
-        """Returns query_D, float32, for an index of `vectors_TD`; arguments as of `recommend`."""
+        """Returns query_D, float32, for an index of `vectors_TD`; see `recommend` for arguments."""
         batch = self._batch(codes_FMC, scale_C, offset_C, **profile)
         return np.asarray(self._query(*batch))[0]
 
     def _probability(self, scores_K):
-        """Returns the confidence in each of the best hashtags, by logistic regression and rates."""
+        """Returns each hashtag's confidence: logistic regression, then interpolated hit rates."""
         if not self._confidence:
             return [None] * len(scores_K)
         scores_K = scores_K.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Serialises a model as functions that need none of its code: StableHLO by `jax.export`."""
+"""Serialises a model as functions that run without its code: StableHLO by `jax.export`."""
 
 import contextlib
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ class Shapes(NamedTuple):
     regions: int  # M
     channels: int  # C
     history: int  # R, hashtags
-    codes: str  # NumPy's name of their type
+    codes: str  # NumPy's name of the type of codes
 
 
 def make_programs(
@@ -33,12 +33,12 @@ def make_programs(
 
     Both take codes_BFMC, scale_BC, offset_BC (float32), mask_BF (bool, True for a real frame),
     gender_B, age_B, country_B, history_BR (int32) and history_mask_BR (bool), as `VideoInput` and
-    `UserInput` have them. Equal arguments give equal bytes.
+    `UserInput` define them. Equal arguments give equal bytes.
 
     Args:
         model: query tower and hashtag tower.
         variables: "params" and "statistics" of one seed.
-        shapes: of the batches.
+        shapes: sizes of the batches.
         top_k: number of hashtags to return, at most T.
 
     Returns:

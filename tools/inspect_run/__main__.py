@@ -5,7 +5,7 @@
 The page shows which hashtags a kind of user gets more or less often than others, and whether such
 users also write them more or less often; how the suggestions change if another user posts the same
 clips; the nearest neighbours of hashtags, and a map; and the metrics by slice. Changing users needs
-the features; without them that part is left out.
+the features; this part is left out without them.
 """
 
 from absl import flags
@@ -20,7 +20,7 @@ _TOP_K = flags.DEFINE_integer(
     "top_k", None, "Number of best hashtags that count as suggested; default: 10 or fewer."
 )
 _MAX_CLIPS = flags.DEFINE_integer(
-    "max_clips", 500, "Test clips that are ranked for other users.", lower_bound=1
+    "max_clips", 500, "Test clips to rank for other users.", lower_bound=1
 )
 
 

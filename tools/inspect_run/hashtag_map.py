@@ -1,4 +1,4 @@
-"""Draws hashtags as dots, with names that do not overlap."""
+"""Places hashtags on a map as dots, with names that do not overlap."""
 
 import unicodedata
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 
 _WIDTH, _HEIGHT, _EDGE = 900.0, 600.0, 46.0
 _LETTER, _LINE = 6.4, 14.0  # pixels of a letter and of a line
-MAX_NAMES, MUST_NAME = 90, 20  # the most used hashtags' names may cover dots, but no name
+MAX_NAMES, MUST_NAME = 90, 20  # names shown; the first 20 may cover dots
 
 
 class Box(NamedTuple):

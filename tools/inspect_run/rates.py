@@ -1,8 +1,8 @@
 """Compares the rates of hashtags between the users of a kind and all others, with intervals.
 
-A rate is a mean over users, each of whom counts once, of the fraction of their test clips that have
-the hashtag. The mean of such fractions varies at most as much as a mean of coin tosses, so
-intervals for proportions hold for it; they are a little too wide if users have several clips.
+The rate of a hashtag is the fraction of a user's test clips that have it, averaged over users. Such
+a mean has at most the variance of a proportion, so intervals for proportions are valid; they are a
+little too wide if users have several clips.
 """
 
 import math
@@ -13,7 +13,7 @@ import scipy.stats
 
 LEVEL = 0.95  # of all intervals together
 MIN_USERS = 5  # fewer users of a kind, or of a hashtag, are not compared
-MAX_HASHTAGS = 500  # that are compared; each of them widens all intervals
+MAX_HASHTAGS = 500  # compared hashtags; each one widens all intervals
 
 
 class Difference(NamedTuple):
@@ -54,10 +54,10 @@ def difference(
     (0.2, [0.0524, 0.3339])
 
     Args:
-        here: a rate.
-        num_here: its number of users.
-        elsewhere: another rate.
-        num_elsewhere: its number of users.
+        here: rate among the users of the kind.
+        num_here: number of these users.
+        elsewhere: rate among the others.
+        num_elsewhere: number of the others.
         z: normal quantile of the level.
     """
     low_here, high_here = wilson(here, num_here, z)
@@ -69,7 +69,7 @@ def difference(
 
 
 def joint_quantile(num_intervals: int) -> float:
-    """Returns the normal quantile with which this many intervals hold jointly (Bonferroni).
+    """Returns the normal quantile for intervals that hold jointly (Bonferroni).
 
     >>> round(joint_quantile(1), 3), round(joint_quantile(1000), 3)
     (1.96, 4.056)
@@ -96,7 +96,7 @@ def rates_of_users(user_V: np.ndarray, tags_V: list[np.ndarray], ids_X: np.ndarr
 
 
 def looked_at(user_V: np.ndarray, *lists: list[np.ndarray]) -> np.ndarray:
-    """Returns the ids of hashtags that enough users have in any of the lists, most users first."""
+    """Returns the ids of hashtags that at least MIN_USERS users have, most users first."""
     pairs = np.concatenate(
         [
             np.stack([np.full(len(tags), user), tags], axis=1)

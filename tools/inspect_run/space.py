@@ -29,7 +29,7 @@ def nearest(directions_TD: np.ndarray, t: int, count: int) -> list[tuple[int, fl
 def principal_plane(directions_TD: np.ndarray) -> tuple[np.ndarray, float]:
     """Returns points_T2 in the plane of largest variance, and its fraction of the variance.
 
-    Signs are such that the farthest hashtag of each axis is on its positive side.
+    The sign of each axis is such that its farthest hashtag is on the positive side.
 
     >>> points, share = principal_plane(np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
     >>> points.shape, round(share, 3)

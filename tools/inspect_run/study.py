@@ -15,7 +15,7 @@ from uhman_jax.runtime.errors import UserError
 from uhman_jax.runtime.storage import atomic_write, check_folder
 from uhman_jax.trained_run import Trained, open_run
 
-KEPT = 20  # strongest differences of a kind of user that are written
+KEPT = 20  # strongest differences to write, per kind of user
 TOP_K = 10  # number of hashtags that count as suggested, or fewer if a run has fewer
 NUM_NEAREST, NUM_ASKED = 8, 24  # neighbours per hashtag; most used hashtags with neighbours
 MAX_POINTS = 2000  # most used hashtags on the map
@@ -34,10 +34,10 @@ def inspect_run(
     Args:
         workdir: the run directory.
         output: the page; None: `inspect.html` in the run directory.
-        seed: of the model; None: the run's first.
+        seed: seed of the model; None: the run's first.
         top_k: number of best hashtags that count as suggested; None: 10, or fewer if the run's
             predictions or its vocabulary are smaller.
-        max_clips: number of random test clips that are ranked for other users.
+        max_clips: number of random test clips to rank for other users.
 
     Raises:
         UserError: the run is incomplete or damaged, or `top_k` is the whole vocabulary.
@@ -67,7 +67,7 @@ def _check_output(output: pathlib.Path) -> None:
 
 
 def study(run: Trained, seed: int, top_k: int | None, max_clips: int) -> dict[str, Any]:
-    """Computes all numbers; arguments as of `inspect_run`."""
+    """Computes all numbers; see `inspect_run` for the arguments."""
     view = run.view
     most = max(1, min(len(view.hashtags) - 1, run.config.evaluate.top_k))
     if top_k is None:
@@ -117,12 +117,12 @@ def _suggested(run: Trained, seed: int, top_k: int) -> list[np.ndarray]:
             for row in predictions
         }
         return [best[run.view.video_ids[row]] for row in run.view.rows(TEST)]
-    except (TypeError, KeyError) as error:  # of another view
+    except (TypeError, KeyError) as error:  # predictions of another view
         raise damaged(run.workdir / PREDICTIONS, error) from error
 
 
 def _differences(run: Trained, suggested_V: list[np.ndarray]) -> dict[str, Any]:
-    """Compares the hashtags that the users of each kind get and use with all other test users."""
+    """Compares the users of each kind with all other test users: hashtags they get and use."""
     view, rows = run.view, run.view.rows(TEST)
     used_V = [view.positives.row(row) for row in rows]
     _, first_U, user_V = np.unique(
@@ -174,7 +174,7 @@ def _kinds(view: View, row_U: np.ndarray) -> Iterator[tuple[str, str, np.ndarray
 
 
 def _entry(hashtag: str, suggested: Difference, used: Difference) -> dict[str, Any]:
-    """Returns one difference; "use" is whether the hashtags that such users use show it too."""
+    """Returns one difference; "use" says whether the hashtags that such users use show it too."""
     use = "not shown"
     if suggested.sign and used.sign:
         use = "shown" if suggested.sign == used.sign else "opposite"
@@ -194,7 +194,7 @@ def _swaps(
     try:
         store = run.features()
     except UserError as error:
-        return {"skipped": f"Swapped users are left out, since they need the features: {error}."}
+        return {"skipped": f"Swapped users are left out, because they need the features: {error}."}
     rows = run.view.rows(TEST)
     chosen = np.random.default_rng(run.config.seed).permutation(rows)[:max_clips]
     sizes = {"top_k": top_k, "batch_size": run.config.evaluate.batch_size}

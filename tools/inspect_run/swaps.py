@@ -1,4 +1,4 @@
-"""Ranks the same clips for other users: which of the best hashtags change."""
+"""Ranks the same clips for other users, and compares their best hashtags."""
 
 import collections
 from typing import Any, NamedTuple

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-_GO_ON = " \\\n  "
+_CONTINUED = " \\\n  "
 HEAD = "#!/usr/bin/env bash\nset -euo pipefail\n"
 
 
@@ -22,11 +22,11 @@ def command(*words: str, redirect: str = "") -> str:
             lines.append("")
         lines[-1] += " " * bool(lines[-1]) + shlex.quote(word)
     long = sum(map(len, lines)) + len(lines) > 100
-    return f"{(_GO_ON if long else ' ').join(filter(None, lines))} {redirect}".rstrip()
+    return f"{(_CONTINUED if long else ' ').join(filter(None, lines))} {redirect}".rstrip()
 
 
 def here_document(text: str) -> str:
-    r"""Returns a redirection that gives this text, unchanged, to a command.
+    r"""Returns a redirection that passes this text, unchanged, to a command.
 
     >>> print(here_document("one\n"))
     <<'EOF'
@@ -42,17 +42,17 @@ def run_verb(
     mistake: str,
     dry_run: bool,
 ) -> NoReturn:
-    """Exits with the status of the script of the verb in `argv`, or with the user's mistake.
+    """Runs the script of the verb in `argv` and exits with its status, or with an error message.
 
     Args:
         scripts: returns the commands of each verb, given the arguments after the verb.
         argv: the program's name, the verb and its arguments.
-        mistake: message, "" if there is none.
-        dry_run: whether the script is printed instead.
+        mistake: error message, "" if there is none.
+        dry_run: whether to print the script instead of running it.
     """
     verbs, given = scripts(argv[2:]), argv[1] if len(argv) > 1 else "none"
     if given not in verbs:
-        sys.exit(f"say what to do, one of {', '.join(verbs)}, got {given}; see --help")
+        sys.exit(f"the verb must be one of {', '.join(verbs)}, got {given}; see --help")
     if mistake:
         sys.exit(mistake)
     text = HEAD + "\n".join(verbs[given]) + "\n"

@@ -5,7 +5,7 @@
 
 `encode` submits three jobs that wait for each other: the first writes the weights, the tasks of an
 array each write a part of the shards, and the last merges their ledgers. `train` starts a process
-for every GPU; a minute before the end of its time, and when it is preempted, the job saves and
+for every GPU; a minute before its time limit, and when it is preempted, the job saves its state and
 requeues itself with the same command. Arguments after `--` go to `uhman_jax.preprocess` or
 `uhman_jax.main`. Nodes need the checkout, its environment and the data under the same paths.
 """
@@ -28,13 +28,15 @@ _PARTS = flags.DEFINE_integer("parts", 16, "`encode`: tasks that share the shard
 _NODES = flags.DEFINE_integer("nodes", 1, "`train`: machines.", lower_bound=1)
 _GPUS = flags.DEFINE_integer("gpus", 1, "`train`: GPUs of each machine.", lower_bound=1)
 _LOGS = flags.DEFINE_string("logs", "logs", "Folder of the jobs' output.")
-_PYTHON = flags.DEFINE_string("python", ".venv/bin/python", "Interpreter, from the checkout.")
+_PYTHON = flags.DEFINE_string(
+    "python", ".venv/bin/python", "Interpreter, relative to the checkout."
+)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only print the script.")
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REQUEUED = """status=0
 {command} || status=$?
-if [ "$status" = 75 ]; then  # a signal stopped the run, its state is saved
+if [ "$status" = 75 ]; then  # a signal stopped the run; its state is saved
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"
@@ -42,7 +44,7 @@ exit "$status"
 
 
 def sbatch(name: str, body: str, *options: str) -> str:
-    """Returns the command that submits a job whose script is `body` and prints its number."""
+    """Returns the command that submits a job with the script `body` and prints its id."""
     given = [
         f"--job-name={_NAME.value}-{name}",
         f"--time={_TIME.value}",
@@ -98,7 +100,7 @@ def scripts(arguments: list[str]) -> dict[str, list[str]]:
 def main(argv: list[str]) -> None:
     """Runs the script of a verb."""
     missing = not _DRY_RUN.value and not (ROOT / _PYTHON.value).exists()
-    mistake = f"--python must be there, got {_PYTHON.value}; install first (README)"
+    mistake = f"--python must exist, got {_PYTHON.value}; install first (README)"
     os.chdir(ROOT)
     script.run_verb(scripts, argv, mistake if missing else "", _DRY_RUN.value)
 

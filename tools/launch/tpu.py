@@ -20,7 +20,7 @@ from uhman_jax.runtime.streams import run_app
 
 _NAME = flags.DEFINE_string("name", "uhman", "Name of the TPU VM and its queued resource.")
 _ZONE = flags.DEFINE_string("zone", "", "Zone, e.g. us-central2-b.")
-_PROJECT = flags.DEFINE_string("project", "", "Project; empty: gcloud's own.")
+_PROJECT = flags.DEFINE_string("project", "", "Project; empty: gcloud's default.")
 _TYPE = flags.DEFINE_string("type", "v4-8", "Accelerator type.")
 _VERSION = flags.DEFINE_string("version", "tpu-ubuntu2204-base", "Runtime version.")
 _SPOT = flags.DEFINE_bool("spot", False, "Use a cheaper VM that may be preempted.")
@@ -39,12 +39,12 @@ def tpus(group: str, verb: str, *words: str) -> str:
 
 
 def ssh(line: str, worker: str = "all") -> str:
-    """Returns the command that runs a line of shell on workers."""
+    """Returns the command that runs a shell command on workers."""
     return tpus("tpu-vm", "ssh", _NAME.value, f"--worker={worker}", f"--command={line}")
 
 
 def kind(version: str) -> list[str]:
-    """Returns the flags of the machine; `version` is the name of the flag for its runtime."""
+    """Returns the flags for type and runtime; `version` is the name of the runtime's flag."""
     spot = ["--spot"] if _SPOT.value else []
     return [f"--accelerator-type={_TYPE.value}", f"--{version}={_VERSION.value}", *spot]
 
@@ -89,7 +89,7 @@ def scripts(arguments: list[str]) -> dict[str, list[str]]:
 
 def main(argv: list[str]) -> None:
     """Runs a verb."""
-    mistake = "--zone must name where the TPU is, got none; write e.g. --zone=us-central2-b"
+    mistake = "--zone must name the TPU's zone, got none; write e.g. --zone=us-central2-b"
     script.run_verb(scripts, argv, "" if _ZONE.value else mistake, _DRY_RUN.value)
 
 
