@@ -276,7 +276,7 @@ def test_an_odd_name_of_a_file_costs_only_itself_and_the_command_reports_it(tmp_
     assert r"\xe9t\xe9.info.json, a\nb.info.json, ..." in ended.stdout
     wrong = run("more")
     assert wrong.returncode == 2
-    assert wrong.stderr == "settings are given as --flag=value, got 'more'; see --help\n"
+    assert wrong.stderr == "error: settings are given as --flag=value, got 'more'; see --help\n"
 
 
 ODD_TEXTS = ["../up", "/etc/passwd", "NA", "#", "#a#", "=1+1", '"', "a\nb", "\0", "x" * 300, " a "]

@@ -129,8 +129,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_the_checkpoint_and_remedi
 
     class Poisoned(type(store)):  # the clip that is trained on at step 7 has a NaN
         def copy(self, index, codes_FMC):
-            num_frames, scale_C, offset_C = super().copy(index, codes_FMC)
-            return num_frames, scale_C, offset_C * (np.nan if index == poison else 1)
+            num_frames, arrays = super().copy(index, codes_FMC)
+            factor = np.nan if index == poison else 1
+            return num_frames, arrays | {"offset_C": factor * arrays["offset_C"]}
 
     rows = view.rows(TRAIN)
     seen = [
@@ -144,7 +145,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_the_checkpoint_and_remedi
             config, view, Poisoned(store.directory), statistics, tmp_path, log=lambda line: None
         )
     message = str(caught.value)
-    assert "got a loss of nan at step 7 with seed 0" in message
+    assert "got a loss of nan and a gradient norm of nan at step 7 with seed 0" in message
     assert f"last good checkpoint: step 6 in {tmp_path / 'checkpoints'}" in message
     assert "lower train.learning_rate (0.05)" in message and "train.clip_norm (5.0)" in message
     state = train.restore(config, view, tmp_path)

@@ -118,3 +118,10 @@ def test_a_locale_that_cannot_read_the_command_line_is_named(tmp_path):
     clip.write_bytes(b"")
     done = run([*code("print(1)"), f"--video={clip}"], env=ASCII)
     assert (done.returncode, done.stdout) == (0, "1\n"), "a file is found by its bytes"
+
+
+@pytest.mark.parametrize("module", ["tools.bench.warp", "experiments.scale", "tools.launch.slurm"])
+def test_a_command_refuses_what_it_does_not_take(module):
+    command = [sys.executable, "-m", module, "surplus"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1 and "surplus" in ended.stderr

@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 from absl import logging
 
-from uhman_jax.runtime.errors import UserError, exit_on_user_error, only_flags
+from uhman_jax.runtime.errors import UserError, exit_on_user_error
 
 
 def print_report(argv: Sequence[str], work: Callable[[], Iterable[str]]) -> None:
     """Prints the lines that the work returns; a user's mistake exits with status 2."""
     logging.set_verbosity(logging.WARNING)  # JAX and orbax log a lot
     with exit_on_user_error():
-        only_flags(argv)
         for line in work():
             print(line)
 

@@ -26,7 +26,7 @@ from experiments.paper.trials import SYSTEMS, WORLDS, Cell, Study, prepare_world
 from experiments.paper.tune import Tuning
 from experiments.paper.workers import Interrupted, Workers, num_workers
 from uhman_jax.runtime import lock, signals
-from uhman_jax.runtime.errors import UserError, exit_on_user_error, only_flags
+from uhman_jax.runtime.errors import UserError, exit_on_user_error
 from uhman_jax.runtime.streams import run_app
 
 PARTS = ("tables", "recipe", "figure4a", "figure4b", "sizes", "views")
@@ -97,7 +97,6 @@ def planned() -> Iterator[Cell]:
 def main(argv: list[str]) -> None:
     """Runs the missing cells and writes all results; a user's mistake exits with status 2."""
     with exit_on_user_error():
-        only_flags(argv)
         for flag, given, known in (
             ("worlds", _WORLDS.value, WORLDS),
             ("recipes", _RECIPES.value or list(RECIPES), RECIPES),

@@ -22,7 +22,7 @@ from uhman_jax.config_checks import validate
 from uhman_jax.run import run
 from uhman_jax.run_directory import read_log, read_run
 from uhman_jax.runtime import signals
-from uhman_jax.runtime.errors import DivergedError, UserError, exit_on_user_error, only_flags
+from uhman_jax.runtime.errors import DivergedError, UserError, exit_on_user_error
 from uhman_jax.runtime.streams import run_app
 from uhman_jax.scores import MODEL, Scores
 
@@ -85,7 +85,6 @@ def main(argv: list[str]) -> None:
     """Runs the recipes and rewrites results.jsonl; a user's mistake exits with status 2."""
     logging.set_verbosity(logging.WARNING)  # orbax logs every file
     with exit_on_user_error():
-        only_flags(argv)
         if unknown := set(_ONLY.value) - set(RECIPES):
             raise UserError(f"--only must name some of {', '.join(RECIPES)}, got {unknown.pop()!r}")
         rows = {row["recipe"]: row for row in read_lines(RESULTS)}

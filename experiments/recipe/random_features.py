@@ -16,7 +16,7 @@ from absl import flags
 from uhman_jax.backbone import INCEPTION_V3
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.preprocess.decode import sample_frames
-from uhman_jax.runtime.errors import UserError, exit_on_user_error, only_flags
+from uhman_jax.runtime.errors import UserError, exit_on_user_error
 from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.runtime.streams import run_app
 from uhman_jax.simulator.truth import load_truth
@@ -101,7 +101,6 @@ def labelled_frames(root: str, num_clips: int) -> tuple[np.ndarray, np.ndarray, 
 def main(argv: list[str]) -> None:
     """Prints the comparison; a user's mistake exits with status 2."""
     with exit_on_user_error():
-        only_flags(argv)
         compare(*labelled_frames(_ROOT.value, _NUM_CLIPS.value))
 
 

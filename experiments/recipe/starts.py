@@ -24,7 +24,7 @@ from uhman_jax.models.layers import orthogonal
 from uhman_jax.run import run
 from uhman_jax.run_directory import read_log, read_run
 from uhman_jax.runtime import signals
-from uhman_jax.runtime.errors import exit_on_user_error, only_flags
+from uhman_jax.runtime.errors import exit_on_user_error
 from uhman_jax.runtime.streams import run_app
 
 _WORLDS = flags.DEFINE_integer("worlds", 3, "Number of datasets, from seed 0 on.", lower_bound=1)
@@ -83,7 +83,6 @@ def run_start(name: str, world_seed: int, data: str, runs: str) -> dict[str, flo
 def main(argv: list[str]) -> None:
     """Trains the missing models and prints a Markdown table; a mistake exits with status 2."""
     with exit_on_user_error():
-        only_flags(argv)
         seeds = range(_WORLDS.value)
         tasks = [(name, seed, _DATA.value, _RUNS.value) for seed in seeds for name in STARTS]
         try:

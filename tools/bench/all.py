@@ -11,7 +11,7 @@ import sys
 
 from absl import flags
 
-from uhman_jax.runtime.errors import exit_on_user_error, only_flags
+from uhman_jax.runtime.errors import UserError, exit_on_user_error
 from uhman_jax.runtime.streams import run_app
 
 _FOLDER = flags.DEFINE_string("folder", "runs/bench", "Folder of the JSON files.")
@@ -36,11 +36,12 @@ BENCHMARKS = {  # module and flags
 
 def main(argv: list[str]) -> None:
     """Runs the benchmarks; exits with status 1 if one failed."""
-    if unknown := set(_ONLY.value) - set(BENCHMARKS):
-        sys.exit(f"--only must name some of {', '.join(BENCHMARKS)}, got {', '.join(unknown)}")
     folder = pathlib.Path(_FOLDER.value)
     with exit_on_user_error():
-        only_flags(argv)
+        if unknown := set(_ONLY.value) - set(BENCHMARKS):
+            raise UserError(
+                f"--only must name some of {', '.join(BENCHMARKS)}, got {', '.join(unknown)}"
+            )
         folder.mkdir(parents=True, exist_ok=True)
     failed = []
     for name in _ONLY.value or BENCHMARKS:

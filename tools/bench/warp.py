@@ -89,8 +89,9 @@ def ours(loss: Callable[..., jax.Array], ids_VP: np.ndarray, mask_VP: np.ndarray
     run, key = epoch(loss), jax.random.key(0)
 
     def call() -> None:
-        nonlocal tables
-        tables = run(*tables, ids_NBP, mask_NBP, key)
+        nonlocal tables, key
+        key, epoch_key = jax.random.split(key)
+        tables = run(*tables, ids_NBP, mask_NBP, epoch_key)
         jax.block_until_ready(tables)
 
     return call

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
+from uhman_jax.runtime.errors import UserError, exit_on_user_error
+
 _CONTINUED = " \\\n  "
 HEAD = "#!/usr/bin/env bash\nset -euo pipefail\n"
 
@@ -52,9 +54,10 @@ def run_verb(
     """
     verbs, given = scripts(argv[2:]), argv[1] if len(argv) > 1 else "none"
     if given not in verbs:
-        sys.exit(f"the verb must be one of {', '.join(verbs)}, got {given}; see --help")
-    if mistake:
-        sys.exit(mistake)
+        mistake = f"the verb must be one of {', '.join(verbs)}, got {given}; see --help"
+    with exit_on_user_error():
+        if mistake:
+            raise UserError(mistake)
     text = HEAD + "\n".join(verbs[given]) + "\n"
     if not dry_run:
         sys.exit(subprocess.run(["bash", "-c", text]).returncode)

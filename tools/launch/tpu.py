@@ -29,6 +29,17 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only print the script.")
 
 FOLDER, LOG = "uhman_jax", "run.log"
 
+# Polls a queued resource; a request that fails or is suspended would never become active.
+WAIT = """while state=$({state}) && [ "$state" != ACTIVE ]; do
+  case "$state" in
+    FAILED | SUSPENDED)
+      echo "the request is $state; see its reason with gcloud, delete it and queue again" >&2
+      exit 1
+      ;;
+  esac
+  sleep 30
+done"""
+
 
 def tpus(group: str, verb: str, *words: str) -> str:
     """Returns a gcloud command."""
@@ -54,7 +65,7 @@ def scripts(arguments: list[str]) -> dict[str, list[str]]:
     name, archive, python = _NAME.value, f"{_NAME.value}.tar.gz", f"{FOLDER}/.venv/bin/python"
     state = tpus("queued-resources", "describe", name, "--format=value(state.state)")
     request = ["queued-resources", "create", name, f"--node-id={name}", *kind("runtime-version")]
-    queue = [tpus(*request), f'until [ "$({state})" = ACTIVE ]; do\n  sleep 30\ndone']
+    queue = [tpus(*request), WAIT.format(state=state)]
     uv = ".local/bin/uv"
     unpack = [
         f"rm -rf {FOLDER}",
@@ -94,4 +105,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_app(main)
+    run_app(main, positional=True)

@@ -14,7 +14,7 @@ import threading
 from absl import flags, logging
 
 from uhman_jax.runtime import signals
-from uhman_jax.runtime.errors import UserError, exit_on_user_error, only_flags
+from uhman_jax.runtime.errors import UserError, exit_on_user_error
 from uhman_jax.runtime.streams import run_app
 
 _RUN = flags.DEFINE_string("run", None, "Directory of a trained run.", required=True)
@@ -76,7 +76,6 @@ def main(argv: list[str]) -> None:
     """Runs the command line; a user error prints one sentence and gives exit status 2."""
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error("error: "), signals.exit_on_signal():
-        only_flags(argv)
         run()
 
 

@@ -142,4 +142,4 @@ def _for_beam(argv: list[str]) -> bool:
 
 
 if __name__ == "__main__":
-    run_app(main, known_only=_for_beam)
+    run_app(main, known_only=_for_beam, positional=True)

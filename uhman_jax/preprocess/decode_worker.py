@@ -56,7 +56,7 @@ def serve(decode: Callable[..., DecodedClip] = sample_frames) -> None:
         at_limit = bool(memory_bytes) and (
             answer["reason"].startswith("MemoryError") or _peak_bytes() > 0.8 * memory_bytes
         )
-        if at_limit and answer["reason"]:
+        if at_limit and answer["reason"] and answer["state"] != "no_video":
             # Most likely out of memory, which FFmpeg reports as invalid data.
             reason = f"decoding needs more than decoder_memory, {memory_bytes / 2**30:g} GiB"
             answer = {"state": "unsupported", "reason": reason}

@@ -61,7 +61,7 @@ def load(backbone: Backbone, fingerprint: str, batch_frames: int) -> LiteExtract
     try:
         with quiet():
             return LiteExtractor(backbone, path, batch_frames)
-    except ValueError:
+    except (ValueError, RuntimeError):
         path.unlink(missing_ok=True)
         return None
 

@@ -227,6 +227,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
                 "again with uhman_jax.main --mode=evaluate, with a validation split"
             )
         excluded = self._excluded(exclude)
+        # One compiled ranking serves every `top_k` up to 50.
         num_candidates = min(max(top_k, 50) + len(excluded), len(self.view.hashtags))
         query_BD = self._query(
             self.variables, self.video_input(record, len(users)), self.encode(users)

@@ -100,3 +100,5 @@ def _images(
         return thumbnails.frames_at(path, times_F, *sampling) if path else [], ""
     except DecodeError as error:
         return [], f"The clip cannot be shown: {error.reason}."
+    except OSError as error:
+        return [], f"The clip cannot be shown: {error.strerror}."

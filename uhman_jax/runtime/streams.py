@@ -100,7 +100,9 @@ def _check_arguments(argv: Sequence[str]) -> None:
 
 
 def run_app(
-    main: Callable[[list[str]], Any], known_only: Callable[[list[str]], bool] = lambda argv: False
+    main: Callable[[list[str]], Any],
+    known_only: Callable[[list[str]], bool] = lambda argv: False,
+    positional: bool = False,
 ) -> None:
     """Runs `absl.app.run` with guarded streams; for the last line of a `__main__`.
 
@@ -109,12 +111,16 @@ def run_app(
     Args:
         main: takes the program's name and the arguments that are not flags.
         known_only: returns whether a command line leaves unknown flags to `main`.
+        positional: whether arguments that are not flags are allowed.
     """
     from absl import app, flags
 
     def parse(argv: list[str]) -> list[str]:
         try:
-            return flags.FLAGS(argv, known_only=known_only(argv))
+            rest = flags.FLAGS(argv, known_only=known_only(argv))
+            if len(rest) > 1 and not positional:
+                raise flags.Error(f"settings are given as --flag=value, got {rest[1]!r}")
+            return rest
         except flags.Error as error:
             text = str(error).rstrip(".")
             if missing := re.match(r"flag (--\w+)=None: .* must have a value", text):

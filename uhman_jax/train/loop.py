@@ -292,12 +292,14 @@ class _Run:
         first, bad = np.argwhere(~finite_NS)[0]
         self.checkpoints.wait()
         latest = self.checkpoints.latest_step
-        saved = f"step {latest} in {self.checkpoints.directory}" if latest else "none yet"
+        saved = (
+            f"step {latest} in {self.checkpoints.directory}" if latest is not None else "none yet"
+        )
         train = self.config.train
         raise DivergedError(
-            f"the loss and its gradient must stay finite, got a loss of "
-            f"{loss_NS[first, bad]} at step {step + first} with seed "
-            f"{self.config.seed + bad} (last good checkpoint: {saved}); lower train.learning_rate "
+            "the loss and its gradient must stay finite, got a loss of "
+            f"{loss_NS[first, bad]} and a gradient norm of {norm_NS[first, bad]} "
+            f"at step {step + first} with seed {self.config.seed + bad} (last good checkpoint: {saved}); lower train.learning_rate "
             f"({train.learning_rate}), or set train.clip_norm ({train.clip_norm}) to e.g. 1, "
             "in a new --workdir"
         )
