@@ -235,7 +235,7 @@ def test_a_run_without_predictions_is_a_sentence(trained, tmp_path, capsys):
     copy = shutil.copytree(trained, tmp_path / "run")
     (copy / "predictions.parquet").unlink()
     with pytest.raises(SystemExit, match="2"):
-        cli.print_report(["inspect_run"], lambda: study.inspect_run(copy, top_k=2))
+        cli.print_report(lambda: study.inspect_run(copy, top_k=2))
     output, errors = capsys.readouterr()
     assert not output and errors.count("\n") == 1 and "must have predictions.parquet" in errors
     (copy / "predictions.parquet").write_bytes(b"PAR1")

@@ -1,14 +1,14 @@
 """Runs a tool as a command: prints its report, or a user's mistake in one sentence."""
 
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from absl import logging
 
 from uhman_jax.runtime.errors import UserError, exit_on_user_error
 
 
-def print_report(argv: Sequence[str], work: Callable[[], Iterable[str]]) -> None:
+def print_report(work: Callable[[], Iterable[str]]) -> None:
     """Prints the lines that the work returns; a user's mistake exits with status 2."""
     logging.set_verbosity(logging.WARNING)  # JAX and orbax log a lot
     with exit_on_user_error():

@@ -5,7 +5,7 @@ import csv
 import io
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from tools import cli
 from uhman_jax.runtime.errors import UserError, count_of
@@ -88,10 +88,10 @@ def write_csv(path: pathlib.Path, columns: Iterable[str], rows: Iterable[Iterabl
         file.write(buffer.getvalue().encode())
 
 
-def run_import(argv: Sequence[str], root: pathlib.Path, work: Callable[[], list[str]]) -> None:
+def run_import(root: pathlib.Path, work: Callable[[], list[str]]) -> None:
     """Runs an import and prints its report; a user's mistake exits with status 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name may not fit the terminal's encoding
         sys.stdout.reconfigure(errors="backslashreplace")
-    cli.print_report(argv, work)
+    cli.print_report(work)
     if (root / "videos.csv").exists():
         print(f"Train on them with --config.data.root={root}")

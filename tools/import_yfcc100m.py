@@ -249,11 +249,11 @@ def _is_address(text: str) -> bool:
     return bool(text) and escape_name(text) == text and not any(map(str.isspace, text))
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Imports the metadata; a user's mistake exits with status 2."""
     root = pathlib.Path(_ROOT.value)
     paths = [pathlib.Path(path) for path in _METADATA.value]
-    run_import(argv, root, lambda: import_metadata(root, paths, _COUNTRIES.value))
+    run_import(root, lambda: import_metadata(root, paths, _COUNTRIES.value))
 
 
 if __name__ == "__main__":

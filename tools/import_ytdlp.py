@@ -220,12 +220,12 @@ def _rewritable(table: pathlib.Path) -> dict[str, User]:
     return users
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Imports the folder; a user's mistake exits with status 2."""
     root = pathlib.Path(_FOLDER.value)
     users_csv = pathlib.Path(_USERS.value) if _USERS.value else root / "users.csv"
     table = users_csv if _USERS.value or users_csv.exists() else None
-    run_import(argv, root, lambda: import_folder(root, table, _HASHTAGS.value))
+    run_import(root, lambda: import_folder(root, table, _HASHTAGS.value))
 
 
 if __name__ == "__main__":

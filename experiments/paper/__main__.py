@@ -94,7 +94,7 @@ def planned() -> Iterator[Cell]:
                 yield from (dataclasses.replace(base, **change) for change in fields)
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Runs the missing cells and writes all results; a user's mistake exits with status 2."""
     with exit_on_user_error():
         for flag, given, known in (

@@ -81,7 +81,7 @@ def outcome(name: str, config: Config, workdir: pathlib.Path) -> dict[str, Any]:
     return row | {"seconds": log[-1]["seconds"]}
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Runs the recipes and rewrites results.jsonl; a user's mistake exits with status 2."""
     logging.set_verbosity(logging.WARNING)  # orbax logs every file
     with exit_on_user_error():

@@ -98,7 +98,7 @@ def labelled_frames(root: str, num_clips: int) -> tuple[np.ndarray, np.ndarray, 
     return images, class_VM, has_VG
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Prints the comparison; a user's mistake exits with status 2."""
     with exit_on_user_error():
         compare(*labelled_frames(_ROOT.value, _NUM_CLIPS.value))

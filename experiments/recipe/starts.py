@@ -80,7 +80,7 @@ def run_start(name: str, world_seed: int, data: str, runs: str) -> dict[str, flo
     return found | {"P@10": max(validation), "epoch": epoch}
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Trains the missing models and prints a Markdown table; a mistake exits with status 2."""
     with exit_on_user_error():
         seeds = range(_WORLDS.value)

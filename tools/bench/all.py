@@ -34,7 +34,7 @@ BENCHMARKS = {  # module and flags
 }
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Runs the benchmarks; exits with status 1 if one failed."""
     folder = pathlib.Path(_FOLDER.value)
     with exit_on_user_error():

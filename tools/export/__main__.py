@@ -23,7 +23,7 @@ _QUERIES = flags.DEFINE_enum(
 )
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Exports a run; a user's mistake exits with status 2."""
 
     def work() -> list[str]:
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
             _QUERIES.value,
         )
 
-    cli.print_report(argv, work)
+    cli.print_report(work)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ _MAX_CLIPS = flags.DEFINE_integer(
 )
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Inspects a run; a user's mistake exits with status 2."""
 
     def work() -> list[str]:
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
             max_clips=_MAX_CLIPS.value,
         )
 
-    cli.print_report(argv, work)
+    cli.print_report(work)
 
 
 if __name__ == "__main__":

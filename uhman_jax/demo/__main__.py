@@ -72,7 +72,7 @@ def run() -> None:
             blocks.close(verbose=False)
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     """Runs the command line; a user error prints one sentence and gives exit status 2."""
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error("error: "), signals.exit_on_signal():

@@ -146,4 +146,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_app(main)
+    run_app(main, positional=True)

@@ -297,9 +297,10 @@ class _Run:
         )
         train = self.config.train
         raise DivergedError(
-            "the loss and its gradient must stay finite, got a loss of "
-            f"{loss_NS[first, bad]} and a gradient norm of {norm_NS[first, bad]} "
-            f"at step {step + first} with seed {self.config.seed + bad} (last good checkpoint: {saved}); lower train.learning_rate "
-            f"({train.learning_rate}), or set train.clip_norm ({train.clip_norm}) to e.g. 1, "
+            f"the loss and its gradient must stay finite, got a loss of {loss_NS[first, bad]} and "
+            f"a gradient norm of {norm_NS[first, bad]} at step {step + first} with seed "
+            f"{self.config.seed + bad} (last good checkpoint: {saved}); lower "
+            f"train.learning_rate ({train.learning_rate}), or set train.clip_norm "
+            f"({train.clip_norm}) to e.g. 1, "
             "in a new --workdir"
         )
