@@ -29,7 +29,7 @@ def test_features_of_the_default_have_the_settings_that_they_always_had():
 @pytest.mark.parametrize("network", ["resnet/last", "inception_v3/mixed9"])
 def test_features_of_an_unknown_network_are_refused(network):
     with pytest.raises(UserError, match=f"a network that this version knows, got '{network}'"):
-        backbone.of_network(network)
+        shard_builder.of_network(network)
 
 
 @pytest.mark.slow

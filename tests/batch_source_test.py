@@ -7,6 +7,7 @@ import pytest
 import tiny_world
 
 from uhman_jax import input_pipeline, train
+from uhman_jax.batch import Batch
 from uhman_jax.config import Features, ModelName, RankWeight
 from uhman_jax.dataset.view import TRAIN
 from uhman_jax.runtime.errors import UserError
@@ -217,7 +218,7 @@ def test_used_rows_are_listed_once_and_found_again():
         history_BR=np.int32([[9, 4], [70, 70]]),
         history_mask_BR=np.array([[True, True], [False, False]]),
     )
-    batch = input_pipeline.Batch(
+    batch = Batch(
         None, user, np.int32([[4, 9], [2, 55]]), np.array([[1, 1], [1, 0]], bool), None, None
     )
     negatives_BPN = np.int32([[[7], [4]], [[0], [7]]])

@@ -37,7 +37,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 QUICK = """
     attention attributes buffer_pool choices confidence config downsampling duplicates
     block_ranking build channel_statistics csv_rows hashtags input_pipeline losses marked_hashtags
-    memory metrics microbatch paper_claims
+    batch memory metrics paper_claims
     paper_stats paper_summary processes profile progress quantize raw reference_rankings remedies
     run run_directory scores settings split tables tfrecord trained_run truth view view_file
 """.split()

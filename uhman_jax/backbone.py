@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from uhman_jax.runtime.errors import UserError
-
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of red, green and blue in [0, 1]
 _IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
@@ -90,18 +88,3 @@ EFFICIENTNET_V2_B0 = Backbone(  # as accurate on ImageNet, an eighth of the arit
     ),
 )
 BACKBONES = {backbone.name: backbone for backbone in (INCEPTION_V3, EFFICIENTNET_V2_B0)}
-
-
-def of_network(network: str) -> Backbone:
-    """Returns the backbone for the `Backbone.network` that a features folder stores.
-
-    Raises:
-        UserError: this version does not know the network.
-    """
-    backbone = BACKBONES.get(network.split("/")[0])
-    if backbone is None or backbone.network != network:
-        raise UserError(
-            f"features must be of a network that this version knows, got {network!r}; use the "
-            "version of uhman_jax that made them"
-        )
-    return backbone

@@ -10,12 +10,11 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from uhman_jax.batch import Batch
 from uhman_jax.dataset.view import Ragged, View
 from uhman_jax.kernels.video_input import VideoInput
 from uhman_jax.models.layers import UserInput
@@ -27,45 +26,6 @@ if TYPE_CHECKING:
     import grain  # takes half a second, and inference does not need it
 
 PADDING_ROW = -1  # "no video" in a list of view rows
-
-
-class Batch(NamedTuple):
-    """B videos with their users and hashtags, as arrays of fixed shape.
-
-    Attributes:
-        video: features of the videos.
-        user: users who post them.
-        positives_BP: int32 hashtag ids, ascending; 0 where masked.
-        positives_mask_BP: bool, True for a real slot.
-        row_B: int32 row in the view; -1 for a padding example.
-        mask_B: bool, False for a padding example; its other masks are False and its values 0.
-    """
-
-    video: VideoInput
-    user: UserInput
-    positives_BP: np.ndarray
-    positives_mask_BP: np.ndarray
-    row_B: np.ndarray
-    mask_B: np.ndarray
-
-
-def take(batch: Batch, index_X: Any) -> Batch:
-    """Selects X examples of a batch by index, as JAX arrays; the codes are shared, not copied.
-
-    Only if X = V the codes are copied in the new order, which `VideoInput` then requires.
-    """
-    video: Any = batch.video
-    codes_VFMC = video.codes_VFMC
-    part = _take(batch._replace(video=video._replace(codes_VFMC=None)), index_X)
-    slot_X = part.video.slot_B
-    if len(codes_VFMC) == len(slot_X):
-        codes_VFMC, slot_X = codes_VFMC[slot_X], jnp.arange(len(slot_X), dtype=jnp.int32)
-    return part._replace(video=part.video._replace(codes_VFMC=codes_VFMC, slot_B=slot_X))
-
-
-@jax.jit
-def _take(tree, index_X):
-    return jax.tree.map(lambda array: array[index_X], tree)
 
 
 def pad_videos(

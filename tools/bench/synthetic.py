@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import scipy.sparse
 
+from uhman_jax.batch import Batch
 from uhman_jax.config import Config, Precision
-from uhman_jax.input_pipeline import Batch
 from uhman_jax.kernels.video_input import ChannelStatistics, VideoInput
 from uhman_jax.models.layers import UserInput
 

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from flax import linen as nn
 
+from uhman_jax.batch import Batch
 from uhman_jax.config import Config
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
 from uhman_jax.evaluate import attention, calibration, confidence, reference_rankings
 from uhman_jax.evaluate.ranking import Ranking, make_ranker, rank_videos, summaries
 from uhman_jax.evaluate.slices import slice_metrics
-from uhman_jax.input_pipeline import Batch, eval_batches, iterate
+from uhman_jax.input_pipeline import eval_batches, iterate
 from uhman_jax.run_directory import EXAMPLES, METRICS, write_json, write_npz, write_predictions
 from uhman_jax.runtime import storage
 from uhman_jax.runtime.errors import UserError, count_of

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from uhman_jax.batch import Batch, map_microbatches
 from uhman_jax.dataset.view import View
-from uhman_jax.input_pipeline import Batch
-from uhman_jax.microbatch import map_microbatches
 from uhman_jax.shards.store import FrameStore
 from uhman_jax.simulator.truth import Truth
 

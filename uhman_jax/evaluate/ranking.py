@@ -10,9 +10,8 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec
 
 from uhman_jax import metrics
+from uhman_jax.batch import Batch, map_microbatches
 from uhman_jax.evaluate.block_ranking import rank_queries
-from uhman_jax.input_pipeline import Batch
-from uhman_jax.microbatch import map_microbatches
 from uhman_jax.runtime.mesh import DATA, MODEL, Devices
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uhman_jax.backbone import BACKBONES, Backbone, of_network
+from uhman_jax.backbone import BACKBONES, Backbone
 from uhman_jax.config import Backend, Precision, PreprocessConfig
 from uhman_jax.preprocess import ledger
 from uhman_jax.preprocess.clip_file import DecodedClip, DecodeError, printable
@@ -70,6 +70,21 @@ def backbone_of(directory: Path, network=None) -> Backbone:
     if network:
         return network.BACKBONE
     return of_network(ledger.read_json(directory / ledger.SETTINGS_FILE)["settings"]["network"])
+
+
+def of_network(network: str) -> Backbone:
+    """Returns the backbone for the `Backbone.network` that a features folder stores.
+
+    Raises:
+        UserError: this version does not know the network.
+    """
+    backbone = BACKBONES.get(network.split("/")[0])
+    if backbone is None or backbone.network != network:
+        raise UserError(
+            f"features must be of a network that this version knows, got {network!r}; use the "
+            "version of uhman_jax that made them"
+        )
+    return backbone
 
 
 def extractor_class(backend: Backend, platform: str = ""):

@@ -11,15 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from uhman_jax.batch import Batch
 from uhman_jax.dataset.view import View
-from uhman_jax.input_pipeline import (
-    Batch,
-    TrainOrder,
-    eval_batches,
-    iterate,
-    padded_rows,
-    train_batches,
-)
+from uhman_jax.input_pipeline import TrainOrder, eval_batches, iterate, padded_rows, train_batches
 from uhman_jax.runtime.mesh import Devices
 from uhman_jax.shards.store import FrameStore
 from uhman_jax.train.device_dataset import DeviceDataset

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from uhman_jax.batch import Batch, take
 from uhman_jax.config import Features
 from uhman_jax.dataset.view import View
-from uhman_jax.input_pipeline import PADDING_ROW, Batch, Join, padded_rows, take
+from uhman_jax.input_pipeline import PADDING_ROW, Join, padded_rows
 from uhman_jax.kernels.video_input import VideoInput
 from uhman_jax.runtime.errors import UserError, count_of
 from uhman_jax.runtime.memory import machine_memory

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from uhman_jax.batch import Batch
 from uhman_jax.config import Optimiser, TrainConfig
-from uhman_jax.input_pipeline import Batch
 from uhman_jax.runtime.mesh import is_table
 
 # For `ids_R` as index of a table.

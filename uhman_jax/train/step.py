@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from uhman_jax.batch import Batch, microbatch_size, split
 from uhman_jax.config import Config, Decay, TrainConfig, to_dict
-from uhman_jax.input_pipeline import Batch
 from uhman_jax.losses import LossFunction, make_loss
-from uhman_jax.microbatch import microbatch_size, split
 from uhman_jax.train import sparse_update
 from uhman_jax.train.state import State, optimiser, seed_keys
 

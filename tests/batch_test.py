@@ -4,8 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from uhman_jax import microbatch
-from uhman_jax.input_pipeline import Batch
+from uhman_jax.batch import Batch, map_microbatches, microbatch_size
 from uhman_jax.kernels.video_input import VideoInput
 from uhman_jax.models.layers import UserInput
 
@@ -40,8 +39,8 @@ def test_a_piece_fits_the_cache_and_divides_the_batch(
     batch_size, num_channels, hidden_size, expected
 ):
     video = make_batch(batch_size, num_channels).video
-    assert microbatch.microbatch_size(video, hidden_size, "cpu") == expected
-    assert microbatch.microbatch_size(video, hidden_size, "gpu") == batch_size
+    assert microbatch_size(video, hidden_size, "cpu") == expected
+    assert microbatch_size(video, hidden_size, "gpu") == batch_size
 
 
 @pytest.mark.parametrize(
@@ -58,7 +57,7 @@ def test_a_piece_fits_the_cache_and_divides_the_batch(
 )
 def test_regions_seeds_and_parameters_count(num_channels, hidden_size, counts, expected):
     video = make_batch(64, num_channels).video
-    assert microbatch.microbatch_size(video, hidden_size, "cpu", **counts) == expected
+    assert microbatch_size(video, hidden_size, "cpu", **counts) == expected
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
@@ -71,7 +70,7 @@ def test_scores_of_all_hashtags_fit_a_gibibyte(platform):
         (2**30, 1, 1),
     ):
         counts = {"num_scores": num_scores, "num_seeds": num_seeds}
-        assert microbatch.microbatch_size(video, 1, platform, **counts) == expected
+        assert microbatch_size(video, 1, platform, **counts) == expected
 
 
 @pytest.mark.parametrize("hidden_size", [32, 512])
@@ -83,12 +82,12 @@ def test_pieces_together_are_the_whole(hidden_size):
         seen.append(len(piece.mask_B))
         return {"twice": 2 * piece.row_B, "outer": piece.row_B[:, None] * np.arange(3)[None, :]}
 
-    whole = microbatch.map_microbatches(function, batch, hidden_size, 1, "cpu")
+    whole = map_microbatches(function, batch, hidden_size, 1, "cpu")
     np.testing.assert_array_equal(whole["twice"], 2 * np.arange(6))
     np.testing.assert_array_equal(whole["outer"], np.outer(np.arange(6), np.arange(3)))
     assert set(seen) == {6 if hidden_size == 32 else 3}
     seen.clear()
-    microbatch.map_microbatches(function, batch, hidden_size, 128, "cpu")
+    map_microbatches(function, batch, hidden_size, 128, "cpu")
     assert set(seen) == {1}
 
 
@@ -98,7 +97,5 @@ def test_codes_that_lie_elsewhere_come_with_their_piece():
     slot_B = np.array([8, 2, 2, 0, 5, 1], np.int32)
     video = batch.video._replace(codes_VFMC=jnp.asarray(codes_VFMC), slot_B=slot_B)
     batch = batch._replace(video=video)
-    whole = microbatch.map_microbatches(
-        lambda piece: piece.video.codes_BFMC[:, 0, 0, 0], batch, 512, 1, "cpu"
-    )
+    whole = map_microbatches(lambda piece: piece.video.codes_BFMC[:, 0, 0, 0], batch, 512, 1, "cpu")
     np.testing.assert_array_equal(whole, slot_B)

@@ -1,20 +1,60 @@
-"""Microbatches: parts of a batch that fit the cache of a CPU."""
+"""Batches, and microbatches: parts of a batch that fit the cache of a CPU."""
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from uhman_jax.input_pipeline import Batch, take
 from uhman_jax.kernels.cpu import largest_divisor
 from uhman_jax.kernels.region_projection import goes_by_video
 from uhman_jax.kernels.video_input import VideoInput
+from uhman_jax.models.layers import UserInput
 
 CACHE_BYTES = 20 * 2**20  # of a microbatch: fastest on two cores; 10 to 40 MiB are similar
 GRADIENTS = 4  # minimum size of a microbatch's activations, in multiples of the gradient
 MOST_SCORES = 2**28  # maximum number, 1 GiB; a loss over all hashtags needs a few such arrays
+
+
+class Batch(NamedTuple):
+    """B videos with their users and hashtags, as arrays of fixed shape.
+
+    Attributes:
+        video: features of the videos.
+        user: users who post them.
+        positives_BP: int32 hashtag ids, ascending; 0 where masked.
+        positives_mask_BP: bool, True for a real slot.
+        row_B: int32 row in the view; -1 for a padding example.
+        mask_B: bool, False for a padding example; its other masks are False and its values 0.
+    """
+
+    video: VideoInput
+    user: UserInput
+    positives_BP: np.ndarray
+    positives_mask_BP: np.ndarray
+    row_B: np.ndarray
+    mask_B: np.ndarray
+
+
+def take(batch: Batch, index_X: Any) -> Batch:
+    """Selects X examples of a batch by index, as JAX arrays; the codes are shared, not copied.
+
+    Only if X = V the codes are copied in the new order, which `VideoInput` then requires.
+    """
+    video: Any = batch.video
+    codes_VFMC = video.codes_VFMC
+    part = _take(batch._replace(video=video._replace(codes_VFMC=None)), index_X)
+    slot_X = part.video.slot_B
+    if len(codes_VFMC) == len(slot_X):
+        codes_VFMC, slot_X = codes_VFMC[slot_X], jnp.arange(len(slot_X), dtype=jnp.int32)
+    return part._replace(video=part.video._replace(codes_VFMC=codes_VFMC, slot_B=slot_X))
+
+
+@jax.jit
+def _take(tree, index_X):
+    return jax.tree.map(lambda array: array[index_X], tree)
 
 
 def microbatch_size(
