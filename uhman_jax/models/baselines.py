@@ -133,3 +133,7 @@ def _uniform_attention(video):
     regions_BFM = jnp.repeat(mask_BF[:, :, None] / num_regions, num_regions, axis=2)
     frames_BF = mask_BF / jnp.maximum(jnp.sum(mask_BF, axis=1, keepdims=True), 1)
     return Attention(regions_BFM[:, :, None, :], frames_BF[:, None, :])
+
+
+# Classes by value of `config.ModelName`; a further system needs an entry here and a member there.
+BASELINES = {"bl": Bilinear, "ua": UserAdditive, "3wm": ThreeWay}

@@ -4,11 +4,10 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from uhman_jax.models.baselines import Bilinear, ThreeWay, UserAdditive
+from uhman_jax.models.baselines import BASELINES
 from uhman_jax.models.uhman import UHMAN
 
-# Classes by value of `config.ModelName`.
-SYSTEMS = {"uhman": UHMAN, "bl": Bilinear, "ua": UserAdditive, "3wm": ThreeWay}
+SYSTEMS = {"uhman": UHMAN} | BASELINES
 
 
 def build_model(config, view):
@@ -28,7 +27,7 @@ def build_model(config, view):
     if name not in SYSTEMS:
         raise ValueError(
             f"model.name must be one of {' '.join(SYSTEMS)}, got {name!r}; add the system to "
-            "models.build.SYSTEMS"
+            "models.baselines.BASELINES"
         )
     fields = {field.name for field in dataclasses.fields(SYSTEMS[name])}
     return SYSTEMS[name](
