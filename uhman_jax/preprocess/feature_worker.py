@@ -63,7 +63,7 @@ def serve(network: Any = None) -> None:
         try:
             answer(json.loads(line)["paths"])
         except BrokenPipeError:
-            os._exit(1)  # nobody is left to read a message
+            os._exit(1)  # no process is left to read a message
         except Exception as error:
             if not (message := user_message(error)):
                 raise
