@@ -178,6 +178,13 @@ def test_no_other_file_of_the_machine_is_readable(server, trained):
 
 def test_an_address_that_cannot_be_used_is_named(server):
     port = int(server.address.rsplit(":", 1)[1])
+
+    class Taken:  # as Gradio, which needs the port of 127.0.0.1 too
+        def launch(self, **_):
+            raise OSError("Cannot find empty port")
+
+    with pytest.raises(UserError, match=f"--port must be free on 127.0.0.2, got {port}"):
+        launch(Taken(), "127.0.0.2", port, "", 1.0)
     for host, message in (
         ("256.1.1.1", "--host must be an address of this machine, got '256.1.1.1'"),
         ("127.0.0.1", f"--port must be free on 127.0.0.1, got {port}"),

@@ -102,6 +102,19 @@ def test_resuming_on_a_tpu_goes_through_all_steps(engines):
     assert not list(ROOT.glob("u1*")), "the archive is removed"
 
 
+def test_a_request_for_a_tpu_is_waited_for_and_may_fail(engines):
+    """The first two questions fail, as with a request that is not visible yet."""
+    folder, environment = engines
+    stand_in(folder, "sleep", "")
+    for state, status in (("ACTIVE", 0), ("FAILED", 1)):
+        (folder / "asked").unlink(missing_ok=True)
+        answer = f"echo >> {folder}/asked; [ $(wc -l < {folder}/asked) -gt 2 ] && echo {state}"
+        stand_in(folder, "gcloud", f'case "$*" in *describe*) {answer};; esac')
+        ended = launch(TPU, "queue", **environment)
+        assert (ended.returncode, "the request is FAILED" in ended.stderr) == (status, status == 1)
+        assert (folder / "asked").read_text().count("\n") == 3
+
+
 def test_encoding_on_slurm_is_three_jobs_that_wait_for_each_other(engines, tmp_path):
     folder, environment = engines
     arguments = ["--parts=4", f"--logs={tmp_path / 'logs'}", f"--python={sys.executable}"]

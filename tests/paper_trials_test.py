@@ -156,6 +156,17 @@ def test_a_signal_ends_the_workers_and_waiting_tasks(tmp_path, task):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_worker_that_was_killed_between_tasks_stops_the_study():
+    with pytest.raises(workers.Interrupted), workers.Workers(1) as pool:
+        assert len(dict(pool.run(worker_tasks.cores, [(0,)]))) == 1
+        (worker,) = pool._pool._processes.values()
+        worker.kill()
+        worker.join()
+        while not pool._pool._broken:
+            time.sleep(0.01)
+        list(pool.run(worker_tasks.cores, [(1,), (2,)]))
+
+
 def test_mistakes_are_one_sentence():
     script = """if True:
         from absl import flags

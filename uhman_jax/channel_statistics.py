@@ -32,7 +32,10 @@ def measure(view: View, store: FrameStore) -> ChannelStatistics:
     """
     record_V = store.rows([view.video_ids[row] for row in view.rows(TRAIN)])
     if not len(record_V):
-        raise UserError("statistics need one train video or more, got none; add videos")
+        raise UserError(
+            "statistics need one train video or more, got none; add videos, lower "
+            "view.min_count or raise view.train_share"
+        )
     count, mean_C, square_C = 0, np.zeros(store.num_channels), np.zeros(store.num_channels)
     for record in progress_bar(record_V, desc="channel statistics", unit="clip"):
         clip = store[record]

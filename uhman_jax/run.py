@@ -24,6 +24,11 @@ from uhman_jax.shards.store import INFO_FILE
 
 _ONE_DEVICE = Cluster()
 
+_NOT_TRAINED = (
+    "--mode=evaluate needs a trained run, got no checkpoint in {workdir}; "
+    "run with --mode=train_and_evaluate first"
+)
+
 
 def run(
     config: Config,
@@ -57,10 +62,7 @@ def run(
     config, facts = _check_same_config(config, workdir)
     here = located(config, facts, workdir)
     if mode == "evaluate" and not any((workdir / CHECKPOINTS).glob("[0-9]*")):
-        raise UserError(
-            f"--mode=evaluate needs a trained run, got no checkpoint in {workdir}; "
-            "run with --mode=train_and_evaluate first"
-        )
+        raise UserError(_NOT_TRAINED.format(workdir=workdir))
     with contextlib.ExitStack() as stack:
         if cluster.is_main_process:
             _check_folders(here)
@@ -123,7 +125,8 @@ def _train_and_evaluate(
     devices = Devices(len(view.hashtags), shape) if (shape := cluster.shape()) else None
     if mode == "evaluate":
         state = train.restore(config, view, workdir)
-        assert state is not None, "`run` has checked that there is a checkpoint"
+        if state is None:  # the folder held other files
+            raise UserError(_NOT_TRAINED.format(workdir=workdir))
         if not int(state.validated_step):
             log(f"No validation before step {int(state.step)}: its parameters are evaluated.")
     else:

@@ -91,9 +91,10 @@ class Workers:
             Interrupted: a signal arrived or a process was killed; finished tasks are yielded first.
         """
         futures = {}
-        with contextlib.suppress(BrokenProcessPool):  # the futures that exist report it
+        with contextlib.suppress(BrokenProcessPool):  # the pool takes no more tasks
             for i, task in enumerate(tasks):
                 futures[self._pool.submit(_call, function, task)] = i
+        self._stopped |= len(futures) < len(tasks)
         bar = {"total": done + len(tasks), "initial": done, "disable": not tasks}
         with progress_bar(desc=desc, unit=unit, **bar) as shown:
             for future in concurrent.futures.as_completed(futures):

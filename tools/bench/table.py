@@ -1,8 +1,8 @@
 """Times the contestants of a benchmark in interleaved rounds; prints and writes the figures."""
 
 import datetime
+import importlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import pathlib
@@ -41,10 +41,12 @@ def milliseconds(
 
 def installed(library: str) -> bool:
     """Returns whether the library of a peer is installed; prints a line if it is not."""
-    found = importlib.util.find_spec(library) is not None
-    if not found:
-        print(f"{library} is not installed: its rows are left out")
-    return found
+    try:
+        importlib.import_module(library)
+    except ImportError as error:
+        print(f"{library} is not installed ({error}): its rows are left out")
+        return False
+    return True
 
 
 def ratio(figures: dict[str, list[float]], name: str, to: str) -> float:

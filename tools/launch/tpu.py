@@ -30,7 +30,7 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only print the script.")
 FOLDER, LOG = "uhman_jax", "run.log"
 
 # Polls a queued resource; a request that fails or is suspended would never become active.
-WAIT = """while state=$({state}) && [ "$state" != ACTIVE ]; do
+WAIT = """until state=$({state}) && [ "$state" = ACTIVE ]; do
   case "$state" in
     FAILED | SUSPENDED)
       echo "the request is $state; see its reason with gcloud, delete it and queue again" >&2

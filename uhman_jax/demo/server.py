@@ -162,6 +162,9 @@ def _profile_inputs(view: View) -> list[Any]:
     return [gender, age, country, history]
 
 
+_BUSY = "--port must be free on {host}, got {port}; use another"
+
+
 def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float) -> str:
     """Starts the server in threads and returns its address.
 
@@ -177,28 +180,23 @@ def launch(blocks: Any, host: str, port: int, folder: str, max_megabytes: float)
     """
     import gradio as gr
 
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    options = {"theme": gr.themes.Base(primary_hue="indigo", **fonts), "css": _CSS}
+    options |= {"quiet": True, "share": False, "ssr_mode": False, "prevent_thread_lock": True}
+    options |= {"max_file_size": int(max_megabytes * 2**20), "allowed_paths": [folder]}
     try:
         with socket.create_server((host, port)) as free:
             port = free.getsockname()[1]  # Gradio does not accept port 0
     except OSError as error:
-        if error.errno in (errno.EADDRINUSE, errno.EACCES):
-            raise UserError(f"--port must be free on {host}, got {port}; use another") from error
-        raise UserError(
-            f"--host must be an address of this machine, got {host!r}; use 127.0.0.1 or 0.0.0.0"
-        ) from error
-    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
-    _, address, _ = blocks.launch(
-        server_name=host,
-        server_port=port,
-        max_file_size=int(max_megabytes * 2**20),
-        quiet=True,
-        share=False,
-        ssr_mode=False,
-        theme=gr.themes.Base(primary_hue="indigo", **fonts),
-        css=_CSS,
-        allowed_paths=[folder],
-        prevent_thread_lock=True,
-    )
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise UserError(
+                f"--host must be an address of this machine, got {host!r}; use 127.0.0.1 or 0.0.0.0"
+            ) from error
+        raise UserError(_BUSY.format(host=host, port=port)) from error
+    try:
+        _, address, _ = blocks.launch(server_name=host, server_port=port, **options)
+    except OSError as error:  # Gradio needs the port of 127.0.0.1 too
+        raise UserError(_BUSY.format(host=host, port=port)) from error
     return address
 
 

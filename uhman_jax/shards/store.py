@@ -83,6 +83,8 @@ def write_metadata(
     """
     directory = storage.path(directory)
     paths = _shard_paths(directory, num_shards)
+    if missing := [path for path in paths if not path.exists()]:
+        raise UserError(f"all shards must be there, {missing[0]} is missing; {_REBUILD}")
     storage.remove_leftovers(directory)
     (directory / INDEX_FILE).unlink(missing_ok=True)
     if lengths is None:
