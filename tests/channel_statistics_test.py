@@ -1,21 +1,10 @@
 import numpy as np
 import pytest
-import small_store
 from small_store import C, M, features, write_store
 
 from uhman_jax import channel_statistics
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION
 from uhman_jax.shards import quantize, store
-
-
-@pytest.fixture
-def view():
-    return small_store.view()
-
-
-@pytest.fixture
-def frames(tmp_path):
-    return store.FrameStore(write_store(tmp_path / "shards"))
 
 
 @pytest.mark.parametrize("storage", ["uint8", "bfloat16", "float32"])

@@ -26,10 +26,12 @@ import buckets  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 import small_run  # noqa: E402
+import small_store  # noqa: E402
 import tiny_world  # noqa: E402
 
 from uhman_jax import channel_statistics, main  # noqa: E402
 from uhman_jax.runtime import storage  # noqa: E402
+from uhman_jax.shards.store import FrameStore  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -76,6 +78,18 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("trained")
     small_run.make(root)
     return root
+
+
+@pytest.fixture
+def view():
+    """Labels of the clips of `small_store`."""
+    return small_store.view()
+
+
+@pytest.fixture
+def frames(tmp_path):
+    """Their store."""
+    return FrameStore(small_store.write_store(tmp_path / "shards"))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from clips import levels, lightest, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared_files import shared
 
 from uhman_jax.preprocess import decode, video_index
 from uhman_jax.preprocess.decode import sample_frames
@@ -240,7 +241,7 @@ def test_playlists_open_no_other_file(tmp_path, playlist):
 
 
 def test_real_clips():
-    folder = clips.shared_videos()
+    folder = shared("videos")
     names = sorted(n for n in os.listdir(folder) if not n.endswith(".csv"))
     light = [n for n in names if os.path.getsize(os.path.join(folder, n)) < 110_000]
     for name in light:

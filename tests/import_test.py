@@ -11,6 +11,7 @@ import time
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from shared_files import shared
 
 from tools import import_ytdlp
 from tools.clip_files import ClipFiles
@@ -18,7 +19,6 @@ from uhman_jax.dataset.raw import User, Video, read_raw_dataset
 from uhman_jax.runtime.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
-SAMPLES = pathlib.Path(__file__).parents[2] / "shared" / "strangers"
 
 
 def dropped_rows(root):
@@ -354,9 +354,10 @@ def test_a_table_of_users_loses_no_byte_and_gives_what_is_good(tmp_path_factory,
     assert {video.user_id for video in raw.videos} <= raw.users.keys()
 
 
-@pytest.mark.skipif(not SAMPLES.is_dir(), reason="../shared/strangers is not here")
 def test_sample_of_many_remuxed_clips(tmp_path):
-    subprocess.run([sys.executable, SAMPLES / "21-many-remuxed.py"], cwd=tmp_path, check=True)
+    subprocess.run(
+        [sys.executable, shared("strangers/21-many-remuxed.py")], cwd=tmp_path, check=True
+    )
     begin = time.process_time()
     videos, users = imported(tmp_path / "many")
     assert time.process_time() - begin < 10 and len(videos) == 4000 and len(users) == 50

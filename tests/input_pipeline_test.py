@@ -5,7 +5,6 @@ import sys
 import jax
 import numpy as np
 import pytest
-import small_store
 from small_store import (
     HISTORY,
     MAX_FRAMES,
@@ -24,16 +23,6 @@ from uhman_jax import input_pipeline
 from uhman_jax.dataset.view import TRAIN
 from uhman_jax.runtime.errors import UserError
 from uhman_jax.shards import quantize, store, tfrecord
-
-
-@pytest.fixture
-def view():
-    return small_store.view()
-
-
-@pytest.fixture
-def frames(tmp_path):
-    return store.FrameStore(write_store(tmp_path / "shards"))
 
 
 def assert_same(got, want):

@@ -6,12 +6,12 @@ spellings are NFC. `OURS` has the cases that the list leaves open.
 """
 
 import json
-import pathlib
 import time
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from shared_files import shared
 
 from uhman_jax.dataset.hashtags import (
     keyword_hashtag,
@@ -19,8 +19,6 @@ from uhman_jax.dataset.hashtags import (
     normalise_hashtag,
     read_hashtags,
 )
-
-STRANGERS = pathlib.Path(__file__).parents[2] / "shared" / "strangers"
 
 TEXTS = [
     # Behind emoji, with and without selectors, colours and joiners.
@@ -153,9 +151,8 @@ def test_text(text, expected):
     assert list(marked_hashtags(text)) == expected
 
 
-@pytest.mark.skipif(not STRANGERS.is_dir(), reason="needs ../shared/strangers")
 def test_texts_of_strangers():
-    for line in (STRANGERS / "16-hashtag-texts.jsonl").read_text("utf-8").splitlines():
+    for line in shared("strangers/16-hashtag-texts.jsonl").read_text("utf-8").splitlines():
         sample = json.loads(line)
         found = [normalise_hashtag(spelling) for spelling in marked_hashtags(sample["text"])]
         assert found == sample["expected"], sample["text"]

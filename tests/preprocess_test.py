@@ -12,6 +12,7 @@ import clips
 import numpy as np
 import pytest
 from clips import contents
+from shared_files import WEIGHTS, shared
 from small_network import SmallNetwork, small_config
 from small_network import encode as run
 
@@ -378,10 +379,7 @@ def test_shards_made_before_a_fault_of_the_library_are_made_again(folder, tmp_pa
 def test_real_clips_with_real_weights(tmp_path):
     import tensorflow_datasets as tfds
 
-    folder = Path(clips.shared_videos())
-    weights = folder.parent / "weights" / "inception_v3_imagenet_partial.weights.h5"
-    if not weights.exists():
-        pytest.skip("no weights in ../shared/weights")
+    folder, weights = shared("videos"), shared(WEIGHTS)
     result = command_line(
         f"--root={folder}", f"--output={tmp_path}", f"--weights={weights}", "--max_frames=2"
     )

@@ -9,11 +9,10 @@ import shutil
 import subprocess
 import sys
 
-import clips
 import pytest
+from shared_files import WEIGHTS, shared
 
 ROOT = pathlib.Path(__file__).parents[1]
-WEIGHTS = ROOT.parent / "shared" / "weights" / "inception_v3_imagenet_partial.weights.h5"
 
 
 def commands_of_the_guide():
@@ -27,10 +26,9 @@ def commands_of_the_guide():
 
 @pytest.mark.slow
 def test_five_steps(tmp_path):
-    if not WEIGHTS.exists():
-        pytest.skip("no weights in ../shared/weights")
+    videos, weights = shared("videos"), shared(WEIGHTS)
     folder = tmp_path / "clips"
-    shutil.copytree(clips.shared_videos(), folder, ignore=shutil.ignore_patterns("*.csv", "*.txt"))
+    shutil.copytree(videos, folder, ignore=shutil.ignore_patterns("*.csv", "*.txt"))
     names = sorted(path.name for path in folder.iterdir())
     for number, name in enumerate(names):
         words = "#bunny #film" if "bbb" in name else "#test" + (" #phone" if number % 2 else "")
@@ -43,7 +41,7 @@ def test_five_steps(tmp_path):
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
 
     importer, trainer, recommender, _ = commands_of_the_guide()  # the page has a test of its own
-    trainer = [word.replace("=imagenet", f"={WEIGHTS}") for word in trainer]
+    trainer = [word.replace("=imagenet", f"={weights}") for word in trainer]
     trainer += ["--config.view.min_count=1", "--config.train.num_epochs=2"]
     for arguments in (importer, trainer, recommender):
         options = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}

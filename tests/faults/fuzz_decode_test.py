@@ -4,12 +4,12 @@ Sixty in the default suite, two thousand in `pytest -m long`, which also mutates
 """
 
 import collections
-import pathlib
 import time
 
 import clips
 import numpy as np
 import pytest
+from shared_files import shared
 
 from uhman_jax.config import PreprocessConfig
 from uhman_jax.preprocess.decode_pool import DecoderPool
@@ -93,7 +93,7 @@ def test_sixty_mutated_clips_cost_nothing_but_themselves(tmp_path):
 
 @pytest.mark.long
 def test_two_thousand_mutated_clips_cost_nothing_but_themselves(tmp_path, record_property):
-    real = pathlib.Path(clips.shared_videos())
+    real = shared("videos")
     small = sorted(path for path in real.iterdir() if 0 < path.stat().st_size < 3e5)
     bases = [*base_clips(tmp_path), *(path for path in small if path.suffix != ".csv")]
     record_property("states", dict(states_of(bases, tmp_path, 2000, seed=1)))

@@ -84,7 +84,7 @@ def write_metadata(
     directory = storage.path(directory)
     paths = _shard_paths(directory, num_shards)
     if missing := [path for path in paths if not path.exists()]:
-        raise UserError(f"all shards must be there, {missing[0]} is missing; {_REBUILD}")
+        raise _lost(missing[0])
     storage.remove_leftovers(directory)
     (directory / INDEX_FILE).unlink(missing_ok=True)
     if lengths is None:
@@ -244,9 +244,11 @@ def _map(paths: list[Path]) -> list[np.ndarray]:
     try:
         return [tfrecord.map_file(path) for path in paths]
     except FileNotFoundError as error:
-        raise UserError(
-            f"all shards must be there, {error.filename} is missing; {_REBUILD}"
-        ) from None
+        raise _lost(error.filename) from None
+
+
+def _lost(path: str | os.PathLike) -> UserError:
+    return UserError(f"all shards must be there, {os.fspath(path)} is missing; {_REBUILD}")
 
 
 def _lengths(index: Index, num_shards: int) -> list[int]:
