@@ -63,7 +63,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_rows(
-    data: bytes, file: str, columns: Sequence[str], list_column: str
+    data: bytes, file: str, columns: Sequence[str], list_column: str, optional: Sequence[str] = ()
 ) -> tuple[list[Row], list[Problem]]:
     """Returns the rows of a table, and the problems of rows that cannot be read, in file order.
 
@@ -74,6 +74,7 @@ def parse_rows(
         data: content of the file, UTF-8 with or without a byte-order mark.
         file: its name, for messages.
         columns: names that the header must contain, each once.
+        optional: further names, which it may contain once.
         list_column: the only one of `columns` whose value may span lines. If another value does, a
             quote is open: the row is rejected, but lines in it that look like rows are read again.
 
@@ -88,7 +89,8 @@ def parse_rows(
     start = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
     header, start, _ = _read_record(lines, start) if start < len(lines) else ([], start, "")
     names = [name.strip() for name in header]
-    _check_header(names, file, columns)
+    _check_header(names, file, columns, optional)
+    columns = [*columns, *(name for name in optional if name in names)]
     single = [names.index(name) for name in columns if name != list_column]
 
     rows: list[Row] = []
@@ -120,14 +122,16 @@ def _read_record(lines: list[str], start: int) -> tuple[list[str], int, str]:
         return [], start + 1, str(error)
 
 
-def _check_header(names: list[str], file: str, columns: Sequence[str]) -> None:
+def _check_header(
+    names: list[str], file: str, columns: Sequence[str], optional: Sequence[str]
+) -> None:
     found = ", ".join(map(show, names)) or "none"
     if missing := [name for name in columns if name not in names]:
         raise UserError(
             f"{file} must name its columns {','.join(columns)} in its first line, "
             f"got {found}; add {', '.join(missing)} (separated by commas)"
         )
-    if twice := [name for name in columns if names.count(name) > 1]:
+    if twice := [name for name in (*columns, *optional) if names.count(name) > 1]:
         raise UserError(
             f"{file} must name each column once, got {found}; rename one {', '.join(twice)}"
         )

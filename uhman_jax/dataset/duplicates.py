@@ -30,6 +30,15 @@ def find_copies(videos: Sequence[Video], contents: Mapping[str, str]) -> Copies:
     return sorted(copies, key=lambda group: min(video.video_id for video in group))
 
 
+def find_groups(videos: Sequence[Video]) -> Copies:
+    """Returns the videos of each group that videos.csv names, ordered by its name."""
+    groups = collections.defaultdict(list)
+    for video in videos:
+        if video.group:
+            groups[video.group].append(video)
+    return [groups[name] for name in sorted(groups)]
+
+
 def _posting_order(video: Video) -> tuple[bool, int, str]:
     return video.timestamp is None, video.timestamp or 0, video.video_id
 

@@ -39,6 +39,7 @@ class Video:
     hashtags: tuple[str, ...]  # normalised, each once
     timestamp: int | None  # unix seconds
     spellings: tuple[str, ...] = ()  # as the user wrote them, without '#'; () if as `hashtags`
+    group: str = ""  # videos of one group are in one part of every split; "": none
 
     def __post_init__(self):
         """Stores spellings only if they differ from the hashtags."""
@@ -93,7 +94,8 @@ def read_video(
             rule = f"{rule}, and {list_problem.rule}"
         list_problem = Problem("no hashtags", rule, shown, "add one or delete the row")
     timestamp, time_problem = _read_time(fields["timestamp"], rules)
-    video = Video(video_id, path, user_id, hashtags.keys, timestamp, hashtags.spellings)
+    group = fields.get("group", "")
+    video = Video(video_id, path, user_id, hashtags.keys, timestamp, hashtags.spellings, group)
     found = [problem for problem in (*problems, list_problem, time_problem) if problem]
     known = known_users is None or user_id in known_users
     if not known and not any(problem.dropped for problem in found):

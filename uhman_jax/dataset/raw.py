@@ -1,11 +1,12 @@
 """Reads, checks and writes a raw dataset: `videos.csv`, `users.csv` and the video files.
 
-    ROOT/videos.csv   video_id,path,user_id,hashtags,timestamp
+    ROOT/videos.csv   video_id,path,user_id,hashtags,timestamp[,group]
     ROOT/users.csv    user_id,gender,age,country,history        (the file may be absent)
 
 `dataset.hashtags` reads the lists `hashtags` and `history`, `dataset.attributes` reads `gender` and
 `country`, `dataset.field_checks` reads `age` (years) and `timestamp` (unix seconds or ISO 8601).
-`path` is relative to ROOT. `timestamp` and all fields of a user except the id may be empty.
+`path` is relative to ROOT. `timestamp` and all fields of a user except the id may be empty. Videos
+with the same `group` are in the same part of every split; the column may be absent.
 """
 
 import collections
@@ -37,6 +38,7 @@ from uhman_jax.runtime import storage
 from uhman_jax.runtime.errors import UserError
 
 VIDEO_COLUMNS = ("video_id", "path", "user_id", "hashtags", "timestamp")
+_OPTIONAL = ("group",)  # columns of videos.csv
 USER_COLUMNS = ("user_id", "gender", "age", "country", "history")
 
 
@@ -250,7 +252,8 @@ def _parse_table(
 
     `read` takes the fields of a row and the line of each good row by id.
     """
-    rows, problems = parse_rows(data, file, columns, list_column)
+    optional = _OPTIONAL if columns is VIDEO_COLUMNS else ()
+    rows, problems = parse_rows(data, file, columns, list_column, optional)
     good: dict[str, Any] = {}
     bad: set[str] = set()
     lines: dict[str, int] = {}
@@ -266,20 +269,26 @@ def _parse_table(
 
 
 def _fingerprint(videos: Iterable[Video], users: Iterable[User]) -> str:
-    """Returns a hash of the rows, independent of their order; empty spellings are left out."""
+    """Returns a hash of the rows, independent of their order."""
+    left_out = ("spellings", "group")  # if empty, as before these fields existed
     records = (
-        [type(row).__name__, *(v for n, v in vars(row).items() if v or n != "spellings")]
+        [type(row).__name__, *(v for n, v in vars(row).items() if v or n not in left_out)]
         for row in (*videos, *users)
     )
     return hashlib.sha256("\n".join(sorted(map(json.dumps, records))).encode()).hexdigest()
 
 
 def _tables(videos: Iterable[Video] = (), users: Iterable[User] = ()) -> tuple[bytes, bytes]:
-    """Returns the content of videos.csv and of users.csv."""
+    """Returns the content of videos.csv, with groups if there are any, and of users.csv."""
+    videos = tuple(videos)
+    optional = [name for name in _OPTIONAL if any(getattr(video, name) for video in videos)]
     rows = (
-        (v.video_id, v.path, v.user_id, _list(v.written), spell_time(v.timestamp)) for v in videos
+        (v.video_id, v.path, v.user_id, _list(v.written), spell_time(v.timestamp))
+        + tuple(getattr(v, name) for name in optional)
+        for v in videos
     )
-    return _format(VIDEO_COLUMNS, rows), _format(USER_COLUMNS, map(_user_fields, users))
+    table = _format((*VIDEO_COLUMNS, *optional), rows)
+    return table, _format(USER_COLUMNS, map(_user_fields, users))
 
 
 def _list(hashtags: tuple[str, ...]) -> str:

@@ -43,7 +43,7 @@ def assign_splits(
       next the validation split. The number of users is chosen such that the number of their videos
       is nearest to the requested one. No user is in two splits.
 
-    All copies of a content are in one split:
+    All copies of a content, and all videos of a group, are in one split:
 
     - random: the hash of their smallest video_id gives their position.
     - temporal: they count as old as the oldest known timestamp among them.
@@ -60,7 +60,7 @@ def assign_splits(
         test_share: fraction of the videos; if above 0, at least one video (or user) is in test.
         validation_share: fraction of the videos that are not in test; as above.
         seed: seed of the hashes.
-        copies: groups of these videos of equal content; no video is in two groups.
+        copies: groups of these videos that must be in one split.
 
     Returns:
         split_V: int8, TRAIN, VALIDATION or TEST.
@@ -96,8 +96,8 @@ def assign_splits(
         got, remedy = f"{len(names)} {unit}", f"add {unit}"
         if len(order_G) < len(names):
             groups = "1 group" if len(order_G) == 1 else f"{len(order_G)} groups"
-            got += f", bound by duplicates into {groups},"
-            remedy = f"set --config.data.duplicates=drop, {remedy}"
+            got += f", bound by duplicates or the column group into {groups},"
+            remedy = f"set --config.data.duplicates=drop, divide groups, {remedy}"
         raise UserError(
             f"a {split.value} split must leave {unit} to train on, got {got} of "
             f"which {num_test} are test and {num_validation} validation; {remedy}, or lower "

@@ -14,7 +14,12 @@ import numpy as np
 
 from uhman_jax.config import Duplicates, ViewConfig
 from uhman_jax.dataset.attributes import AGE_BUCKETS, age_bucket, encode_attribute
-from uhman_jax.dataset.duplicates import count_copies, find_copies, leave_out_copies
+from uhman_jax.dataset.duplicates import (
+    count_copies,
+    find_copies,
+    find_groups,
+    leave_out_copies,
+)
 from uhman_jax.dataset.hashtags import normalise_hashtag
 from uhman_jax.dataset.history import Ragged, build_histories
 from uhman_jax.dataset.raw import RawDataset, User, Video
@@ -207,16 +212,16 @@ def build_view(
         "videos_without_features": len(raw.videos) - len(videos),
         "videos_without_timestamp": sum(video.timestamp is None for video in videos),
     }
-    copies = find_copies(videos, contents)
-    report |= count_copies(videos, copies, duplicates, divide)
+    copies, groups = find_copies(videos, contents), find_groups(videos)
+    report |= count_copies(videos, copies, duplicates, functools.partial(divide, copies=groups))
     match duplicates:
         case Duplicates.TOGETHER:
-            split_V = divide(videos, copies=copies)
+            split_V = divide(videos, copies=[*copies, *groups])
         case Duplicates.DROP:
             videos = leave_out_copies(videos, copies)
-            split_V = divide(videos)
+            split_V = divide(videos, copies=find_groups(videos))
         case Duplicates.KEEP:
-            split_V = divide(videos)
+            split_V = divide(videos, copies=groups)
         case _:
             assert_never(duplicates)
     vocabulary = select_hashtags(videos, split_V, config)
