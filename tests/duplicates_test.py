@@ -61,8 +61,8 @@ def test_a_content_that_was_posted_before_is_not_new():
 @pytest.mark.parametrize(("split", "unit"), [(Split.COLD_USER, "users"), (Split.RANDOM, "videos")])
 def test_a_split_that_duplicates_make_impossible_names_the_remedy(split, unit):
     message = f"a {split.value} split must leave {unit} to train on, got 6 {unit}, bound by "
-    message += "duplicates into 1 group, of which 1 are test and 0 validation; "
-    message += "set --config.data.duplicates=drop, add"
+    message += "duplicates or the column group into 1 group, of which 1 are test and 0 validation; "
+    message += "set --config.data.duplicates=drop, divide groups, add"
     videos = [video(f"v{i}", f"u{i}") for i in range(6)]
     contents = {v.video_id: "black" for v in videos}
     config = ViewConfig(split=split, min_count=1)

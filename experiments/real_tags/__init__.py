@@ -1,0 +1,1 @@
+"""A comparison on real pictures with their artists' keywords; see README.md in this folder."""
