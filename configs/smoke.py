@@ -19,7 +19,7 @@ def get_config() -> Config:
     config.simulator.num_classes = 5
     config.simulator.objects_per_clip = 2
     config.simulator.max_seconds = 2.5
-    config.preprocess.max_frames = 1
+    config.preprocess.max_frames, config.data.simulated_frames = 0, 1
     config.preprocess.calibration_frames = 16
     config.view.min_count = 2
     config.train.num_epochs = 2

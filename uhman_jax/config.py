@@ -162,6 +162,8 @@ _below_1 = functools.partial(_within, "[0, 1)")
 _part = functools.partial(_within, "(0, 1]")
 _seed = functools.partial(_within, "[0, 2147483647]")
 
+MAX_FRAMES = 16  # automatic `preprocess.max_frames` of a user's own clips
+
 
 @dataclasses.dataclass
 class DataConfig:
@@ -169,6 +171,7 @@ class DataConfig:
 
     root: str = ""  # folder with videos.csv; "": a simulated dataset under `simulated_dir`
     simulated_dir: str = "data"  # local; has a folder per simulated dataset, named by fingerprint
+    simulated_frames: int = _from_1(16)  # automatic `preprocess.max_frames` of simulated clips
     strict: bool = False  # stop on any bad row instead of dropping it
     duplicates: Duplicates = Duplicates.TOGETHER  # clips with equal video streams
 
@@ -221,7 +224,7 @@ class PreprocessConfig:
     weights_seed: int = _seed(0)  # seed of random weights
     calibration_frames: int = _from_0(64)  # frames for batch norms of random weights; 0: none
     frames_per_second: float = _above_0(5.0)  # sampling rate
-    max_frames: int = _from_1(16)  # maximum number of frames per clip, evenly spaced (n_f)
+    max_frames: int = _from_0(MAX_FRAMES)  # frames per clip, at most (n_f); 0: automatic
     storage: Storage = Storage.UINT8  # type of stored features
     videos_per_shard: int = _from_1(64)  # videos in a shard, the unit of work
     batch_frames: int = _from_1(16)  # frames per call of the network; 128 on a GPU
@@ -243,7 +246,7 @@ class ViewConfig:
     distribution: Distribution = Distribution.NATURAL
     split: Split = Split.RANDOM
     seed: int = _seed(0)  # of the split and of downsampling
-    min_count: int = _from_1(10)  # minimum training uses of a hashtag (section 3.1)
+    min_count: int = _from_0(10)  # minimum training uses of a hashtag (section 3.1); 0: automatic
     test_share: float = _within("(0, 1)", 0.2)  # of the videos (section 3.1)
     validation_share: float = _below_1(0.1)  # of the remaining videos
     train_share: float = _part(1.0)  # of the training videos; the vocabulary uses all of them
@@ -416,14 +419,21 @@ def go_on_with(config: Config, stored: dict[str, Any]) -> Config:
     """Returns the config with which a stored run continues.
 
     A field that the stored config lacks reproduces the version that wrote it, unless the command
-    sets the field to a value other than the default.
+    sets the field to a value other than the default. A number that is automatic in the command is
+    the one with which the run began.
 
     Args:
         config: of the command that continues the run; it is not changed.
         stored: result of `to_dict` when the run began, possibly with an earlier version.
     """
     config = copy.deepcopy(config)
-    is_default = config.data.duplicates is DataConfig().duplicates
-    if is_default and "duplicates" not in stored.get("data", {}):
+    data = stored.get("data", {})
+    if config.data.duplicates is DataConfig().duplicates and "duplicates" not in data:
         config.data.duplicates = _DUPLICATES_BEFORE
+    for section, name in (("preprocess", "max_frames"), ("view", "min_count")):
+        if not getattr(part := getattr(config, section), name):
+            number = stored.get(section, {}).get(name, getattr(type(part)(), name))
+            setattr(part, name, number)
+    # It decided the stored `max_frames`, and has no effect afterwards.
+    config.data.simulated_frames = data.get("simulated_frames", DataConfig().simulated_frames)
     return config

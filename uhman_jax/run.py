@@ -1,6 +1,7 @@
 """Runs an experiment: prepares data, trains, evaluates and reports, or continues a run."""
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import os
 import pathlib
@@ -13,7 +14,15 @@ from uhman_jax.config import Config, flatten, go_on_with
 from uhman_jax.config_checks import check_mesh, differences
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import View
-from uhman_jax.prepare import Log, Prepared, channel_statistics, dataset_root, features_dir, prepare
+from uhman_jax.prepare import (
+    Log,
+    Prepared,
+    channel_statistics,
+    dataset_root,
+    extraction_settings,
+    features_dir,
+    prepare,
+)
 from uhman_jax.relative_paths import FOLDER, PATHS, located, same_path
 from uhman_jax.run_directory import CHECKPOINTS, CONFIG, REPORT, VIEW, FinishedRun, read_config
 from uhman_jax.runtime import lock, signals, storage
@@ -181,6 +190,8 @@ def _check_folders(here: Config) -> None:
 def _check_same_config(config: Config, workdir: pathlib.Path) -> tuple[Config, dict[str, Any]]:
     """Returns the config and facts of a run; a new run has the given config and no facts.
 
+    `preprocess.max_frames` is a number in the result, also if it is automatic in the given config.
+
     Raises:
         UserError: the run directory belongs to another config.
     """
@@ -192,7 +203,7 @@ def _check_same_config(config: Config, workdir: pathlib.Path) -> tuple[Config, d
                 f"a run directory must have its {CONFIG}, got none in {workdir}; "
                 "use another --workdir"
             ) from None
-        return config, {}
+        return dataclasses.replace(config, preprocess=extraction_settings(config)), {}
     config = go_on_with(config, run_directory.read_json(workdir / CONFIG))
     old, new = flatten(before), flatten(config)
     same = [
@@ -236,7 +247,8 @@ def _keep_inputs(
         "features": prepared.store.info,
         FOLDER: os.getcwd(),  # base of relative paths in the settings
     }
-    run_directory.write_config(workdir, config, facts)
+    settings = dataclasses.replace(config.view, min_count=view.min_count)  # may be automatic
+    run_directory.write_config(workdir, dataclasses.replace(config, view=settings), facts)
 
 
 def _source_revision() -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from uhman_jax.dataset.attributes import fold_country, fold_gender, is_unknown
 from uhman_jax.dataset.csv_rows import Problem, show
-from uhman_jax.dataset.hashtags import Hashtags, read_hashtags, split_hashtags
+from uhman_jax.dataset.hashtags import MISSING, Hashtags, read_hashtags, split_hashtags
 
 UNKNOWN_USER = "unknown user"  # `Problem.kind` of a video whose user is not in users.csv
 MAX_AGE = 120  # years
@@ -94,7 +94,8 @@ def read_video(
             rule = f"{rule}, and {list_problem.rule}"
         list_problem = Problem("no hashtags", rule, shown, "add one or delete the row")
     timestamp, time_problem = _read_time(fields["timestamp"], rules)
-    group = fields.get("group", "")
+    group = fields.get("group", "") if rules > 2 else ""
+    group = "" if group.casefold() in MISSING else group
     video = Video(video_id, path, user_id, hashtags.keys, timestamp, hashtags.spellings, group)
     found = [problem for problem in (*problems, list_problem, time_problem) if problem]
     known = known_users is None or user_id in known_users

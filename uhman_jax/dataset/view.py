@@ -1,12 +1,13 @@
 """Builds and stores a view: splits, and vocabulary, attributes and histories from train only."""
 
+import collections
 import dataclasses
 import functools
 import hashlib
 import io
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, assert_never
 
@@ -33,6 +34,8 @@ from uhman_jax.dataset.split import (
 from uhman_jax.dataset.vocabulary import (
     Vocabulary,
     count_without_hashtag,
+    describe_min_count,
+    fitting_min_count,
     leave_out,
     select_hashtags,
 )
@@ -72,7 +75,8 @@ class View:
     max_history: int  # length of the longest row of `history`, at least 1
     report: dict[str, int]  # counts of videos and uses, mostly of left-out ones, by reason
     rules: int  # version of the rules for reading the tables, see `dataset.rules`
-    fingerprint: str  # SHA-256 of all fields but the report; under rules 1 without spellings, rules
+    min_count: int  # minimum training uses of a hashtag; 0 in files of earlier versions
+    fingerprint: str  # SHA-256 of what decides training; under rules 1 without spellings, rules
 
     def rows(self, split: int) -> np.ndarray:
         """Returns the rows of TRAIN, VALIDATION or TEST, int64, ascending."""
@@ -82,6 +86,30 @@ class View:
         """Returns the id of a hashtag in any spelling; None if it is not in the vocabulary."""
         found = self._ids.get(hashtag)
         return self._ids.get(normalise_hashtag(hashtag, self.rules)) if found is None else found
+
+    def next_history(self, user_id: str) -> list[int]:
+        """Returns the history that a further video of a user would have; [] for other users.
+
+        It has the hashtags of all train videos of the user and those of their list in users.csv,
+        most used first, then by name, at most `max_history`. A view has this list only as a part of
+        the histories, so a hashtag that is both in the list and on two train videos or more counts
+        once less if all videos of the user are in train.
+        """
+        rows = [row for row, name in enumerate(self.user_ids) if name == user_id]
+        for row in rows:
+            if self.split_V[row] != TRAIN:
+                return self.history.row(row).tolist()
+        own = {row: set(self.positives.row(row).tolist()) for row in rows}
+        count = collections.Counter(t for hashtags in own.values() for t in hashtags)
+        listed = {
+            t
+            for row, hashtags in own.items()
+            for t in self.history.row(row).tolist()
+            if count[t] == (t in hashtags)  # no other video has it
+        }
+        count.update(listed)
+        ranked = sorted(count, key=lambda t: (-count[t], self.hashtags[t]))
+        return ranked[: self.max_history]
 
     @functools.cached_property
     def _ids(self) -> dict[str, int]:
@@ -129,6 +157,7 @@ class View:
                     f"a view must be of format 2 or {_FORMAT}, got {format_} in {path}; "
                     "delete it and build the view again"
                 )
+            header.setdefault("min_count", 0)
             if format_ == 2:
                 header |= {"spellings": header["hashtags"], "rules": 1}
             fields: dict[str, Any] = {n: archive[n] for n in archive.files if n != "header"}
@@ -159,7 +188,7 @@ def _arrays(view: View) -> dict[str, Any]:
 
 def _fingerprint(view: View) -> str:
     digest = hashlib.sha256()
-    left_out = ["report", "fingerprint"]
+    left_out = ["report", "min_count", "fingerprint"]
     if view.rules == 1:  # as before rules 2
         left_out += ["spellings", "rules"]
     header = [getattr(view, name) for name in _HEADER_FIELDS if name not in left_out]
@@ -176,6 +205,7 @@ def build_view(
     config: ViewConfig,
     contents: Mapping[str, str] = MappingProxyType({}),
     duplicates: Duplicates = Duplicates.TOGETHER,
+    log: Callable[[str], object] = lambda line: None,
 ) -> View:
     """Returns the view of a raw dataset under a config.
 
@@ -189,6 +219,7 @@ def build_view(
         config: settings of the view.
         contents: hash of the content by video_id, if known.
         duplicates: how to treat videos with equal content.
+        log: function that logs a line about the hashtags that `config.min_count` drops.
 
     Raises:
         UserError: no video can be trained on, or a requested split is empty.
@@ -224,8 +255,11 @@ def build_view(
             split_V = divide(videos, copies=groups)
         case _:
             assert_never(duplicates)
+    min_count = config.min_count or fitting_min_count(int(np.sum(split_V == TRAIN)))
+    log(describe_min_count(videos, split_V, min_count))
+    config = dataclasses.replace(config, min_count=min_count)
     vocabulary = select_hashtags(videos, split_V, config)
-    report |= vocabulary.report | count_without_hashtag(vocabulary, split_V, config.min_count)
+    report |= vocabulary.report | count_without_hashtag(vocabulary, split_V, min_count)
     video_ids = [video.video_id for video in videos]
     surplus_V = surplus_train(video_ids, split_V, config.train_share, config.seed)
     if surplus_V.any():
@@ -236,7 +270,7 @@ def build_view(
     split_V = split_V[is_row_V]
     use_video = (np.cumsum(is_row_V) - 1)[vocabulary.video]
     uses = use_video, vocabulary.hashtag
-    return _assemble(raw, videos, split_V, vocabulary, uses, config.max_history, report)
+    return _assemble(raw, videos, split_V, vocabulary, uses, config, report)
 
 
 def _assemble(
@@ -245,7 +279,7 @@ def _assemble(
     split_V: np.ndarray,
     vocabulary: Vocabulary,
     uses: tuple[np.ndarray, np.ndarray],
-    max_history: int,
+    config: ViewConfig,
     report: dict[str, int],
 ) -> View:
     """Joins the videos that are rows of the view with the data of their users."""
@@ -270,7 +304,7 @@ def _assemble(
         uses,
         (past_user, past_hashtag),
         name_rank_T=np.argsort(np.argsort(np.array(vocabulary.hashtags, dtype=object))),
-        max_history=max_history,
+        max_history=config.max_history,
     )
     order = np.lexsort((uses[1], uses[0]))
     positives = Ragged.build(uses[0][order], uses[1][order], len(videos))
@@ -293,7 +327,8 @@ def _assemble(
         max_positives=int(np.diff(positives.offsets).max(initial=1)),
         max_history=int(np.diff(history.offsets).max(initial=1)),
         report=report,
-        rules=raw.rules,
+        rules=raw.rules if any(video.group for video in raw.videos) else min(raw.rules, 2),
+        min_count=config.min_count,
         fingerprint="",
     )
     return dataclasses.replace(view, fingerprint=_fingerprint(view))

@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from uhman_jax.config import Config, PreprocessConfig
+from uhman_jax.config import MAX_FRAMES, Config, PreprocessConfig
 from uhman_jax.config_checks import validate
 from uhman_jax.runtime import signals, storage
 from uhman_jax.runtime.errors import UserError, count_of, exit_on_user_error
@@ -73,6 +73,7 @@ def run(beam_arguments: list[str]) -> None:
         validate(config)
     except UserError as error:  # the message names settings by their path in a config
         raise UserError(str(error).replace("preprocess.", "--")) from error
+    config.preprocess.max_frames = config.preprocess.max_frames or MAX_FRAMES
     if unknown := set(_RETRY.value) - set(ledger.STATES):
         raise UserError(
             f"--retry must name states of {', '.join(ledger.STATES)}, got "

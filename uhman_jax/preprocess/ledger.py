@@ -140,6 +140,7 @@ def settings(config: PreprocessConfig) -> dict:
     Raises:
         UserError: the weights file cannot be read.
     """
+    assert config.max_frames, "an automatic number is resolved before"
     network = BACKBONES[config.backbone.value].network
     values = {"network": network, "weights": config.weights}
     if config.weights == "random":

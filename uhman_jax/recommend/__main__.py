@@ -3,23 +3,27 @@ r"""Suggests hashtags for clips.
     python -m uhman_jax.recommend --run=runs/natural --video=clip.mp4 \
         --gender=female --age=21 --country=US --history="#dance #ootd"
 
-Every attribute is optional; --video may be a folder and may be repeated, and further clips may
-follow the flags. --explain=why.html (or .png) explains the suggestions; with --versus="gender=male,
-age=40, history=#football" it compares two profiles. Exit status: 0 success; 2 bad input, or no
-readable clip; 75 stopped by a signal; 141 output pipe closed.
+Every attribute is optional. With --user=ID, values that are not given are those of a user of the
+run. --video may be a folder and may be repeated, and further clips may follow the flags.
+--explain=why.html (or .png) explains the suggestions; with --versus="gender=male, age=40,
+history=#football" it compares two profiles. Exit status: 0 success; 2 bad input, or no readable
+clip; 75 stopped by a signal; 141 output pipe closed.
 """
 
 import csv
+import dataclasses
 import json
 import sys
 from typing import Any
 
 from absl import flags, logging
 
+from uhman_jax.dataset.view import View
 from uhman_jax.preprocess.find_videos import clips_of
-from uhman_jax.recommend.profile import Profile
+from uhman_jax.recommend.profile import Profile, profile_of
 from uhman_jax.recommend.start import check_choice, check_output, start_extractor
-from uhman_jax.runtime import signals
+from uhman_jax.run_directory import VIEW, require
+from uhman_jax.runtime import signals, storage
 from uhman_jax.runtime.errors import UserError, exit_on_user_error
 from uhman_jax.runtime.storage import escape_name
 from uhman_jax.runtime.streams import is_utf8, run_app
@@ -32,6 +36,7 @@ _FEATURES = flags.DEFINE_string(
     "Features folder of the run, which has the extractor; default: as in the run's config.",
 )
 _SEED = flags.DEFINE_integer("seed", None, "Seed of the model; default: the first.")
+_USER = flags.DEFINE_string("user", "", "Id of a user of the run, for the values not given here.")
 _PROFILE = {
     "gender": flags.DEFINE_string("gender", "", "Gender, e.g. female or F."),
     "age": flags.DEFINE_string("age", "", "Age in years."),
@@ -61,7 +66,7 @@ def run(rest: list[str]) -> bool:
     """
     if _JSON.value + _CSV.value + bool(_EXPLAIN.value) > 1:
         raise UserError("output must be one of --json, --csv and --explain, got several; use one")
-    profile = Profile.parse(**{name: flag.value for name, flag in _PROFILE.items()})
+    profile = _profile()
     check_choice(_TOP_K.value, _MIN_CONFIDENCE.value)
     clips = clips_of([*_VIDEO.value, *rest])
     if _VERSUS.value and not _EXPLAIN.value:
@@ -96,6 +101,18 @@ def run(rest: list[str]) -> bool:
             elif answer.readable:
                 print(_as_table(clip, profile, answer.suggestions), flush=True)
     return answered > 0
+
+
+def _profile() -> Profile:
+    """Returns the profile that the flags give; with --user, the other values are of this user."""
+    texts = {name: flag.value for name, flag in _PROFILE.items()}
+    profile = Profile.parse(**texts)
+    if not _USER.value:
+        return profile
+    known = profile_of(View.load(require(storage.path(_RUN.value) / VIEW)), _USER.value)
+    return dataclasses.replace(
+        known, **{name: getattr(profile, name) for name in texts if texts[name]}
+    )
 
 
 def _load(videos: list[str]) -> Any:

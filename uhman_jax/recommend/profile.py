@@ -1,12 +1,20 @@
 """Describes a user by a profile, and encodes profiles as the input of a model."""
 
 import dataclasses
+import difflib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from uhman_jax.dataset.attributes import UNKNOWN, age_bucket, fold_country, fold_gender, is_unknown
+from uhman_jax.dataset.attributes import (
+    AGE_BUCKETS,
+    UNKNOWN,
+    age_bucket,
+    fold_country,
+    fold_gender,
+    is_unknown,
+)
 from uhman_jax.dataset.field_checks import MAX_AGE, parse_age
 from uhman_jax.dataset.hashtags import Hashtags, read_hashtags, split_hashtags
 from uhman_jax.dataset.view import Ragged, View
@@ -25,7 +33,7 @@ class Profile:
     """
 
     gender: str = ""
-    age: int | None = None  # in years
+    age: int | str | None = None  # in years, or one of `AGE_BUCKETS`
     country: str = ""
     history: tuple[str, ...] = ()  # hashtags used before; one text may list several
 
@@ -97,6 +105,38 @@ class Profile:
         return ", ".join(filter(None, parts)) or "nothing known"
 
 
+def profile_of(view: View, user_id: str) -> Profile:
+    """Returns the profile of a user of a run, as a further clip of this user would have it.
+
+    The attributes are those of the training data, so the age is a bucket of years. The history has
+    the hashtags of the user's training clips and of their list in users.csv, most used first.
+
+    Raises:
+        UserError: no clip of the view is by this user.
+    """
+    try:
+        row = view.user_ids.index(user_id)
+    except ValueError:
+        ids = {name.casefold(): name for name in sorted(view.user_ids)}
+        near = difflib.get_close_matches(user_id.casefold(), ids, n=3)
+        names = ", ".join(repr(ids[name]) for name in near or list(ids)[:5])
+        known = f"similar ids are {names}" if near else f"its {len(ids)} users include {names}"
+        raise UserError(
+            f"a known user must have a clip in the run, got {user_id!r}; {known}, and any other "
+            "user is described by gender, age, country and history"
+        ) from None
+
+    def value(names: Sequence[str], ids_V: np.ndarray) -> str:
+        return names[ids_V[row]] if ids_V[row] else ""  # 0: unknown
+
+    return Profile(
+        value(view.genders, view.gender_V),
+        value(view.ages, view.age_V) or None,
+        value(view.countries, view.country_V),
+        tuple(view.spellings[t] for t in view.next_history(user_id)),
+    )
+
+
 def read_list(texts: str | Iterable[str], rules: int) -> Hashtags:
     """Parses the hashtags of one text or several.
 
@@ -109,6 +149,10 @@ def read_list(texts: str | Iterable[str], rules: int) -> Hashtags:
         return read_hashtags(*texts)
     keys = split_hashtags(" ".join(texts), rules)
     return Hashtags(keys, keys, ())
+
+
+def _bucket(age: int | str | None) -> str:
+    return age if age in AGE_BUCKETS else age_bucket(age)  # type: ignore[bad-argument-type]
 
 
 class ProfileEncoder:
@@ -143,7 +187,7 @@ class ProfileEncoder:
 
         return UserInput(
             ids("gender", [profile.gender for profile in profiles], view.genders),
-            ids("age", [age_bucket(profile.age) for profile in profiles], view.ages),
+            ids("age", [_bucket(profile.age) for profile in profiles], view.ages),
             ids("country", [profile.country for profile in profiles], view.countries),
             *pad(ragged, np.arange(len(profiles)), view.max_history),
         )

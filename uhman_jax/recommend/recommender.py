@@ -15,7 +15,7 @@ from uhman_jax.input_pipeline import pad_videos
 from uhman_jax.kernels.video_input import VideoInput
 from uhman_jax.models.layers import score
 from uhman_jax.preprocess.feature_client import OnDemand
-from uhman_jax.recommend.profile import Profile, ProfileEncoder, read_list
+from uhman_jax.recommend.profile import Profile, ProfileEncoder, profile_of, read_list
 from uhman_jax.recommend.start import check_choice, start_extractor
 from uhman_jax.run import keep_compiled_programs
 from uhman_jax.run_directory import which_seed
@@ -129,6 +129,10 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
     def notes(self) -> list[str]:
         """One sentence for each value of the last profiles that the model could not use."""
         return self._profiles.notes
+
+    def profile(self, user_id: str) -> Profile:
+        """Returns the profile of a user of the run, see `profile_of`."""
+        return profile_of(self.view, user_id)
 
     def recommend(
         self,
