@@ -288,7 +288,7 @@ def command_line(*arguments, program=("-m", "uhman_jax.preprocess")):
     ("arguments", "sentence"),
     [
         (["--root=/nowhere"], "--root must be a folder of videos, got '/nowhere'"),
-        (["--root=.", "--max_frames=0"], "max_frames must be in [1, inf), got 0"),
+        (["--root=.", "--max_frames=-1"], "max_frames must be in [0, inf), got -1"),
         (["--root=.", "--weights=no.h5"], "got 'no.h5' (No such file or directory)"),
         (["--root=.", "--retry=later"], "--retry must name states"),
         (["--root=.", "extra"], "all arguments must be flags, got 'extra'"),

@@ -120,10 +120,10 @@ def profile_of(view: View, user_id: str) -> Profile:
         ids = {name.casefold(): name for name in sorted(view.user_ids)}
         near = difflib.get_close_matches(user_id.casefold(), ids, n=3)
         names = ", ".join(repr(ids[name]) for name in near or list(ids)[:5])
-        known = f"similar ids are {names}" if near else f"its {len(ids)} users include {names}"
         raise UserError(
-            f"a known user must have a clip in the run, got {user_id!r}; {known}, and any other "
-            "user is described by gender, age, country and history"
+            f"a known user must have a clip in the run, got {user_id!r}, and "
+            f"{'similar' if near else 'some of its'} ids are {names}; use an id of the run, or "
+            "describe the user by gender, age, country and history"
         ) from None
 
     def value(names: Sequence[str], ids_V: np.ndarray) -> str:
