@@ -1,6 +1,7 @@
 """Videos of equal content: no split divides them, and their number is reported."""
 
 import collections
+import dataclasses
 import math
 
 import numpy as np
@@ -12,6 +13,7 @@ from views import EVERY_SPLIT, build, make_raw, random_world
 from uhman_jax.config import Duplicates, Split, ViewConfig
 from uhman_jax.dataset.duplicates import describe_copies, find_copies, leave_out_copies
 from uhman_jax.dataset.raw import Video
+from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.split import assign_splits, stateless_hash
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, build_view
 from uhman_jax.runtime.errors import UserError
@@ -235,3 +237,64 @@ def test_duplicates_move_few_videos_and_keep_the_shares():
         assert len(moved) <= 1 + 2 * 2
         for split in (TRAIN, VALIDATION, TEST):
             assert abs(len(view.rows(split)) - len(before.rows(split))) <= 2
+
+
+# ---- The column `group`
+
+
+def grouped():
+    """Returns videos of as many users; each third has no group, the others are in ten groups."""
+    videos = [video(f"v{i:02}", f"u{i:02}", 10 * (i % 15) + 7 * (i // 15)) for i in range(60)]
+    return [dataclasses.replace(v, group=f"g{i % 15}" * (i % 3 > 0)) for i, v in enumerate(videos)]
+
+
+@pytest.mark.parametrize("duplicates", list(Duplicates))
+@pytest.mark.parametrize("split", EVERY_SPLIT)
+def test_a_group_is_in_one_part_of_every_split(split, duplicates):
+    videos = grouped()
+    ids, contents = [v.video_id for v in videos], {"v01": "x", "v59": "x", "v04": "y", "v08": "y"}
+    used = set()
+    for seed in range(5):
+        config = ViewConfig(split=split, seed=seed, min_count=1)
+        view = build_view(make_raw(videos), ids, config, contents, duplicates)
+        part = dict(zip(view.video_ids, view.split_V.tolist(), strict=True))
+        parts = collections.defaultdict(set)
+        for v in videos:
+            if v.group and v.video_id in part:
+                parts[v.group].add(part[v.video_id])
+        assert len(parts) == 10 and all(len(found) == 1 for found in parts.values())
+        used |= {n for found in parts.values() for n in found}
+        assert view.rules == CURRENT
+        if duplicates is Duplicates.TOGETHER:  # v04 and v08 join their groups
+            assert parts["g4"] == parts["g8"]
+    assert used == {TRAIN, VALIDATION, TEST}
+
+
+@pytest.mark.parametrize("split", EVERY_SPLIT)
+def test_without_groups_a_view_is_that_of_earlier_rules(split):
+    videos, users = random_world(3)
+    view = build(videos, users, split=split)
+    raw = dataclasses.replace(make_raw(videos, users), rules=2)
+    config = ViewConfig(split=split, min_count=1)
+    before = build_view(raw, [v.video_id for v in videos], config)
+    assert view.rules == before.rules == 2 and view.fingerprint == before.fingerprint
+
+
+@pytest.mark.parametrize("split", [Split.RANDOM, Split.COLD_USER])
+def test_a_group_that_is_too_large_stays_in_train(split):
+    videos = [video(f"v{i:02}", f"u{i:02}") for i in range(50)]
+    videos = [dataclasses.replace(v, group="film" * (v.video_id < "v20")) for v in videos]
+    for seed in range(20):
+        view = build(videos, split=split, seed=seed)
+        assert np.bincount(view.split_V).tolist() == [36, 4, 10] and not view.split_V[:20].any()
+    videos = [dataclasses.replace(v, group="film") for v in videos]
+    unit = "videos" if split is Split.RANDOM else "users"
+    with pytest.raises(UserError, match=f"got 50 {unit}, bound by duplicates or the column group"):
+        build(videos, split=split)
+
+
+def test_in_a_temporal_split_a_group_is_as_old_as_its_oldest_video():
+    videos = [video(f"v{t}", timestamp=t) for t in range(10)]
+    videos = [dataclasses.replace(v, group="g" * (v.video_id in ("v9", "v0"))) for v in videos]
+    view = build(videos, split=Split.TEMPORAL, test_share=0.1, validation_share=0.2)
+    assert "".join(map(str, view.split_V)) == "0000001120"

@@ -3,6 +3,8 @@
 import copy
 import errno
 import json
+import pathlib
+import runpy
 import shutil
 import types
 
@@ -243,3 +245,51 @@ def test_features_of_an_earlier_version_say_nothing_of_duplicates(copied, logged
     config.data.duplicates = Duplicates.KEEP
     assert prepare.prepare(config, logged.append).view.fingerprint == view.fingerprint
     assert not any("Duplicates" in line for line in logged)
+
+
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+
+
+def config_of(name):
+    return runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]()
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.py")))
+def test_every_config_uses_16_frames_of_own_clips_or_the_number_that_is_set(tmp_path, name):
+    config = config_of(name)
+    config.data.root = str(tmp_path)
+    assert prepare.extraction_settings(config).max_frames == 16
+    config.preprocess.max_frames = 3
+    assert prepare.extraction_settings(config) is config.preprocess
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("natural", 4), ("balanced", 4), ("ua", 4), ("smoke", 1)]
+)
+def test_simulated_clips_have_a_number_of_their_own(tmp_path, name, number):
+    config = config_of(name)
+    assert prepare.extraction_settings(config).max_frames == number
+    config.data.root = str(tmp_path)
+    (tmp_path / "simulated.json").touch()
+    assert prepare.extraction_settings(config).max_frames == number
+
+
+def test_features_that_commit_bf341f2_made_are_found(tmp_path):
+    config = config_of("natural")
+    assert prepare.features_dir(config).name == "f2cbd5b98c59"
+    assert prepare.features_dir(config_of("smoke")).name == "f7dc9953732c"
+    config.data.root = str(tmp_path)
+    assert prepare.features_dir(config) == tmp_path / "features" / "7d47556f71cf"
+
+
+@pytest.mark.parametrize(("share", "warned"), [(0.1, True), (0.2, False), (0, False)])
+def test_a_validation_split_with_few_users_warns(root, logged, share, warned):
+    """Each of the 150 videos has its own user; 12, 24 or none are in validation."""
+    config = tiny_world.make_config(root)
+    config.view.validation_share = share
+    prepare.prepare(config, logged.append)
+    found = [line for line in logged if line.startswith("Warning: validation")]
+    assert bool(found) == warned
+    if warned:
+        assert "has 12 videos of only 12 users" in found[0]
+        assert "raise view.validation_share" in found[0]

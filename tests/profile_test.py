@@ -1,11 +1,14 @@
 """Profiles are normalised as the training data were."""
 
 import dataclasses
+import pathlib
+import tarfile
 
 import pytest
-from views import build, random_world
+from views import build, random_world, spell
 
-from uhman_jax.recommend.profile import Profile, ProfileEncoder
+from uhman_jax.dataset.view import TEST, View
+from uhman_jax.recommend.profile import Profile, ProfileEncoder, profile_of
 from uhman_jax.runtime.errors import UserError
 
 HASHTAGS = ("sea", "sun", "sea|sun", "strasse")
@@ -115,3 +118,54 @@ def test_a_long_history_is_cut(view):
     encoder = ProfileEncoder(dataclasses.replace(view, max_history=1))
     assert used(encoder, Profile(history=("sun", "sea"))) == [["sun"]]
     assert "first 1 " in encoder.notes[0]
+
+
+def test_the_profile_of_a_known_user_is_that_of_their_clips():
+    videos, users = random_world(15)
+    videos = spell(videos, 1)
+    full = build(videos, users)
+    encoder = ProfileEncoder(full)
+    row = next(iter(full.rows(TEST)))  # whose history is that of any further clip
+    known = profile_of(full, full.user_ids[row])
+    encoded = encoder.encode([known])
+    assert encoder.notes == []
+    assert encoded.gender_B == full.gender_V[row] and encoded.country_B == full.country_V[row]
+    assert encoded.age_B == full.age_V[row]
+    history = encoded.history_BR[0][encoded.history_mask_BR[0]]
+    assert history.tolist() == full.history.row(row).tolist() != []
+    ages = {profile_of(full, user_id).age for user_id in full.user_ids}
+    assert ages == {None, *full.ages[1:]} and len(ages) > 3
+    assert Profile(age="18-24").describe() == "age 18-24"
+
+
+@pytest.mark.parametrize(
+    ("user_id", "text"),
+    [
+        ("U01 ", "got 'U01 ', and similar ids are 'u01'; "),
+        ("somebody", "got 'somebody', and some of its ids are 'u00', 'u01', 'u02', 'u03', 'u04'; "),
+    ],
+)
+def test_an_unknown_user_is_one_sentence_with_ids(user_id, text):
+    view = build(*random_world(15))
+    with pytest.raises(UserError) as caught:
+        profile_of(view, user_id)
+    message = str(caught.value)
+    assert message.startswith(f"a known user must have a clip in the run, {text}")
+    assert message.endswith("or describe the user by gender, age, country and history")
+
+
+def test_a_user_of_a_run_of_an_earlier_version_is_known(tmp_path):
+    """Reads the run of `stored_run_test`; `dark,` is one hashtag by its rules."""
+    with tarfile.open(pathlib.Path(__file__).parent / "fixtures" / "stored_run.tar.xz") as archive:
+        archive.extract("./run/view.npz", tmp_path, filter="data")
+    view = View.load(tmp_path / "run" / "view.npz")
+    assert view.min_count == 0
+    for user_id in set(view.user_ids):
+        known = profile_of(view, user_id)
+        ids = {view.hashtags.index(name) for name in known.history}
+        rows = [row for row, name in enumerate(view.user_ids) if name == user_id]
+        assert ids >= {t for row in rows for t in view.history.row(row).tolist()}
+        encoder = ProfileEncoder(view)
+        encoded = encoder.encode([known])
+        assert encoder.notes == [] and encoded.history_mask_BR.sum() == len(ids)
+        assert encoded.country_B == view.country_V[rows[0]]

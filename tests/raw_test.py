@@ -379,3 +379,40 @@ def test_rows_that_would_change_are_not_written(tmp_path, videos, users, text):
     assert text in message(write_raw_dataset, tmp_path, videos, users)
     assert os.listdir(tmp_path) == ["videos.csv"]
     assert (tmp_path / "videos.csv").read_text() == "as it was"
+
+
+GROUPED = VIDEOS.replace("\n", ",group\n")
+
+
+def test_groups_are_read_and_written_back(tmp_path):
+    rows = "good,clips/a.mp4,u1,t,,film 1\nv2,clips/b.mp4,u1,t,,\nv3,clips/b.mp4,u1,t,,NaN\n"
+    raw = read(tmp_path, GROUPED + rows)
+    assert [video.group for video in raw.videos] == ["film 1", "", ""] and not raw.problems
+    write_raw_dataset(tmp_path / "again", raw.videos, raw.users)
+    header, first, *_ = (tmp_path / "again" / "videos.csv").read_text().splitlines()
+    assert header == GROUPED.strip() and first == "good,clips/a.mp4,u1,t,,film 1"
+    again = read_raw_dataset(tmp_path / "again", strict=True, check_files=False)
+    assert again.videos == raw.videos and again.fingerprint == raw.fingerprint
+    other = read(tmp_path, GROUPED + rows.replace("film 1", "film 2"))
+    assert other.fingerprint != raw.fingerprint
+    lost = Video("v", "a.mp4", "u", ("t",), None, group="nan")
+    assert "must be read as it was written" in message(write_raw_dataset, tmp_path, [lost], [])
+
+
+def test_without_groups_the_fingerprint_is_that_of_commit_2d83d21(tmp_path):
+    digest = "eee769799148909ff1d51a82ac39e81e66e83643ca0b886493ccb0ca7526260d"
+    raw = read(tmp_path, VIDEOS + GOOD)
+    assert raw.fingerprint == digest
+    assert read(tmp_path, GROUPED + GOOD.replace("\n", ",\n")).fingerprint == digest
+    write_raw_dataset(tmp_path / "again", raw.videos, raw.users)
+    assert (tmp_path / "again" / "videos.csv").read_text().startswith(VIDEOS)
+
+
+def test_by_rules_2_a_column_group_is_ignored(tmp_path):
+    raw = read(tmp_path, GROUPED + GOOD.replace("\n", ",film\n"), rules=2)
+    assert [video.group for video in raw.videos] == [""] and raw.rules == 2
+
+
+def test_a_column_group_is_named_once(tmp_path):
+    text = message(read, tmp_path, GROUPED.replace("\n", ",group\n"))
+    assert "name each column once" in text and "rename one group" in text

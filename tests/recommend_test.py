@@ -1,6 +1,7 @@
 """Suggestions for clips: as the evaluation ranks, for any clip, and for readers that go away."""
 
 import concurrent.futures
+import contextlib
 import csv
 import io
 import json
@@ -397,3 +398,35 @@ def test_loading_does_not_change_the_run(trained):
     unfinished.touch()  # another process may be writing it
     Recommender.load(trained / "run").close()
     unfinished.unlink()
+
+
+def test_a_known_user_needs_no_dataset_and_flags_win(trained, recommender, command, tmp_path):
+    view, clip = recommender.view, str(trained / "c00.mp4")
+    row = view.rows(2)[0]
+    user_id, hashtags = view.user_ids[row], [view.hashtags[t] for t in view.history.row(row)]
+    known = recommender.profile(user_id)
+    assert known.gender == view.genders[view.gender_V[row]] and list(known.history) == hashtags
+    with hidden(trained / "videos.csv"), hidden(trained / "users.csv"):
+        status, output, errors = command(f"--user={user_id}", f"--video={clip}", "--csv")
+    expected = recommender.recommend(clip, known)
+    assert status == 0, errors
+    assert [row["hashtag"] for row in csv.DictReader(io.StringIO(output))] == [
+        suggestion.hashtag for suggestion in expected
+    ]
+    other = "female" if known.gender == "male" else "male"
+    given = (f"--gender={other}", "--age=unknown", "--history=#dark")
+    _, output, _ = command(f"--user={user_id}", *given, f"--video={clip}")
+    assert output.startswith(f"{clip} ({other}, used #dark before)\n")
+    status, _, errors = command("--user=U3", f"--video={clip}")
+    assert status == 2 and errors.count("\n") == 1
+    assert "got 'U3', and similar ids are 'u3'" in errors
+
+
+@contextlib.contextmanager
+def hidden(path):
+    """Renames a file for a while."""
+    away = path.rename(path.with_suffix(".away"))
+    try:
+        yield
+    finally:
+        away.rename(path)

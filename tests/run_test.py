@@ -81,3 +81,47 @@ def test_compiled_programs_are_kept_where_the_environment_says(monkeypatch, tmp_
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
+
+
+@pytest.fixture
+def prepared_only(monkeypatch):
+    """Ends a run when its data are prepared."""
+    monkeypatch.setattr(run, "_train_and_evaluate", lambda *arguments: None)
+
+
+def test_automatic_numbers_are_stored_and_kept(root, tmp_path, prepared_only, monkeypatch):
+    config = tiny_world.make_config(root)
+    config.view.min_count = config.preprocess.max_frames = 0
+    lines = []
+
+    def start():
+        run.run(config, tmp_path, log=lines.append, report=False)
+        return run.read_config(tmp_path)[0]
+
+    first = start()
+    assert first.view.min_count == 3 and first.preprocess.max_frames == 16
+    assert config.view.min_count == config.preprocess.max_frames == 0
+    monkeypatch.setattr("uhman_jax.dataset.view.fitting_min_count", lambda number: 9)
+    monkeypatch.setattr("uhman_jax.prepare.MAX_FRAMES", 9)
+    config.data.simulated_frames = 5  # has no effect on a run that has begun
+    assert start() == first
+    assert sum("at least 3 uses in train" in line for line in lines) == 2
+    config.view.min_count = 4
+    with pytest.raises(UserError, match="view.min_count: 3 before, 4 now"):
+        start()
+    other = run.run(config, tmp_path / "other", log=lines.append, report=False)
+    assert not other and "at least 4 uses" in "".join(lines)
+
+
+def test_a_run_older_than_automatic_numbers_keeps_its_own(root, tmp_path, prepared_only):
+    config = tiny_world.make_config(root)
+    config.view.min_count, config.preprocess.max_frames = 10, 4
+    run.run(config, tmp_path, log=lambda line: None, report=False)
+    path = tmp_path / "config.json"
+    values = json.loads(path.read_text())
+    del values["data"]["simulated_frames"]
+    path.write_text(json.dumps(values))
+    config.view.min_count = config.preprocess.max_frames = 0
+    config.data.simulated_frames = 2
+    run.run(config, tmp_path, log=lambda line: None, report=False)
+    assert json.loads(path.read_text()) == values

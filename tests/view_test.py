@@ -25,6 +25,7 @@ from views import (
 from uhman_jax.config import Distribution, Split, ViewConfig
 from uhman_jax.dataset.raw import User, Video
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, build_view
+from uhman_jax.dataset.vocabulary import describe_min_count
 from uhman_jax.runtime.errors import UserError
 
 # ---- Worked by hand
@@ -341,3 +342,58 @@ def test_ten_thousand_videos_are_fast(num_users):
     view = build(videos, users, distribution=Distribution.BALANCED, min_count=10)
     assert time.monotonic() - started < 5, "generous: about 0.2 s when the machine is idle"
     assert len(view.video_ids) > 5_000
+
+
+COUNTED = ["a b", "a", "a c", "c"]  # hashtags of the training videos
+
+
+def test_the_effect_of_min_count_is_described_from_train_only():
+    tags = [*COUNTED, "b b2 d", "d"]
+    videos = [Video(f"v{i}", "", "u", tuple(t.split()), i) for i, t in enumerate(tags)]
+    split_V = np.array([TRAIN] * 4 + [TEST, VALIDATION])
+    text = (
+        "Vocabulary: hashtags with at least {} in train (view.min_count). This drops {} of the "
+        "uses and {} of the videos in train; {}10 drops 100.0 % and 100.0 %."
+    )
+    others = "3 drops 50.0 % and 25.0 %, 5 drops 100.0 % and 100.0 %, "
+    described = describe_min_count(videos, split_V, 2)
+    assert described == text.format("2 uses", "16.7 %", "0.0 %", others)
+    described = describe_min_count(videos, split_V, 3)
+    assert described == text.format("3 uses", "50.0 %", "25.0 %", others[27:])
+    described = describe_min_count(videos, split_V, 1)
+    assert described == text.format("1 use", "0.0 %", "0.0 %", others)
+
+
+def test_an_automatic_min_count_fits_the_number_of_train_videos():
+    videos, users = random_world(9)
+    automatic, three, one = (build(videos, users, min_count=count) for count in (0, 3, 1))
+    assert automatic.min_count == three.min_count == 3 and one.min_count == 1
+    assert automatic.fingerprint == three.fingerprint
+    videos = [Video(f"v{i:04}", "", "u", ("all", f"t{i // 4}"), None) for i in range(1400)]
+    view = build(videos, min_count=0)  # 1008 in train, at most 4 uses of a rare hashtag
+    assert view.min_count == 5 and view.hashtags == ("all",)
+
+
+@pytest.mark.parametrize("split", EVERY_SPLIT)
+def test_the_history_of_a_further_video_has_all_that_a_user_used(split):
+    videos, users = random_world(21, num_users=120)
+    users = [*users, User("nobody", history=("t00",))]
+    view = build(videos, users, split=split)
+    listed = {user.user_id: user.history for user in users}
+    checked = [0, 0]
+    for user_id in set(view.user_ids):
+        rows = [row for row, name in enumerate(view.user_ids) if name == user_id]
+        in_train = [row for row in rows if view.split_V[row] == TRAIN]
+        used = [name for row in in_train for name in names_of(view, view.positives, row)]
+        past = [name for name in listed.get(user_id, ()) if name in view.hashtags]
+        count = collections.Counter([*used, *past])
+        expected = sorted(count, key=lambda name: (-count[name], name))
+        found = [view.hashtags[t] for t in view.next_history(user_id)]
+        if len(expected) <= view.max_history:
+            assert sorted(found) == sorted(expected)
+        is_exact = len(in_train) < len(rows) or not past or max(count.values()) == 1
+        checked[is_exact] += 1
+        if is_exact:
+            assert found == expected[: view.max_history]
+    assert checked[1] > 50 and (checked[0] or split is Split.TEMPORAL)
+    assert view.next_history("nobody") == view.next_history("") == []
