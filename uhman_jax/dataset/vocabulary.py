@@ -113,7 +113,7 @@ def describe_min_count(videos: Sequence[Video], split_V: np.ndarray, min_count: 
 
     Only uses in train count, as for the vocabulary, so test labels stay unseen.
     """
-    in_train = [videos[row].hashtags for row in np.flatnonzero(split_V == TRAIN)]
+    in_train = [video.hashtags for video in itertools.compress(videos, split_V == TRAIN)]
     count = collections.Counter(itertools.chain(*in_train))
     most = [max(count[name] for name in hashtags) for hashtags in in_train]
 
