@@ -57,7 +57,7 @@ def render_single(path: pathlib.Path, picture: Picture) -> None:
     def paint(frame: Image.Image, moment: float) -> None:
         side = round(SIDE * (zooms[0] + moment * (zooms[1] - zooms[0])))
         centre = 0.5 + starts + moment * (ends - starts)
-        _paste(frame, image.resize((side, side), Image.BILINEAR), centre)
+        _paste(frame, image.resize((side, side), Image.Resampling.BILINEAR), centre)
 
     _write(path, 1.0, (255, 255, 255), paint)
 
@@ -124,8 +124,8 @@ def read_places(root: pathlib.Path) -> dict[str, list[Path]]:
 
 
 def _paste(frame: Image.Image, image: Image.Image, centre: np.ndarray) -> None:
-    corner = tuple(round(float(c) * SIDE - image.size[0] / 2) for c in centre)
-    frame.paste(image, corner, image)
+    left, top = (round(float(c) * SIDE - image.size[0] / 2) for c in centre)
+    frame.paste(image, (left, top), image)
 
 
 def _write(

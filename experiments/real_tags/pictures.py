@@ -199,7 +199,9 @@ def _thumbnail(image: Image.Image) -> np.ndarray:
     square = on_square(image, 4 * _SMALL)
     white = Image.new("RGBA", square.size, "white")
     return np.asarray(
-        Image.alpha_composite(white, square).convert("RGB").resize((_SMALL, _SMALL), Image.BOX),
+        Image.alpha_composite(white, square)
+        .convert("RGB")
+        .resize((_SMALL, _SMALL), Image.Resampling.BOX),
         np.float32,
     )
 
@@ -209,8 +211,8 @@ def on_square(image: Image.Image, side: int) -> Image.Image:
     box = image.getchannel("A").getbbox()
     image = image.crop(box) if box else image
     scale = side / max(image.size)
-    size = tuple(max(1, round(length * scale)) for length in image.size)
-    image = image.resize(size, Image.LANCZOS, reducing_gap=2.0)
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    image = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
     square = Image.new("RGBA", (side, side), (0, 0, 0, 0))
-    square.paste(image, ((side - size[0]) // 2, (side - size[1]) // 2))
+    square.paste(image, ((side - width) // 2, (side - height) // 2))
     return square
