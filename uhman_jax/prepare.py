@@ -84,7 +84,7 @@ def _log_few_users(view: View, log: Log) -> None:
         log(
             f"Warning: validation has {count_of(len(rows), 'video')} of only "
             f"{count_of(users, 'user')}, so choices made on it, such as the best epoch, are "
-            f"uncertain; raise view.validation_share or add videos of other users, to "
+            "uncertain; raise view.validation_share or add videos of other users, to "
             f"{_FEW_USERS} users or more."
         )
 
