@@ -36,7 +36,7 @@ class Vocabulary:
 def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewConfig) -> Vocabulary:
     """Selects hashtags by their uses in train, and the uses to keep in all splits.
 
-    First, hashtags with fewer than `min_count` uses are removed. Then `balanced` downsamples the
+    First, hashtags with fewer than `min_count` uses, at least 1, are removed. Then `balanced` downsamples the
     frequent ones, and a video keeps its first `max_positives` hashtags. Last, hashtags without a
     remaining use in train are removed.
 
