@@ -36,9 +36,9 @@ class Vocabulary:
 def select_hashtags(videos: Sequence[Video], split_V: np.ndarray, config: ViewConfig) -> Vocabulary:
     """Selects hashtags by their uses in train, and the uses to keep in all splits.
 
-    First, hashtags with fewer than `min_count` uses, at least 1, are removed. Then `balanced` downsamples the
-    frequent ones, and a video keeps its first `max_positives` hashtags. Last, hashtags without a
-    remaining use in train are removed.
+    First, hashtags with fewer than `min_count` uses (at least 1) are removed. Then `balanced`
+    downsamples the frequent ones, and a video keeps its first `max_positives` hashtags. Last,
+    hashtags without a remaining use in train are removed.
 
     The spelling of a hashtag depends on all uses in train, also removed ones, so `natural` and
     `balanced` show the same spellings.
