@@ -13,7 +13,15 @@ from uhman_jax.config import Config, flatten, go_on_with
 from uhman_jax.config_checks import check_mesh, differences
 from uhman_jax.dataset.rules import CURRENT
 from uhman_jax.dataset.view import View
-from uhman_jax.prepare import Log, Prepared, channel_statistics, dataset_root, features_dir, prepare
+from uhman_jax.prepare import (
+    Log,
+    Prepared,
+    channel_statistics,
+    clip_means,
+    dataset_root,
+    features_dir,
+    prepare,
+)
 from uhman_jax.relative_paths import FOLDER, PATHS, located, same_path
 from uhman_jax.run_directory import CHECKPOINTS, CONFIG, REPORT, VIEW, FinishedRun, read_config
 from uhman_jax.runtime import lock, signals, storage
@@ -150,6 +158,8 @@ def _train_and_evaluate(
         store,
         workdir,
         truth=prepared.truth,
+        # Only the first process writes what is computed from them.
+        means=clip_means(prepared, log) if cluster.is_main_process else None,
         extra=steps | {"best_step/seeds": [int(step) for step in state.best_step_S]},
         log=log,
         devices=devices,

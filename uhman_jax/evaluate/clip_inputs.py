@@ -80,7 +80,7 @@ class ClipInputs:
         return scipy.sparse.csr_array((ones, ragged.values, ragged.offsets), shape=shape)[rows_V]
 
     def best(self, settings: Iterable[Any], ranks: Callable[[Any], np.ndarray]) -> Any:
-        """Returns the setting with the best P@10 on the validation clips; at a tie, NDCG@10 decides.
+        """Returns the setting with the best P@10 on the validation clips, or NDCG@10 at a tie.
 
         Args:
             settings: one or more.
