@@ -49,7 +49,7 @@ REFERENCES = {  # rankings that need no truth, as sentences name them
     "popularity": "popularity",
     "user_history": "the user's history",
     "user_attributes": "the user's attributes",
-    "knn": "nearest neighbours by the mean feature",
+    "knn": "a vote of nearest neighbours",
     "ridge": "ridge on the mean feature",
 }
 COMPARED = ("P@10", "NDCG@10")  # metrics of the differences to references

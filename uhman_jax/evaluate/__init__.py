@@ -17,15 +17,10 @@ from uhman_jax.batch import Batch
 from uhman_jax.clip_means import ClipMeans
 from uhman_jax.config import Config
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
-from uhman_jax.evaluate import attention, calibration, confidence
+from uhman_jax.evaluate import attention, calibration, confidence, reference_rankings
 from uhman_jax.evaluate.bootstrap import half_widths
 from uhman_jax.evaluate.clip_inputs import ClipInputs
 from uhman_jax.evaluate.ranking import Ranking, make_ranker, rank_videos, summaries
-from uhman_jax.evaluate.reference_rankings import (
-    ReferenceRanking,
-    reference_rankings,
-    reference_scores,
-)
 from uhman_jax.evaluate.slices import slice_metrics
 from uhman_jax.input_pipeline import eval_batches, iterate
 from uhman_jax.run_directory import EXAMPLES, METRICS, write_json, write_npz, write_predictions
@@ -122,13 +117,16 @@ def evaluate(
         **(extra or {}),
     }
     inputs = ClipInputs(view, means) if means else None
-    references = reference_rankings(view, rows_V, truth, inputs)
+    references = reference_rankings.rank_references(view, rows_V, truth, inputs)
     scores = Scores.over_seeds(MODEL, summaries(ranking.ranks_SVP, ranking.mask_VP))
-    scores.update(reference_scores(references, ranking.mask_VP))
+    scores.update(reference_rankings.reference_scores(references, ranking.mask_VP))
     scores.update(_over_clips(scores, ranking, references, view))
     if inputs:
-        values["references"] = {name: references[name].settings for name in ("knn", "ridge")}
-        _log_choices(values["references"], len(inputs.validation_V), log)
+        values["references"] = {
+            "validation_videos": len(inputs.validation_V),  # on which the settings were chosen
+            **{name: references[name].settings for name in ("knn", "ridge")},
+        }
+        _log_choices(values["references"], log)
     if truth is not None:
         scores.update(_gap_closed(scores))
         facts = attention.attention_facts(attention_of(rows_V), truth)
@@ -154,7 +152,10 @@ def evaluate(
 
 
 def _over_clips(
-    scores: Scores, ranking: Ranking, references: dict[str, ReferenceRanking], view: View
+    scores: Scores,
+    ranking: Ranking,
+    references: dict[str, reference_rankings.ReferenceRanking],
+    view: View,
 ) -> Scores:
     """Returns the model's scores with intervals over clips, and its differences to references."""
     user_ids = np.array([view.user_ids[row] for row in ranking.rows_V], dtype=object)
@@ -173,13 +174,11 @@ def _over_clips(
     return found
 
 
-def _log_choices(
-    chosen: dict[str, dict[str, float]], num_validation: int, log: Callable[[str], object]
-) -> None:
+def _log_choices(chosen: dict[str, Any], log: Callable[[str], object]) -> None:
     """Logs the settings of the references that see the clip, and how they were chosen."""
-    how = f"chosen on {count_of(num_validation, 'validation video')}"
-    if not num_validation:
-        how = "fixed, because there is no validation video to choose them on"
+    how = "fixed, because there is no validation video to choose them on"
+    if chosen["validation_videos"]:
+        how = f"chosen on {count_of(chosen['validation_videos'], 'validation video')}"
     log(
         "References: {neighbours} nearest neighbours, the user's own hashtags with weight "
         "{own_weight:g}; ridge with penalty {penalty:g} ({how}).".format(

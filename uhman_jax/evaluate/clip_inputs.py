@@ -15,6 +15,7 @@ from uhman_jax.input_pipeline import pad
 
 _MAX_HISTORY, _MAX_VALUES = 2048, 256  # hashtags, and values of an attribute, that are inputs
 _USER_SCALE = 0.5
+_STD_FLOOR = 1e-3
 
 
 class ClipInputs:
@@ -26,7 +27,8 @@ class ClipInputs:
         train_V: view rows of the training clips.
         validation_V: view rows of the validation clips.
         mean_C: float32, mean of the training clips' features.
-        std_C: float32, their standard deviation; 1 for a constant channel.
+        std_C: float32, their standard deviation, but at least 1e-3 of the root mean square over
+            channels; 1 if no channel varies.
     """
 
     def __init__(self, view: View, means: ClipMeans):
@@ -36,9 +38,9 @@ class ClipInputs:
         self.train_V = means.rows_V[split_V == TRAIN]
         self.validation_V = means.rows_V[split_V == VALIDATION]
         train_VC = means.means_VC[split_V == TRAIN]
-        std_C = train_VC.std(axis=0)
-        self.mean_C = train_VC.mean(axis=0)
-        self.std_C = np.where(std_C > 1e-6 * std_C.max(initial=0), std_C, np.float32(1))
+        self.mean_C, std_C = train_VC.mean(axis=0), train_VC.std(axis=0)
+        floor = _STD_FLOOR * np.sqrt(np.mean(np.square(std_C)))
+        self.std_C = np.maximum(std_C, floor) if floor > 0 else np.ones_like(std_C)
 
     def features(self, rows_V: np.ndarray) -> np.ndarray:
         """Returns the standardised mean features of some clips, float32 (V, C)."""

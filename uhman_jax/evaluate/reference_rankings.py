@@ -34,7 +34,7 @@ class ReferenceRanking(NamedTuple):
     settings: dict[str, Any]
 
 
-def reference_rankings(
+def rank_references(
     view: View, rows_V: np.ndarray, truth: Truth | None, inputs: ClipInputs | None = None
 ) -> dict[str, ReferenceRanking]:
     """Returns the reference rankings of some videos, by system.

@@ -81,7 +81,6 @@ def _render(run: FinishedRun, curve: list[dict[str, Any]], root: pathlib.Path | 
         compared=COMPARED,
         differences=_differences(scores),
         chosen=metrics.get("references"),
-        data_counts=data,
         headline=_HEADLINE,
         full=_full_length(run),
         tables=_metric_tables(model),
