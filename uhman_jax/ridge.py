@@ -11,12 +11,12 @@ parts of the input by scaling them.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
-import scipy.sparse
 
+Sparse = Any  # a scipy.sparse.csr_array, which type checkers do not know
 _BLOCK = 2048  # rows that are dense at once, if there are more rows than columns
 
 
@@ -36,8 +36,8 @@ class Ridge(NamedTuple):
 
 def path(
     dense_VC: np.ndarray,
-    sparse_VA: scipy.sparse.csr_array,
-    targets_VT: scipy.sparse.csr_array,
+    sparse_VA: Sparse,
+    targets_VT: Sparse,
     penalties: Sequence[float],
 ) -> Iterator[Ridge]:
     """Yields the solution for each penalty; the matrix of the inputs is computed once.
@@ -48,6 +48,7 @@ def path(
     One input, x = 1 and 3, and y = 0 and 1: without the means they are -1, 1 and -1/2, 1/2, so
     W = 1 / (2 + penalty), and b is such that the mean of x is mapped to the mean of y.
 
+    >>> import scipy.sparse
     >>> none, target = scipy.sparse.csr_array((2, 0)), scipy.sparse.csr_array([[0.0], [1.0]])
     >>> (found,) = path(np.array([[1.0], [3.0]]), none, target, [2.0])
     >>> found.dense_CT.tolist(), found.bias_T.tolist()
@@ -87,7 +88,8 @@ def path(
     for penalty in penalties:
         np.fill_diagonal(matrix, diagonal + penalty)
         factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
-        solved = scipy.linalg.cho_solve(factor, right, check_finite=False).astype(np.float32)
+        solution: Any = scipy.linalg.cho_solve(factor, right, check_finite=False)
+        solved = solution.astype(np.float32)
         weights_XT = solved if inputs_VX is None else inputs_VX.T @ solved
         bias_T = (mean_T - mean_X @ weights_XT).astype(np.float32)
         yield Ridge(weights_XT[:num_dense], weights_XT[num_dense:], bias_T)

@@ -15,7 +15,7 @@ _NUM_DRAWS = 1000
 
 
 def half_widths(
-    values: Mapping[str, np.ndarray], user_ids: Sequence[str]
+    values: Mapping[str, np.ndarray], user_ids: Sequence[str] | np.ndarray
 ) -> dict[str, float | None]:
     """Returns the half-width of the 95 % interval of the mean over clips of each metric.
 

@@ -12,6 +12,7 @@ from uhman_jax.clip_means import ClipMeans
 from uhman_jax.dataset.history import Ragged
 from uhman_jax.dataset.view import TRAIN, VALIDATION, View
 from uhman_jax.input_pipeline import pad
+from uhman_jax.ridge import Sparse
 
 _MAX_HISTORY, _MAX_VALUES = 2048, 256  # hashtags, and values of an attribute, that are inputs
 _USER_SCALE = 0.5
@@ -47,7 +48,7 @@ class ClipInputs:
         index_V = np.searchsorted(self.means.rows_V, rows_V)
         return (self.means.means_VC[index_V] - self.mean_C) / self.std_C
 
-    def user_inputs(self, rows_V: np.ndarray) -> scipy.sparse.csr_array:
+    def user_inputs(self, rows_V: np.ndarray) -> Sparse:
         """Returns the inputs of ridge about the users of some clips, float32 (V, A).
 
         The columns are one-hot gender, age and country (at most 256 values each) and the 2,048
@@ -71,15 +72,16 @@ class ClipInputs:
         return scipy.sparse.hstack(columns, format="csr") * np.float32(_USER_SCALE)
 
     @functools.cached_property
-    def targets(self) -> scipy.sparse.csr_array:
+    def targets(self) -> Sparse:
         """The positives of the training clips, float32 (V, T)."""
         return self.matrix(self.view.positives, self.train_V)
 
-    def matrix(self, ragged: Ragged, rows_V: np.ndarray) -> scipy.sparse.csr_array:
+    def matrix(self, ragged: Ragged, rows_V: np.ndarray) -> Sparse:
         """Returns rows of a ragged array of hashtag ids as a matrix of ones, float32 (V, T)."""
         ones = np.ones(len(ragged.values), np.float32)
         shape = len(ragged.offsets) - 1, len(self.view.hashtags)
-        return scipy.sparse.csr_array((ones, ragged.values, ragged.offsets), shape=shape)[rows_V]
+        whole: Sparse = scipy.sparse.csr_array((ones, ragged.values, ragged.offsets), shape=shape)
+        return whole[rows_V]
 
     def best(self, settings: Iterable[Any], ranks: Callable[[Any], np.ndarray]) -> Any:
         """Returns the setting with the best P@10 on the validation clips, or NDCG@10 at a tie.
@@ -101,7 +103,7 @@ class ClipInputs:
         return max(settings, key=quality)
 
 
-def _one_hot(value_V: np.ndarray, size: int) -> scipy.sparse.csr_array:
+def _one_hot(value_V: np.ndarray, size: int) -> Sparse:
     """Returns one-hot rows, float32 (V, size); values from `size` on give empty rows."""
     ones_V = (value_V < size).astype(np.float32)
     starts = np.arange(len(value_V) + 1)

@@ -13,6 +13,7 @@ from uhman_jax.dataset.history import index_in_row
 from uhman_jax.dataset.view import TRAIN
 from uhman_jax.evaluate.clip_inputs import ClipInputs
 from uhman_jax.input_pipeline import pad
+from uhman_jax.ridge import Sparse
 
 _BLOCK = 256  # clips that are compared with all training clips at once
 
@@ -89,7 +90,7 @@ def _nearest(queries_BC, train_VC, k):
     return index_BX, cosine_BX
 
 
-def own_uses(inputs: ClipInputs, rows_V: np.ndarray) -> scipy.sparse.csr_array:
+def own_uses(inputs: ClipInputs, rows_V: np.ndarray) -> Sparse:
     """Returns the uses of each hashtag by the users of validation or test clips, float32 (V, T).
 
     Uses in the training split count; a hashtag that is only in the user's list in users.csv has one
@@ -100,13 +101,13 @@ def own_uses(inputs: ClipInputs, rows_V: np.ndarray) -> scipy.sparse.csr_array:
     train_V = view.rows(TRAIN)
     entries = np.ones(len(train_V), np.float32), (user_V[train_V], np.arange(len(train_V)))
     clips_UV = scipy.sparse.csr_array(entries, shape=(user_V.max() + 1, len(train_V)))
-    uses_UT = scipy.sparse.csr_array(clips_UV @ inputs.matrix(view.positives, train_V))
+    uses_UT: Sparse = scipy.sparse.csr_array(clips_UV @ inputs.matrix(view.positives, train_V))
     uses_VT = uses_UT[user_V[rows_V]].maximum(inputs.matrix(view.history, rows_V))
     norm_V = np.sqrt(uses_VT.power(2).sum(axis=1))
     return scipy.sparse.diags_array(1 / np.maximum(norm_V, 1)) @ uses_VT
 
 
-def ranks_of_scores(scores_VT: scipy.sparse.csr_array, positives_VP: np.ndarray) -> np.ndarray:
+def ranks_of_scores(scores_VT: Sparse, positives_VP: np.ndarray) -> np.ndarray:
     """Returns ranks_VP, int32, by sparse scores of at least 0; equal scores rank by popularity.
 
     Only hashtag 2 has a score, so it comes first and 0 next:
@@ -119,7 +120,7 @@ def ranks_of_scores(scores_VT: scipy.sparse.csr_array, positives_VP: np.ndarray)
         scores_VT: a missing score is 0.
         positives_VP: hashtag ids, which are in the order of popularity.
     """
-    scores_VT = scipy.sparse.csr_array(scores_VT)
+    scores_VT = scores_VT.tocsr(copy=True)
     scores_VT.eliminate_zeros()
     scores_VT.sort_indices()
     num_videos, num_hashtags = scores_VT.shape

@@ -11,7 +11,7 @@ from uhman_jax.evaluate.clip_inputs import ClipInputs
 from uhman_jax.input_pipeline import PADDING_ROW, pad
 
 PENALTIES, DEFAULT_PENALTY = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0), 1.0
-_MAX_TARGETS = 10_000  # most used hashtags, which have coefficients
+_MAX_TARGETS = 5_000  # most used hashtags, which have coefficients
 _BLOCK = 256  # clips that are ranked at once
 
 
@@ -23,7 +23,7 @@ class FittedRidge(NamedTuple):
     gives the features a mean square norm of 1.
 
     Attributes:
-        coefficients: of the T most used hashtags, 10,000 at most.
+        coefficients: of the T most used hashtags, 5,000 at most.
         penalty: chosen on the validation clips; 1 without any.
     """
 
