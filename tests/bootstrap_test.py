@@ -37,9 +37,9 @@ def test_the_interval_holds_the_truth_in_19_of_20_worlds():
         values_V = rng.normal(size=25)[user_V] + 0.5 * rng.normal(size=len(user_V))
         held += abs(values_V.mean()) <= width(values_V, user_V)
         naive += abs(values_V.mean()) <= 1.96 * values_V.std() / math.sqrt(len(values_V))
-    # Of 400 at 0.95 the deviation is 4.4; four of them are 17. Linearising costs a little more.
-    assert held >= 400 * 0.95 - 24
-    assert naive < 300
+    # With three seeds 374 to 380, and 239 to 257; the deviations of such counts are 5 and 10.
+    assert held >= 354
+    assert naive < 297
 
 
 def test_f1_is_of_the_means():

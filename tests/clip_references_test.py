@@ -230,17 +230,15 @@ def test_the_penalty_is_the_best_on_validation(inputs):
 
 
 def test_rare_hashtags_beyond_the_limit_follow_by_popularity(inputs, monkeypatch):
-    whole = ridge_ranking.ridge_ranks(ridge_ranking.fit_ridge(inputs), inputs, TEST_V)
     monkeypatch.setattr(ridge_ranking, "_MAX_TARGETS", 3)
     fitted = ridge_ranking.fit_ridge(inputs)
     assert fitted.coefficients.bias_T.shape == (3,)
+    scores_VT = slow_ridge_scores(inputs, TEST_V, fitted.penalty)
+    scores_VT[:, 3:] = -9
     ranks_VP = ridge_ranking.ridge_ranks(fitted, inputs, TEST_V)
-    positives_VP, mask_VP = pad(inputs.view.positives, TEST_V, inputs.view.max_positives)
-    rare_VP = mask_VP & (positives_VP >= 3)
-    np.testing.assert_array_equal(ranks_VP[rare_VP], positives_VP[rare_VP] + 1)
-    frequent_VP = mask_VP & (positives_VP < 3)
-    assert rare_VP.any() and set(ranks_VP[frequent_VP]) == {1, 2}
-    assert (whole[rare_VP] <= 3).any()
+    assert real(ranks_VP, inputs.view, TEST_V) == slow_ranks(scores_VT, inputs.view, TEST_V)
+    both = [min(tags) < 3 <= max(tags) for tags in map(inputs.view.positives.row, TEST_V)]
+    assert sum(both) > 2  # clips with a hashtag of each kind
 
 
 # Both

@@ -131,8 +131,8 @@ def ranks_of_scores(scores_VT: Sparse, positives_VP: np.ndarray) -> np.ndarray:
     key = np.append(video * num_hashtags + scores_VT.indices, num_videos * num_hashtags)
     key_VP = np.arange(num_videos)[:, None] * num_hashtags + positives_VP
     slot_VP = np.searchsorted(key, key_VP)
-    more_popular_VP = (
-        slot_VP - scores_VT.indptr[:-1, None]
-    )  # with a score, so they are counted twice
-    others_VP = 1 + positives_VP + length_V[:, None] - more_popular_VP
+    # A hashtag without a score comes after all that have one and after all that are more popular;
+    # those that are both count once.
+    both_VP = slot_VP - scores_VT.indptr[:-1, None]
+    others_VP = 1 + length_V[:, None] + positives_VP - both_VP
     return np.where(key[slot_VP] == key_VP, rank[slot_VP], others_VP).astype(np.int32)

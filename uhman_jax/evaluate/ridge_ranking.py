@@ -60,7 +60,7 @@ def ridge_ranks(fitted: FittedRidge, inputs: ClipInputs, rows_V: np.ndarray) -> 
         padded_B = np.full(_BLOCK, PADDING_ROW)
         padded_B[: len(rows_B)] = rows_B
         positives_BP, mask_BP = pad(view.positives, padded_B, view.max_positives)
-        mask_BP &= positives_BP < len(bias_T)
+        mask_BP &= positives_BP < len(bias_T)  # `rank_queries` looks up the rows of the others
         ranks_BP = _rank(inputs_BX, weights_TX, positives_BP, mask_BP)
         ranks_BP = np.where(positives_BP < len(bias_T), ranks_BP, positives_BP + 1)
         ranks.append(ranks_BP[: len(rows_B)])
