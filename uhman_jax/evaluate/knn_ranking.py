@@ -86,7 +86,7 @@ def _neighbours(queries_VC: np.ndarray, train_VC: Any) -> tuple[np.ndarray, np.n
 
 @functools.partial(jax.jit, static_argnames="k")
 def _nearest(queries_BC, train_VC, k):
-    cosine_BX, index_BX = jax.lax.top_k(jnp.matmul(queries_BC, train_VC.T), k)
+    cosine_BX, index_BX = jax.lax.top_k(jnp.matmul(queries_BC, train_VC.T, precision="highest"), k)
     return index_BX, cosine_BX
 
 
