@@ -37,11 +37,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Modules whose tests start no process, decode no clip and train no model.
 QUICK = """
-    attention attributes buffer_pool choices confidence config downsampling duplicates
+    attention attributes bootstrap buffer_pool choices clip_means clip_references confidence
+    config downsampling duplicates
     block_ranking build channel_statistics csv_rows hashtags input_pipeline losses marked_hashtags
     batch memory metrics paper_claims
     paper_stats paper_summary processes profile progress quantize raw reference_rankings remedies
-    run run_directory scores settings split tables tfrecord trained_run truth view view_file
+    ridge run run_directory scores settings split tables tfrecord trained_run truth view view_file
 """.split()
 
 

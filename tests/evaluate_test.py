@@ -9,11 +9,12 @@ import pytest
 import tiny_world
 from fake_truth import make_truth
 
-from uhman_jax import channel_statistics, input_pipeline, train
+from uhman_jax import channel_statistics, clip_means, input_pipeline, train
 from uhman_jax.dataset.view import TEST
 from uhman_jax.evaluate import evaluate, ranking, reference_rankings, slices
 from uhman_jax.models.build import build_model
 from uhman_jax.runtime.errors import UserError
+from uhman_jax.scores import COMPARED, REFERENCES, interval
 
 NOTHING = lambda line: None  # noqa: E731
 
@@ -34,23 +35,70 @@ def trained(tmp_path_factory):
 def run_evaluate(trained, workdir, **kwargs):
     state = trained.state
     arguments = trained.model, state.best_params, state.statistics, trained.config
-    return evaluate(*arguments, trained.view, trained.store, workdir, log=NOTHING, **kwargs)
+    kwargs = {"log": NOTHING, **kwargs}
+    return evaluate(*arguments, trained.view, trained.store, workdir, **kwargs)
 
 
 @pytest.fixture(scope="module")
 def evaluated(trained, tmp_path_factory):
-    """Values and folder of an evaluation."""
-    folder = tmp_path_factory.mktemp("evaluated")
-    return run_evaluate(trained, folder, truth=make_truth(trained.view), extra={"step": 7}), folder
+    """Values and folder of an evaluation, and its log."""
+    folder, lines = tmp_path_factory.mktemp("evaluated"), []
+    known = {"truth": make_truth(trained.view), "extra": {"step": 7}}
+    known["means"] = clip_means.measure(trained.view, trained.store)
+    return run_evaluate(trained, folder, log=lines.append, **known), folder, lines
 
 
 def test_training_beats_popularity_clearly(evaluated):
-    values, _ = evaluated
+    values, *_ = evaluated
     # Half of the clips have "all" and their own word, the others only their own word. Over five
     # seeds of data and training and two roundings, mean and sd: 0.45, 0.07 and 0.98, 0.015;
     # 0.46, 0.03 and 0.985, 0.012.
     assert values["popularity/P@1"] < 0.8 < min(values["test/P@1/seeds"])
     assert values["popularity/MAP"] < 0.7 < min(values["test/MAP/seeds"])
+
+
+# The references
+
+
+def test_differences_are_paired_over_clips(trained, evaluated):
+    """The mean over seeds of each clip, minus the reference's value of this clip."""
+    view, (values, folder, _) = trained.view, evaluated
+    predictions = pq.read_table(folder / "predictions.parquet").to_pylist()
+    rows_V = view.rows(TEST)
+    hits: dict[str, list[float]] = {}
+    for row in predictions:
+        found = set(row["hashtags"][:10]) & set(row["true_hashtags"])
+        hits.setdefault(row["video_id"], []).append(len(found) / 10)
+    own = [np.mean(hits[view.video_ids[row]]) for row in rows_V]
+    popular = [sum(hashtag < 10 for hashtag in view.positives.row(row)) / 10 for row in rows_V]
+    assert values["test-popularity/P@10"] == pytest.approx(np.mean(own) - np.mean(popular))
+    for name in REFERENCES:
+        for metric in COMPARED:
+            gap = values[f"test/{metric}"] - values[f"{name}/{metric}"]
+            assert values[f"test-{name}/{metric}"] == pytest.approx(gap, abs=1e-6)
+            assert f"{name}/{metric}/seeds" not in values
+    # Every user of this world has one clip, so the interval is Student's.
+    gap_V = np.subtract(own, popular)
+    width = values["test-popularity/P@10/interval_clips"]
+    assert width == pytest.approx(interval(gap_V.tolist()), rel=0.1, abs=1e-9)
+    assert values["test/F1@10/interval_clips"] >= 0
+    assert not any(key.startswith("test-oracle") for key in values)
+
+
+def test_ridge_sees_the_clip_and_its_settings_are_known(evaluated):
+    """Half of the words are decided by the clip, and ridge finds them; popularity can not."""
+    values, _, lines = evaluated
+    assert values["ridge/MAP"] > values["popularity/MAP"] + 0.2
+    assert values["knn/MAP"] > values["popularity/MAP"] + 0.05
+    assert values["references"].keys() == {"validation_videos", "knn", "ridge"}
+    (line,) = [line for line in lines if line.startswith("References: ")]
+    assert f"ridge with penalty {values['references']['ridge']['penalty']:g} (chosen on" in line
+
+
+def test_without_mean_features_the_other_references_remain(trained, tmp_path):
+    values = run_evaluate(trained, tmp_path)
+    assert "popularity/P@10" in values and "test-user_history/P@10" in values
+    assert "ridge/P@10" not in values and "references" not in values
 
 
 # Ranking
@@ -147,7 +195,7 @@ def test_user_slices_have_the_right_members(trained):
 
 
 def test_the_files_for_the_report_and_for_people(trained, evaluated):
-    view, (values, folder) = trained.view, evaluated
+    view, (values, folder, _) = trained.view, evaluated
     stored = json.loads((folder / "metrics.json").read_text())
     assert stored.keys() == values.keys() and stored["step"] == 7
     assert stored["simulated"] is True and stored["num_seeds"] == 2

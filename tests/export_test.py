@@ -29,6 +29,7 @@ from uhman_jax.evaluate import confidence as confidence_lib
 from uhman_jax.input_pipeline import eval_batches
 from uhman_jax.recommend.profile import Profile, ProfileEncoder
 from uhman_jax.runtime.errors import UserError
+from uhman_jax.scores import Scores, verdict
 from uhman_jax.trained_run import open_run
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -192,6 +193,8 @@ def test_the_card_says_what_it_is(finished, exported):
     assert all(entry["name"] in page for entry in metrics["slices"])
     assert f"{100 * metrics['calibration/error@10']:.1f} percentage points" in page
     assert "seed 1" in page and "simulated" not in page and "made by a test" in page
+    (sentence,) = verdict(Scores.from_metrics(metrics))[:1]
+    assert sentence.replace("+-", "±") in page and f"{metrics['ridge/P@10']:.4f}" in page
 
 
 def test_a_simulated_run_without_confidence(finished, tmp_path):

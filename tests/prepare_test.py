@@ -15,7 +15,7 @@ import pytest
 import small_network
 import tiny_world
 
-from uhman_jax import channel_statistics, prepare
+from uhman_jax import channel_statistics, clip_means, prepare
 from uhman_jax.config import Config, Duplicates, SimulatorConfig, SimulatorOutput
 from uhman_jax.dataset.raw import User, Video, write_raw_dataset
 from uhman_jax.dataset.view import TRAIN
@@ -136,6 +136,27 @@ def test_channel_statistics_are_kept_beside_the_shards_and_made_again_if_damaged
     other = prepare.prepare(config, logged.append)
     others = prepare.channel_statistics(other, logged.append)
     assert not np.array_equal(others.mean_C, statistics.mean_C)
+
+
+def test_mean_features_are_kept_beside_the_shards_and_made_again_if_damaged(
+    root, logged, monkeypatch
+):
+    prepared = prepare.prepare(tiny_world.make_config(root), logged.append)
+    means = prepare.clip_means(prepared, logged.append)
+    assert means.rows_V.tolist() == list(range(len(prepared.view.video_ids)))
+    (path,) = (prepared.store.directory / "clip_means").iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(clip_means, "measure", None)  # must not be called
+        again = prepare.clip_means(prepared, logged.append)
+    for first, second in zip(means, again, strict=True):
+        np.testing.assert_array_equal(first, second)
+    path.write_bytes(path.read_bytes()[:50])
+    again = prepare.clip_means(prepared, logged.append)
+    np.testing.assert_array_equal(again.means_VC, means.means_VC)
+    assert logged[-1] == f"{path} is damaged; it is written again."
+    # A file of other rows, as after a change of the limits, is not used.
+    monkeypatch.setattr(clip_means, "MAX_CLIPS", {TRAIN: 10})
+    assert len(prepare.clip_means(prepared, logged.append).rows_V) == 10
 
 
 def test_channel_statistics_that_cannot_be_kept_are_used_all_the_same(root, logged, monkeypatch):

@@ -192,7 +192,9 @@ def test_rows_that_a_truth_cannot_give_are_absent(view):
         (plain, known),
         (sided, ["content_oracle", "user_oracle", "additive_oracle", *known]),
     ):
-        scores = reference_rankings.reference_scores(view, rows_V, truth)
+        rankings = reference_rankings.rank_references(view, rows_V, truth)
+        _, mask_VP = reference_rankings.positives_of(view, rows_V)
+        scores = reference_rankings.reference_scores(rankings, mask_VP)
         assert list(dict.fromkeys(system for system, _ in scores)) == counted + oracles
         assert all(0 <= scores[system, "P@1"].mean <= 1 for system, _ in scores)
 

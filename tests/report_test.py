@@ -23,6 +23,7 @@ from uhman_jax.report.plots import PAGE_COLORS, loss_curve, score_curve
 from uhman_jax.report.tables import number
 from uhman_jax.report.thumbnails import heat_levels, heat_png
 from uhman_jax.runtime.errors import UserError
+from uhman_jax.scores import REFERENCES
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -70,18 +71,66 @@ def changed_page(simulated, tmp_path):
 
 def test_every_metric_stands_in_its_row_and_column(metrics, simulated_page):
     cells = simulated_page.cells()
-    names = [row[0] for row in simulated_page.tables[0][1:]]
-    keys = "popularity", "user_history", "user_attributes", "observable_oracle", "oracle"
+    names = [row[0] for row in simulated_page.tables[1][1:]]
+    keys = "popularity", "user_history", "user_attributes", "knn", "ridge", "observable_oracle"
+    keys += ("oracle",)
     titles = [key.capitalize().replace("_", " ") for key in keys]
-    assert names == [*titles[:3], "UHMAN", *titles[3:]]
+    titles[3] = "Nearest neighbours"
+    intervals = ["± over seeds", "± over clips"]
+    assert names == [*titles[:5], "UHMAN", *intervals, *titles[5:]]
     for metric in METRICS:
         for key, title in zip(keys, titles, strict=True):
             assert cells[title, metric] == f"{metrics[f'{key}/{metric}']:.4f}"
-        mean, width = metrics[f"test/{metric}"], metrics[f"test/{metric}/interval"]
-        assert cells["UHMAN", metric] == f"{mean:.4f} ±\u202f{width:.4f}"
+        assert cells["UHMAN", metric] == f"{metrics[f'test/{metric}']:.4f}"
+        assert cells["± over seeds", metric] == f"{metrics[f'test/{metric}/interval']:.4f}"
+        if metric != "kP/R@10":
+            width = metrics[f"test/{metric}/interval_clips"]
+            assert cells["± over clips", metric] == f"{width:.4f}"
         for seed in range(3):
             value = metrics[f"test/{metric}/seeds"][seed]
             assert cells[f"Seed {seed}", metric] == f"{value:.4f}"
+
+
+def test_differences_to_references_stand_first_with_a_verdict(
+    metrics, simulated_page, changed_page
+):
+    head, *rows = simulated_page.tables[0]
+    assert head == ["UHMAN compared with", "P@10", "NDCG@10"]
+    assert [row[0] for row in rows][-2:] == ["Nearest neighbours", "Ridge"] and len(rows) == 5
+    for row, key in zip(rows, REFERENCES, strict=True):
+        for cell, metric in zip(row[1:], ("P@10", "NDCG@10"), strict=True):
+            gap = metrics[f"test-{key}/{metric}"]
+            width = metrics[f"test-{key}/{metric}/interval_clips"]
+            assert cell == f"{gap:+.4f} ±\u202f{width:.4f}".replace("-", "−")
+    assert "This model ranks better than every reference; the closest is" in simulated_page.text
+    lost = {"test-ridge/P@10": -0.0055, "test-ridge/P@10/interval_clips": 0.0021}
+    page = changed_page(lambda metrics: metrics.update(lost))
+    assert "Ridge on the mean feature ranks better than this model: P@10" in page.text
+    assert "difference −0.0055 ±\u202f0.0021 over clips." in page.text
+
+
+def test_references_explain_their_settings(simulated_page, changed_page):
+    assert "the hashtags of the 30 training clips" in simulated_page.text
+    assert "with penalty 3.0" in simulated_page.text
+    assert "no validation clips, so the settings of both are fixed" in " ".join(
+        simulated_page.text.split()
+    )
+    chosen = changed_page(lambda metrics: metrics["references"].update(validation_videos=64))
+    assert "settings of both were chosen on the validation clips" in " ".join(chosen.text.split())
+
+
+def test_a_run_from_before_the_comparison_has_a_page(changed_page):
+    def as_before(metrics):
+        for key in list(metrics):
+            new = key.startswith(("test-", "knn/", "ridge/")) or key.endswith("/interval_clips")
+            if new or key == "references":
+                del metrics[key]
+
+    page = changed_page(as_before)
+    assert page.tables[0][0][1] == "P@1" and ("Ridge", "P@10") not in page.cells()
+    for text in ("± over clips", "compared with", "Ridge", "Nearest"):
+        assert text not in page.text
+    assert "± over seeds" in page.text
 
 
 def test_every_slice_stands_in_its_row_with_a_bar(metrics, simulated_page):
@@ -107,7 +156,7 @@ def test_gap_figure_measures_from_popularity_to_oracle(metrics, simulated_page, 
     assert {band, f"width:{100 * value / full:.2f}%"} <= styles
     assert f"{5 * value:.2f} are right on average" in simulated_page.text
     page = changed_page(lambda metrics: metrics.update({"gap_closed/P@5": -0.042}))
-    assert "UHMAN is below the band" in page.text and "closes" not in page.text
+    assert "UHMAN is below the band" in page.text and "UHMAN closes" not in page.text
     assert "−4\u202f%" in page.text
 
 
@@ -237,7 +286,8 @@ def test_real_features_without_videos_and_one_seed(tmp_path):
         assert {picture.size for picture in page.sources("png")} == {(8, 8)}, "only the maps"
     assert {row for row, column in page.cells() if column == "P@10"} >= {"Popularity", "UHMAN"}
     assert "Real data" in page.text and "the best possible ranking is unknown" in page.text
-    for text in ("Oracle", "Does it look", "±", "Every seed", "Seed 0"):
+    assert "The whisker is the 95 % interval over clips." in page.text
+    for text in ("Oracle", "Does it look", "over seeds", "Every seed", "Seed 0"):
         assert text not in page.text
 
 

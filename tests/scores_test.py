@@ -1,5 +1,6 @@
 """Scores: metrics.json, intervals and tables."""
 
+import dataclasses
 import json
 import math
 
@@ -7,7 +8,17 @@ import pytest
 
 from uhman_jax import scores as scores_lib
 from uhman_jax.config import ModelName
-from uhman_jax.scores import COLUMNS, MODEL, RATIO, SYSTEMS, Score, Scores
+from uhman_jax.scores import (
+    COLUMNS,
+    COMPARED,
+    MODEL,
+    RATIO,
+    REFERENCES,
+    SYSTEMS,
+    Score,
+    Scores,
+    difference,
+)
 
 
 def make_scores(num_seeds=3):
@@ -18,7 +29,8 @@ def make_scores(num_seeds=3):
         for i, name in enumerate((*COLUMNS, RATIO)):
             mean = n + 0.01 * i
             seeds = [mean + step for step in steps]
-            scores[system.key, name] = Score(mean) if n != 3 else Score.over_seeds(seeds)
+            score = dataclasses.replace(Score.over_seeds(seeds), interval_clips=0.0321)
+            scores[system.key, name] = score if system.key == MODEL else Score(mean)
     scores["gap_closed", "P@5"] = Score(0.4567)
     return scores
 
@@ -39,6 +51,9 @@ def test_keys_of_metrics_json_are_as_they_always_were():
     }
     facts = {"step": 9, "best_step/seeds": [3, 6], "data": {"users": 4}, "slices": []}
     assert Scores.from_metrics(facts | json.loads(json.dumps(entries))) == scores
+    scores["test", "P@10"] = dataclasses.replace(scores["test", "P@10"], interval_clips=0.125)
+    assert scores.to_metrics() == entries | {"test/P@10/interval_clips": 0.125}
+    assert Scores.from_metrics(scores.to_metrics()) == scores
     assert Scores.over_seeds("test", {"MAP": [0.5]}).to_metrics()["test/MAP/interval"] is None
 
 
@@ -72,21 +87,111 @@ def test_interval_is_students():
 def test_table_has_a_row_per_system_and_a_column_per_metric():
     lines = scores_lib.table(make_scores(), "UHMAN").splitlines()
     assert lines[0].split() == [*COLUMNS, "kP/R"]
-    names = [line.split("  ")[0] for line in lines[1:5]]
-    assert names == ["popularity", "user history", "user attributes", "UHMAN"]
-    assert lines[4].split() == ["UHMAN", *(f"{3 + 0.01 * i:.4f}" for i in range(11))]
+    names = [line.split("  ")[0] for line in lines[1:7]]
+    counted = ["popularity", "user history", "user attributes"]
+    assert names == [*counted, "nearest neighbours", "ridge", "UHMAN"]
+    assert lines[6].split() == ["UHMAN", *(f"{5 + 0.01 * i:.4f}" for i in range(11))]
     # Deviation 0.01, over sqrt(3), times 4.3027.
-    assert lines[5].split() == ["+-", "95", "%,", "3", "seeds", *["0.0248"] * 10]
-    assert lines[6].startswith("observable oracle") and lines[7].startswith("oracle ")
-    assert lines[8] == "Gap closed between popularity and oracle in P@5: 0.46"
+    assert lines[7].split() == ["+-", "95", "%", "over", "seeds", "(3)", *["0.0248"] * 10]
+    assert lines[8].split() == ["+-", "95", "%", "over", "clips", *["0.0321"] * 10]
+    assert lines[9].startswith("observable oracle") and lines[10].startswith("oracle ")
+    assert lines[11] == "Gap closed between popularity and oracle in P@5: 0.46"
+    assert len(lines) == 12, "without differences there is nothing to say about them"
     assert len({line.index(line.split()[-1]) + len(line.split()[-1]) for line in lines[1:3]}) == 1
 
 
-def test_table_of_one_seed_on_real_data_has_neither_intervals_nor_oracles():
-    known = ("popularity", "user_history", "user_attributes", MODEL)
-    scores = Scores({key: score for key, score in make_scores(1).items() if key[0] in known})
+def test_table_of_one_seed_on_real_data_has_the_interval_over_clips_but_no_oracles():
+    scores = Scores({k: v for k, v in make_scores(1).items() if k[0] in (*REFERENCES, MODEL)})
     scores[MODEL, "MAP"] = Score()
     title = ModelName.UHMAN.title(frame_attention=False)
     lines = scores_lib.table(scores, title).splitlines()
-    assert len(lines) == 5 and lines[4].split()[-2] == "-"
-    assert lines[4].startswith("UHMAN(b)  ")
+    assert len(lines) == 8 and lines[6].split()[-2] == "-"
+    assert lines[6].startswith("UHMAN(b)  ")
+    assert lines[7].split() == ["+-", "95", "%", "over", "clips", *["0.0321"] * 9, "-"]
+
+
+def test_table_of_an_earlier_run_has_only_what_it_measured():
+    """Before there were intervals over clips, and references that see the clip."""
+    entries = {"popularity/P@5": 0.2, "test/P@5": 0.5, "test/P@5/seeds": [0.4, 0.6]}
+    scores = Scores.from_metrics(entries | {"test/P@5/interval": 0.6353})
+    lines = scores_lib.table(scores, "UHMAN").splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["popularity", "UHMAN", "+-"]
+    assert scores_lib.verdict(scores) == []
+    assert scores.to_metrics() == entries | {"test/P@5/interval": 0.6353}
+
+
+# How the model compares with the references
+
+
+def compared(model=(0.25, 0.75), **gaps):
+    """Scores with differences: (P@10, its half-width, NDCG@10, its half-width) by reference."""
+    scores = Scores({(MODEL, name): Score(m) for name, m in zip(COMPARED, model, strict=True)})
+    for reference, values in gaps.items():
+        for i, metric in enumerate(COMPARED):
+            mean, width = values[2 * i : 2 * i + 2]
+            scores[reference, metric] = Score(model[i] - mean)
+            scores[difference(reference), metric] = Score(mean, interval_clips=width)
+    return scores
+
+
+WON = (0.1, 0.02, 0.3, 0.05)
+
+
+def test_a_run_that_loses_says_to_whom():
+    scores = compared(popularity=WON, ridge=(-0.0055, 0.0021, -0.03, 0.04), knn=WON)
+    assert scores_lib.verdict(scores) == [
+        "Ridge on the mean feature ranks better than this model: P@10 0.2555 against 0.2500, "
+        "difference -0.0055 +- 0.0021 over clips."
+    ]
+    in_ndcg = compared(knn=(0.01, 0.002, -0.03, 0.02))
+    assert scores_lib.verdict(in_ndcg) == [
+        "A vote of nearest neighbours ranks better than this model: NDCG@10 0.7800 "
+        "against 0.7500, difference -0.0300 +- 0.0200 over clips."
+    ]
+    lost = (-0.1, 0.02, -0.3, 0.05)
+    assert len(scores_lib.verdict(compared(popularity=WON, knn=lost, ridge=lost))) == 2
+
+
+def test_a_difference_that_may_be_0_is_no_win_and_no_loss():
+    scores = compared(popularity=WON, user_history=(0.01, 0.02, 0.3, 0.05))
+    assert scores_lib.verdict(scores) == [
+        "It cannot be said whether this model ranks better or worse than the user's history "
+        "(P@10 +0.0100 +- 0.0200 over clips)."
+    ]
+    scores |= compared(user_attributes=(0.02, 0.01, 0.1, 0.2), knn=(0.0, 0.0, 0.0, 0.0))
+    (sentence,) = scores_lib.verdict(scores)
+    assert sentence.endswith(
+        "the user's history (P@10 +0.0100 +- 0.0200 over clips), the user's attributes (NDCG@10 "
+        "+0.1000 +- 0.2000 over clips) or a vote of nearest neighbours (P@10 +0.0000 "
+        "+- 0.0000 over clips)."
+    )
+    scores |= compared(ridge=(-0.1, 0.02, -0.2, 0.02))
+    assert len(scores_lib.verdict(scores)) == 2
+
+
+def test_with_one_user_nothing_is_won():
+    scores = compared(popularity=(0.1, None, 0.2, None))
+    assert scores_lib.verdict(scores) == [
+        "It cannot be said whether this model ranks better or worse than popularity (P@10 +0.1000 "
+        "over clips)."
+    ]
+
+
+def test_a_run_that_wins_names_the_closest_reference():
+    assert scores_lib.verdict(compared(popularity=WON, ridge=(0.012, 0.004, 0.1, 0.01))) == [
+        "This model ranks better than every reference; the closest is ridge on the mean feature: "
+        "P@10 0.2380 against 0.2500, difference +0.0120 +- 0.0040 over clips."
+    ]
+
+
+def test_differences_stand_in_table_and_file():
+    scores = compared(popularity=WON, ridge=(-0.0055, 0.0021, -0.03, 0.04))
+    assert Scores.from_metrics(json.loads(json.dumps(scores.to_metrics()))) == scores
+    assert scores.to_metrics()["test-ridge/P@10/interval_clips"] == 0.0021
+    lines = scores_lib.table(scores, "UHMAN").splitlines()
+    start = lines.index("Differences, paired over clips, +- 95 % over clips:")
+    assert lines[start + 1].split() == [*COMPARED]
+    rows = [[cell.strip() for cell in line.split("  ") if cell] for line in lines[start + 2 :]]
+    assert rows[0] == ["UHMAN - popularity", "+0.1000 +- 0.0200", "+0.3000 +- 0.0500"]
+    assert rows[1] == ["UHMAN - ridge", "-0.0055 +- 0.0021", "-0.0300 +- 0.0400"]
+    assert lines[start + 4 :] == scores_lib.verdict(scores)

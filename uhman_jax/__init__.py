@@ -11,7 +11,7 @@ Array names carry their axes, one capital per axis, outermost first (`frames_BFM
     T hashtag of the vocabulary (T)   A attribute value
     R slot of a history hashtag       O object in a simulated clip
     W feature of one head (K / H)     X item that attention pools (M or F)
-    Q another slot of a positive
+    Q another slot of a positive      Z draw of a bootstrap
 
 A slot of the axes P, Q and R may be padding. A video has an integer index in each of four tables:
 

@@ -185,6 +185,36 @@ def f1(mean_precision, mean_recall):
     return 2 * mean_precision * mean_recall / total if total > 0 else 0.0
 
 
+def per_video(ranks_VP, mask_VP, cutoffs=(1, 5, 10, 50)):
+    """Returns the values of each video, a dict of arrays (V,), NumPy.
+
+    >>> ranks, mask = jnp.array([[1, 3], [2, 9]]), jnp.array([[True, True], [True, False]])
+    >>> {name: values.tolist() for name, values in per_video(ranks, mask, (2,)).items()}["P@2"]
+    [0.5, 0.5]
+
+    Args:
+        ranks_VP: result of `ranks`, one row per video.
+        mask_VP: bool, True for a real slot.
+        cutoffs: the k of P and R.
+
+    Returns:
+        "P@k" and "R@k" for every cut-off, "NDCG@10", "MRR" and "MAP".
+    """
+    ranks_VP, mask_VP = np.asarray(ranks_VP), np.asarray(mask_VP)
+    slots = 1 + max(np.flatnonzero(mask_VP.any(axis=0)), default=0)  # number in use
+    # In column order NumPy sums over slots for many videos at once.
+    ranks_VP, mask_VP = (np.asfortranarray(array[:, :slots]) for array in (ranks_VP, mask_VP))
+    values = {}
+    count_V = _at_least_one(mask_VP)
+    for k in cutoffs:
+        hits_V = _hits(ranks_VP, mask_VP, k)
+        values |= {f"P@{k}": hits_V / k, f"R@{k}": hits_V / count_V}
+    values["NDCG@10"] = ndcg_at_k(ranks_VP, mask_VP, 10)
+    values["MRR"] = reciprocal_rank(ranks_VP, mask_VP)
+    values["MAP"] = average_precision(ranks_VP, mask_VP)
+    return values
+
+
 def summary(ranks_VP, mask_VP, cutoffs=(1, 5, 10, 50)):
     """Returns the means over videos, as a dict of floats.
 
@@ -207,21 +237,14 @@ def summary(ranks_VP, mask_VP, cutoffs=(1, 5, 10, 50)):
     """
     if not len(ranks_VP):
         raise ValueError("metrics need at least one video, got 0; use a split that has videos")
-    ranks_VP, mask_VP = np.asarray(ranks_VP), np.asarray(mask_VP)
-    slots = 1 + max(np.flatnonzero(mask_VP.any(axis=0)), default=0)  # number in use
-    # In column order NumPy sums over slots for many videos at once.
-    ranks_VP, mask_VP = (np.asfortranarray(array[:, :slots]) for array in (ranks_VP, mask_VP))
+    values = per_video(ranks_VP, mask_VP, cutoffs)
+    means = {name: _mean(values_V) for name, values_V in values.items()}
     table = {}
-    count_V = _at_least_one(mask_VP)
     for k in cutoffs:
-        hits_V = _hits(ranks_VP, mask_VP, k)
-        precision, recall = _mean(hits_V / k), _mean(hits_V / count_V)
+        precision, recall = means.pop(f"P@{k}"), means.pop(f"R@{k}")
         table |= {f"P@{k}": precision, f"R@{k}": recall, f"F1@{k}": f1(precision, recall)}
         table[f"kP/R@{k}"] = k * precision / recall if recall > 0 else 0.0
-    table["NDCG@10"] = _mean(ndcg_at_k(ranks_VP, mask_VP, 10))
-    table["MRR"] = _mean(reciprocal_rank(ranks_VP, mask_VP))
-    table["MAP"] = _mean(average_precision(ranks_VP, mask_VP))
-    return table
+    return table | means
 
 
 def _hits(ranks_BP, mask_BP, k):

@@ -1,4 +1,4 @@
-"""Prepares the input of training: raw dataset, features, view, channel statistics.
+"""Prepares the input of training: raw dataset, features, view, statistics, mean features.
 
 Each step logs a line about its result, and reuses the result of an earlier start.
 """
@@ -28,6 +28,7 @@ from uhman_jax.shards.store import INFO_FILE, FrameStore
 from uhman_jax.simulator.truth import MARKER, SIMULATED_FEATURES, Truth, load_truth
 
 if TYPE_CHECKING:
+    from uhman_jax.clip_means import ClipMeans
     from uhman_jax.kernels.video_input import ChannelStatistics
 
 Log = Callable[[str], object]
@@ -231,23 +232,55 @@ def channel_statistics(prepared: Prepared, log: Log = print) -> "ChannelStatisti
     from uhman_jax.channel_statistics import ChannelStatistics, measure
 
     view, store = prepared.view, prepared.store
+    shapes = dict.fromkeys(ChannelStatistics._fields, (store.num_channels,))
     path = store.directory / "statistics" / f"{view.fingerprint}.npz"
+    if kept := _read_arrays(path, shapes, log):
+        return ChannelStatistics(**kept)
+    statistics = measure(view, store)
+    _keep_arrays(path, statistics._asdict(), "Channel statistics", log)
+    return statistics
+
+
+def clip_means(prepared: Prepared, log: Log = print) -> "ClipMeans":
+    """Returns the mean features of the clips of the view, cached beside the shards.
+
+    If there is no cached result, reads each of these clips once.
+    """
+    from uhman_jax.clip_means import ClipMeans, measure, rows_of
+
+    view, store = prepared.view, prepared.store
+    rows_V = rows_of(view)
+    shapes = {"rows_V": rows_V.shape, "means_VC": (len(rows_V), store.num_channels)}
+    path = store.directory / "clip_means" / f"{view.fingerprint}.npz"
+    if kept := _read_arrays(path, shapes, log):
+        return ClipMeans(**kept)
+    means = measure(view, store)
+    _keep_arrays(path, means._asdict(), "Mean features", log)
+    return means
+
+
+def _read_arrays(
+    path: pathlib.Path, shapes: Mapping[str, tuple[int, ...]], log: Log
+) -> dict[str, np.ndarray] | None:
+    """Returns the arrays of a cache file; None if it is missing, damaged or of other shapes."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            kept = {name: arrays[name] for name in ChannelStatistics._fields}
-        if all(array.shape == (store.num_channels,) for array in kept.values()):
-            return ChannelStatistics(**kept)
+            kept = {name: arrays[name] for name in shapes}
     except FileNotFoundError:
-        pass
+        return None
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
         log(f"{path} is damaged; it is written again.")
-    statistics = measure(view, store)
+        return None
+    return kept if all(kept[name].shape == shape for name, shape in shapes.items()) else None
+
+
+def _keep_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray], title: str, log: Log) -> None:
+    """Writes a cache file; logs the reason if the storage does not let it."""
     try:
         path.parent.mkdir(exist_ok=True)
         with storage.atomic_write(path) as file:
-            np.savez(file, **statistics._asdict())
+            np.savez(file, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         if not (reason := storage_error(error)):
             raise
-        log(f"Channel statistics are not kept in {path.parent}: {reason}.")
-    return statistics
+        log(f"{title} are not kept in {path.parent}: {reason}.")

@@ -18,6 +18,7 @@ from uhman_jax.prepare import (
     Log,
     Prepared,
     channel_statistics,
+    clip_means,
     dataset_root,
     extraction_settings,
     features_dir,
@@ -159,6 +160,8 @@ def _train_and_evaluate(
         store,
         workdir,
         truth=prepared.truth,
+        # Only the first process writes what is computed from them.
+        means=clip_means(prepared, log) if cluster.is_main_process else None,
         extra=steps | {"best_step/seeds": [int(step) for step in state.best_step_S]},
         log=log,
         devices=devices,

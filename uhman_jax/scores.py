@@ -4,7 +4,13 @@ Only this module parses the keys of scores in metrics.json:
 
     SYSTEM/METRIC           mean over seeds; null if it is undefined
     SYSTEM/METRIC/seeds     value of each seed; absent for a ranking without seeds
-    SYSTEM/METRIC/interval  half-width of the 95 % interval of the mean; null for one seed
+    SYSTEM/METRIC/interval  half-width of the 95 % interval over seeds; null for one seed
+    SYSTEM/METRIC/interval_clips
+                            half-width of the 95 % interval over clips, from a bootstrap of users;
+                            absent for one user
+
+The system `test-REFERENCE` is the difference of the trained model and a reference, paired over
+clips.
 
 It imports no module of the package, because `evaluate` uses it and must not import `report`.
 """
@@ -33,10 +39,20 @@ SYSTEMS = (  # in the order of the tables
     System("popularity", "Popularity", "popularity"),
     System("user_history", "User history", "history"),
     System("user_attributes", "User attributes", "attributes"),
+    System("knn", "Nearest neighbours", "knn"),
+    System("ridge", "Ridge", "ridge"),
     System(MODEL, "", "model"),
     System("observable_oracle", "Observable oracle", "observable"),
     System("oracle", "Oracle", "oracle"),
 )
+REFERENCES = {  # rankings that need no truth, as sentences name them
+    "popularity": "popularity",
+    "user_history": "the user's history",
+    "user_attributes": "the user's attributes",
+    "knn": "a vote of nearest neighbours",
+    "ridge": "ridge on the mean feature",
+}
+COMPARED = ("P@10", "NDCG@10")  # metrics of the differences to references
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +60,9 @@ class Score:
     """One metric of one system."""
 
     mean: float = math.nan  # over seeds; NaN if undefined or not measured
-    interval: float | None = None  # half-width of the 95 % interval; None for fewer than two seeds
+    interval: float | None = None  # half-width over seeds; None for fewer than two seeds
     seeds: tuple[float, ...] = ()  # value of each seed; empty for a ranking without seeds
+    interval_clips: float | None = None  # half-width over clips; None for one user or if unknown
 
     @classmethod
     def over_seeds(cls, seeds: Sequence[float]) -> "Score":
@@ -79,13 +96,13 @@ class Scores(dict[tuple[str, str], Score]):
         scores = cls()
         for key, mean in metrics.items():
             system, slash, metric = key.partition("/")
-            if slash and not key.endswith(("/seeds", "/interval")):
-                width = metrics.get(f"{key}/interval")
-                scores[system, metric] = Score(
-                    _number(mean),
-                    width if is_number(width) else None,
-                    tuple(map(_number, metrics.get(f"{key}/seeds") or ())),
+            if slash and not key.endswith(("/seeds", "/interval", "/interval_clips")):
+                width, width_clips = (
+                    found if is_number(found := metrics.get(f"{key}/{name}")) else None
+                    for name in ("interval", "interval_clips")
                 )
+                seeds = tuple(map(_number, metrics.get(f"{key}/seeds") or ()))
+                scores[system, metric] = Score(_number(mean), width, seeds, width_clips)
         return scores
 
     def to_metrics(self) -> dict[str, Any]:
@@ -96,6 +113,8 @@ class Scores(dict[tuple[str, str], Score]):
             entries[key] = score.mean
             if score.seeds:
                 entries |= {f"{key}/seeds": list(score.seeds), f"{key}/interval": score.interval}
+            if score.interval_clips is not None:
+                entries[f"{key}/interval_clips"] = score.interval_clips
         return entries
 
     def of(self, system: str) -> dict[str, Score]:
@@ -148,6 +167,67 @@ def is_number(value: Any) -> TypeGuard[float]:
     return real and math.isfinite(value)
 
 
+def difference(reference: str) -> str:
+    """Returns the system key of the difference of the trained model and a reference.
+
+    >>> difference("ridge")
+    'test-ridge'
+    """
+    return f"{MODEL}-{reference}"
+
+
+def verdict(scores: Scores) -> list[str]:
+    """Returns sentences that say how the model compares with the references.
+
+    There is a sentence for each reference that is better in P@10 or NDCG@10: the interval over
+    clips of the difference lies below 0. One sentence names those that are neither better nor
+    worse. If there are none of both, one sentence says that the model is better than all. Empty if
+    no difference was measured.
+    """
+    better, level, gaps = [], [], {}
+    for reference, name in REFERENCES.items():
+        found = {m: s for m, s in scores.of(difference(reference)).items() if is_number(s.mean)}
+        if lost := [m for m, s in found.items() if _sign(s) < 0]:
+            metric, gap = lost[0], found[lost[0]]
+            better.append(
+                f"{name[0].upper()}{name[1:]} ranks better than this model: {metric} "
+                f"{scores[reference, metric].mean:.4f} against {scores[MODEL, metric].mean:.4f}, "
+                f"difference {signed(gap)} over clips."
+            )
+        elif open_ := [m for m, s in found.items() if _sign(s) == 0]:
+            level.append(f"{name} ({open_[0]} {signed(found[open_[0]])} over clips)")
+        elif found:
+            gaps[reference] = found[COMPARED[0]]
+    if level:
+        names = ", ".join(level[:-1]) + (" or " if level[1:] else "") + level[-1]
+        better.append(f"It cannot be said whether this model ranks better or worse than {names}.")
+    if better or not gaps:
+        return better
+    closest = min(gaps, key=lambda reference: gaps[reference].mean)
+    return [
+        f"This model ranks better than every reference; the closest is {REFERENCES[closest]}: "
+        f"{COMPARED[0]} {scores[closest, COMPARED[0]].mean:.4f} against "
+        f"{scores[MODEL, COMPARED[0]].mean:.4f}, difference {signed(gaps[closest])} over clips."
+    ]
+
+
+def _sign(gap: Score) -> int:
+    """Returns 1 or -1 if the interval over clips lies on one side of 0, else 0."""
+    if gap.interval_clips is None or abs(gap.mean) <= gap.interval_clips:
+        return 0
+    return 1 if gap.mean > 0 else -1
+
+
+def signed(gap: Score) -> str:
+    """Formats a difference with its interval over clips.
+
+    >>> signed(Score(-0.0055, interval_clips=0.0021))
+    '-0.0055 +- 0.0021'
+    """
+    width = "" if gap.interval_clips is None else f" +- {gap.interval_clips:.4f}"
+    return f"{gap.mean:+.4f}{width}"
+
+
 def table(scores: Scores, model: str) -> str:
     """Formats the scores of a run for a terminal; `model` titles the trained model."""
     rows = [["", *COLUMNS, "kP/R"]]
@@ -155,17 +235,32 @@ def table(scores: Scores, model: str) -> str:
         found = [scores[system.key, metric] for metric in (*COLUMNS, RATIO)]
         title = system.title if system.key == MODEL else system.title.lower()
         rows.append([title] + [_cell(score.mean) for score in found])
-        if any(score.interval is not None for score in found):
-            label = f"  +- 95 %, {len(found[0].seeds)} seeds"
-            rows.append([label] + [_cell(score.interval) for score in found[:-1]] + [""])
+        for label, widths in (
+            (f"seeds ({len(found[0].seeds)})", [score.interval for score in found]),
+            ("clips", [score.interval_clips for score in found]),
+        ):
+            if any(width is not None for width in widths):
+                rows.append([f"  +- 95 % over {label}", *map(_cell, widths[:-1]), ""])
+    lines = _aligned(rows)
+    if is_number(gap := scores["gap_closed", "P@5"].mean):
+        lines.append(f"Gap closed between popularity and oracle in P@5: {gap:.2f}")
+    gaps = [["", *COMPARED]]
+    for system in scores.systems(model):
+        if own := scores.of(difference(system.key)):
+            gaps.append([f"{model} - {system.title.lower()}", *map(signed, own.values())])
+    if gaps[1:]:
+        lines += ["", "Differences, paired over clips, +- 95 % over clips:", *_aligned(gaps)]
+        lines += verdict(scores)
+    return "\n".join(lines)
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Returns rows as lines, the first column to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
+    return [
         "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]).rstrip()
         for name, *cells in rows
     ]
-    if is_number(gap := scores["gap_closed", "P@5"].mean):
-        lines.append(f"Gap closed between popularity and oracle in P@5: {gap:.2f}")
-    return "\n".join(lines)
 
 
 def _cell(value: float | None) -> str:

@@ -18,7 +18,8 @@ from uhman_jax.runtime import storage
 
 SIDE = 320  # of a frame, pixels
 RATE = 10  # frames per second
-_ENCODER = {"preset": "veryfast", "crf": "20", "threads": "1"}
+# Without B-frames, with which equal frames give different files.
+_ENCODER = {"preset": "veryfast", "crf": "20", "threads": "1", "bf": "0"}
 PLACES = "places.json"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from uhman_jax.runtime.errors import count_of
-from uhman_jax.scores import COLUMNS, is_number, read_slices
+from uhman_jax.scores import COLUMNS, is_number, read_slices, verdict
 from uhman_jax.trained_run import Trained
 
 _SLICES = ("P@10", "R@10", "R@50")
@@ -59,7 +59,8 @@ On the test videos, all hashtags ranked; one value per video{mean}{simulated_met
 
 {metrics}
 
-Popularity, user history and user attributes rank by counts in the training data, not by the clip.
+Popularity, user history and user attributes rank by counts in the training data, not by the
+clip.{verdict}
 {slices}
 ## How attributes are used
 
@@ -83,6 +84,13 @@ _VECTORS = (
     "own vector, and so has unknown. Users with a value therefore get the hashtags that such users "
     "used in training, which reflect both preferences and stereotypes."
 )
+
+
+def _verdict(run: Trained) -> str:
+    """Returns what to know about the other references; "" for a run from before they were."""
+    sentences = verdict(run.scores)
+    seen = "Nearest neighbours and ridge use the mean feature of the clip."
+    return " ".join(["", seen, *sentences]).replace("+-", "±") if sentences else ""
 
 
 def card(run: Trained, facts: dict[str, Any]) -> str:
@@ -129,6 +137,7 @@ def card(run: Trained, facts: dict[str, Any]) -> str:
         mean=f", mean over {seeds} seeds" * (seeds > 1),
         simulated_metrics="; simulated data" * simulated,
         metrics=_table(["", *COLUMNS], systems),
+        verdict=_verdict(run),
         slices="\nBy frequency of hashtags in training (only those hashtags count), and by what "
         f"is known about users:\n\n{_table(['', 'videos', *_SLICES], slices)}\n" * bool(slices),
         attributes="This system does not use any input about the user."

@@ -1,8 +1,9 @@
-"""Evaluation: full ranking of every test video, reference rankings, slices, attention, confidence.
+"""Evaluation: full ranking of every test video, references, slices, attention, confidence.
 
 `evaluate(...)` writes metrics.json, predictions.parquet, calibration.json and examples.npz.
 """
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator
@@ -11,10 +12,14 @@ from typing import Any
 import numpy as np
 from flax import linen as nn
 
+from uhman_jax import metrics
 from uhman_jax.batch import Batch
+from uhman_jax.clip_means import ClipMeans
 from uhman_jax.config import Config
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
 from uhman_jax.evaluate import attention, calibration, confidence, reference_rankings
+from uhman_jax.evaluate.bootstrap import half_widths
+from uhman_jax.evaluate.clip_inputs import ClipInputs
 from uhman_jax.evaluate.ranking import Ranking, make_ranker, rank_videos, summaries
 from uhman_jax.evaluate.slices import slice_metrics
 from uhman_jax.input_pipeline import eval_batches, iterate
@@ -22,7 +27,7 @@ from uhman_jax.run_directory import EXAMPLES, METRICS, write_json, write_npz, wr
 from uhman_jax.runtime import storage
 from uhman_jax.runtime.errors import UserError, count_of
 from uhman_jax.runtime.mesh import Devices
-from uhman_jax.scores import MODEL, Scores
+from uhman_jax.scores import COMPARED, MODEL, REFERENCES, Score, Scores, difference
 from uhman_jax.shards.store import FrameStore
 from uhman_jax.simulator.truth import Truth
 
@@ -41,13 +46,16 @@ def evaluate(
     workdir: str | os.PathLike[str],
     *,
     truth: Truth | None = None,
+    means: ClipMeans | None = None,
     extra: dict[str, Any] | None = None,
     log: Callable[[str], object] = print,
     devices: Devices | None = None,
 ) -> dict[str, Any]:
     """Ranks all hashtags for every test video and writes metrics, predictions and examples.
 
-    A metric has one value per video; each seed's mean over videos is averaged over seeds.
+    A metric has one value per video; each seed's mean over videos is averaged over seeds. The model
+    is compared with each reference that needs no truth: the difference of a video's values (of the
+    model, the mean over seeds) is averaged over videos, with the interval of `bootstrap`.
 
     Args:
         model: query tower and hashtag tower.
@@ -58,6 +66,7 @@ def evaluate(
         store: features of the videos.
         workdir: folder of the files.
         truth: truth of a simulated dataset, for oracles and the attention on planted objects.
+        means: mean features, for the references that see the clip; None: without these.
         extra: further entries of metrics.json.
         log: receives progress messages.
         devices: a mesh to rank on, whose first process writes the files; None: one device.
@@ -107,8 +116,17 @@ def evaluate(
         "data": _data_counts(view),
         **(extra or {}),
     }
+    inputs = ClipInputs(view, means) if means else None
+    references = reference_rankings.rank_references(view, rows_V, truth, inputs)
     scores = Scores.over_seeds(MODEL, summaries(ranking.ranks_SVP, ranking.mask_VP))
-    scores.update(reference_rankings.reference_scores(view, rows_V, truth))
+    scores.update(reference_rankings.reference_scores(references, ranking.mask_VP))
+    scores.update(_over_clips(scores, ranking, references, view))
+    if inputs:
+        values["references"] = {
+            "validation_videos": len(inputs.validation_V),  # on which the settings were chosen
+            **{name: references[name].settings for name in ("knn", "ridge")},
+        }
+        _log_choices(values["references"], log)
     if truth is not None:
         scores.update(_gap_closed(scores))
         facts = attention.attention_facts(attention_of(rows_V), truth)
@@ -131,6 +149,42 @@ def evaluate(
     write_predictions(workdir, view, *best, first_seed=config.seed)
     write_json(workdir / METRICS, values)  # last, as a sign that the other files are complete
     return values
+
+
+def _over_clips(
+    scores: Scores,
+    ranking: Ranking,
+    references: dict[str, reference_rankings.ReferenceRanking],
+    view: View,
+) -> Scores:
+    """Returns the model's scores with intervals over clips, and its differences to references."""
+    user_ids = np.array([view.user_ids[row] for row in ranking.rows_V], dtype=object)
+    per_seed = [metrics.per_video(ranks_VP, ranking.mask_VP) for ranks_VP in ranking.ranks_SVP]
+    own = {name: np.mean([values[name] for values in per_seed], axis=0) for name in per_seed[0]}
+    found = Scores()
+    for metric, width in half_widths(own, user_ids).items():
+        found[MODEL, metric] = dataclasses.replace(scores[MODEL, metric], interval_clips=width)
+    for name in filter(references.get, REFERENCES):
+        index_V, ranks_VP, _ = references[name]
+        other = metrics.per_video(ranks_VP, ranking.mask_VP[index_V])
+        gaps = {metric: own[metric][index_V] - other[metric] for metric in COMPARED}
+        for metric, width in half_widths(gaps, user_ids[index_V]).items():
+            mean = float(np.mean(gaps[metric], dtype=np.float64))
+            found[difference(name), metric] = Score(mean, interval_clips=width)
+    return found
+
+
+def _log_choices(chosen: dict[str, Any], log: Callable[[str], object]) -> None:
+    """Logs the settings of the references that see the clip, and how they were chosen."""
+    how = "fixed, because there is no validation video to choose them on"
+    if chosen["validation_videos"]:
+        how = f"chosen on {count_of(chosen['validation_videos'], 'validation video')}"
+    log(
+        "References: {neighbours} nearest neighbours, the user's own hashtags with weight "
+        "{own_weight:g}; ridge with penalty {penalty:g} ({how}).".format(
+            how=how, **chosen["knn"], **chosen["ridge"]
+        )
+    )
 
 
 def _data_counts(view: View) -> dict[str, Any]:

@@ -1,11 +1,15 @@
-"""Reference rankings: three from counts of training uses, and oracles if the truth is known."""
+"""Reference rankings: from counts of training uses, from mean features, and from the truth."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from uhman_jax.dataset.view import TRAIN, View
+from uhman_jax.evaluate.clip_inputs import ClipInputs
+from uhman_jax.evaluate.knn_ranking import knn_ranks
 from uhman_jax.evaluate.ranking import rank_scores, summaries
+from uhman_jax.evaluate.ridge_ranking import fit_ridge, ridge_ranks
 from uhman_jax.input_pipeline import pad
 from uhman_jax.scores import Score, Scores
 from uhman_jax.simulator.truth import Truth
@@ -16,11 +20,28 @@ def positives_of(view: View, rows_V: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return pad(view.positives, rows_V, view.max_positives)
 
 
-def reference_scores(view: View, rows_V: np.ndarray, truth: Truth | None) -> Scores:
-    """Returns all metrics of the reference rankings of some videos.
+class ReferenceRanking(NamedTuple):
+    """The ranking of some clips by one reference.
 
-    `popularity`, `user_history` and `user_attributes` count uses in the training split. With the
-    truth there are also the oracles of `oracle_scores`.
+    Attributes:
+        index_V: which of the clips to rank it has ranked; ascending.
+        ranks_VP: int32, their positives' ranks.
+        settings: settings that were chosen on the validation split, by name.
+    """
+
+    index_V: np.ndarray
+    ranks_VP: np.ndarray
+    settings: dict[str, Any]
+
+
+def rank_references(
+    view: View, rows_V: np.ndarray, truth: Truth | None, inputs: ClipInputs | None = None
+) -> dict[str, ReferenceRanking]:
+    """Returns the reference rankings of some videos, by system.
+
+    `popularity`, `user_history` and `user_attributes` count uses in the training split. With
+    `inputs` there are also `knn` and `ridge`, for the videos that have mean features. With the
+    truth there are the oracles of `oracle_scores`.
     """
     positives_VP, mask_VP = positives_of(view, rows_V)
     ranks = {
@@ -28,14 +49,33 @@ def reference_scores(view: View, rows_V: np.ndarray, truth: Truth | None) -> Sco
         "user_history": user_history_ranks(view, rows_V, positives_VP),
         "user_attributes": user_attributes_ranks(view, rows_V, positives_VP),
     }
+    found = {}
+    if inputs is not None:
+        index_V = np.flatnonzero(np.isin(rows_V, inputs.means.rows_V))
+        ranks_VP, settings = knn_ranks(inputs, rows_V[index_V])
+        found["knn"] = ReferenceRanking(index_V, ranks_VP, settings._asdict())
+        fitted = fit_ridge(inputs)
+        ranks_VP = ridge_ranks(fitted, inputs, rows_V[index_V])
+        found["ridge"] = ReferenceRanking(index_V, ranks_VP, {"penalty": fitted.penalty})
+    oracles = {}
     if truth is not None:
         for name, scores_VT in oracle_scores(truth, view, rows_V):
-            ranks[name] = rank_scores(scores_VT, positives_VP, mask_VP)
+            oracles[name] = rank_scores(scores_VT, positives_VP, mask_VP)
+
+    def of_all(ranks: dict[str, np.ndarray]) -> dict[str, ReferenceRanking]:
+        every_V = np.arange(len(rows_V))
+        return {name: ReferenceRanking(every_V, found, {}) for name, found in ranks.items()}
+
+    return of_all(ranks) | found | of_all(oracles)
+
+
+def reference_scores(rankings: Mapping[str, ReferenceRanking], mask_VP: np.ndarray) -> Scores:
+    """Returns all metrics of reference rankings; `mask_VP` is of the clips to rank."""
     return Scores(
         {
             (name, metric): Score(seeds[0])
-            for name, ranks_VP in ranks.items()
-            for metric, seeds in summaries(ranks_VP[None], mask_VP).items()
+            for name, (index_V, ranks_VP, _) in rankings.items()
+            for metric, seeds in summaries(ranks_VP[None], mask_VP[index_V]).items()
         }
     )
 

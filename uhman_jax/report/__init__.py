@@ -16,7 +16,17 @@ from uhman_jax.report.rendering import render_page
 from uhman_jax.report.tables import slice_tables
 from uhman_jax.run_directory import LOG, REPORT, FinishedRun, read_log, read_run, require
 from uhman_jax.runtime import storage
-from uhman_jax.scores import MODEL, is_number, read_slices
+from uhman_jax.scores import (
+    COMPARED,
+    MODEL,
+    Scores,
+    System,
+    difference,
+    is_number,
+    read_slices,
+    signed,
+    verdict,
+)
 
 __all__ = ["write_report"]
 
@@ -67,6 +77,10 @@ def _render(run: FinishedRun, curve: list[dict[str, Any]], root: pathlib.Path | 
         num_seeds=metrics.get("num_seeds", 1),
         scores=scores,
         systems=scores.systems(run.system),
+        verdict=[_typeset(sentence) for sentence in verdict(scores)],
+        compared=COMPARED,
+        differences=_differences(scores),
+        chosen=metrics.get("references"),
         headline=_HEADLINE,
         full=_full_length(run),
         tables=_metric_tables(model),
@@ -85,11 +99,29 @@ def _render(run: FinishedRun, curve: list[dict[str, Any]], root: pathlib.Path | 
     )
 
 
+def _differences(scores: Scores) -> list[tuple[System, list[str]]]:
+    """Returns each reference with the formatted differences of the model, in table order."""
+    return [
+        (system, [_typeset(signed(scores[difference(system.key), name])) for name in COMPARED])
+        for system in scores.systems("")
+        if scores.of(difference(system.key))
+    ]
+
+
+def _typeset(text: str) -> str:
+    r"""Returns a text of the terminal with the signs of a page.
+
+    >>> _typeset("-0.0055 +- 0.0021")
+    '−0.0055 ±\u202f0.0021'
+    """
+    return text.replace("+- ", "±\u202f").replace("-0.", "−0.")
+
+
 def _full_length(run: FinishedRun) -> float:
     """Returns the score at which a bar of the first figure has full length."""
     model = run.scores[MODEL, _HEADLINE]
     drawn = [run.scores[system.key, _HEADLINE].mean for system in run.scores.systems("")]
-    drawn += [*model.seeds, model.mean + (model.interval or 0)]
+    drawn += [*model.seeds, model.mean + (model.interval or model.interval_clips or 0)]
     return 1.04 * max(filter(is_number, drawn), default=0) or 1.0
 
 
