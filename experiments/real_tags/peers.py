@@ -4,7 +4,6 @@ A peer is a function that fits its model on some training clips and returns scor
 `tune` chooses the settings of any peer on the validation split, with the same budget.
 """
 
-import functools
 import itertools
 import warnings
 from collections.abc import Callable, Mapping, Sequence

@@ -1,53 +1,40 @@
-"""Prints the tables of the bench in Markdown, and writes them into README.md.
-
-python -m experiments.real_tags.table [--part=test] [--write]
-"""
+"""Shows the results of the bench as tables in Markdown."""
 
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from absl import flags
 
 from experiments.real_tags.peers import PEERS
-from experiments.real_tags.results import FOLDER, METRICS, TEST, VALIDATION, Cut, Results
-from uhman_jax.runtime.errors import UserError, exit_on_user_error
+from experiments.real_tags.results import METRICS, VALIDATION, Cut, Results
+from uhman_jax.runtime.errors import UserError
 from uhman_jax.runtime.storage import atomic_write
-from uhman_jax.runtime.streams import run_app
 
-README = pathlib.Path(__file__).parent / "README.md"
 _MARKS = "<!-- tables: begin -->", "<!-- tables: end -->"
 _NUM_DRAWS = 2000
-
-_PART = flags.DEFINE_enum("part", VALIDATION, [VALIDATION, TEST], "Part of the split to show.")
-_RESULTS = flags.DEFINE_string("results", str(FOLDER), "Folder of the results.")
-_WRITE = flags.DEFINE_bool("write", False, "Write the tables into README.md too.")
 
 System = tuple[str, int]  # name, number of fits
 
 
-def main(_: list[str]) -> None:
-    """Prints the tables."""
-    with exit_on_user_error():
-        text = tables(Results(pathlib.Path(_RESULTS.value)), _PART.value)
-        print(text)
-        if _WRITE.value:
-            before, rest = README.read_text("utf-8").split(_MARKS[0])
-            with atomic_write(README) as file:
-                parts = before, _MARKS[0], "\n", text, "\n", _MARKS[1], rest.split(_MARKS[1])[1]
-                file.write("".join(parts).encode())
+def write_tables(path: pathlib.Path, text: str) -> None:
+    """Replaces the text between the two marks of a README, if there is one."""
+    if path.exists():
+        before, rest = path.read_text("utf-8").split(_MARKS[0])
+        parts = before, _MARKS[0], "\n\n", text, "\n\n", _MARKS[1], rest.split(_MARKS[1])[1]
+        with atomic_write(path) as file:
+            file.write("".join(parts).encode())
 
 
-def tables(results: Results, part: str) -> str:
-    """Returns a table for each set and kind of split.
+def tables(results: Results) -> str:
+    """Returns a table for each set, kind of split and part.
 
     Raises:
-        UserError: there are no results of this part.
+        UserError: there are no results, or no peer on the split seeds of a table.
     """
-    kinds = sorted({(row["set"], row["split"]) for row in results if row["part"] == part})
+    kinds = sorted({(row["set"], row["split"], row["part"]) for row in results})
     if not kinds:
-        raise UserError(f"--part must have results, got none of {part}; run the bench first")
-    return "\n\n".join(_table(results, *kind, part) for kind in kinds)
+        raise UserError("a table must have results, got none; run the bench first")
+    return "\n\n".join(_table(results, *kind) for kind in kinds)
 
 
 def _table(results: Results, name: str, split: str, part: str) -> str:
@@ -129,7 +116,9 @@ def _difference(
         }[group]
         difference_V = clips[_column(system, metric)] - clips[_column(peer, metric)]
         chosen.append([a[in_group] for a in (clips["video_ids"], clips["user_ids"], difference_V)])
-    video_ids, user_ids, difference = (np.concatenate(arrays) for arrays in zip(*chosen))
+    video_ids, user_ids, difference = (
+        np.concatenate(arrays) for arrays in zip(*chosen, strict=True)
+    )
     if not len(video_ids):
         return "-"
     mean, low, high = paired_interval(video_ids, user_ids, difference)
@@ -156,7 +145,3 @@ def paired_interval(
     drawn_DU = rng.multinomial(len(sum_U), np.full(len(sum_U), 1 / len(sum_U)), _NUM_DRAWS)
     low, high = np.quantile((drawn_DU @ sum_U) / (drawn_DU @ count_U), (0.025, 0.975))
     return float(mean_V.mean()), float(low), float(high)
-
-
-if __name__ == "__main__":
-    run_app(main)
