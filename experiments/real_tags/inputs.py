@@ -1,6 +1,6 @@
 """Arrays that all peers get: what is known of each clip and its user, labels and splits."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -8,6 +8,8 @@ import scipy.sparse as sp
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, Ragged, View
 from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.shards.store import FrameStore
+
+Sparse = Any  # scipy.sparse.csr_array; the types of its indexing are too wide
 
 
 class Inputs(NamedTuple):
@@ -23,10 +25,10 @@ class Inputs(NamedTuple):
     """
 
     features_NC: np.ndarray
-    users_NU: sp.csr_array
-    attributes_NA: sp.csr_array
-    history_NT: sp.csr_array
-    labels_NT: sp.csr_array
+    users_NU: Sparse
+    attributes_NA: Sparse
+    history_NT: Sparse
+    labels_NT: Sparse
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
@@ -97,14 +99,14 @@ def largest_cosine(inputs: Inputs, rows: np.ndarray) -> np.ndarray:
     return (unit_NC[rows] @ unit_NC[inputs.train].T).max(axis=1)
 
 
-def _one_hot(index_N: np.ndarray, width: int) -> sp.csr_array:
+def _one_hot(index_N: np.ndarray, width: int) -> Sparse:
     """Returns rows with a 1 at the index; a negative index gives an empty row."""
     rows = np.flatnonzero(index_N >= 0)
     values = np.ones(len(rows), np.float32), (rows, index_N[rows])
     return sp.csr_array(values, shape=(len(index_N), width))
 
 
-def _multi_hot(lists: Ragged, width: int, power: float = 0.0) -> sp.csr_array:
+def _multi_hot(lists: Ragged, width: int, power: float = 0.0) -> Sparse:
     """Returns rows with n ** -power at each of their n ids."""
     count_N = np.diff(lists.offsets)
     values = np.repeat(np.maximum(count_N, 1).astype(np.float32) ** -power, count_N)

@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 from sklearn.neural_network import MLPClassifier
 
-from experiments.real_tags.inputs import Inputs, unit_rows
+from experiments.real_tags.inputs import Inputs, Sparse, unit_rows
 from uhman_jax import metrics
 from uhman_jax.evaluate.ranking import rank_scores
 
@@ -191,7 +191,7 @@ def tune(peer: Peer, inputs: Inputs, num_fits: int, budget: int = BUDGET) -> Tun
     return Tuned(predict, setting | {"fits": 1}, tried)
 
 
-def per_clip(scores_VT: np.ndarray, labels_VT: sp.csr_array) -> tuple[np.ndarray, np.ndarray]:
+def per_clip(scores_VT: np.ndarray, labels_VT: Sparse) -> tuple[np.ndarray, np.ndarray]:
     """Returns P@10 and NDCG@10 of each clip; ties are pessimistic, see `metrics.ranks`."""
     count_V = np.diff(labels_VT.indptr)
     mask_VP = np.arange(count_V.max(initial=1)) < count_V[:, None]
@@ -208,7 +208,7 @@ def validation_score(inputs: Inputs, scores_VT: np.ndarray) -> tuple[float, floa
 
 
 def _mean(fits: Sequence[Predict]) -> Predict:
-    return lambda rows: sum(fit(rows) for fit in fits) / len(fits)
+    return lambda rows: np.mean([fit(rows) for fit in fits], axis=0)
 
 
 def _scaled(features_NC: np.ndarray) -> np.ndarray:
@@ -236,7 +236,7 @@ def _joined(inputs: Inputs, features_ND: Any, setting: Setting) -> Any:
     return np.hstack([features_ND, *(block.toarray() for block in blocks)], dtype=np.float32)
 
 
-def _with_int32(matrix: sp.csr_array) -> sp.csr_matrix:
+def _with_int32(matrix: Sparse) -> Sparse:
     """Returns the matrix with the types that LightFM takes."""
     arrays = matrix.data, *(array.astype(np.int32) for array in (matrix.indices, matrix.indptr))
     return sp.csr_matrix(arrays, shape=matrix.shape, dtype=np.float32)

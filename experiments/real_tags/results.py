@@ -11,7 +11,7 @@ import pathlib
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,7 +52,7 @@ class Results:
         lines = self._path.read_text("utf-8").splitlines() if self._path.exists() else []
         self._rows = {_key(row): row for row in map(json.loads, lines)}
 
-    def __iter__(self) -> Iterable[dict[str, Any]]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         """Iterates over the lines."""
         return iter(self._rows.values())
 
