@@ -8,6 +8,8 @@ import pytest
 import scipy.sparse as sp
 import tiny_world
 
+pytest.importorskip("sklearn", reason="scikit-learn, a peer, is not installed")
+
 from experiments.real_tags import bench, ours, peers, table
 from experiments.real_tags import inputs as inputs_lib
 from experiments.real_tags.results import TEST, VALIDATION, Cut, Results
@@ -182,7 +184,6 @@ def test_a_table_shows_differences_from_the_best_peer_on_validation(tmp_path):
 @pytest.fixture
 def small_bench(root, tmp_path, monkeypatch):
     """A function that runs a peer or a system on a tiny world, and the folder of results."""
-    monkeypatch.setattr(peers, "BUDGET", 2)
     monkeypatch.setitem(ours.SYSTEMS, "natural", _tiny)
 
     def call(name, **options):

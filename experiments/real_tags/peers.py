@@ -115,33 +115,30 @@ def knn(inputs: Inputs, rows: np.ndarray, setting: Setting, seed: int) -> Predic
     labels_RT = inputs.labels_NT[rows]
     used_UT = inputs.users_NU[rows].T @ labels_RT
     popularity_T = labels_RT.mean(axis=0)
-    own_weight = setting["user"]
+    count = min(setting["neighbours"], len(rows))
 
     def predict(asked: np.ndarray) -> np.ndarray:
         cosine_VR = unit_NC[asked] @ unit_NC[rows].T
-        nearest_VK = np.argpartition(-cosine_VR, setting["neighbours"] - 1)[
-            :, : setting["neighbours"]
-        ]
+        nearest_VK = np.argpartition(-cosine_VR, count - 1)[:, :count]
         weight_VK = np.take_along_axis(cosine_VR, nearest_VK, 1).clip(1e-6) ** setting["power"]
         weight_VK /= weight_VK.sum(axis=1, keepdims=True)
-        starts = np.arange(0, nearest_VK.size + 1, nearest_VK.shape[1])
-        votes_VR = sp.csr_array(
-            (weight_VK.ravel(), nearest_VK.ravel(), starts), shape=cosine_VR.shape
-        )
+        starts = np.arange(0, nearest_VK.size + 1, count)
+        votes = weight_VK.ravel(), nearest_VK.ravel(), starts
+        votes_VR = sp.csr_array(votes, shape=cosine_VR.shape)
         own_VT = inputs.users_NU[asked] @ used_UT + setting["history"] * inputs.history_NT[asked]
         own_VT = own_VT.toarray() / np.maximum(own_VT.sum(axis=1)[:, None], 1e-12)
-        return (votes_VR @ labels_RT).toarray() + own_weight * own_VT + 1e-3 * popularity_T
+        neighbours_VT = (votes_VR @ labels_RT).toarray()
+        return neighbours_VT + setting["user"] * own_VT + 1e-3 * popularity_T
 
     return predict
 
 
-_SCALES = (0.3, 0.5, 1.0, 2.0)
-_BLOCKS = {"user": _SCALES, "history": _SCALES}
+_BLOCKS = {"user": (0.15, 0.3, 0.6, 1.2), "history": (0.15, 0.3, 0.6, 1.2)}  # the clip has 1
 PEERS = {
     "lightfm": Peer(
         lightfm,
-        {
-            **_BLOCKS,
+        _BLOCKS
+        | {
             "components": (64, 128, 256),
             "size": (64, 128),
             "rate": (0.02, 0.05),
@@ -149,13 +146,16 @@ PEERS = {
         },
         is_random=True,
     ),
-    "logistic": Peer(
-        logistic, {**_BLOCKS, "components": (128, 256, 512), "alpha": (0.01, 0.03, 0.1, 0.3)}
-    ),
-    "ridge": Peer(ridge, {**_BLOCKS, "alpha": (0.1, 0.3, 1.0, 3.0, 10.0)}),
+    "logistic": Peer(logistic, _BLOCKS | {"components": (256, 512), "alpha": (0.01, 0.03, 0.1)}),
+    "ridge": Peer(ridge, _BLOCKS | {"alpha": (0.1, 0.3, 1.0, 3.0)}),
     "knn": Peer(
         knn,
-        {**_BLOCKS, "neighbours": (5, 10, 20, 40, 80), "power": (1, 2, 4, 8)},
+        {
+            "user": (1.0, 2.0, 4.0),  # of the user's tags; the neighbours have 1
+            "history": (0.3, 1.0, 3.0),  # among the user's tags
+            "neighbours": (20, 40, 80, 160),
+            "power": (3, 4, 6, 8),
+        },
     ),
 }
 
