@@ -13,9 +13,11 @@ pytest.importorskip("sklearn", reason="scikit-learn, a peer, is not installed")
 from experiments.real_tags import bench, ours, peers, table
 from experiments.real_tags import inputs as inputs_lib
 from experiments.real_tags.results import TEST, VALIDATION, Cut, Results
-from uhman_jax.config import ModelName
 from uhman_jax.dataset.view import TRAIN
+from uhman_jax.dataset.view import VALIDATION as VALIDATION_SPLIT
+from uhman_jax.run_directory import read_log
 from uhman_jax.runtime.errors import UserError
+from uhman_jax.trained_run import open_run
 
 NUM_TAGS, NUM_USERS = 24, 7
 SMALL = {
@@ -182,20 +184,14 @@ def test_a_table_shows_differences_from_the_best_peer_on_validation(tmp_path):
 
 
 @pytest.fixture
-def small_bench(root, tmp_path, monkeypatch):
+def small_bench(root, tmp_path):
     """A function that runs a peer or a system on a tiny world, and the folder of results."""
-    monkeypatch.setitem(ours.SYSTEMS, "natural", _tiny)
 
     def call(name, **options):
         data = tiny_world.make_config(root)
         bench.Bench(tmp_path / "results", tmp_path / "runs", 2).run(name, data, **options)
 
     return call, tmp_path / "results"
-
-
-def _tiny(config):
-    config.model.name, config.model.embedding_size = ModelName.BL, 6  # compiles fast
-    config.train.num_epochs, config.evaluate.select_by = 1, "MAP"
 
 
 def lines(folder, name="results.jsonl"):
@@ -227,26 +223,37 @@ def test_finished_lines_are_skipped_and_test_is_opened_by_a_verdict_only(small_b
     assert clips["is_cold"].all()
 
 
-def test_a_system_is_scored_by_model_and_by_the_mean_of_its_models(small_bench, root, tmp_path):
-    call, folder = small_bench
-    call("natural")
-    rows = {row["fits"]: row for row in lines(folder)}
+def test_a_system_is_scored_by_model_and_by_the_mean_of_its_models(finished, tmp_path, monkeypatch):
+    data = open_run(finished).located
+    monkeypatch.setattr(ours, "trained", lambda config, folder: finished)
+    bench.Bench(tmp_path, tmp_path / "runs", 2).run("natural", data)
+    rows = {row["fits"]: row for row in lines(tmp_path)}
     assert rows.keys() == {1, 2}
-    (workdir,) = tmp_path.glob("runs/*/*")
-    data = tiny_world.make_config(root)
-    config = ours.config_of("natural", data, 2)
-    assert ours.trained(config, workdir.parent) == workdir, "it is finished"
+
     prepared = bench.prepare(data, lambda line: None)
-    view = prepared.view
-    scores_SVT = ours.scores(workdir, prepared, view.rows(1))
-    logged = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
-    labels = inputs_lib.read_inputs(view, prepared.store, inputs_lib.mean_features(prepared.store))
-    labels_VT = labels.labels_NT[view.rows(1)]
+    view, store = prepared.view, prepared.store
+    scores_SVT = ours.scores(finished, prepared, view.rows(VALIDATION_SPLIT))
+    labels_NT = inputs_lib.read_inputs(view, store, inputs_lib.mean_features(store)).labels_NT
+    labels_VT = labels_NT[view.rows(VALIDATION_SPLIT)]
     ndcg_S = [peers.per_clip(scores_VT, labels_VT)[1].mean() for scores_VT in scores_SVT]
-    np.testing.assert_allclose(ndcg_S, logged["validation/NDCG@10"], atol=1e-4)
+    log = read_log(finished)
+    best = np.argmax([entry["validation/MAP"] for entry in log], axis=0)
+    logged = [log[b]["validation/NDCG@10"][seed] for seed, b in enumerate(best)]
+    np.testing.assert_allclose(ndcg_S, logged, atol=1e-4)
     assert rows[1]["NDCG@10"] == pytest.approx(np.mean(ndcg_S), abs=1e-4)
     together = peers.per_clip(scores_SVT.mean(axis=0), labels_VT)[1].mean()
     assert rows[2]["NDCG@10"] == pytest.approx(together, abs=1e-4)
+
+
+def test_a_run_has_a_directory_of_its_own_and_must_end(root, tmp_path, monkeypatch):
+    config = ours.config_of("bl", tiny_world.make_config(root), 2)
+    monkeypatch.setattr(ours, "run", lambda config, workdir, **options: True)
+    workdir = ours.trained(config, tmp_path)
+    config.train.num_epochs += 1
+    assert ours.trained(config, tmp_path) != workdir
+    monkeypatch.setattr(ours, "run", lambda config, workdir, **options: False)
+    with pytest.raises(UserError, match="got a signal"):
+        ours.trained(config, tmp_path)
 
 
 @pytest.mark.parametrize("name", ours.SYSTEMS)
