@@ -13,7 +13,7 @@ pytest.importorskip("sklearn", reason="scikit-learn, a peer, is not installed")
 from experiments.real_tags import bench, ours, peers, table
 from experiments.real_tags import inputs as inputs_lib
 from experiments.real_tags.results import TEST, VALIDATION, Cut, Results
-from uhman_jax.dataset.view import TRAIN
+from uhman_jax.dataset.view import TRAIN, Ragged
 from uhman_jax.dataset.view import VALIDATION as VALIDATION_SPLIT
 from uhman_jax.run_directory import read_log
 from uhman_jax.runtime.errors import UserError
@@ -78,6 +78,7 @@ def test_labels_of_test_clips_change_neither_choice_nor_scores(toy, name):
 
 def test_the_best_setting_on_validation_is_chosen(toy):
     def fit(inputs, rows, setting, seed):
+        assert inputs.labels_NT[toy.test].nnz == 0 and not len(inputs.test)
         fitted.append((setting["noise"], len(set(rows.tolist()))))
         noise_NT = np.random.default_rng(seed).normal(size=toy.labels_NT.shape)
         return lambda asked: (toy.labels_NT.toarray() + setting["noise"] * noise_NT)[asked]
@@ -119,9 +120,13 @@ def test_inputs_of_a_view(root):
     assert np.array_equal(np.flatnonzero(view.split_V == TRAIN), found.train)
     is_used = found.users_NU.sum(axis=1) > 0
     assert is_used[found.train].all() and not is_used[found.test].any(), "a user per clip"
-    row = next(row for row in range(len(view.video_ids)) if len(view.history.row(row)))
-    values = found.history_NT[[row]].data
-    np.testing.assert_allclose(np.sum(values**2), 1, rtol=1e-6)
+    count_V = np.zeros(len(view.video_ids), int)
+    count_V[:2] = 4, 1  # earlier hashtags of the first two clips
+    history = Ragged(np.int32([3, 0, 1, 2, 5]), np.concatenate([[0], np.cumsum(count_V)]))
+    other = dataclasses.replace(view, history=history)
+    history_NT = inputs_lib.read_inputs(other, store, mean_VC).history_NT.toarray()
+    np.testing.assert_array_equal(history_NT[0], [0.5] * 4 + [0] * (len(view.hashtags) - 4))
+    assert history_NT[1, 5] == 1 and history_NT.sum() == 3
     num_known = len(view.genders) + len(view.ages) + len(view.countries) - 3
     assert found.attributes_NA.shape[1] == num_known
     hidden = found.without_test()
@@ -166,7 +171,10 @@ def test_a_table_shows_differences_from_the_best_peer_on_validation(tmp_path):
             values = {"P@10": better, "NDCG@10": better}
             results.add(cut, "plus", 8, values, facts(seed), setting="")
     results.add(Cut("toy", "random", 0, TEST), "bl", 8, values, facts(0), setting="")
-    text, _ = table.tables(Results(tmp_path)).split("**toy, random split, validation**")
+    results = Results(tmp_path)
+    assert results.has(Cut("toy", "random", 1, TEST), "plus", 8, "")
+    assert not results.has(Cut("toy", "random", 1, TEST), "plus", 8, "another setting")
+    text, _ = table.tables(results).split("**toy, random split, validation**")
     assert "The best peer on validation is ridge." in text
     rows = {line.split(" | ")[0]: line.strip("| ").split(" | ") for line in text.splitlines()}
     assert rows["| ridge"][2:] == ["0.3000", "0.3000", "", "", "", ""][: len(rows["| ridge"]) - 2]
@@ -212,10 +220,13 @@ def test_finished_lines_are_skipped_and_test_is_opened_by_a_verdict_only(small_b
     with monkeypatch.context() as patch:
         patch.setattr(bench, "tune", None)
         call("ridge")  # does nothing
+    monkeypatch.setattr("sys.argv", ["x", "--root=/a folder/oca/", "--seeds=0,1", "--verdict"])
     call("ridge", verdict=True)
     assert [row["part"] for row in lines(folder)] == ["validation", "test"]
     (opening,) = lines(folder, "test_openings.jsonl")
     assert opening.keys() == {"date", "commit", "command"}
+    flags = "--root=oca --seeds=0,1 --verdict"
+    assert opening["command"] == f"python -m experiments.real_tags {flags}"
     call("ridge", verdict=True)  # finished: test is not opened again
     assert len(lines(folder, "test_openings.jsonl")) == 1
     clips = Results(folder).clips(Cut("data", "random", 0, TEST))

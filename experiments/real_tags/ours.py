@@ -20,7 +20,7 @@ from uhman_jax.run import run
 from uhman_jax.runtime.errors import UserError
 from uhman_jax.trained_run import open_run
 
-_IGNORED = ("name", "data.root", "preprocess.weights")  # paths; they change no score
+_IGNORED = ("name", "data.root", "preprocess.weights")  # names and paths: a set has one of each
 
 
 def _plus(name: ModelName) -> Callable[[Config], None]:

@@ -133,7 +133,8 @@ def knn(inputs: Inputs, rows: np.ndarray, setting: Setting, seed: int) -> Predic
     return predict
 
 
-_BLOCKS = {"user": (0.15, 0.3, 0.6, 1.2), "history": (0.15, 0.3, 0.6, 1.2)}  # the clip has 1
+_WEIGHTS = (0.15, 0.3, 0.6, 1.2)  # of a block beside the clip's features, which have 1
+_BLOCKS: dict[str, Sequence[Any]] = {"user": _WEIGHTS, "history": _WEIGHTS}
 PEERS = {
     "lightfm": Peer(
         lightfm,

@@ -8,6 +8,7 @@ test_openings.jsonl      every command that opened test: date, commit, command
 import datetime
 import json
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
@@ -105,7 +106,8 @@ class Results:
             return dict(arrays)
 
     def log_opening(self) -> None:
-        """Logs that this command opens test."""
+        """Logs that this command opens test; folders before file names are left out."""
+        flags = [re.sub(r"(?<==).*/(?=.)", "", flag.rstrip("/")) for flag in sys.argv[1:]]
         commit = subprocess.run(
             ["git", "-C", str(FOLDER.parent), "describe", "--always", "--dirty", "--abbrev=40"],
             capture_output=True,
@@ -114,7 +116,7 @@ class Results:
         entry = {
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "commit": commit,
-            "command": shlex.join(["python", "-m", "experiments.real_tags", *sys.argv[1:]]),
+            "command": shlex.join(["python", "-m", "experiments.real_tags", *flags]),
         }
         with (self.folder / "test_openings.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
