@@ -1,6 +1,7 @@
 """Tests of the bench on real tags: peers, choice of settings, results, intervals, tables."""
 
 import dataclasses
+import doctest
 import json
 
 import numpy as np
@@ -135,6 +136,8 @@ def test_inputs_of_a_view(root):
 
 
 def test_an_interval_counts_clips_once_and_resamples_users():
+    failed, attempted = doctest.testmod(table)
+    assert attempted and not failed
     rng = np.random.default_rng(1)
     user_V = np.repeat(np.arange(200), 5)
     value_V = rng.normal(size=200)[user_V]  # the clips of a user are equal
@@ -162,7 +165,7 @@ def test_a_table_shows_differences_from_the_best_peer_on_validation(tmp_path):
     results = Results(tmp_path)
     better = np.where(np.arange(10) < 2, 0.1, 0.5)
     for part in (VALIDATION, TEST):
-        for seed in (0, 1):
+        for seed in (10, 11) if part == TEST else (0, 10, 11):
             cut = Cut("toy", "random", seed, part)
             # The best peer on validation is not the best one on test.
             for name, value in ("ridge", 0.3), ("knn", 0.2 if part == VALIDATION else 0.4):
@@ -170,11 +173,13 @@ def test_a_table_shows_differences_from_the_best_peer_on_validation(tmp_path):
                 results.add(cut, name, 8, values, facts(seed), setting="")
             values = {"P@10": better, "NDCG@10": better}
             results.add(cut, "plus", 8, values, facts(seed), setting="")
-    results.add(Cut("toy", "random", 0, TEST), "bl", 8, values, facts(0), setting="")
+    results.add(Cut("toy", "random", 10, TEST), "bl", 8, values, facts(10), setting="")
     results = Results(tmp_path)
-    assert results.has(Cut("toy", "random", 1, TEST), "plus", 8, "")
-    assert not results.has(Cut("toy", "random", 1, TEST), "plus", 8, "another setting")
-    text, _ = table.tables(results).split("**toy, random split, validation**")
+    assert results.has(Cut("toy", "random", 11, TEST), "plus", 8, "")
+    assert not results.has(Cut("toy", "random", 11, TEST), "plus", 8, "another setting")
+    development, text = table.tables(results).split("**toy, random split, test**")
+    assert development.startswith("**toy, random split, validation**, split seeds 0; 10 clips.")
+    assert text.startswith(", split seeds 10, 11; 20 clips.")
     assert "The best peer on validation is ridge." in text
     rows = {line.split(" | ")[0]: line.strip("| ").split(" | ") for line in text.splitlines()}
     assert rows["| ridge"][2:] == ["0.3000", "0.3000", "", "", "", ""][: len(rows["| ridge"]) - 2]

@@ -2,16 +2,18 @@
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from experiments.real_tags.peers import PEERS
-from experiments.real_tags.results import METRICS, VALIDATION, Cut, Results
+from experiments.real_tags.results import METRICS, TEST, VALIDATION, Cut, Results
 from uhman_jax.runtime.errors import UserError
 from uhman_jax.runtime.storage import atomic_write
 
 _MARKS = "<!-- tables: begin -->", "<!-- tables: end -->"
 _NUM_DRAWS = 2000
+FIRST_VERDICT_SEED = 10  # of the split; choices are made on smaller ones
 
 System = tuple[str, int]  # name, number of fits
 
@@ -26,20 +28,27 @@ def write_tables(path: pathlib.Path, text: str) -> None:
 
 
 def tables(results: Results) -> str:
-    """Returns a table for each set, kind of split and part.
+    """Returns a table for each set, kind of split and part: first the development split seeds.
+
+    Of the verdict's split seeds only test is shown.
 
     Raises:
         UserError: there are no results, or no peer on the split seeds of a table.
     """
-    kinds = sorted({(row["set"], row["split"], row["part"]) for row in results})
-    if not kinds:
+    rows_of: dict[tuple[bool, str, str, str], list[dict[str, Any]]] = {}
+    for row in results:
+        is_verdict = row["seed"] >= FIRST_VERDICT_SEED
+        if not is_verdict or row["part"] == TEST:
+            kind = is_verdict, row["set"], row["split"], row["part"]
+            rows_of.setdefault(kind, []).append(row)
+    if not rows_of:
         raise UserError("a table must have results, got none; run the bench first")
-    return "\n\n".join(_table(results, *kind) for kind in kinds)
+    return "\n\n".join(_table(results, *rows_of[kind]) for kind in sorted(rows_of))
 
 
-def _table(results: Results, name: str, split: str, part: str) -> str:
-    """Returns the table of one set and kind of split, best P@10 first."""
-    rows = [r for r in results if (r["set"], r["split"], r["part"]) == (name, split, part)]
+def _table(results: Results, *rows: dict[str, Any]) -> str:
+    """Returns the table of rows of one set, kind of split and part, best P@10 first."""
+    name, split, part = (rows[0][key] for key in ("set", "split", "part"))
     seeds_of: dict[System, set[int]] = {}
     for row in rows:
         seeds_of.setdefault((row["system"], row["fits"]), set()).add(row["seed"])
