@@ -208,7 +208,6 @@ def test_places_are_where_the_pictures_are_drawn(tmp_path, name):
 
 def test_a_set_made_again_has_the_same_bytes(collection, tmp_path, monkeypatch):
     """Encodes without B-frames: with them, x264's macroblock tree differs from call to call."""
-    monkeypatch.setitem(clips._ENCODER, "bf", "0")
     monkeypatch.setattr(make, "_BLOCK", 6)
     monkeypatch.setattr(make, "_render", lambda tasks: [task() for task in tasks[:3]])
     found = collections.defaultdict(list)

@@ -29,6 +29,7 @@ _SMALL = 16  # side of the thumbnails by which near copies are found
 _NEAR = (
     0.12  # difference of two thumbnails, as a part of their ink, below which they are near copies
 )
+_LEAST_INK = 1.0  # mean difference of a thumbnail's pixels from white, of 255, to be visible
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _DC = "{http://purl.org/dc/elements/1.1/}"
 
@@ -173,10 +174,16 @@ def _open_svg(path: pathlib.Path) -> Image.Image:
 
 
 def _with_groups(pictures: Sequence[Picture]) -> list[Picture]:
-    """Returns the pictures with their groups: chains of near copies, by thumbnails on white."""
+    """Returns the visible pictures with their groups: chains of near copies.
+
+    Pictures are compared by thumbnails on white; a white picture is not visible on it.
+    """
     thumbnails = np.stack([_thumbnail(picture.open()) for picture in pictures])
     flat_NX = thumbnails.reshape(len(pictures), -1)
     ink_N = (255 - flat_NX).mean(axis=1)
+    is_visible_N = ink_N >= _LEAST_INK
+    pictures = [p for p, visible in zip(pictures, is_visible_N, strict=True) if visible]
+    flat_NX, ink_N = flat_NX[is_visible_N], ink_N[is_visible_N]
     pairs = []
     for n in range(len(pictures)):
         distance = np.abs(flat_NX[n + 1 :] - flat_NX[n]).mean(axis=1)
