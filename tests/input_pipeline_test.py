@@ -73,7 +73,7 @@ def test_batch_holds_the_rows_asked_for(tmp_path, view, storage):
     types = [leaf.dtype.name for leaf in leaves(batch)[1:]]
     assert types == (
         ["float32", "float32", "bool", "int32", "int32", "int32", "int32", "int32", "bool"]
-        + ["int32", "bool", "int32", "bool"]
+        + ["int32", "int32", "bool", "int32", "bool"]
     )
 
 

@@ -257,6 +257,28 @@ def test_dropout_follows_its_key_and_is_off_by_default(system):
     plain.apply(variables, video, user, deterministic=False)  # rate 0 needs no key
 
 
+def test_training_samples_the_clips_of_a_history():
+    model, variables = make_model(UserAdditive, history_sampling=True)
+    video, user = make_inputs()
+    one_clip = jnp.full(user.history_BR.shape, 1 << 31, jnp.int32)  # all hashtags of one part
+    user = user._replace(history_parts_BR=one_clip)
+    without = user._replace(history_mask_BR=jnp.zeros_like(user.history_mask_BR))
+
+    def query(user, seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        return model.apply(variables, video, user, deterministic=False, rngs=rngs, method="query")
+
+    whole_BD = model.apply(variables, video, user, method="query")
+    none_BD = model.apply(variables, video, without, method="query")
+    queries = np.stack([query(user, seed) for seed in range(100)])
+    is_whole_NB = np.isclose(queries, whole_BD, atol=1e-6).all(axis=2)
+    is_none_NB = np.isclose(queries, none_BD, atol=1e-6).all(axis=2)
+    assert (is_whole_NB | is_none_NB).all()
+    has_history_B = np.asarray(user.history_mask_BR).any(axis=1)
+    assert (0.3 < is_whole_NB.mean(axis=0)[has_history_B]).all()
+    assert (is_whole_NB.mean(axis=0)[has_history_B] < 0.7).all()
+
+
 def test_statistics_are_never_made_up(system):
     model, variables = make_model(system)
     with pytest.raises(Exception, match="statistics"):

@@ -269,6 +269,9 @@ class ModelConfig:
     unit_length: bool = True  # scale query and hashtag vectors to length 1, which bounds scores
     dropout: float = _below_1(0.0)  # fraction of hidden units dropped in training
     history_dropout: float = _below_1(0.0)  # fraction of history hashtags dropped in training
+    history_sampling: bool = (
+        False  # training shows the hashtags of a random part of the user's clips
+    )
     region_dropout: float = _below_1(0.0)  # fraction of regions dropped in training
     precision: Precision = Precision.FLOAT32
 

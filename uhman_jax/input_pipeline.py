@@ -79,6 +79,7 @@ class Join:
         self.view, self.store = view, store
         self._max_frames = max_frames or store.max_frames
         self._record_V = store.rows(view.video_ids)
+        self._history_parts = Ragged(view.history_parts, view.history.offsets)
         self._recycler = Recycler()
 
     def __call__(self, row_B: np.ndarray) -> Batch:
@@ -100,7 +101,8 @@ class Join:
             for value_V in (view.gender_V, view.age_V, view.country_V)
         )
         history = pad(view.history, row_B, view.max_history)
-        user = UserInput(gender_B, age_B, country_B, *history)
+        parts_BR, _ = pad(self._history_parts, row_B, view.max_history)
+        user = UserInput(gender_B, age_B, country_B, *history, parts_BR)
         positives = pad(view.positives, row_B, view.max_positives)
         return Batch(video, user, *positives, row_B, mask_B)
 

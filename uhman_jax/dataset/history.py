@@ -1,4 +1,9 @@
-"""Stores ragged lists, and builds histories: the hashtags that a video's user used elsewhere."""
+"""Stores ragged lists, and builds histories: the hashtags that a video's user used elsewhere.
+
+A model that gets whole histories in training can learn each user's set of hashtags, and then find a
+video's own hashtags as the ones that its history lacks. `history_parts` divides a user's videos
+into parts, so that training can show a random selection of them instead.
+"""
 
 from typing import NamedTuple
 
@@ -39,6 +44,62 @@ def index_in_row(row: np.ndarray) -> np.ndarray:
     first = np.concatenate([[True], row[1:] != row[:-1]])[: len(row)]
     start = np.flatnonzero(first)
     return np.arange(len(row)) - np.repeat(start, np.diff(np.append(start, len(row))))
+
+
+NUM_PARTS = 32  # bits of an int32
+
+
+def history_parts(
+    user_V: np.ndarray, is_train_V: np.ndarray, positives: Ragged, history: Ragged
+) -> np.ndarray:
+    """Returns for each entry of a history the parts of the user's other videos that have it.
+
+    The train videos of a user are divided into 32 parts: video i of the user, in the order of the
+    rows, is in part i mod 32. Bit p of the result is set if a train video in part p, other than the
+    history's own, has the hashtag. An entry that only users.csv has belongs to a part by its id.
+
+    Args:
+        user_V: user of each video, 0, 1, ...
+        is_train_V: bool, True for a train video.
+        positives: hashtag ids of each video.
+        history: hashtag ids that the user used elsewhere.
+
+    Returns:
+        int32, one value per entry of `history.values`, never 0.
+    """
+    num_hashtags = 1 + max(positives.values.max(initial=0), history.values.max(initial=0))
+    train = np.flatnonzero(is_train_V)
+    train = train[np.argsort(user_V[train], kind="stable")]
+    part_V = np.zeros(len(user_V), np.int64)
+    part_V[train] = index_in_row(user_V[train]) % NUM_PARTS
+
+    use_video = np.repeat(np.arange(len(user_V)), np.diff(positives.offsets))
+    in_train = is_train_V[use_video]
+    video, hashtag = use_video[in_train], positives.values[in_train]
+    # Uses by user, hashtag and part, and the number of videos with each.
+    key = (user_V[video] * num_hashtags + hashtag) * NUM_PARTS + part_V[video]
+    key_K, count_K = np.unique(key, return_counts=True)
+    pair_K, part_K = np.divmod(key_K, NUM_PARTS)
+    pair_Q, start_Q = np.unique(pair_K, return_index=True)
+    bits_Q = np.bitwise_or.reduceat(1 << part_K, start_Q) if len(pair_Q) else pair_Q
+
+    entry_video = np.repeat(np.arange(len(user_V)), np.diff(history.offsets))
+    wanted = user_V[entry_video] * num_hashtags + history.values
+    bits = _lookup(pair_Q, bits_Q, wanted)
+    own = np.isin(entry_video * num_hashtags + history.values, video * num_hashtags + hashtag)
+    own_key = wanted * NUM_PARTS + part_V[entry_video]
+    is_only_own = own & (_lookup(key_K, count_K, own_key) == 1)
+    bits = np.where(is_only_own, bits & ~(1 << part_V[entry_video]), bits)
+    bits = np.where(bits == 0, 1 << (history.values.astype(np.int64) % NUM_PARTS), bits)
+    return bits.astype(np.uint32).view(np.int32)
+
+
+def _lookup(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Returns the values of the wanted keys, 0 for a missing one; `keys` are ascending."""
+    if not len(keys):
+        return np.zeros(len(wanted), np.int64)
+    index = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[index] == wanted, values[index], 0)
 
 
 def build_histories(

@@ -22,7 +22,7 @@ from uhman_jax.dataset.duplicates import (
     leave_out_copies,
 )
 from uhman_jax.dataset.hashtags import normalise_hashtag
-from uhman_jax.dataset.history import Ragged, build_histories
+from uhman_jax.dataset.history import Ragged, build_histories, history_parts
 from uhman_jax.dataset.raw import RawDataset, User, Video
 from uhman_jax.dataset.split import (
     TEST,
@@ -110,6 +110,12 @@ class View:
         count.update(listed)
         ranked = sorted(count, key=lambda t: (-count[t], self.hashtags[t]))
         return ranked[: self.max_history]
+
+    @functools.cached_property
+    def history_parts(self) -> np.ndarray:
+        """The parts of the user's other videos for each value of `history`, int32."""
+        user_V = np.unique(np.array(self.user_ids, dtype=object), return_inverse=True)[1]
+        return history_parts(user_V, self.split_V == TRAIN, self.positives, self.history)
 
     @functools.cached_property
     def _ids(self) -> dict[str, int]:

@@ -26,6 +26,8 @@ class UserInput(NamedTuple):
         country_B: int32 country index, 0 is "unknown".
         history_BR: int32 ids of hashtags that the user used elsewhere, without repetition.
         history_mask_BR: bool, True for a real slot; the values of other slots have no effect.
+        history_parts_BR: int32, bit p is set if a video in part p of the user's other videos has
+            the hashtag (see `dataset.history`); None if the model does not train on the batch.
     """
 
     gender_B: jax.Array | np.ndarray
@@ -33,6 +35,7 @@ class UserInput(NamedTuple):
     country_B: jax.Array | np.ndarray
     history_BR: jax.Array | np.ndarray
     history_mask_BR: jax.Array | np.ndarray
+    history_parts_BR: jax.Array | np.ndarray | None = None
 
 
 class Attention(NamedTuple):
@@ -154,13 +157,34 @@ class FFN(nn.Module):
         return nn.Dense(self.features, dtype=self.dtype, kernel_init=out, name="output")(hidden)
 
 
+def sampled_history(key, history_parts_BR):
+    """Returns bool (B, R): whether a hashtag is on a clip of randomly chosen parts of the clips.
+
+    Each example draws the fraction of parts to choose, uniform in 0..1.
+
+    >>> seen = sampled_history(jax.random.key(0), jnp.full((1000, 2), 5, jnp.int32))
+    >>> bool(jnp.all(seen[:, 0] == seen[:, 1])), round(float(jnp.mean(seen)), 1)
+    (True, 0.7)
+    """
+    num_parts = 32
+    rate_key, choice_key = jax.random.split(key)
+    rate_B1 = jax.random.uniform(rate_key, (len(history_parts_BR), 1))
+    chosen_BN = jax.random.bernoulli(choice_key, rate_B1, (len(history_parts_BR), num_parts))
+    bits_N = jnp.left_shift(jnp.int32(1), jnp.arange(num_parts, dtype=jnp.int32))
+    chosen_B = jnp.sum(jnp.where(chosen_BN, bits_N[None, :], 0), axis=1, dtype=jnp.int32)
+    return (history_parts_BR & chosen_B[:, None]) != 0
+
+
 class UserEmbedding(nn.Module):
     """u_e of section 2.2: `FFN` of concatenated embeddings of attributes and history, each K.
 
     Id 0 ("unknown") has its own row. A history is the sum of its rows divided by the square root of
     their number, so that long and short histories have the same scale; an empty history gives
     zeros. Each training step drops a fraction `history_dropout` of the history's hashtags, because
-    a whole history identifies its user, and a model could memorise the user's training clips.
+    a whole history identifies its user, and a model could memorise the user's training clips. With
+    `history_sampling` it shows only the hashtags of a random part of the user's other clips
+    instead; the fraction is uniform in 0..1 for each example. A hashtag that is missing then says
+    nothing about the example's own hashtags.
     """
 
     num_hashtags: int
@@ -171,11 +195,14 @@ class UserEmbedding(nn.Module):
     dropout: float
     dtype: jnp.dtype
     history_dropout: float = 0.0
+    history_sampling: bool = False
 
     @nn.compact
     def __call__(self, user, *, deterministic):
         """Returns user_BK."""
         mask_BR = user.history_mask_BR
+        if self.history_sampling and not deterministic:
+            mask_BR &= sampled_history(self.make_rng("dropout"), user.history_parts_BR)
         if self.history_dropout and not deterministic:
             rate = 1 - self.history_dropout
             mask_BR &= jax.random.bernoulli(self.make_rng("dropout"), rate, mask_BR.shape)
@@ -214,6 +241,7 @@ class TwoTowers(nn.Module):
         unit_length: scales query and hashtag vectors to length 1, so that scores lie in -1..1.
         dropout: fraction of hidden units (region and user networks) and query entries to drop.
         history_dropout: see `UserEmbedding`.
+        history_sampling: see `UserEmbedding`.
         dtype: type of activations; parameters, softmax, layer norm and scores are float32.
     """
 
@@ -226,6 +254,7 @@ class TwoTowers(nn.Module):
     unit_length: bool = True
     dropout: float = 0.0
     history_dropout: float = 0.0
+    history_sampling: bool = False
     dtype: jnp.dtype = jnp.float32
 
     pool_features = None  # reduces a VideoInput to the features that the query uses; None: all
@@ -266,8 +295,10 @@ class TwoTowers(nn.Module):
     def _user(self, user, deterministic):
         """Returns user_BK."""
         sizes = self.num_hashtags, self.num_genders, self.num_ages, self.num_countries
-        options = self.hidden_size, self.dropout, self.dtype, self.history_dropout
-        return UserEmbedding(*sizes, *options, name="user")(user, deterministic=deterministic)
+        options = self.hidden_size, self.dropout, self.dtype
+        history = self.history_dropout, self.history_sampling
+        embed = UserEmbedding(*sizes, *options, *history, name="user")
+        return embed(user, deterministic=deterministic)
 
     def _finish(self, query_BD, deterministic):
         """Returns the final query_BD: float32, after dropout, scaled if `unit_length`."""
