@@ -5,7 +5,7 @@ import pytest
 from model_inputs import AGES, COUNTRIES, GENDERS, SIZES, D, T
 
 from uhman_jax.config import ModelConfig, ModelName, Precision
-from uhman_jax.models.baselines import Bilinear, ThreeWay, UserAdditive
+from uhman_jax.models.baselines import Bilinear, GatedMean, ThreeWay, UserAdditive
 from uhman_jax.models.build import build_model
 from uhman_jax.models.uhman import UHMAN
 
@@ -18,13 +18,11 @@ def test_a_config_names_the_system_and_its_settings(name):
     options = dict(hidden_size=12, embedding_size=D, unit_length=False)
     options |= dict(dropout=0.1, history_dropout=0.2, history_sampling=True)
     own = dict(num_heads=3, region_attention=False, frame_attention=False)
-    own |= dict(user_guidance=False, region_dropout=0.3)
+    own |= dict(user_guidance=False, region_dropout=0.3, gated=True)
     config = ModelConfig(name=name, precision=Precision.BFLOAT16, **options | own)
     assert vars(config).keys() == options.keys() | own.keys() | {"name", "precision"}
     model = build_model(config, view)
-    assert (
-        type(model)
-        is dict(zip(ModelName, [UHMAN, Bilinear, UserAdditive, ThreeWay], strict=True))[name]
-    )
+    systems = UHMAN, Bilinear, UserAdditive, ThreeWay, GatedMean
+    assert type(model) is dict(zip(ModelName, systems, strict=True))[name]
     expected = SIZES | options | (own if name is ModelName.UHMAN else {}) | {"dtype": jnp.bfloat16}
     assert {field: getattr(model, field) for field in expected} == expected

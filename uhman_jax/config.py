@@ -71,6 +71,7 @@ class ModelName(enum.Enum):
     BL = "bl"  # bilinear, only the clip
     UA = "ua"  # user additive
     THREE_WAY = "3wm"  # three-way multiplicative
+    MEAN = "mean"  # UHMAN with `model.gated`, but only the mean feature as content
     locals()["3WM"] = THREE_WAY  # flags take member names; 3WM is no identifier
 
     def title(self, **settings: Any) -> str:
@@ -269,9 +270,8 @@ class ModelConfig:
     unit_length: bool = True  # scale query and hashtag vectors to length 1, which bounds scores
     dropout: float = _below_1(0.0)  # fraction of hidden units dropped in training
     history_dropout: float = _below_1(0.0)  # fraction of history hashtags dropped in training
-    history_sampling: bool = (
-        False  # training shows the hashtags of a random part of the user's clips
-    )
+    history_sampling: bool = False  # training shows a random part of the user's clips as history
+    gated: bool = False  # content times user, and the mean feature beside attention; not in paper
     region_dropout: float = _below_1(0.0)  # fraction of regions dropped in training
     precision: Precision = Precision.FLOAT32
 
