@@ -90,6 +90,7 @@ class Loss(enum.Enum):
 
     WARP = "warp"  # section 2.4
     SOFTMAX = "softmax"  # cross-entropy over all hashtags
+    LOGISTIC = "logistic"  # a yes-or-no cross-entropy per hashtag, or its mixture with WARP
 
 
 class Optimiser(enum.Enum):
@@ -100,10 +101,10 @@ class Optimiser(enum.Enum):
 
 
 class Estimator(enum.Enum):
-    """Method to determine the rank of a positive hashtag in WARP."""
+    """Hashtags from which WARP and the logistic loss are computed."""
 
-    SAMPLED = "sampled"  # estimate from a few uniform negatives
-    EXACT = "exact"  # count in the scores of all hashtags
+    SAMPLED = "sampled"  # the positives and a few uniform negatives
+    EXACT = "exact"  # all hashtags
 
 
 class RankWeight(enum.Enum):
@@ -267,6 +268,7 @@ class ModelConfig:
     frame_attention: bool = True  # False: mean over frames, UHMAN(b) (section 3.4)
     user_guidance: bool = True  # False: equal attention for all users, UHMAN(c); not in the paper
     unit_length: bool = True  # scale query and hashtag vectors to length 1, which bounds scores
+    bias: bool = False  # learned number per hashtag, added to its score; starts by frequency
     dropout: float = _below_1(0.0)  # fraction of hidden units dropped in training
     history_dropout: float = _below_1(0.0)  # fraction of history hashtags dropped in training
     region_dropout: float = _below_1(0.0)  # fraction of regions dropped in training
@@ -275,13 +277,14 @@ class ModelConfig:
 
 @dataclasses.dataclass
 class LossConfig:
-    """The loss: WARP (paper, section 2.4) or softmax."""
+    """The loss: WARP (paper, section 2.4), softmax or logistic."""
 
     name: Loss = Loss.WARP
-    temperature: float = _above_0(0.1)  # scores are divided by it; `softmax` only
+    temperature: float = _above_0(0.1)  # divides scores, except WARP's; scales the initial bias
+    mixture: float = _share(0.0)  # weight of WARP, the rest is logistic; `logistic` only
     estimator: Estimator = Estimator.EXACT
     rank_weight: RankWeight = RankWeight.WSABIE
-    margin: float = _above_0(0.1)  # m (section 2.4)
+    margin: float = _above_0(0.1)  # m of WARP (section 2.4)
     num_negatives: int = _from_1(4)  # negatives per positive, `sampled` only (section 2.4)
 
 

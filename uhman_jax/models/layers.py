@@ -212,6 +212,9 @@ class TwoTowers(nn.Module):
         hidden_size: K.
         embedding_size: d.
         unit_length: scales query and hashtag vectors to length 1, so that scores lie in -1..1.
+        bias: adds a learned number to the score of each hashtag. It is one more dimension of both
+            vectors, D = d + 1, which is 1 in the query; `unit_length` and dropout leave it as it
+            is. It is 0 after `init`; the trainer sets it.
         dropout: fraction of hidden units (region and user networks) and query entries to drop.
         history_dropout: see `UserEmbedding`.
         dtype: type of activations; parameters, softmax, layer norm and scores are float32.
@@ -224,6 +227,7 @@ class TwoTowers(nn.Module):
     hidden_size: int = 32
     embedding_size: int = 32
     unit_length: bool = True
+    bias: bool = False
     dropout: float = 0.0
     history_dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
@@ -235,15 +239,18 @@ class TwoTowers(nn.Module):
         shape = (self.num_hashtags, self.hidden_size)
         self.hashtag_TK = self.param("hashtag_TK", _unit_rows, shape)  # W_T^1
         self.hashtag_out = nn.Dense(self.embedding_size, use_bias=False)  # W_T^2
+        if self.bias:
+            self.bias_T = self.param("bias_T", nn.initializers.zeros, shape[:1])
 
     def __call__(self, video, user, *, deterministic=True):
         """Returns scores_BT, float32; higher is better."""
         return score(self.query(video, user, deterministic=deterministic), self.hashtags())
 
     def hashtags(self):
-        """Returns hashtags_TD, float32: W_T^2 W_T^1 t for every hashtag (equation 9)."""
+        """Returns hashtags_TD, float32: W_T^2 W_T^1 t for every hashtag (equation 9), its bias."""
         hashtags_TD = self.hashtag_out(self.hashtag_TK)
-        return unit_length(hashtags_TD) if self.unit_length else hashtags_TD
+        hashtags_TD = unit_length(hashtags_TD) if self.unit_length else hashtags_TD
+        return jnp.column_stack([hashtags_TD, self.bias_T]) if self.bias else hashtags_TD
 
     def query(self, video, user, *, deterministic=True, with_attention=False):
         """Returns query_BD, float32.
@@ -270,7 +277,8 @@ class TwoTowers(nn.Module):
         return UserEmbedding(*sizes, *options, name="user")(user, deterministic=deterministic)
 
     def _finish(self, query_BD, deterministic):
-        """Returns the final query_BD: float32, after dropout, scaled if `unit_length`."""
+        """Returns the final query_BD: float32, after dropout, scaled if `unit_length`, the 1."""
         query_BD = query_BD.astype(jnp.float32)
         query_BD = nn.Dropout(self.dropout)(query_BD, deterministic=deterministic)
-        return unit_length(query_BD) if self.unit_length else query_BD
+        query_BD = unit_length(query_BD) if self.unit_length else query_BD
+        return jnp.column_stack([query_BD, jnp.ones(len(query_BD))]) if self.bias else query_BD

@@ -26,7 +26,13 @@ from uhman_jax.train.batch_source import OnDevice, Streamed, multi_step
 from uhman_jax.train.checkpoints import Checkpoints
 from uhman_jax.train.device_dataset import fits_on_device, load
 from uhman_jax.train.metrics_log import MetricsLog
-from uhman_jax.train.state import State, abstract_state, init_state, record_validation
+from uhman_jax.train.state import (
+    State,
+    abstract_state,
+    init_state,
+    record_validation,
+    share_logits,
+)
 from uhman_jax.train.step import StepMetrics, learning_rate, make_train_step
 
 MAX_TRAIN_SAMPLE = 256  # most training videos to rank at a validation, to show overfitting
@@ -95,7 +101,8 @@ def train(
         run = _Run(config, view, store, checkpoints, metrics_log, devices)
         state = checkpoints.restore(run.abstract, log)
         if state is None:
-            state = init_state(run.model, config, statistics)
+            logits_T = share_logits(view.counts_T, len(view.rows(TRAIN)))
+            state = init_state(run.model, config, statistics, logits_T)
         elif int(state.step) < run.num_steps:
             log(f"Resumed at step {int(state.step)} of {run.num_steps}.")
         if not devices:
