@@ -29,7 +29,10 @@ def take_steps(source, state, num_steps, most):
 
 
 def assert_close(one, other, atol):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), one, other)
+    def check(a, b):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=atol)
+
+    jax.tree.map(check, one, other)
 
 
 # Features on the device

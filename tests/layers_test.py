@@ -269,7 +269,9 @@ def test_a_bias_is_one_more_dimension_that_only_adds_to_the_scores(system, unit_
     inputs = make_inputs()
     shapes = jax.eval_shape(plain.init, jax.random.key(0), *inputs)["params"]
     assert jax.tree.structure(params) == jax.tree.structure(shapes), "as in earlier versions"
-    assert_close(model.apply(variables, *inputs), plain.apply(without, *inputs) + bias_T)
+    expected_BT = plain.apply(without, *inputs) + bias_T[None]
+    got_BT = model.apply(variables, *inputs)
+    np.testing.assert_allclose(got_BT, expected_BT, rtol=1e-6, atol=1e-5)
     hashtags_TD = model.apply(variables, method="hashtags")
     np.testing.assert_array_equal(hashtags_TD[:, -1], bias_T)
     np.testing.assert_array_equal(hashtags_TD[:, :-1], plain.apply(without, method="hashtags"))
