@@ -295,7 +295,7 @@ def test_validation_keeps_the_best_parameters_and_decays_on_a_plateau():
     np.testing.assert_allclose(state.best_score_S, [0.2, 0.5])
     # Two validations without improvement: seed 0 after 2-3 and 5-6, seed 1 after 2-3 and 4-5.
     np.testing.assert_allclose(state.rate_scale_S, [0.01, 0.01], rtol=1e-6)
-    np.testing.assert_array_equal(state.stale_S, [0, 1])
+    np.testing.assert_array_equal(state.stale_S, [2, 5])
     np.testing.assert_array_equal(state.loss_sum_S, [0, 0])
     assert int(state.loss_steps) == 0 and int(state.validated_step) == 60
 
@@ -387,6 +387,9 @@ def test_without_validation_videos_the_last_parameters_are_kept(root, tmp_path):
     state = run(config, world, tmp_path)
     assert_same_bytes(state.params, state.best_params)
     assert "validation/P@10" not in log_of(tmp_path)[-1]
+    config.train.stop_after = 3
+    with pytest.raises(UserError, match="train.stop_after=3 needs validation videos, got none"):
+        run(config, world, tmp_path / "other")
     config.train.decay = Decay.PLATEAU
     with pytest.raises(UserError, match="train.decay=plateau needs validation videos, got none"):
         run(config, world, tmp_path / "other")

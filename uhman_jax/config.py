@@ -310,6 +310,7 @@ class TrainConfig:
     decay_factor: float = _part(0.1)  # factor on the learning rate at a decay (section 2.4)
     decay_at: tuple[float, ...] = (0.6, 0.85)  # fractions of the run; `steps` only
     patience: int = _from_1(5)  # evaluations without improvement before a decay; `plateau` only
+    stop_after: int = _from_0(0)  # evaluations without improvement that end the run; 0: never
     eval_every: int = _from_0(0)  # steps between validations; 0: once per epoch
     checkpoint_every: int = _from_0(0)  # steps between saves; 0: at validations, up to 5 % of time
 

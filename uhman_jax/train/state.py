@@ -31,7 +31,8 @@ class State(NamedTuple):
         best_params: parameters of the best validation so far; before the first, the initial ones.
         best_score_S: float32, its score; -inf before the first.
         best_step_S: int32, its step.
-        stale_S: int32, validations since the last improvement or decay.
+        stale_S: int32, validations since the last improvement; of earlier versions, since then or
+            since the last decay, which gives the same decays.
         validated_step: int32, step of the last validation; 0 before the first.
     """
 
@@ -188,7 +189,8 @@ def record_validation(
         state: at the validated step.
         score_S: higher is better. At a tie the new parameters replace the best ones, but a tie
             does not count as an improvement. NaN counts as worse.
-        patience: validations without improvement before the learning rate falls; 0: never.
+        patience: the learning rate falls after each such number of validations without
+            improvement; 0: never.
         decay_factor: factor on the learning rate when it falls.
     """
     improved_S = score_S > state.best_score_S
@@ -198,7 +200,7 @@ def record_validation(
         return jnp.where(as_good_S.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
 
     stale_S = jnp.where(improved_S, 0, state.stale_S + 1)
-    decay_S = stale_S >= patience if patience else jnp.zeros_like(improved_S)
+    decay_S = ~improved_S & (stale_S % patience == 0) if patience else jnp.zeros_like(improved_S)
     return state._replace(
         rate_scale_S=jnp.where(decay_S, state.rate_scale_S * decay_factor, state.rate_scale_S),
         loss_sum_S=jnp.zeros_like(state.loss_sum_S),
@@ -206,6 +208,6 @@ def record_validation(
         best_params=jax.tree.map(keep_best, state.evaluated, state.best_params),
         best_score_S=jnp.where(as_good_S, score_S, state.best_score_S),
         best_step_S=jnp.where(as_good_S, state.step, state.best_step_S),
-        stale_S=jnp.where(decay_S, 0, stale_S),
+        stale_S=stale_S,
         validated_step=state.step,
     )
