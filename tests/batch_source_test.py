@@ -1,5 +1,7 @@
 """Sources of batches, microbatches and sparse updates change no result."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import tiny_world
 
 from uhman_jax import input_pipeline, train
 from uhman_jax.batch import Batch
-from uhman_jax.config import Features, ModelName, RankWeight
+from uhman_jax.config import Features, Loss, ModelName, RankWeight
 from uhman_jax.dataset.view import TRAIN
 from uhman_jax.runtime.errors import UserError
 from uhman_jax.train import batch_source, device_dataset, sparse_update
@@ -27,7 +29,10 @@ def take_steps(source, state, num_steps, most):
 
 
 def assert_close(one, other, atol):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), one, other)
+    def check(a, b):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=atol)
+
+    jax.tree.map(check, one, other)
 
 
 # Features on the device
@@ -159,7 +164,7 @@ def test_microbatches_add_up_to_the_batch(root, world, sampled):
 def few_hashtags_in_use(root, world, num_hashtags=500, **settings):
     """Config, model and state of a vocabulary far larger than a batch."""
     config = tiny_world.sampled(tiny_world.make_config(root, num_seeds=2, **settings))
-    tiny_world.smooth(config)
+    tiny_world.smooth(config).model.bias = True
     model, _ = tiny_world.fresh(config, world)
     model = model.clone(num_hashtags=num_hashtags)
     return config, model, train.init_state(model, config, world[2])
@@ -177,27 +182,35 @@ def batches_of(world, num_hashtags=500):
         yield batch._replace(positives_BP=batch.positives_BP * stretch, user=user)
 
 
-@pytest.mark.parametrize("weight", list(RankWeight))
-def test_touching_only_the_rows_in_use_is_the_same_step(root, world, weight, monkeypatch):
+@pytest.mark.parametrize(
+    "loss",
+    [
+        *({"rank_weight": weight} for weight in RankWeight),
+        {"name": Loss.LOGISTIC, "mixture": 0.5, "num_negatives": 3},
+    ],
+)
+def test_touching_only_the_rows_in_use_is_the_same_step(root, world, loss, monkeypatch):
     ends = []
     for sparse in (False, True):
         config, model, state = few_hashtags_in_use(root, world, clip_norm=0.5)
-        config.loss.rank_weight, config.model.history_dropout = weight, 0.3
+        config.loss = dataclasses.replace(config.loss, **loss)
+        config.model.history_dropout = 0.3
         before = jax.tree.map(np.asarray, state.params)
         with monkeypatch.context() as patch:
             if not sparse:
                 patch.setattr(sparse_update, "few", lambda *_: False)
             step = train.make_train_step(model, config, num_steps=100)
             text = str(jax.make_jaxpr(step)(state, next(batches_of(world))))
-            assert sparse != ("f32[2,500,6]" in text), "vectors of all hashtags are not made"
+            assert sparse != ("f32[2,500,7]" in text), "vectors of all hashtags are not made"
             metrics = []
             for batch in batches_of(world):
                 state, figures = step(state, batch)
                 metrics.append(figures)
         ends.append((state.params, metrics))
     assert_close(*ends, atol=1e-5)
-    moved = np.abs(np.asarray(ends[1][0]["hashtag_TK"]) - before["hashtag_TK"]).max(axis=(0, 2))
-    assert 10 < (moved > 0).sum() < 400
+    for name in ("hashtag_TK", "bias_T"):
+        moved = np.abs(np.asarray(ends[1][0][name]) - before[name]).reshape(2, 500, -1)
+        assert 10 < (moved.max(axis=(0, 2)) > 0).sum() < 400
 
 
 def test_an_update_of_every_row_is_dense(root, world):

@@ -15,7 +15,7 @@ def test_a_config_names_the_system_and_its_settings(name):
     view = types.SimpleNamespace(
         hashtags="h" * T, genders="g" * GENDERS, ages="a" * AGES, countries="c" * COUNTRIES
     )
-    options = dict(hidden_size=12, embedding_size=D, unit_length=False)
+    options = dict(hidden_size=12, embedding_size=D, unit_length=False, bias=True)
     options |= dict(dropout=0.1, history_dropout=0.2, history_sampling=True)
     own = dict(num_heads=3, region_attention=False, frame_attention=False)
     own |= dict(user_guidance=False, region_dropout=0.3, gated=True)

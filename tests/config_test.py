@@ -113,6 +113,18 @@ def test_a_wrong_value_is_one_sentence_with_rule_value_and_remedy(path, value, m
     assert "\n" not in str(caught.value)
 
 
+def test_a_run_that_may_stop_early_needs_a_schedule_without_an_end():
+    for decay in Decay:
+        config = with_field("train.decay", decay)
+        config.train.stop_after = 5
+        if decay is not Decay.COSINE:
+            validate(config)
+            continue
+        message = "train.stop_after must be 0 with train.decay=cosine, .*, got 5; use 0, or"
+        with pytest.raises(UserError, match=message):
+            validate(config)
+
+
 def test_all_wrong_values_are_listed_at_once():
     config = with_field("train.batch_size", 0)
     config.view.test_share = 1.0

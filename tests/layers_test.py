@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from model_inputs import HEADS, B, C, F, M, R, make_inputs, make_model, sizes_of
+from model_inputs import HEADS, B, C, F, M, R, T, make_inputs, make_model, sizes_of
 
 from uhman_jax.kernels.video_input import ChannelStatistics, VideoInput, standardise
 from uhman_jax.models.baselines import Bilinear, GatedMean, ThreeWay, UserAdditive
@@ -278,6 +278,30 @@ def test_training_samples_the_clips_of_a_history():
     has_history_B = np.asarray(user.history_mask_BR).any(axis=1)
     assert (0.3 < is_whole_NB.mean(axis=0)[has_history_B]).all()
     assert (is_whole_NB.mean(axis=0)[has_history_B] < 0.7).all()
+
+
+@pytest.mark.parametrize("unit_length", [True, False])
+def test_a_bias_is_one_more_dimension_that_only_adds_to_the_scores(system, unit_length):
+    options = {"unit_length": unit_length, "dropout": 0.5}
+    model, variables = make_model(system, bias=True, **options)
+    plain = system(**sizes_of(system), **options)
+    params = dict(variables["params"])
+    bias_T = params.pop("bias_T")
+    assert bias_T.shape == (T,) and np.abs(bias_T).min() > 0
+    without = variables | {"params": params}
+    inputs = make_inputs()
+    shapes = jax.eval_shape(plain.init, jax.random.key(0), *inputs)["params"]
+    assert jax.tree.structure(params) == jax.tree.structure(shapes), "as in earlier versions"
+    expected_BT = plain.apply(without, *inputs) + bias_T[None]
+    got_BT = model.apply(variables, *inputs)
+    np.testing.assert_allclose(got_BT, expected_BT, rtol=1e-6, atol=1e-5)
+    hashtags_TD = model.apply(variables, method="hashtags")
+    np.testing.assert_array_equal(hashtags_TD[:, -1], bias_T)
+    np.testing.assert_array_equal(hashtags_TD[:, :-1], plain.apply(without, method="hashtags"))
+    how = {"deterministic": False, "rngs": {"dropout": jax.random.key(1)}, "method": "query"}
+    query_BD = model.apply(variables, *inputs, **how)
+    np.testing.assert_array_equal(query_BD[:, -1], np.ones(B))
+    np.testing.assert_array_equal(query_BD[:, :-1], plain.apply(without, *inputs, **how))
 
 
 def test_statistics_are_never_made_up(system):

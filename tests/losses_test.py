@@ -281,7 +281,8 @@ def test_negatives_are_uniform_over_the_non_positives():
             assert stats.chi2_contingency(table[np.ix_(allowed, allowed)]).pvalue > 1e-5
 
 
-def test_the_sampled_estimator_costs_the_same_at_any_vocabulary():
+@pytest.mark.parametrize("sampled", [sampled, losses.logistic_sampled])
+def test_the_sampled_estimator_costs_the_same_at_any_vocabulary(sampled):
     def cost(num_hashtags):
         def estimate(positives_BP, mask_BP, score_BP, score_BPN):
             loss_B = sampled(score_BP, mask_BP, score_BPN, num_hashtags=num_hashtags)
@@ -333,3 +334,116 @@ def test_softmax_is_the_cross_entropy_written_out_and_ignores_padding(garbage):
     gradient_BT = jax.grad(total)(jnp.asarray(scores_BT))
     assert gradient_BT[0].any() and not gradient_BT[2].any()
     np.testing.assert_allclose(gradient_BT.sum(1), 0, atol=1e-6)
+
+
+def obvious_logistic(scores_BT, positives_BP, mask_BP):
+    """-log p of a positive and -log(1 - p) of any other, in the dtype of the scores."""
+    slots_BP = jnp.where(mask_BP, positives_BP, T)
+    label_BT = jnp.zeros((B, T)).at[jnp.arange(B)[:, None], slots_BP].set(1, mode="drop")
+    prob_BT = 1 / (1 + jnp.exp(-scores_BT))
+    right_BT = label_BT * prob_BT + (1 - label_BT) * (1 - prob_BT)
+    return jnp.where(mask_BP.any(axis=1), -jnp.log(right_BT).sum(axis=1), 0)
+
+
+@pytest.mark.parametrize("garbage", [-5, 0, 10**6])
+def test_logistic_and_its_gradient_are_the_formula_and_ignore_padding(garbage):
+    scores_BT, positives_BP, mask_BP = make_batch(9, scale=2.0)
+    filled_BP = np.where(mask_BP, positives_BP, garbage).astype(np.int32)
+
+    def of(loss, positives_BP):
+        def total(scores_BT):
+            loss_B = loss(scores_BT, positives_BP, mask_BP)
+            return loss_B.sum(), loss_B
+
+        return jax.grad(total, has_aux=True)(jnp.asarray(scores_BT))
+
+    gradient_BT, loss_B = of(losses.logistic_exact, filled_BP)
+    expected_BT, expected_B = of(obvious_logistic, positives_BP)
+    np.testing.assert_allclose(loss_B, expected_B, rtol=1e-5)
+    np.testing.assert_allclose(gradient_BT, expected_BT, rtol=1e-4, atol=1e-6)
+    assert loss_B.dtype == jnp.float32 and expected_B[0] > 1
+    assert loss_B[2] == 0 and not gradient_BT[2].any(), "without positives"
+
+
+def test_logistic_is_linear_far_out_and_nan_stays_visible():
+    scores = jnp.array([[-1e4, 2e4, 3e4]])  # a missed positive, a wrong negative, a right positive
+    ids, mask = jnp.array([[0, 2]]), jnp.array([[True, True]])
+    total = jax.value_and_grad(lambda scores: losses.logistic_exact(scores, ids, mask).sum())
+    loss, gradient = total(scores)
+    np.testing.assert_allclose(loss, 3e4)
+    np.testing.assert_allclose(gradient, [[-1, 1, 0]])
+    for t in range(3):
+        assert np.isnan(losses.logistic_exact(scores.at[0, t].set(np.nan), ids, mask))
+    nan, one = jnp.array([[np.nan]]), jnp.array([[[1.0]]])
+    for scores in ((nan, mask[:, :1], one), (one[0], mask[:, :1], nan[None])):
+        assert np.isnan(losses.logistic_sampled(*scores, num_hashtags=T))
+
+
+def test_sampled_logistic_and_its_gradient_are_unbiased():
+    scores_BT, positives_BP, mask_BP = make_batch(10, scale=2.0)
+    positives = jnp.asarray(positives_BP), jnp.asarray(mask_BP)
+
+    @jax.jit
+    @jax.vmap
+    def one_draw(seed):
+        ids_BPN = draw(*positives, seed)
+
+        def total(scores_BT):
+            own_BP = jnp.take_along_axis(scores_BT, positives[0], axis=1)
+            others_BPN = scores_BT[jnp.arange(B)[:, None, None], ids_BPN]
+            loss_B = losses.logistic_sampled(own_BP, positives[1], others_BPN, num_hashtags=T)
+            return loss_B.sum(), loss_B
+
+        gradient_BT, loss_B = jax.grad(total, has_aux=True)(jnp.asarray(scores_BT))
+        return jnp.concatenate([gradient_BT, loss_B[:, None]], axis=1)
+
+    def exact_total(scores_BT):
+        return losses.logistic_exact(scores_BT, *positives).sum()
+
+    got_XBT = np.asarray(one_draw(jnp.arange(20_000)), np.float64)
+    want_BT = jax.grad(exact_total)(jnp.asarray(scores_BT))
+    want_BT = np.column_stack([want_BT, losses.logistic_exact(scores_BT, *positives)])
+    tolerance_BT = 5 * got_XBT.std(axis=0) / np.sqrt(len(got_XBT)) + 1e-5
+    assert np.all(tolerance_BT[:2, -1] < 0.02 * want_BT[:2, -1])  # tight enough to fail
+    assert np.all(np.abs(got_XBT.mean(axis=0) - want_BT) <= tolerance_BT)
+
+
+def test_sampled_logistic_without_negatives_is_exact():
+    """The positives are the whole vocabulary; and padding slots have no effect."""
+    scores_1P, mask = jnp.linspace(-2, 2, P)[None, :], jnp.ones((1, P), bool)
+    want = losses.logistic_exact(scores_1P, jnp.arange(P)[None, :], mask)
+    got = losses.logistic_sampled(scores_1P, mask, jnp.ones((1, P, N)), num_hashtags=P)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+    def total(own_BP, others_BPN):
+        return losses.logistic_sampled(own_BP, mask_BP, others_BPN, num_hashtags=T).sum()
+
+    mask_BP = make_batch()[2]
+    gradients = jax.grad(total, argnums=(0, 1))(jnp.zeros((B, P)), jnp.zeros((B, P, N)))
+    assert all(not g[~mask_BP].any() and np.all(g[mask_BP] != 0) for g in gradients)
+
+
+@pytest.mark.parametrize("estimator", ["exact", "sampled"])
+def test_the_mixture_is_the_weighted_sum_on_the_same_scores_and_draws(estimator):
+    rng = np.random.default_rng(0)
+    query_BD, hashtags_TD = (jnp.asarray(rng.normal(size=(n, 4)), jnp.float32) for n in (B, T))
+    _, positives_BP, mask_BP = make_batch(11)
+    settings = dict(estimator=estimator, rank_weight="wsabie", margin=MARGIN, num_negatives=N)
+
+    def of(name, mixture):
+        how = dict(temperature=0.5, mixture=mixture, num_hashtags=T)
+        loss = losses.make_loss(name, **how, **settings)
+        negatives_BPN = loss.sample(jax.random.key(0), positives_BP, mask_BP)
+        assert (negatives_BPN is None) == (estimator == "exact")
+        # Another row, as of padding on a mesh, has no effect.
+        padded_TD = jnp.concatenate([hashtags_TD, 99 * jnp.ones((1, 4))])
+        return loss.per_example(query_BD, padded_TD, positives_BP, mask_BP, negatives_BPN)
+
+    np.testing.assert_allclose(
+        of("logistic", 0.25), 0.75 * of("logistic", 0) + 0.25 * of("warp", 0), rtol=1e-5
+    )
+    np.testing.assert_array_equal(of("logistic", 1), of("warp", 0.25))
+    if estimator == "exact":
+        scores_BT = 2 * query_BD @ hashtags_TD.T  # divided by the temperature
+        want_B = obvious_logistic(scores_BT, positives_BP, mask_BP)
+        np.testing.assert_allclose(of("logistic", 0), want_B, rtol=1e-4)

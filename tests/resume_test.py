@@ -74,6 +74,58 @@ def test_a_stop_during_the_first_validation_saves_parameters_and_validates_later
     assert_same_bytes(whole, finished)
 
 
+def test_a_run_without_a_better_score_stops_there_also_if_interrupted(root, world, tmp_path):
+    how = {"num_seeds": 2, "num_epochs": 60, "eval_every": 5, "checkpoint_every": 7, "ema": 0.5}
+    config = tiny_world.make_config(root, stop_after=3, **how)
+    config.evaluate.select_by = "NDCG@10"
+    lines = []
+    whole = run(config, world, tmp_path / "whole", log=lines.append)
+    entries = log_of(tmp_path / "whole")
+    scores_NS = np.float32([entry["validation/NDCG@10"] for entry in entries])
+    new_best_N = [
+        n == 0 or bool(np.any(scores_NS[n] > scores_NS[:n].max(axis=0)))
+        for n in range(len(scores_NS))
+    ]
+    assert new_best_N[-4:] == [True, False, False, False]
+    assert all(any(new_best_N[n : n + 3]) for n in range(len(new_best_N) - 3)), "not earlier"
+    assert int(whole.step) == 5 * len(entries) < train.total_steps(config, world[0])
+    np.testing.assert_array_equal(whole.best_score_S, scores_NS.max(axis=0))
+    text = f"Stopped after validation {len(entries)}: no better validation NDCG@10 for 3 "
+    assert lines == [text + "validations."]
+
+    for stop in (4, 18, 9):
+        with pytest.raises(train.Interrupted):
+            run(config, world, tmp_path / "parts", stop_after=stop)
+    assert_same_bytes(whole, run(config, world, tmp_path / "parts"))
+    assert without_times(entries) == without_times(log_of(tmp_path / "parts"))
+    # The final state is on disk, and starting a stopped run changes nothing.
+    assert_same_bytes(whole, train.restore(config, world[0], tmp_path / "parts"))
+    again = run(config, world, tmp_path / "parts", log=lines.append)
+    assert_same_bytes(whole, again)
+    assert lines[1:] == lines[:1]
+
+
+@pytest.mark.parametrize(
+    ("step", "validated", "stale_S", "expected"),
+    [
+        (30, 30, (2, 9), True),
+        (30, 30, (1, 9), False),  # a seed improved not long ago
+        (30, 20, (2, 9), False),  # the last step has not been validated
+        (44, 44, (2, 9), False),  # the regular end
+    ],
+)
+def test_a_run_stops_if_no_seed_improves(root, world, step, validated, stale_S, expected):
+    config = tiny_world.make_config(root, num_seeds=2, stop_after=2)
+    state = tiny_world.fresh(config, world)[1]
+    state = state._replace(
+        step=jnp.int32(step), validated_step=jnp.int32(validated), stale_S=jnp.int32(stale_S)
+    )
+    assert train.total_steps(config, world[0]) == 44
+    assert train.stopped_early(config, world[0], state) == expected
+    config.train.stop_after = 0
+    assert not train.stopped_early(config, world[0], state)
+
+
 def test_a_lost_newest_checkpoint_costs_steps_but_not_the_result(root, world, tmp_path):
     config = tiny_world.make_config(root)
     whole = run(config, world, tmp_path / "whole")

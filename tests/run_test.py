@@ -125,3 +125,19 @@ def test_a_run_older_than_automatic_numbers_keeps_its_own(root, tmp_path, prepar
     config.data.simulated_frames = 2
     run.run(config, tmp_path, log=lambda line: None, report=False)
     assert json.loads(path.read_text()) == values
+
+
+def test_a_run_that_stopped_early_is_finished(root, tmp_path):
+    config = tiny_world.make_config(root, num_epochs=60, stop_after=1)
+    lines = []
+    assert run.run(config, tmp_path, log=lines.append, report=False)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    epochs, rest = divmod(metrics["step"], 11)
+    assert metrics["step"] == metrics["num_steps"] and rest == 0 and epochs < 60
+    message = f"Stopped after epoch {epochs}: no better validation MAP for 1 epoch."
+    assert lines.count(message) == 1
+    for mode in ("train_and_evaluate", "evaluate"):
+        lines.clear()
+        assert run.run(config, tmp_path, mode=mode, log=lines.append, report=False)
+        assert any("finished earlier" in line for line in lines) == (mode != "evaluate")
+        assert json.loads((tmp_path / "metrics.json").read_text()) == metrics

@@ -72,8 +72,19 @@ def batch_of(config, world, step=0):
 # The loss of a batch and one update
 
 
+def set_loss(config, kind):
+    """Sets a loss, or WARP with a rank weight."""
+    config.loss.name = kind if isinstance(kind, Loss) else Loss.WARP
+    if isinstance(kind, RankWeight):
+        config.loss.rank_weight = kind
+
+
 def slow_loss(loss, scores_T, positives):
     """The loss of one example."""
+    if loss is Loss.LOGISTIC:
+        prob_T = 1 / (1 + np.exp(-scores_T / 0.2))
+        right_T = np.where(np.isin(np.arange(len(prob_T)), positives), prob_T, 1 - prob_T)
+        return -np.log(right_T).sum()
     if loss is Loss.SOFTMAX:
         return (np.log(np.exp(scores_T / 0.2).sum()) - scores_T[positives] / 0.2).mean()
     total, others = 0.0, np.setdiff1d(np.arange(len(scores_T)), positives)
@@ -87,14 +98,11 @@ def slow_loss(loss, scores_T, positives):
     return total
 
 
-@pytest.mark.parametrize("kind", [*RankWeight, Loss.SOFTMAX])
+@pytest.mark.parametrize("kind", [*RankWeight, Loss.SOFTMAX, Loss.LOGISTIC])
 def test_batch_loss_is_the_mean_over_the_real_examples(root, world, kind):
     config = tiny_world.make_config(root)
     config.loss.margin, config.loss.temperature = 0.3, 0.2
-    if kind is Loss.SOFTMAX:
-        config.loss.name = kind
-    else:
-        config.loss.rank_weight = kind
+    set_loss(config, kind)
     model, params, statistics, batch = start_of(config, world)
     real_B = np.arange(len(batch.mask_B)) < len(batch.mask_B) - 3  # the last three become padding
     batch = batch._replace(mask_B=real_B)
@@ -110,10 +118,10 @@ def test_batch_loss_is_the_mean_over_the_real_examples(root, world, kind):
     np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-5)
 
 
-@pytest.mark.parametrize("weight", list(RankWeight))
-def test_sampled_loss_never_scores_the_whole_vocabulary(root, world, weight):
+@pytest.mark.parametrize("kind", [*RankWeight, Loss.LOGISTIC])
+def test_sampled_loss_never_scores_the_whole_vocabulary(root, world, kind):
     config = tiny_world.sampled(tiny_world.make_config(root))
-    config.loss.rank_weight = weight
+    set_loss(config, kind)
     model, *inputs = start_of(config, world)
     loss = loss_and_gradient(model, config)
     shapes = str(jax.make_jaxpr(loss)(*inputs, jax.random.key(0)))
@@ -134,6 +142,7 @@ def test_a_step_is_sgd_with_clipping_decay_of_matrices_momentum_and_rates(root, 
         weight_decay=0.01,
         momentum=0.9,
     )
+    config.model.bias = True  # it has the plain rate and does not decay
     rates = dict.fromkeys(("gender_AK", "age_AK", "country_AK", "history_TK"), 0.06)
     rates |= {"hashtag_TK": 0.1, "query_KHW": 0.14, "key_KHW": 0.14}
     model, state = tiny_world.fresh(config, world)
@@ -195,6 +204,7 @@ def test_a_step_of_adamw_is_its_formula_with_decay_of_matrices(root, world):
     """Loshchilov and Hutter (2019): b1 = 0.9, b2 = 0.999, epsilon = 1e-8."""
     config = tiny_world.make_config(root, learning_rate=0.01, weight_decay=0.3, clip_norm=0.0)
     config.train.optimiser = Optimiser.ADAMW
+    config.model.bias = True  # it does not decay
     config.train.user_rate = config.train.hashtag_rate = 1.0
     model, state = tiny_world.fresh(config, world)
     batch = batch_of(config, world)
@@ -285,7 +295,7 @@ def test_validation_keeps_the_best_parameters_and_decays_on_a_plateau():
     np.testing.assert_allclose(state.best_score_S, [0.2, 0.5])
     # Two validations without improvement: seed 0 after 2-3 and 5-6, seed 1 after 2-3 and 4-5.
     np.testing.assert_allclose(state.rate_scale_S, [0.01, 0.01], rtol=1e-6)
-    np.testing.assert_array_equal(state.stale_S, [0, 1])
+    np.testing.assert_array_equal(state.stale_S, [2, 5])
     np.testing.assert_array_equal(state.loss_sum_S, [0, 0])
     assert int(state.loss_steps) == 0 and int(state.validated_step) == 60
 
@@ -327,6 +337,22 @@ def test_the_mean_loss_of_the_log_is_that_of_its_steps(root, world, tmp_path):
     np.testing.assert_allclose(got, [np.mean(losses[:6]), np.mean(losses[6:])], rtol=1e-6)
 
 
+def test_a_bias_starts_at_the_logit_of_the_share_of_training_videos(root, world, tmp_path):
+    config = tiny_world.make_config(root, num_seeds=2, num_epochs=1, learning_rate=1e-30)
+    config.model.bias, config.loss.temperature, config.view.min_count = True, 0.4, 3
+    view, store = tiny_world.load(root, config)
+    state = run(config, (view, store, world[2]), tmp_path)
+    rows = view.rows(TRAIN)
+    uses_T = [sum(t in view.positives.row(row) for row in rows) for t in range(len(view.hashtags))]
+    share_T = (np.array(uses_T) + 0.5) / (len(rows) + 1)
+    want_T = 0.4 * np.log(share_T / (1 - share_T))
+    for params in (state.params, state.best_params):
+        np.testing.assert_allclose(params["bias_T"], [want_T, want_T], rtol=1e-5)
+    assert np.ptp(want_T) > 0.4
+    _, fresh = tiny_world.fresh(config, (view, store, world[2]))
+    assert not fresh.params["bias_T"].any()
+
+
 # Leaks
 
 
@@ -361,6 +387,9 @@ def test_without_validation_videos_the_last_parameters_are_kept(root, tmp_path):
     state = run(config, world, tmp_path)
     assert_same_bytes(state.params, state.best_params)
     assert "validation/P@10" not in log_of(tmp_path)[-1]
+    config.train.stop_after = 3
+    with pytest.raises(UserError, match="train.stop_after=3 needs validation videos, got none"):
+        run(config, world, tmp_path / "other")
     config.train.decay = Decay.PLATEAU
     with pytest.raises(UserError, match="train.decay=plateau needs validation videos, got none"):
         run(config, world, tmp_path / "other")

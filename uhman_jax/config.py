@@ -91,6 +91,7 @@ class Loss(enum.Enum):
 
     WARP = "warp"  # section 2.4
     SOFTMAX = "softmax"  # cross-entropy over all hashtags
+    LOGISTIC = "logistic"  # a yes-or-no cross-entropy per hashtag, or its mixture with WARP
 
 
 class Optimiser(enum.Enum):
@@ -101,10 +102,10 @@ class Optimiser(enum.Enum):
 
 
 class Estimator(enum.Enum):
-    """Method to determine the rank of a positive hashtag in WARP."""
+    """Hashtags from which WARP and the logistic loss are computed."""
 
-    SAMPLED = "sampled"  # estimate from a few uniform negatives
-    EXACT = "exact"  # count in the scores of all hashtags
+    SAMPLED = "sampled"  # the positives and a few uniform negatives
+    EXACT = "exact"  # all hashtags
 
 
 class RankWeight(enum.Enum):
@@ -268,6 +269,7 @@ class ModelConfig:
     frame_attention: bool = True  # False: mean over frames, UHMAN(b) (section 3.4)
     user_guidance: bool = True  # False: equal attention for all users, UHMAN(c); not in the paper
     unit_length: bool = True  # scale query and hashtag vectors to length 1, which bounds scores
+    bias: bool = False  # learned number per hashtag, added to its score; starts by frequency
     dropout: float = _below_1(0.0)  # fraction of hidden units dropped in training
     history_dropout: float = _below_1(0.0)  # fraction of history hashtags dropped in training
     history_sampling: bool = False  # training shows a random part of the user's clips as history
@@ -278,13 +280,14 @@ class ModelConfig:
 
 @dataclasses.dataclass
 class LossConfig:
-    """The loss: WARP (paper, section 2.4) or softmax."""
+    """The loss: WARP (paper, section 2.4), softmax or logistic."""
 
     name: Loss = Loss.WARP
-    temperature: float = _above_0(0.1)  # scores are divided by it; `softmax` only
+    temperature: float = _above_0(0.1)  # divides scores, except WARP's; scales the initial bias
+    mixture: float = _share(0.0)  # weight of WARP, the rest is logistic; `logistic` only
     estimator: Estimator = Estimator.EXACT
     rank_weight: RankWeight = RankWeight.WSABIE
-    margin: float = _above_0(0.1)  # m (section 2.4)
+    margin: float = _above_0(0.1)  # m of WARP (section 2.4)
     num_negatives: int = _from_1(4)  # negatives per positive, `sampled` only (section 2.4)
 
 
@@ -310,6 +313,7 @@ class TrainConfig:
     decay_factor: float = _part(0.1)  # factor on the learning rate at a decay (section 2.4)
     decay_at: tuple[float, ...] = (0.6, 0.85)  # fractions of the run; `steps` only
     patience: int = _from_1(5)  # evaluations without improvement before a decay; `plateau` only
+    stop_after: int = _from_0(0)  # evaluations without improvement that end the run; 0: never
     eval_every: int = _from_0(0)  # steps between validations; 0: once per epoch
     checkpoint_every: int = _from_0(0)  # steps between saves; 0: at validations, up to 5 % of time
 

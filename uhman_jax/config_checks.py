@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from uhman_jax.config import Config, Features, SimulatorConfig, flatten, kind_of, ranges
+from uhman_jax.config import Config, Decay, Features, SimulatorConfig, flatten, kind_of, ranges
 from uhman_jax.runtime.errors import UserError
 
 SCORES = tuple(f"{name}@{k}" for name in ("P", "R", "F1") for k in (1, 5, 10, 50))
@@ -54,6 +54,11 @@ def _broken_rules(config: Config) -> Iterator[str]:
         yield (
             "train.decay_at must be increasing fractions of the run between 0 and 1, got "
             f"{config.train.decay_at}; use e.g. (0.6, 0.85)"
+        )
+    if config.train.stop_after and config.train.decay is Decay.COSINE:
+        yield (
+            "train.stop_after must be 0 with train.decay=cosine, which falls over all epochs, got "
+            f"{config.train.stop_after}; use 0, or --config.train.decay=plateau"
         )
     if config.evaluate.select_by not in SCORES:
         yield (

@@ -1,10 +1,13 @@
-"""The losses: WARP (paper, section 2.4) from sampled or all hashtags, and softmax.
+"""The losses: WARP (paper, section 2.4) and logistic, from sampled or all hashtags, and softmax.
 
 The paper samples four negatives per positive and sums the hinges of the negatives that violate the
 margin, without a rank weight: `rank_weight="none"`. The original WARP (WSABIE, the paper's
 reference [15]) weighs a positive by L(rank), so that errors far down the ranking cost little:
 `rank_weight="wsabie"`. Both can be computed from a few sampled negatives, at a cost independent of
 the vocabulary, or exactly from the scores of all hashtags.
+
+The logistic loss asks of every hashtag whether the video has it. WARP improves the top of the
+ranking, the logistic loss all of it; a mixture is their weighted sum on the same scores.
 
 A higher score is better (the paper's f is the negative score). A NaN score violates every margin,
 so that the loss is NaN.
@@ -45,21 +48,34 @@ class LossFunction(NamedTuple):
 
 
 def make_loss(
-    name, *, estimator, rank_weight, margin, num_negatives, temperature, num_hashtags, platform=None
+    name,
+    *,
+    estimator,
+    rank_weight,
+    margin,
+    num_negatives,
+    temperature,
+    mixture,
+    num_hashtags,
+    platform=None,
 ) -> LossFunction:
     """Returns the named loss. To add a loss, add a function, a case here and a member of `Loss`.
 
-    >>> settings = dict(rank_weight="none", margin=0.1, num_negatives=4, temperature=1.0)
+    "logistic" is `(1 - mixture)` times the logistic loss of `scores / temperature` plus `mixture`
+    times WARP of the scores.
+
+    >>> settings = dict(rank_weight="none", margin=0.1, num_negatives=4, temperature=1.0, mixture=0)
     >>> make_loss("warp", estimator="sampled", num_hashtags=9, **settings).num_negatives
     4
 
     Args:
-        name: "warp" or "softmax".
-        estimator: "sampled" or "exact"; WARP only.
+        name: "warp", "softmax" or "logistic".
+        estimator: "sampled" or "exact"; not softmax.
         rank_weight: "none" or "wsabie"; WARP only.
         margin: m, above 0; WARP only.
-        num_negatives: N, draws for each positive; WARP only.
-        temperature: divides the scores; softmax only.
+        num_negatives: N, draws for each positive; not softmax.
+        temperature: divides the scores; not WARP.
+        mixture: weight of WARP in the logistic loss, in [0, 1].
         num_hashtags: T. `hashtags_TD` may have more rows (padding), and with "sampled" fewer.
         platform: see `warp_exact`.
 
@@ -72,28 +88,41 @@ def make_loss(
         return softmax_cross_entropy(scores_BT / temperature, positives_BP, mask_BP)
 
     warp = {"margin": margin, "rank_weight": rank_weight}
+    warp_share = 1 if name == "warp" else mixture
 
     def exact(query_BD, hashtags_TD, positives_BP, mask_BP, _):
         scores_BT = score(query_BD, hashtags_TD[:num_hashtags])
         how = {"num_negatives": num_negatives, "platform": platform, **warp}
-        return warp_exact(scores_BT, positives_BP, mask_BP, **how)
+        loss_B = 0.0
+        if warp_share:
+            loss_B += warp_share * warp_exact(scores_BT, positives_BP, mask_BP, **how)
+        if warp_share < 1:
+            more_B = logistic_exact(scores_BT / temperature, positives_BP, mask_BP)
+            loss_B += (1 - warp_share) * more_B
+        return loss_B
 
     def sampled(query_BD, hashtags_TD, positives_BP, mask_BP, negatives_BPN):
         # Only the vectors of the positives and of the drawn negatives are scored.
-        positive_BP = jnp.einsum("bd,bpd->bp", query_BD, hashtags_TD[positives_BP])
-        negative_BPN = jnp.einsum("bd,bpnd->bpn", query_BD, hashtags_TD[negatives_BPN])
-        return warp_sampled(positive_BP, mask_BP, negative_BPN, num_hashtags=num_hashtags, **warp)
+        own_BP = jnp.einsum("bd,bpd->bp", query_BD, hashtags_TD[positives_BP])
+        others_BPN = jnp.einsum("bd,bpnd->bpn", query_BD, hashtags_TD[negatives_BPN])
+        loss_B, how = 0.0, {"num_hashtags": num_hashtags}
+        if warp_share:
+            loss_B += warp_share * warp_sampled(own_BP, mask_BP, others_BPN, **how, **warp)
+        if warp_share < 1:
+            logits = own_BP / temperature, mask_BP, others_BPN / temperature
+            loss_B += (1 - warp_share) * logistic_sampled(*logits, **how)
+        return loss_B
 
     match name, estimator:
         case "softmax", _:
             return LossFunction(num_hashtags, 0, softmax)
-        case "warp", "exact":
+        case "warp" | "logistic", "exact":
             return LossFunction(num_hashtags, 0, exact)
-        case "warp", "sampled":
+        case "warp" | "logistic", "sampled":
             return LossFunction(num_hashtags, num_negatives, sampled)
     raise ValueError(
-        f"a loss must be softmax or warp (exact or sampled), got {name!r} ({estimator!r}); "
-        "add a case to losses.make_loss"
+        "a loss must be softmax, warp or logistic (the last two exact or sampled), got "
+        f"{name!r} ({estimator!r}); add a case to losses.make_loss"
     )
 
 
@@ -284,6 +313,63 @@ def softmax_cross_entropy(scores_BT, positives_BP, positives_mask_BP):
     log_prob_BP = jnp.take_along_axis(log_prob_BT, ids_BP, axis=1)
     total_B = -jnp.sum(jnp.where(positives_mask_BP, log_prob_BP, 0.0), axis=1)
     return total_B / jnp.maximum(jnp.sum(positives_mask_BP, axis=1), 1)
+
+
+def logistic_exact(logits_BT, positives_BP, positives_mask_BP):
+    """Returns the binary cross-entropies of an example, summed over all T hashtags.
+
+    The loss is sum_t softplus(s_t) - y_t s_t, where y_t is 1 for a positive and else 0, so
+    sigmoid(s_t) estimates the probability that the video has hashtag t. An example without
+    positives has loss 0.
+
+    >>> logits = jnp.log(jnp.array([[3.0, 1.0]]))  # probabilities 3/4 and 1/2
+    >>> loss = logistic_exact(logits, jnp.array([[0]]), jnp.array([[True]]))
+    >>> bool(jnp.isclose(loss[0], -jnp.log(3 / 4 * 1 / 2)))
+    True
+
+    Args:
+        logits_BT: float.
+        positives_BP: int32 hashtag ids, without repetition.
+        positives_mask_BP: bool, True for a real slot; the values of other slots have no effect.
+
+    Returns:
+        loss_B, float32.
+    """
+    logits_BT = logits_BT.astype(jnp.float32)
+    ids_BP = jnp.where(positives_mask_BP, positives_BP, 0)
+    own_BP = jnp.take_along_axis(logits_BT, ids_BP, axis=1)
+    own_B = jnp.sum(jnp.where(positives_mask_BP, own_BP, 0.0), axis=1)
+    loss_B = jnp.sum(jax.nn.softplus(logits_BT), axis=1) - own_B
+    return jnp.where(jnp.any(positives_mask_BP, axis=1), loss_B, 0.0)
+
+
+def logistic_sampled(positive_logits_BP, positives_mask_BP, negative_logits_BPN, *, num_hashtags):
+    """Returns an unbiased estimate of `logistic_exact` from N sampled negatives for each positive.
+
+    The positives count exactly. The mean over all draws of an example, times the number of its
+    non-positives, estimates the sum over the non-positives. The cost is independent of T.
+
+    >>> positive, mask = jnp.log(jnp.array([[3.0]])), jnp.array([[True]])  # probability 3/4
+    >>> negatives = jnp.log(jnp.array([[[1.0, 1 / 3]]]))  # probabilities 1/2 and 1/4
+    >>> loss = logistic_sampled(positive, mask, negatives, num_hashtags=5)  # 4 others, 2 drawn
+    >>> bool(jnp.isclose(loss[0], -jnp.log(3 / 4) - 4 / 2 * jnp.log(1 / 2 * 3 / 4)))
+    True
+
+    Args:
+        positive_logits_BP: float.
+        positives_mask_BP: bool, True for a real slot; the values of other slots have no effect.
+        negative_logits_BPN: float, of uniform draws from the non-positives.
+        num_hashtags: T.
+
+    Returns:
+        loss_B, float32.
+    """
+    own_BP = jax.nn.softplus(-positive_logits_BP.astype(jnp.float32))
+    others_BP = jnp.mean(jax.nn.softplus(negative_logits_BPN.astype(jnp.float32)), axis=2)
+    count_B = jnp.sum(positives_mask_BP, axis=1)
+    weight_B = (num_hashtags - count_B) / jnp.maximum(count_B, 1)
+    loss_BP = own_BP + weight_B[:, None] * others_BP
+    return jnp.sum(jnp.where(positives_mask_BP, loss_BP, 0.0), axis=1)
 
 
 def sample_negatives(key, positives_BP, positives_mask_BP, *, num_hashtags, num_negatives):

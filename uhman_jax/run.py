@@ -148,7 +148,9 @@ def _train_and_evaluate(
             except train.Interrupted as interrupted:
                 log(f"Saved at step {interrupted.step} in {workdir / CHECKPOINTS}.")
                 return None
-    steps = {"step": int(state.step), "num_steps": train.total_steps(config, view)}
+    stopped = train.stopped_early(config, view, state)
+    num_steps = int(state.step) if stopped else train.total_steps(config, view)
+    steps = {"step": int(state.step), "num_steps": num_steps}
     if cluster.is_main_process:
         (workdir / REPORT).unlink(missing_ok=True)  # of an earlier evaluation
     return evaluate(

@@ -80,7 +80,8 @@ def study(run: Trained, seed: int, top_k: int | None, max_clips: int) -> dict[st
     suggested_V = _suggested(run, seed, top_k)
     model, variables = run.model(seed)
     hashtags: Any = model.apply({"params": variables["params"]}, method="hashtags")
-    directions_TD = space.directions(np.asarray(hashtags))
+    # Without the bias, which follows the embedding and is no direction of meaning.
+    directions_TD = space.directions(np.asarray(hashtags)[:, : run.config.model.embedding_size])
     points_T2, share = space.principal_plane(directions_TD[:MAX_POINTS])
     return {
         "name": run.config.name,

@@ -53,6 +53,7 @@ class _Baseline(TwoTowers):
         """
         x_BC = mean_features(video, self._statistics(video))
         video_BD = nn.Dense(self.embedding_size, dtype=self.dtype, name="video_out")(x_BC)  # V x
+        user = self._shown(user, deterministic)
         query_BD = self._finish(self._combine(video_BD, user, deterministic), deterministic)
         return (query_BD, _uniform_attention(video)) if with_attention else query_BD
 
@@ -107,10 +108,10 @@ class GatedMean(TwoTowers):
     def query(self, video, user, *, deterministic=True, with_attention=False):
         """Returns query_BD, or (query_BD, Attention), as the other baselines do."""
         mean_BC = mean_features(video, self._statistics(video))
-        sizes = self.hidden_size, self.embedding_size, self.dropout, self.dtype
-        user_BK = self._user(user, deterministic)
+        sizes = self._user_sizes, self.embedding_size, self.dropout, self.dtype
         fuse = GatedFusion(*sizes, name="fusion")
-        query_BD = self._scaled(fuse(user_BK, mean_BC, deterministic=deterministic))
+        user = self._shown(user, deterministic)
+        query_BD = self._scaled(fuse(user, mean_BC, deterministic=deterministic))
         return (query_BD, _uniform_attention(video)) if with_attention else query_BD
 
 

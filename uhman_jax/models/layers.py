@@ -211,16 +211,12 @@ def sampled_history(key, history_parts_BR):
     return (history_parts_BR & chosen_B[:, None]) != 0
 
 
-class UserEmbedding(nn.Module):
-    """u_e of section 2.2: `FFN` of concatenated embeddings of attributes and history, each K.
+class _UserTables(nn.Module):
+    """Embedding tables of attributes and hashtags; id 0 of an attribute ("unknown") has its row.
 
-    Id 0 ("unknown") has its own row. A history is the sum of its rows divided by the square root of
-    their number, so that long and short histories have the same scale; an empty history gives
-    zeros. Each training step drops a fraction `history_dropout` of the history's hashtags, because
-    a whole history identifies its user, and a model could memorise the user's training clips. With
-    `history_sampling` it shows only the hashtags of a random part of the user's other clips
-    instead; the fraction is uniform in 0..1 for each example. A hashtag that is missing then says
-    nothing about the example's own hashtags.
+    A history is the sum of its rows divided by the square root of their number, so that long and
+    short histories have the same scale; an empty history gives zeros. Each training step drops a
+    fraction `history_dropout` of the history's hashtags.
     """
 
     num_hashtags: int
@@ -228,68 +224,101 @@ class UserEmbedding(nn.Module):
     num_ages: int
     num_countries: int
     hidden_size: int
-    dropout: float
-    dtype: jnp.dtype
     history_dropout: float = 0.0
-    history_sampling: bool = False
+
+    def _embeddings(self, user, deterministic, attribute_scale, history_scale):
+        """Returns the embeddings (B, K) of gender, age, country and history."""
+        mask_BR = user.history_mask_BR
+        if self.history_dropout and not deterministic:
+            rate = 1 - self.history_dropout
+            mask_BR &= jax.random.bernoulli(self.make_rng("dropout"), rate, mask_BR.shape)
+
+        def table(name, num_rows, scale):
+            init = nn.initializers.normal(scale)
+            return self.param(name, init, (num_rows, self.hidden_size))
+
+        gender_BK = lookup(table("gender_AK", self.num_genders, attribute_scale), user.gender_B)
+        age_BK = lookup(table("age_AK", self.num_ages, attribute_scale), user.age_B)
+        country_BK = lookup(
+            table("country_AK", self.num_countries, attribute_scale), user.country_B
+        )
+        history_BR = jnp.where(mask_BR, user.history_BR, 0)
+        rows_BRK = lookup(table("history_TK", self.num_hashtags, history_scale), history_BR)
+        rows_BRK = jnp.where(mask_BR[:, :, None], rows_BRK, 0.0)
+        count_B = jnp.maximum(jnp.sum(mask_BR, axis=1), 1)
+        history_BK = jnp.sum(rows_BRK, axis=1) / jnp.sqrt(count_B.astype(jnp.float32))[:, None]
+        return gender_BK, age_BK, country_BK, history_BK
+
+
+class UserEmbedding(_UserTables):
+    """u_e of section 2.2: `FFN` of concatenated embeddings of attributes and history, each K.
+
+    The tables start small: large rows let a model memorise a user.
+    """
+
+    dropout: float = 0.0
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, user, *, deterministic):
         """Returns user_BK."""
-        mask_BR = user.history_mask_BR
-        if self.history_sampling and not deterministic:
-            mask_BR &= sampled_history(self.make_rng("dropout"), user.history_parts_BR)
-        if self.history_dropout and not deterministic:
-            rate = 1 - self.history_dropout
-            mask_BR &= jax.random.bernoulli(self.make_rng("dropout"), rate, mask_BR.shape)
-        gender_BK = lookup(self._table("gender_AK", self.num_genders, 0.3), user.gender_B)
-        age_BK = lookup(self._table("age_AK", self.num_ages, 0.3), user.age_B)
-        country_BK = lookup(self._table("country_AK", self.num_countries, 0.3), user.country_B)
-        history_BR = jnp.where(mask_BR, user.history_BR, 0)
-        rows_BRK = lookup(self._table("history_TK", self.num_hashtags, 0.1), history_BR)
-        rows_BRK = jnp.where(mask_BR[:, :, None], rows_BRK, 0.0)
-        count_B = jnp.maximum(jnp.sum(mask_BR, axis=1), 1)
-        history_BK = jnp.sum(rows_BRK, axis=1) / jnp.sqrt(count_B.astype(jnp.float32))[:, None]
-        parts = jnp.concatenate([gender_BK, age_BK, country_BK, history_BK], axis=-1)
+        parts = jnp.concatenate(self._embeddings(user, deterministic, 0.3, 0.1), axis=-1)
         ffn = FFN(self.hidden_size, self.dropout, self.dtype, name="ffn")
         return ffn(parts.astype(self.dtype), deterministic=deterministic)
 
-    def _table(self, name, num_rows, deviation):
-        """Returns an embedding table that starts small: large rows let a model memorise a user."""
-        init = nn.initializers.normal(deviation)
-        return self.param(name, init, (num_rows, self.hidden_size))
+
+class UserSum(_UserTables):
+    """The sum of the embeddings of attributes and history, which is linear in the user.
+
+    Attributes:
+        scale: standard deviation of the entries of the tables at the start.
+    """
+
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, user, *, deterministic):
+        """Returns user_BK, float32."""
+        return sum(self._embeddings(user, deterministic, self.scale, self.scale))
 
 
 class GatedFusion(nn.Module):
-    """Joins user u, attended content v and mean feature x: W relu((V x + A v) * (1 + G u) + S u).
+    """Joins user, mean feature x and attended content v: W relu((V x + A v) * (1 + g) + s).
 
-    It replaces equation 10, W_V Concat(u, v), in which content and user only add up. The product is
-    that of the three-way model (Denton et al. 2015). A starts at zero, so the content starts as the
-    mean over all regions and frames, and attention has to earn its part. x is scaled to length 2,
-    because a clip's mean feature is small against that of a region. Not in the paper.
+    It replaces equation 10, W_V Concat(u, v), in which content and user only add up. The gate g and
+    the shift s are a `UserSum` each; the product is that of the three-way model (Denton et al.
+    2015). A starts at zero, so the content starts as the mean over all regions and frames, and
+    attention has to earn its part. x is scaled to length 2, because a clip's mean feature is small
+    against that of a region. Not in the paper.
+
+    Attributes:
+        user_sizes: the first six attributes of `UserSum`.
+        embedding_size: d.
+        dropout: fraction of the entries of x, and of hidden units, to drop.
+        dtype: type of activations.
     """
 
-    hidden_size: int
+    user_sizes: tuple
     embedding_size: int
     dropout: float
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, user_BK, mean_BC, video_BK=None, *, deterministic):
+    def __call__(self, user, mean_BC, video_BK=None, *, deterministic):
         """Returns query_BD, float32; without `video_BK` the content is the mean alone."""
-
-        def dense(name, **how):
-            how = {"use_bias": False, "dtype": self.dtype} | how
-            return nn.Dense(self.hidden_size, name=name, **how)
+        how = {"features": self.user_sizes[4], "dtype": self.dtype}
 
         def drop(x):
             return nn.Dropout(self.dropout)(x, deterministic=deterministic)
 
-        content_BK = dense("mean", use_bias=True)(drop(2 * unit_length(mean_BC)))
+        content_BK = nn.Dense(**how, name="mean")(drop(2 * unit_length(mean_BC)))
         if video_BK is not None:
-            content_BK += dense("attended", kernel_init=nn.initializers.zeros)(video_BK)
-        hidden_BK = content_BK * (1 + dense("gate")(user_BK)) + dense("shift")(user_BK)
-        hidden_BK = drop(nn.relu(hidden_BK))
+            how |= {"use_bias": False, "kernel_init": nn.initializers.zeros}
+            content_BK += nn.Dense(**how, name="attended")(video_BK)
+        gate = UserSum(*self.user_sizes, scale=0.25, name="gate")
+        shift = UserSum(*self.user_sizes, scale=1.0, name="shift")
+        gate_BK, shift_BK = (part(user, deterministic=deterministic) for part in (gate, shift))
+        hidden_BK = drop(nn.relu(content_BK * (1 + gate_BK) + shift_BK))
         out = nn.Dense(self.embedding_size, use_bias=False, name="output")
         return out(hidden_BK.astype(jnp.float32))
 
@@ -309,9 +338,15 @@ class TwoTowers(nn.Module):
         hidden_size: K.
         embedding_size: d.
         unit_length: scales query and hashtag vectors to length 1, so that scores lie in -1..1.
+        bias: adds a learned number to the score of each hashtag. It is one more dimension of both
+            vectors, D = d + 1, which is 1 in the query; `unit_length` and dropout leave it as it
+            is. It is 0 after `init`; the trainer sets it.
         dropout: fraction of hidden units (region and user networks) and query entries to drop.
-        history_dropout: see `UserEmbedding`.
-        history_sampling: see `UserEmbedding`.
+        history_dropout: fraction of a history's hashtags to drop.
+        history_sampling: in training, a history has only the hashtags of a random part of the
+            user's other clips (see `sampled_history`). Otherwise a model can learn the whole set of
+            a user's hashtags and find a training clip's own ones as those that its history lacks;
+            new clips have no such gap.
         dtype: type of activations; parameters, softmax, layer norm and scores are float32.
     """
 
@@ -322,6 +357,7 @@ class TwoTowers(nn.Module):
     hidden_size: int = 32
     embedding_size: int = 32
     unit_length: bool = True
+    bias: bool = False
     dropout: float = 0.0
     history_dropout: float = 0.0
     history_sampling: bool = False
@@ -334,15 +370,18 @@ class TwoTowers(nn.Module):
         shape = (self.num_hashtags, self.hidden_size)
         self.hashtag_TK = self.param("hashtag_TK", _unit_rows, shape)  # W_T^1
         self.hashtag_out = nn.Dense(self.embedding_size, use_bias=False)  # W_T^2
+        if self.bias:
+            self.bias_T = self.param("bias_T", nn.initializers.zeros, shape[:1])
 
     def __call__(self, video, user, *, deterministic=True):
         """Returns scores_BT, float32; higher is better."""
         return score(self.query(video, user, deterministic=deterministic), self.hashtags())
 
     def hashtags(self):
-        """Returns hashtags_TD, float32: W_T^2 W_T^1 t for every hashtag (equation 9)."""
+        """Returns hashtags_TD, float32: W_T^2 W_T^1 t for every hashtag (equation 9), its bias."""
         hashtags_TD = self.hashtag_out(self.hashtag_TK)
-        return unit_length(hashtags_TD) if self.unit_length else hashtags_TD
+        hashtags_TD = unit_length(hashtags_TD) if self.unit_length else hashtags_TD
+        return jnp.column_stack([hashtags_TD, self.bias_T]) if self.bias else hashtags_TD
 
     def query(self, video, user, *, deterministic=True, with_attention=False):
         """Returns query_BD, float32.
@@ -362,18 +401,29 @@ class TwoTowers(nn.Module):
         std = self.variable("statistics", "std_C", jnp.ones, shape)
         return ChannelStatistics(mean.value, std.value)
 
+    @property
+    def _user_sizes(self):
+        """The first attributes of `UserEmbedding` and `UserSum`."""
+        sizes = self.num_hashtags, self.num_genders, self.num_ages, self.num_countries
+        return *sizes, self.hidden_size, self.history_dropout
+
     def _user(self, user, deterministic):
         """Returns user_BK."""
-        sizes = self.num_hashtags, self.num_genders, self.num_ages, self.num_countries
-        options = self.hidden_size, self.dropout, self.dtype
-        history = self.history_dropout, self.history_sampling
-        embed = UserEmbedding(*sizes, *options, *history, name="user")
+        embed = UserEmbedding(*self._user_sizes, self.dropout, self.dtype, name="user")
         return embed(user, deterministic=deterministic)
 
+    def _shown(self, user, deterministic):
+        """Returns the user with the history to use; in training a sample, if `history_sampling`."""
+        if not self.history_sampling or deterministic:
+            return user
+        seen_BR = sampled_history(self.make_rng("dropout"), user.history_parts_BR)
+        return user._replace(history_mask_BR=user.history_mask_BR & seen_BR)
+
     def _finish(self, query_BD, deterministic):
-        """Returns the final query_BD: float32, after dropout, scaled if `unit_length`."""
+        """Returns the final query_BD: float32, after dropout, scaled if `unit_length`, the 1."""
         query_BD = query_BD.astype(jnp.float32)
         return self._scaled(nn.Dropout(self.dropout)(query_BD, deterministic=deterministic))
 
     def _scaled(self, query_BD):
-        return unit_length(query_BD) if self.unit_length else query_BD
+        query_BD = unit_length(query_BD) if self.unit_length else query_BD
+        return jnp.column_stack([query_BD, jnp.ones(len(query_BD))]) if self.bias else query_BD

@@ -231,6 +231,7 @@ class UHMAN(TwoTowers):
         Returns:
             query_BD, or (query_BD, Attention). An ablated attention is uniform.
         """
+        user = self._shown(user, deterministic)
         user_BK = self._user(user, deterministic)
         guide_BK = user_BK
         if not self.user_guidance:
@@ -252,9 +253,9 @@ class UHMAN(TwoTowers):
         video_BK = block.finish(guide_BK, pooled_BHK)
 
         if self.gated:
-            sizes = self.hidden_size, self.embedding_size, self.dropout, self.dtype
+            sizes = self._user_sizes, self.embedding_size, self.dropout, self.dtype
             fuse = GatedFusion(*sizes, name="fusion")
-            query_BD = fuse(user_BK, mean_BC, video_BK, deterministic=deterministic)
+            query_BD = fuse(user, mean_BC, video_BK, deterministic=deterministic)
             query_BD = self._scaled(query_BD)
         else:
             both = jnp.concatenate([user_BK, video_BK], axis=-1)  # equation 10

@@ -1,9 +1,9 @@
 """Places arrays on a `data` x `model` mesh of devices.
 
 The devices along `data` share the videos of a batch. The devices along `model` share the rows of
-the hashtag tables (parameters whose names end in `_TK`, and their optimiser state). All other
-arrays are replicated. XLA derives the communication. Tables are padded with zeros to the same
-number of rows per device; padding is never scored.
+the hashtag tables (parameters whose names end in `_TK` or `_T`, and their optimiser state). All
+other arrays are replicated. XLA derives the communication. Tables are padded with zeros to the
+same number of rows per device; padding is never scored.
 """
 
 import time
@@ -20,7 +20,7 @@ DATA, MODEL = "data", "model"
 
 def is_table(path: Any) -> bool:
     """Returns whether the leaf at a path of a tree has a row for every hashtag."""
-    return str(getattr(path[-1], "key", "")).endswith("_TK")
+    return str(getattr(path[-1], "key", "")).endswith(("_TK", "_T"))
 
 
 class Devices:
@@ -78,7 +78,7 @@ class Devices:
         return NamedSharding(self.mesh, PartitionSpec())
 
     def row_sharded(self) -> NamedSharding:
-        """Returns the sharding of tables (S, rows, K): rows along `model`."""
+        """Returns the sharding of tables (S, rows, ...): rows along `model`."""
         return NamedSharding(self.mesh, PartitionSpec(None, MODEL))
 
     def batch_sharded(self) -> NamedSharding:
@@ -97,7 +97,8 @@ class Devices:
         def fill(path: Any, leaf: Any) -> Any:
             if not is_table(path):
                 return leaf
-            return np.pad(leaf, ((0, 0), (0, self.num_rows - self.num_hashtags), (0, 0)))
+            padding = self.num_rows - self.num_hashtags
+            return np.pad(leaf, [(0, 0), (0, padding), (0, 0)][: leaf.ndim])
 
         filled = jax.tree_util.tree_map_with_path(fill, tree)
         return jax.device_put(filled, self.state_shardings(filled))

@@ -18,7 +18,7 @@ from uhman_jax.input_pipeline import TrainOrder
 from uhman_jax.kernels.video_input import ChannelStatistics
 from uhman_jax.models.build import build_model
 from uhman_jax.runtime import signals
-from uhman_jax.runtime.errors import DivergedError, UserError
+from uhman_jax.runtime.errors import DivergedError, UserError, count_of
 from uhman_jax.runtime.mesh import Devices
 from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.shards.store import FrameStore
@@ -26,7 +26,13 @@ from uhman_jax.train.batch_source import OnDevice, Streamed, multi_step
 from uhman_jax.train.checkpoints import Checkpoints
 from uhman_jax.train.device_dataset import fits_on_device, load
 from uhman_jax.train.metrics_log import MetricsLog
-from uhman_jax.train.state import State, abstract_state, init_state, record_validation
+from uhman_jax.train.state import (
+    State,
+    abstract_state,
+    init_state,
+    record_validation,
+    share_logits,
+)
 from uhman_jax.train.step import StepMetrics, learning_rate, make_train_step
 
 MAX_TRAIN_SAMPLE = 256  # most training videos to rank at a validation, to show overfitting
@@ -52,8 +58,20 @@ def steps_per_epoch(config: Config, view: View) -> int:
 
 
 def total_steps(config: Config, view: View) -> int:
-    """Returns the number of steps of a run."""
+    """Returns the number of steps of a run that does not stop early."""
     return config.train.num_epochs * steps_per_epoch(config, view)
+
+
+def stopped_early(config: Config, view: View, state: State) -> bool:
+    """Returns whether `train.stop_after` ends a run at this state, before its last step.
+
+    The run ends if no seed had a better score at the last `stop_after` validations. The result
+    depends only on the state, so a resumed run ends at the step of an unbroken one.
+    """
+    if not config.train.stop_after:
+        return False
+    is_stale = int(np.min(state.stale_S)) >= config.train.stop_after
+    return is_stale and int(state.step) == int(state.validated_step) < total_steps(config, view)
 
 
 def train(
@@ -83,7 +101,8 @@ def train(
             is the same up to rounding, and a run may be resumed on another mesh.
 
     Returns:
-        The final state; `State.kept` has the parameters to use.
+        The final state, of the last step or as `stopped_early`; `State.kept` has the parameters to
+        use.
 
     Raises:
         DivergedError: a loss or its gradient is not finite.
@@ -95,13 +114,22 @@ def train(
         run = _Run(config, view, store, checkpoints, metrics_log, devices)
         state = checkpoints.restore(run.abstract, log)
         if state is None:
-            state = init_state(run.model, config, statistics)
-        elif int(state.step) < run.num_steps:
+            logits_T = share_logits(view.counts_T, len(view.rows(TRAIN)))
+            state = init_state(run.model, config, statistics, logits_T)
+        elif int(state.step) < run.num_steps and not stopped_early(config, view, state):
             log(f"Resumed at step {int(state.step)} of {run.num_steps}.")
-        if not devices:
-            return run.finish(state, should_stop)
-        state = run.finish(devices.shard_state(state), devices.agreed(should_stop))
-        return devices.gather_state(state)
+        if devices:
+            state = run.finish(devices.shard_state(state), devices.agreed(should_stop))
+            state = devices.gather_state(state)
+        else:
+            state = run.finish(state, should_stop)
+        if stopped_early(config, view, state):
+            unit = "validation" if config.train.eval_every else "epoch"
+            log(
+                f"Stopped after {unit} {int(state.step) // run.eval_every}: no better validation "
+                f"{config.evaluate.select_by} for {count_of(config.train.stop_after, unit)}."
+            )
+        return state
 
 
 class _Run:
@@ -123,11 +151,15 @@ class _Run:
         self.num_steps = total_steps(config, view)
         if not len(rows):
             raise UserError("training needs at least one video in the training split, got none")
-        if plateau and not len(validation_rows):
-            raise UserError(
-                "train.decay=plateau needs validation videos, got none; "
-                "use --config.train.decay=steps or a larger view.validation_share"
-            )
+        for is_set, setting, other in (
+            (plateau, "decay=plateau", "decay=steps"),
+            (config.train.stop_after, f"stop_after={config.train.stop_after}", "stop_after=0"),
+        ):
+            if is_set and not len(validation_rows):
+                raise UserError(
+                    f"train.{setting} needs validation videos, got none; "
+                    f"use --config.train.{other} or a larger view.validation_share"
+                )
         if self.num_steps > MAX_STEPS:
             raise UserError(
                 f"a run must have at most {MAX_STEPS} steps, got {self.num_steps} from "
@@ -160,7 +192,8 @@ class _Run:
         start = step = int(state.step)
         validated = int(state.validated_step)
         self.log.truncate(validated)
-        if step == validated == self.num_steps:
+        over = step == validated == self.num_steps or stopped_early(self.config, self.view, state)
+        if over:
             return state
         if not (source := self._batch_source(step, should_stop)):
             raise Interrupted(step)
@@ -185,11 +218,16 @@ class _Run:
                     state, validated = record(state, score_S), step
                     name = f"validation {self.config.evaluate.select_by}"
                     bar.set_postfix({name: f"{np.mean(scores):.3f}"}, refresh=False)
+                    over = step == self.num_steps
+                    if stopped_early(self.config, self.view, state):
+                        over, bar.total = True, step
+                        bar.set_description("Training, stopped early", refresh=False)
                 is_new = (step, validated) != saved
-                if is_new and is_due(self.checkpoint_every) and self._may_save(step, saved_at):
+                is_due_now = over or is_due(self.checkpoint_every)
+                if is_new and is_due_now and self._may_save(over, saved_at):
                     self._save(state)
                     saved, saved_at = (step, validated), time.monotonic()
-                if step == self.num_steps:
+                if over:
                     return state
                 if should_stop():
                     break
@@ -267,12 +305,12 @@ class _Run:
         # Without validation videos the step is the score, so the last parameters are kept.
         return entry.get(f"validation/{config.evaluate.select_by}", [step] * len(entry["loss"]))
 
-    def _may_save(self, step: int, saved_at: float) -> bool:
-        """Returns whether a checkpoint at this step is requested or cheap enough.
+    def _may_save(self, over: bool, saved_at: float) -> bool:
+        """Returns whether a checkpoint is requested, of the final state or cheap enough.
 
         Several processes must save together, so their clocks do not decide: the result is True.
         """
-        is_requested = self.config.train.checkpoint_every or step == self.num_steps
+        is_requested = self.config.train.checkpoint_every or over
         is_cheap = time.monotonic() - saved_at > self.checkpoints.seconds / SAVING_SHARE
         return bool(is_requested) or jax.process_count() > 1 or is_cheap
 

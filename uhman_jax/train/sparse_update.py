@@ -1,8 +1,8 @@
 """Sparse updates: a step reads and changes only the hashtags that it uses, not all T.
 
 With a sampled loss these are the positives, the negatives and the histories of a batch. Their rows
-of the tables (parameters whose names end in `_TK`) are gathered into small tables. The model runs
-on the small tables, and the updates are added to the original rows.
+of the tables (parameters with a row for every hashtag) are gathered into small tables. The model
+runs on the small tables, and the updates are added to the original rows.
 """
 
 from typing import Any

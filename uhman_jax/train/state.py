@@ -31,7 +31,8 @@ class State(NamedTuple):
         best_params: parameters of the best validation so far; before the first, the initial ones.
         best_score_S: float32, its score; -inf before the first.
         best_step_S: int32, its step.
-        stale_S: int32, validations since the last improvement or decay.
+        stale_S: int32, validations since the last improvement; of earlier versions, since then or
+            since the last decay, which gives the same decays.
         validated_step: int32, step of the last validation; 0 before the first.
     """
 
@@ -66,7 +67,8 @@ def optimiser(config: TrainConfig) -> optax.GradientTransformation:
     Clips the norm of the gradient. Weight decay applies to matrices only: SGD adds it before
     momentum, AdamW after its moments. Last, `user_rate`, `attention_rate` and `hashtag_rate` scale
     the updates of some parameters: rows of tables take larger steps, because only a few examples
-    of a batch use a row, but all use a dense matrix.
+    of a batch use a row, but all use a dense matrix. The hashtags' biases are not scaled: they
+    start near their values, and their gradients do not pass through another matrix.
     """
     parts = []
     if config.clip_norm:
@@ -107,19 +109,37 @@ def seed_keys(config: Config) -> tuple[jax.Array, jax.Array]:
     return keys_SA[:, 0], keys_SA[:, 1]
 
 
-def init_state(model: nn.Module, config: Config, statistics: ChannelStatistics) -> State:
+def share_logits(counts_T: np.ndarray, num_videos: int) -> np.ndarray:
+    """Returns the logit of the fraction of videos that have each hashtag, float32.
+
+    Half a video more is counted with and without the hashtag, so that no logit is infinite.
+
+    >>> share_logits(np.array([0, 1, 2]), 2).round(3).tolist()  # logs of 0.5/2.5, 1.5/1.5, 2.5/0.5
+    [-1.6089999675750732, 0.0, 1.6089999675750732]
+    """
+    return np.log((counts_T + 0.5) / (num_videos - counts_T + 0.5)).astype(np.float32)
+
+
+def init_state(
+    model: nn.Module,
+    config: Config,
+    statistics: ChannelStatistics,
+    logits_T: np.ndarray | None = None,
+) -> State:
     """Returns the state before the first step.
 
     Args:
         model: the result of `models.build.build_model`.
         config: seed s of the population draws its parameters from `config.seed + s`.
         statistics: mean and standard deviation of the channels over the training split.
+        logits_T: `share_logits`, at which the biases of hashtags start after multiplication by
+            `loss.temperature`; None: at 0. Without `model.bias` it has no effect.
     """
     # This runs once. On a CPU, XLA would optimise it for 10 s; unoptimised it runs in 10 ms.
     unoptimised = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     options = unoptimised if jax.default_backend() == "cpu" else None
     init = functools.partial(_initial, model, config)
-    return jax.jit(init, compiler_options=options)(statistics)
+    return jax.jit(init, compiler_options=options)(statistics, logits_T)
 
 
 def abstract_state(model: nn.Module, config: Config, num_channels: int) -> State:
@@ -129,13 +149,20 @@ def abstract_state(model: nn.Module, config: Config, num_channels: int) -> State
     return jax.eval_shape(functools.partial(_initial, model, config), statistics)
 
 
-def _initial(model: nn.Module, config: Config, statistics: ChannelStatistics) -> State:
+def _initial(
+    model: nn.Module,
+    config: Config,
+    statistics: ChannelStatistics,
+    logits_T: np.ndarray | None = None,
+) -> State:
     num_seeds, num_channels = config.train.num_seeds, len(statistics.mean_C)
     video = pad_videos([None], Schema(num_channels), max_frames=1)
     unknown_B, history_BR = jnp.zeros(1, jnp.int32), jnp.zeros((1, 1), jnp.int32)
     user = UserInput(unknown_B, unknown_B, unknown_B, history_BR, history_BR.astype(bool))
     init_keys_S, _ = seed_keys(config)
     params = jax.vmap(lambda key: model.init(key, video, user)["params"])(init_keys_S)
+    if config.model.bias and logits_T is not None:
+        params["bias_T"] += config.loss.temperature * logits_T[None, :]
     return State(
         step=jnp.int32(0),
         params=params,
@@ -162,7 +189,8 @@ def record_validation(
         state: at the validated step.
         score_S: higher is better. At a tie the new parameters replace the best ones, but a tie
             does not count as an improvement. NaN counts as worse.
-        patience: validations without improvement before the learning rate falls; 0: never.
+        patience: the learning rate falls after each such number of validations without
+            improvement; 0: never.
         decay_factor: factor on the learning rate when it falls.
     """
     improved_S = score_S > state.best_score_S
@@ -172,7 +200,7 @@ def record_validation(
         return jnp.where(as_good_S.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
 
     stale_S = jnp.where(improved_S, 0, state.stale_S + 1)
-    decay_S = stale_S >= patience if patience else jnp.zeros_like(improved_S)
+    decay_S = ~improved_S & (stale_S % patience == 0) if patience else jnp.zeros_like(improved_S)
     return state._replace(
         rate_scale_S=jnp.where(decay_S, state.rate_scale_S * decay_factor, state.rate_scale_S),
         loss_sum_S=jnp.zeros_like(state.loss_sum_S),
@@ -180,6 +208,6 @@ def record_validation(
         best_params=jax.tree.map(keep_best, state.evaluated, state.best_params),
         best_score_S=jnp.where(as_good_S, score_S, state.best_score_S),
         best_step_S=jnp.where(as_good_S, state.step, state.best_step_S),
-        stale_S=jnp.where(decay_S, 0, stale_S),
+        stale_S=stale_S,
         validated_step=state.step,
     )
