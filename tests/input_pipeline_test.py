@@ -73,8 +73,20 @@ def test_batch_holds_the_rows_asked_for(tmp_path, view, storage):
     types = [leaf.dtype.name for leaf in leaves(batch)[1:]]
     assert types == (
         ["float32", "float32", "bool", "int32", "int32", "int32", "int32", "int32", "bool"]
-        + ["int32", "int32", "bool", "int32", "bool"]
+        + ["int32", "bool", "int32", "bool"]
     )
+
+
+def test_training_batches_have_the_parts_of_histories(view, frames):
+    batch = train(view, frames)[0]
+    user = batch.user
+    assert user.history_parts_BR.dtype == np.int32
+    np.testing.assert_array_equal(user.history_parts_BR != 0, user.history_mask_BR)
+    for b, row in enumerate(batch.row_B):
+        start, end = view.history.offsets[row : row + 2]
+        expected = view.history_parts[start:end].tolist()
+        assert user.history_parts_BR[b][user.history_mask_BR[b]].tolist() == expected
+    assert input_pipeline.Join(view, frames)(np.array([0])).user.history_parts_BR is None
 
 
 def test_a_part_of_a_batch_that_processes_share_has_its_slots_of_the_whole(view, frames):

@@ -149,7 +149,7 @@ def test_masked_inputs_get_zero_gradient(system):
     used_BF = np.any(np.asarray(codes_grad) != 0, axis=(2, 3))
     np.testing.assert_array_equal(used_BF, video.mask_BF)
     if system is not Bilinear:
-        tables = grad["user"]
+        tables = grad["fusion"]["gate"] if system is GatedMean else grad["user"]
         used = np.unique(user.history_BR[user.history_mask_BR])
         np.testing.assert_array_equal(np.flatnonzero(tables["history_TK"].any(axis=1)), used)
         # "unknown", 0, learns a row of its own

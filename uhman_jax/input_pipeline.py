@@ -69,17 +69,21 @@ class Join:
         view: labels of the videos.
         store: features of the videos.
         max_frames: F, at least the length of the longest record; 0: that length.
+        for_training: whether batches have `history_parts_BR`.
 
     Raises:
         UserError: the store lacks a video.
     """
 
-    def __init__(self, view: View, store: FrameStore, max_frames: int = 0):
+    def __init__(
+        self, view: View, store: FrameStore, max_frames: int = 0, for_training: bool = False
+    ):
         """Finds the record of every video."""
         self.view, self.store = view, store
         self._max_frames = max_frames or store.max_frames
         self._record_V = store.rows(view.video_ids)
-        self._history_parts = Ragged(view.history_parts, view.history.offsets)
+        offsets = view.history.offsets
+        self._parts = Ragged(view.history_parts, offsets) if for_training else None
         self._recycler = Recycler()
 
     def __call__(self, row_B: np.ndarray) -> Batch:
@@ -101,7 +105,7 @@ class Join:
             for value_V in (view.gender_V, view.age_V, view.country_V)
         )
         history = pad(view.history, row_B, view.max_history)
-        parts_BR, _ = pad(self._history_parts, row_B, view.max_history)
+        parts_BR = pad(self._parts, row_B, view.max_history)[0] if self._parts else None
         user = UserInput(gender_B, age_B, country_B, *history, parts_BR)
         positives = pad(view.positives, row_B, view.max_positives)
         return Batch(video, user, *positives, row_B, mask_B)
@@ -184,7 +188,7 @@ def train_batches(
     """
     import grain
 
-    join = Join(view, store)
+    join = Join(view, store, for_training=True)
 
     def read(row_B: np.ndarray) -> Batch:
         if slots is None:

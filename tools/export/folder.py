@@ -172,7 +172,7 @@ def _queries(program: bytes, run: Trained, rows: np.ndarray, frames: int) -> Ite
     query = jax.jit(export.deserialize(bytearray(program)).call)
     sizes = {"batch_size": run.config.evaluate.batch_size, "max_frames": frames}
     for batch in iterate(eval_batches(run.view, run.features(), rows=rows, **sizes)):
-        yield np.asarray(query(*batch.video[:4], *batch.user))[batch.mask_B]
+        yield np.asarray(query(*batch.video[:4], *batch.user[:5]))[batch.mask_B]
 
 
 def _json(value: Any) -> bytes:

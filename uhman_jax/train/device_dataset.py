@@ -106,7 +106,7 @@ def load(
     Raises:
         DamagedRecordError: a shard is damaged.
     """
-    join = Join(view, store)
+    join = Join(view, store, for_training=True)
     padded = padded_rows(np.append(rows, PADDING_ROW), _LOADED_AT_ONCE)
     slot_V = np.full(len(view.video_ids) + 1, padded.size - 1, np.int32)
     slot_V[rows] = np.arange(len(rows))
