@@ -20,7 +20,6 @@ from uhman_jax.evaluate import (
     reference_rankings,
     slices,
 )
-from uhman_jax.models.build import build_model
 from uhman_jax.runtime.errors import UserError
 from uhman_jax.scores import COMPARED, REFERENCES, interval
 
@@ -36,8 +35,10 @@ def trained(tmp_path_factory):
     view, store = tiny_world.load(root, config)
     statistics = channel_statistics.measure(view, store)
     state = train.train(config, view, store, statistics, folder / "run", log=NOTHING)
-    model = build_model(config.model, view)
-    return types.SimpleNamespace(config=config, view=view, store=store, state=state, model=model)
+    model, fresh = tiny_world.fresh(config, (view, store, statistics))
+    return types.SimpleNamespace(
+        config=config, view=view, store=store, state=state, model=model, fresh=fresh
+    )
 
 
 def run_evaluate(trained, workdir, **kwargs):
@@ -93,9 +94,18 @@ def assert_paired(values, view, own):
     assert width == pytest.approx(interval(gap_V.tolist()), rel=0.1)
 
 
-def test_differences_of_the_ensemble_are_paired_over_clips(trained, evaluated):
-    """Of each clip, the ensemble's value minus the reference's."""
-    view, (values, folder, _) = trained.view, evaluated
+def test_differences_of_the_ensemble_are_paired_over_clips(trained, tmp_path):
+    """Of each clip, the ensemble's value minus the reference's.
+
+    The second seed is not trained, so that the ensemble is not like the mean over seeds.
+    """
+    view, folder = trained.view, tmp_path
+    mixed = jax.tree.map(
+        lambda own, new: np.stack([own[0], new[1]]), trained.state.best_params, trained.fresh.params
+    )
+    state = trained.state._replace(best_params=mixed)
+    values = run_evaluate(types.SimpleNamespace(**{**vars(trained), "state": state}), folder)
+    assert abs(values["test_ensemble/NDCG@10"] - values["test/NDCG@10"]) > 0.02
     own = ndcg_of_file(view, folder, None)
     assert_paired(values, view, own)
     assert values["test_ensemble/NDCG@10"] == pytest.approx(np.mean(own), rel=1e-5)
@@ -105,6 +115,10 @@ def test_differences_of_the_ensemble_are_paired_over_clips(trained, evaluated):
     assert values["test/NDCG@10"] == pytest.approx(np.mean(mean), rel=1e-5)
     width = values["test/NDCG@10/interval_clips"]
     assert width == pytest.approx(interval(mean.tolist()), rel=0.1)
+
+
+def test_there_is_a_difference_to_every_reference(evaluated):
+    values, *_ = evaluated
     for name in REFERENCES:
         for metric in COMPARED:
             gap = values[f"test_ensemble/{metric}"] - values[f"{name}/{metric}"]
