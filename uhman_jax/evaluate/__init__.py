@@ -159,12 +159,12 @@ def evaluate(
     else:
         (workdir / confidence.FILE).unlink(missing_ok=True)
     seeds: list[int | None] = [*range(config.seed, config.seed + len(ranking.ranks_SVP))]
-    best = ranking.top_SVT, ranking.top_scores_SVT
+    top_SVT, top_scores_SVT = ranking.top_SVT, ranking.top_scores_SVT
     if together:
         seeds.append(None)
-        of_all = together.top_SVT, together.top_scores_SVT
-        best = tuple(map(np.concatenate, zip(best, of_all, strict=True)))
-    write_predictions(workdir, view, ranking.rows_V, *best, seeds)
+        top_SVT = np.concatenate([top_SVT, together.top_SVT])
+        top_scores_SVT = np.concatenate([top_scores_SVT, together.top_scores_SVT])
+    write_predictions(workdir, view, ranking.rows_V, top_SVT, top_scores_SVT, seeds)
     write_json(workdir / METRICS, values)  # last, as a sign that the other files are complete
     return values
 

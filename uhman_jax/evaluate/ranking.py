@@ -4,7 +4,7 @@ Several seeds also rank together, as an ensemble: by the mean over seeds of the 
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -166,23 +166,30 @@ def rank_videos(
     if pending is None:
         raise ValueError("a ranking needs at least one video, got none; check the split")
     parts.append(_to_host(*pending))
-    axes = (0, 1, 0, 1, 1)  # the axis V of each field
-    ranking, *ensemble = (
-        Ranking(*map(np.concatenate, zip(*ranked, strict=True), axes))
-        for ranked in zip(*parts, strict=True)
-    )
+    ranking, *ensemble = map(_joined, zip(*parts, strict=True))
     return ranking._replace(ensemble=ensemble[0]) if ensemble else ranking
 
 
-def _to_host(batch: Batch, results: list[tuple[jax.Array, ...]]) -> list[tuple[np.ndarray, ...]]:
-    """Returns the fields of each `Ranking` of the real examples of a batch, on the host."""
+def _to_host(batch: Batch, results: list[tuple[jax.Array, ...]]) -> list[Ranking]:
+    """Returns the rankings of the real examples of a batch, on the host."""
     real_B = np.asarray(batch.mask_B)
     rows_B, mask_BP = np.asarray(batch.row_B)[real_B], np.asarray(batch.positives_mask_BP)[real_B]
-    ranked = []
+    rankings = []
     for result in results:
         ranks_SBP, top_SBT, scores_SBT = (np.asarray(array)[:, real_B] for array in result)
-        ranked.append((rows_B, ranks_SBP, mask_BP, top_SBT, scores_SBT))
-    return ranked
+        rankings.append(Ranking(rows_B, ranks_SBP, mask_BP, top_SBT, scores_SBT))
+    return rankings
+
+
+def _joined(parts: Sequence[Ranking]) -> Ranking:
+    """Returns the ranking of the videos of all parts."""
+    return Ranking(
+        np.concatenate([part.rows_V for part in parts]),
+        np.concatenate([part.ranks_SVP for part in parts], axis=1),
+        np.concatenate([part.mask_VP for part in parts]),
+        np.concatenate([part.top_SVT for part in parts], axis=1),
+        np.concatenate([part.top_scores_SVT for part in parts], axis=1),
+    )
 
 
 def summaries(ranks_SVP: np.ndarray, mask_VP: np.ndarray) -> dict[str, list[float]]:
