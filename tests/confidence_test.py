@@ -36,8 +36,12 @@ def test_it_is_read_as_it_was_written(tmp_path):
     assert load(tmp_path, 0) is None
     save(tmp_path, fitted)
     assert [load(tmp_path, index) for index in range(3)] == [*fitted, None]
+    assert load(tmp_path, None) is None, "it has no ensemble"
+    together = calibration.fit(*suggestions(rng, 200))
+    save(tmp_path, fitted, together)
+    assert [load(tmp_path, index) for index in (0, 1, 2, None)] == [*fitted, None, together]
     (tmp_path / FILE).write_text(json.dumps(dataclasses.asdict(fitted[0])))  # as it once was
-    assert [load(tmp_path, index) for index in range(2)] == [fitted[0], None]
+    assert [load(tmp_path, index) for index in (0, 1, None)] == [fitted[0], None, None]
 
 
 def test_few_clips_are_enough_for_a_curve():

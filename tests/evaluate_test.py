@@ -3,6 +3,7 @@
 import json
 import types
 
+import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -10,9 +11,15 @@ import tiny_world
 from fake_truth import make_truth
 
 from uhman_jax import channel_statistics, clip_means, input_pipeline, train
-from uhman_jax.dataset.view import TEST
-from uhman_jax.evaluate import evaluate, ranking, reference_rankings, slices
-from uhman_jax.models.build import build_model
+from uhman_jax.dataset.view import TEST, VALIDATION
+from uhman_jax.evaluate import (
+    calibration,
+    confidence,
+    evaluate,
+    ranking,
+    reference_rankings,
+    slices,
+)
 from uhman_jax.runtime.errors import UserError
 from uhman_jax.scores import COMPARED, REFERENCES, interval
 
@@ -28,8 +35,10 @@ def trained(tmp_path_factory):
     view, store = tiny_world.load(root, config)
     statistics = channel_statistics.measure(view, store)
     state = train.train(config, view, store, statistics, folder / "run", log=NOTHING)
-    model = build_model(config.model, view)
-    return types.SimpleNamespace(config=config, view=view, store=store, state=state, model=model)
+    model, fresh = tiny_world.fresh(config, (view, store, statistics))
+    return types.SimpleNamespace(
+        config=config, view=view, store=store, state=state, model=model, fresh=fresh
+    )
 
 
 def run_evaluate(trained, workdir, **kwargs):
@@ -60,29 +69,92 @@ def test_training_beats_popularity_clearly(evaluated):
 # The references
 
 
-def test_differences_are_paired_over_clips(trained, evaluated):
-    """The mean over seeds of each clip, minus the reference's value of this clip."""
-    view, (values, folder, _) = trained.view, evaluated
-    predictions = pq.read_table(folder / "predictions.parquet").to_pylist()
-    rows_V = view.rows(TEST)
-    hits: dict[str, list[float]] = {}
-    for row in predictions:
-        found = set(row["hashtags"][:10]) & set(row["true_hashtags"])
-        hits.setdefault(row["video_id"], []).append(len(found) / 10)
-    own = [np.mean(hits[view.video_ids[row]]) for row in rows_V]
-    popular = [sum(hashtag < 10 for hashtag in view.positives.row(row)) / 10 for row in rows_V]
-    assert values["test-popularity/P@10"] == pytest.approx(np.mean(own) - np.mean(popular))
+def ndcg(ranks):
+    """NDCG@10 of a clip with at most ten hashtags, given their ranks."""
+    gains = [1 / np.log2(1 + rank) for rank in ranks if rank <= 10]
+    return sum(gains) / sum(1 / np.log2(1 + rank) for rank in range(1, 1 + len(ranks)))
+
+
+def ndcg_of_file(view, folder, seed):
+    """NDCG@10 of every test clip, by the stored hashtags of a seed; None: of the ensemble."""
+    rows = pq.read_table(folder / "predictions.parquet").to_pylist()
+    rows = [row for row in rows if row["seed"] == seed]
+    assert [row["video_id"] for row in rows] == [view.video_ids[row] for row in view.rows(TEST)]
+    true = [[row["hashtags"].index(name) for name in row["true_hashtags"]] for row in rows]
+    return [ndcg(np.add(places, 1)) for places in true]
+
+
+def assert_paired(values, view, own):
+    """The differences are of the clips' values `own` of NDCG@10, with an interval over clips."""
+    popular = [ndcg(view.positives.row(row) + 1) for row in view.rows(TEST)]
+    gap_V = np.subtract(own, popular)
+    assert values["test-popularity/NDCG@10"] == pytest.approx(np.mean(gap_V), rel=1e-5)
+    # Every user of this world has one clip, so the interval is Student's.
+    width = values["test-popularity/NDCG@10/interval_clips"]
+    assert width == pytest.approx(interval(gap_V.tolist()), rel=0.1)
+
+
+def test_differences_of_the_ensemble_are_paired_over_clips(trained, tmp_path):
+    """Of each clip, the ensemble's value minus the reference's.
+
+    The second seed is not trained, so that the ensemble is not like the mean over seeds.
+    """
+    view, folder = trained.view, tmp_path
+    mixed = jax.tree.map(
+        lambda own, new: np.stack([own[0], new[1]]), trained.state.best_params, trained.fresh.params
+    )
+    state = trained.state._replace(best_params=mixed)
+    values = run_evaluate(types.SimpleNamespace(**{**vars(trained), "state": state}), folder)
+    assert abs(values["test_ensemble/NDCG@10"] - values["test/NDCG@10"]) > 0.02
+    own = ndcg_of_file(view, folder, None)
+    assert_paired(values, view, own)
+    assert values["test_ensemble/NDCG@10"] == pytest.approx(np.mean(own), rel=1e-5)
+    width = values["test_ensemble/NDCG@10/interval_clips"]
+    assert width == pytest.approx(interval(own), rel=0.1)
+    mean = np.mean([ndcg_of_file(view, folder, seed) for seed in (0, 1)], axis=0)
+    assert values["test/NDCG@10"] == pytest.approx(np.mean(mean), rel=1e-5)
+    width = values["test/NDCG@10/interval_clips"]
+    assert width == pytest.approx(interval(mean.tolist()), rel=0.1)
+
+
+def test_there_is_a_difference_to_every_reference(evaluated):
+    values, *_ = evaluated
     for name in REFERENCES:
         for metric in COMPARED:
-            gap = values[f"test/{metric}"] - values[f"{name}/{metric}"]
+            gap = values[f"test_ensemble/{metric}"] - values[f"{name}/{metric}"]
             assert values[f"test-{name}/{metric}"] == pytest.approx(gap, abs=1e-6)
             assert f"{name}/{metric}/seeds" not in values
-    # Every user of this world has one clip, so the interval is Student's.
-    gap_V = np.subtract(own, popular)
-    width = values["test-popularity/P@10/interval_clips"]
-    assert width == pytest.approx(interval(gap_V.tolist()), rel=0.1, abs=1e-9)
     assert values["test/F1@10/interval_clips"] >= 0
     assert not any(key.startswith("test-oracle") for key in values)
+
+
+def test_the_confidence_of_the_ensemble_is_fitted_to_its_scores(trained, evaluated):
+    view, state = trained.view, trained.state
+    world = state.statistics, view, trained.store
+    (values, folder, _), rows_V = evaluated, view.rows(VALIDATION)
+    scores_SVT, _ = tiny_world.scores(trained.model, state.best_params, *world, rows_V)
+    scores_VT = scores_SVT.mean(axis=0)
+    order_VT = np.argsort(-scores_VT, axis=1)
+    hits_VT = [
+        np.isin(order_T, view.positives.row(row))
+        for order_T, row in zip(order_VT, rows_V, strict=True)
+    ]
+    best_VT = np.take_along_axis(scores_VT, order_VT, axis=1)
+    expected = calibration.fit(best_VT, np.array(hits_VT)).confidence(best_VT)
+    found, first = confidence.load(folder, None), confidence.load(folder, 0)
+    np.testing.assert_allclose(found.confidence(best_VT), expected, atol=0.01)
+    assert found != first and 0 <= values["calibration_ensemble/error@10"] < 1
+
+
+def test_one_seed_is_no_ensemble(trained, tmp_path):
+    first = jax.tree.map(lambda leaf: leaf[:1], trained.state.best_params)
+    state = trained.state._replace(best_params=first)
+    values = run_evaluate(types.SimpleNamespace(**{**vars(trained), "state": state}), tmp_path)
+    assert not [key for key in values if "ensemble" in key]
+    assert "ensemble" not in json.loads((tmp_path / "calibration.json").read_text())
+    rows = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
+    assert {row["seed"] for row in rows} == {0}
+    assert_paired(values, trained.view, ndcg_of_file(trained.view, tmp_path, 0))
 
 
 def test_ridge_sees_the_clip_and_its_settings_are_known(evaluated):
@@ -120,11 +192,12 @@ def rank(trained, batch_size, top_k=0):
     return ranking.rank_videos(ranker, state.params, state.statistics, batches)
 
 
-def test_ranking_covers_each_video_once_and_agrees_with_sorting(trained, scored):
-    view, rows_V = trained.view, trained.view.rows(TEST)
-    result = rank(trained, batch_size=7, top_k=3)
+def assert_sorted(result, scores_SVT, view):
+    """The ranking of the test videos has the three best of these scores, and the right ranks."""
+    rows_V = view.rows(TEST)
     np.testing.assert_array_equal(result.rows_V, rows_V)
-    scores_SVT, apart_SV = scored
+    assert len(result.ranks_SVP) == len(scores_SVT)
+    apart_SV = tiny_world.are_apart(scores_SVT)
     for s, scores_VT in enumerate(scores_SVT):
         for v, row in enumerate(rows_V):
             order = np.argsort(-scores_VT[v], kind="stable")
@@ -137,6 +210,13 @@ def test_ranking_covers_each_video_once_and_agrees_with_sorting(trained, scored)
                 expected = [1 + int(np.flatnonzero(order == hashtag)[0]) for hashtag in ids]
                 assert result.ranks_SVP[s, v, : len(ids)].tolist() == expected
                 assert result.top_SVT[s, v].tolist() == order[:3].tolist()
+
+
+def test_ranking_covers_each_video_once_and_agrees_with_sorting(trained, scored):
+    result = rank(trained, batch_size=7, top_k=3)
+    assert_sorted(result, scored[0], trained.view)
+    assert_sorted(result.ensemble, scored[0].mean(axis=0, keepdims=True), trained.view)
+    assert result.ensemble.ensemble is None
 
 
 def test_batch_size_changes_no_rank(trained, scored):
@@ -209,11 +289,13 @@ def test_the_files_for_the_report_and_for_people(trained, evaluated):
     if high > low:
         expected = (stored["test/P@5"] - low) / (high - low)
         assert stored["gap_closed/P@5"] == pytest.approx(expected)
+        expected = (stored["test_ensemble/P@5"] - low) / (high - low)
+        assert stored["gap_closed_ensemble/P@5"] == pytest.approx(expected)
     assert 0 < stored["attention/object_mass"] <= 1
 
     rows = pq.read_table(folder / "predictions.parquet").to_pylist()
-    assert len(rows) == 2 * len(view.rows(TEST))
-    assert {row["seed"] for row in rows} == {0, 1}
+    assert len(rows) == 3 * len(view.rows(TEST))
+    assert {row["seed"] for row in rows} == {0, 1, None}
     for row in rows:
         position = view.video_ids.index(row["video_id"])
         true = [view.hashtags[hashtag] for hashtag in view.positives.row(position)]

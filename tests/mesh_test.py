@@ -48,10 +48,11 @@ def output_of(process):
 
 def assert_same_ends(got, want):
     for name, array in want.items():
-        if name == "apart_SV":
+        kind, _, field = name.partition("/")
+        if field == "apart":
             continue
-        if name in ("ranking/ranks_SVP", "ranking/top_SVT"):
-            array, got[name] = (ranks[want["apart_SV"]] for ranks in (array, got[name]))
+        if field in ("ranks_SVP", "top_SVT"):
+            array, got[name] = (ranks[want[f"{kind}/apart"]] for ranks in (array, got[name]))
         atol = 0 if np.asarray(array).dtype.kind in "biu" else 2e-5
         np.testing.assert_allclose(got[name], array, atol=atol, rtol=1e-4, err_msg=name)
 

@@ -76,16 +76,22 @@ def test_every_metric_stands_in_its_row_and_column(metrics, simulated_page):
     keys += ("oracle",)
     titles = [key.capitalize().replace("_", " ") for key in keys]
     titles[3] = "Nearest neighbours"
-    intervals = ["± over seeds", "± over clips"]
-    assert names == [*titles[:5], "UHMAN", *intervals, *titles[5:]]
+    together, intervals = "UHMAN, ensemble of 3 seeds", ["± over seeds", "± over clips"]
+    models = ["UHMAN", *intervals, together, "± over clips"]
+    assert names == [*titles[:5], *models, *titles[5:]]
     for metric in METRICS:
         for key, title in zip(keys, titles, strict=True):
             assert cells[title, metric] == f"{metrics[f'{key}/{metric}']:.4f}"
         assert cells["UHMAN", metric] == f"{metrics[f'test/{metric}']:.4f}"
         assert cells["± over seeds", metric] == f"{metrics[f'test/{metric}/interval']:.4f}"
-        if metric != "kP/R@10":
-            width = metrics[f"test/{metric}/interval_clips"]
-            assert cells["± over clips", metric] == f"{width:.4f}"
+        assert cells[together, metric] == f"{metrics[f'test_ensemble/{metric}']:.4f}"
+    for table in simulated_page.tables[1:5]:
+        names, column = [row[0] for row in table], table[0].index(table[0][-1])
+        for name, key in (("UHMAN", "test"), (together, "test_ensemble")):
+            below = table[names.index(name) + 1 : names.index(name) + 3]
+            (width,) = [row[column] for row in below if row[0] == "± over clips"][:1]
+            assert width == f"{metrics[f'{key}/{table[0][column]}/interval_clips']:.4f}"
+    for metric in METRICS:
         for seed in range(3):
             value = metrics[f"test/{metric}/seeds"][seed]
             assert cells[f"Seed {seed}", metric] == f"{value:.4f}"
@@ -95,17 +101,19 @@ def test_differences_to_references_stand_first_with_a_verdict(
     metrics, simulated_page, changed_page
 ):
     head, *rows = simulated_page.tables[0]
-    assert head == ["UHMAN compared with", "P@10", "NDCG@10"]
+    assert head == ["UHMAN, ensemble of 3 seeds compared with", "P@10", "NDCG@10"]
     assert [row[0] for row in rows][-2:] == ["Nearest neighbours", "Ridge"] and len(rows) == 5
     for row, key in zip(rows, REFERENCES, strict=True):
         for cell, metric in zip(row[1:], ("P@10", "NDCG@10"), strict=True):
             gap = metrics[f"test-{key}/{metric}"]
             width = metrics[f"test-{key}/{metric}/interval_clips"]
             assert cell == f"{gap:+.4f} ±\u202f{width:.4f}".replace("-", "−")
-    assert "This model ranks better than every reference; the closest is" in simulated_page.text
+    won = "The ensemble of 3 seeds ranks better than every reference; the closest is"
+    assert won in simulated_page.text
     lost = {"test-ridge/P@10": -0.0055, "test-ridge/P@10/interval_clips": 0.0021}
     page = changed_page(lambda metrics: metrics.update(lost))
-    assert "Ridge on the mean feature ranks better than this model: P@10" in page.text
+    lost = "Ridge on the mean feature ranks better than the ensemble of 3 seeds: P@10"
+    assert lost in page.text
     assert "difference −0.0055 ±\u202f0.0021 over clips." in page.text
 
 
@@ -123,12 +131,13 @@ def test_a_run_from_before_the_comparison_has_a_page(changed_page):
     def as_before(metrics):
         for key in list(metrics):
             new = key.startswith(("test-", "knn/", "ridge/")) or key.endswith("/interval_clips")
+            new |= "_ensemble/" in key
             if new or key == "references":
                 del metrics[key]
 
     page = changed_page(as_before)
     assert page.tables[0][0][1] == "P@1" and ("Ridge", "P@10") not in page.cells()
-    for text in ("± over clips", "compared with", "Ridge", "Nearest"):
+    for text in ("± over clips", "compared with", "Ridge", "Nearest", "nsemble of"):
         assert text not in page.text
     assert "± over seeds" in page.text
 
@@ -150,10 +159,16 @@ def test_gap_figure_measures_from_popularity_to_oracle(metrics, simulated_page, 
     share = 100 * (value - low) / (high - low)
     assert f"closes {share:.0f}\u202f% of it" in simulated_page.text
     assert f"{share:.0f}\u202f%±\u202f4\u202f%" in simulated_page.text, "its interval is 0.037"
+    assert "it (ensemble of 3 seeds: 43\u202f%)" in simulated_page.text
+    assert "ensemble: 43\u202f%" in simulated_page.text
     styles = {e["style"] for _, e in simulated_page.elements if "style" in e}
     full = 1.04 * high
     band = f"left:{100 * low / full:.2f}%;width:{100 * (high - low) / full:.2f}%"
-    assert {band, f"width:{100 * value / full:.2f}%"} <= styles
+    together = metrics["test_ensemble/P@5"]
+    width = metrics["test_ensemble/P@5/interval_clips"]
+    whisker = f"left:{100 * (together - width) / full:.2f}%;width:{200 * width / full:.2f}%"
+    lengths = {f"width:{100 * score / full:.2f}%" for score in (value, together)}
+    assert {band, whisker, *lengths} <= styles
     assert f"{5 * value:.2f} are right on average" in simulated_page.text
     page = changed_page(lambda metrics: metrics.update({"gap_closed/P@5": -0.042}))
     assert "UHMAN is below the band" in page.text and "UHMAN closes" not in page.text
@@ -184,6 +199,7 @@ def test_facts_and_settings_stand_on_the_page(simulated_page, changed_page):
         "27\u202f%",
         "1.4 times chance, 52\u202f%",
         "off by 4.2 percentage points",
+        "That of the ensemble of 3 seeds is off by 2.9 percentage points",
         "Simulated data",
         "random weights (seed 0), calibrated",
         "10\u202f291",
@@ -287,7 +303,7 @@ def test_real_features_without_videos_and_one_seed(tmp_path):
     assert {row for row, column in page.cells() if column == "P@10"} >= {"Popularity", "UHMAN"}
     assert "Real data" in page.text and "the best possible ranking is unknown" in page.text
     assert "The whisker is the 95 % interval over clips." in page.text
-    for text in ("Oracle", "Does it look", "over seeds", "Every seed", "Seed 0"):
+    for text in ("Oracle", "Does it look", "over seeds", "Every seed", "Seed 0", "nsemble"):
         assert text not in page.text
 
 

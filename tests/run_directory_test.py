@@ -86,9 +86,9 @@ def test_predictions_of_a_seed_or_of_some_videos(tmp_path):
     num_videos, num_hashtags = len(rows_V), len(view.hashtags)
     assert num_videos > 2
     rng = np.random.default_rng(0)
-    top_SVT = rng.integers(num_hashtags, size=(2, num_videos, 4))
-    scores_SVT = rng.random((2, num_videos, 4), np.float32)
-    run_directory.write_predictions(tmp_path, view, rows_V, top_SVT, scores_SVT, first_seed=7)
+    top_SVT = rng.integers(num_hashtags, size=(3, num_videos, 4))
+    scores_SVT = rng.random((3, num_videos, 4), np.float32)
+    run_directory.write_predictions(tmp_path, view, rows_V, top_SVT, scores_SVT, [7, 8, None])
     everything = run_directory.read_predictions(tmp_path)
     assert [row["seed"] for row in everything] == [7] * num_videos + [8] * num_videos
     for v, row in enumerate(run_directory.read_predictions(tmp_path, 8)):

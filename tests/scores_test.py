@@ -11,6 +11,7 @@ from uhman_jax.config import ModelName
 from uhman_jax.scores import (
     COLUMNS,
     COMPARED,
+    ENSEMBLE,
     MODEL,
     RATIO,
     REFERENCES,
@@ -22,16 +23,24 @@ from uhman_jax.scores import (
 
 
 def make_scores(num_seeds=3):
-    """Score i of system n has the mean n + i / 100; the seeds of the model lie 0.01 apart."""
+    """Score i of system n has the mean n + i / 100; the seeds of the model lie 0.01 apart.
+
+    With one seed there is no ensemble.
+    """
     steps = [0.01 * (s - (num_seeds - 1) / 2) for s in range(num_seeds)]
     scores = Scores()
-    for n, system in enumerate(SYSTEMS):
+    systems = [system for system in SYSTEMS if num_seeds > 1 or system.key != ENSEMBLE]
+    for n, system in enumerate(systems):
         for i, name in enumerate((*COLUMNS, RATIO)):
             mean = n + 0.01 * i
             seeds = [mean + step for step in steps]
             score = dataclasses.replace(Score.over_seeds(seeds), interval_clips=0.0321)
             scores[system.key, name] = score if system.key == MODEL else Score(mean)
+            if system.key == ENSEMBLE:
+                scores[ENSEMBLE, name] = Score(mean, interval_clips=0.0234)
     scores["gap_closed", "P@5"] = Score(0.4567)
+    if num_seeds > 1:
+        scores["gap_closed_ensemble", "P@5"] = Score(0.6789)
     return scores
 
 
@@ -94,9 +103,12 @@ def test_table_has_a_row_per_system_and_a_column_per_metric():
     # Deviation 0.01, over sqrt(3), times 4.3027.
     assert lines[7].split() == ["+-", "95", "%", "over", "seeds", "(3)", *["0.0248"] * 10]
     assert lines[8].split() == ["+-", "95", "%", "over", "clips", *["0.0321"] * 10]
-    assert lines[9].startswith("observable oracle") and lines[10].startswith("oracle ")
-    assert lines[11] == "Gap closed between popularity and oracle in P@5: 0.46"
-    assert len(lines) == 12, "without differences there is nothing to say about them"
+    assert lines[9].startswith("UHMAN, ensemble of 3 seeds  6.0000  6.0100")
+    assert lines[10].split() == ["+-", "95", "%", "over", "clips", *["0.0234"] * 10]
+    assert lines[11].startswith("observable oracle") and lines[12].startswith("oracle ")
+    gap = "Gap closed between popularity and oracle in P@5: 0.46 (ensemble of 3 seeds: 0.68)"
+    assert lines[13] == gap
+    assert len(lines) == 14, "without differences there is nothing to say about them"
     assert len({line.index(line.split()[-1]) + len(line.split()[-1]) for line in lines[1:3]}) == 1
 
 
@@ -182,6 +194,25 @@ def test_a_run_that_wins_names_the_closest_reference():
         "This model ranks better than every reference; the closest is ridge on the mean feature: "
         "P@10 0.2380 against 0.2500, difference +0.0120 +- 0.0040 over clips."
     ]
+
+
+def test_an_ensemble_is_what_is_compared():
+    scores = compared(popularity=WON, ridge=(-0.0055, 0.0021, -0.03, 0.04))
+    assert scores.compared == MODEL and scores.ensemble == ""
+    scores |= Scores.over_seeds(MODEL, {"P@10": [0.25, 0.24, 0.2], "NDCG@10": [0.7, 0.7, 0.7]})
+    assert scores.compared == MODEL, "an earlier version compared the mean over seeds"
+    scores[ENSEMBLE, "P@10"], scores[ENSEMBLE, "NDCG@10"] = Score(0.25), Score(0.75)
+    assert scores.compared == ENSEMBLE and scores.ensemble == "ensemble of 3 seeds"
+    assert scores_lib.verdict(scores) == [
+        "Ridge on the mean feature ranks better than the ensemble of 3 seeds: P@10 0.2555 against "
+        "0.2500, difference -0.0055 +- 0.0021 over clips."
+    ]
+    table = scores_lib.table(scores, "UHMAN")
+    assert "\nUHMAN, ensemble of 3 seeds - ridge " in table and "UHMAN - " not in table
+    for metric in COMPARED:
+        scores[difference("ridge"), metric] = Score(0.05, interval_clips=0.01)
+    (won,) = scores_lib.verdict(scores)
+    assert won.startswith("The ensemble of 3 seeds ranks better than every reference; ")
 
 
 def test_differences_stand_in_table_and_file():

@@ -16,7 +16,8 @@ from uhman_jax import channel_statistics, input_pipeline, train
 from uhman_jax.config import Decay, Loss, Optimiser, RankWeight, to_dict
 from uhman_jax.dataset.raw import read_raw_dataset, write_raw_dataset
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION
-from uhman_jax.evaluate.ranking import make_ranker, rank_videos, summaries
+from uhman_jax.evaluate.ranking import make_ranker, rank_scores, rank_videos, summaries
+from uhman_jax.evaluate.reference_rankings import positives_of
 from uhman_jax.losses import make_loss
 from uhman_jax.models.build import build_model
 from uhman_jax.runtime.errors import UserError
@@ -313,6 +314,7 @@ def test_a_run_writes_its_log_and_its_best_parameters_have_the_score_of_the_log(
     for entry in entries:
         for key in ("loss", "learning_rate", "validation/P@10", "validation/MAP", "train/MAP"):
             assert len(entry[key]) == 2 and np.isfinite(entry[key]).all()
+        assert 0 < entry["validation_ensemble/MAP"] <= 1 and "train_ensemble/MAP" not in entry
     best_S = np.max([entry["validation/MAP"] for entry in entries], axis=0)
     np.testing.assert_allclose(state.best_score_S, best_S, rtol=1e-6)
     batches = input_pipeline.eval_batches(view, store, rows=view.rows(VALIDATION), batch_size=16)
@@ -326,6 +328,21 @@ def test_a_run_writes_its_log_and_its_best_parameters_have_the_score_of_the_log(
     _, apart_SV = tiny_world.scores(model, state.best_params, state.statistics, view, store, rows_V)
     # Where scores are the same but for rounding the other program may rank otherwise.
     np.testing.assert_allclose(scores, best_S, rtol=1e-6, atol=np.mean(~apart_SV))
+
+
+def test_a_validation_logs_the_score_of_the_ensemble(root, world, tmp_path):
+    config = tiny_world.make_config(root, num_seeds=3, num_epochs=1)
+    state = run(config, world, tmp_path)
+    view, store, _ = world
+    rows_V, model = view.rows(VALIDATION), build_model(config.model, view)
+    opened = state.evaluated, state.statistics, view, store
+    scores_SVT, _ = tiny_world.scores(model, *opened, rows_V)
+    positives_VP, mask_VP = positives_of(view, rows_V)
+    ranks_VP = rank_scores(scores_SVT.mean(axis=0), positives_VP, mask_VP)
+    (entry,) = log_of(tmp_path)
+    expected = summaries(ranks_VP[None], mask_VP)["MAP"][0]
+    assert entry["validation_ensemble/MAP"] == pytest.approx(expected, rel=1e-3)
+    assert len(set(entry["validation/MAP"])) > 1
 
 
 def test_the_mean_loss_of_the_log_is_that_of_its_steps(root, world, tmp_path):

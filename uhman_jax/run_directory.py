@@ -5,7 +5,7 @@
     metrics.jsonl        one JSON object per validation, written by `train.metrics_log`
     checkpoints/         training states, see `train.checkpoints`
     metrics.json         scores, see `scores`, and facts about the evaluation
-    predictions.parquet  best hashtags of each test video, by seed
+    predictions.parquet  best hashtags of each test video, by seed; seed null: of the ensemble
     examples.npz         attention weights for a few test videos, first seed
     report.html          figures and tables, see `report`
 
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from uhman_jax.config import Config, from_dict, to_dict
@@ -153,21 +154,22 @@ def read_predictions(
 
     Args:
         workdir: the run directory.
-        seed: selects the model of one seed; None: all seeds.
+        seed: selects the model of one seed; None: those of all seeds, without the ensemble.
         video_ids: selects test videos; None: all.
 
     Raises:
         UserError: the file is missing or damaged.
     """
     path = require(workdir / PREDICTIONS)
-    filters = [("seed", "=", seed)] if seed is not None else []
-    filters += [("video_id", "in", video_ids)] if video_ids is not None else []
+    chosen = pc.field("seed").is_valid() if seed is None else pc.field("seed") == seed
+    if video_ids is not None:
+        chosen &= pc.field("video_id").isin(video_ids)
     try:
         with path.open("rb") as file:
             return pq.read_table(
                 file,
                 columns=["video_id", "seed", "true_hashtags", "hashtags"],
-                filters=filters or None,
+                filters=chosen,
                 page_checksum_verification=True,
             ).to_pylist()
     except (pa.ArrowException, ValueError, KeyError, OSError) as error:
@@ -180,9 +182,9 @@ def write_predictions(
     rows_V: np.ndarray,
     top_SVT: np.ndarray,
     top_scores_SVT: np.ndarray,
-    first_seed: int,
+    seeds: Sequence[int | None],
 ) -> None:
-    """Writes one row per seed and video, with hashtags in their display spelling.
+    """Writes one row per model and video, with hashtags in their display spelling.
 
     Args:
         workdir: the run directory.
@@ -190,17 +192,18 @@ def write_predictions(
         rows_V: view rows of the videos.
         top_SVT: ids of the best hashtags, best first.
         top_scores_SVT: scores of these hashtags.
-        first_seed: first of the S consecutive seeds.
+        seeds: seed of each of the S models; None for the ensemble.
     """
     names = np.array(view.spellings, dtype=object)
-    num_seeds, num_videos, top_k = top_SVT.shape
-    rows = rows_V.tolist() * num_seeds
-    true = [names[view.positives.row(row)].tolist() for row in rows_V] * num_seeds
+    num_models, num_videos, top_k = top_SVT.shape
+    rows = rows_V.tolist() * num_models
+    true = [names[view.positives.row(row)].tolist() for row in rows_V] * num_models
+    seed_of = [seed for seed in seeds for _ in range(num_videos)]
     hashtags = names[top_SVT.reshape(-1, top_k)].tolist()
     table = {
         "video_id": pa.array([view.video_ids[row] for row in rows], pa.string()),
         "user_id": pa.array([view.user_ids[row] for row in rows], pa.string()),
-        "seed": pa.array(np.repeat(np.arange(num_seeds) + first_seed, num_videos), pa.int64()),
+        "seed": pa.array(seed_of, pa.int64()),
         "true_hashtags": pa.array(true, pa.list_(pa.string())),
         "hashtags": pa.array(hashtags, pa.list_(pa.string())),
         "scores": pa.array(top_scores_SVT.reshape(-1, top_k).tolist(), pa.list_(pa.float32())),

@@ -9,8 +9,9 @@ Only this module parses the keys of scores in metrics.json:
                             half-width of the 95 % interval over clips, from a bootstrap of users;
                             absent for one user
 
-The system `test-REFERENCE` is the difference of the trained model and a reference, paired over
-clips.
+The system `test_ensemble` ranks by the mean over seeds of the scores; `test` has the mean over
+seeds of each metric. The system `test-REFERENCE` is the difference of the trained model (of the
+ensemble, if there is one) and a reference, paired over clips.
 
 It imports no module of the package, because `evaluate` uses it and must not import `report`.
 """
@@ -25,13 +26,14 @@ import numpy as np
 COLUMNS = ("P@1", "P@5", "P@10", "P@50", "R@10", "R@50", "F1@10", "NDCG@10", "MRR", "MAP")
 RATIO = "kP/R@10"  # k P@k / R@k, nearly equal for all systems on the same clips
 MODEL = "test"  # the trained model on the test split
+ENSEMBLE = "test_ensemble"  # the models of all seeds together; only if there are several
 
 
 class System(NamedTuple):
     """A ranking method in the tables: the trained model or a reference ranking."""
 
     key: str  # first part of the keys in metrics.json
-    title: str  # name in tables; "" for the trained model, whose settings give its name
+    title: str  # name in tables; "" for a trained model, whose settings give its name
     css: str  # CSS class in HTML pages
 
 
@@ -42,6 +44,7 @@ SYSTEMS = (  # in the order of the tables
     System("knn", "Nearest neighbours", "knn"),
     System("ridge", "Ridge", "ridge"),
     System(MODEL, "", "model"),
+    System(ENSEMBLE, "", "model"),
     System("observable_oracle", "Observable oracle", "observable"),
     System("oracle", "Oracle", "oracle"),
 )
@@ -74,7 +77,8 @@ class Scores(dict[tuple[str, str], Score]):
     """Scores by (system, metric), in the order of metrics.json; a missing score is `Score()`.
 
     Besides the keys of `SYSTEMS`, a system can be another oracle, or "gap_closed", "attention" or
-    "calibration" for other measurements of the trained model.
+    "calibration" for other measurements of the trained model; those of the ensemble end in
+    "_ensemble".
 
     >>> scores = Scores.from_metrics({"test/P@5": 0.5, "test/P@5/seeds": [0.25, 0.75], "step": 9})
     >>> scores["test", "P@5"].seeds, scores["oracle", "P@5"].mean
@@ -123,7 +127,20 @@ class Scores(dict[tuple[str, str], Score]):
 
     def systems(self, model: str) -> list[System]:
         """Returns the systems with scores, in table order; `model` titles the trained model."""
-        return [s._replace(title=s.title or model) for s in SYSTEMS if self.of(s.key)]
+        titles = {MODEL: model, ENSEMBLE: f"{model}, {self.ensemble}"}
+        return [s._replace(title=titles.get(s.key, s.title)) for s in SYSTEMS if self.of(s.key)]
+
+    @property
+    def ensemble(self) -> str:
+        """How tables and sentences name the ensemble; "" if there is none."""
+        found = self.of(ENSEMBLE)
+        sizes = [len(self[MODEL, metric].seeds) for metric in found]
+        return f"ensemble of {max(sizes)} seeds" if found else ""
+
+    @property
+    def compared(self) -> str:
+        """The system that is compared with the references: the ensemble if there is one."""
+        return ENSEMBLE if self.ensemble else MODEL
 
 
 class Slice(NamedTuple):
@@ -177,7 +194,7 @@ def difference(reference: str) -> str:
 
 
 def verdict(scores: Scores) -> list[str]:
-    """Returns sentences that say how the model compares with the references.
+    """Returns sentences that say how the model (or the ensemble) compares with the references.
 
     There is a sentence for each reference that is better in P@10 or NDCG@10: the interval over
     clips of the difference lies below 0. One sentence names those that are neither better nor
@@ -185,13 +202,14 @@ def verdict(scores: Scores) -> list[str]:
     no difference was measured.
     """
     better, level, gaps = [], [], {}
+    own, this = scores.compared, f"the {scores.ensemble}" if scores.ensemble else "this model"
     for reference, name in REFERENCES.items():
         found = {m: s for m, s in scores.of(difference(reference)).items() if is_number(s.mean)}
         if lost := [m for m, s in found.items() if _sign(s) < 0]:
             metric, gap = lost[0], found[lost[0]]
             better.append(
-                f"{name[0].upper()}{name[1:]} ranks better than this model: {metric} "
-                f"{scores[reference, metric].mean:.4f} against {scores[MODEL, metric].mean:.4f}, "
+                f"{_sentence(name)} ranks better than {this}: {metric} "
+                f"{scores[reference, metric].mean:.4f} against {scores[own, metric].mean:.4f}, "
                 f"difference {signed(gap)} over clips."
             )
         elif open_ := [m for m, s in found.items() if _sign(s) == 0]:
@@ -200,15 +218,19 @@ def verdict(scores: Scores) -> list[str]:
             gaps[reference] = found[COMPARED[0]]
     if level:
         names = ", ".join(level[:-1]) + (" or " if level[1:] else "") + level[-1]
-        better.append(f"It cannot be said whether this model ranks better or worse than {names}.")
+        better.append(f"It cannot be said whether {this} ranks better or worse than {names}.")
     if better or not gaps:
         return better
     closest = min(gaps, key=lambda reference: gaps[reference].mean)
     return [
-        f"This model ranks better than every reference; the closest is {REFERENCES[closest]}: "
-        f"{COMPARED[0]} {scores[closest, COMPARED[0]].mean:.4f} against "
-        f"{scores[MODEL, COMPARED[0]].mean:.4f}, difference {signed(gaps[closest])} over clips."
+        f"{_sentence(this)} ranks better than every reference; the closest is "
+        f"{REFERENCES[closest]}: {COMPARED[0]} {scores[closest, COMPARED[0]].mean:.4f} against "
+        f"{scores[own, COMPARED[0]].mean:.4f}, difference {signed(gaps[closest])} over clips."
     ]
+
+
+def _sentence(start: str) -> str:
+    return start[0].upper() + start[1:]
 
 
 def _sign(gap: Score) -> int:
@@ -233,7 +255,7 @@ def table(scores: Scores, model: str) -> str:
     rows = [["", *COLUMNS, "kP/R"]]
     for system in scores.systems(model):
         found = [scores[system.key, metric] for metric in (*COLUMNS, RATIO)]
-        title = system.title if system.key == MODEL else system.title.lower()
+        title = system.title if system.key in (MODEL, ENSEMBLE) else system.title.lower()
         rows.append([title] + [_cell(score.mean) for score in found])
         for label, widths in (
             (f"seeds ({len(found[0].seeds)})", [score.interval for score in found]),
@@ -243,11 +265,14 @@ def table(scores: Scores, model: str) -> str:
                 rows.append([f"  +- 95 % over {label}", *map(_cell, widths[:-1]), ""])
     lines = _aligned(rows)
     if is_number(gap := scores["gap_closed", "P@5"].mean):
-        lines.append(f"Gap closed between popularity and oracle in P@5: {gap:.2f}")
-    gaps = [["", *COMPARED]]
-    for system in scores.systems(model):
+        together = scores["gap_closed_ensemble", "P@5"].mean
+        by_all = f" ({scores.ensemble}: {together:.2f})" if is_number(together) else ""
+        lines.append(f"Gap closed between popularity and oracle in P@5: {gap:.2f}{by_all}")
+    gaps, systems = [["", *COMPARED]], scores.systems(model)
+    for system in systems:
         if own := scores.of(difference(system.key)):
-            gaps.append([f"{model} - {system.title.lower()}", *map(signed, own.values())])
+            (title,) = [other.title for other in systems if other.key == scores.compared]
+            gaps.append([f"{title} - {system.title.lower()}", *map(signed, own.values())])
     if gaps[1:]:
         lines += ["", "Differences, paired over clips, +- 95 % over clips:", *_aligned(gaps)]
         lines += verdict(scores)

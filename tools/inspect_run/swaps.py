@@ -63,7 +63,8 @@ def swaps(
                 attribute, value = swap
                 user = user._replace(**{f"{attribute}_B": np.full_like(user.gender_B, value)})
             placed = ranker.place(batch._replace(user=user))
-            _, top_SBT, _ = ranker.rank(params, variables["statistics"], hashtags_STD, placed)
+            found = ranker.rank(params, variables["statistics"], hashtags_STD, placed)
+            _, top_SBT, _ = found[0]
             parts[swap].append(np.asarray(top_SBT)[0][batch.mask_B])
     best = {swap: np.concatenate(ids) for swap, ids in parts.items()}
     return [_swap(view, *swap, rows, best[()], best[swap]) for swap in chosen]

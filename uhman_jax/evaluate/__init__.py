@@ -27,7 +27,7 @@ from uhman_jax.run_directory import EXAMPLES, METRICS, write_json, write_npz, wr
 from uhman_jax.runtime import storage
 from uhman_jax.runtime.errors import UserError, count_of
 from uhman_jax.runtime.mesh import Devices
-from uhman_jax.scores import COMPARED, MODEL, REFERENCES, Score, Scores, difference
+from uhman_jax.scores import COMPARED, ENSEMBLE, MODEL, REFERENCES, Score, Scores, difference
 from uhman_jax.shards.store import FrameStore
 from uhman_jax.simulator.truth import Truth
 
@@ -53,9 +53,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Ranks all hashtags for every test video and writes metrics, predictions and examples.
 
-    A metric has one value per video; each seed's mean over videos is averaged over seeds. The model
-    is compared with each reference that needs no truth: the difference of a video's values (of the
-    model, the mean over seeds) is averaged over videos, with the interval of `bootstrap`.
+    A metric has one value per video; each seed's mean over videos is averaged over seeds. If there
+    are several seeds, their ensemble is evaluated too. The ensemble, or the model of the only seed,
+    is compared with each reference that needs no truth: the difference of a video's values is
+    averaged over videos, with the interval of `bootstrap`.
 
     Args:
         model: query tower and hashtag tower.
@@ -100,10 +101,16 @@ def evaluate(
         return ranking
 
     ranking = rank(rows_V)
+    together = ranking.ensemble
     videos = count_of(len(rows_V), "test video")
     log(f"Ranked {count_of(len(view.hashtags), 'hashtag')} for {videos}.")
     validation_V = view.rows(VALIDATION)
-    calibrated = calibration.fit_seeds(view, rank(validation_V)) if len(validation_V) else []
+    calibrated, calibrated_together = [], None
+    if len(validation_V):
+        validation = rank(validation_V)
+        calibrated = calibration.fit_seeds(view, validation)
+        if validation.ensemble:
+            (calibrated_together,) = calibration.fit_seeds(view, validation.ensemble)
     observer = functools.partial(attention.make_observer(model), params, statistics)
 
     def attention_of(rows_V: np.ndarray) -> Iterator[attention.ClipAttention]:
@@ -119,6 +126,9 @@ def evaluate(
     inputs = ClipInputs(view, means) if means else None
     references = reference_rankings.rank_references(view, rows_V, truth, inputs)
     scores = Scores.over_seeds(MODEL, summaries(ranking.ranks_SVP, ranking.mask_VP))
+    if together:
+        found = summaries(together.ranks_SVP, together.mask_VP)
+        scores.update({(ENSEMBLE, metric): Score(value) for metric, (value,) in found.items()})
     scores.update(reference_rankings.reference_scores(references, ranking.mask_VP))
     scores.update(_over_clips(scores, ranking, references, view))
     if inputs:
@@ -135,6 +145,9 @@ def evaluate(
     values["slices"] = slice_metrics(view, ranking)
     if calibrated:
         values |= calibration.reliability_values(calibrated[0], view, ranking)
+    if together and calibrated_together:
+        error = calibration.reliability_of(calibrated_together, view, together).error
+        values |= Scores({("calibration_ensemble", "error@10"): Score(error)}).to_metrics()
 
     chosen = np.random.default_rng(config.seed).permutation(rows_V)[:NUM_EXAMPLES]
     arrays = attention.examples(attention_of(chosen), store.max_frames)
@@ -142,11 +155,16 @@ def evaluate(
         return values
     write_npz(workdir / EXAMPLES, arrays)
     if calibrated:
-        confidence.save(workdir, calibrated)
+        confidence.save(workdir, calibrated, calibrated_together)
     else:
         (workdir / confidence.FILE).unlink(missing_ok=True)
-    best = (ranking.rows_V, ranking.top_SVT, ranking.top_scores_SVT)
-    write_predictions(workdir, view, *best, first_seed=config.seed)
+    seeds: list[int | None] = [*range(config.seed, config.seed + len(ranking.ranks_SVP))]
+    top_SVT, top_scores_SVT = ranking.top_SVT, ranking.top_scores_SVT
+    if together:
+        seeds.append(None)
+        top_SVT = np.concatenate([top_SVT, together.top_SVT])
+        top_scores_SVT = np.concatenate([top_scores_SVT, together.top_scores_SVT])
+    write_predictions(workdir, view, ranking.rows_V, top_SVT, top_scores_SVT, seeds)
     write_json(workdir / METRICS, values)  # last, as a sign that the other files are complete
     return values
 
@@ -157,13 +175,19 @@ def _over_clips(
     references: dict[str, reference_rankings.ReferenceRanking],
     view: View,
 ) -> Scores:
-    """Returns the model's scores with intervals over clips, and its differences to references."""
+    """Returns the models' scores with intervals over clips, and the differences to references."""
     user_ids = np.array([view.user_ids[row] for row in ranking.rows_V], dtype=object)
     per_seed = [metrics.per_video(ranks_VP, ranking.mask_VP) for ranks_VP in ranking.ranks_SVP]
-    own = {name: np.mean([values[name] for values in per_seed], axis=0) for name in per_seed[0]}
+    values = {
+        MODEL: {name: np.mean([one[name] for one in per_seed], axis=0) for name in per_seed[0]}
+    }
+    if together := ranking.ensemble:
+        values[ENSEMBLE] = metrics.per_video(together.ranks_SVP[0], together.mask_VP)
     found = Scores()
-    for metric, width in half_widths(own, user_ids).items():
-        found[MODEL, metric] = dataclasses.replace(scores[MODEL, metric], interval_clips=width)
+    for key, own in values.items():
+        for metric, width in half_widths(own, user_ids).items():
+            found[key, metric] = dataclasses.replace(scores[key, metric], interval_clips=width)
+    own = values[scores.compared]
     for name in filter(references.get, REFERENCES):
         index_V, ranks_VP, _ = references[name]
         other = metrics.per_video(ranks_VP, ranking.mask_VP[index_V])
@@ -200,11 +224,14 @@ def _data_counts(view: View) -> dict[str, Any]:
 
 
 def _gap_closed(scores: Scores) -> Scores:
-    """Returns the fraction of the gap between popularity and oracle that the model closes."""
-    fractions = {}
+    """Returns the fraction of the gap between popularity and oracle that the models close."""
+    found = Scores()
     for metric in ("P@5", "P@10"):
         low, high = scores["popularity", metric].mean, scores["oracle", metric].mean
         if high > low:
-            seeds = scores[MODEL, metric].seeds
-            fractions[metric] = [(seed - low) / (high - low) for seed in seeds]
-    return Scores.over_seeds("gap_closed", fractions)
+            seeds = [(seed - low) / (high - low) for seed in scores[MODEL, metric].seeds]
+            found["gap_closed", metric] = Score.over_seeds(seeds)
+            if (ENSEMBLE, metric) in scores:
+                together = (scores[ENSEMBLE, metric].mean - low) / (high - low)
+                found["gap_closed_ensemble", metric] = Score(together)
+    return found

@@ -118,13 +118,18 @@ class Reliability(NamedTuple):
 
 def reliability_values(fitted: Calibration, view: View, ranking: Ranking) -> dict[str, Any]:
     """Returns the calibration entries of metrics.json, for the first seed's ten best hashtags."""
-    confidence_VT = fitted.confidence(ranking.top_scores_SVT[0])[:, :10]
-    found = reliability(confidence_VT, hits_of(view, ranking)[:, :10])
+    found = reliability_of(fitted, view, ranking)
     columns = {name.removesuffix("_G"): column for name, column in found._asdict().items()}
     return {
         **Scores({("calibration", "error@10"): Score(found.error)}).to_metrics(),
         "reliability": {name: column.tolist() for name, column in columns.items()},
     }
+
+
+def reliability_of(fitted: Calibration, view: View, ranking: Ranking) -> Reliability:
+    """Returns the reliability of the first seed's ten best hashtags."""
+    confidence_VT = fitted.confidence(ranking.top_scores_SVT[0])[:, :10]
+    return reliability(confidence_VT, hits_of(view, ranking)[:, :10])
 
 
 def reliability(confidence_VT: np.ndarray, hits_VT: np.ndarray) -> Reliability:

@@ -44,15 +44,21 @@ class Calibration:
         return np.interp(logits_VT, self.logits, self.rates)
 
 
-def save(workdir: pathlib.Path, fitted: Sequence[Calibration]) -> None:
-    """Writes the calibrations of all seeds' models to `calibration.json`, atomically."""
-    content = {"seeds": [dataclasses.asdict(one) for one in fitted]}
+def save(
+    workdir: pathlib.Path, fitted: Sequence[Calibration], ensemble: Calibration | None = None
+) -> None:
+    """Writes the calibrations of all seeds' models and of their ensemble, atomically."""
+    content: dict[str, Any] = {"seeds": [dataclasses.asdict(one) for one in fitted]}
+    if ensemble:
+        content["ensemble"] = dataclasses.asdict(ensemble)
     with storage.atomic_write(workdir / FILE) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
-def load(workdir: pathlib.Path, index: int) -> Calibration | None:
-    """Reads the calibration of seed number `index`; returns None if there is none.
+def load(workdir: pathlib.Path, index: int | None) -> Calibration | None:
+    """Reads the calibration of seed number `index`, or of the ensemble if `index` is None.
+
+    Returns None if there is none.
 
     Raises:
         UserError: the file is damaged.
@@ -61,12 +67,13 @@ def load(workdir: pathlib.Path, index: int) -> Calibration | None:
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
         seeds = content.get("seeds", [content])  # files of older runs have only the first seed's
-        if index >= len(seeds):
+        found = content.get("ensemble") if index is None else next(iter(seeds[index:]), None)
+        if found is None:
             return None
-        lists = [tuple(map(float, seeds[index][name])) for name in ("weights", "logits", "rates")]
+        lists = [tuple(map(float, found[name])) for name in ("weights", "logits", "rates")]
         if len(lists[0]) != 4 or not len(lists[1]) == len(lists[2]) > 0:
             raise ValueError("numbers are missing")
-        return Calibration(*lists, num_videos=int(seeds[index]["num_videos"]))
+        return Calibration(*lists, num_videos=int(found["num_videos"]))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,10 +1,14 @@
-"""Ranks all hashtags for videos with every seed's model, and computes the metrics."""
+"""Ranks all hashtags for videos with every seed's model, and computes the metrics.
+
+Several seeds also rank together, as an ensemble: by the mean over seeds of the scores.
+"""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax.sharding import PartitionSpec
@@ -24,6 +28,7 @@ class Ranking(NamedTuple):
         mask_VP: bool, True for a real positive.
         top_SVT: int32, ids of the best `top_k` hashtags, best first.
         top_scores_SVT: float32, their scores.
+        ensemble: the ranking by the seeds' mean scores, S = 1; None if there is one seed.
     """
 
     rows_V: np.ndarray
@@ -31,6 +36,7 @@ class Ranking(NamedTuple):
     mask_VP: np.ndarray
     top_SVT: np.ndarray
     top_scores_SVT: np.ndarray
+    ensemble: "Ranking | None" = None
 
 
 class Ranker(NamedTuple):
@@ -38,13 +44,14 @@ class Ranker(NamedTuple):
 
     Attributes:
         hashtags: params -> hashtags_STD, computed once for all batches.
-        rank: (params, statistics, hashtags_STD, batch) -> the result of `rank_queries` with a
-            leading axis S.
+        rank: (params, statistics, hashtags_STD, batch) -> a list with the result of
+            `rank_queries` with a leading axis S and, if S > 1, that of the ensemble with a leading
+            axis of length 1.
         place: moves a batch from the host to the devices.
     """
 
     hashtags: Callable[[Any], Any]
-    rank: Callable[..., Any]
+    rank: Callable[..., list[Any]]
     place: Callable[[Batch], Batch]
 
 
@@ -81,16 +88,24 @@ def make_ranker(model: nn.Module, top_k: int = 0, devices: Devices | None = None
         )
 
     def rank(params, statistics, hashtags_STD, batch):
-        def one_seed(params, hashtags_TD):
+        num_seeds = len(hashtags_STD)
+
+        def query_of(params):
             def query(batch: Batch) -> Any:
                 variables = {"params": params, "statistics": statistics}
                 return model.apply(variables, batch.video, batch.user, method="query")
 
-            num_seeds = len(hashtags_STD)
-            query_BD = map_microbatches(query, batch, model.hidden_size, num_seeds, platform)
+            return map_microbatches(query, batch, model.hidden_size, num_seeds, platform)
+
+        def rank_one(query_BD, hashtags_TD):
             return rank_all(query_BD, hashtags_TD, batch.positives_BP, batch.positives_mask_BP)
 
-        return jax.vmap(one_seed)(params, hashtags_STD)
+        query_SBD = jax.vmap(query_of)(params)
+        models = [(query_SBD, hashtags_STD)]
+        if num_seeds > 1:
+            query_BX, hashtags_TX = ensemble_vectors(query_SBD, hashtags_STD)
+            models.append((query_BX[None], hashtags_TX[None]))
+        return [jax.vmap(rank_one)(*vectors) for vectors in models]
 
     def place(batch: Batch) -> Batch:
         return devices.shard_batch(batch, len(batch.mask_B)) if devices else jax.device_put(batch)
@@ -100,6 +115,25 @@ def make_ranker(model: nn.Module, top_k: int = 0, devices: Devices | None = None
         jax.jit(rank, out_shardings=devices and devices.replicated()),
         place,
     )
+
+
+def ensemble_vectors(query_SBD, hashtags_STD):
+    """Returns (query_BX, hashtags_TX), whose scores are the means over seeds of the seeds' scores.
+
+    The vectors of all seeds stand side by side (X = S D), and the queries are divided by S.
+
+    Here the seeds give the scores 2 and 12:
+
+    >>> query, hashtags = jnp.array([[[1.0]], [[3.0]]]), jnp.array([[[2.0]], [[4.0]]])
+    >>> [array.tolist() for array in ensemble_vectors(query, hashtags)]  # 0.5 * 2 + 1.5 * 4 = 7
+    [[[0.5, 1.5]], [[2.0, 4.0]]]
+    """
+
+    def side_by_side(vectors_SND):
+        vectors_NSD = jnp.moveaxis(vectors_SND, 0, 1)
+        return vectors_NSD.reshape(len(vectors_NSD), -1)
+
+    return side_by_side(query_SBD) / len(query_SBD), side_by_side(hashtags_STD)
 
 
 def rank_videos(
@@ -132,16 +166,30 @@ def rank_videos(
     if pending is None:
         raise ValueError("a ranking needs at least one video, got none; check the split")
     parts.append(_to_host(*pending))
-    axes = (0, 1, 0, 1, 1)  # the axis V of each field
-    return Ranking(*map(np.concatenate, zip(*parts, strict=True), axes))
+    ranking, *ensemble = map(_joined, zip(*parts, strict=True))
+    return ranking._replace(ensemble=ensemble[0]) if ensemble else ranking
 
 
-def _to_host(batch: Batch, result: tuple[jax.Array, ...]) -> tuple[np.ndarray, ...]:
-    """Returns the fields of a `Ranking` of the real examples of a batch, on the host."""
+def _to_host(batch: Batch, results: list[tuple[jax.Array, ...]]) -> list[Ranking]:
+    """Returns the rankings of the real examples of a batch, on the host."""
     real_B = np.asarray(batch.mask_B)
-    ranks_SBP, top_SBT, scores_SBT = (np.asarray(array)[:, real_B] for array in result)
     rows_B, mask_BP = np.asarray(batch.row_B)[real_B], np.asarray(batch.positives_mask_BP)[real_B]
-    return rows_B, ranks_SBP, mask_BP, top_SBT, scores_SBT
+    rankings = []
+    for result in results:
+        ranks_SBP, top_SBT, scores_SBT = (np.asarray(array)[:, real_B] for array in result)
+        rankings.append(Ranking(rows_B, ranks_SBP, mask_BP, top_SBT, scores_SBT))
+    return rankings
+
+
+def _joined(parts: Sequence[Ranking]) -> Ranking:
+    """Returns the ranking of the videos of all parts."""
+    return Ranking(
+        np.concatenate([part.rows_V for part in parts]),
+        np.concatenate([part.ranks_SVP for part in parts], axis=1),
+        np.concatenate([part.mask_VP for part in parts]),
+        np.concatenate([part.top_SVT for part in parts], axis=1),
+        np.concatenate([part.top_scores_SVT for part in parts], axis=1),
+    )
 
 
 def summaries(ranks_SVP: np.ndarray, mask_VP: np.ndarray) -> dict[str, list[float]]:

@@ -18,6 +18,7 @@ from uhman_jax.run_directory import LOG, REPORT, FinishedRun, read_log, read_run
 from uhman_jax.runtime import storage
 from uhman_jax.scores import (
     COMPARED,
+    ENSEMBLE,
     MODEL,
     Scores,
     System,
@@ -68,6 +69,7 @@ def _render(run: FinishedRun, curve: list[dict[str, Any]], root: pathlib.Path | 
     config, metrics, scores = run.config, run.metrics, run.scores
     reliability, data = metrics.get("reliability"), metrics.get("data") or {}
     select_by, model = config.evaluate.select_by, scores.of(MODEL)
+    systems = scores.systems(run.system)
     settings = to_dict(config) | ({"run": run.facts} if run.facts else {})
     return render_page(
         "report.html",
@@ -76,7 +78,8 @@ def _render(run: FinishedRun, curve: list[dict[str, Any]], root: pathlib.Path | 
         metrics=metrics,
         num_seeds=metrics.get("num_seeds", 1),
         scores=scores,
-        systems=scores.systems(run.system),
+        systems=systems,
+        titles={system.key: system.title for system in systems},
         verdict=[_typeset(sentence) for sentence in verdict(scores)],
         compared=COMPARED,
         differences=_differences(scores),
@@ -121,7 +124,9 @@ def _full_length(run: FinishedRun) -> float:
     """Returns the score at which a bar of the first figure has full length."""
     model = run.scores[MODEL, _HEADLINE]
     drawn = [run.scores[system.key, _HEADLINE].mean for system in run.scores.systems("")]
+    together = run.scores[ENSEMBLE, _HEADLINE]
     drawn += [*model.seeds, model.mean + (model.interval or model.interval_clips or 0)]
+    drawn.append(together.mean + (together.interval_clips or 0))
     return 1.04 * max(filter(is_number, drawn), default=0) or 1.0
 
 

@@ -21,7 +21,7 @@ PAGE_COLORS = {
     MODEL: "var(--model)", TRAIN: "var(--train)",
 }  # fmt: skip
 GROUPS = ("said", "hits", "count")  # keys of "reliability" in metrics.json
-_DASHES = (0, (4, 1.5))
+_DASHES, _DASH_DOT = (0, (4, 1.5)), (0, (5, 1.5, 1, 1.5))
 STYLE = {
     "svg.fonttype": "none",
     "font.size": 9,
@@ -55,6 +55,8 @@ def score_curve(curve: list[dict[str, Any]], metric: str) -> str:
         _draw_seeds(axes, *train, color=TRAIN, label="train", linestyle=_DASHES)
         epochs, validation = _series(curve, f"validation/{metric}")
         _draw_seeds(axes, epochs, validation, color=MODEL, label="validation")
+        together = _series(curve, f"validation_ensemble/{metric}")
+        _draw_seeds(axes, *together, color=MODEL, label="validation, ensemble", linestyle=_DASH_DOT)
         dot = {"color": MODEL, "markeredgecolor": CARD, "markeredgewidth": 1.2, "zorder": 5}
         for scores in validation.T:
             if np.isfinite(scores).any():

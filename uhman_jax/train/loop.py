@@ -299,6 +299,9 @@ class _Run:
             values = summaries(ranking.ranks_SVP, ranking.mask_VP)
             names = values if split == "validation" else [config.evaluate.select_by]
             entry |= {f"{split}/{name}": values[name] for name in names}
+            if split == "validation" and (together := ranking.ensemble):
+                found = summaries(together.ranks_SVP, together.mask_VP)
+                entry |= {f"validation_ensemble/{name}": value for name, (value,) in found.items()}
         entry["seconds"] = self.log.seconds + seconds
         entry["steps_per_second"] = num_steps / seconds if seconds else 0.0
         self.log.append(entry)
