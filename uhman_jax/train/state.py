@@ -160,7 +160,7 @@ def _initial(
     unknown_B, history_BR = jnp.zeros(1, jnp.int32), jnp.zeros((1, 1), jnp.int32)
     user = UserInput(unknown_B, unknown_B, unknown_B, history_BR, history_BR.astype(bool))
     init_keys_S, _ = seed_keys(config)
-    params = jax.vmap(lambda key: model.init(key, video, user)["params"])(init_keys_S)
+    params: Any = jax.vmap(lambda key: model.init(key, video, user)["params"])(init_keys_S)
     if config.model.bias and logits_T is not None:
         params["bias_T"] += config.loss.temperature * logits_T[None, :]
     return State(
