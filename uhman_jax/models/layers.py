@@ -4,6 +4,7 @@ A model is a query tower `(video, user) -> query_BD` and a hashtag tower `-> has
 of a hashtag is the inner product of both vectors (the paper's f, a distance, is its negative).
 """
 
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -306,15 +307,15 @@ class GatedFusion(nn.Module):
     @nn.compact
     def __call__(self, user, mean_BC, video_BK=None, *, deterministic):
         """Returns query_BD, float32; without `video_BK` the content is the mean alone."""
-        how = {"features": self.user_sizes[4], "dtype": self.dtype}
 
         def drop(x):
             return nn.Dropout(self.dropout)(x, deterministic=deterministic)
 
-        content_BK = nn.Dense(**how, name="mean")(drop(2 * unit_length(mean_BC)))
+        dense = functools.partial(nn.Dense, self.user_sizes[4], dtype=self.dtype)
+        content_BK = dense(name="mean")(drop(2 * unit_length(mean_BC)))
         if video_BK is not None:
-            how |= {"use_bias": False, "kernel_init": nn.initializers.zeros}
-            content_BK += nn.Dense(**how, name="attended")(video_BK)
+            attended = dense(use_bias=False, kernel_init=nn.initializers.zeros, name="attended")
+            content_BK += attended(video_BK)
         gate = UserSum(*self.user_sizes, scale=0.25, name="gate")
         shift = UserSum(*self.user_sizes, scale=1.0, name="shift")
         gate_BK, shift_BK = (part(user, deterministic=deterministic) for part in (gate, shift))
