@@ -18,7 +18,7 @@ def test_a_config_names_the_system_and_its_settings(name):
     options = dict(hidden_size=12, embedding_size=D, unit_length=False, bias=True)
     options |= dict(dropout=0.1, history_dropout=0.2, history_sampling=True)
     own = dict(num_heads=3, region_attention=False, frame_attention=False)
-    own |= dict(user_guidance=False, region_dropout=0.3, gated=True)
+    own |= dict(user_guidance=False, region_dropout=0.3)
     config = ModelConfig(name=name, precision=Precision.BFLOAT16, **options | own)
     assert vars(config).keys() == options.keys() | own.keys() | {"name", "precision"}
     model = build_model(config, view)

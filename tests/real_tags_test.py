@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.real_tags import clips, make, pictures
+from experiments.real_tags import clips, dataset, pictures
 from uhman_jax.dataset.raw import read_raw_dataset
 from uhman_jax.runtime.errors import UserError
 
@@ -121,7 +121,7 @@ def collection(tmp_path):
 
 
 def test_single_clips_are_a_dataset_with_near_copies_as_groups(collection, tmp_path):
-    make.make(tmp_path / "data", collection)
+    dataset.make(tmp_path / "data", collection)
     raw = read_raw_dataset(tmp_path / "data", strict=True)  # finds all clips
     assert [video.hashtags for video in raw.videos] == [(f"tag{n}", "all") for n in range(12)]
     assert [video.user_id for video in raw.videos] == [f"artist {n % 6}" for n in range(12)]
@@ -136,14 +136,14 @@ def test_single_clips_are_a_dataset_with_near_copies_as_groups(collection, tmp_p
         np.testing.assert_allclose(frame[2, 2], 255, atol=8)
     clip = tmp_path / "data" / raw.videos[0].path
     clip.write_bytes(b"kept")
-    make.make(tmp_path / "data", collection)
+    dataset.make(tmp_path / "data", collection)
     assert clip.read_bytes() == b"kept", "clips that exist are not drawn again"
 
 
 def test_composites_have_three_artists_of_one_block(collection, tmp_path, monkeypatch):
-    monkeypatch.setattr(make, "_BLOCK", 6)
-    monkeypatch.setattr(make, "_render", lambda tasks: [task() for task in tasks])
-    make.make(tmp_path, collection, composites=True)
+    monkeypatch.setattr(dataset, "_BLOCK", 6)
+    monkeypatch.setattr(dataset, "_render", lambda tasks: [task() for task in tasks])
+    dataset.make(tmp_path, collection, composites=True)
     videos = read_raw_dataset(tmp_path, strict=True).videos
     by_name = {picture.name: picture for picture in collection}
     block = dict(zip(sorted(by_name), [video.group for video in videos], strict=True))
@@ -208,12 +208,12 @@ def test_places_are_where_the_pictures_are_drawn(tmp_path, name):
 
 def test_a_set_made_again_has_the_same_bytes(collection, tmp_path, monkeypatch):
     """Encodes without B-frames: with them, x264's macroblock tree differs from call to call."""
-    monkeypatch.setattr(make, "_BLOCK", 6)
-    monkeypatch.setattr(make, "_render", lambda tasks: [task() for task in tasks[:3]])
+    monkeypatch.setattr(dataset, "_BLOCK", 6)
+    monkeypatch.setattr(dataset, "_render", lambda tasks: [task() for task in tasks[:3]])
     found = collections.defaultdict(list)
     for root in (tmp_path / "one", tmp_path / "two"):
         for composites in (False, True):
-            make.make(root / str(composites), collection, composites=composites)
+            dataset.make(root / str(composites), collection, composites=composites)
         for path in filter(pathlib.Path.is_file, root.rglob("*")):
             found[path.relative_to(root).as_posix()].append(path.read_bytes())
     assert {name: len(set(contents)) for name, contents in found.items()} == dict.fromkeys(found, 1)

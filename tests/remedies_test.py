@@ -14,6 +14,7 @@ MAIN, PREPROCESS, RECOMMEND, DEMO, EXPORT, INSPECT = (
 TRAINED = {RECOMMEND, DEMO, EXPORT, INSPECT}
 READ_AT = {
     "uhman_jax/config_checks.py mesh": {MAIN},
+    "uhman_jax/config_checks.py config.train.decay": {MAIN},
     "uhman_jax/runtime/processes.py": {MAIN},
     "uhman_jax/runtime/mesh.py": {MAIN},
     "uhman_jax/prepare.py": {MAIN},

@@ -71,7 +71,7 @@ class ModelName(enum.Enum):
     BL = "bl"  # bilinear, only the clip
     UA = "ua"  # user additive
     THREE_WAY = "3wm"  # three-way multiplicative
-    MEAN = "mean"  # UHMAN with `model.gated`, but only the mean feature as content
+    GATED_MEAN = "gated_mean"  # mean feature times user; not in the paper
     locals()["3WM"] = THREE_WAY  # flags take member names; 3WM is no identifier
 
     def title(self, **settings: Any) -> str:
@@ -82,8 +82,8 @@ class ModelName(enum.Enum):
         """
         letters = {"region_attention": "a", "frame_attention": "b", "user_guidance": "c"}
         missing = "".join(letters[name] for name in letters if not settings.get(name, True))
-        ablated = self is ModelName.UHMAN and missing
-        return f"{self.value.upper()}({missing})" if ablated else self.value.upper()
+        name = self.value.upper().replace("_", " ")
+        return f"{name}({missing})" if self is ModelName.UHMAN and missing else name
 
 
 class Loss(enum.Enum):
@@ -273,7 +273,6 @@ class ModelConfig:
     dropout: float = _below_1(0.0)  # fraction of hidden units dropped in training
     history_dropout: float = _below_1(0.0)  # fraction of history hashtags dropped in training
     history_sampling: bool = False  # training shows a random part of the user's clips as history
-    gated: bool = False  # content times user, and the mean feature beside attention; not in paper
     region_dropout: float = _below_1(0.0)  # fraction of regions dropped in training
     precision: Precision = Precision.FLOAT32
 

@@ -4,7 +4,6 @@ A model is a query tower `(video, user) -> query_BD` and a hashtag tower `-> has
 of a hashtag is the inner product of both vectors (the paper's f, a distance, is its negative).
 """
 
-import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -137,42 +136,6 @@ def orthogonal(scale=1.0, num_inputs=1):
     return init
 
 
-def mean_features(video, statistics, seen_BFM=None):
-    """Returns x_BC, float32: the mean of the standardised features over regions and real frames.
-
-    `seen_BFM` False leaves a region out; None leaves out none.
-
-    Decoding and standardising are linear, so they are applied to the mean of the codes. The content
-    of a padding frame has no effect. A video without a real frame gives zeros, the features of the
-    average clip. The example is ((10 + 30) / 2 * 0.5 + 1 - 2) / 4.
-
-    >>> from uhman_jax.kernels.video_input import ChannelStatistics, VideoInput
-    >>> codes, mask = jnp.array([[[[10], [30]], [[99], [99]]]]), jnp.array([[True, False]])
-    >>> video = VideoInput.plain(codes, jnp.array([[0.5]]), jnp.array([[1.0]]), mask)
-    >>> mean_features(video, ChannelStatistics(jnp.array([2.0]), jnp.array([4.0]))).tolist()
-    [[2.25]]
-    """
-    mean_BC, count_B1 = mean_codes(video, seen_BFM)
-    features_BC = mean_BC * video.scale_BC + video.offset_BC
-    x_BC = (features_BC - statistics.mean_C[None, :]) / statistics.std_C[None, :]
-    return jnp.where(count_B1 > 0, x_BC, 0.0)
-
-
-def mean_codes(video, seen_BFM=None):
-    """Returns mean_BC of the codes of real frames, and the number of their regions."""
-    codes_BFMC = video.codes_BFMC.astype(jnp.float32)
-    if seen_BFM is None:
-        count_BF = jnp.full(video.mask_BF.shape, codes_BFMC.shape[2])
-    else:
-        codes_BFMC = jnp.where(seen_BFM[:, :, :, None], codes_BFMC, 0.0)
-        count_BF = jnp.sum(seen_BFM, axis=2)
-    # Two sums, because one sum over both axes takes seven times as long on a CPU.
-    frames_BFC = jnp.sum(codes_BFMC, axis=2)
-    sum_BC = jnp.sum(jnp.where(video.mask_BF[:, :, None], frames_BFC, 0.0), axis=1)
-    count_B1 = jnp.sum(jnp.where(video.mask_BF, count_BF, 0), axis=1, keepdims=True)
-    return sum_BC / jnp.maximum(count_B1, 1), count_B1
-
-
 class FFN(nn.Module):
     """The two-layer network of equations 4 and 8: W_2 max(0, W_1 x + b_1) + b_2.
 
@@ -281,47 +244,6 @@ class UserSum(_UserTables):
     def __call__(self, user, *, deterministic):
         """Returns user_BK, float32."""
         return sum(self._embeddings(user, deterministic, self.scale, self.scale))
-
-
-class GatedFusion(nn.Module):
-    """Joins user, mean feature x and attended content v: W relu((V x + A v) * (1 + g) + s).
-
-    It replaces equation 10, W_V Concat(u, v), in which content and user only add up. The gate g and
-    the shift s are a `UserSum` each; the product is that of the three-way model (Denton et al.
-    2015). A starts at zero, so the content starts as the mean over all regions and frames, and
-    attention has to earn its part. x is scaled to length 2, because a clip's mean feature is small
-    against that of a region. Not in the paper.
-
-    Attributes:
-        user_sizes: the first six attributes of `UserSum`.
-        embedding_size: d.
-        dropout: fraction of the entries of x, and of hidden units, to drop.
-        dtype: type of activations.
-    """
-
-    user_sizes: tuple
-    embedding_size: int
-    dropout: float
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, user, mean_BC, video_BK=None, *, deterministic):
-        """Returns query_BD, float32; without `video_BK` the content is the mean alone."""
-
-        def drop(x):
-            return nn.Dropout(self.dropout)(x, deterministic=deterministic)
-
-        dense = functools.partial(nn.Dense, self.user_sizes[4], dtype=self.dtype)
-        content_BK = dense(name="mean")(drop(2 * unit_length(mean_BC)))
-        if video_BK is not None:
-            attended = dense(use_bias=False, kernel_init=nn.initializers.zeros, name="attended")
-            content_BK += attended(video_BK)
-        gate = UserSum(*self.user_sizes, scale=0.25, name="gate")
-        shift = UserSum(*self.user_sizes, scale=1.0, name="shift")
-        gate_BK, shift_BK = (part(user, deterministic=deterministic) for part in (gate, shift))
-        hidden_BK = drop(nn.relu(content_BK * (1 + gate_BK) + shift_BK))
-        out = nn.Dense(self.embedding_size, use_bias=False, name="output")
-        return out(hidden_BK.astype(jnp.float32))
 
 
 class TwoTowers(nn.Module):

@@ -11,15 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from uhman_jax.kernels.region_projection import region_product
-from uhman_jax.models.layers import (
-    FFN,
-    Attention,
-    GatedFusion,
-    TwoTowers,
-    drop_regions,
-    mean_features,
-    orthogonal,
-)
+from uhman_jax.models.layers import FFN, Attention, TwoTowers, drop_regions, orthogonal
 
 
 def masked_softmax(logits_HX, mask_X):
@@ -198,7 +190,6 @@ class UHMAN(TwoTowers):
             user. Not in the paper; it measures the effect of the guidance.
         region_dropout: fraction of a frame's regions to drop in training; the cost of a step falls
             by about the same fraction.
-        gated: joins user and content by `GatedFusion` instead of equation 10.
     """
 
     num_heads: int = 4
@@ -206,7 +197,6 @@ class UHMAN(TwoTowers):
     frame_attention: bool = True
     user_guidance: bool = True
     region_dropout: float = 0.0
-    gated: bool = False
 
     def setup(self):
         """Checks the number of heads."""
@@ -238,33 +228,23 @@ class UHMAN(TwoTowers):
             guide_K = self.param("guide_K", nn.initializers.normal(1.0), (self.hidden_size,))
             guide_BK = jnp.broadcast_to(guide_K.astype(self.dtype), user_BK.shape)
 
-        statistics = self._statistics(video)
-        mean_BC = mean_features(video, statistics, seen_BFM) if self.gated else None
         if self.region_dropout and not deterministic:
             video = drop_regions(self.make_rng("dropout"), self.region_dropout, video)
         mask_BFM = jnp.repeat(video.mask_BF[:, :, None], video.codes_VFMC.shape[2], axis=2)
         mask_BFM = mask_BFM if seen_BFM is None else mask_BFM & seen_BFM
-        frames_BFK, regions_BFHM = self._frames(
-            guide_BK, video, mask_BFM, statistics, deterministic
-        )
+        frames_BFK, regions_BFHM = self._frames(guide_BK, video, mask_BFM, deterministic)
         block = self._block(self.frame_attention, "frame_block")
         query_BHK = block.fold(guide_BK)
         pooled_BHK, frames_BHF = jax.vmap(attend)(query_BHK, frames_BFK, video.mask_BF)
         video_BK = block.finish(guide_BK, pooled_BHK)
 
-        if self.gated:
-            sizes = self._user_sizes, self.embedding_size, self.dropout, self.dtype
-            fuse = GatedFusion(*sizes, name="fusion")
-            query_BD = fuse(user, mean_BC, video_BK, deterministic=deterministic)
-            query_BD = self._scaled(query_BD)
-        else:
-            both = jnp.concatenate([user_BK, video_BK], axis=-1)  # equation 10
-            how = {"use_bias": False, "dtype": self.dtype, "kernel_init": orthogonal()}
-            out = nn.Dense(self.embedding_size, **how, name="query_out")
-            query_BD = self._finish(out(both), deterministic)
+        both = jnp.concatenate([user_BK, video_BK], axis=-1)  # equation 10
+        how = {"use_bias": False, "dtype": self.dtype, "kernel_init": orthogonal()}
+        out = nn.Dense(self.embedding_size, **how, name="query_out")
+        query_BD = self._finish(out(both), deterministic)
         return (query_BD, Attention(regions_BFHM, frames_BHF)) if with_attention else query_BD
 
-    def _frames(self, guide_BK, video, mask_BFM, statistics, deterministic):
+    def _frames(self, guide_BK, video, mask_BFM, deterministic):
         """Returns frames_BFK, the pooled regions of each frame, and weights_BFHM.
 
         The second layer of the region network is linear, so it is applied after the pooling. For
@@ -278,7 +258,7 @@ class UHMAN(TwoTowers):
         block = self._block(self.region_attention, "region_block")
         query_BHJ = jnp.einsum("bhk,jk->bhj", block.fold(guide_BK), out_JK)
         pooled_BFHJ, weights_BFHM = regions(
-            query_BHJ, video, mask_BFM, statistics, deterministic=deterministic
+            query_BHJ, video, mask_BFM, self._statistics(video), deterministic=deterministic
         )
         layer = Layer(out_JK, out_K, jnp.any(mask_BFM, axis=2).astype(self.dtype))
         return block.finish(guide_BK[:, None, :], pooled_BFHJ, layer), weights_BFHM

@@ -152,13 +152,17 @@ class _Run:
         if not len(rows):
             raise UserError("training needs at least one video in the training split, got none")
         for is_set, setting, other in (
-            (plateau, "decay=plateau", "decay=steps"),
-            (config.train.stop_after, f"stop_after={config.train.stop_after}", "stop_after=0"),
+            (plateau, "decay=plateau", "--config.train.decay=steps"),
+            (
+                config.train.stop_after,
+                f"stop_after={config.train.stop_after}",
+                "--config.train.stop_after=0",
+            ),
         ):
             if is_set and not len(validation_rows):
                 raise UserError(
                     f"train.{setting} needs validation videos, got none; "
-                    f"use --config.train.{other} or a larger view.validation_share"
+                    f"use {other} or a larger view.validation_share"
                 )
         if self.num_steps > MAX_STEPS:
             raise UserError(
