@@ -2,9 +2,10 @@
 
     python -m uhman_jax.main --config=configs/gated_mean.py --config.data.root=FOLDER
 
-It has no attention, so it is for clips that show one thing, and trains in seconds. On pictures with
-their artists' keywords (experiments/real_tags) it is the best single system so far. Without
---config.data.root it trains on the clips of configs/natural.py, where attention is better.
+It has no attention and trains in a minute. On validation clips of Open Clip Art (2,750 training
+clips, three splits, min_count 5) the ensemble of three seeds has P@10 0.237 and NDCG@10 0.770. It
+needs thousands of clips: on the 576 of configs/natural.py its ensemble has P@10 0.274 on test,
+where ridge has 0.293 and UHMAN's ensemble 0.311.
 """
 
 from configs import natural
