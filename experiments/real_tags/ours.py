@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from configs import natural, plus
+from configs import gated_mean, natural, plus
 from uhman_jax import train
 from uhman_jax.config import Config, ModelName, flatten
 from uhman_jax.config_checks import validate
@@ -43,6 +43,7 @@ SYSTEMS: dict[str, Callable[[Config], None]] = {
     "ua": _plus(ModelName.UA),
     "3wm": _plus(ModelName.THREE_WAY),
     "uhman_a": _uhman_a,
+    "gated_mean": gated_mean.recipe,
 }
 
 
