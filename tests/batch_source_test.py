@@ -41,8 +41,8 @@ def assert_close(one, other, atol):
 def test_a_batch_on_the_device_equals_the_batch_that_is_read(world):
     view, store, *_ = world
     rows = view.rows(TRAIN)
-    loaded = device_dataset.load(view, store, rows)
-    join = input_pipeline.Join(view, store, for_training=True)
+    loaded = device_dataset.load(view, store, rows, history_parts=True)
+    join = input_pipeline.Join(view, store, history_parts=True)
     row_B = np.array([rows[5], -1, rows[0], rows[-1], rows[5]])
     want = join(row_B)
     whole = len(loaded.videos.row_B)  # as many videos as codes: these must be in order

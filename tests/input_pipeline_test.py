@@ -78,7 +78,7 @@ def test_batch_holds_the_rows_asked_for(tmp_path, view, storage):
 
 
 def test_training_batches_have_the_parts_of_histories(view, frames):
-    batch = train(view, frames)[0]
+    batch = train(view, frames, history_parts=True)[0]
     user = batch.user
     assert user.history_parts_BR.dtype == np.int32
     np.testing.assert_array_equal(user.history_parts_BR != 0, user.history_mask_BR)

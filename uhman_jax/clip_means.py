@@ -6,6 +6,7 @@ import numpy as np
 
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
 from uhman_jax.runtime.progress import progress_bar
+from uhman_jax.shards.record import FrameRecord
 from uhman_jax.shards.store import FrameStore
 
 # Maximum number of clips of each split. 75,000 clips of 2,048 channels are 614 MB.
@@ -38,6 +39,12 @@ def rows_of(view: View) -> np.ndarray:
     return np.sort(np.concatenate(parts))
 
 
+def mean_of(clip: FrameRecord) -> np.ndarray:
+    """Returns the decoded features of a clip, averaged over regions and frames, float32 (C,)."""
+    codes_NC = clip.codes_FMC.reshape(-1, clip.codes_FMC.shape[-1])
+    return codes_NC.mean(axis=0, dtype=np.float32) * clip.scale_C + clip.offset_C
+
+
 def measure(view: View, store: FrameStore) -> ClipMeans:
     """Returns the mean features of the clips of `rows_of`; reads each of these clips once."""
     rows_V = rows_of(view)
@@ -46,7 +53,5 @@ def measure(view: View, store: FrameStore) -> ClipMeans:
     for mean_C, record in zip(
         means_VC, progress_bar(record_V, desc="mean features", unit="clip"), strict=True
     ):
-        clip = store[record]
-        codes_NC = clip.codes_FMC.reshape(-1, store.num_channels)
-        mean_C[:] = codes_NC.mean(axis=0, dtype=np.float32) * clip.scale_C + clip.offset_C
+        mean_C[:] = mean_of(store[record])
     return ClipMeans(rows_V, means_VC)

@@ -69,21 +69,21 @@ class Join:
         view: labels of the videos.
         store: features of the videos.
         max_frames: F, at least the length of the longest record; 0: that length.
-        for_training: whether batches have `history_parts_BR`.
+        history_parts: whether batches have `history_parts_BR`.
 
     Raises:
         UserError: the store lacks a video.
     """
 
     def __init__(
-        self, view: View, store: FrameStore, max_frames: int = 0, for_training: bool = False
+        self, view: View, store: FrameStore, max_frames: int = 0, history_parts: bool = False
     ):
         """Finds the record of every video."""
         self.view, self.store = view, store
         self._max_frames = max_frames or store.max_frames
         self._record_V = store.rows(view.video_ids)
         offsets = view.history.offsets
-        self._parts = Ragged(view.history_parts, offsets) if for_training else None
+        self._parts = Ragged(view.history_parts, offsets) if history_parts else None
         self._recycler = Recycler()
 
     def __call__(self, row_B: np.ndarray) -> Batch:
@@ -175,7 +175,11 @@ def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def train_batches(
-    view: View, store: FrameStore, order: TrainOrder, slots: np.ndarray | None = None
+    view: View,
+    store: FrameStore,
+    order: TrainOrder,
+    slots: np.ndarray | None = None,
+    history_parts: bool = False,
 ) -> "grain.MapDataset":
     """Returns endless batches of shuffled videos; `train_batches(...)[s]` is the Batch of step s.
 
@@ -185,10 +189,11 @@ def train_batches(
         order: rows of the view by step.
         slots: indices of the examples of each batch that this process reads, if several processes
             share it; they become `slot_B`. None: all.
+        history_parts: see `Join`.
     """
     import grain
 
-    join = Join(view, store, for_training=True)
+    join = Join(view, store, history_parts=history_parts)
 
     def read(row_B: np.ndarray) -> Batch:
         if slots is None:

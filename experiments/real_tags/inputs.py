@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
+from uhman_jax.clip_means import mean_of
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, Ragged, View
+from uhman_jax.evaluate.clip_inputs import unit_rows
 from uhman_jax.runtime.progress import progress_bar
 from uhman_jax.shards.store import FrameStore
 
@@ -43,12 +45,8 @@ class Inputs(NamedTuple):
 
 def mean_features(store: FrameStore) -> np.ndarray:
     """Returns the mean of each channel over the frames and regions of every record, float32."""
-    means = []
-    for record in progress_bar(range(len(store)), desc="mean features", unit="clip"):
-        clip = store[record]
-        mean_C = clip.codes_FMC.reshape(-1, store.num_channels).mean(axis=0, dtype=np.float32)
-        means.append(mean_C * clip.scale_C + clip.offset_C)
-    return np.stack(means).astype(np.float32)
+    records = progress_bar(range(len(store)), desc="mean features", unit="clip")
+    return np.stack([mean_of(store[record]) for record in records])
 
 
 def read_inputs(view: View, store: FrameStore, mean_VC: np.ndarray) -> Inputs:
@@ -85,12 +83,6 @@ def standardise(mean_NC: np.ndarray, train: np.ndarray) -> np.ndarray:
     std_C = mean_NC[train].std(axis=0)
     std_C = np.maximum(std_C, 1e-3 * np.sqrt(np.mean(std_C**2)))
     return ((mean_NC - mean_NC[train].mean(axis=0)) / std_C).astype(np.float32)
-
-
-def unit_rows(features_NC: np.ndarray) -> np.ndarray:
-    """Returns the rows scaled to length 1; a row of zeros stays."""
-    length_N1 = np.linalg.norm(features_NC, axis=1, keepdims=True)
-    return features_NC / np.maximum(length_N1, 1e-12)
 
 
 def largest_cosine(inputs: Inputs, rows: np.ndarray) -> np.ndarray:

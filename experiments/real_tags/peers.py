@@ -16,8 +16,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 from sklearn.neural_network import MLPClassifier
 
-from experiments.real_tags.inputs import Inputs, Sparse, unit_rows
+from experiments.real_tags.inputs import Inputs, Sparse
 from uhman_jax import metrics
+from uhman_jax.evaluate.clip_inputs import unit_rows
 from uhman_jax.evaluate.ranking import rank_scores
 
 BUDGET = 12  # settings that are tried for each peer

@@ -71,7 +71,6 @@ def view_of(frames: store.FrameStore) -> types.SimpleNamespace:
         history=Ragged(
             np.tile(np.arange(5, dtype=np.int32), num_clips), 5 * np.arange(num_clips + 1)
         ),
-        history_parts=np.ones(5 * num_clips, np.int32),
         positives=Ragged(ids % 669, np.arange(num_clips + 1)),
         max_history=5,
         max_positives=1,

@@ -112,10 +112,14 @@ class View:
         return ranked[: self.max_history]
 
     @functools.cached_property
+    def user_V(self) -> np.ndarray:
+        """The index of each row's user among the ids in order, int64."""
+        return np.unique(np.array(self.user_ids, dtype=object), return_inverse=True)[1]
+
+    @functools.cached_property
     def history_parts(self) -> np.ndarray:
         """The parts of the user's other videos for each value of `history`, int32."""
-        user_V = np.unique(np.array(self.user_ids, dtype=object), return_inverse=True)[1]
-        return history_parts(user_V, self.split_V == TRAIN, self.positives, self.history)
+        return history_parts(self.user_V, self.split_V == TRAIN, self.positives, self.history)
 
     @functools.cached_property
     def _ids(self) -> dict[str, int]:

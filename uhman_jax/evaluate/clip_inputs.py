@@ -103,6 +103,12 @@ class ClipInputs:
         return max(settings, key=quality)
 
 
+def unit_rows(features_VC: np.ndarray) -> np.ndarray:
+    """Returns the rows scaled to length 1; a row of zeros stays."""
+    norm_V1 = np.linalg.norm(features_VC, axis=1, keepdims=True)
+    return features_VC / np.maximum(norm_V1, 1e-12)
+
+
 def _one_hot(value_V: np.ndarray, size: int) -> Sparse:
     """Returns one-hot rows, float32 (V, size); values from `size` on give empty rows."""
     ones_V = (value_V < size).astype(np.float32)

@@ -11,7 +11,7 @@ import scipy.sparse
 
 from uhman_jax.dataset.history import index_in_row
 from uhman_jax.dataset.view import TRAIN
-from uhman_jax.evaluate.clip_inputs import ClipInputs
+from uhman_jax.evaluate.clip_inputs import ClipInputs, unit_rows
 from uhman_jax.input_pipeline import pad
 from uhman_jax.ridge import Sparse
 
@@ -66,9 +66,7 @@ def _ranks_by_settings(
 
 def _directions(inputs: ClipInputs, rows_V: np.ndarray) -> np.ndarray:
     """Returns the features divided by their norms, so that inner products are cosines."""
-    features_VC = inputs.features(rows_V)
-    norm_V1 = np.linalg.norm(features_VC, axis=1, keepdims=True)
-    return features_VC / np.maximum(norm_V1, 1e-12)
+    return unit_rows(inputs.features(rows_V))
 
 
 def _neighbours(queries_VC: np.ndarray, train_VC: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -96,8 +94,7 @@ def own_uses(inputs: ClipInputs, rows_V: np.ndarray) -> Sparse:
     Uses in the training split count; a hashtag that is only in the user's list in users.csv has one
     use. Each row is divided by its Euclidean norm.
     """
-    view = inputs.view
-    _, user_V = np.unique(np.array(view.user_ids, dtype=object), return_inverse=True)
+    view, user_V = inputs.view, inputs.view.user_V
     train_V = view.rows(TRAIN)
     entries = np.ones(len(train_V), np.float32), (user_V[train_V], np.arange(len(train_V)))
     clips_UV = scipy.sparse.csr_array(entries, shape=(user_V.max() + 1, len(train_V)))

@@ -27,7 +27,7 @@ class UserInput(NamedTuple):
         history_BR: int32 ids of hashtags that the user used elsewhere, without repetition.
         history_mask_BR: bool, True for a real slot; the values of other slots have no effect.
         history_parts_BR: int32, bit p is set if a video in part p of the user's other videos has
-            the hashtag (see `dataset.history`); None if the model does not train on the batch.
+            the hashtag (see `dataset.history`); None if no history is sampled.
     """
 
     gender_B: jax.Array | np.ndarray

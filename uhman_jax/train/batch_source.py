@@ -37,6 +37,7 @@ class Streamed:
         order: view rows of each step's batch.
         start_step: the first step.
         devices: devices that share a batch; None: one device.
+        history_parts: see `Join`.
     """
 
     def __init__(
@@ -47,13 +48,15 @@ class Streamed:
         order: TrainOrder,
         start_step: int,
         devices: Devices | None = None,
+        history_parts: bool = False,
     ):
         self._step, self._view, self._store = step, view, store
         self._to_device, slots = jax.device_put, None
         if devices:
             self._to_device = functools.partial(devices.shard_batch, size=order.batch_size)
             slots = devices.batch_slots(order.batch_size)
-        self._batches = iterate(train_batches(view, store, order, slots), start_step)
+        batches = train_batches(view, store, order, slots, history_parts)
+        self._batches = iterate(batches, start_step)
 
     def advance(self, state: State, most: int) -> tuple[State, StepMetrics, int]:
         """Takes one step and ignores `most`; returns the same values as `OnDevice.advance`."""

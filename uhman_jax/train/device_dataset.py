@@ -93,6 +93,7 @@ def load(
     rows: np.ndarray,
     should_stop: Callable[[], bool] = lambda: False,
     pool_features: PoolFeatures | None = None,
+    history_parts: bool = False,
 ) -> DeviceDataset | None:
     """Loads the videos of view rows onto the device, in pieces; returns None if stopped.
 
@@ -102,11 +103,12 @@ def load(
         rows: rows of the view.
         should_stop: called between pieces.
         pool_features: reduces a video to the features that the model uses; None: keeps all.
+        history_parts: see `Join`.
 
     Raises:
         DamagedRecordError: a shard is damaged.
     """
-    join = Join(view, store, for_training=True)
+    join = Join(view, store, history_parts=history_parts)
     padded = padded_rows(np.append(rows, PADDING_ROW), _LOADED_AT_ONCE)
     slot_V = np.full(len(view.video_ids) + 1, padded.size - 1, np.int32)
     slot_V[rows] = np.arange(len(rows))

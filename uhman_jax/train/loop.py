@@ -255,11 +255,12 @@ class _Run:
         """Returns the source of batches from step `start` on; None if stopped while loading."""
         view, store, config = self.view, self.store, self.config.train
         rows, pool_features = view.rows(TRAIN), self.model.pool_features
+        parts = self.config.model.history_sampling
         order = TrainOrder(rows, config.batch_size, self.config.seed)
         used = np.unique(np.concatenate([rows, *self.ranked_rows.values()]))
         if self.devices or not fits_on_device(store, used, config.features, pool_features):
-            return Streamed(self.step, view, store, order, start, self.devices)
-        on_device = load(view, store, used, should_stop, pool_features)
+            return Streamed(self.step, view, store, order, start, self.devices, parts)
+        on_device = load(view, store, used, should_stop, pool_features, parts)
         return OnDevice(multi_step(self.step), on_device, order, start) if on_device else None
 
     def _compile(self, state: State, source: Streamed | OnDevice) -> Callable[..., State]:
