@@ -96,19 +96,20 @@ def test_interval_is_students():
 def test_table_has_a_row_per_system_and_a_column_per_metric():
     lines = scores_lib.table(make_scores(), "UHMAN").splitlines()
     assert lines[0].split() == [*COLUMNS, "kP/R"]
-    names = [line.split("  ")[0] for line in lines[1:7]]
+    names = [line.split("  ")[0] for line in lines[1:9]]
     counted = ["popularity", "user history", "user attributes"]
-    assert names == [*counted, "nearest neighbours", "ridge", "UHMAN"]
-    assert lines[6].split() == ["UHMAN", *(f"{5 + 0.01 * i:.4f}" for i in range(11))]
+    parts = ["direct path alone", "network alone"]
+    assert names == [*counted, "nearest neighbours", "ridge", *parts, "UHMAN"]
+    assert lines[8].split() == ["UHMAN", *(f"{7 + 0.01 * i:.4f}" for i in range(11))]
     # Deviation 0.01, over sqrt(3), times 4.3027.
-    assert lines[7].split() == ["+-", "95", "%", "over", "seeds", "(3)", *["0.0248"] * 10]
-    assert lines[8].split() == ["+-", "95", "%", "over", "clips", *["0.0321"] * 10]
-    assert lines[9].startswith("UHMAN, ensemble of 3 seeds  6.0000  6.0100")
-    assert lines[10].split() == ["+-", "95", "%", "over", "clips", *["0.0234"] * 10]
-    assert lines[11].startswith("observable oracle") and lines[12].startswith("oracle ")
+    assert lines[9].split() == ["+-", "95", "%", "over", "seeds", "(3)", *["0.0248"] * 10]
+    assert lines[10].split() == ["+-", "95", "%", "over", "clips", *["0.0321"] * 10]
+    assert lines[11].split()[:7] == "UHMAN, ensemble of 3 seeds 8.0000 8.0100".split()
+    assert lines[12].split() == ["+-", "95", "%", "over", "clips", *["0.0234"] * 10]
+    assert lines[13].startswith("observable oracle") and lines[14].startswith("oracle ")
     gap = "Gap closed between popularity and oracle in P@5: 0.46 (ensemble of 3 seeds: 0.68)"
-    assert lines[13] == gap
-    assert len(lines) == 14, "without differences there is nothing to say about them"
+    assert lines[15] == gap
+    assert len(lines) == 16, "without differences there is nothing to say about them"
     assert len({line.index(line.split()[-1]) + len(line.split()[-1]) for line in lines[1:3]}) == 1
 
 

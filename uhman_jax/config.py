@@ -274,6 +274,7 @@ class ModelConfig:
     history_dropout: float = _below_1(0.0)  # fraction of history hashtags dropped in training
     history_sampling: bool = False  # training shows a random part of the user's clips as history
     region_dropout: float = _below_1(0.0)  # fraction of regions dropped in training
+    direct_path: bool = False  # also train a model without attention, and add both models' scores
     precision: Precision = Precision.FLOAT32
 
 

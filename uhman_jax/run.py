@@ -124,9 +124,8 @@ def _train_and_evaluate(
     config: Config, prepared: Prepared, workdir: pathlib.Path, mode: str, log: Log, cluster: Cluster
 ) -> dict[str, Any] | None:
     """Trains unless `mode` is "evaluate", evaluates, and returns the metrics; None at a signal."""
-    from uhman_jax import train  # imports JAX
+    from uhman_jax import direct_path, train  # imports JAX
     from uhman_jax.evaluate import evaluate
-    from uhman_jax.models.build import build_model
     from uhman_jax.runtime.mesh import Devices
 
     keep_compiled_programs()
@@ -134,9 +133,10 @@ def _train_and_evaluate(
     store, view = prepared.store, prepared.view
     devices = Devices(len(view.hashtags), shape) if (shape := cluster.shape()) else None
     if mode == "evaluate":
-        state = train.restore(config, view, workdir)
-        if state is None:  # the folder held other files
+        paths = direct_path.restore_paths(config, view, workdir)
+        if paths is None:  # the folder held other files
             raise UserError(_NOT_TRAINED.format(workdir=workdir))
+        state = paths.network
         if not int(state.validated_step):
             log(f"No validation before step {int(state.step)}: its parameters are evaluated.")
     else:
@@ -144,19 +144,23 @@ def _train_and_evaluate(
         with signals.graceful_stop() as stopped:
             try:
                 how: dict[str, Any] = {"should_stop": stopped, "log": log, "devices": devices}
-                state = train.train(config, view, store, statistics, workdir, **how)
+                paths = direct_path.train_paths(config, view, store, statistics, workdir, **how)
             except train.Interrupted as interrupted:
-                log(f"Saved at step {interrupted.step} in {workdir / CHECKPOINTS}.")
+                log(f"Saved at step {interrupted.step} in {interrupted.directory}.")
                 return None
+    state = paths.network
     stopped = train.stopped_early(config, view, state)
     num_steps = int(state.step) if stopped else train.total_steps(config, view)
     steps = {"step": int(state.step), "num_steps": num_steps}
     if cluster.is_main_process:
         (workdir / REPORT).unlink(missing_ok=True)  # of an earlier evaluation
+    trained = paths.model()
+    extra: dict[str, Any] = steps | {"best_step/seeds": [int(step) for step in state.best_step_S]}
+    if paths.direct is not None:
+        weights = direct_path.choose_weights(paths, store, log)
+        trained, extra[direct_path.PATH_WEIGHTS] = paths.model(weights), weights
     return evaluate(
-        build_model(config.model, view),
-        state.kept,
-        state.statistics,
+        *trained,
         config,
         view,
         store,
@@ -164,7 +168,7 @@ def _train_and_evaluate(
         truth=prepared.truth,
         # Only the first process writes what is computed from them.
         means=clip_means(prepared, log) if cluster.is_main_process else None,
-        extra=steps | {"best_step/seeds": [int(step) for step in state.best_step_S]},
+        extra=extra,
         log=log,
         devices=devices,
     )

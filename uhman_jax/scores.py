@@ -43,6 +43,8 @@ SYSTEMS = (  # in the order of the tables
     System("user_attributes", "User attributes", "attributes"),
     System("knn", "Nearest neighbours", "knn"),
     System("ridge", "Ridge", "ridge"),
+    System("direct", "Direct path alone", "model"),
+    System("network", "Network alone", "model"),
     System(MODEL, "", "model"),
     System(ENSEMBLE, "", "model"),
     System("observable_oracle", "Observable oracle", "observable"),
@@ -54,6 +56,10 @@ REFERENCES = {  # rankings that need no truth, as sentences name them
     "user_attributes": "the user's attributes",
     "knn": "a vote of nearest neighbours",
     "ridge": "ridge on the mean feature",
+}
+PARTS = {  # the two models of a run with `model.direct_path`; a run is compared with them too
+    "direct": "the direct path alone",
+    "network": "the network alone",
 }
 COMPARED = ("P@10", "NDCG@10")  # metrics of the differences to references
 
@@ -202,8 +208,9 @@ def verdict(scores: Scores) -> list[str]:
     no difference was measured.
     """
     better, level, gaps = [], [], {}
+    compared_with = REFERENCES | PARTS
     own, this = scores.compared, f"the {scores.ensemble}" if scores.ensemble else "this model"
-    for reference, name in REFERENCES.items():
+    for reference, name in compared_with.items():
         found = {m: s for m, s in scores.of(difference(reference)).items() if is_number(s.mean)}
         if lost := [m for m, s in found.items() if _sign(s) < 0]:
             metric, gap = lost[0], found[lost[0]]
@@ -224,7 +231,7 @@ def verdict(scores: Scores) -> list[str]:
     closest = min(gaps, key=lambda reference: gaps[reference].mean)
     return [
         f"{_sentence(this)} ranks better than every reference; the closest is "
-        f"{REFERENCES[closest]}: {COMPARED[0]} {scores[closest, COMPARED[0]].mean:.4f} against "
+        f"{compared_with[closest]}: {COMPARED[0]} {scores[closest, COMPARED[0]].mean:.4f} against "
         f"{scores[own, COMPARED[0]].mean:.4f}, difference {signed(gaps[closest])} over clips."
     ]
 

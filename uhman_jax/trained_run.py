@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from flax import linen as nn
 
-from uhman_jax import run_directory, train
+from uhman_jax import run_directory
 from uhman_jax.config import Config
 from uhman_jax.dataset.view import View
+from uhman_jax.direct_path import PATH_WEIGHTS, TrainedModel, restore_paths
 from uhman_jax.evaluate import confidence
-from uhman_jax.models.build import build_model
 from uhman_jax.prepare import features_dir
 from uhman_jax.relative_paths import located
 from uhman_jax.run_directory import CONFIG, VIEW, FinishedRun
@@ -38,16 +38,29 @@ class Trained(FinishedRun):
         """
         import jax
 
-        state = train.restore(self.config, self.view, self.workdir)
-        if state is None:
+        trained = self.models()
+        index = seed - self.config.seed
+        # NumPy, because JAX would compile an index program per shape.
+        params = jax.tree.map(lambda leaf: np.asarray(leaf)[index], trained.params)
+        return trained.module, {
+            "params": jax.device_put(params),
+            "statistics": trained.statistics,
+        }
+
+    def models(self) -> TrainedModel:
+        """Returns the model with the best parameters of all seeds.
+
+        Raises:
+            UserError: there is no readable checkpoint.
+        """
+        weights = self.metrics.get(PATH_WEIGHTS)
+        paths = restore_paths(self.config, self.view, self.workdir)
+        if paths is None or (weights and paths.direct is None):
             raise UserError(
                 f"a trained run must have checkpoints, got none in {self.workdir}; train it again"
             )
-        index = seed - self.config.seed
-        # NumPy, because JAX would compile an index program per shape.
-        params = jax.tree.map(lambda leaf: np.asarray(leaf)[index], state.kept)
-        variables = {"params": jax.device_put(params), "statistics": state.statistics}
-        return build_model(self.config.model, self.view), variables
+        # Without weights the network was evaluated before the direct path was trained.
+        return (paths if weights else paths._replace(direct=None)).model(weights)
 
     def calibration(self, seed: int) -> confidence.Calibration | None:
         """Returns the map from scores of a seed to confidences; None if it was not fitted.

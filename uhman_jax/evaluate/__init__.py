@@ -21,13 +21,15 @@ from uhman_jax.evaluate import attention, calibration, confidence, reference_ran
 from uhman_jax.evaluate.bootstrap import half_widths
 from uhman_jax.evaluate.clip_inputs import ClipInputs
 from uhman_jax.evaluate.ranking import Ranking, make_ranker, rank_videos, summaries
+from uhman_jax.evaluate.reference_rankings import ReferenceRanking
 from uhman_jax.evaluate.slices import slice_metrics
 from uhman_jax.input_pipeline import eval_batches, iterate
+from uhman_jax.models.two_paths import PATHS, TwoPaths
 from uhman_jax.run_directory import EXAMPLES, METRICS, write_json, write_npz, write_predictions
 from uhman_jax.runtime import storage
 from uhman_jax.runtime.errors import UserError, count_of
 from uhman_jax.runtime.mesh import Devices
-from uhman_jax.scores import COMPARED, ENSEMBLE, MODEL, REFERENCES, Score, Scores, difference
+from uhman_jax.scores import COMPARED, ENSEMBLE, MODEL, PARTS, REFERENCES, Score, Scores, difference
 from uhman_jax.shards.store import FrameStore
 from uhman_jax.simulator.truth import Truth
 
@@ -95,8 +97,8 @@ def evaluate(
     if devices:
         shared_params, shared_statistics = devices.shard_state((params, statistics))
 
-    def rank(rows_V: np.ndarray) -> Ranking:
-        ranking = rank_videos(ranker, shared_params, shared_statistics, batches(rows_V))
+    def rank(rows_V: np.ndarray, params: Any = shared_params) -> Ranking:
+        ranking = rank_videos(ranker, params, shared_statistics, batches(rows_V))
         assert ranking is not None  # because no `should_stop` is passed
         return ranking
 
@@ -125,6 +127,11 @@ def evaluate(
     }
     inputs = ClipInputs(view, means) if means else None
     references = reference_rankings.rank_references(view, rows_V, truth, inputs)
+    if isinstance(model, TwoPaths):
+        for name in PATHS:
+            alone = rank(rows_V, model.alone(shared_params, name))
+            ranks_VP = (alone.ensemble or alone).ranks_SVP[0]
+            references[name] = ReferenceRanking(np.arange(len(rows_V)), ranks_VP, {})
     scores = Scores.over_seeds(MODEL, summaries(ranking.ranks_SVP, ranking.mask_VP))
     if together:
         found = summaries(together.ranks_SVP, together.mask_VP)
@@ -172,7 +179,7 @@ def evaluate(
 def _over_clips(
     scores: Scores,
     ranking: Ranking,
-    references: dict[str, reference_rankings.ReferenceRanking],
+    references: dict[str, ReferenceRanking],
     view: View,
 ) -> Scores:
     """Returns the models' scores with intervals over clips, and the differences to references."""
@@ -188,7 +195,7 @@ def _over_clips(
         for metric, width in half_widths(own, user_ids).items():
             found[key, metric] = dataclasses.replace(scores[key, metric], interval_clips=width)
     own = values[scores.compared]
-    for name in filter(references.get, REFERENCES):
+    for name in filter(references.get, (*REFERENCES, *PARTS)):
         index_V, ranks_VP, _ = references[name]
         other = metrics.per_video(ranks_VP, ranking.mask_VP[index_V])
         gaps = {metric: own[metric][index_V] - other[metric] for metric in COMPARED}

@@ -65,7 +65,7 @@ def make_ranker(model: nn.Module, top_k: int = 0, devices: Devices | None = None
     """
     platform = jax.default_backend()
     num_hashtags: int = model.num_hashtags  # type: ignore[missing-attribute]
-    model = model.clone(num_hashtags=devices.num_rows) if devices else model
+    model = model.resized(devices.num_rows) if devices else model  # type: ignore[not-callable]
 
     def hashtags(params: Any) -> Any:
         return model.apply({"params": params}, method="hashtags")

@@ -16,12 +16,13 @@ import jax.numpy as jnp
 from uhman_jax.models.layers import Attention, TwoTowers, UserSum, unit_length
 
 
-def mean_features(video, statistics):
+def mean_features(video, statistics, seen_BFM=None):
     """Returns x_BC, float32: the mean of the standardised features over regions and real frames.
 
     Decoding and standardising are linear, so they are applied to the mean of the codes. The content
-    of a padding frame has no effect. A video without a real frame gives zeros, the features of the
-    average clip. The example is ((10 + 30) / 2 * 0.5 + 1 - 2) / 4.
+    of a padding frame, and of a region that `seen_BFM` hides, has no effect. A video without a real
+    frame gives zeros, the features of the average clip. The example is
+    ((10 + 30) / 2 * 0.5 + 1 - 2) / 4.
 
     >>> from uhman_jax.kernels.video_input import ChannelStatistics, VideoInput
     >>> codes, mask = jnp.array([[[[10], [30]], [[99], [99]]]]), jnp.array([[True, False]])
@@ -29,18 +30,21 @@ def mean_features(video, statistics):
     >>> mean_features(video, ChannelStatistics(jnp.array([2.0]), jnp.array([4.0]))).tolist()
     [[2.25]]
     """
-    mean_BC, count_B1 = _mean_codes(video)
+    mean_BC, count_B1 = _mean_codes(video, seen_BFM)
     features_BC = mean_BC * video.scale_BC + video.offset_BC
     x_BC = (features_BC - statistics.mean_C[None, :]) / statistics.std_C[None, :]
     return jnp.where(count_B1 > 0, x_BC, 0.0)
 
 
-def _mean_codes(video):
+def _mean_codes(video, seen_BFM=None):
     """Returns mean_BC of the codes of real frames, and the number of their regions."""
     # Two sums, because one sum over both axes takes seven times as long on a CPU.
-    frames_BFC = jnp.sum(video.codes_BFMC.astype(jnp.float32), axis=2)
+    codes_BFMC = video.codes_BFMC.astype(jnp.float32)
+    codes_BFMC = codes_BFMC if seen_BFM is None else codes_BFMC * seen_BFM[..., None]
+    frames_BFC = jnp.sum(codes_BFMC, axis=2)
     sum_BC = jnp.sum(jnp.where(video.mask_BF[:, :, None], frames_BFC, 0.0), axis=1)
-    count_B1 = jnp.sum(video.mask_BF, axis=1, keepdims=True) * video.codes_VFMC.shape[2]
+    seen_BF = video.codes_VFMC.shape[2] if seen_BFM is None else jnp.sum(seen_BFM, axis=2)
+    count_B1 = jnp.sum(video.mask_BF * seen_BF, axis=1, keepdims=True)
     return sum_BC / jnp.maximum(count_B1, 1), count_B1
 
 
@@ -132,18 +136,22 @@ class GatedMean(TwoTowers):
 
     The gate g and the shift s are a `UserSum` each, so the user enters linearly; their product with
     the content is that of 3WM. x is scaled to length 2, because the mean of a clip is small against
-    a region. It is for the logistic loss, AdamW and `history_sampling` (configs/gated_mean.py). Not
-    in the paper.
+    a region. It is for the logistic loss, AdamW and `history_sampling`; see `direct_path`. Not in
+    the paper.
     """
 
     pool_features = staticmethod(condensed)
 
     @nn.compact
-    def query(self, video, user, *, deterministic=True, with_attention=False):
-        """Returns query_BD, or (query_BD, Attention), as the other baselines do."""
+    def query(self, video, user, *, deterministic=True, with_attention=False, seen_BFM=None):
+        """Returns query_BD, or (query_BD, Attention), as the other baselines do.
+
+        `seen_BFM` False hides a region from the mean; None hides none.
+        """
         user = self._shown(user, deterministic)
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
-        x_BC = drop(2 * unit_length(mean_features(video, self._statistics(video))))
+        mean_BC = mean_features(video, self._statistics(video), seen_BFM)
+        x_BC = drop(2 * unit_length(mean_BC))
         content_BK = nn.Dense(self.hidden_size, dtype=self.dtype, name="video")(x_BC)
         gate = UserSum(*self._user_sizes, scale=0.25, name="gate")
         shift = UserSum(*self._user_sizes, scale=1.0, name="shift")

@@ -288,6 +288,10 @@ class TwoTowers(nn.Module):
 
     pool_features = None  # reduces a VideoInput to the features that the query uses; None: all
 
+    def resized(self, num_hashtags):
+        """Returns the same model for tables of `num_hashtags` rows."""
+        return self.clone(num_hashtags=num_hashtags)
+
     def setup(self):
         """Creates the hashtag tower."""
         shape = (self.num_hashtags, self.hidden_size)

@@ -1,8 +1,9 @@
 """Explains suggested hashtags by the model's attention and by occlusion.
 
 Attention shows where the model looks for one user; it does not depend on the hashtag. Occlusion
-(Zeiler and Fergus 2014) hides one region or one frame from the attention over regions and frames;
-the decrease of a hashtag's score is its contribution. The other parts share its attention.
+(Zeiler and Fergus 2014) hides one region or one frame from the attention over regions and frames,
+and from the mean of a direct path; the decrease of a hashtag's score is its contribution. The other
+parts share its attention.
 """
 
 import dataclasses
@@ -38,10 +39,11 @@ class Explainer:
     """
 
     def __init__(self, model: Any):
-        if not isinstance(model, UHMAN):
+        network = getattr(model, "network", model)  # of `TwoPaths`
+        if not isinstance(network, UHMAN):
             raise UserError(
                 "explanations need a model with attention, UHMAN, got "
-                f"{type(model).__name__}; use a run with model.name=uhman"
+                f"{type(network).__name__}; use a run with model.name=uhman"
             )
         self._look = jax.jit(functools.partial(_look, model))
         self._hide = jax.jit(functools.partial(_hide, model))

@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -45,11 +46,12 @@ class Interrupted(Exception):
 
     Attributes:
         step: number of steps taken so far, from which the run resumes.
+        directory: folder of its checkpoints.
     """
 
-    def __init__(self, step: int):
+    def __init__(self, step: int, directory: pathlib.Path):
         super().__init__(f"stopped at step {step}")
-        self.step = step
+        self.step, self.directory = step, directory
 
 
 def steps_per_epoch(config: Config, view: View) -> int:
@@ -84,6 +86,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     log: Callable[[str], object] = print,
     devices: Devices | None = None,
+    title: str = "Training",
 ) -> State:
     """Trains the population to its last step, from its newest checkpoint or from the start.
 
@@ -97,6 +100,7 @@ def train(
         workdir: holds `checkpoints/` and `metrics.jsonl`.
         should_stop: called after every step and before every batch of a validation.
         log: receives progress messages.
+        title: of the progress bar.
         devices: a mesh to train on (see `config_checks.check_mesh`); None: one device. The state
             is the same up to rounding, and a run may be resumed on another mesh.
 
@@ -111,7 +115,7 @@ def train(
     """
     with Checkpoints(workdir) as checkpoints:
         metrics_log = MetricsLog(workdir, write=not devices or devices.is_main_process)
-        run = _Run(config, view, store, checkpoints, metrics_log, devices)
+        run = _Run(config, view, store, checkpoints, metrics_log, devices, title)
         state = checkpoints.restore(run.abstract, log)
         if state is None:
             logits_T = share_logits(view.counts_T, len(view.rows(TRAIN)))
@@ -143,8 +147,10 @@ class _Run:
         checkpoints: Checkpoints,
         log: MetricsLog,
         devices: Devices | None,
+        title: str,
     ):
         self.config, self.view, self.store, self.devices = config, view, store, devices
+        self.title = title
         self.checkpoints, self.log = checkpoints, log
         rows, validation_rows = view.rows(TRAIN), view.rows(VALIDATION)
         plateau = config.train.decay is Decay.PLATEAU
@@ -200,7 +206,7 @@ class _Run:
         if over:
             return state
         if not (source := self._batch_source(step, should_stop)):
-            raise Interrupted(step)
+            raise Interrupted(step, self.checkpoints.directory)
         record = self._compile(state, source)
         saved, saved_at = (step, validated), -math.inf  # the newest checkpoint
         validation_end = time.monotonic(), step
@@ -208,7 +214,7 @@ class _Run:
         def is_due(every: int) -> bool:
             return step % every == 0 or step == self.num_steps
 
-        how = {"desc": "Training", "unit": "step", "disable": not self.log.write}
+        how = {"desc": self.title, "unit": "step", "disable": not self.log.write}
         with progress_bar(total=self.num_steps, initial=step, **how) as bar:
             while True:
                 if validated < step and is_due(self.eval_every):
@@ -225,7 +231,7 @@ class _Run:
                     over = step == self.num_steps
                     if stopped_early(self.config, self.view, state):
                         over, bar.total = True, step
-                        bar.set_description("Training, stopped early", refresh=False)
+                        bar.set_description(f"{self.title}, stopped early", refresh=False)
                 is_new = (step, validated) != saved
                 is_due_now = over or is_due(self.checkpoint_every)
                 if is_new and is_due_now and self._may_save(over, saved_at):
@@ -247,7 +253,7 @@ class _Run:
             if (step, validated) != saved:
                 self._save(state)
             self.checkpoints.wait()
-        raise Interrupted(step)
+        raise Interrupted(step, self.checkpoints.directory)
 
     def _batch_source(
         self, start: int, should_stop: Callable[[], bool]

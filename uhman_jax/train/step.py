@@ -150,7 +150,7 @@ def make_train_step(
             ids_R, batch, negatives_BPN = sparse_update.find(batch, negatives_BPN, num_hashtags)
             used = sparse_update.gather(params, ids_R)
         # After `gather` the tables have fewer rows; on several devices they have padding rows.
-        run = model.clone(num_hashtags=len(used["hashtag_TK"]))
+        run = model.resized(len(used["hashtag_TK"]))  # type: ignore[not-callable]
         inputs = run, used, statistics, batch, negatives_BPN, dropout_key
         loss, gradient = loss_and_gradient(*inputs, config, loss_function, platform)
         updates, opt_state = tx.update(gradient, opt_state, used)

@@ -1,0 +1,189 @@
+"""The direct path: its scores beside the network's, the choice of weights, and whole runs."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import model_inputs
+import numpy as np
+import pytest
+import tiny_world
+
+from uhman_jax import direct_path, run, train
+from uhman_jax.config import Estimator
+from uhman_jax.dataset.view import TEST, VALIDATION
+from uhman_jax.evaluate import path_weights
+from uhman_jax.input_pipeline import eval_batches, iterate
+from uhman_jax.models.baselines import GatedMean, mean_features
+from uhman_jax.models.two_paths import PATHS, TwoPaths
+from uhman_jax.models.uhman import UHMAN
+from uhman_jax.trained_run import open_run
+
+
+@pytest.fixture(scope="module")
+def both():
+    """Both models, and their variables with the weights 2 and 3."""
+    network, direct = model_inputs.make_model(UHMAN), model_inputs.make_model(GatedMean, bias=True)
+    parts = dict(zip(PATHS, (network, direct), strict=True))
+    variables = {
+        "params": {name: found["params"] for name, (_, found) in parts.items()},
+        "statistics": {name: found["statistics"] for name, (_, found) in parts.items()},
+    }
+    variables["params"]["weight_P"] = jnp.array([2.0, 3.0])
+    return TwoPaths(network[0], direct[0]), variables, parts
+
+
+def test_the_score_is_the_weighted_sum_of_both_models_scores(both):
+    model, variables, parts = both
+    inputs = model_inputs.make_inputs()
+    scores = {name: one.apply(found, *inputs) for name, (one, found) in parts.items()}
+    expected = 2 * scores["network"] + 3 * scores["direct"]
+    np.testing.assert_allclose(model.apply(variables, *inputs), expected, rtol=1e-4, atol=1e-4)
+    for name in PATHS:
+        alone = variables | {"params": model.alone(variables["params"], name)}
+        found = model.apply(alone, *inputs)
+        np.testing.assert_allclose(found, scores[name], rtol=1e-4, atol=1e-4)
+
+
+def test_the_attention_is_that_of_the_network(both):
+    model, variables, parts = both
+    inputs, how = model_inputs.make_inputs(), {"with_attention": True, "method": "query"}
+    _, found = model.apply(variables, *inputs, **how)
+    network, own = parts["network"]
+    jax.tree.map(np.testing.assert_array_equal, found, network.apply(own, *inputs, **how)[1])
+
+
+def test_a_hidden_region_has_no_effect_on_the_mean(both):
+    video, _ = model_inputs.make_inputs()
+    seen_BFM = np.random.default_rng(0).random(video.codes_BFMC.shape[:3]) < 0.5
+    statistics = both[2]["direct"][1]["statistics"]
+    from uhman_jax.kernels.video_input import ChannelStatistics
+
+    statistics = ChannelStatistics(**statistics)
+    changed = np.where(seen_BFM[..., None], video.codes_BFMC, 0)
+    one, other = (
+        mean_features(video.with_codes(jnp.asarray(codes)), statistics, seen_BFM)
+        for codes in (video.codes_BFMC, changed)
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-6)
+    assert not np.allclose(one, mean_features(video, statistics))
+    everything = mean_features(video, statistics, np.ones_like(seen_BFM))
+    np.testing.assert_allclose(everything, mean_features(video, statistics), rtol=1e-5, atol=1e-5)
+
+
+def test_weights_are_those_of_the_generating_scores():
+    """Labels are drawn from a softmax of 1.5 times the first path's scores; the second is noise."""
+    rng = np.random.default_rng(0)
+    query_VX = rng.normal(size=(2000, 6)).astype(np.float32)
+    hashtags_TX = rng.normal(size=(40, 6)).astype(np.float32)
+    logits_VT = 1.5 * query_VX @ hashtags_TX.T
+    ids_V1 = np.argmax(logits_VT + rng.gumbel(size=logits_VT.shape), axis=1)[:, None]
+    noise = rng.normal(size=query_VX.shape).astype(np.float32), hashtags_TX
+    towers = [(query_VX, hashtags_TX), noise]
+    weight_P = path_weights._minimum(towers, ids_V1, np.ones_like(ids_V1, bool))
+    np.testing.assert_allclose(weight_P, [1.5, 0], atol=0.1)
+    # A path whose scores are wrong gets no negative weight.
+    towers[1] = -query_VX, hashtags_TX
+    assert path_weights._minimum(towers[1:], ids_V1, np.ones_like(ids_V1, bool)).tolist() == [0]
+
+
+def test_blocks_do_not_change_the_weights(monkeypatch):
+    rng = np.random.default_rng(1)
+    towers = [
+        (rng.normal(size=(50, 3)).astype(np.float32), rng.normal(size=(9, 3)).astype(np.float32))
+        for _ in PATHS
+    ]
+    ids_VP, mask_VP = np.tile([[1, 2]], (50, 1)), rng.random((50, 2)) < 0.8
+    whole = path_weights._minimum(towers, ids_VP, mask_VP)
+    monkeypatch.setattr(path_weights, "_SCORES", 64)  # 7 clips
+    np.testing.assert_allclose(path_weights._minimum(towers, ids_VP, mask_VP), whole, atol=1e-3)
+
+
+def test_the_recipe_follows_the_run_where_it_must():
+    config = tiny_world.make_config("/nowhere", num_seeds=3, batch_size=24)
+    config.loss.estimator = Estimator.SAMPLED
+    found = direct_path.direct_config(config)
+    assert found.train.batch_size == 72  # a multiple of 24, which the devices divide
+    assert (found.train.num_seeds, found.loss.estimator) == (3, Estimator.SAMPLED)
+    assert not found.model.direct_path and not config.model.bias
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run with both paths, and a repetition that was stopped in the direct path."""
+    folder = tmp_path_factory.mktemp("direct")
+    config = tiny_world.make_config(tiny_world.write_dataset(folder / "data"), num_seeds=2)
+    config.train.num_epochs, config.model.direct_path = 4, True
+    assert run.run(config, folder / "whole", log=lambda line: None, report=False)
+    return config, folder
+
+
+def test_a_run_shows_both_paths_and_their_weights(finished):
+    _, folder = finished
+    metrics = json.loads((folder / "whole" / "metrics.json").read_text("utf-8"))
+    assert set(metrics["path_weights"]) == set(PATHS) and max(metrics["path_weights"].values()) > 0
+    for name in PATHS:
+        gap = metrics["test_ensemble/P@10"] - metrics[f"{name}/P@10"]
+        assert metrics[f"test-{name}/P@10"] == pytest.approx(gap, abs=1e-6)
+    assert (folder / "whole" / "direct" / "checkpoints").is_dir()
+
+
+def test_a_path_alone_ranks_as_its_own_model(finished):
+    config, folder = finished
+    trained = open_run(folder / "whole")
+    state = train.restore(
+        direct_path.direct_config(config), trained.view, folder / "whole" / "direct"
+    )
+    both, store = trained.models(), trained.features()
+    (batch,) = iterate(
+        eval_batches(trained.view, store, rows=trained.view.rows(TEST), batch_size=64)
+    )
+    for seed in range(2):
+        own = jax.tree.map(lambda leaf, seed=seed: leaf[seed], state.kept)
+        variables = {"params": own, "statistics": state.statistics}
+        expected = both.module.direct.apply(variables, batch.video, batch.user)
+        alone = both.module.alone(both.params, "direct")
+        alone = jax.tree.map(lambda leaf, seed=seed: leaf[seed], alone)
+        variables = {"params": alone, "statistics": both.statistics}
+        found = both.module.apply(variables, batch.video, batch.user)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_evaluating_again_gives_the_same_weights_and_scores(finished):
+    config, folder = finished
+    path = folder / "whole" / "metrics.json"
+    before = json.loads(path.read_text("utf-8"))
+    assert run.run(config, folder / "whole", "evaluate", log=lambda line: None, report=False)
+    assert json.loads(path.read_text("utf-8")) == before
+
+
+def test_a_run_that_was_stopped_in_the_direct_path_goes_on_there(finished, monkeypatch):
+    config, folder = finished
+    lines, whole = [], json.loads((folder / "whole" / "metrics.json").read_text("utf-8"))
+    real = direct_path.train
+
+    def stopped_train(config, view, store, statistics, workdir, **options):
+        if workdir.name == direct_path.FOLDER:
+            calls = iter([False] * 3)
+            options["should_stop"] = lambda: next(calls, True)
+        return real(config, view, store, statistics, workdir, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(direct_path, "train", stopped_train)
+        assert not run.run(config, folder / "parts", log=lines.append, report=False)
+    where = folder / "parts" / "direct" / "checkpoints"
+    assert lines[-1].startswith("Saved at step") and lines[-1].endswith(f"in {where}.")
+    assert run.run(config, folder / "parts", log=lambda line: None, report=False)
+    assert json.loads((folder / "parts" / "metrics.json").read_text("utf-8")) == whole
+
+
+def test_without_validation_clips_there_is_only_the_network(finished, tmp_path):
+    config, _ = finished
+    config.view.validation_share = 0.0
+    try:
+        assert run.run(config, tmp_path, log=lambda line: None, report=False)
+    finally:
+        config.view.validation_share = 0.1
+    trained = open_run(tmp_path)
+    assert not len(trained.view.rows(VALIDATION))
+    assert "path_weights" not in trained.metrics and isinstance(trained.models().module, UHMAN)
