@@ -15,4 +15,5 @@ def get_config() -> Config:
     config = natural.get_config()
     config.name = "bl"
     config.model.name = ModelName.BL
+    config.model.direct_path = False
     return config

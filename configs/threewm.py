@@ -15,4 +15,5 @@ def get_config() -> Config:
     config = natural.get_config()
     config.name = "threewm"
     config.model.name = ModelName.THREE_WAY
+    config.model.direct_path = False
     return config

@@ -15,4 +15,5 @@ def get_config() -> Config:
     config = natural.get_config()
     config.name = "ua"
     config.model.name = ModelName.UA
+    config.model.direct_path = False
     return config

@@ -15,4 +15,5 @@ def get_config() -> Config:
     config = natural.get_config()
     config.name = "uhman_a"
     config.model.region_attention = False
+    config.model.direct_path = False
     return config

@@ -46,11 +46,12 @@ def test_every_config_file_is_valid_and_named_after_its_file(path):
         ("uhman_c", "model.user_guidance: true before, false now"),
     ],
 )
-def test_a_system_of_the_study_differs_from_natural_in_one_setting(name, change):
+def test_a_system_of_the_study_differs_from_natural_s_network_in_one_setting(name, change):
     natural, other = (
         main.parse([f"--config={ROOT}/configs/{stem}.py"]).config for stem in ("natural", name)
     )
-    assert differences(natural, other) == [f"name: natural before, {name} now", change]
+    path = "model.direct_path: true before, false now"
+    assert differences(natural, other) == [f"name: natural before, {name} now", change, path]
 
 
 @pytest.mark.parametrize("name", ["uhman", "bl", "ua", "3wm", "UA"])

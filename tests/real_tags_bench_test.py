@@ -248,7 +248,7 @@ def test_a_system_is_scored_by_model_and_by_the_mean_of_its_models(finished, tmp
 
     prepared = bench.prepare(data, lambda line: None)
     view, store = prepared.view, prepared.store
-    scores_SVT = ours.scores(finished, prepared, view.rows(VALIDATION_SPLIT))
+    (scores_SVT,) = ours.scores("natural", finished, prepared, view.rows(VALIDATION_SPLIT)).values()
     labels_NT = inputs_lib.read_inputs(view, store, inputs_lib.mean_features(store)).labels_NT
     labels_VT = labels_NT[view.rows(VALIDATION_SPLIT)]
     ndcg_S = [peers.per_clip(scores_VT, labels_VT)[1].mean() for scores_VT in scores_SVT]

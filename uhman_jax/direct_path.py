@@ -83,7 +83,7 @@ def direct_config(config: Config) -> Config:
         learning_rate=0.002,
         user_rate=1.0,
         hashtag_rate=1.0,
-        weight_decay=0.1,
+        weight_decay=0.3,
         clip_norm=0.0,
         decay_at=(),
         stop_after=8,

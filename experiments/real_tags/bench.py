@@ -41,12 +41,17 @@ class Bench:
         config = ours.config_of(name, data, self._num_fits) if name in ours.SYSTEMS else None
         setting = ours.fingerprint(config) if config else f"budget {BUDGET}"
         sizes = {1, self._num_fits} if config else {self._num_fits}
+        names = ours.parts_of(name, config) if config else [name]
         place = storage.path(data.data.root).resolve().name, data.view.split.value, data.view.seed
         cuts = {part: Cut(*place, part) for part in (VALIDATION, *[TEST] * verdict)}
         missing = [
             part
             for part, cut in cuts.items()
-            if not all(self._results.has(cut, name, size, setting) for size in sizes)
+            if not all(
+                self._results.has(cut, part_name, size, setting)
+                for part_name in names
+                for size in sizes
+            )
         ]
         if TEST in missing and not self._is_logged:
             self._results.log_opening()
@@ -57,23 +62,23 @@ class Bench:
         prepared, inputs = self._prepare(data)
         if config:
             workdir = ours.trained(config, self._runs / "-".join(map(str, place)))
-            scores_of = functools.partial(_scores_of_run, workdir, prepared)
+            scores_of = functools.partial(_scores_of_run, name, workdir, prepared)
             more = {"config": ours.changes(config)}
         else:
             tuned = tune(PEERS[name], inputs, self._num_fits)
-            scores_of = lambda rows: {self._num_fits: [tuned.predict(rows)]}  # noqa: E731
+            scores_of = lambda rows: {(name, self._num_fits): [tuned.predict(rows)]}  # noqa: E731
             more = {"chosen": tuned.chosen}
         seconds = round(time.monotonic() - begin)
         for part in missing:
             rows = getattr(inputs, part)
-            for size, scores in scores_of(rows).items():
+            for (part_name, size), scores in scores_of(rows).items():
                 pairs = [per_clip(scores_VT, inputs.labels_NT[rows]) for scores_VT in scores]
                 values = dict(zip(METRICS, np.mean(pairs, axis=0), strict=True))
                 line = {"setting": setting, "seconds": seconds, **more}
                 clips = _facts(prepared, inputs, rows)
-                self._results.add(cuts[part], name, size, values, clips, **line)
+                self._results.add(cuts[part], part_name, size, values, clips, **line)
                 means = ", ".join(f"{key} {value.mean():.4f}" for key, value in values.items())
-                print(f"{' '.join(map(str, cuts[part]))}: {name}, {size} fits: {means}")
+                print(f"{' '.join(map(str, cuts[part]))}: {part_name}, {size} fits: {means}")
 
     def _prepare(self, data: Config) -> tuple[Prepared, Inputs]:
         prepared = prepare(data, lambda line: None)
@@ -84,11 +89,14 @@ class Bench:
 
 
 def _scores_of_run(
-    workdir: pathlib.Path, prepared: Prepared, rows: np.ndarray
-) -> dict[int, list[np.ndarray]]:
+    name: str, workdir: pathlib.Path, prepared: Prepared, rows: np.ndarray
+) -> dict[tuple[str, int], list[np.ndarray]]:
     """Returns the scores of each model of a run, and of all models together, by their number."""
-    scores_SVT = ours.scores(workdir, prepared, rows)
-    return {1: list(scores_SVT), len(scores_SVT): [ours.ensemble(scores_SVT)]}
+    found = {}
+    for part_name, scores_SVT in ours.scores(name, workdir, prepared, rows).items():
+        found[part_name, 1] = list(scores_SVT)
+        found[part_name, len(scores_SVT)] = [ours.ensemble(scores_SVT)]
+    return found
 
 
 def _facts(prepared: Prepared, inputs: Inputs, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -9,12 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from configs import gated_mean, natural, plus
-from uhman_jax import train
+from configs import natural, plus
 from uhman_jax.config import Config, ModelName, flatten
 from uhman_jax.config_checks import validate
 from uhman_jax.input_pipeline import eval_batches, iterate
-from uhman_jax.models.build import build_model
+from uhman_jax.models.two_paths import PATHS, TwoPaths
 from uhman_jax.prepare import Prepared
 from uhman_jax.run import run
 from uhman_jax.runtime.errors import UserError
@@ -23,40 +22,43 @@ from uhman_jax.trained_run import open_run
 _IGNORED = ("name", "data.root", "preprocess.weights")  # names and paths: a set has one of each
 
 
-def _plus(name: ModelName) -> Callable[[Config], None]:
+def _network(**model: Any) -> Callable[[Config], None]:
+    """Returns the recipe without its direct path, with other settings of the model."""
+
     def change(config: Config) -> None:
-        plus.recipe(config)
-        config.model.name = name
+        natural.recipe(config)
+        vars(config.model).update(model, direct_path=False)
 
     return change
 
 
-def _uhman_a(config: Config) -> None:
-    plus.recipe(config)
-    config.model.region_attention = False
+def _without_attention(config: Config) -> None:
+    natural.recipe(config)
+    config.model.region_attention = config.model.frame_attention = False
 
 
 SYSTEMS: dict[str, Callable[[Config], None]] = {
-    "natural": lambda config: None,
+    "natural": natural.recipe,
+    "natural_without_attention": _without_attention,
+    "uhman_a": _network(region_attention=False),
+    "uhman_b": _network(frame_attention=False),
+    "uhman_c": _network(user_guidance=False),
+    "bl": _network(name=ModelName.BL),
+    "ua": _network(name=ModelName.UA),
+    "3wm": _network(name=ModelName.THREE_WAY),
     "plus": plus.recipe,
-    "bl": _plus(ModelName.BL),
-    "ua": _plus(ModelName.UA),
-    "3wm": _plus(ModelName.THREE_WAY),
-    "uhman_a": _uhman_a,
-    "gated_mean": gated_mean.recipe,
 }
 
 
 def config_of(system: str, data: Config, num_seeds: int) -> Config:
-    """Returns the config of a system: that of configs/natural.py on the data, then changed.
+    """Returns the config of a system.
 
     Args:
         system: key of `SYSTEMS`.
         data: its sections `data`, `preprocess` and `view` are used.
         num_seeds: models to train.
     """
-    config = natural.get_config()
-    config.name = f"real_tags_{system}"
+    config = Config(name=f"real_tags_{system}")
     config.data, config.preprocess, config.view = data.data, data.preprocess, data.view
     SYSTEMS[system](config)
     config.train.num_seeds = num_seeds
@@ -94,25 +96,36 @@ def trained(config: Config, folder: pathlib.Path) -> pathlib.Path:
     return workdir
 
 
-def scores(workdir: pathlib.Path, prepared: Prepared, rows: np.ndarray) -> np.ndarray:
-    """Returns scores_SVT of a run's best parameters, seed by seed, for rows of the view."""
+def parts_of(system: str, config: Config) -> list[str]:
+    """Returns the names of a system and of its paths, if it has two."""
+    return [system, *(f"{system}_{path}" for path in PATHS if config.model.direct_path)]
+
+
+def scores(
+    system: str, workdir: pathlib.Path, prepared: Prepared, rows: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns scores_SVT of a run's best parameters, for rows of the view, by `parts_of`."""
     opened = open_run(workdir)
-    state = train.restore(opened.config, opened.view, workdir)
-    assert state is not None  # because the run is finished
-    model = build_model(opened.config.model, opened.view)
+    model, params, statistics = opened.models()
+    settings = {system: params}
+    if isinstance(model, TwoPaths):
+        settings |= {f"{system}_{path}": model.alone(params, path) for path in PATHS}
 
     @jax.jit
     def score(params_S: Any, batch: Any) -> jax.Array:
         def one_seed(params: Any) -> jax.Array:
-            variables = {"params": params, "statistics": state.statistics}
+            variables = {"params": params, "statistics": statistics}
             return model.apply(variables, batch.video, batch.user)  # type: ignore[bad-return]
 
         return jax.vmap(one_seed)(params_S)
 
     size = opened.config.evaluate.batch_size
     batches = iterate(eval_batches(opened.view, prepared.store, rows=rows, batch_size=size))
-    parts = [np.asarray(score(state.kept, batch))[:, batch.mask_B] for batch in batches]
-    return np.concatenate(parts, axis=1)
+    found: dict[str, list[np.ndarray]] = {name: [] for name in settings}
+    for batch in batches:
+        for name, params in settings.items():
+            found[name].append(np.asarray(score(params, batch))[:, batch.mask_B])
+    return {name: np.concatenate(parts, axis=1) for name, parts in found.items()}
 
 
 def ensemble(scores_SVT: np.ndarray) -> np.ndarray:

@@ -132,12 +132,12 @@ class ThreeWay(_Baseline):
 
 
 class GatedMean(TwoTowers):
-    """Mean feature x, gated by the user: score = (W relu(V x * (1 + g) + s)) . (W_T t).
+    """Mean feature x, gated by the user: score = (W relu(V x * (1 + g) + s) + L x + l) . (W_T t).
 
-    The gate g and the shift s are a `UserSum` each, so the user enters linearly; their product with
-    the content is that of 3WM. x is scaled to length 2, because the mean of a clip is small against
-    a region. It is for the logistic loss, AdamW and `history_sampling`; see `direct_path`. Not in
-    the paper.
+    The gate g and the shifts s and l are a `UserSum` each, so the user enters linearly; the product
+    with the content is that of 3WM. L x + l alone is a logistic regression of low rank. x is scaled
+    to length 2, because the mean of a clip is small against a region. It is for the logistic loss,
+    AdamW and `history_sampling`; see `direct_path`. Not in the paper.
     """
 
     pool_features = staticmethod(condensed)
@@ -157,8 +157,14 @@ class GatedMean(TwoTowers):
         shift = UserSum(*self._user_sizes, scale=1.0, name="shift")
         gate_BK, shift_BK = (part(user, deterministic=deterministic) for part in (gate, shift))
         hidden_BK = drop(nn.relu(content_BK * (1 + gate_BK) + shift_BK))
-        out = nn.Dense(self.embedding_size, use_bias=False, name="query_out")
-        query_BD = self._finish(out(hidden_BK), deterministic)
+        out, linear = (
+            nn.Dense(self.embedding_size, use_bias=False, name=name)
+            for name in ("query_out", "linear")
+        )
+        sizes = *self._user_sizes[:4], self.embedding_size, self.history_dropout
+        user_BD = UserSum(*sizes, scale=0.1, name="user")(user, deterministic=deterministic)
+        query_BD = out(hidden_BK) + linear(x_BC) + user_BD
+        query_BD = self._finish(query_BD, deterministic)
         return (query_BD, _uniform_attention(video)) if with_attention else query_BD
 
 
