@@ -20,7 +20,7 @@ def test_a_config_names_the_system_and_its_settings(name):
     own = dict(num_heads=3, region_attention=False, frame_attention=False)
     own |= dict(user_guidance=False, region_dropout=0.3)
     config = ModelConfig(name=name, precision=Precision.BFLOAT16, **options | own)
-    assert vars(config).keys() == options.keys() | own.keys() | {"name", "precision"}
+    assert vars(config).keys() == options.keys() | own.keys() | {"name", "precision", "direct_path"}
     model = build_model(config, view)
     systems = UHMAN, Bilinear, UserAdditive, ThreeWay, GatedMean
     assert type(model) is dict(zip(ModelName, systems, strict=True))[name]
