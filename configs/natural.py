@@ -40,7 +40,7 @@ def recipe(config: Config) -> None:
     model.hidden_size = model.embedding_size = 128
     model.region_dropout = 0.8
     model.bias = model.history_sampling = model.direct_path = True
-    config.loss.name, config.loss.temperature = Loss.LOGISTIC, 0.1
-    train.weight_decay = 0.001
+    config.loss.name = Loss.LOGISTIC
+    train.weight_decay, train.attention_rate = 0.001, 4.0
     train.decay_at, train.ema = (), 0.998
     train.num_epochs, train.stop_after = 30, 6

@@ -283,7 +283,7 @@ class LossConfig:
     """The loss: WARP (paper, section 2.4), softmax or logistic."""
 
     name: Loss = Loss.WARP
-    temperature: float = _above_0(0.1)  # divides scores, except WARP's; scales the initial bias
+    temperature: float = _from_0(0.0)  # divides scores, except WARP's; 0: by number of hashtags
     mixture: float = _share(0.0)  # weight of WARP, the rest is logistic; `logistic` only
     estimator: Estimator = Estimator.EXACT
     rank_weight: RankWeight = RankWeight.WSABIE

@@ -12,6 +12,7 @@ from flax import linen as nn
 from uhman_jax.config import Config, Optimiser, TrainConfig
 from uhman_jax.input_pipeline import pad_videos
 from uhman_jax.kernels.video_input import ChannelStatistics
+from uhman_jax.losses import default_temperature
 from uhman_jax.models.layers import UserInput
 from uhman_jax.shards.record import Schema
 
@@ -133,7 +134,7 @@ def init_state(
         config: seed s of the population draws its parameters from `config.seed + s`.
         statistics: mean and standard deviation of the channels over the training split.
         logits_T: `share_logits`, at which the biases of hashtags start after multiplication by
-            `loss.temperature`; None: at 0. Without `model.bias` it has no effect.
+            the loss's temperature; None: at 0. Without `model.bias` it has no effect.
     """
     # This runs once. On a CPU, XLA would optimise it for 10 s; unoptimised it runs in 10 ms.
     unoptimised = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -162,7 +163,8 @@ def _initial(
     init_keys_S, _ = seed_keys(config)
     params: Any = jax.vmap(lambda key: model.init(key, video, user)["params"])(init_keys_S)
     if config.model.bias and logits_T is not None:
-        params["bias_T"] += config.loss.temperature * logits_T[None, :]
+        temperature = config.loss.temperature or default_temperature(len(logits_T))
+        params["bias_T"] += temperature * logits_T[None, :]
     return State(
         step=jnp.int32(0),
         params=params,
