@@ -30,7 +30,7 @@ def get_config() -> Config:
     config.preprocess.max_frames, config.data.simulated_frames = 0, 4
     config.view.min_count = 0
     recipe(config)
-    config.train.num_seeds = 3
+    config.train.num_seeds = 5
     return config
 
 

@@ -1,11 +1,11 @@
-"""UHMAN with the recipe `plus`, the best one on validation for the paper's architecture.
+"""UHMAN with the recipe `plus`, the best one with WARP and the paper's architecture.
 
     python -m uhman_jax.main --config=configs/plus.py
 
-It is for thousands of clips, for which the defaults (the paper's K = d = 32) are too small. Without
---config.data.root=FOLDER it trains on the dataset of configs/worlds.py. On such data it has a test
-P@10 of 0.217 (popularity 0.048, observable oracle 0.269). experiments/paper/README.md has these
-scores and the effect of each choice.
+It is for the study of the paper (experiments/paper), where every system is trained with the same
+loss. For your own clips use configs/natural.py. Without --config.data.root=FOLDER it trains on the
+dataset of configs/worlds.py. On such data it has a test P@10 of 0.217 (popularity 0.048, observable
+oracle 0.269). experiments/paper/README.md has these scores and the effect of each choice.
 """
 
 from configs import worlds
