@@ -17,32 +17,54 @@ from uhman_jax.models.uhman import UHMAN
 from uhman_jax.trained_run import open_run
 
 
-def test_weights_are_those_of_the_generating_scores():
-    """Labels are drawn from a softmax of 1.5 times the first path's scores; the second is noise."""
-    rng = np.random.default_rng(0)
-    query_VX = rng.normal(size=(2000, 6)).astype(np.float32)
-    hashtags_TX = rng.normal(size=(40, 6)).astype(np.float32)
-    logits_VT = 1.5 * query_VX @ hashtags_TX.T
+def drawn(first, second, rng):
+    """Both paths' towers for 2,000 clips, and a hashtag of each from a softmax of a weighted sum.
+
+    The weights are `first` and `second`.
+    """
+    towers = [
+        (
+            rng.normal(size=(2000, 6)).astype(np.float32),
+            rng.normal(size=(40, 6)).astype(np.float32),
+        )
+        for _ in PATHS
+    ]
+    logits_VT = sum(
+        weight * query @ hashtags.T
+        for weight, (query, hashtags) in zip((first, second), towers, strict=True)
+    )
     ids_V1 = np.argmax(logits_VT + rng.gumbel(size=logits_VT.shape), axis=1)[:, None]
-    noise = rng.normal(size=query_VX.shape).astype(np.float32), hashtags_TX
-    towers = [(query_VX, hashtags_TX), noise]
-    weight_P = path_weights._minimum(towers, ids_V1, np.ones_like(ids_V1, bool))
-    np.testing.assert_allclose(weight_P, [1.5, 0], atol=0.1)
-    # A path whose scores are wrong gets no negative weight.
-    towers[1] = -query_VX, hashtags_TX
-    assert path_weights._minimum(towers[1:], ids_V1, np.ones_like(ids_V1, bool)).tolist() == [0]
+    return towers, ids_V1, np.ones_like(ids_V1, bool)
+
+
+@pytest.mark.parametrize("weights", [(1.5, 0.5), (0.4, 1.0), (0.0, 1.0)])
+def test_weights_are_those_of_the_generating_scores(weights):
+    found = path_weights._best_weights(*drawn(*weights, np.random.default_rng(0)))
+    np.testing.assert_allclose(found, weights, atol=0.1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_direct_path_that_does_not_help_has_no_weight(seed):
+    towers, ids_V1, mask_V1 = drawn(1.5, 0, np.random.default_rng(seed))
+    noise = path_weights._best_weights(towers, ids_V1, mask_V1)
+    np.testing.assert_allclose(noise, [1.5, 0], atol=0.1)
+    assert noise[1] == 0
+    towers[1] = -towers[0][0], towers[0][1]
+    assert path_weights._best_weights(towers, ids_V1, mask_V1)[1] == 0
+    # Two useless paths still give a ranking, that of the network.
+    assert path_weights._best_weights(towers[1:] * 2, ids_V1, mask_V1).tolist() == [1, 0]
+    one = [(query_VX[:1], hashtags_TX) for query_VX, hashtags_TX in towers]
+    weight_P = path_weights._best_weights(one, ids_V1[:1], mask_V1[:1])
+    assert np.isfinite(weight_P).all() and weight_P[0] > 0 and weight_P[1] == 0
 
 
 def test_blocks_do_not_change_the_weights(monkeypatch):
-    rng = np.random.default_rng(1)
-    towers = [
-        (rng.normal(size=(50, 3)).astype(np.float32), rng.normal(size=(9, 3)).astype(np.float32))
-        for _ in PATHS
-    ]
-    ids_VP, mask_VP = np.tile([[1, 2]], (50, 1)), rng.random((50, 2)) < 0.8
-    whole = path_weights._minimum(towers, ids_VP, mask_VP)
-    monkeypatch.setattr(path_weights, "_SCORES", 64)  # 7 clips
-    np.testing.assert_allclose(path_weights._minimum(towers, ids_VP, mask_VP), whole, atol=1e-3)
+    towers, ids_V1, mask_V1 = drawn(1.0, 1.0, np.random.default_rng(1))
+    towers = [(query_VX[:50], hashtags_TX) for query_VX, hashtags_TX in towers]
+    whole = path_weights._best_weights(towers, ids_V1[:50], mask_V1[:50])
+    monkeypatch.setattr(path_weights, "_SCORES", 280)  # 7 clips
+    in_blocks = path_weights._best_weights(towers, ids_V1[:50], mask_V1[:50])
+    np.testing.assert_allclose(in_blocks, whole, atol=1e-3)
 
 
 def test_the_recipe_follows_the_run_where_it_must():

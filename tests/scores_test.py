@@ -182,6 +182,14 @@ def test_a_difference_that_may_be_0_is_no_win_and_no_loss():
     assert len(scores_lib.verdict(scores)) == 2
 
 
+def test_a_part_that_is_the_whole_model_is_not_compared():
+    level = (0.0, 0.0, 0.0, 0.0)
+    alone = scores_lib.verdict(compared(popularity=WON, direct=WON, network=level))
+    assert alone == scores_lib.verdict(compared(popularity=WON, direct=WON))
+    (sentence,) = scores_lib.verdict(compared(popularity=WON, network=(0.0, 0.001, 0.0, 0.001)))
+    assert "the network alone" in sentence
+
+
 def test_with_one_user_nothing_is_won():
     scores = compared(popularity=(0.1, None, 0.2, None))
     assert scores_lib.verdict(scores) == [

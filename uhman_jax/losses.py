@@ -82,7 +82,6 @@ def make_loss(
     Raises:
         ValueError: the name or the estimator is unknown.
     """
-
     temperature = temperature or default_temperature(num_hashtags)
 
     def softmax(query_BD, hashtags_TD, positives_BP, mask_BP, _):

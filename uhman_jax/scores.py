@@ -212,6 +212,8 @@ def verdict(scores: Scores) -> list[str]:
     own, this = scores.compared, f"the {scores.ensemble}" if scores.ensemble else "this model"
     for reference, name in compared_with.items():
         found = {m: s for m, s in scores.of(difference(reference)).items() if is_number(s.mean)}
+        if reference in PARTS and all(s.mean == s.interval_clips == 0 for s in found.values()):
+            continue  # the other part has weight 0
         if lost := [m for m, s in found.items() if _sign(s) < 0]:
             metric, gap = lost[0], found[lost[0]]
             better.append(

@@ -28,8 +28,9 @@ def fit_weights(
 
     They minimise the mean over clips of the softmax cross-entropy between the clip's hashtags and
     the weighted sum of the paths' scores, and are at least 0. A path's score is the mean over
-    seeds. This is stacking (Wolpert 1992). The loss is convex, and there are only two numbers, so a
-    few dozen clips suffice.
+    seeds. This is stacking (Wolpert 1992), and the loss is convex. The direct path has weight 0
+    unless it lowers the loss by more than the standard error of the gain over clips, so that a few
+    dozen clips do not add a model by chance.
 
     Args:
         model: both paths.
@@ -51,7 +52,7 @@ def fit_weights(
         of = getattr(model, name)
         hashtags = jax.vmap(lambda one, of=of: of.apply({"params": one}, method="hashtags"))
         towers.append(ensemble_vectors(jnp.asarray(query_SVD), hashtags(params[name])))
-    weight_P = _minimum(towers, positives_VP, mask_VP)
+    weight_P = _best_weights(towers, positives_VP, mask_VP)
     spread_P = weight_P * [_spread(*tower) for tower in towers]
     return weight_P, spread_P / max(spread_P.sum(), 1e-12)
 
@@ -72,8 +73,18 @@ def _query(model, params, statistics, name, batch):
     return jax.vmap(one_seed)(params[name])
 
 
-def _minimum(towers, positives_VP, mask_VP) -> np.ndarray:
-    """Returns weight_P for each path's query_VX and hashtags_TX."""
+def _best_weights(towers, positives_VP, mask_VP) -> np.ndarray:
+    """Returns weight_P for the query_VX and hashtags_TX of the network and of the direct path."""
+    loss_of = _make_loss(towers, positives_VP, mask_VP)
+    both_P, network_P = (_minimum(loss_of, bounds) for bounds in ((None, None), (None, 0)))
+    gain_V = np.asarray(loss_of(network_P) - loss_of(both_P), np.float64)
+    error = gain_V.std(ddof=1) / np.sqrt(len(gain_V)) if len(gain_V) > 1 else np.inf
+    weight_P = both_P if gain_V.mean() > error else network_P
+    return weight_P if weight_P.any() else np.array([1, 0], np.float32)
+
+
+def _make_loss(towers, positives_VP, mask_VP):
+    """Returns the function weight_P -> loss_V."""
     num_clips, num_hashtags = len(positives_VP), len(towers[0][1])
     size = max(1, min(num_clips, _SCORES // num_hashtags))
     padding = -num_clips % size
@@ -86,24 +97,30 @@ def _minimum(towers, positives_VP, mask_VP) -> np.ndarray:
     labels = blocks(jnp.asarray(positives_VP)), blocks(jnp.asarray(mask_VP))
 
     @jax.jit
-    @jax.value_and_grad
-    def loss(weight_P):
+    def loss_of(weight_P):
         @jax.checkpoint
         def of_block(block):
             queries, labels = block
             parts = zip(weight_P, queries, towers, strict=True)
             scores_BT = sum(weight * score(query, tower[1]) for weight, query, tower in parts)
-            return jnp.sum(softmax_cross_entropy(scores_BT, *labels))
+            return softmax_cross_entropy(scores_BT, *labels)
 
-        return jnp.sum(jax.lax.map(of_block, (queries, labels))) / num_clips
+        return jax.lax.map(of_block, (queries, labels)).ravel()[:num_clips]
+
+    return loss_of
+
+
+def _minimum(loss_of, most) -> np.ndarray:
+    """Returns the weights from 0 to `most` (None: no limit) with the least mean loss."""
+    mean_loss = jax.jit(jax.value_and_grad(lambda weight_P: jnp.mean(loss_of(weight_P))))
 
     def objective(weights):
-        value, gradient = loss(jnp.asarray(weights, jnp.float32))
+        value, gradient = mean_loss(jnp.asarray(weights, jnp.float32))
         return float(value), np.asarray(gradient, np.float64)
 
-    found = scipy.optimize.minimize(
-        objective, np.ones(len(towers)), jac=True, bounds=[(0, None)] * len(towers)
-    )
+    bounds = [(0, limit) for limit in most]
+    start = [1 if limit is None else limit for limit in most]
+    found = scipy.optimize.minimize(objective, start, jac=True, bounds=bounds)
     return found.x.astype(np.float32)
 
 
