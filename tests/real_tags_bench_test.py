@@ -239,6 +239,31 @@ def test_finished_lines_are_skipped_and_test_is_opened_by_a_verdict_only(small_b
     assert clips["is_cold"].all()
 
 
+def test_a_system_on_composites_says_where_it_looked(finished, tmp_path, monkeypatch):
+    class Left:
+        """The poster's picture fills the left half of every frame."""
+
+        def __init__(self, root):
+            self.tagged = dict.fromkeys(open_run(finished).view.video_ids, 0)
+
+        def region_masks(self, video_id, times_F, num_regions):
+            side = int(num_regions**0.5)
+            half = np.arange(num_regions) % side < side / 2
+            return np.broadcast_to(half, (len(times_F), 1, num_regions))
+
+    data = open_run(finished).located
+    monkeypatch.setattr(ours, "trained", lambda config, folder: finished)
+    bench.Bench(tmp_path / "single", tmp_path / "runs", 2).run("natural", data)
+    assert "attention" not in lines(tmp_path / "single")[0]
+    monkeypatch.setattr(bench, "PLACES", "videos.csv")
+    monkeypatch.setattr(bench, "Places", Left)
+    bench.Bench(tmp_path, tmp_path / "runs", 2).run("natural", data)
+    for row in lines(tmp_path):
+        facts = row["attention"]
+        assert facts["top_region_tagged_chance"] == pytest.approx(0.5, abs=0.1)
+        assert 0 < facts["tagged_mass"] < 1 and 0 <= facts["top_region_tagged"] <= 1
+
+
 def test_a_system_is_scored_by_model_and_by_the_mean_of_its_models(finished, tmp_path, monkeypatch):
     data = open_run(finished).located
     monkeypatch.setattr(ours, "trained", lambda config, folder: finished)

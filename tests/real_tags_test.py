@@ -149,7 +149,7 @@ def test_composites_have_three_artists_of_one_block(collection, tmp_path, monkey
     block = dict(zip(sorted(by_name), [video.group for video in videos], strict=True))
     assert set(block.values()) == {"block 0", "block 1"}
     assert block["animals/p00"] == block["animals/p01"], "near copies"
-    places = clips.read_places(tmp_path)
+    places = clips.Places(tmp_path).paths
     assert sorted(places) == [video.video_id for video in videos]
     for number, video in enumerate(videos):
         ways = places[video.video_id]
@@ -177,7 +177,7 @@ def test_places_are_where_the_pictures_are_drawn(tmp_path, name):
     ]
     plan = clips.plan_composite(name, shown[0], shown[1:])
     clips.write_places(tmp_path, {"v": plan})
-    read = clips.read_places(tmp_path)["v"]
+    read = clips.Places(tmp_path).paths["v"]
     assert [way.name for way in read] == [picture.name for picture in shown]
     clips.render_composite(tmp_path / "v.mp4", name, plan, shown)
     frames = frames_of(tmp_path / "v.mp4")
@@ -202,6 +202,13 @@ def test_places_are_where_the_pictures_are_drawn(tmp_path, name):
         difference = np.abs(frame - expected).max(axis=2)
         assert np.quantile(difference[certain], 0.999) < 25, index
     assert visible.any(axis=1).all() and (abs(visible.sum(axis=0) - 18) <= 1).all()
+    mask_FOM = clips.Places(tmp_path).region_masks("v", np.arange(30) / 10, 64)
+    assert np.array_equal(mask_FOM.any(axis=2), visible)
+    for index, n in np.argwhere(visible):
+        x0, y0, x1, y1 = read[n].box(index / 29)
+        column, line = int((x0 + x1) / 2 * 8), int((y0 + y1) / 2 * 8)  # of the picture's centre
+        assert mask_FOM[index, n, 8 * line + column]
+        assert mask_FOM[index, n].sum() == pytest.approx((x1 - x0) * (y1 - y0) * 64, abs=5)
     quarters = {(way.centres[0][0] > 0.5, way.centres[0][1] > 0.5) for way in plan}
     assert len(quarters) == 3 and len({way.shown for way in plan}) == 3
 

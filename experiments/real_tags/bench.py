@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from experiments.real_tags import ours
+from experiments.real_tags.clips import PLACES, Places
 from experiments.real_tags.inputs import Inputs, largest_cosine, mean_features, read_inputs
 from experiments.real_tags.peers import BUDGET, PEERS, per_clip, tune
 from experiments.real_tags.results import METRICS, TEST, VALIDATION, Cut, Results
@@ -60,10 +61,15 @@ class Bench:
             return
         begin = time.monotonic()
         prepared, inputs = self._prepare(data)
+        attention_of = None  # rows -> facts, of systems on composites
         if config:
             workdir = ours.trained(config, self._runs / "-".join(map(str, place)))
             scores_of = functools.partial(_scores_of_run, name, workdir, prepared)
             more = {"config": ours.changes(config)}
+            root = pathlib.Path(data.data.root)
+            if (root / PLACES).exists():
+                of_run = functools.partial(ours.attention, workdir, prepared)
+                attention_of = functools.partial(of_run, places=Places(root))
         else:
             tuned = tune(PEERS[name], inputs, self._num_fits)
             scores_of = lambda rows: {(name, self._num_fits): [tuned.predict(rows)]}  # noqa: E731
@@ -71,10 +77,11 @@ class Bench:
         seconds = round(time.monotonic() - begin)
         for part in missing:
             rows = getattr(inputs, part)
+            looked = {"attention": attention_of(rows)} if attention_of else {}
             for (part_name, size), scores in scores_of(rows).items():
                 pairs = [per_clip(scores_VT, inputs.labels_NT[rows]) for scores_VT in scores]
                 values = dict(zip(METRICS, np.mean(pairs, axis=0), strict=True))
-                line = {"setting": setting, "seconds": seconds, **more}
+                line = {"setting": setting, "seconds": seconds, **more, **looked}
                 clips = _facts(prepared, inputs, rows)
                 self._results.add(cuts[part], part_name, size, values, clips, **line)
                 means = ", ".join(f"{key} {value.mean():.4f}" for key, value in values.items())

@@ -15,12 +15,14 @@ from PIL import Image
 from experiments.real_tags.pictures import Picture, on_square
 from uhman_jax.dataset.split import stateless_hash
 from uhman_jax.runtime import storage
+from uhman_jax.simulator.truth import box_regions
 
 SIDE = 320  # of a frame, pixels
 RATE = 10  # frames per second
 # Without B-frames, with which equal frames give different files.
 _ENCODER = {"preset": "veryfast", "crf": "20", "threads": "1", "bf": "0"}
 PLACES = "places.json"
+COMPOSITE_SECONDS = 3.0
 
 
 class Path(NamedTuple):
@@ -96,7 +98,7 @@ def render_composite(
             if box := way.box(moment):
                 _paste(frame, image, (np.array(box[:2]) + box[2:]) / 2)
 
-    _write(path, 3.0, colour, paint)
+    _write(path, COMPOSITE_SECONDS, colour, paint)
 
 
 def choose_others(own: Picture, block: Sequence[Picture]) -> list[Picture]:
@@ -118,10 +120,29 @@ def write_places(root: pathlib.Path, plans: dict[str, list[Path]]) -> None:
         file.write(json.dumps(plans).encode())
 
 
-def read_places(root: pathlib.Path) -> dict[str, list[Path]]:
-    """Reads what `write_places` wrote."""
-    plans = json.loads((root / PLACES).read_text())
-    return {name: [Path(*way) for way in ways] for name, ways in plans.items()}
+class Places:
+    """Where each composite shows which picture, for `evaluate.attention.attention_facts`.
+
+    Attributes:
+        paths: the ways of the three pictures by video_id, the poster's first.
+        tagged: 0, the index of the poster's picture, by video_id.
+    """
+
+    def __init__(self, root: pathlib.Path):
+        """Reads what `write_places` wrote."""
+        plans = json.loads((root / PLACES).read_text())
+        self.paths = {name: [Path(*way) for way in ways] for name, ways in plans.items()}
+        self.tagged = dict.fromkeys(self.paths, 0)
+
+    def region_masks(self, video_id: str, times_F: np.ndarray, num_regions: int) -> np.ndarray:
+        """Returns mask_FOM, bool: which regions show which picture; see `Truth.region_masks`."""
+        paths = self.paths[video_id]
+        mask_FOM = np.zeros((len(times_F), len(paths), num_regions), bool)
+        for frame, time in enumerate(times_F):
+            for index, path in enumerate(paths):
+                if box := path.box(time / (COMPOSITE_SECONDS - 1 / RATE)):
+                    mask_FOM[frame, index] = box_regions(np.array([box]), num_regions)[0]
+        return mask_FOM
 
 
 def _paste(frame: Image.Image, image: Image.Image, centre: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """Trains the package's systems on a split and returns their scores of clips."""
 
+import functools
 import hashlib
 import json
 import pathlib
@@ -10,8 +11,10 @@ import jax
 import numpy as np
 
 from configs import natural, plus
+from experiments.real_tags.clips import Places
 from uhman_jax.config import Config, ModelName, flatten
 from uhman_jax.config_checks import validate
+from uhman_jax.evaluate.attention import attention_facts, make_observer, observe
 from uhman_jax.input_pipeline import eval_batches, iterate
 from uhman_jax.models.two_paths import PATHS, TwoPaths
 from uhman_jax.prepare import Prepared
@@ -126,6 +129,19 @@ def scores(
         for name, params in settings.items():
             found[name].append(np.asarray(score(params, batch))[:, batch.mask_B])
     return {name: np.concatenate(parts, axis=1) for name, parts in found.items()}
+
+
+def attention(
+    workdir: pathlib.Path, prepared: Prepared, rows: np.ndarray, places: Places
+) -> dict[str, float]:
+    """Returns `attention_facts` of a run's models on composites: the means over its seeds."""
+    opened = open_run(workdir)
+    model, params, statistics = opened.models()
+    view, store, size = opened.view, prepared.store, opened.config.evaluate.batch_size
+    observer = functools.partial(make_observer(model), params, statistics)
+    batches = iterate(eval_batches(view, store, rows=rows, batch_size=size))
+    facts = attention_facts(observe(observer, batches, view, store), places)
+    return {name: round(float(np.mean(value_S)), 4) for name, value_S in facts.items()}
 
 
 def ensemble(scores_SVT: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Attention of trained models: measured on planted objects, and as examples for the report."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,6 @@ from flax import linen as nn
 from uhman_jax.batch import Batch, map_microbatches
 from uhman_jax.dataset.view import View
 from uhman_jax.shards.store import FrameStore
-from uhman_jax.simulator.truth import Truth
 
 
 class ClipAttention(NamedTuple):
@@ -73,7 +72,20 @@ def observe(
             yield ClipAttention(video_id, times_F, regions_SBFM[:, b, real], frames_SBF[:, b, real])
 
 
-def attention_facts(clips: Iterable[ClipAttention], truth: Truth) -> dict[str, list[float]]:
+class Planted(Protocol):
+    """Where the objects of clips are, and which one the user tagged; `Truth` is one."""
+
+    @property
+    def tagged(self) -> Mapping[str, int]:
+        """The index of the tagged object by video."""
+        ...
+
+    def region_masks(self, video_id: str, times_F: np.ndarray, num_regions: int) -> np.ndarray:
+        """Returns mask_FOM, bool: which regions show which object; see `Truth.region_masks`."""
+        ...
+
+
+def attention_facts(clips: Iterable[ClipAttention], truth: Planted) -> dict[str, list[float]]:
     """Measures how much attention falls on planted objects.
 
     Returns:
