@@ -249,7 +249,7 @@ def _keep_inputs(
     libraries = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
     versions = {name: importlib.metadata.version(name) for name in libraries}
     facts = {
-        "source": _source_revision(),
+        "source": source_revision(),
         "versions": {"uhman_jax": __version__, "python": platform.python_version(), **versions},
         "data": prepared.raw.fingerprint,
         "view": view.fingerprint,
@@ -260,7 +260,7 @@ def _keep_inputs(
     run_directory.write_config(workdir, dataclasses.replace(config, view=settings), facts)
 
 
-def _source_revision() -> str:
+def source_revision() -> str:
     """Returns the commit of the package's checkout, with "-dirty" if changed; "" without one."""
     folder = pathlib.Path(__file__).parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]

@@ -10,13 +10,13 @@ import json
 import pathlib
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from uhman_jax.run import source_revision
 from uhman_jax.run_directory import write_npz
 from uhman_jax.runtime.storage import atomic_write
 
@@ -108,14 +108,9 @@ class Results:
     def log_opening(self) -> None:
         """Logs that this command opens test; folders before file names are left out."""
         flags = [re.sub(r"(?<==).*/(?=.)", "", flag.rstrip("/")) for flag in sys.argv[1:]]
-        commit = subprocess.run(
-            ["git", "-C", str(FOLDER.parent), "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True,
-            text=True,
-        ).stdout.strip()
         entry = {
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "commit": commit,
+            "commit": source_revision(),
             "command": shlex.join(["python", "-m", "experiments.real_tags", *flags]),
         }
         with (self.folder / "test_openings.jsonl").open("a", encoding="utf-8") as file:
