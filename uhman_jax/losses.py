@@ -13,6 +13,7 @@ A higher score is better (the paper's f is the negative score). A NaN score viol
 so that the loss is NaN.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -137,7 +138,7 @@ def default_temperature(num_hashtags):
     >>> round(default_temperature(30), 2), round(default_temperature(669), 2)
     (0.2, 0.1)
     """
-    return 1 / (1.5 * np.log(max(num_hashtags, 2)))
+    return 1 / (1.5 * math.log(max(num_hashtags, 2)))
 
 
 def harmonic_numbers(highest_rank):
