@@ -146,8 +146,8 @@ def call(server, clip, *values):
     (path,) = json.loads(fetch(f"{server.address}/gradio_api/upload", body, kind))
     file = {"path": path, "meta": {"_type": "gradio.FileData"}}
     answer = events(server, file, *values)
-    assert "event: complete" in answer, answer
-    return json.loads(answer.split("data: ", 1)[1])[0]
+    assert "event: complete" in answer, answer  # before it, a slow answer has heartbeats
+    return json.loads(answer.split("event: complete\ndata: ", 1)[1])[0]
 
 
 def events(server, file, *values):
