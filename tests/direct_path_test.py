@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny_world
 
+from tools.export.folder import export_run
 from uhman_jax import direct_path, run, train
 from uhman_jax.config import Estimator
 from uhman_jax.dataset.view import TEST, VALIDATION
@@ -14,6 +15,7 @@ from uhman_jax.evaluate import path_weights
 from uhman_jax.input_pipeline import eval_batches, iterate
 from uhman_jax.models.two_paths import PATHS
 from uhman_jax.models.uhman import UHMAN
+from uhman_jax.recommend import Recommender
 from uhman_jax.trained_run import open_run
 
 
@@ -155,3 +157,28 @@ def test_without_validation_clips_there_is_only_the_network(finished, tmp_path):
     trained = open_run(tmp_path)
     assert not len(trained.view.rows(VALIDATION))
     assert "path_weights" not in trained.metrics and isinstance(trained.models().module, UHMAN)
+
+
+def test_it_recommends_and_is_exported_as_any_run(finished, tmp_path):
+    _, folder = finished
+    trained = open_run(folder / "whole")
+    view, store = trained.view, trained.features()
+    model, variables = trained.model(0)
+    rows = view.rows(TEST)
+    (batch,) = iterate(eval_batches(view, store, rows=rows, batch_size=64))
+    scores_BT = model.apply(variables, batch.video, batch.user)
+
+    recommender = Recommender(trained, model, variables, clips=None)
+    recommender.compile()
+    record = store[store.rows([view.video_ids[rows[0]]])[0]]
+    (suggestions,) = recommender.suggest(record, [recommender.profile(view.user_ids[rows[0]])], 3)
+    best = np.argsort(-scores_BT[0])[:3]
+    assert [suggestion.hashtag for suggestion in suggestions] == [view.spellings[t] for t in best]
+    np.testing.assert_allclose([s.score for s in suggestions], scores_BT[0][best], rtol=1e-3)
+
+    export_run(folder / "whole", tmp_path / "out", queries="test")
+    queries_VD, hashtags_TD = (
+        np.load(tmp_path / "out" / f"{n}.npy") for n in ("queries", "hashtags")
+    )
+    found = (queries_VD @ hashtags_TD.T)[: len(rows)]
+    np.testing.assert_allclose(found, scores_BT[: len(rows)], rtol=1e-3, atol=1e-3)

@@ -21,6 +21,7 @@ from uhman_jax.dataset import attributes
 from uhman_jax.dataset.field_checks import MAX_AGE
 from uhman_jax.dataset.view import TEST, TRAIN, VALIDATION, View
 from uhman_jax.input_pipeline import eval_batches, iterate
+from uhman_jax.models.two_paths import num_channels
 from uhman_jax.run_directory import which_seed
 from uhman_jax.runtime.errors import UserError
 from uhman_jax.runtime.storage import check_folder
@@ -75,7 +76,7 @@ def _files(run: Trained, seed: int, queries: str) -> dict[str, bytes]:
     view, fitted = run.view, run.calibration(seed)
     model, variables = run.model(seed)
     frames, regions = run.max_frames_and_regions()
-    channels = len(variables["statistics"]["mean_C"])
+    channels = num_channels(variables)
     codes = str(run.facts["features"].get("storage", "uint8"))
     shapes = Shapes(frames, regions, channels, view.max_history, codes)
     top_k = min(run.config.evaluate.top_k, len(view.hashtags))

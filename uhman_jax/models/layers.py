@@ -353,4 +353,6 @@ class TwoTowers(nn.Module):
 
     def _scaled(self, query_BD):
         query_BD = unit_length(query_BD) if self.unit_length else query_BD
-        return jnp.column_stack([query_BD, jnp.ones(len(query_BD))]) if self.bias else query_BD
+        return (
+            jnp.column_stack([query_BD, jnp.ones_like(query_BD[:, :1])]) if self.bias else query_BD
+        )

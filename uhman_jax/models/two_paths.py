@@ -1,11 +1,24 @@
 """Adds the scores of two models, as one pair of towers."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from uhman_jax.models.layers import TwoTowers, score
 
 PATHS = ("network", "direct")  # names of the attributes and of their collections
+
+
+def num_channels(variables):
+    """Returns C, the number of channels of the features, of the variables of any model.
+
+    >>> constants = {"mean_C": jnp.zeros(7), "std_C": jnp.ones(7)}
+    >>> num_channels({"statistics": constants})
+    7
+    >>> num_channels({"statistics": {"network": constants, "direct": constants}})
+    7
+    """
+    return len(jax.tree.leaves(variables["statistics"])[0])
 
 
 class TwoPaths(nn.Module):

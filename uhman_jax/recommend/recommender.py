@@ -14,6 +14,7 @@ from uhman_jax.evaluate.confidence import Calibration
 from uhman_jax.input_pipeline import pad_videos
 from uhman_jax.kernels.video_input import VideoInput
 from uhman_jax.models.layers import score
+from uhman_jax.models.two_paths import num_channels
 from uhman_jax.preprocess.feature_client import OnDemand
 from uhman_jax.recommend.profile import Profile, ProfileEncoder, profile_of, read_list
 from uhman_jax.recommend.start import check_choice, start_extractor
@@ -201,7 +202,7 @@ class Recommender(contextlib.AbstractContextManager["Recommender"]):
         self, user: Profile = _UNKNOWN_USER, top_k: int = 10, exclude: Iterable[str] = ()
     ) -> None:
         """Compiles the model for these arguments, e.g. while the first clip is encoded."""
-        zeros_C = np.zeros(self.variables["statistics"]["mean_C"].shape, np.float32)
+        zeros_C = np.zeros(num_channels(self.variables), np.float32)
         backbone = BACKBONES[self.config.preprocess.backbone.value]
         dtype = self.config.preprocess.storage.value
         schema = Schema(len(zeros_C), dtype, backbone.num_regions)
