@@ -3,6 +3,8 @@
 import dataclasses
 import doctest
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from experiments.real_tags.results import TEST, VALIDATION, Cut, Results
 from uhman_jax.dataset.view import TRAIN, Ragged
 from uhman_jax.dataset.view import VALIDATION as VALIDATION_SPLIT
 from uhman_jax.run_directory import read_log
+from uhman_jax.runtime import lock
 from uhman_jax.runtime.errors import UserError
 from uhman_jax.trained_run import open_run
 
@@ -307,3 +310,15 @@ def test_systems_differ_and_keep_the_data(name, root):
     assert len(prints) == len(ours.SYSTEMS)
     moved = dataclasses.replace(config, data=dataclasses.replace(config.data, root="elsewhere"))
     assert ours.fingerprint(moved) == ours.fingerprint(config)
+
+
+def test_a_second_process_in_the_same_results_is_refused(tmp_path, monkeypatch):
+    """Each would write the whole file, and lose the lines of the other."""
+    arguments = [sys.executable, "-m", "experiments.real_tags", "--root=/nowhere", "--only=ridge"]
+    with lock.hold(tmp_path / "results", "wait"):
+        done = subprocess.run(
+            [*arguments, f"--results={tmp_path / 'results'}"], capture_output=True, text=True
+        )
+    assert done.returncode == 2 and "one process at a time may work in" in done.stderr
+    assert "choose another folder with --results" in done.stderr
+    assert not (tmp_path / "results" / "results.jsonl").exists()

@@ -18,6 +18,7 @@ from experiments.real_tags.peers import PEERS
 from experiments.real_tags.results import FOLDER, Results
 from experiments.real_tags.table import tables, write_tables
 from uhman_jax.config import Config, Split
+from uhman_jax.runtime import lock
 from uhman_jax.runtime.errors import UserError, exit_on_user_error
 from uhman_jax.runtime.streams import run_app
 
@@ -52,10 +53,11 @@ def main(_: list[str]) -> None:
         if not all(seed.isdecimal() for seed in _SEEDS.value):
             seeds = ",".join(_SEEDS.value)
             raise UserError(f"--seeds must be whole numbers, got {seeds!r}; use 0,1,2")
-        bench = Bench(folder, pathlib.Path(_RUNS.value), _FITS.value)
-        for seed in map(int, _SEEDS.value):
-            for name in _ONLY.value or known:
-                bench.run(name, _data(seed), verdict=_VERDICT.value)
+        with lock.hold(folder, "wait for it, or choose another folder with --results"):
+            bench = Bench(folder, pathlib.Path(_RUNS.value), _FITS.value)
+            for seed in map(int, _SEEDS.value):
+                for name in _ONLY.value or known:
+                    bench.run(name, _data(seed), verdict=_VERDICT.value)
 
 
 def _data(seed: int) -> Config:
