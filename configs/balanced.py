@@ -4,7 +4,7 @@
 
 It uses the clips and features of configs/natural.py. The paper downsamples the 150 most frequent of
 669 hashtags. The same fraction of the 30 hashtags here is 7. Set --config.view.balanced_top=150 for
-data of the paper's size. The mean of three seeds is P@5 0.351 ± 0.021 and P@10 0.238 ± 0.007
+data of the paper's size. The mean of five seeds is P@5 0.388 ± 0.005 and P@10 0.254 ± 0.005
 (popularity 0.141 and 0.110, oracle 0.470 and 0.268).
 """
 
